@@ -1,0 +1,71 @@
+# Every target sets up what it needs in .venv, pinned by constraints.txt, and does nothing twice.
+PYTHON ?= python3
+VENV ?= .venv
+HOST ?= 127.0.0.1
+PORT ?= 8000
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
+
+.DEFAULT_GOAL := help
+.PHONY: help serve test train bench lint format lock clean
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+serve: $(VENV)/serving  ## serve the models in models/ on http://127.0.0.1:8000 (HOST=, PORT=)
+	$(BIN)/python -m service serve --host $(HOST) --port $(PORT)
+
+test: lint  ## lint, then every test that this machine can run
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/complete  ## style, types and the rules of who imports whom
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+format: $(VENV)/complete  ## put the code into its style
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+# With TRAIN and DEV, your own files; TASK says which task they are for.
+ifdef TRAIN
+TASK ?= sentiment
+train: train-$(TASK)  ## train on examples/ (or TRAIN= DEV= TASK=) into models/my-TASK
+else
+train: train-sentiment train-ner
+endif
+
+train-sentiment: TRAIN ?= examples/sentiment/train.tsv
+train-sentiment: DEV ?= examples/sentiment/dev.tsv
+train-ner: TRAIN ?= examples/ner/train.conll
+train-ner: DEV ?= examples/ner/dev.conll
+.PHONY: train-sentiment train-ner
+train-%: $(VENV)/complete
+	$(BIN)/python -m training fit --task $* --cell lstm --bidirectional --hidden 64 --epochs 30 --patience 10 \
+		--batch-rows 16 --learning-rate 0.003 --dropout 0.5 --word-dropout 0.1 \
+		--train $(TRAIN) --dev $(DEV) --out models/my-$*
+
+bench: $(VENV)/complete  ## the benchmarks, with ratios against named baselines
+	$(BIN)/python -m benchmarks
+
+lock:  ## write constraints.txt anew from what pyproject.toml allows today
+	rm -rf $(VENV)-lock && $(PYTHON) -m venv $(VENV)-lock
+	$(VENV)-lock/bin/python -m pip install --quiet --editable '.[cpu,training,dev]'
+	$(VENV)-lock/bin/python -m pip freeze --exclude-editable | sed 's/^torch==\([^+]*\)+.*/torch==\1/' > constraints.txt
+	rm -rf $(VENV)-lock
+
+clean:  ## remove the environment and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.11 …")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/serving: $(BIN)/python pyproject.toml constraints.txt
+	$(INSTALL) '.[cpu]'
+	@touch $@
+
+$(VENV)/complete: $(BIN)/python pyproject.toml constraints.txt
+	$(INSTALL) '.[cpu,training,dev]'
+	@touch $@ $(VENV)/serving

@@ -1,0 +1,219 @@
+"""The model bundle on disk: ``models/NAME/VERSION/``. Training writes through this module, the service reads it.
+
+A bundle is a folder of the files below and a manifest, ``model.json``, that holds each file's SHA-256. Both graphs
+keep their weights in one file, ``weights.safetensors``, as ONNX external data: the offsets point past its header.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from service.equations import CellName, Direction, GruReset
+from service.errors import BundleError
+
+SCHEMA_VERSION: Literal[1] = 1
+MANIFEST = "model.json"
+MODEL_GRAPH = "model.onnx"
+TRACE_GRAPH = "trace.onnx"
+WEIGHTS = "weights.safetensors"
+TOKENIZER = "tokenizer.json"
+CARD = "README.md"
+FILES = (MODEL_GRAPH, TRACE_GRAPH, WEIGHTS, TOKENIZER, CARD)
+MAX_BYTES = 6_000_000
+"""A bundle's files together, the limit for those that ship."""
+
+Task = Literal["sentiment", "ner"]
+Head = Literal["last", "mean", "max", "tagger"]
+"""How states become logits: pooling over time for a classifier, one row a token for a tagger."""
+FeatureName = Literal["word", "shape", "prefix", "suffix"]
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}", re.IGNORECASE)
+_Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Feature(_Frozen):
+    """One column of the network's integer input: an embedding table of `size` rows."""
+
+    name: FeatureName
+    size: Annotated[int, Field(ge=1)]
+
+
+class Score(_Frozen):
+    """One measured figure: `metric` on `data` (corpus and split), over `examples` inputs, `truncated` of them cut."""
+
+    data: str
+    metric: Literal["accuracy", "macro_f1", "precision", "recall", "f1"]
+    value: Annotated[float, Field(ge=0, le=1)]
+    examples: Annotated[int, Field(ge=1)]
+    truncated: Annotated[int, Field(ge=0)] = 0
+
+
+class Origin(_Frozen):
+    """Where a model came from: the data it learned from, and the command, seed and versions that made it."""
+
+    data: tuple[str, ...]
+    command: str
+    seed: int
+    epochs: Annotated[int, Field(ge=0)]
+    versions: dict[str, str]
+
+
+class Parity(_Frozen):
+    """The export's certificate: the largest absolute differences found over `batches` random batches.
+
+    `model` and `trace` are those of the two graphs' logits from torch's, `gates` that of the traced gates from the
+    cell's equations in float64.
+    """
+
+    model: float
+    trace: float
+    gates: float
+    batches: int
+    logits_tolerance: float
+    gates_tolerance: float
+
+
+class Manifest(_Frozen):
+    """``model.json``: everything that the service needs to know of a model, and where the model came from."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    task: Task
+    cell: CellName
+    gru_reset: GruReset | None = None
+    directions: tuple[Direction, ...]
+    layers: Annotated[int, Field(ge=1, le=16)]
+    hidden: Annotated[int, Field(ge=1, le=8192)]
+    head: Head
+    labels: Annotated[tuple[str, ...], Field(min_length=2)]
+    token_limit: Annotated[int, Field(ge=1)]
+    features: Annotated[tuple[Feature, ...], Field(min_length=1)]
+    licence: str
+    origin: Origin
+    quality: tuple[Score, ...] = ()
+    parity: Parity
+    files: dict[str, _Sha256]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Manifest:
+        if self.directions not in (("forward",), ("forward", "backward")):
+            raise ValueError("directions: forward, or forward and backward")
+        if (self.task == "ner") != (self.head == "tagger"):
+            raise ValueError("a ner model has head 'tagger', a sentiment model a pooling head")
+        if (self.cell == "gru") != (self.gru_reset is not None):
+            raise ValueError("gru_reset belongs to the gru, and only to it")
+        if len(set(self.labels)) != len(self.labels):
+            raise ValueError("labels must differ from each other")
+        if set(self.files) != set(FILES):
+            raise ValueError(f"files: exactly {', '.join(FILES)}")
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A verified bundle: its name, version, folder and manifest."""
+
+    name: str
+    version: int
+    path: Path
+    manifest: Manifest
+
+    def file(self, name: str) -> Path:
+        return self.path / name
+
+
+def load(path: Path) -> Bundle:
+    """Read and verify ``…/NAME/VERSION``.
+
+    Raises `BundleError`, whose message names files and fields but never a folder of this machine.
+    """
+    name, version = path.parent.name, path.name
+    check_name(name)
+    if not is_version(version):
+        raise BundleError(f"version {version!r} is not a whole number from 1")
+    manifest = _read_manifest(path / MANIFEST)
+    for file, expected in manifest.files.items():
+        actual = digest(path / file)
+        if actual != expected:
+            raise BundleError(f"{file} does not match the manifest: SHA-256 {actual[:12]}…, not {expected[:12]}…")
+    return Bundle(name, int(version), path, manifest)
+
+
+def save(folder: Path, manifest: Manifest, files: Path) -> Bundle:
+    """Write a bundle as ``folder/VERSION`` (highest + 1), whole or not at all, and load it back.
+
+    The files are taken from the folder `files`; their digests replace those that `manifest` has.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as scratch:
+        draft = Path(scratch) / "bundle"
+        draft.mkdir()
+        for file in FILES:
+            shutil.copyfile(files / file, draft / file)
+        complete = manifest.model_copy(update={"files": {file: digest(draft / file) for file in FILES}})
+        (draft / MANIFEST).write_text(complete.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        final = folder / str(max(versions(folder), default=0) + 1)
+        draft.rename(final)
+    return load(final)
+
+
+def check_name(name: str) -> None:
+    """Raises `BundleError` for what cannot be a model's name."""
+    if not _NAME.fullmatch(name):
+        raise BundleError(f"{name!r} is no model name (letters, digits, '.', '_', '-', at most 64)")
+
+
+def is_version(name: str) -> bool:
+    """Whether a folder's name is a version: a whole number from 1, written plainly."""
+    return name.isascii() and name.isdigit() and not name.startswith("0")
+
+
+def versions(folder: Path) -> list[int]:
+    """The version numbers below ``models/NAME``, ascending; [] where the folder is not there."""
+    if not folder.is_dir():
+        return []
+    return sorted(int(entry.name) for entry in folder.iterdir() if is_version(entry.name) and entry.is_dir())
+
+
+def discover(repository: Path) -> Iterator[tuple[str, list[int]]]:
+    """Every model name below a repository that has a version, with its versions; hidden folders are passed over."""
+    for folder in sorted(repository.iterdir()):
+        if folder.is_dir() and not folder.name.startswith("."):
+            found = versions(folder)
+            if found:
+                yield folder.name, found
+
+
+def _read_manifest(path: Path) -> Manifest:
+    try:
+        return Manifest.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise BundleError(f"{MANIFEST}: {error.strerror}") from error
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"])) or "the document"
+        raise BundleError(f"{MANIFEST}: {where}: {first['msg']}") from error
+
+
+def digest(path: Path) -> str:
+    """A plain file's SHA-256, in hexadecimal. Raises `BundleError`."""
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        # What is not a plain file may lie outside the bundle, or never end (a pipe).
+        raise BundleError(f"{path.name} is a link, a folder or a device; a bundle holds plain files")
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise BundleError(f"{path.name}: {error.strerror}") from error

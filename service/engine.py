@@ -1,0 +1,167 @@
+"""One bundle in ONNX Runtime: a batch of rows in, logits out, or logits and every gate.
+
+Two sessions, because ONNX Runtime runs every node of a graph whatever outputs are asked for: the fused graph answers
+predictions, the trace graph gates. Both take ``tokens`` int32 [batch, time, features] and ``lengths`` int32 [batch].
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+
+from service.bundle import MODEL_GRAPH, TRACE_GRAPH, WEIGHTS, Bundle
+from service.equations import Direction, gate_names
+from service.errors import BundleError
+
+Provider = Literal["cpu", "cuda"]
+GateKey = tuple[int, Direction, str]
+"""(layer, direction, gate name)."""
+
+_PROVIDERS: dict[Provider, list[str | tuple[str, dict[str, str]]]] = {
+    "cpu": ["CPUExecutionProvider"],
+    "cuda": [("CUDAExecutionProvider", {"use_tf32": "0"}), "CPUExecutionProvider"],
+}
+_WARM_UP = ((1, 8), (8, 32), (1, 64))
+"""(rows, tokens) of the batches that a fresh engine runs before it serves."""
+
+ort.disable_telemetry_events()
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """What the trace graph returned for one batch.
+
+    `logits` are float32 [batch, labels], or [batch, time, labels] for a tagger; `gates` are float32
+    [time, batch, units] by (layer, direction, gate). Rows past an input's length mean nothing: cut them off.
+    """
+
+    logits: NDArray[np.float32]
+    gates: Mapping[GateKey, NDArray[np.float32]]
+
+
+def gate_keys(layers: int, directions: Sequence[Direction], gates: Sequence[str]) -> list[GateKey]:
+    """Every (layer, direction, gate), in the order in which the trace graph returns them, after the logits."""
+    return [(layer, direction, gate) for layer in range(layers) for direction in directions for gate in gates]
+
+
+def available_providers() -> list[str]:
+    """ONNX Runtime's names for the execution providers of the installed wheel."""
+    return list(ort.get_available_providers())
+
+
+class Engine:
+    """Runs one bundle's graphs. Safe to call from several threads at once.
+
+    Raises `BundleError` when a graph cannot be loaded or does not fit the manifest.
+    """
+
+    def __init__(self, bundle: Bundle, *, provider: Provider = "cpu", threads: int = 1) -> None:
+        manifest = bundle.manifest
+        self._features = len(manifest.features)
+        self._output_shape = (len(manifest.labels),)
+        self._tagger = manifest.head == "tagger"
+        self._keys = gate_keys(manifest.layers, manifest.directions, gate_names(manifest.cell))
+        self._model = _session(bundle.file(MODEL_GRAPH), provider, threads)
+        # Scans run on the CPU whatever the provider: step by step, the GPU would wait for each small kernel.
+        self._trace = _session(bundle.file(TRACE_GRAPH), "cpu", threads)
+        self.provider: Provider = "cuda" if "CUDAExecutionProvider" in self._model.get_providers() else "cpu"
+        _expect_outputs(self._model, MODEL_GRAPH, ["logits"])
+        _expect_outputs(self._trace, TRACE_GRAPH, ["logits", *(".".join(map(str, key)) for key in self._keys)])
+        self.head_weight, self.head_bias = _head(bundle)
+
+    def predict(self, rows: Sequence[NDArray[np.int32]]) -> NDArray[np.float32]:
+        """Logits of a batch of inputs, each int32 [tokens, features]: [batch, labels], or [batch, time, labels]."""
+        logits: NDArray[np.float32] = self._model.run(None, _feed(rows, self._features))[0]
+        return logits
+
+    def trace(self, rows: Sequence[NDArray[np.int32]]) -> Trace:
+        """Logits and every gate of a batch of inputs."""
+        logits, *gates = self._trace.run(None, _feed(rows, self._features))
+        return Trace(logits, dict(zip(self._keys, gates, strict=True)))
+
+    def warm_up(self) -> float:
+        """Run both graphs on a few shapes. Returns the seconds that a padded token of a prediction took, at best.
+
+        Raises `BundleError` when a graph fails or answers in another shape than the manifest promises.
+        """
+        best = float("inf")
+        for rows, tokens in _WARM_UP:
+            batch = [np.zeros((tokens, self._features), np.int32)] * rows
+            expected = (rows, tokens, *self._output_shape) if self._tagger else (rows, *self._output_shape)
+            try:
+                started = time.perf_counter()
+                logits = self.predict(batch)
+                best = min(best, (time.perf_counter() - started) / (rows * tokens))
+                traced = self.trace(batch).logits
+            except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
+                raise BundleError(f"the graphs do not run: {_first_line(error)}") from error
+            if logits.shape != expected or traced.shape != expected:
+                raise BundleError(f"logits have shapes {logits.shape} and {traced.shape}, expected {expected}")
+            if not (np.isfinite(logits).all() and np.isfinite(traced).all()):
+                raise BundleError("the graphs answer with numbers that are not finite")
+        return best
+
+
+def pad(rows: Sequence[NDArray[np.int32]], features: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Rows of different lengths as one array [batch, longest, features], padded with 0, and their lengths [batch]."""
+    lengths = np.array([len(row) for row in rows], dtype=np.int32)
+    tokens = np.zeros((len(rows), int(lengths.max()), features), dtype=np.int32)
+    for position, row in enumerate(rows):
+        tokens[position, : len(row)] = row
+    return tokens, lengths
+
+
+def _feed(rows: Sequence[NDArray[np.int32]], features: int) -> dict[str, NDArray[np.int32]]:
+    if not rows:
+        raise ValueError("a batch needs at least one row: ONNX Runtime aborts the process on a batch of none")
+    tokens, lengths = pad(rows, features)
+    return {"tokens": tokens, "lengths": lengths}
+
+
+def _session(path: Path, provider: Provider, threads: int) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return ort.InferenceSession(str(path), options, providers=_PROVIDERS[provider])
+    except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
+        reason = _first_line(error).replace(str(path), path.name).replace(str(path.parent), path.parent.name)
+        raise BundleError(f"{path.name} cannot be loaded: {reason}") from error
+
+
+def _expect_outputs(session: ort.InferenceSession, name: str, expected: list[str]) -> None:
+    inputs = [node.name for node in session.get_inputs()]
+    outputs = [node.name for node in session.get_outputs()]
+    if inputs != ["tokens", "lengths"] or outputs != expected:
+        raise BundleError(
+            f"{name} takes {', '.join(inputs)} and gives {', '.join(outputs)}; by the manifest it takes tokens, lengths "
+            f"and gives {', '.join(expected)}"
+        )
+
+
+def _head(bundle: Bundle) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The head's weight [labels, units of all directions] and bias [labels]."""
+    try:
+        with safe_open(bundle.file(WEIGHTS), framework="numpy") as weights:
+            weight, bias = weights.get_tensor("head.weight"), weights.get_tensor("head.bias")
+    except (SafetensorError, OSError) as error:
+        raise BundleError(f"{WEIGHTS} cannot be read: {_first_line(error)}") from error
+    manifest = bundle.manifest
+    expected = (len(manifest.labels), manifest.hidden * len(manifest.directions))
+    if weight.shape != expected or bias.shape != expected[:1]:
+        raise BundleError(f"{WEIGHTS} has a head of shape {weight.shape}, by the manifest it is {expected}")
+    return weight, bias
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]

@@ -1,0 +1,82 @@
+"""The one table of recurrent cells: what each gate is called, its equation and its range.
+
+Everything that names a gate (graphs, traces, answers, documentation) reads it here. Notation: x_t the input at
+step t, h the hidden state, C the cell state, * element-wise, W [h_{t-1}, x_t] a matrix times the concatenation.
+
+Sources: Elman 1990 (rnn); Hochreiter and Schmidhuber 1997 with the forget gate of Gers et al. 2000 (lstm); Gers and
+Schmidhuber 2000 (peephole); Cho et al. 2014 (gru, reset before); the reset-after GRU is cuDNN's and torch's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+CellName = Literal["rnn", "lstm", "peephole", "gru"]
+Direction = Literal["forward", "backward"]
+GruReset = Literal["after", "before"]
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """One named activation of a cell: its equation, and the interval in which every value lies."""
+
+    name: str
+    equation: str
+    low: float = 0.0
+    high: float = 1.0
+
+
+def _logistic(name: str, symbol: str, peephole: str = "") -> Gate:
+    sum_ = f"W_{symbol} [h_{{t-1}}, x_t] + {peephole}b_{symbol}"
+    return Gate(name, f"{symbol}_t = sigmoid({sum_})")
+
+
+_INF = float("inf")
+_LSTM_STATES = (
+    Gate("candidate", "C~_t = tanh(W_C [h_{t-1}, x_t] + b_C)", -1.0),
+    Gate("cell", "C_t = f_t * C_{t-1} + i_t * C~_t", -_INF, _INF),
+    Gate("hidden", "h_t = o_t * tanh(C_t)", -1.0),
+)
+_GRU_CANDIDATE: dict[GruReset, str] = {
+    "after": "h~_t = tanh(W_h x_t + b_h + r_t * (R_h h_{t-1} + c_h))",
+    "before": "h~_t = tanh(W_h [r_t * h_{t-1}, x_t] + b_h)",
+}
+
+
+def _gru(reset: GruReset) -> tuple[Gate, ...]:
+    return (
+        Gate("update", "z_t = sigmoid(W_z [h_{t-1}, x_t] + b_z)  (torch and ONNX call 1 - z_t the update gate)"),
+        _logistic("reset", "r"),
+        Gate("candidate", _GRU_CANDIDATE[reset], -1.0),
+        Gate("hidden", "h_t = (1 - z_t) * h_{t-1} + z_t * h~_t", -1.0),
+    )
+
+
+_GATES: dict[CellName, tuple[Gate, ...]] = {
+    "rnn": (Gate("hidden", "h_t = tanh(W [h_{t-1}, x_t] + b)", -1.0),),
+    "lstm": (_logistic("forget", "f"), _logistic("input", "i"), _logistic("output", "o"), *_LSTM_STATES),
+    "peephole": (
+        _logistic("forget", "f", "p_f * C_{t-1} + "),
+        _logistic("input", "i", "p_i * C_{t-1} + "),
+        _logistic("output", "o", "p_o * C_t + "),
+        *_LSTM_STATES,
+    ),
+}
+
+
+def gates(cell: CellName, gru_reset: GruReset | None = None) -> tuple[Gate, ...]:
+    """The gates of a cell, in the order in which they are shown. `gru_reset` matters for the GRU alone."""
+    if cell == "gru":
+        return _gru(gru_reset or "after")
+    return _GATES[cell]
+
+
+def gate_names(cell: CellName) -> tuple[str, ...]:
+    """The names of a cell's gates: ``("forget", "input", …)``."""
+    return tuple(gate.name for gate in gates(cell))
+
+
+def equations(cell: CellName, gru_reset: GruReset | None = None) -> dict[str, str]:
+    """Gate name to equation, as `/gates` and `/models` print it."""
+    return {gate.name: gate.equation for gate in gates(cell, gru_reset)}

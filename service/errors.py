@@ -1,0 +1,113 @@
+"""Everything that can go wrong, in one tree; each class that a caller can meet over HTTP carries its status.
+
+    ServiceError
+    ├── BundleError             a bundle on disk cannot be served (or written)
+    ├── StartupError            the service cannot start as it is configured
+    └── RequestError            one request is refused or fails; `status`, `slug`, `title`
+        ├── MalformedBody           400  not JSON, not UTF-8, an unpaired surrogate
+        ├── Unauthorized            401  API keys are configured and no valid one came
+        ├── ModelNotFound           404  no such model; lists those there are
+        ├── TooLarge                413  over a limit in size; says which, and both numbers
+        ├── UnsupportedMediaType    415  not a JSON body
+        ├── InvalidField            422  a field is wrong; carries a JSON pointer into the request
+        ├── RateLimited             429  a key is over its rate; `retry_after`
+        ├── Unavailable             503  full, loading or draining; `retry_after`
+        └── DeadlineExceeded        504  the answer was not ready in time
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+class ServiceError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+
+class BundleError(ServiceError):
+    """A bundle on disk is incomplete, altered, or does not hold what its manifest says."""
+
+
+class StartupError(ServiceError):
+    """The service cannot start; the message says what to change."""
+
+
+class RequestError(ServiceError):
+    """One request cannot be answered. `detail` is written for the person who sent it."""
+
+    status: ClassVar[int] = 500
+    slug: ClassVar[str] = "internal-error"
+    title: ClassVar[str] = "Internal error"
+
+    def __init__(self, detail: str, *, retry_after: float | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.retry_after = retry_after
+
+
+class MalformedBody(RequestError):
+    status, slug, title = 400, "malformed-body", "The body cannot be read"
+
+
+class Unauthorized(RequestError):
+    status, slug, title = 401, "unauthorized", "An API key is needed"
+
+
+class ModelNotFound(RequestError):
+    status, slug, title = 404, "model-not-found", "No such model"
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        super().__init__(f"There is no model named {name!r}. Loaded: {', '.join(sorted(known)) or 'none'}.")
+
+
+class TooLarge(RequestError):
+    """Over a limit: `what` is its name in words, `got` and `limit` are the two numbers."""
+
+    status, slug, title = 413, "too-large", "Over a limit"
+
+    def __init__(self, what: str, got: int | str, limit: int) -> None:
+        super().__init__(f"{what}: {got}, the limit is {limit}.")
+
+
+class UnsupportedMediaType(RequestError):
+    status, slug, title = 415, "unsupported-media-type", "Not a JSON body"
+
+
+@dataclass(frozen=True, slots=True)
+class FieldProblem:
+    """One wrong field: a JSON pointer (RFC 6901) into the request, and what is wrong there."""
+
+    pointer: str
+    detail: str
+
+
+class InvalidField(RequestError):
+    """One or more fields are wrong.
+
+    `pointer` is relative to where it was found; whoever knows the outer path re-raises with `under`.
+    """
+
+    status, slug, title = 422, "invalid-field", "A field is wrong"
+
+    def __init__(self, pointer: str, detail: str, *more: FieldProblem) -> None:
+        super().__init__(f"{pointer}: {detail}" if pointer else detail)
+        self.problems = (FieldProblem(pointer, detail), *more)
+
+    def under(self, prefix: str) -> InvalidField:
+        """The same error with every pointer put below `prefix`, such as ``/inputs/3``."""
+        first, *rest = (FieldProblem(prefix + p.pointer, p.detail) for p in self.problems)
+        return InvalidField(first.pointer, first.detail, *rest)
+
+
+class RateLimited(RequestError):
+    status, slug, title = 429, "rate-limited", "Too many requests for this key"
+
+
+class Unavailable(RequestError):
+    status, slug, title = 503, "unavailable", "Not available now"
+
+
+class DeadlineExceeded(RequestError):
+    status, slug, title = 504, "deadline-exceeded", "Not ready within the deadline"

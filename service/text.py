@@ -1,0 +1,242 @@
+"""Text to rows of integers: tokens with exact offsets, and for each token one number per feature.
+
+The tokens are those of the Penn Treebank (``do n't``, ``It 's``), found in raw text by one regular expression;
+text that is tokenised already goes past it. From there both take the same path: each token is normalised and looked
+up as a whole, one row a token, never split and never dropped.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Regex
+from tokenizers import Tokenizer as HubTokenizer
+from tokenizers.models import WordLevel
+from tokenizers.normalizers import NFKC, Lowercase, Replace
+from tokenizers.normalizers import Sequence as Normalizers
+from tokenizers.pre_tokenizers import Split
+
+from service.bundle import Feature, FeatureName
+from service.errors import BundleError, InvalidField
+
+UNKNOWN = "<unk>"
+"""Row 0 of every vocabulary: words that no row stands for."""
+
+_CACHED_TOKENS = 65_536
+_CACHED_LENGTH = 48
+
+# Alternatives are tried in order at each position; whatever none of them matches is white space. Every repetition is
+# bounded, because the matcher gives up (and takes the process along) after ten million steps back: a run of more than
+# a thousand letters is cut into tokens of that length.
+_ABBREVIATIONS = "Mr|Mrs|Ms|Dr|Prof|St|Jr|Sr|vs|etc|Inc|Ltd|Co|Corp|Gen|Sen|Rep|Gov|Lt|Col|Sgt|Capt|Rev|Hon"
+_CLITICS = r"(?i:s|m|d|ll|re|ve)(?![\p{L}\p{N}])"
+_IDEOGRAPH = r"\p{Han}\p{Hiragana}\p{Katakana}"
+_PATTERN = "|".join(
+    (
+        r"<br ?/?>",
+        r"(?:https?://|www\.)[^\s<>\"'()]{1,1000}(?<![.,;:!?])",
+        r"[\p{L}\p{N}._+-]{1,64}@[\p{L}\p{N}-]{1,64}(?:\.[\p{L}\p{N}-]{1,64}){1,8}",
+        r"[@#][\p{L}\p{N}_]{1,100}",
+        r"[:;=8][-o*']?[)(\[\]dDpP/\\|*3](?![\p{L}\p{N}])|<3(?!\p{N})|\^[_.-]?\^",
+        r"(?:\p{L}\.){2,12}",
+        rf"(?:{_ABBREVIATIONS})\.(?![\p{{L}}\p{{N}}])",
+        r"(?i:can)(?=not(?![\p{L}\p{N}]))",
+        r"[\p{L}\p{M}]{1,24}?(?=[nN]['’][tT](?![\p{L}\p{N}]))",
+        r"[nN]['’][tT](?![\p{L}\p{N}])",
+        rf"['’]{_CLITICS}",
+        rf"[{_IDEOGRAPH}]\p{{M}}{{0,8}}",
+        r"\p{N}{1,100}(?:[.,:/]\p{N}{1,100}){0,10}(?:(?i:st|nd|rd|th|s|am|pm|k|m)(?![\p{L}\p{N}]))?",
+        rf"[\p{{L}}\p{{M}}\p{{N}}&&[^{_IDEOGRAPH}]]{{1,1000}}"
+        rf"(?:['’](?!{_CLITICS})\p{{L}}[\p{{L}}\p{{M}}\p{{N}}]{{0,100}}){{0,4}}",
+        r"\.{2,100}|-{2,100}|``|''|&\w{2,8};",
+        r"(?!\s)\X",
+    )
+)
+
+
+def build(words: Sequence[str], features: Sequence[Feature]) -> Tokenizer:
+    """A tokenizer whose vocabulary is `words`, already normalised, row 0 being `UNKNOWN`."""
+    if not words or words[0] != UNKNOWN:
+        raise ValueError(f"the first word must be {UNKNOWN}")
+    hub = HubTokenizer(WordLevel({word: row for row, word in enumerate(words)}, unk_token=UNKNOWN))
+    hub.normalizer = Normalizers(
+        [
+            NFKC(),
+            Lowercase(),
+            Replace(Regex("[\u200b-\u200d\u2060\ufe0e\ufe0f\ufeff]"), ""),
+            Replace(Regex("[‘’`´]{2}|[“”„«»]|''"), '"'),
+            Replace(Regex("[‘’`´]"), "'"),
+            Replace(Regex("[–—―]|-{2,}"), "--"),
+            Replace(Regex(r"\.{2,}"), "..."),
+            Replace(Regex(r"\p{N}"), "0"),
+            Replace(Regex(r"^(?:https?://|www\.).*"), "<url>"),
+            Replace(Regex(r"^@\w+"), "<user>"),
+            Replace(Regex(r"^<br ?/?>"), "<br>"),
+        ]
+    )
+    hub.pre_tokenizer = Split(Regex(_PATTERN), "removed", invert=True)
+    return Tokenizer(hub, features)
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """One input, ready for the network.
+
+    `text` is the text as sent (tokens sent are joined by one space), `spans` are (start, end) of each token in it, in
+    code points, end exclusive; `rows` is int32 [tokens, features]; `truncated` says whether a tail was cut off.
+    """
+
+    text: str
+    spans: list[tuple[int, int]]
+    rows: NDArray[np.int32]
+    truncated: bool
+
+    def __len__(self) -> int:
+        return len(self.spans)
+
+    def tokens(self) -> list[dict[str, str | int]]:
+        """Each token's text and offsets; the text is exactly the slice of the text as sent."""
+        return [{"text": self.text[start:end], "start": start, "end": end} for start, end in self.spans]
+
+
+class Tokenizer:
+    """Finds the tokens of raw text and the feature rows of tokens."""
+
+    def __init__(self, hub: HubTokenizer, features: Sequence[Feature]) -> None:
+        self._hub = hub
+        self._normalizer, self._splitter = hub.normalizer, hub.pre_tokenizer
+        if self._normalizer is None or self._splitter is None:
+            raise BundleError("the tokenizer has no normalizer or no pre-tokenizer")
+        self._columns = [(_COLUMNS[feature.name], feature.size) for feature in features]
+        self._cache: dict[str, tuple[int, ...]] = {}
+
+    @classmethod
+    def load(cls, path: Path, features: Sequence[Feature]) -> Tokenizer:
+        """Read ``tokenizer.json``. Raises `BundleError` when it does not fit the manifest's features."""
+        try:
+            hub = HubTokenizer.from_file(str(path))
+        except Exception as error:  # tokenizers raises bare Exception
+            raise BundleError(f"{path.name} is no tokenizer: {error}") from error
+        for feature in features:
+            if feature.name == "word" and feature.size != hub.get_vocab_size():
+                raise BundleError(f"{path.name} has {hub.get_vocab_size()} words, the manifest says {feature.size}")
+        return cls(hub, features)
+
+    def save(self, path: Path) -> None:
+        self._hub.save(str(path), pretty=False)
+
+    def split(self, text: str) -> list[tuple[str, tuple[int, int]]]:
+        """The tokens of raw text, each with its (start, end) in code points."""
+        found: list[tuple[str, tuple[int, int]]] = self._splitter.pre_tokenize_str(text)
+        return found
+
+    def normalize(self, token: str) -> str:
+        """The form in which a token is looked up."""
+        form: str = self._normalizer.normalize_str(token)
+        return form
+
+    def rows(self, tokens: Iterable[str]) -> NDArray[np.int32]:
+        """Feature rows of tokens: int32 [tokens, features]."""
+        cache, rows = self._cache, []
+        for token in tokens:
+            row = cache.get(token)
+            if row is None:
+                row = self._row(token)
+            rows.append(row)
+        return np.array(rows, dtype=np.int32).reshape(len(rows), len(self._columns))
+
+    def encode(self, value: str | Sequence[str], limit: int, *, truncate: bool = False) -> Encoded:
+        """Encode raw text, or tokens, of at most `limit` tokens; with `truncate` the head is kept.
+
+        Raises `InvalidField` (pointer relative to the input) for an input without a token, an empty token, and an
+        input over the limit.
+        """
+        if isinstance(value, str):
+            text = value
+            found = self.split(text)
+            if not found:
+                raise InvalidField("", "The text is empty: it holds no token.")
+            tokens, spans = [token for token, _ in found], [span for _, span in found]
+        else:
+            tokens = list(value)
+            text, spans = _join(tokens)
+        if truncated := len(tokens) > limit:
+            if not truncate:
+                raise InvalidField(
+                    "", f"{len(tokens)} tokens, the model's limit is {limit}. Send less, or set truncate to true."
+                )
+            tokens, spans = tokens[:limit], spans[:limit]
+        return Encoded(text, spans, self.rows(tokens), truncated)
+
+    def _row(self, token: str) -> tuple[int, ...]:
+        word = self.normalize(token)
+        row = tuple(column(self._hub, token, word, size) for column, size in self._columns)
+        if len(token) <= _CACHED_LENGTH:
+            if len(self._cache) >= _CACHED_TOKENS:
+                self._cache.clear()
+            self._cache[token] = row
+        return row
+
+
+def _join(tokens: Sequence[str]) -> tuple[str, list[tuple[int, int]]]:
+    if not tokens:
+        raise InvalidField("", "The list of tokens is empty.")
+    spans, start = [], 0
+    for position, token in enumerate(tokens):
+        if not token:
+            raise InvalidField(f"/{position}", "The token is empty.")
+        spans.append((start, start + len(token)))
+        start += len(token) + 1
+    return " ".join(tokens), spans
+
+
+# Feature columns: (tokenizer, token as sent, its normalised form, table size) -> row number below the size.
+
+
+def _word(hub: HubTokenizer, token: str, word: str, size: int) -> int:
+    row = hub.token_to_id(word)
+    return 0 if row is None else row
+
+
+def _shape(hub: HubTokenizer, token: str, word: str, size: int) -> int:
+    """Casing and character classes: 0 lower, 1 Title, 2 UPPER, 3 one capital, 4 miXed, 5 digits, 6 digits and letters,
+    7 anything else."""
+    if token.isalpha():
+        if token.islower():
+            return 0
+        if token.isupper():
+            return 2 if len(token) > 1 else 3
+        return 1 if token[0].isupper() and token[1:].islower() else 4
+    digit = any(character.isdigit() for character in token)
+    letter = any(character.isalpha() for character in token)
+    if digit:
+        return 6 if letter else 5
+    if not letter:
+        return 7
+    return 0 if token.islower() else 1 if token[0].isupper() else 4
+
+
+SHAPES = 8
+"""Rows of the `shape` table."""
+
+
+def _bucket(piece: str, size: int) -> int:
+    """A stable hash: the same bucket on every machine and in every process."""
+    return zlib.crc32(piece.encode("utf-8", "replace")) % size
+
+
+def _prefix(hub: HubTokenizer, token: str, word: str, size: int) -> int:
+    return _bucket(word[:3], size)
+
+
+def _suffix(hub: HubTokenizer, token: str, word: str, size: int) -> int:
+    return _bucket(word[-3:], size)
+
+
+_Column = Callable[[HubTokenizer, str, str, int], int]
+_COLUMNS: dict[FeatureName, _Column] = {"word": _word, "shape": _shape, "prefix": _prefix, "suffix": _suffix}
