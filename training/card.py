@@ -1,0 +1,88 @@
+"""The model card: a bundle's README, written from its manifest."""
+
+from __future__ import annotations
+
+from service.bundle import Manifest, Score
+from service.equations import equations
+
+_WAYS = {1: "one direction", 2: "two directions"}
+_TITLES = {"lstm": "LSTM", "gru": "GRU", "rnn": "Elman network", "peephole": "peephole LSTM"}
+_USE = {
+    "sentiment": "Says whether a text is {labels}, with a probability for each.",
+    "ner": "Marks the names in a text: {labels}.",
+}
+_LIMITS = {
+    "sentiment": (
+        "English only. It learned from the texts named above and is surest on texts like them; irony, mixed opinions "
+        "and domains that it never saw are where it errs. Probabilities are a softmax's; read them as a ranking unless "
+        "the figures above include a calibration error."
+    ),
+    "ner": (
+        "English only. Names that occur neither in its training data nor among its word vectors are recognised by "
+        "their shape and context alone; text all in lower or upper case is harder. An entity's score is the product of "
+        "its tokens' probabilities."
+    ),
+}
+
+
+def render(name: str, manifest: Manifest) -> str:
+    """The card in Markdown: what the model is, its data, licence, command, figures and limits."""
+    types = sorted({label.partition("-")[2] for label in manifest.labels if "-" in label})
+    labels = ", ".join(types if manifest.task == "ner" else manifest.labels)
+    parity = manifest.parity
+    shape = f"{manifest.layers} layer{'s' if manifest.layers > 1 else ''}, {_WAYS[len(manifest.directions)]}"
+    lines = [
+        f"# {name}",
+        "",
+        f"{_USE[manifest.task].format(labels=labels)} {_TITLES[manifest.cell]}, {shape}, {manifest.hidden} units each.",
+        "",
+        "| | |",
+        "| --- | --- |",
+        f"| task | {manifest.task} |",
+        f"| labels | {labels} |",
+        f"| head | {manifest.head} |",
+        f"| inputs | {', '.join(f'{feature.name} ({feature.size:,} rows)' for feature in manifest.features)} |",
+        f"| longest input | {manifest.token_limit:,} tokens |",
+        f"| licence | {manifest.licence} |",
+        "",
+        "## Data and training",
+        "",
+        *(f"- {data}" for data in manifest.origin.data),
+        "",
+        f"Seed {manifest.origin.seed}, {manifest.origin.epochs} epochs, with "
+        + ", ".join(f"{package} {version}" for package, version in sorted(manifest.origin.versions.items()))
+        + ". `$DATA` is the folder that holds the corpora.",
+        "",
+        "```sh",
+        manifest.origin.command,
+        "```",
+        "",
+        "## Figures",
+        "",
+        "Measured through the exported bundle and the serving runtime "
+        f"(`python -m training evaluate models/{name} --data FILE`); one seed.",
+        "",
+        "| data | inputs | cut | metric | value |",
+        "| --- | --- | --- | --- | --- |",
+        *(_row(score) for score in manifest.quality),
+        "",
+        f"The exported graphs agree with torch to {max(parity.model, parity.trace):.0e} in the logits, and the traced "
+        f"gates with the equations in float64 to {parity.gates:.0e}, over {parity.batches} random batches of 1 to 64 "
+        "inputs and 1 to 400 tokens.",
+        "",
+        "## Limits",
+        "",
+        _LIMITS[manifest.task],
+        "",
+        "## Equations",
+        "",
+        "```",
+        *(f"{gate:<10} {equation}" for gate, equation in equations(manifest.cell, manifest.gru_reset).items()),
+        "```",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _row(score: Score) -> str:
+    metric = score.metric.replace("_", " ")
+    return f"| {score.data} | {score.examples:,} | {score.truncated} | {metric} | {score.value:.4f} |"

@@ -1,0 +1,141 @@
+"""Scores of a model on labelled data: what was predicted, through whatever answers logits, against what is right."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from service.bundle import TOKENIZER, Bundle, Score, Task
+from service.engine import Engine, pad
+from service.tasks import Classifier, Tagger, decoder
+from service.text import Encoded, Tokenizer
+from training.batches import plan
+from training.corpora import check_labels, read
+from training.metrics import EntityScores, accuracy, entity_scores, macro_f1
+from training.networks import Network
+
+Predictor = Callable[[Sequence[NDArray[np.int32]]], NDArray[np.float32]]
+"""Rows of a batch → logits [batch, labels], or [batch, time, labels]."""
+
+_ROWS, _TOKENS = 64, 16_384
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """Labelled data, encoded as the service encodes it, under the name by which figures refer to it."""
+
+    name: str
+    task: Task
+    gold: list[str | tuple[str, ...]]
+    encoded: list[Encoded]
+
+    @property
+    def truncated(self) -> int:
+        return sum(each.truncated for each in self.encoded)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What was measured: accuracy and macro-F1 of a classifier, or the entities' scores of a tagger."""
+
+    corpus: Corpus
+    metrics: dict[str, float]
+    entities: EntityScores | None = None
+
+    @property
+    def headline(self) -> float:
+        """The figure that training watches: accuracy, or the entities' F1."""
+        return self.metrics["accuracy" if self.corpus.task == "sentiment" else "f1"]
+
+    def as_json(self, model: str, version: int) -> str:
+        """One line: model, version, data, inputs, cut, and the metrics; a tagger's also by type."""
+        line: dict[str, object] = {"model": model, "version": str(version), "data": self.corpus.name}
+        line |= {"inputs": len(self.corpus.gold), "truncated": self.corpus.truncated, **self.metrics}
+        if self.entities:
+            line["types"] = {
+                kind: {"precision": one.precision, "recall": one.recall, "f1": one.f1}
+                for kind, one in self.entities.types.items()
+            }
+        return json.dumps(line)
+
+    def scores(self) -> tuple[Score, ...]:
+        """The same as the manifest keeps it."""
+        values = {"examples": len(self.corpus.gold), "truncated": self.corpus.truncated}
+        return tuple(
+            Score.model_validate({"data": self.corpus.name, "metric": metric, "value": round(value, 5), **values})
+            for metric, value in self.metrics.items()
+        )
+
+
+def corpus(path: Path, task: Task, labels: Sequence[str], tokenizer: Tokenizer, limit: int) -> Corpus:
+    """Read labelled data for scoring; inputs over `limit` tokens are cut, as the service would with `truncate`.
+
+    Raises `CorpusError` for data that cannot be read, or that has a label which the model has not.
+    """
+    examples = read(path, task)
+    check_labels(labels, examples, path)
+    encoded, gold = [], []
+    for example in examples:
+        if isinstance(example.value, str) and not tokenizer.split(example.value):
+            continue
+        encoded.append(tokenizer.encode(example.value, limit, truncate=True))
+        gold.append(example.label)
+    return Corpus(corpus_name(path), task, gold, encoded)
+
+
+def corpus_name(path: Path) -> str:
+    """`…/sst2/dev.tsv` → ``sst2 dev``: how figures name the data they were measured on."""
+    stem = path.name.split(".")[0]
+    return f"{path.resolve().parent.name} {stem}"
+
+
+def measure(predict: Predictor, corpus: Corpus, decode: Classifier | Tagger) -> Report:
+    """Predict every input of a corpus and score the answers."""
+    predictions: list[dict[str, object]] = [{}] * len(corpus.encoded)
+    for positions in plan([len(each) for each in corpus.encoded], _ROWS, _TOKENS, None):
+        inputs = [corpus.encoded[position] for position in positions]
+        answers = decode.decode(predict([each.rows for each in inputs]), inputs, tokens=True)
+        for position, answer in zip(positions, answers, strict=True):
+            predictions[position] = answer
+    if corpus.task == "sentiment":
+        gold = cast(list[str], corpus.gold)
+        guesses = [str(answer["label"]) for answer in predictions]
+        return Report(corpus, {"accuracy": accuracy(gold, guesses), "macro_f1": macro_f1(gold, guesses)})
+    pairs = zip(predictions, corpus.gold, strict=True)
+    found = entity_scores(corpus.gold, [_tags(answer, len(tags)) for answer, tags in pairs])
+    return Report(corpus, {"precision": found.precision, "recall": found.recall, "f1": found.f1}, found)
+
+
+def _tags(answer: dict[str, object], length: int) -> list[str]:
+    """The tags of one answer; the tail that was cut off counts as outside every entity."""
+    tags = [token["label"] for token in cast(list[dict[str, str]], answer["tokens"])]
+    return tags + ["O"] * (length - len(tags))
+
+
+def of_network(network: Network, device: torch.device) -> Predictor:
+    """A network in torch as a predictor, in evaluation mode."""
+
+    def predict(rows: Sequence[NDArray[np.int32]]) -> NDArray[np.float32]:
+        network.eval()
+        tokens, lengths = pad(rows, rows[0].shape[1])
+        with torch.inference_mode():
+            logits = network(torch.from_numpy(tokens).to(device), torch.from_numpy(lengths.astype(np.int64)).to(device))
+        answer: NDArray[np.float32] = logits.cpu().numpy()
+        return answer
+
+    return predict
+
+
+def of_bundle(bundle: Bundle, data: Path) -> Report:
+    """Score a bundle through the runtime that serves it."""
+    manifest = bundle.manifest
+    tokenizer = Tokenizer.load(bundle.file(TOKENIZER), manifest.features)
+    found = corpus(data, manifest.task, manifest.labels, tokenizer, manifest.token_limit)
+    return measure(Engine(bundle).predict, found, decoder(manifest.task, manifest.labels))

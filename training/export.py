@@ -1,0 +1,142 @@
+"""A trained network → a bundle, with its parity certificate."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from service.bundle import CARD, FILES, TOKENIZER, Bundle, Manifest, Origin, Parity, Score, digest, save
+from service.engine import Engine, Trace
+from service.errors import BundleError
+from service.text import Tokenizer
+from training import card, graph, reference
+from training.evaluate import of_network
+from training.networks import Network
+
+LOGITS_TOLERANCE = 5e-5
+GATES_TOLERANCE = 1e-5
+TOKEN_LIMIT = 4096
+_LENGTHS = (1, 2, 3, 7, 20, 64, 200, 400)
+_RAGGED = ((8, 40), (64, 30), (16, 200))
+"""(rows, longest) of the ragged batches."""
+
+_NOT_YET = Parity(model=0, trace=0, gates=0, batches=0, logits_tolerance=0, gates_tolerance=0)
+
+
+def export(
+    network: Network,
+    tokenizer: Tokenizer,
+    origin: Origin,
+    licence: str,
+    folder: Path,
+    score: Callable[[Bundle], Sequence[Score]],
+) -> Bundle:
+    """Write a network as the next version below `folder`, and return the bundle.
+
+    `score` measures the draft through the serving runtime; its figures go into the manifest and the card. Raises
+    `BundleError` when the graphs and torch differ by more than the tolerance: then nothing is written.
+    """
+    network.cpu().eval()
+    round_embeddings(network)
+    with tempfile.TemporaryDirectory(prefix="export-") as scratch:
+        draft = Path(scratch)
+        graph.write(network, draft)
+        tokenizer.save(draft / TOKENIZER)
+        (draft / CARD).write_text("", encoding="utf-8")
+        bundle = Bundle(folder.name, 0, draft, _manifest(network, origin, licence, draft))
+        parity = certify(network, Engine(bundle))
+        manifest = bundle.manifest.model_copy(update={"parity": parity, "quality": tuple(score(bundle))})
+        (draft / CARD).write_text(card.render(folder.name, manifest), encoding="utf-8")
+        return save(folder, manifest, draft)
+
+
+def round_embeddings(network: Network) -> None:
+    """Round the embedding tables to float16, which is how a bundle stores them."""
+    for table in network.embeddings.values():
+        assert isinstance(table, torch.nn.Embedding)
+        table.weight.data = table.weight.data.half().float()
+
+
+def certify(network: Network, engine: Engine) -> Parity:
+    """Compare torch, the fused graph, the trace graph and the equations in float64, at many lengths and batch sizes."""
+    torch_logits = of_network(network, torch.device("cpu"))
+    generator = np.random.default_rng(0)
+    model = trace = gates = 0.0
+    batches = 0
+    for rows in _batches(network, generator):
+        expected, traced = torch_logits(rows), engine.trace(rows)
+        # NumPy's maximum keeps NaN, which Python's would drop.
+        model = float(np.maximum(model, _largest(engine.predict(rows), expected, rows)))
+        trace = float(np.maximum(trace, _largest(traced.logits, expected, rows)))
+        gates = float(np.maximum(gates, _deviation(network, rows, traced)))
+        batches += 1
+    if not (model <= LOGITS_TOLERANCE and trace <= LOGITS_TOLERANCE and gates <= GATES_TOLERANCE):
+        raise BundleError(
+            f"the graphs do not agree with torch: logits differ by {model:.1e} (model.onnx) and {trace:.1e} "
+            f"(trace.onnx), the limit is {LOGITS_TOLERANCE:.0e}; gates by {gates:.1e}, the limit is "
+            f"{GATES_TOLERANCE:.0e}"
+        )
+    return Parity(
+        model=model,
+        trace=trace,
+        gates=gates,
+        batches=batches,
+        logits_tolerance=LOGITS_TOLERANCE,
+        gates_tolerance=GATES_TOLERANCE,
+    )
+
+
+def _batches(network: Network, generator: np.random.Generator) -> Iterator[list[NDArray[np.int32]]]:
+    sizes = [feature.size for feature in network.architecture.features]
+
+    def row(length: int) -> NDArray[np.int32]:
+        return generator.integers(0, sizes, (length, len(sizes))).astype(np.int32)
+
+    for length in _LENGTHS:
+        yield [row(length)]
+    for count, longest in _RAGGED:
+        yield [row(int(length)) for length in generator.integers(1, longest + 1, count)]
+
+
+def _largest(actual: NDArray[np.float32], expected: NDArray[np.float32], rows: Sequence[NDArray[np.int32]]) -> float:
+    if actual.ndim == 2:
+        return float(np.abs(actual - expected).max())
+    return float(np.max([np.abs(actual[n, : len(row)] - expected[n, : len(row)]).max() for n, row in enumerate(rows)]))
+
+
+def _deviation(network: Network, rows: Sequence[NDArray[np.int32]], trace: Trace) -> float:
+    """The first and the last row of a batch against the equations in float64."""
+    worst = 0.0
+    for position in {0, len(rows) - 1}:
+        row = rows[position]
+        with torch.inference_mode():
+            embedded = network.embed(torch.from_numpy(row)[None])[0].double().numpy()
+        gates = {key: array[: len(row), position] for key, array in trace.gates.items()}
+        worst = float(np.maximum(worst, reference.deviation(network, embedded, gates)))
+    return worst
+
+
+def _manifest(network: Network, origin: Origin, licence: str, draft: Path) -> Manifest:
+    architecture = network.architecture
+    fields = {
+        "task": architecture.task,
+        "cell": architecture.cell,
+        "gru_reset": architecture.gru_reset,
+        "directions": architecture.directions,
+        "layers": architecture.layers,
+        "hidden": architecture.hidden,
+        "head": architecture.head,
+        "labels": architecture.labels,
+        "token_limit": TOKEN_LIMIT,
+        "features": architecture.features,
+        "licence": licence,
+        "origin": origin,
+        "parity": _NOT_YET,
+        "files": {file: digest(draft / file) for file in FILES},
+    }
+    return Manifest.model_validate(fields)

@@ -1,0 +1,133 @@
+"""The training loop: batches, loss, clipping, schedule, early stopping on dev; the best epoch's weights are kept."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from training.batches import IGNORED, Batch, Sample, batched, windows
+from training.networks import Network
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How to train: every setting of the loop, with the value that suits both tasks."""
+
+    epochs: int = 10
+    patience: int = 3
+    """Stop after this many epochs without a better dev score."""
+    learning_rate: float = 1e-3
+    """Adam's (Kingma and Ba 2015); it falls to zero along half a cosine over all epochs."""
+    clip: float = 1.0
+    """Largest global norm of the gradient (Pascanu et al. 2013)."""
+    batch_rows: int = 32
+    batch_tokens: int = 8192
+    """Padded tokens of a batch, at most."""
+    window: int = 0
+    """Cut training texts to a random run of this many tokens, anew each epoch; 0 for whole texts. Sentiment only."""
+    label_smoothing: float = 0.0
+    seed: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What the loop reports after each batch and, with a `score`, after each epoch."""
+
+    epoch: int
+    batch: int
+    batches: int
+    loss: float
+    score: float | None = None
+    best: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How training ended; the network holds the weights of the best epoch."""
+
+    epochs: int
+    best: float | None
+    interrupted: bool
+
+
+def seed_everything(seed: int) -> None:
+    """The same seed gives the same model on one machine with the same number of threads."""
+    torch.manual_seed(seed)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+def fit(
+    network: Network,
+    samples: Sequence[Sample],
+    recipe: Recipe,
+    score: Callable[[Network], float],
+    report: Callable[[Progress], None],
+    device: torch.device,
+) -> Outcome:
+    """Train in place. `score` measures the network on dev, higher is better; KeyboardInterrupt ends it early and keeps
+    the best epoch so far (or the weights as they are, when no epoch was finished)."""
+    generator = np.random.default_rng(recipe.seed)
+    network.to(device)
+    optimizer = torch.optim.Adam(network.parameters(), lr=recipe.learning_rate, fused=True)
+    loss_of = nn.CrossEntropyLoss(ignore_index=IGNORED, label_smoothing=recipe.label_smoothing)
+    best: float | None = None
+    kept: dict[str, torch.Tensor] = {}
+    epoch = since = 0
+    try:
+        for epoch in range(1, recipe.epochs + 1):
+            _epoch(network, samples, recipe, epoch, optimizer, loss_of, report, generator, device)
+            reached = score(network)
+            since += 1
+            if best is None or reached > best:
+                best, since = reached, 0
+                kept = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
+            report(Progress(epoch, 0, 0, 0.0, reached, best))
+            if since >= recipe.patience:
+                break
+        interrupted = False
+    except KeyboardInterrupt:
+        interrupted = True
+    if kept:
+        network.load_state_dict(kept)
+    network.eval()
+    return Outcome(epoch, best, interrupted)
+
+
+def _epoch(
+    network: Network,
+    samples: Sequence[Sample],
+    recipe: Recipe,
+    epoch: int,
+    optimizer: torch.optim.Optimizer,
+    loss_of: nn.Module,
+    report: Callable[[Progress], None],
+    generator: np.random.Generator,
+    device: torch.device,
+) -> None:
+    task = network.architecture.task
+    seen = windows(samples, recipe.window, generator) if recipe.window and task == "sentiment" else samples
+    batches = list(batched(seen, task, recipe.batch_rows, recipe.batch_tokens, device, generator))
+    network.train()
+    mean = 0.0
+    for number, batch in enumerate(batches, 1):
+        progress = (epoch - 1 + number / len(batches)) / recipe.epochs
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
+        loss = _step(network, batch, recipe.clip, optimizer, loss_of)
+        mean += (loss - mean) / number
+        report(Progress(epoch, number, len(batches), mean))
+
+
+def _step(network: Network, batch: Batch, clip: float, optimizer: torch.optim.Optimizer, loss_of: nn.Module) -> float:
+    optimizer.zero_grad(set_to_none=True)
+    logits = network(batch.tokens, batch.lengths)
+    loss: torch.Tensor = loss_of(logits.flatten(0, -2), batch.targets.flatten())
+    torch.autograd.backward(loss)
+    nn.utils.clip_grad_norm_(network.parameters(), clip)
+    optimizer.step()
+    return float(loss.detach())

@@ -1,0 +1,145 @@
+"""One training job from files to bundle: read, encode, train, export, score."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from service.bundle import Bundle, Feature, FeatureName, Head, Origin, Score, Task, check_name
+from service.engine import Engine
+from service.equations import CellName, Direction
+from service.tasks import decoder
+from service.text import SHAPES, Tokenizer, build
+from training import vectors, vocabulary
+from training.batches import encode
+from training.corpora import CorpusError, Example, check_labels, labels, read
+from training.evaluate import Corpus, corpus, corpus_name, measure, of_network
+from training.export import TOKEN_LIMIT, export
+from training.fit import Outcome, Progress, Recipe, fit, seed_everything
+from training.networks import EMBEDDING_SIZES, Architecture, Network
+
+_FEATURES: dict[Task, tuple[FeatureName, ...]] = {
+    "sentiment": ("word",),
+    "ner": ("word", "shape", "prefix", "suffix"),
+}
+_BUCKETS = 2048
+_PACKAGES = ("torch", "onnx", "onnxruntime", "tokenizers", "numpy")
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What to train, on which files, and where the bundle goes (`out` is its folder, ``models/NAME``)."""
+
+    task: Task
+    cell: CellName
+    directions: tuple[Direction, ...]
+    layers: int
+    hidden: int
+    head: Head
+    train: tuple[Path, ...]
+    dev: tuple[Path, ...]
+    test: tuple[Path, ...]
+    vectors: Path | None
+    words: int
+    dropout: float
+    word_dropout: float
+    recipe: Recipe
+    device: str
+    out: Path
+    licence: str
+    command: str
+    """The command that repeats the job, for the manifest and the card."""
+
+
+def run(job: Job, tell: Callable[[str], None], report: Callable[[Progress], None]) -> tuple[Bundle, Outcome]:
+    """Run a job. `tell` gets a line on each stage, `report` the loop's progress.
+
+    Raises `CorpusError` for data that cannot be used, `BundleError` for a name that cannot be one, or graphs that do
+    not agree with torch.
+    """
+    check_name(job.out.name)
+    device = torch.device(job.device)
+    seed_everything(job.recipe.seed)
+    parts = [(path, read(path, job.task)) for path in job.train]
+    examples = list(chain.from_iterable(part for _, part in parts))
+    names = labels(examples, job.task, job.train[0])
+    for path in (*job.dev, *job.test):
+        check_labels(names, read(path, job.task), path)
+    network, tokenizer = _network(job, examples, names)
+    samples = encode(examples, tokenizer, names)
+    dev, test = ([_corpus(job, path, names, tokenizer) for path in paths] for paths in (job.dev, job.test))
+    tokens = sum(len(sample.rows) for sample in samples)
+    tell(f"train: {len(samples):,} examples, {tokens:,} tokens; {', '.join(f'{d.name}: {len(d.gold):,}' for d in dev)}")
+    words = network.architecture.features[0].size
+    tell(f"labels: {', '.join(names)}; {words:,} words; {_parameters(network):,} weights")
+    decode = decoder(job.task, names)
+
+    def score(trained: Network) -> float:
+        predict = of_network(trained, device)
+        return float(np.mean([measure(predict, each, decode).headline for each in dev]))
+
+    outcome = fit(network, samples, job.recipe, score, report, device)
+    tell("exporting" if not outcome.interrupted else "interrupted: exporting the best model so far")
+
+    def figures(bundle: Bundle) -> list[Score]:
+        engine = Engine(bundle)
+        return [each for data in (*dev, *test) for each in measure(engine.predict, data, decode).scores()]
+
+    origin = Origin(
+        data=tuple(f"{corpus_name(path)}: {len(part):,} examples" for path, part in parts),
+        command=job.command,
+        seed=job.recipe.seed,
+        epochs=outcome.epochs,
+        versions={
+            "python": platform.python_version(),
+            **{name: importlib.metadata.version(name) for name in _PACKAGES},
+        },
+    )
+    return export(network, tokenizer, origin, job.licence, job.out, figures), outcome
+
+
+def _corpus(job: Job, path: Path, names: tuple[str, ...], tokenizer: Tokenizer) -> Corpus:
+    return corpus(path, job.task, names, tokenizer, TOKEN_LIMIT)
+
+
+def _network(job: Job, examples: list[Example], names: tuple[str, ...]) -> tuple[Network, Tokenizer]:
+    """An untrained network and the tokenizer that its embeddings belong to."""
+    blank = build(["<unk>"], [])
+    loaded = vectors.load(job.vectors).merged(blank.normalize) if job.vectors else None
+    size = EMBEDDING_SIZES["word"]
+    if loaded and loaded.size != size:
+        raise CorpusError(str(job.vectors), f"{loaded.size} numbers a word; this network wants {size}")
+    words = vocabulary.choose(_words(examples, blank), loaded, job.words)
+    sizes: dict[FeatureName, int] = {"word": len(words), "shape": SHAPES, "prefix": _BUCKETS, "suffix": _BUCKETS}
+    features = tuple(Feature(name=name, size=sizes[name]) for name in _FEATURES[job.task])
+    shape = Architecture(job.task, job.cell, job.directions, job.layers, job.hidden, job.head, names, features)
+    network = Network(shape, job.dropout, job.word_dropout)
+    if loaded:
+        table = vocabulary.initial_table(words, loaded, np.random.default_rng(job.recipe.seed))
+        network.embeddings["word"].weight.data = torch.from_numpy(table)
+    return network, build(words, features)
+
+
+def _words(examples: list[Example], tokenizer: Tokenizer) -> list[str]:
+    """Every token of the examples, normalised."""
+    forms: dict[str, str] = {}
+    found = []
+    for example in examples:
+        value = example.value
+        for token in [piece for piece, _ in tokenizer.split(value)] if isinstance(value, str) else value:
+            form = forms.get(token)
+            if form is None:
+                form = forms[token] = tokenizer.normalize(token)
+            found.append(form)
+    return found
+
+
+def _parameters(network: Network) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())

@@ -1,0 +1,82 @@
+"""Pretrained word vectors: GloVe and word2vec text, plain or ``.gz``, or an ``.npz`` of `words` and `vectors`."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.corpora import CorpusError
+
+
+@dataclass(frozen=True, slots=True)
+class Vectors:
+    """Words in the file's order, which is by falling frequency in all that are published, and their vectors.
+
+    `matrix` is float32 [words, size].
+    """
+
+    words: list[str]
+    matrix: NDArray[np.float32]
+
+    @property
+    def size(self) -> int:
+        return int(self.matrix.shape[1])
+
+    def merged(self, normalize: Callable[[str], str]) -> Vectors:
+        """One row for each normalised form: the mean of the words that share it, where the first of them stood.
+
+        The tokenizer maps 1996 and 2004 to one form; this gives that form what is common to them.
+        """
+        rows: dict[str, int] = {}
+        into = np.array([rows.setdefault(normalize(word), len(rows)) for word in self.words])
+        sums = np.zeros((len(rows), self.size), np.float64)
+        np.add.at(sums, into, self.matrix)
+        counts = np.bincount(into, minlength=len(rows))
+        return Vectors(list(rows), (sums / counts[:, None]).astype(np.float32))
+
+
+def load(path: Path) -> Vectors:
+    """Read word vectors. Raises `CorpusError` that names the file, and the line in a text file."""
+    try:
+        if path.suffix == ".npz":
+            return _load_npz(path)
+        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
+            return _load_text(path, iter(file))
+    except (OSError, EOFError) as error:
+        raise CorpusError(path, f"it cannot be read: {error}") from error
+
+
+def _load_npz(path: Path) -> Vectors:
+    with np.load(path, allow_pickle=False) as archive:
+        if not {"words", "vectors"} <= set(archive.files):
+            raise CorpusError(path, f"holds {', '.join(archive.files)}; expected the arrays words and vectors")
+        words, matrix = archive["words"], archive["vectors"].astype(np.float32)
+    names = words.tobytes().decode().split("\n") if words.dtype == np.uint8 else [str(word) for word in words]
+    if matrix.ndim != 2 or len(names) != len(matrix):
+        raise CorpusError(path, f"{len(names)} words and vectors of shape {matrix.shape}; expected one row a word")
+    return Vectors(names, matrix)
+
+
+def _load_text(path: Path, lines: Iterator[bytes]) -> Vectors:
+    words: list[str] = []
+    rows: list[NDArray[np.float32]] = []
+    for number, line in enumerate(lines, 1):
+        word, _, numbers = line.rstrip(b"\r\n").partition(b" ")
+        if number == 1 and word.isdigit() and numbers.isdigit():
+            continue  # word2vec's text format starts with "COUNT SIZE"
+        try:
+            row = np.array(numbers.split(), dtype=np.float32)
+            words.append(word.decode())
+        except ValueError as error:
+            raise CorpusError(path, f"expected WORD NUMBER NUMBER …: {error}", number) from error
+        if not len(row) or (rows and len(row) != len(rows[0])):
+            raise CorpusError(path, f"{len(row)} numbers; the first line has {len(rows[0]) if rows else 0}", number)
+        rows.append(row)
+    if not rows:
+        raise CorpusError(path, "the file is empty")
+    return Vectors(words, np.stack(rows))
