@@ -1,0 +1,96 @@
+"""The command line: ``python -m service serve``. Its flags are made from the fields of `Settings`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+import click
+import structlog
+from pydantic import SecretStr
+from pydantic.fields import FieldInfo
+
+from service import settings as configuration
+from service import telemetry
+from service.errors import StartupError
+from service.settings import Settings, SettingsError
+from service.version import VERSION
+
+_METAVARS: dict[object, str] = {int: "N", float: "X", Path: "PATH"}
+EXIT_STARTUP, EXIT_SETTINGS, EXIT_INTERRUPTED = 1, 2, 130
+
+
+@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(VERSION, message="%(version)s")
+@click.pass_context
+def main(context: click.Context) -> None:
+    """Serves recurrent text models over HTTP, with their gates."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+def serve(**flags: object) -> None:
+    """Serve the models of a folder over HTTP.
+
+    Every flag can be set by an environment variable, or by the same name in a file .env, instead; flags go before
+    variables, and variables before the file.
+    """
+    try:
+        settings = configuration.read({name: value for name, value in flags.items() if value is not None})
+    except SettingsError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(EXIT_SETTINGS)
+    telemetry.configure(settings.log_format, settings.log_level)
+    log = structlog.get_logger()
+    for name in configuration.unknown_variables():
+        log.warning("no such setting", variable=name)
+    try:
+        sys.exit(_server().serve(settings))
+    except StartupError as error:
+        log.error(f"cannot start: {error}")
+        sys.exit(EXIT_STARTUP)
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)
+
+
+def _server() -> ModuleType:
+    """The server's module. It takes a while to import, and needs ONNX Runtime, which `--help` does not."""
+    try:
+        return import_module("service.server")
+    except ImportError as error:
+        if error.name != "onnxruntime":
+            raise
+        raise StartupError(
+            "ONNX Runtime is not installed. Install the extra 'cpu' (the package onnxruntime) or, for NVIDIA GPUs, "
+            "the extra 'cuda' (the package onnxruntime-gpu), and never both."
+        ) from error
+
+
+def _options() -> Iterator[click.Option]:
+    """One option a setting. Values pass as they were written: `Settings` has the types, the bounds and the messages."""
+    for name, field in Settings.model_fields.items():
+        flag = configuration.flag(name)
+        help_text = f"{field.description}  [default: {_default(field)}; env: {configuration.variable(name)}]"
+        if field.annotation is bool:
+            yield click.Option([f"{flag}/--no-{flag[2:]}"], default=None, help=help_text)
+        else:
+            metavar = "|".join(configuration.choices(field)) or _METAVARS.get(field.annotation, "TEXT")
+            yield click.Option([flag], default=None, metavar=metavar, help=help_text)
+
+
+def _default(field: FieldInfo) -> str:
+    value = field.default
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:g}"
+    return "none" if value is None or isinstance(value, SecretStr) else str(value)
+
+
+main.add_command(click.Command("serve", params=list(_options()), callback=serve, help=serve.__doc__))
+
+if __name__ == "__main__":
+    main(prog_name="python -m service")

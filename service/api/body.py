@@ -1,0 +1,56 @@
+"""A request's body: refused by its headers where they tell, and no longer read than the limit allows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive
+
+from service.errors import TooLarge, UnsupportedMediaType
+
+WHAT = "Bytes in the body"
+
+
+async def read(headers: Mapping[bytes, bytes], receive: Receive, limit: int) -> bytes:
+    """The whole body. Raises `UnsupportedMediaType`, `TooLarge`, or `ClientDisconnect` when the client has gone."""
+    refusal = _refusal(headers.get(b"content-type", b""), headers.get(b"content-encoding", b""))
+    if refusal is not None:
+        raise UnsupportedMediaType(refusal)
+    announced = headers.get(b"content-length", b"")
+    if announced.isdigit() and int(announced) > limit:
+        raise TooLarge(WHAT, int(announced), limit)
+    message = await receive()
+    if message["type"] == "http.request" and not message.get("more_body", False):
+        whole: bytes = message.get("body", b"")
+        if len(whole) > limit:
+            raise TooLarge(WHAT, len(whole), limit)
+        return whole
+    body = bytearray()
+    while message["type"] == "http.request":
+        body += message.get("body", b"")
+        if len(body) > limit:
+            raise TooLarge(WHAT, f"{len(body)} or more", limit)
+        if not message.get("more_body", False):
+            return bytes(body)
+        message = await receive()
+    raise ClientDisconnect
+
+
+@lru_cache(maxsize=64)
+def _refusal(content_type: bytes, content_encoding: bytes) -> str | None:
+    """Why a body of this kind is not read; None when it is."""
+    if content_encoding.strip().lower() not in (b"", b"identity"):
+        return "A body with a Content-Encoding is not read; send it as it is."
+    if not content_type.strip():
+        return "The request has no Content-Type; send application/json."
+    media_type, *parameters = (part.strip().lower() for part in content_type.split(b";"))
+    kind, _, subtype = media_type.partition(b"/")
+    if kind != b"application" or not (subtype == b"json" or subtype.endswith(b"+json")):
+        return "The body is not sent as JSON; send it with Content-Type: application/json."
+    for parameter in parameters:
+        name, _, value = parameter.partition(b"=")
+        if name.strip() == b"charset" and value.strip().strip(b'"') not in (b"utf-8", b"utf8"):
+            return "The body's charset is not UTF-8; JSON is read in UTF-8 alone."
+    return None

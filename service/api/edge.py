@@ -1,0 +1,134 @@
+"""What every request passes on its way in and out: its id, the access check, the log line, and errors as answers.
+
+One middleware, plain ASGI: each layer around a route costs about as much as the route.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any
+from uuid import uuid4
+
+import structlog
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.api import problems
+from service.api.access import Access
+from service.errors import Unavailable
+from service.runtime import Phase, Runtime
+
+HEALTH = frozenset({"/health/live", "/health/ready"})
+"""Paths that are open without an API key, and logged at level debug: they are asked for every few seconds."""
+
+_REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
+
+_log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class Call:
+    """One HTTP request as the service knows it. `log` takes fields for its line in the log."""
+
+    request_id: str
+    headers: dict[bytes, bytes]
+    log: dict[str, object] = field(default_factory=dict)
+
+
+def call_of(scope: Scope) -> Call:
+    """The call that a route is answering."""
+    call: Call = scope["state"]["call"]
+    return call
+
+
+class Edge:
+    """The middleware. It must stand outside of the routes, and inside of nothing that answers by itself.
+
+    `templates` holds the path of each endpoint: the log names routes, never what a client wrote.
+    """
+
+    def __init__(self, app: ASGIApp, *, access: Access, runtime: Runtime, templates: Mapping[object, str]) -> None:
+        self._app = app
+        self._access = access
+        self._runtime = runtime
+        self._templates = templates
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = perf_counter()
+        headers = dict(scope["headers"])
+        call = Call(_request_id(headers.get(b"x-request-id")), headers)
+        scope.setdefault("state", {})["call"] = call
+        structlog.contextvars.bind_contextvars(request_id=call.request_id)
+        method = scope["method"]
+        if method == "HEAD":  # the server leaves the body out; routes need not know
+            scope = {**scope, "method": "GET"}
+        outgoing = _Outgoing(send, call.request_id, self._runtime)
+        try:
+            await self._answer(scope, receive, outgoing, call)
+        finally:
+            template = self._templates.get(scope.get("endpoint"), "none")
+            log = _log.debug if template in HEALTH else _log.info
+            milliseconds = round((perf_counter() - started) * 1000, 3)
+            log("request", method=method, route=template, status=outgoing.status, ms=milliseconds, **call.log)
+
+    async def _answer(self, scope: Scope, receive: Receive, outgoing: _Outgoing, call: Call) -> None:
+        """Run the application; whatever goes wrong becomes an answer, as long as none has begun."""
+        try:
+            if scope["path"] not in HEALTH:
+                self._admit(call)
+            await self._app(scope, receive, outgoing)
+            return
+        except ClientDisconnect:
+            call.log["disconnected"] = True
+            return
+        except asyncio.CancelledError:
+            # Only the server cancels a request: the grace period of a shutdown is over. The answer is the end of it.
+            problem = problems.of(Unavailable("The service is shutting down."))
+        except Exception as error:
+            problem = problems.of(error)
+            if problem.status == 500:
+                _log.exception("unexpected error")
+            if outgoing.status:
+                raise  # half an answer is out: the server has to cut the connection
+        if not outgoing.status:
+            await problem.response(call.request_id)(scope, receive, outgoing)
+
+    def _admit(self, call: Call) -> None:
+        self._access.check(call.headers.get(b"authorization"))
+        if self._runtime.phase is Phase.STOPPING:
+            raise Unavailable("The service is shutting down.")
+
+
+class _Outgoing:
+    """`send` that adds the service's headers to an answer and keeps its status."""
+
+    __slots__ = ("_closing", "_request_id", "_send", "status")
+
+    def __init__(self, send: Send, request_id: str, runtime: Runtime) -> None:
+        self._send = send
+        self._request_id = request_id.encode("ascii")
+        self._closing = runtime
+        self.status = 0
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers: list[tuple[bytes, Any]] = message["headers"]
+            headers.append((b"x-request-id", self._request_id))
+            if self._closing.phase in (Phase.DRAINING, Phase.STOPPING):
+                headers.append((b"connection", b"close"))
+        await self._send(message)
+
+
+def _request_id(sent: bytes | None) -> str:
+    """The id that came, if it is printable ASCII without spaces and not too long; else a new one."""
+    if sent is not None and _REQUEST_ID.fullmatch(sent):
+        return sent.decode("ascii")
+    return uuid4().hex

@@ -1,0 +1,191 @@
+"""`/predict` and `/gates`: the service's own protocol.
+
+Plain ASGI endpoints: a body goes from bytes to a checked request, and the answer to bytes, with no layer in between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Generic, TypeVar
+
+from starlette.exceptions import HTTPException
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from service.api import body
+from service.api.accept import wants_safetensors
+from service.api.edge import Call, call_of
+from service.api.render import JSON, SAFETENSORS, TraceAnswer, as_json, as_safetensors, dumps
+from service.api.schemas import GatesRequest, PredictRequest, parse
+from service.contributions import check_explain, note
+from service.equations import equations
+from service.errors import DeadlineExceeded, InvalidField, TooLarge
+from service.gates import Selection, select
+from service.inference import Logits, Traced, decode, encode
+from service.registry import Model
+from service.runtime import Runtime
+from service.settings import Settings
+from service.text import Encoded
+
+# What work at the edge costs, in seconds, roughly: enough to tell what may hold the event loop and what may not.
+_A_BYTE_IN = 0.25e-6  # parsed, checked, tokenised
+_AN_INPUT_OUT = 10e-6
+_A_TOKEN_OUT = 2e-6  # decoded by a tagger, or named in a trace
+_A_NUMBER_OUT = 40e-9
+
+_TIMEOUT = re.compile(rb"\d{1,9}(\.\d{1,9})?")
+
+_Request = TypeVar("_Request", bound=PredictRequest)
+
+
+@dataclass(frozen=True, slots=True)
+class _Job(Generic[_Request]):
+    """A request, the model that it means, and its inputs as that model reads them."""
+
+    request: _Request
+    model: Model
+    encoded: list[Encoded]
+
+    @property
+    def tokens(self) -> int:
+        return sum(map(len, self.encoded))
+
+    def head(self) -> dict[str, object]:
+        """What every answer begins with."""
+        return {"model": self.model.name, "version": self.model.version, "task": self.model.task}
+
+
+class Answer:
+    """A whole answer: pieces of bytes, and their media type."""
+
+    def __init__(self, pieces: Sequence[bytes], media_type: str = JSON) -> None:
+        self._pieces = pieces
+        self._media_type = media_type
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        length = sum(map(len, self._pieces))
+        headers = [(b"content-type", self._media_type.encode()), (b"content-length", str(length).encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        last = len(self._pieces) - 1
+        for number, piece in enumerate(self._pieces):
+            await send({"type": "http.response.body", "body": piece, "more_body": number < last})
+
+
+class Endpoint:
+    """An ASGI endpoint around a function that makes an answer of a body: reads the body, and keeps the deadline."""
+
+    def __init__(self, settings: Settings, answer: Callable[[Call, bytes, float], Awaitable[Answer]]) -> None:
+        self._settings = settings
+        self._answer = answer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        call = call_of(scope)
+        deadline = asyncio.get_running_loop().time() + _seconds(call.headers, self._settings)
+        try:
+            async with asyncio.timeout_at(deadline):
+                content = await body.read(call.headers, receive, self._settings.max_body)
+                answer = await self._answer(call, content, deadline)
+        except TimeoutError:
+            raise DeadlineExceeded("The answer was not ready within the request's deadline.") from None
+        await answer(scope, receive, send)
+
+
+class Native:
+    """The two routes, over one runtime."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._settings = runtime.settings
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("/predict", Endpoint(self._settings, self.predict), methods=["POST"]),
+            Route("/gates", Endpoint(self._settings, self.gates), methods=["POST"]),
+        ]
+
+    async def predict(self, call: Call, content: bytes, deadline: float) -> Answer:
+        """Answer a `PredictRequest`."""
+        offload, inference = self._runtime.offload, self._runtime.inference
+        job = await offload(len(content) * _A_BYTE_IN, partial(self._prepare, content, PredictRequest))
+        self._note(call, job)
+        logits = await inference.predict(job.model, job.encoded, deadline=deadline)
+        cost = len(job.encoded) * _AN_INPUT_OUT + (job.tokens * _A_TOKEN_OUT if job.model.task == "ner" else 0)
+        return await offload(cost, partial(_predictions, job, logits))
+
+    async def gates(self, call: Call, content: bytes, deadline: float) -> Answer:
+        """Answer a `GatesRequest`."""
+        offload, inference = self._runtime.offload, self._runtime.inference
+        binary = wants_safetensors(call.headers.get(b"accept"))
+        job, selection = await offload(len(content) * _A_BYTE_IN, partial(self._prepare_trace, content))
+        self._note(call, job)
+        asked = job.request
+        traced = await inference.trace(
+            job.model,
+            job.encoded,
+            selection,
+            contributions=asked.contributions,
+            explain=asked.explain,
+            deadline=deadline,
+        )
+        cost = len(job.encoded) * _AN_INPUT_OUT + job.tokens * _A_TOKEN_OUT
+        cost += selection.numbers(job.tokens) * _A_NUMBER_OUT
+        return await offload(cost, partial(_traces, job, traced, binary))
+
+    def _prepare(self, content: bytes, kind: type[_Request]) -> _Job[_Request]:
+        request = parse(content, kind, self._settings.max_inputs)
+        model = self._runtime.model(request.model, request.task)
+        return _Job(request, model, encode(model, request.items(), request.truncate, request.pointer))
+
+    def _prepare_trace(self, content: bytes) -> tuple[_Job[GatesRequest], Selection]:
+        request = parse(content, GatesRequest, self._settings.max_inputs)
+        model = self._runtime.model(request.model, request.task)
+        manifest = model.bundle.manifest
+        if request.explain is not None and manifest.head != "tagger":
+            raise InvalidField("/explain", f"{model.name} has one prediction a text; explain is for taggers.")
+        selection = select(manifest, request.gates, request.layers, request.directions, request.units, request.reduce)
+        job = _Job(request, model, encode(model, request.items(), request.truncate, request.pointer))
+        check_explain(request.explain, [len(source) for source in job.encoded])
+        numbers = selection.numbers(job.tokens)
+        if numbers > self._settings.max_trace:
+            raise TooLarge("Numbers in the trace", numbers, self._settings.max_trace)
+        return job, selection
+
+    def _note(self, call: Call, job: _Job[_Request]) -> None:
+        """Say in the log what the request is about; its texts only where the settings ask for it."""
+        call.log.update(model=job.model.name, inputs=len(job.encoded), tokens=job.tokens)
+        if self._settings.log_text:
+            call.log["text"] = [source.text for source in job.encoded]
+
+
+def _predictions(job: _Job[PredictRequest], logits: Sequence[Logits]) -> Answer:
+    predictions = decode(job.model, logits, job.encoded, tokens=job.request.tokens)
+    return Answer([dumps({**job.head(), "predictions": predictions})])
+
+
+def _traces(job: _Job[GatesRequest], traced: Sequence[Traced], binary: bool) -> Answer:
+    request, manifest = job.request, job.model.bundle.manifest
+    head = {**job.head(), "cell": manifest.cell, "equations": equations(manifest.cell, manifest.gru_reset)}
+    predictions = decode(job.model, [trace.logits for trace in traced], job.encoded, tokens=request.tokens)
+    why = note(manifest, request.explain) if request.contributions else None
+    traces = [
+        TraceAnswer(source.tokens(), prediction, trace.layers, trace.contributions, why)
+        for source, prediction, trace in zip(job.encoded, predictions, traced, strict=True)
+    ]
+    if binary:
+        return Answer(as_safetensors(head, traces), SAFETENSORS)
+    return Answer(as_json(head, traces, request.decimals))
+
+
+def _seconds(headers: dict[bytes, bytes], settings: Settings) -> float:
+    """The seconds in which a request wants its answer."""
+    sent = headers.get(b"x-request-timeout")
+    if sent is None:
+        return settings.timeout
+    seconds = float(sent) if _TIMEOUT.fullmatch(sent.strip()) else 0.0
+    if not seconds:
+        raise HTTPException(422, "The header X-Request-Timeout holds seconds, over 0, such as 2.5.")
+    return min(seconds, settings.max_timeout)

@@ -1,0 +1,242 @@
+"""The API document (OpenAPI 3.1): every route, with examples, made from the models of requests, answers and errors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic.json_schema import models_json_schema
+
+from service.api import answers, examples
+from service.api.problems import HTTP_PROBLEMS, INTERNAL, MEDIA_TYPE, Problem, of
+from service.api.render import JSON, SAFETENSORS
+from service.api.schemas import GatesRequest, PredictRequest
+from service.errors import (
+    DeadlineExceeded,
+    InvalidField,
+    MalformedBody,
+    ModelNotFound,
+    RateLimited,
+    RequestError,
+    TooLarge,
+    Unauthorized,
+    Unavailable,
+    UnsupportedMediaType,
+)
+from service.version import VERSION
+
+TITLE = "Recurrent text models"
+DESCRIPTION = (
+    "Sentiment and named entities from recurrent networks (Elman, LSTM, peephole LSTM, GRU; one direction or two), "
+    "and every gate activation behind each answer."
+)
+
+_Json = dict[str, Any]
+_SCHEME = "key"
+_SCHEMAS = "#/components/schemas/"
+_RESPONSES = "#/components/responses/"
+
+_ERRORS: tuple[RequestError, ...] = (
+    MalformedBody("The body is not JSON in UTF-8: unexpected character: line 1 column 1 (char 0)."),
+    Unauthorized("Send an API key: Authorization: Bearer KEY."),
+    ModelNotFound("sentiment-xl", ["ner-bilstm", "sentiment-bilstm"]),
+    TooLarge("Inputs in one request", 300, 256),
+    UnsupportedMediaType("The body is not sent as JSON; send it with Content-Type: application/json."),
+    InvalidField("/gates/0", "gru has no gate 'forget'; it has update, reset, candidate, hidden."),
+    RateLimited("This key may send 10 requests a second.", retry_after=1),
+    Unavailable("The models are loading.", retry_after=2),
+    DeadlineExceeded("The answer was not ready within the request's deadline."),
+)
+_OF_EVERY_ROUTE = (Unauthorized, RateLimited)
+_OF_A_JOB = (
+    MalformedBody,
+    ModelNotFound,
+    TooLarge,
+    UnsupportedMediaType,
+    InvalidField,
+    Unavailable,
+    DeadlineExceeded,
+)
+_HTTP_DETAILS = {
+    404: "There is no route /prediction.",
+    405: "/predict takes POST.",
+    406: f"The answer comes as {JSON} or {SAFETENSORS}, and the Accept header excludes both.",
+    422: "The header X-Request-Timeout holds seconds, over 0, such as 2.5.",
+}
+
+
+def document(*, secured: bool) -> _Json:
+    """The whole document; `secured` says whether API keys are asked for."""
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": TITLE, "version": VERSION, "description": DESCRIPTION},
+        "paths": _paths(),
+        "components": {
+            "schemas": _schemas(),
+            "responses": {problem.slug: _response(problem) for problem in _problems()},
+            "parameters": _parameters(),
+            "headers": {"X-Request-ID": {"description": "The request's id.", "schema": {"type": "string"}}},
+            "securitySchemes": {_SCHEME: {"type": "http", "scheme": "bearer"}},
+        },
+        "security": [{_SCHEME: []}] if secured else [{}, {_SCHEME: []}],
+    }
+
+
+def _paths() -> _Json:
+    model = {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}, "example": "ner-bilstm"}
+    return {
+        "/": {"get": _get("index", "Where to go from here", answers.Index, {})},
+        "/predict": {
+            "post": _post(
+                "predict",
+                "Predictions for one or many inputs",
+                PredictRequest,
+                examples.PREDICT_REQUESTS,
+                {JSON: _content(answers.Predictions, examples.PREDICTIONS)},
+                ["X-Request-ID", "X-Request-Timeout"],
+            )
+        },
+        "/gates": {
+            "post": _post(
+                "gates",
+                "Predictions, gate activations for every token, and what each token contributed",
+                GatesRequest,
+                examples.GATES_REQUESTS,
+                {
+                    JSON: _content(answers.Traces, examples.TRACES),
+                    SAFETENSORS: {
+                        "schema": {
+                            "type": "string",
+                            "format": "binary",
+                            "description": "Tensors `{input}/{layer}/{direction}/{gate}`, float32 [tokens, units]; the "
+                            "rest of the answer, as JSON, under `response` of `__metadata__`.",
+                        }
+                    },
+                },
+                ["X-Request-ID", "X-Request-Timeout"],
+                406,
+            )
+        },
+        "/models": {
+            "get": _get("models", "What is loaded", answers.Models, {"models": examples.MODELS}, Unavailable),
+        },
+        "/models/{name}": {
+            "get": {
+                **_get(
+                    "model",
+                    "One model",
+                    answers.ModelDescription,
+                    {"model": examples.MODEL},
+                    ModelNotFound,
+                    Unavailable,
+                ),
+                "parameters": [model, _parameter("X-Request-ID")],
+            }
+        },
+        "/health/live": {"get": _health("live", "Whether the process runs")},
+        "/health/ready": {"get": _health("ready", "Whether requests are welcome", Unavailable)},
+        "/openapi.json": {
+            "get": _operation("openapi", "This document", {JSON: {"schema": {"type": "object"}, "example": {}}})
+        },
+    }
+
+
+def _operation(name: str, summary: str, content: _Json, *errors: type[RequestError] | int) -> _Json:
+    statuses: dict[int, str] = {500: RequestError.slug}
+    for error in (*_OF_EVERY_ROUTE, *errors):
+        if isinstance(error, int):
+            statuses[error] = HTTP_PROBLEMS[error][0]
+        else:
+            statuses[error.status] = error.slug
+    headers = {"X-Request-ID": {"$ref": "#/components/headers/X-Request-ID"}}
+    return {
+        "operationId": name,
+        "summary": summary,
+        "parameters": [_parameter("X-Request-ID")],
+        "responses": {
+            "200": {"description": summary, "headers": headers, "content": content},
+            **{str(status): {"$ref": _RESPONSES + statuses[status]} for status in sorted(statuses)},
+        },
+    }
+
+
+def _get(name: str, summary: str, answer: type, shown: _Json, *errors: type[RequestError]) -> _Json:
+    return _operation(name, summary, {JSON: _content(answer, shown)}, *errors)
+
+
+def _health(name: str, summary: str, *errors: type[RequestError]) -> _Json:
+    operation = _get(name, summary, answers.Status, {"ok": examples.STATUS}, *errors)
+    for error in _OF_EVERY_ROUTE:
+        del operation["responses"][str(error.status)]
+    return {**operation, "security": []}
+
+
+def _post(
+    name: str, summary: str, request: type, shown: _Json, content: _Json, parameters: list[str], *errors: int
+) -> _Json:
+    return {
+        **_operation(name, summary, content, *_OF_A_JOB, *errors),
+        "parameters": [_parameter(parameter) for parameter in parameters],
+        "requestBody": {"required": True, "content": {JSON: _content(request, shown)}},
+    }
+
+
+def _content(model: type, shown: _Json) -> _Json:
+    content: _Json = {"schema": {"$ref": _SCHEMAS + model.__name__}}
+    if shown:
+        content["examples"] = {name: {"value": value} for name, value in shown.items()}
+    return content
+
+
+def _parameter(name: str) -> _Json:
+    return {"$ref": f"#/components/parameters/{name}"}
+
+
+def _parameters() -> _Json:
+    return {
+        "X-Request-ID": {
+            "name": "X-Request-ID",
+            "in": "header",
+            "description": "The request's id, printable ASCII without spaces; made where it is missing, and sent back.",
+            "schema": {"type": "string", "minLength": 1, "maxLength": 128},
+            "example": examples.REQUEST_ID,
+        },
+        "X-Request-Timeout": {
+            "name": "X-Request-Timeout",
+            "in": "header",
+            "description": "Seconds in which the answer has to be ready.",
+            "schema": {"type": "number", "exclusiveMinimum": 0},
+            "example": 2.5,
+        },
+    }
+
+
+def _problems() -> list[Problem]:
+    """Every error that the service answers with, as an example of itself."""
+    others = [Problem(status, slug, title, _HTTP_DETAILS[status]) for status, (slug, title) in HTTP_PROBLEMS.items()]
+    return [*map(of, _ERRORS), *others, Problem(RequestError.status, RequestError.slug, RequestError.title, INTERNAL)]
+
+
+def _response(problem: Problem) -> _Json:
+    headers: _Json = {"X-Request-ID": {"$ref": "#/components/headers/X-Request-ID"}}
+    for name in problem.headers:
+        headers[name] = {"schema": {"type": "integer" if name == "Retry-After" else "string"}}
+    example = problem.body(examples.REQUEST_ID)
+    content = {"schema": {"$ref": _SCHEMAS + answers.Problem.__name__}, "example": example}
+    return {"description": f"{problem.title}.", "headers": headers, "content": {MEDIA_TYPE: content}}
+
+
+def _schemas() -> _Json:
+    models = (
+        PredictRequest,
+        GatesRequest,
+        answers.Predictions,
+        answers.Traces,
+        answers.Models,
+        answers.ModelDescription,
+        answers.Status,
+        answers.Index,
+        answers.Problem,
+    )
+    _, definitions = models_json_schema([(model, "validation") for model in models], ref_template=_SCHEMAS + "{model}")
+    schemas: _Json = definitions["$defs"]
+    return schemas

@@ -1,0 +1,72 @@
+"""What runs here and how it is: `/`, `/models`, `/health/*` and the API document."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from service.api.openapi import TITLE
+from service.api.render import JSON, dumps
+from service.runtime import Runtime
+from service.version import VERSION
+
+_OK = {"status": "ok"}
+
+
+class Operations:
+    """The routes, over one runtime. `document` is the API document, finished."""
+
+    def __init__(self, runtime: Runtime, document: dict[str, object]) -> None:
+        self._runtime = runtime
+        self._document = dumps(document)
+        paths = document["paths"]
+        self._index = {
+            "service": TITLE,
+            "version": VERSION,
+            "openapi": "/openapi.json",
+            "routes": sorted(paths) if isinstance(paths, dict) else [],
+        }
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("/", self.index),
+            Route("/models", self.models),
+            Route("/models/{name}", self.model),
+            Route("/health/live", self.live),
+            Route("/health/ready", self.ready),
+            Route("/openapi.json", self.openapi),
+        ]
+
+    async def index(self, request: Request) -> Response:
+        return _json(self._index)
+
+    async def models(self, request: Request) -> Response:
+        registry = self._runtime.registry
+        return _json(
+            {
+                "default": {str(task): name for task, name in registry.defaults.items()},
+                "models": [model.describe() for model in registry.models.values()],
+                "refused": [
+                    {"name": bundle.name, "version": str(bundle.version), "reason": bundle.reason}
+                    for bundle in registry.refused
+                ],
+            }
+        )
+
+    async def model(self, request: Request) -> Response:
+        return _json(self._runtime.model(request.path_params["name"], None).describe())
+
+    async def live(self, request: Request) -> Response:
+        return _json(_OK)
+
+    async def ready(self, request: Request) -> Response:
+        self._runtime.check_ready()
+        return _json(_OK)
+
+    async def openapi(self, request: Request) -> Response:
+        return Response(self._document, media_type=JSON)
+
+
+def _json(value: object) -> Response:
+    return Response(dumps(value), media_type=JSON)

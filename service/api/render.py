@@ -1,0 +1,149 @@
+"""Traces as bytes: JSON or safetensors.
+
+A trace can hold millions of numbers, and a serialiser holds Python's lock: JSON is made in small pieces, so that a
+thread that makes it lets the event loop go on in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+from safetensors.numpy import save
+
+from service.contributions import Contributions
+from service.gates import LayerGates
+from service.tasks import Prediction
+
+JSON = "application/json"
+SAFETENSORS = "application/vnd.safetensors"
+
+NUMBERS_AT_ONCE = 16_384
+"""Numbers that the serialiser is given at once: half a millisecond."""
+PIECE = 1 << 20
+"""Bytes in one piece of an answer, at least, but for the last."""
+
+
+@dataclass(frozen=True, slots=True)
+class TraceAnswer:
+    """One input's share of the answer of `/gates`."""
+
+    tokens: list[dict[str, str | int]]
+    prediction: Prediction
+    layers: Sequence[LayerGates]
+    contributions: Contributions | None
+    note: str | None
+    """Why `contributions` is null, where it could have been something else."""
+
+    def rest(self) -> dict[str, object]:
+        """What follows the gates."""
+        notes = {} if self.note is None else {"contributions_note": self.note}
+        if self.contributions is not None:
+            _check_finite(self.contributions["tokens"], self.contributions["logits"], self.contributions["bias"])
+        return {"contributions": self.contributions, **notes}
+
+
+def dumps(value: object) -> bytes:
+    """JSON of plain values and of C-contiguous arrays."""
+    return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def as_json(head: dict[str, object], traces: Iterable[TraceAnswer], decimals: int | None) -> list[bytes]:
+    """The answer of `/gates` as pieces of JSON. `head` is what stands before the traces.
+
+    Raises `ValueError` for a number that is not finite.
+    """
+    return list(_gathered(_answer(head, traces, decimals)))
+
+
+def as_safetensors(head: dict[str, object], traces: Sequence[TraceAnswer]) -> list[bytes]:
+    """The answer as one safetensors file: the arrays by ``input/layer/direction/gate``, the rest in its metadata.
+
+    Raises `ValueError` for a number that is not finite.
+    """
+    tensors: dict[str, NDArray[Any]] = {}
+    bare = []
+    for number, trace in enumerate(traces):
+        layers = []
+        for layer in trace.layers:
+            layers.append({"layer": layer.layer, "direction": layer.direction})
+            for name, array in layer.arrays().items():
+                _check_finite(array)
+                tensors[f"{number}/{layer.layer}/{layer.direction}/{name}"] = np.ascontiguousarray(array)
+        bare.append({"tokens": trace.tokens, "prediction": trace.prediction, "layers": layers, **trace.rest()})
+    return [save(tensors, {"response": dumps({**head, "traces": bare}).decode()})]
+
+
+def _answer(head: dict[str, object], traces: Iterable[TraceAnswer], decimals: int | None) -> Iterator[bytes]:
+    yield dumps(head)[:-1] + b',"traces":['
+    for number, trace in enumerate(traces):
+        yield (
+            b"," * (number > 0) + dumps({"tokens": trace.tokens, "prediction": trace.prediction})[:-1] + b',"layers":['
+        )
+        for position, layer in enumerate(trace.layers):
+            yield (
+                b"," * (position > 0) + dumps({"layer": layer.layer, "direction": layer.direction})[:-1] + b',"gates":'
+            )
+            yield from _object((gate, _gate(value, decimals)) for gate, value in layer.gates.items())
+            yield b"}"
+        yield b"]," + dumps(trace.rest())[1:]
+    yield b"]}"
+
+
+def _gate(value: NDArray[np.float32] | dict[str, NDArray[np.float32]], decimals: int | None) -> Iterator[bytes]:
+    if isinstance(value, dict):
+        yield from _object((statistic, _array(array, decimals)) for statistic, array in value.items())
+    else:
+        yield from _array(value, decimals)
+
+
+def _object(members: Iterable[tuple[str, Iterator[bytes]]]) -> Iterator[bytes]:
+    yield b"{"
+    for number, (name, pieces) in enumerate(members):
+        yield b"," * (number > 0) + dumps(name) + b":"
+        yield from pieces
+    yield b"}"
+
+
+def _array(array: NDArray[np.float32], decimals: int | None) -> Iterator[bytes]:
+    """An array's rows as JSON, some thousand numbers at a time."""
+    rows = max(1, NUMBERS_AT_ONCE * len(array) // array.size)
+    yield b"["
+    for start in range(0, len(array), rows):
+        block = array[start : start + rows]
+        _check_finite(block)
+        yield b"," * (start > 0) + dumps(_rounded(block, decimals))[1:-1]
+    yield b"]"
+
+
+def _rounded(block: NDArray[np.float32], decimals: int | None) -> NDArray[np.floating]:
+    """Numbers as they are printed. Rounded in float64, whose shortest form is 0.91; in float32 it is 0.9100000262.
+
+    Adding 0 turns -0.0 into 0.0.
+    """
+    if decimals is None:
+        return np.ascontiguousarray(block)
+    return np.ascontiguousarray(np.round(block.astype(np.float64), decimals) + 0.0)
+
+
+def _check_finite(*arrays: NDArray[np.floating]) -> None:
+    """JSON has no NaN, and the serialiser would write null for it."""
+    if not all(np.isfinite(array).all() for array in arrays):
+        raise ValueError("a traced number is not finite")
+
+
+def _gathered(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """The same bytes in pieces of `PIECE` at least, so that sending them costs few calls."""
+    waiting: list[bytes] = []
+    size = 0
+    for chunk in chunks:
+        waiting.append(chunk)
+        size += len(chunk)
+        if size >= PIECE:
+            yield b"".join(waiting)
+            waiting, size = [], 0
+    yield b"".join(waiting)

@@ -1,0 +1,76 @@
+"""The composition root: settings in, ASGI application out."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Match
+from starlette.types import Scope
+
+from service.api import problems
+from service.api.access import Access
+from service.api.edge import Edge, call_of
+from service.api.native import Native
+from service.api.openapi import TITLE, document
+from service.api.operations import Operations
+from service.runtime import Runtime
+from service.settings import Settings
+from service.version import VERSION
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The application. Models load once it is started, while it already answers `/health`; `app.state.runtime` is the
+    running service behind it."""
+    runtime = Runtime(settings)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        runtime.start()
+        yield
+        await runtime.close()
+
+    # The API document is the service's own, and the pages that FastAPI has for it load their scripts from elsewhere.
+    app = FastAPI(
+        title=TITLE,
+        version=VERSION,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=lifespan,
+        exception_handlers={HTTPException: _http_problem},
+    )
+    app.state.runtime = runtime
+    operations = Operations(runtime, document(secured=bool(settings.keys)))
+    routes = [*Native(runtime).routes(), *operations.routes()]
+    app.router.routes += routes
+    app.add_middleware(
+        Edge,
+        access=Access(settings.keys, settings.rate_limit),
+        runtime=runtime,
+        templates={route.endpoint: route.path for route in routes},
+    )
+    return app
+
+
+async def _http_problem(request: Request, error: HTTPException) -> Response:
+    """What the framework itself raises, as a problem: no such route, or another method."""
+    headers = dict(error.headers or {})
+    if error.status_code == 404:
+        error = HTTPException(404, f"There is no route {request.url.path}.")
+    elif error.status_code == 405:
+        allowed = ", ".join(_methods(request.scope))
+        error = HTTPException(405, f"{request.url.path} takes {allowed}.", {**headers, "Allow": allowed})
+    return problems.of(error).response(call_of(request.scope).request_id)
+
+
+def _methods(scope: Scope) -> list[str]:
+    """The methods of every route with a request's path."""
+    app: FastAPI = scope["app"]
+    routes = (route for route in app.routes if route.matches(scope)[0] is not Match.NONE)
+    return sorted({method for route in routes for method in getattr(route, "methods", None) or ()})

@@ -1,0 +1,469 @@
+"""The micro-batcher: what waits becomes a batch as soon as something is free to run it. No delay is added.
+
+A caller submits rows to a `Lane` (one for each model and graph) and awaits their results. Once the event loop has dealt
+with all that it had ready, batches are cut from what waits, lane after lane in turn. A short batch runs in the event
+loop, at most one in each turn of it; any other runs in one of the batcher's own threads, and what arrives meanwhile
+forms the next. One caller alone waits for nothing, and batches grow by themselves under load.
+
+How a batch is cut: of the rows by length, that window which holds the row that has waited longest and the most others,
+none shorter than `LIKE` of the longest, at most `max_rows` of them, at most `token_budget` tokens with their padding. A
+row over the budget runs alone. The rows of a large call join the queue at most a batch's worth at a time, longest
+first, so those of others come in between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from bisect import bisect_left, insort
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
+
+from service.errors import DeadlineExceeded, Unavailable
+
+Row = TypeVar("Row")
+Result = TypeVar("Result")
+
+LIKE = 0.8
+"""A row shorter than this share of the longest goes into another batch: padding it would cost more than that batch."""
+WEIGHT_OF_LAST = 0.1
+"""What the last batch's seconds per token count for in a lane's running average."""
+RETRY_WHEN_CLOSED = 1.0
+"""Seconds after which a refused caller may find another instance, or this one restarted."""
+
+
+@dataclass(slots=True)
+class Counters:
+    """What the batcher has done so far; plain numbers that only grow, for whoever reports them."""
+
+    batches: int = 0
+    inline_batches: int = 0
+    failed_batches: int = 0
+    rows: int = 0
+    tokens: int = 0
+    padded_tokens: int = 0
+    refused: Counter[Literal["full", "closed", "deadline"]] = field(default_factory=Counter)
+    """Calls, by reason: nothing was begun for them."""
+    dropped: Counter[Literal["cancelled", "deadline", "failed"]] = field(default_factory=Counter)
+    """Rows that were accepted and never ran, because their call had ended: by what ended it."""
+
+
+class Batcher:
+    """Lanes that share threads, an allowance of waiting tokens, and the event loop in which all of them are used.
+
+    `threads` run batches of at most `max_rows` rows and `token_budget` padded tokens; a batch that is estimated to take
+    under `inline_seconds` may run in the event loop. A call is refused when with it more than `max_queued_tokens`
+    tokens would wait, unless nothing waits at all. `executor`, if given, stands in for the threads and is shut down
+    by `close`; `clock` measures what batches take (an event loop's own time is too coarse: uvloop's stands still while
+    a callback runs).
+    """
+
+    def __init__(
+        self,
+        *,
+        threads: int,
+        token_budget: int,
+        max_rows: int,
+        max_queued_tokens: int,
+        inline_seconds: float,
+        executor: Executor | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self.threads = threads
+        self.token_budget = token_budget
+        self.max_rows = max_rows
+        self.max_queued_tokens = max_queued_tokens
+        self.inline_seconds = inline_seconds
+        self.clock = clock
+        self.counters = Counters()
+        self._executor = executor or ThreadPoolExecutor(threads, thread_name_prefix="batch")
+        self._turns: OrderedDict[Lane[Any, Any], None] = OrderedDict()  # lanes with waiting rows; the next one first
+        self._running = 0
+        self._calls = 0
+        self._flush_is_due = False
+        self._closed = False
+        self._drained = asyncio.Event()
+
+    def lane(self, run: Callable[[Sequence[Row]], Sequence[Result]], seconds_per_token: float) -> Lane[Row, Result]:
+        """A new queue. `run` takes rows of like length and returns one result a row; it must bear several threads.
+
+        `seconds_per_token` is the first estimate of what one padded token costs; what runs really take corrects it.
+        """
+        return Lane(self, run, seconds_per_token)
+
+    @property
+    def queued_tokens(self) -> int:
+        """Tokens of the rows that are accepted and have not begun, in all lanes, without padding."""
+        return sum(lane.queued_tokens for lane in self._turns)
+
+    @property
+    def queued_seconds(self) -> float:
+        """The time that the threads are estimated to need for what waits."""
+        return sum(lane.queued_tokens * lane.seconds_per_token for lane in self._turns) / self.threads
+
+    async def close(self) -> None:
+        """Refuse new calls, finish those that were accepted, end the threads. May be called more than once."""
+        self._closed = True
+        finished = False
+        try:
+            self._note_if_drained()
+            await self._drained.wait()
+            finished = True
+        finally:
+            self._executor.shutdown(wait=finished)
+
+    def admit(self, tokens: int, deadline: float) -> None:
+        """Let a call of so many tokens in, or raise `Unavailable` or `DeadlineExceeded`. For lanes."""
+        if self._closed:
+            self.counters.refused["closed"] += 1
+            raise Unavailable("The service is shutting down.", retry_after=RETRY_WHEN_CLOSED)
+        if deadline <= asyncio.get_running_loop().time():
+            self.counters.refused["deadline"] += 1
+            raise _late()
+        waiting = self.queued_tokens
+        if waiting and waiting + tokens > self.max_queued_tokens:
+            self.counters.refused["full"] += 1
+            raise Unavailable(
+                f"The service is full: {waiting} tokens wait, with these {tokens} more than {self.max_queued_tokens}.",
+                retry_after=self.queued_seconds,
+            )
+        self._calls += 1
+
+    def leave(self) -> None:
+        """A call that was let in has its answer, or wants none any more. For lanes."""
+        self._calls -= 1
+        self._note_if_drained()
+
+    def wake(self, lane: Lane[Any, Any]) -> None:
+        """A lane has rows; cut batches once the event loop has dealt with what it has ready. For lanes."""
+        self._turns.setdefault(lane)
+        self._flush_soon()
+
+    def _flush_soon(self) -> None:
+        if not self._flush_is_due:
+            self._flush_is_due = True
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    def _flush(self) -> None:
+        """Start what can start: batches in threads while one is free, and one short batch here, after those."""
+        self._flush_is_due = False
+        now = asyncio.get_running_loop().time()
+        short: _Batch | None = None
+        passed_over: list[Lane[Any, Any]] = []
+        while self._turns and (short is None or self._running < self.threads):
+            lane, _ = self._turns.popitem(last=False)
+            window = lane.next_window(now)
+            if window is None:
+                continue
+            if short is None and lane.estimate(window) < self.inline_seconds:
+                short = self._take(lane, window)
+            elif self._running < self.threads:
+                self._run_in_thread(self._take(lane, window))
+            else:
+                passed_over.append(lane)
+                continue
+            if lane.queued_tokens:
+                self._turns[lane] = None
+        for lane in reversed(passed_over):
+            self._turns[lane] = None
+            self._turns.move_to_end(lane, last=False)
+        if short is not None:
+            self._run_here(short)
+            if self._turns:
+                self._flush_soon()
+
+    def _take(self, lane: Lane[Any, Any], window: slice) -> _Batch:
+        batch = lane.take(window)
+        self.counters.batches += 1
+        self.counters.rows += len(batch.entries)
+        self.counters.tokens += sum(entry.length for entry in batch.entries)
+        self.counters.padded_tokens += batch.padded_tokens
+        return batch
+
+    def _run_here(self, batch: _Batch) -> None:
+        self.counters.inline_batches += 1
+        try:
+            outcome = batch.run()
+        except Exception as error:
+            self._fail(batch, error)
+        else:
+            batch.lane.deliver(batch, outcome)
+
+    def _run_in_thread(self, batch: _Batch) -> None:
+        loop = asyncio.get_running_loop()
+        self._running += 1
+
+        def landed(future: Future[_Outcome]) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop was closed without `close`: nobody waits any more
+                loop.call_soon_threadsafe(self._land, batch, future)
+
+        try:
+            future = self._executor.submit(batch.run)
+        except RuntimeError as error:  # the system gives no thread, or `close` was cancelled
+            self._running -= 1
+            self._fail(batch, error)
+        else:
+            future.add_done_callback(landed)
+
+    def _land(self, batch: _Batch, future: Future[_Outcome]) -> None:
+        self._running -= 1
+        if error := future.exception():
+            self._fail(batch, error)
+        else:
+            batch.lane.deliver(batch, future.result())
+        if self._turns:
+            self._flush_soon()
+        self._note_if_drained()
+
+    def _fail(self, batch: _Batch, error: BaseException) -> None:
+        self.counters.failed_batches += 1
+        for call in dict.fromkeys(entry.call for entry in batch.entries):
+            batch.lane.end(call, error, "failed")
+
+    def _note_if_drained(self) -> None:
+        if self._closed and not self._calls and not self._running:
+            self._drained.set()
+
+
+class Lane(Generic[Row, Result]):
+    """One queue of rows that may run together. Made by `Batcher.lane`."""
+
+    def __init__(
+        self, batcher: Batcher, run: Callable[[Sequence[Row]], Sequence[Result]], seconds_per_token: float
+    ) -> None:
+        self.seconds_per_token = seconds_per_token
+        self._batcher = batcher
+        self._run = run
+        self._queue = _Queue(batcher.max_rows, batcher.token_budget)
+
+    @property
+    def queued_tokens(self) -> int:
+        """Tokens of this lane's rows that are accepted and have not begun, without padding."""
+        return self._queue.tokens
+
+    async def submit(self, rows: Sequence[Row], lengths: Sequence[int], *, deadline: float) -> list[Result]:
+        """The results of `rows`, in their order; `lengths` are their tokens, `deadline` is a time of the event loop.
+
+        Raises `Unavailable` when too much waits already or the batcher is closed, before any work; `DeadlineExceeded`
+        at the deadline; and whatever `run` raised for a batch in which one of the rows was. Rows of a caller that was
+        cancelled or whose deadline has passed do not run any more.
+        """
+        if not rows:
+            return []
+        if min(lengths) < 1:
+            raise ValueError("a row has at least one token")
+        loop = asyncio.get_running_loop()
+        call = _Call(rows, lengths, deadline, loop.create_future())
+        self._batcher.admit(call.tokens, deadline)
+        timer = loop.call_at(deadline, self._expire, call)
+        self._queue.add(call)
+        self._batcher.wake(self)
+        try:
+            answer: list[Result] = await call.future
+            return answer
+        finally:
+            timer.cancel()
+            self._drop(call, "cancelled")
+            self._batcher.leave()
+
+    def next_window(self, now: float) -> slice | None:
+        """The next batch, not yet taken; None when nothing waits. Rows whose callers have gone are dropped."""
+        while self._queue.tokens:
+            window = self._queue.window()
+            gone = [e.call for e in self._queue.rows[window] if e.call.future.done() or e.call.deadline <= now]
+            if not gone:
+                return window
+            for call in gone:
+                if call.future.done():
+                    self._drop(call, "cancelled")
+                else:
+                    self._expire(call)
+        return None
+
+    def estimate(self, window: slice) -> float:
+        """The seconds that a batch is expected to take."""
+        return _padded_tokens(self._queue.rows[window]) * self.seconds_per_token
+
+    def take(self, window: slice) -> _Batch:
+        """Take a batch out of the queue; from here on it runs."""
+        return _Batch(self, self._run, self._queue.take(window), self._batcher.clock)
+
+    def deliver(self, batch: _Batch, outcome: _Outcome) -> None:
+        """Hand the results of a batch to its callers, and learn from the time that it took."""
+        results, seconds = outcome
+        self.seconds_per_token += WEIGHT_OF_LAST * (seconds / batch.padded_tokens - self.seconds_per_token)
+        now = asyncio.get_running_loop().time()
+        for entry, result in zip(batch.entries, results, strict=True):
+            call = entry.call
+            if call.future.done():
+                continue
+            call.results[entry.position] = result
+            call.missing -= 1
+            if call.deadline <= now:
+                self._expire(call)
+            elif not call.missing:
+                call.future.set_result(call.results)
+
+    def end(self, call: _Call, error: BaseException, reason: Literal["deadline", "failed"]) -> None:
+        """Answer a call with an error, if it has no answer yet; its other rows do not run any more."""
+        if not call.future.done():
+            call.future.set_exception(error)
+        self._drop(call, reason)
+
+    def _expire(self, call: _Call) -> None:
+        self.end(call, _late(), "deadline")
+
+    def _drop(self, call: _Call, reason: Literal["cancelled", "deadline", "failed"]) -> None:
+        if rows := self._queue.drop(call):
+            self._batcher.counters.dropped[reason] += rows
+
+
+class _Call:
+    """One submit: its rows, which of them have not begun, the results so far, and the future that its caller awaits."""
+
+    __slots__ = ("backlog", "deadline", "future", "missing", "queued", "queued_tokens", "results", "rows", "tokens")
+
+    def __init__(
+        self, rows: Sequence[Any], lengths: Sequence[int], deadline: float, future: asyncio.Future[list[Any]]
+    ) -> None:
+        self.rows = rows
+        self.deadline = deadline
+        self.future = future
+        self.results: list[Any] = [None] * len(rows)
+        self.missing = len(rows)
+        self.tokens = sum(lengths)
+        """Of the rows that have not begun."""
+        self.backlog = sorted(zip(lengths, range(len(rows)), strict=True))
+        """(length, position) of the rows that have not joined the queue, the longest last."""
+        self.queued: dict[int, _Entry] = {}
+        """The rows in the queue, by order of joining."""
+        self.queued_tokens = 0
+
+
+class _Entry(NamedTuple):
+    """A row in the queue. Entries compare by length, then by the order in which they joined."""
+
+    length: int
+    order: int
+    call: _Call
+    position: int
+
+
+class _Queue:
+    """The rows that wait in one lane, by length and by age."""
+
+    def __init__(self, max_rows: int, token_budget: int) -> None:
+        self.tokens = 0
+        """Of all rows that have not begun, those that have yet to join included."""
+        self.rows: list[_Entry] = []
+        """The rows that have joined, ascending."""
+        self._by_age: OrderedDict[int, _Entry] = OrderedDict()
+        self._order = count()
+        self._max_rows = max_rows
+        self._token_budget = token_budget
+
+    def add(self, call: _Call) -> None:
+        self.tokens += call.tokens
+        self._refill(call)
+
+    def window(self) -> slice:
+        """Where `rows` is best cut (see the module): of windows with as many rows, that of the shortest rows."""
+        rows = self.rows
+        oldest = bisect_left(rows, next(iter(self._by_age.values())))
+        best = slice(oldest, oldest + 1)
+        for last in range(oldest, min(oldest + self._max_rows, len(rows))):
+            longest = rows[last].length
+            most = max(1, min(self._max_rows, self._token_budget // longest))
+            first = max(last + 1 - most, bisect_left(rows, (LIKE * longest,)))
+            if first > oldest:
+                break
+            if last + 1 - first > best.stop - best.start:
+                best = slice(first, last + 1)
+            if best.stop - best.start >= most:
+                break
+        return best
+
+    def take(self, window: slice) -> list[_Entry]:
+        """Take these rows out; they begin."""
+        taken = self.rows[window]
+        del self.rows[window]
+        for entry in taken:
+            del self._by_age[entry.order]
+            del entry.call.queued[entry.order]
+            entry.call.queued_tokens -= entry.length
+            entry.call.tokens -= entry.length
+            self.tokens -= entry.length
+        for call in dict.fromkeys(entry.call for entry in taken if entry.call.backlog):
+            self._refill(call)
+        return taken
+
+    def drop(self, call: _Call) -> int:
+        """Take out all rows of a call that have not begun; their number."""
+        dropped = len(call.queued) + len(call.backlog)
+        for entry in call.queued.values():
+            del self.rows[bisect_left(self.rows, entry)]
+            del self._by_age[entry.order]
+        self.tokens -= call.tokens
+        call.tokens = call.queued_tokens = 0
+        call.queued.clear()
+        call.backlog.clear()
+        return dropped
+
+    def _refill(self, call: _Call) -> None:
+        """Let rows of a call join, as long as those of it that wait would fit into one batch."""
+        while call.backlog and (not call.queued or self._fits(call, call.backlog[-1][0])):
+            length, position = call.backlog.pop()
+            entry = _Entry(length, next(self._order), call, position)
+            insort(self.rows, entry)
+            self._by_age[entry.order] = call.queued[entry.order] = entry
+            call.queued_tokens += length
+
+    def _fits(self, call: _Call, length: int) -> bool:
+        return len(call.queued) < self._max_rows and call.queued_tokens + length <= self._token_budget
+
+
+_Outcome = tuple[Sequence[Any], float]
+"""One result a row, and the seconds that the batch took."""
+
+
+class _Batch:
+    """Rows that run together."""
+
+    __slots__ = ("_clock", "_run", "entries", "lane", "padded_tokens")
+
+    def __init__(
+        self,
+        lane: Lane[Any, Any],
+        run: Callable[[Sequence[Any]], Sequence[Any]],
+        entries: Sequence[_Entry],
+        clock: Callable[[], float],
+    ) -> None:
+        self.lane = lane
+        self.entries = entries
+        self.padded_tokens = _padded_tokens(entries)
+        self._run = run
+        self._clock = clock
+
+    def run(self) -> _Outcome:
+        """The results, and the time that they took."""
+        started = self._clock()
+        try:
+            results = self._run([entry.call.rows[entry.position] for entry in self.entries])
+        except StopIteration as error:  # no future takes it: its callers would wait for ever
+            raise RuntimeError("run raised StopIteration") from error
+        if len(results) != len(self.entries):
+            raise RuntimeError(f"run returned {len(results)} results for {len(self.entries)} rows")
+        return results, self._clock() - started
+
+
+def _padded_tokens(ascending: Sequence[_Entry]) -> int:
+    return ascending[-1].length * len(ascending)
+
+
+def _late() -> DeadlineExceeded:
+    return DeadlineExceeded("The answer was not ready within the request's deadline.")

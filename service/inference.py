@@ -1,0 +1,181 @@
+"""From encoded inputs to predictions and traces, through the batcher: the one path that every protocol takes.
+
+Each model has two lanes, one a graph. A trace is cut to what was asked for in the thread that ran it: the gates of a
+whole batch are large, and must not outlive it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.batching import Batcher, Lane
+from service.bundle import Manifest
+from service.contributions import Contributions, contributions
+from service.engine import Engine, Trace
+from service.errors import InvalidField
+from service.gates import LayerGates, Selection, cut, extract
+from service.registry import Model
+from service.tasks import Prediction
+from service.text import Encoded
+
+Rows = NDArray[np.int32]
+Logits = NDArray[np.float32]
+"""Of one input: [labels], or [tokens, labels] for a tagger."""
+
+TRACE_COST = 2.0
+"""A trace's first estimate of seconds a token, in those of a prediction; what runs really take corrects it."""
+DECODED_TOGETHER = 16_384
+"""Tokens of tagger logits, padding included, that are decoded as one array."""
+
+
+@dataclass(frozen=True, slots=True)
+class TraceJob:
+    """One input for the trace graph, and what is wanted of its trace."""
+
+    rows: Rows
+    selection: Selection
+    contributions: bool
+    explain: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Traced:
+    """What one input's trace came to. The arrays are the input's own."""
+
+    logits: Logits
+    layers: list[LayerGates]
+    contributions: Contributions | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Lanes:
+    predict: Lane[Rows, Logits]
+    trace: Lane[TraceJob, Traced]
+
+
+class Inference:
+    """Runs models through one batcher."""
+
+    def __init__(self, batcher: Batcher) -> None:
+        self._batcher = batcher
+        # Lanes go when their model goes. They hold its engine, never the model: that would keep it for ever.
+        self._lanes: WeakKeyDictionary[Model, _Lanes] = WeakKeyDictionary()
+
+    async def predict(self, model: Model, encoded: Sequence[Encoded], *, deadline: float) -> list[Logits]:
+        """The logits of each input. `deadline` is a time of the event loop; errors are those of `Lane.submit`."""
+        rows = [source.rows for source in encoded]
+        return await self._of(model).predict.submit(rows, [len(row) for row in rows], deadline=deadline)
+
+    async def trace(
+        self,
+        model: Model,
+        encoded: Sequence[Encoded],
+        selection: Selection,
+        *,
+        contributions: bool,
+        explain: int | None,
+        deadline: float,
+    ) -> list[Traced]:
+        """The logits, the selected gates and, if wanted, the contributions of each input."""
+        jobs = [TraceJob(source.rows, selection, contributions, explain) for source in encoded]
+        return await self._of(model).trace.submit(jobs, [len(source) for source in encoded], deadline=deadline)
+
+    def _of(self, model: Model) -> _Lanes:
+        lanes = self._lanes.get(model)
+        if lanes is None:
+            engine, manifest, seconds = model.engine, model.bundle.manifest, model.seconds_per_token
+            lanes = self._lanes[model] = _Lanes(
+                self._batcher.lane(_predicting(engine, manifest), seconds),
+                self._batcher.lane(_tracing(engine, manifest), seconds * TRACE_COST),
+            )
+        return lanes
+
+
+def encode(
+    model: Model, inputs: Sequence[str | Sequence[str]], truncate: bool, where: Callable[[int], str]
+) -> list[Encoded]:
+    """Encode every input. Raises `InvalidField`; `where` gives the pointer to the input of a number."""
+    encoded = []
+    for position, value in enumerate(inputs):
+        try:
+            encoded.append(model.encode(value, truncate=truncate))
+        except InvalidField as error:
+            raise error.under(where(position)) from None
+    return encoded
+
+
+def decode(model: Model, logits: Sequence[Logits], encoded: Sequence[Encoded], *, tokens: bool) -> list[Prediction]:
+    """The prediction of each input, from its logits."""
+    if model.bundle.manifest.head != "tagger":
+        return model.decoder.decode(np.stack(logits), encoded)
+    predictions: list[Prediction] = [{}] * len(encoded)
+    for group in _alike([len(source) for source in encoded]):
+        together = _padded([logits[number] for number in group])
+        sources = [encoded[number] for number in group]
+        for number, prediction in zip(group, model.decoder.decode(together, sources, tokens=tokens), strict=True):
+            predictions[number] = prediction
+    return predictions
+
+
+def _predicting(engine: Engine, manifest: Manifest) -> Callable[[Sequence[Rows]], list[Logits]]:
+    def run(rows: Sequence[Rows]) -> list[Logits]:
+        return _each(manifest, engine.predict(rows), rows)
+
+    return run
+
+
+def _tracing(engine: Engine, manifest: Manifest) -> Callable[[Sequence[TraceJob]], list[Traced]]:
+    def run(jobs: Sequence[TraceJob]) -> list[Traced]:
+        trace = engine.trace([job.rows for job in jobs])
+        logits = _each(manifest, trace.logits, [job.rows for job in jobs])
+        return [_traced(engine, manifest, job, trace, number, logits[number]) for number, job in enumerate(jobs)]
+
+    return run
+
+
+def _traced(engine: Engine, manifest: Manifest, job: TraceJob, trace: Trace, number: int, logits: Logits) -> Traced:
+    length = len(job.rows)
+    layers = extract(trace, number, length, job.selection)
+    if job.selection.reduce == "none":
+        layers = [_own(layer) for layer in layers]
+    if not job.contributions:
+        return Traced(logits, layers, None)
+    weight, bias = engine.head_weight, engine.head_bias
+    return Traced(logits, layers, contributions(manifest, weight, bias, cut(trace, number, length), job.explain))
+
+
+def _each(manifest: Manifest, logits: Logits, rows: Sequence[Rows]) -> list[Logits]:
+    """Each input's share of a batch's logits, its own array; a tagger's cut to the input's length."""
+    if manifest.head == "tagger":
+        return [logits[number, : len(row)].copy() for number, row in enumerate(rows)]
+    return list(logits)
+
+
+def _own(layer: LayerGates) -> LayerGates:
+    """The same activations in arrays of their own: a view would keep the whole batch in memory."""
+    return LayerGates(layer.layer, layer.direction, {gate: array.copy() for gate, array in layer.arrays().items()})
+
+
+def _alike(lengths: Sequence[int]) -> Iterator[list[int]]:
+    """Numbers of inputs in groups of like length, none of them over `DECODED_TOGETHER` tokens with its padding."""
+    group: list[int] = []
+    for number in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if group and (lengths[number] * (len(group) + 1) > DECODED_TOGETHER or lengths[number] > 2 * lengths[group[0]]):
+            yield group
+            group = []
+        group.append(number)
+    yield group
+
+
+def _padded(logits: Sequence[Logits]) -> Logits:
+    """Taggers' logits as one array [inputs, longest, labels], 0 past an input's length."""
+    longest = max(map(len, logits))
+    together = np.zeros((len(logits), longest, logits[0].shape[1]), np.float32)
+    for number, rows in enumerate(logits):
+        together[number, : len(rows)] = rows
+    return together

@@ -1,0 +1,139 @@
+"""One loaded model: a bundle with its tokenizer, its engine and its decoder; and how it is loaded."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import structlog
+from safetensors import safe_open
+
+from service.bundle import TOKENIZER, WEIGHTS, Bundle, Task
+from service.equations import equations, gate_names
+from service.errors import StartupError
+from service.tasks import Classifier, Tagger, decoder
+from service.text import Encoded, Tokenizer
+
+if TYPE_CHECKING:  # importing the engine needs ONNX Runtime: where that is missing, `choose_provider` says what to do
+    from service.engine import Engine, Provider
+
+ProviderSetting = Literal["auto", "cpu", "cuda"]
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
+class Model:
+    """One loaded model: everything that turns an input into a prediction."""
+
+    bundle: Bundle
+    tokenizer: Tokenizer
+    engine: Engine
+    decoder: Classifier | Tagger
+    seconds_per_token: float
+    """Of a prediction, as measured when the model was warmed up."""
+    token_limit: int
+    """The manifest's or the service's, whichever is less."""
+    parameters: int | None = None
+
+    @property
+    def name(self) -> str:
+        return self.bundle.name
+
+    @property
+    def version(self) -> str:
+        return str(self.bundle.version)
+
+    @property
+    def task(self) -> Task:
+        return self.bundle.manifest.task
+
+    def encode(self, value: str | Sequence[str], *, truncate: bool) -> Encoded:
+        """Encode one input. Raises `InvalidField`, its pointer relative to the input."""
+        return self.tokenizer.encode(value, self.token_limit, truncate=truncate)
+
+    def describe(self) -> dict[str, object]:
+        """What `GET /models` says of the model, of plain values that JSON has."""
+        manifest = self.bundle.manifest
+        plain = manifest.model_dump(mode="json", include={"quality", "parity", "features"})
+        return {
+            "name": self.name,
+            "version": self.version,
+            "task": manifest.task,
+            "cell": manifest.cell,
+            "gru_reset": manifest.gru_reset,
+            "directions": list(manifest.directions),
+            "layers": manifest.layers,
+            "hidden": manifest.hidden,
+            "head": manifest.head,
+            "labels": list(manifest.labels),
+            "gates": list(gate_names(manifest.cell)),
+            "equations": equations(manifest.cell, manifest.gru_reset),
+            "provider": self.engine.provider,
+            "token_limit": self.token_limit,
+            "parameters": self.parameters,
+            "features": plain["features"],
+            "quality": plain["quality"],
+            "parity": plain["parity"],
+            "licence": manifest.licence,
+            "seed": manifest.origin.seed,
+            "epochs": manifest.origin.epochs,
+        }
+
+
+Load = Callable[[Bundle], Model]
+"""Makes a verified bundle into a model that is warmed up. Raises `BundleError`."""
+
+
+def loader(provider: Provider, threads: int, token_limit: int) -> Load:
+    """The way models are loaded: ONNX Runtime on `provider`, `threads` for one run, at most `token_limit` tokens."""
+    from service.engine import Engine
+
+    def load(bundle: Bundle) -> Model:
+        manifest = bundle.manifest
+        engine = Engine(bundle, provider=provider, threads=threads)
+        if engine.provider != provider:
+            _log.warning("model does not run on the provider chosen", model=bundle.name, provider=engine.provider)
+        return Model(
+            bundle,
+            Tokenizer.load(bundle.file(TOKENIZER), manifest.features),
+            engine,
+            decoder(manifest.task, manifest.labels),
+            seconds_per_token=engine.warm_up(),
+            token_limit=min(manifest.token_limit, token_limit),
+            parameters=_parameters(bundle.file(WEIGHTS)),
+        )
+
+    return load
+
+
+def choose_provider(wanted: ProviderSetting) -> Provider:
+    """The execution provider to use. Raises `StartupError` when ONNX Runtime, or its CUDA provider, is not there."""
+    try:
+        from service.engine import available_providers
+    except ImportError as error:
+        raise StartupError(
+            "ONNX Runtime is not installed, or broken. Install the extra 'cpu' (the package onnxruntime) or, for "
+            "NVIDIA GPUs, the extra 'cuda' (the package onnxruntime-gpu), and never both."
+        ) from error
+    available = "CUDAExecutionProvider" in available_providers()
+    if wanted == "cuda" and not available:
+        raise StartupError(
+            "The provider is set to cuda, but the ONNX Runtime that is installed cannot use CUDA. Install the extra "
+            "'cuda' (the package onnxruntime-gpu) in place of the extra 'cpu' (onnxruntime), or set the provider to "
+            "auto or cpu."
+        )
+    if wanted == "auto":
+        why = "ONNX Runtime has CUDAExecutionProvider" if available else "ONNX Runtime has no CUDAExecutionProvider"
+        _log.info("provider chosen", provider="cuda" if available else "cpu", setting=wanted, why=why)
+    return "cuda" if wanted == "cuda" or (wanted == "auto" and available) else "cpu"
+
+
+def _parameters(weights: Path) -> int:
+    """How many numbers a file of weights holds."""
+    with safe_open(weights, framework="numpy") as file:
+        names: list[str] = file.keys()
+        return sum(math.prod(file.get_slice(name).get_shape()) for name in names)

@@ -1,0 +1,278 @@
+"""The model repository: which models are served, and how that changes while requests run.
+
+`Registry.refresh` looks at the repository on disk and swaps in a new, immutable picture of it at once. A model that was
+replaced or retired lives for as long as a request holds it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from types import MappingProxyType
+from typing import get_args
+
+import structlog
+
+from service import bundle as bundles
+from service.bundle import MANIFEST, Task
+from service.errors import BundleError, InvalidField, ModelNotFound, RequestError, StartupError
+from service.model import Load, Model, ProviderSetting, choose_provider, loader
+
+__all__ = ["Changes", "Model", "Refused", "Registry"]
+
+DEFAULT_TASK: Task = "sentiment"
+"""What is meant by a request that names neither a model nor a task."""
+TASKS: tuple[Task, ...] = get_args(Task)
+OWN_PREFIX = "my-"
+"""Names of models that users trained: not the default while there is another."""
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A version on disk that cannot be served, and why. The reason holds no path of this machine."""
+
+    name: str
+    version: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What one refresh changed: models loaded, names retired, and versions refused that were not refused before."""
+
+    loaded: tuple[Model, ...] = ()
+    retired: tuple[str, ...] = ()
+    refused: tuple[Refused, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.loaded or self.retired or self.refused)
+
+
+@dataclass(frozen=True, slots=True)
+class _Picture:
+    """The registry at one moment."""
+
+    models: Mapping[str, Model]
+    defaults: Mapping[Task, str]
+    refused: tuple[Refused, ...]
+
+
+_EMPTY = _Picture(MappingProxyType({}), MappingProxyType({}), ())
+
+
+class Registry:
+    """The models of one repository. Reading it is safe at any time and from any thread.
+
+    `defaults` names each task's default model, or None for the usual rule: TASK-bilstm, else the first by name, those
+    that users trained last. `load` stands in for the loading of a bundle; left out, it is `loader` with the provider
+    that `choose_provider` finds, which raises `StartupError` where there is none.
+    """
+
+    def __init__(
+        self,
+        repository: Path,
+        *,
+        provider: ProviderSetting,
+        threads: int,
+        token_limit: int,
+        defaults: Mapping[Task, str | None],
+        load: Load | None = None,
+    ) -> None:
+        self._repository = repository
+        self._wanted = provider
+        self._load = load or loader(choose_provider(provider), threads, token_limit)
+        self._chosen_defaults = {task: name for task, name in defaults.items() if name is not None}
+        self._digests: dict[str, str] = {}  # of each served model's manifest: while it is the same, so is the bundle
+        # Versions found broken, with the state of their files then: they are tried again when that has changed.
+        self._broken: dict[tuple[str, int], tuple[object, Refused]] = {}
+        self._complaints: set[str] = set()
+        self._picture = _EMPTY
+        self._started = False
+        self._refreshing = Lock()
+
+    @property
+    def models(self) -> Mapping[str, Model]:
+        """The models by name, as of now; this mapping does not change any more."""
+        return self._picture.models
+
+    @property
+    def defaults(self) -> Mapping[Task, str]:
+        """The default model of each task that has one."""
+        return self._picture.defaults
+
+    @property
+    def refused(self) -> tuple[Refused, ...]:
+        """The versions on disk that cannot be served; of each name only those above the one that is."""
+        return self._picture.refused
+
+    def get(self, name: str | None, task: Task | None) -> Model:
+        """The model of this name, or the default of the task, or of `DEFAULT_TASK` where neither is given.
+
+        Raises `ModelNotFound`, and `InvalidField` for a model that is not of the task.
+        """
+        picture = self._picture
+        if name is None:
+            task = task or DEFAULT_TASK
+            default = picture.defaults.get(task)
+            if default is None:
+                raise _NoModelForTask(task, picture.models)
+            return picture.models[default]
+        model = picture.models.get(name)
+        if model is None:
+            raise ModelNotFound(name, picture.models)
+        if task is not None and model.task != task:
+            raise InvalidField("/model", f"The model {name!r} is of the task {model.task!r}, not {task!r}.")
+        return model
+
+    def refresh(self) -> Changes:
+        """Look at the repository, load what is new in it, retire what has gone, and serve the result. Blocks.
+
+        One bad bundle never raises: it is listed in `refused`, and its next lower version, or the model that was served
+        before, is served. Raises `StartupError` at the first call, when the repository is not there, a default model is
+        not served, or no model runs on CUDA though the setting says so; later calls log such an error, and a
+        repository that is not there leaves the models as they are.
+        """
+        with self._refreshing:
+            try:
+                found = dict(bundles.discover(self._repository))
+            except OSError as error:
+                self._complain({f"The models folder {str(self._repository)!r} cannot be read: {error.strerror}."})
+                return Changes()
+            changes = self._swap(found)
+            self._started = True
+            return changes
+
+    def _swap(self, found: Mapping[str, list[int]]) -> Changes:
+        before = self._picture
+        models: dict[str, Model] = {}
+        refused: list[Refused] = []
+        for name, versions in found.items():
+            model = self._newest(name, versions, before.models.get(name), refused)
+            if model is not None:
+                models[name] = model
+        self._forget({(name, version) for name, versions in found.items() for version in versions}, models)
+        self._complain(self._complaints_about(models))
+        defaults = {task: default for task in TASKS if (default := self._default(task, models)) is not None}
+        self._picture = _Picture(MappingProxyType(models), MappingProxyType(defaults), tuple(refused))
+        changes = Changes(
+            loaded=tuple(model for name, model in models.items() if before.models.get(name) is not model),
+            retired=tuple(name for name in before.models if name not in models),
+            refused=tuple(each for each in refused if each not in before.refused),
+        )
+        for name in changes.retired:
+            _log.info("model retired", model=name)
+        return changes
+
+    def _newest(self, name: str, versions: Iterable[int], served: Model | None, refused: list[Refused]) -> Model | None:
+        """The model to serve under a name: of the highest version that can be, else the one that is served already."""
+        for version in sorted(versions, reverse=True):
+            path = self._repository / name / str(version)
+            if served is not None and served.bundle.version == version and self._digests[name] == _digest(path):
+                return served
+            outcome = self._known_problem(path) or self._try(path)
+            if isinstance(outcome, Model):
+                return outcome
+            refused.append(outcome)
+            if served is not None and served.bundle.version == version:
+                return served
+        return served
+
+    def _known_problem(self, path: Path) -> Refused | None:
+        state, problem = self._broken.get((path.parent.name, int(path.name)), (None, None))
+        return problem if state == _state(path) else None
+
+    def _try(self, path: Path) -> Model | Refused:
+        """Load one version. A bundle at fault is remembered until its files change; any other trouble may pass."""
+        name, version = path.parent.name, int(path.name)
+        state, digest, started = _state(path), _digest(path), time.perf_counter()
+        try:
+            model = self._load(bundles.load(path))
+        except BundleError as error:
+            problem = Refused(name, version, self._without_paths(str(error)))
+            self._broken[name, version] = state, problem
+            _log.error("bundle refused", model=name, version=version, reason=problem.reason)
+            return problem
+        except Exception as error:
+            problem = Refused(name, version, f"it cannot be loaded ({type(error).__name__})")
+            if problem not in self._picture.refused:
+                _log.exception("bundle refused", model=name, version=version, reason=problem.reason)
+            return problem
+        self._digests[name] = digest
+        seconds = round(time.perf_counter() - started, 3)
+        _log.info("model loaded", model=name, version=version, provider=model.engine.provider, seconds=seconds)
+        return model
+
+    def _forget(self, found: set[tuple[str, int]], models: Mapping[str, Model]) -> None:
+        """Let go of what was known of versions and names that have gone."""
+        self._broken = {key: value for key, value in self._broken.items() if key in found}
+        self._digests = {name: digest for name, digest in self._digests.items() if name in models}
+
+    def _default(self, task: Task, models: Mapping[str, Model]) -> str | None:
+        """A task's default. One that was chosen and is not there has no substitute: nobody asked for another."""
+        names = sorted(name for name, model in models.items() if model.task == task)
+        chosen = self._chosen_defaults.get(task)
+        if chosen is not None:
+            return chosen if chosen in names else None
+        usual = f"{task}-bilstm"
+        if usual in names:
+            return usual
+        return min(names, key=lambda name: (name.startswith(OWN_PREFIX), name), default=None)
+
+    def _complaints_about(self, models: Mapping[str, Model]) -> set[str]:
+        """Hold the settings against what would be served. An empty repository is for the caller to judge."""
+        complaints: set[str] = set()
+        if not models:
+            return complaints
+        for task, name in self._chosen_defaults.items():
+            if name not in models:
+                others = ", ".join(sorted(models))
+                complaints.add(f"The default model for {task}, {name!r}, is not loaded. Loaded: {others}.")
+            elif models[name].task != task:
+                complaints.add(f"The default model for {task}, {name!r}, is of the task {models[name].task!r}.")
+        if self._wanted == "cuda" and all(model.engine.provider != "cuda" for model in models.values()):
+            complaints.add("The provider is set to cuda, but no model runs on it: is there a GPU, and its driver?")
+        return complaints
+
+    def _complain(self, complaints: set[str]) -> None:
+        """Raise at the start; later, log what was not logged the last time."""
+        if complaints and not self._started:
+            raise StartupError(" ".join(sorted(complaints)))
+        for complaint in sorted(complaints - self._complaints):
+            _log.error("the models are not as the settings say", reason=complaint)
+        self._complaints = complaints
+
+    def _without_paths(self, reason: str) -> str:
+        for folder in (self._repository.absolute(), self._repository.resolve()):
+            reason = reason.replace(f"{folder}/", "").replace(str(folder), "the models folder")
+        return reason
+
+
+class _NoModelForTask(ModelNotFound):
+    """A request that left the model to the task, of which none is loaded."""
+
+    def __init__(self, task: Task, known: Iterable[str]) -> None:
+        RequestError.__init__(
+            self, f"No model is loaded for the task {task!r}. Loaded: {', '.join(sorted(known)) or 'none'}."
+        )
+
+
+def _digest(path: Path) -> str:
+    """Of a bundle's manifest, which holds the digests of all other files; empty when it cannot be read."""
+    try:
+        return hashlib.sha256((path / MANIFEST).read_bytes()).hexdigest()
+    except OSError:
+        return ""
+
+
+def _state(path: Path) -> object:
+    """What changes when a bundle's files do."""
+    try:
+        return sorted((entry.name, entry.stat().st_size, entry.stat().st_mtime_ns) for entry in path.iterdir())
+    except OSError as error:
+        return error.errno

@@ -1,0 +1,143 @@
+"""The running service, without HTTP: settings, models, batcher, threads, and the phase of its life that it is in."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from enum import Enum, auto
+from typing import TypeVar
+
+import structlog
+
+from service.batching import Batcher
+from service.bundle import Task
+from service.cpus import usable_cpus
+from service.errors import StartupError, Unavailable
+from service.inference import Inference
+from service.registry import Model, Registry
+from service.settings import Settings
+
+INLINE_SECONDS = 0.001
+"""Work at the edge (parsing, tokenising, building an answer) that is expected to take longer leaves the event loop."""
+EDGE_THREADS = 2
+"""For that work. It holds Python's lock for the most part, so more of them would gain nothing."""
+RETRY_WHILE_LOADING = 2.0
+
+_Value = TypeVar("_Value")
+_log = structlog.get_logger()
+
+
+class Phase(Enum):
+    """Where in its life the service is. Ready is said in READY alone, and requests are taken until STOPPING."""
+
+    LOADING = auto()
+    READY = auto()
+    DRAINING = auto()
+    STOPPING = auto()
+
+
+class Runtime:
+    """Everything that requests share. Made without a running event loop, started and closed within one."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.phase = Phase.LOADING
+        self.failure: StartupError | None = None
+        """Why the service cannot go on, once it is known: whoever runs the process has to end it."""
+        threads = settings.threads or usable_cpus()
+        self.batcher = Batcher(
+            threads=threads,
+            token_budget=settings.batch_tokens,
+            max_rows=settings.batch_rows,
+            max_queued_tokens=settings.queue_tokens,
+            inline_seconds=settings.inline_ms / 1000,
+        )
+        self.inference = Inference(self.batcher)
+        self._registry: Registry | None = None
+        self._edge = ThreadPoolExecutor(EDGE_THREADS, thread_name_prefix="edge")
+        self._loader: asyncio.Task[None] | None = None
+
+    @property
+    def registry(self) -> Registry:
+        """The models. Raises `Unavailable` while none is loaded."""
+        registry = self._registry
+        if registry is None or not registry.models:
+            raise Unavailable("The models are loading.", retry_after=RETRY_WHILE_LOADING)
+        return registry
+
+    def model(self, name: str | None, task: Task | None) -> Model:
+        """The model that a request means. Raises `ModelNotFound`, `InvalidField` or `Unavailable`."""
+        return self.registry.get(name, task)
+
+    def check_ready(self) -> None:
+        """Raises `Unavailable` unless requests are welcome."""
+        if self.phase in (Phase.DRAINING, Phase.STOPPING):
+            raise Unavailable("The service is shutting down.")
+        _ = self.registry
+
+    async def offload(self, seconds: float, work: Callable[[], _Value]) -> _Value:
+        """Do work here when it is expected to be short, else in a thread."""
+        if seconds < INLINE_SECONDS:
+            return work()
+        return await asyncio.get_running_loop().run_in_executor(self._edge, work)
+
+    def start(self) -> None:
+        """Begin to load models, and go on looking for new ones where the settings ask for it."""
+        self._loader = asyncio.create_task(self._keep_loaded())
+
+    async def close(self) -> None:
+        """Finish what was accepted, and end the threads."""
+        self.phase = Phase.STOPPING
+        if self._loader is not None:
+            self._loader.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._loader
+        await self.batcher.close()
+        self._edge.shutdown(wait=False, cancel_futures=True)
+
+    async def _keep_loaded(self) -> None:
+        try:
+            await asyncio.to_thread(self._load)
+        except StartupError as error:
+            self.failure = error
+            return
+        except Exception as error:
+            _log.exception("unexpected error")
+            self.failure = StartupError(f"loading models failed: {type(error).__name__}")
+            return
+        self._note_ready()
+        while self.settings.reload:
+            await asyncio.sleep(self.settings.reload)
+            await self._reload()
+
+    def _load(self) -> None:
+        settings = self.settings
+        registry = Registry(
+            settings.models,
+            provider=settings.provider,
+            threads=1,  # a batch takes one thread: two batches at once are faster than one batch on two threads
+            token_limit=settings.max_tokens,
+            defaults={"sentiment": settings.default_sentiment, "ner": settings.default_ner},
+        )
+        registry.refresh()
+        if not registry.models and not settings.reload:
+            reasons = "; ".join(f"{r.name}/{r.version}: {r.reason}" for r in registry.refused)
+            why = f"none of its bundles can be served: {reasons}" if reasons else "it holds no bundle NAME/VERSION/"
+            raise StartupError(f"no model to serve in the folder {str(settings.models)!r}: {why}")
+        self._registry = registry
+
+    async def _reload(self) -> None:
+        if self._registry is None:
+            return
+        try:
+            await asyncio.to_thread(self._registry.refresh)
+        except Exception:  # whatever a folder on disk brings about, the models in memory go on
+            _log.exception("looking for new models failed")
+        self._note_ready()
+
+    def _note_ready(self) -> None:
+        if self.phase is Phase.LOADING and self._registry is not None and self._registry.models:
+            self.phase = Phase.READY
+            _log.info("ready", models=sorted(self._registry.models), threads=self.batcher.threads)

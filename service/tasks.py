@@ -1,0 +1,215 @@
+"""Logits to predictions: labels with scores for a classifier, entities for a tagger.
+
+A batch's answer for each row is that row's answer alone: padding is never read.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.bundle import Task
+from service.errors import BundleError
+from service.text import Encoded
+
+OUTSIDE = "O"
+_BEGIN, _INSIDE = "B-", "I-"
+
+Prediction = dict[str, object]
+"""One input's prediction, of plain Python values: what `/predict` answers for it."""
+
+
+def softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Probabilities along the last axis. Raises `ValueError` for a logit that is not finite."""
+    probabilities = np.exp(_shifted(logits))
+    probabilities /= probabilities.sum(axis=-1, keepdims=True)
+    return probabilities
+
+
+def log_softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Log-probabilities along the last axis, always finite. Raises `ValueError` for a logit that is not finite."""
+    shifted = _shifted(logits)
+    shifted -= np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    return shifted
+
+
+def _shifted(logits: NDArray[np.floating]) -> NDArray[np.float64]:
+    """A float64 copy whose largest value along the last axis is 0, so that no exponential overflows."""
+    wide = logits.astype(np.float64)
+    if not np.isfinite(wide).all():
+        raise ValueError("the model's logits are not finite")
+    wide -= wide.max(axis=-1, keepdims=True)
+    return wide
+
+
+def viterbi(
+    scores: NDArray[np.float64], lengths: NDArray[np.intp], transitions: NDArray[np.float64], start: NDArray[np.float64]
+) -> NDArray[np.intp]:
+    """The best label sequence of each row.
+
+    `scores` [B, T, L] are log-probabilities or emissions, `transitions` [L, L] scores from label to label, `start` [L]
+    of the first label; -inf forbids. Returns label numbers [B, T]; those from a row's length on mean nothing.
+    """
+    batch, steps, labels = scores.shape
+    rows, stay = np.arange(batch), np.arange(labels)
+    best = start + scores[:, 0]
+    came_from = np.empty((steps, batch, labels), np.intp)
+    for step in range(1, steps):
+        candidates = best[:, :, None] + transitions
+        going = (step < lengths)[:, None]
+        # Past its end a row's scores stand still, and each label came from itself: the walk back starts at the end.
+        came_from[step] = np.where(going, candidates.argmax(axis=1), stay)
+        best = np.where(going, candidates.max(axis=1) + scores[:, step], best)
+    paths = np.empty((batch, steps), np.intp)
+    paths[:, -1] = best.argmax(axis=1)
+    for step in range(steps - 1, 0, -1):
+        paths[:, step - 1] = came_from[step, rows, paths[:, step]]
+    return paths
+
+
+class Classifier:
+    """One label for each input."""
+
+    def __init__(self, labels: Sequence[str]) -> None:
+        self.labels = tuple(labels)
+
+    def decode(
+        self, logits: NDArray[np.float32], encoded: Sequence[Encoded], *, tokens: bool = False
+    ) -> list[Prediction]:
+        """Predictions from logits [B, L]; `tokens` has no meaning for a classifier.
+
+        Raises `ValueError` for a logit that is not finite.
+        """
+        probabilities = softmax(logits)
+        best = probabilities.argmax(axis=1).tolist()
+        return [
+            {
+                "label": self.labels[label],
+                "score": row[label],
+                "scores": dict(zip(self.labels, row, strict=True)),
+                "truncated": source.truncated,
+            }
+            for label, row, source in zip(best, probabilities.tolist(), encoded, strict=True)
+        ]
+
+
+class Tagger:
+    """One IOB2 label for each token (``O``, ``B-X``, ``I-X``), and the entities that they spell.
+
+    The labels are the most probable *legal* sequence: I-X stands only behind B-X or I-X. A conditional random field
+    gives its learned `transitions` [L, L] and `start` [L], which are added to those rules.
+    """
+
+    def __init__(
+        self,
+        labels: Sequence[str],
+        *,
+        transitions: NDArray[np.floating] | None = None,
+        start: NDArray[np.floating] | None = None,
+    ) -> None:
+        self.labels = tuple(labels)
+        self._transitions, self._start = _legal(self.labels)
+        self._learned = transitions is not None or start is not None
+        if transitions is not None:
+            self._transitions = self._transitions + transitions
+        if start is not None:
+            self._start = self._start + start
+
+    def decode(
+        self, logits: NDArray[np.float32], encoded: Sequence[Encoded], *, tokens: bool = False
+    ) -> list[Prediction]:
+        """Predictions from logits [B, T, L], where T may be longer than any input; with `tokens` every token's label.
+
+        A token's score is the softmax probability of its label. Raises `ValueError` for a logit that is not finite.
+        """
+        lengths = np.array([len(source) for source in encoded], np.intp)
+        logits = logits[:, : lengths.max()]
+        inputs = np.arange(logits.shape[1]) < lengths[:, None]
+        scores = log_softmax(np.where(inputs[:, :, None], logits, np.float32(0)))
+        paths = self._paths(scores, lengths, inputs)
+        probabilities = np.exp(np.take_along_axis(scores, paths[:, :, None], axis=2)[:, :, 0])
+        predictions = []
+        for source, path, row in zip(encoded, paths.tolist(), probabilities.tolist(), strict=True):
+            labels = [self.labels[label] for label in path[: len(source)]]
+            prediction: Prediction = {"entities": _entities(labels, row, source), "truncated": source.truncated}
+            if tokens:
+                prediction["tokens"] = [
+                    {**token, "label": label, "score": score}
+                    for token, label, score in zip(source.tokens(), labels, row, strict=False)
+                ]
+            predictions.append(prediction)
+        return predictions
+
+    def _paths(
+        self, scores: NDArray[np.float64], lengths: NDArray[np.intp], inputs: NDArray[np.bool_]
+    ) -> NDArray[np.intp]:
+        if self._learned:
+            return viterbi(scores, lengths, self._transitions, self._start)
+        # Each token's best label by itself: where these make a legal sequence, no other can beat it.
+        paths: NDArray[np.intp] = scores.argmax(axis=2)
+        steps = self._transitions[paths[:, :-1], paths[:, 1:]]
+        broken = (self._start[paths[:, 0]] < 0) | ((steps < 0) & inputs[:, 1:]).any(axis=1)
+        if broken.any():
+            longest = lengths[broken].max()
+            paths[broken, :longest] = viterbi(scores[broken, :longest], lengths[broken], self._transitions, self._start)
+        return paths
+
+
+def decoder(task: Task, labels: Sequence[str]) -> Classifier | Tagger:
+    """What turns a task's logits into predictions. Raises `BundleError` for labels that a tagger cannot have."""
+    return Tagger(labels) if task == "ner" else Classifier(labels)
+
+
+def _legal(labels: Sequence[str]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """IOB2's rules as transition scores [L, L] and start scores [L]: 0 where a label may stand, -inf where not."""
+    if OUTSIDE not in labels:
+        raise BundleError(f"a tagger needs the label {OUTSIDE!r}")
+    for label in labels:
+        if label != OUTSIDE and not (label.startswith((_BEGIN, _INSIDE)) and len(label) > len(_BEGIN)):
+            raise BundleError(f"{label!r} is no IOB2 label: O, B-X or I-X")
+    transitions, start = np.zeros((len(labels), len(labels))), np.zeros(len(labels))
+    for column, label in enumerate(labels):
+        if label.startswith(_INSIDE):
+            start[column] = -np.inf
+            for row, before in enumerate(labels):
+                if before == OUTSIDE or before[2:] != label[2:]:
+                    transitions[row, column] = -np.inf
+    return transitions, start
+
+
+def _entities(labels: Sequence[str], scores: Sequence[float], source: Encoded) -> list[dict[str, object]]:
+    """The entities that a legal label sequence spells.
+
+    An entity's score is the product of its tokens' label probabilities: given the text, a softmax head draws each
+    token's label independently of the others, so this is the probability that every token bears its label.
+    """
+    entities: list[dict[str, object]] = []
+    for first, end in _chunks(labels):
+        left, right = source.spans[first][0], source.spans[end - 1][1]
+        entities.append(
+            {
+                "label": labels[first][len(_BEGIN) :],
+                "text": source.text[left:right],
+                "start": left,
+                "end": right,
+                "score": math.prod(scores[first:end]),
+                "token_start": first,
+                "token_end": end,
+            }
+        )
+    return entities
+
+
+def _chunks(labels: Sequence[str]) -> list[tuple[int, int]]:
+    """(first token, end) of each entity in a legal sequence, where every I-X continues what stands before it."""
+    begins = [position for position, label in enumerate(labels) if label.startswith(_BEGIN)]
+    chunks = []
+    for first in begins:
+        end = first + 1
+        while end < len(labels) and labels[end].startswith(_INSIDE):
+            end += 1
+        chunks.append((first, end))
+    return chunks

@@ -1,0 +1,76 @@
+"""Logs: one line an event, for people or as JSON, on standard error.
+
+Everything goes through structlog: the service's own events, those of libraries that use `logging` (uvicorn's), and
+Python's warnings. What is bound with `structlog.contextvars` (the request's id) stands in every line of a request.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from typing import Any, Literal, TextIO
+
+import orjson
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+Format = Literal["console", "json"]
+Level = Literal["debug", "info", "warning", "error"]
+
+_QUIET = ("uvicorn", "asyncio")
+"""Libraries whose reports of their progress say nothing that the service does not say itself."""
+
+
+def configure(log_format: Format, level: Level, stream: TextIO | None = None) -> None:
+    """Set logging up for the whole process."""
+    stream = stream or sys.stderr
+    number = getattr(logging, level.upper())
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    ending = _ending(log_format, colours=stream.isatty())
+    structlog.configure(
+        processors=[*shared, *ending],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.WriteLoggerFactory(stream),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared, _name_logger],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *ending],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(number)
+    for library in _QUIET:
+        logging.getLogger(library).setLevel(max(number, logging.WARNING) if number > logging.DEBUG else number)
+    logging.captureWarnings(True)
+
+
+def _ending(log_format: Format, *, colours: bool) -> Sequence[Processor]:
+    """From an event's fields to its line."""
+    if log_format == "json":
+        return (structlog.processors.format_exc_info, structlog.processors.JSONRenderer(serializer=_json))
+    return (structlog.dev.ConsoleRenderer(colors=colours, exception_formatter=structlog.dev.plain_traceback),)
+
+
+def _json(event: EventDict, **_: Any) -> str:
+    try:
+        return orjson.dumps(event, default=repr, option=orjson.OPT_NON_STR_KEYS).decode()
+    except TypeError:  # a file's name that is not UTF-8, say: a line must never be lost for that
+        return json.dumps(event, default=repr)
+
+
+def _name_logger(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+    """Which library's logger an event of `logging` came from."""
+    record = event.get("_record")
+    if record is not None:
+        event["logger"] = record.name
+    return event

@@ -1,0 +1,218 @@
+"""`/gates` over HTTP: what it returns, and that the numbers obey the equations it prints."""
+
+from __future__ import annotations
+
+import json
+import struct
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from safetensors.numpy import load
+
+from service.api.answers import Traces
+from service.equations import equations, gate_names
+from tests.integration.models import HIDDEN
+
+TEXTS = ["A great film.", "Ada lived in London . " * 30, "bad", ["It", "'s", "not", "a film"]]
+MODELS = {
+    "sentiment-bilstm": ("lstm", 1, 2),
+    "sentiment-lstm": ("lstm", 2, 1),
+    "sentiment-gru": ("gru", 1, 1),
+    "sentiment-bigru": ("gru", 2, 2),
+    "ner-bilstm": ("lstm", 1, 2),
+    "ner-bigru": ("gru", 1, 2),
+}
+Array = NDArray[np.float64]
+
+
+def gates(client: httpx.Client, **request: Any) -> dict[str, Any]:
+    response = client.post("/gates", json=request)
+    assert response.status_code == 200, response.text
+    Traces.model_validate_json(response.content)
+    answer: dict[str, Any] = response.json()
+    return answer
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_numbers_obey_the_equations(client: httpx.Client, model: str) -> None:
+    cell, layers, directions = MODELS[model]
+    answer = gates(client, model=model, inputs=TEXTS, decimals=None)
+    assert answer["cell"] == cell
+    assert answer["equations"] == equations("gru" if cell == "gru" else "lstm")
+    for trace in answer["traces"]:
+        assert len(trace["layers"]) == layers * directions
+        for layer in trace["layers"]:
+            arrays = {gate: np.array(rows) for gate, rows in layer["gates"].items()}
+            assert list(arrays) == list(gate_names("gru" if cell == "gru" else "lstm"))
+            assert all(array.shape == (len(trace["tokens"]), HIDDEN) for array in arrays.values())
+            if layer["direction"] == "backward":
+                arrays = {gate: array[::-1] for gate, array in arrays.items()}
+            assert _deviation(cell, arrays) < 1e-6
+
+
+def _deviation(cell: str, rows: dict[str, Array]) -> float:
+    """How far the states are from what the gates and the states before make of them, rows in reading order."""
+    before = {state: np.vstack([np.zeros(HIDDEN), rows[state][:-1]]) for state in ("hidden", "cell") if state in rows}
+    if cell == "gru":
+        update = rows["update"]
+        hidden = (1 - update) * before["hidden"] + update * rows["candidate"]
+        return float(np.abs(hidden - rows["hidden"]).max())
+    state = rows["forget"] * before["cell"] + rows["input"] * rows["candidate"]
+    hidden = rows["output"] * np.tanh(rows["cell"])
+    return float(max(np.abs(state - rows["cell"]).max(), np.abs(hidden - rows["hidden"]).max()))
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_predictions_are_those_of_predict(client: httpx.Client, model: str) -> None:
+    predicted = client.post("/predict", json={"model": model, "inputs": TEXTS}).json()["predictions"]
+    for trace, prediction in zip(gates(client, model=model, inputs=TEXTS)["traces"], predicted, strict=True):
+        assert trace["prediction"].keys() == prediction.keys()
+        if "label" in prediction:
+            assert trace["prediction"]["label"] == prediction["label"]
+            assert trace["prediction"]["score"] == pytest.approx(prediction["score"], abs=1e-5)
+        else:
+            labels = [[entity["label"] for entity in one["entities"]] for one in (trace["prediction"], prediction)]
+            assert labels[0] == labels[1]
+
+
+def test_alone_or_together_the_same_numbers(client: httpx.Client) -> None:
+    together = gates(client, inputs=TEXTS, decimals=None)["traces"]
+    for text, trace in zip(TEXTS, together, strict=True):
+        assert gates(client, inputs=[text], decimals=None)["traces"] == [trace]
+
+
+def test_contributions_sum_to_the_logits(client: httpx.Client) -> None:
+    for model in (name for name in MODELS if name.startswith("sentiment")):
+        for trace in gates(client, model=model, inputs=TEXTS)["traces"]:
+            given = trace["contributions"]
+            assert given["of"] == ("tokens" if MODELS[model][1] == 1 else "top-layer positions")
+            assert np.array(given["tokens"]).shape == (len(trace["tokens"]), 2)
+            sums = np.array(given["bias"]) + np.array(given["tokens"]).sum(axis=0)
+            assert sums == pytest.approx(np.array(given["logits"]), abs=1e-3)
+            powers = np.exp(given["logits"])
+            assert powers / powers.sum() == pytest.approx(np.array(list(trace["prediction"]["scores"].values())), abs=1e-5)
+
+
+def test_a_taggers_contributions_are_of_one_token(client: httpx.Client) -> None:
+    (trace,) = gates(client, task="ner", inputs="Ada lived in London .")["traces"]
+    assert trace["contributions"] is None
+    assert "explain" in trace["contributions_note"]
+    (trace,) = gates(client, task="ner", inputs="Ada lived in London .", explain=3)["traces"]
+    given = trace["contributions"]
+    assert np.array(given["bias"]) + np.array(given["tokens"]).sum(axis=0) == pytest.approx(given["logits"], abs=1e-3)
+
+
+def test_contributions_can_be_left_out(client: httpx.Client) -> None:
+    (trace,) = gates(client, inputs="a film", contributions=False)["traces"]
+    assert trace["contributions"] is None
+    assert "contributions_note" not in trace
+
+
+def test_selection(client: httpx.Client) -> None:
+    whole = gates(client, model="sentiment-bigru", inputs=TEXTS)
+    some = gates(
+        client,
+        model="sentiment-bigru",
+        inputs=TEXTS,
+        gates=["hidden", "update"],
+        layers=[1],
+        directions=["backward"],
+        units=[9, 0, 4],
+    )
+    for all_of, cut in zip(whole["traces"], some["traces"], strict=True):
+        (layer,) = cut["layers"]
+        full = all_of["layers"][3]
+        assert (layer["layer"], layer["direction"]) == (full["layer"], full["direction"]) == (1, "backward")
+        assert list(layer["gates"]) == ["hidden", "update"]
+        for gate, rows in layer["gates"].items():
+            assert rows == [[row[9], row[0], row[4]] for row in full["gates"][gate]]
+        assert cut["contributions"] == all_of["contributions"]
+
+
+def test_a_summary_is_of_the_selected_units(client: httpx.Client) -> None:
+    chosen = {"inputs": TEXTS, "units": [1, 2, 5], "decimals": None}
+    whole, summary = gates(client, **chosen), gates(client, **chosen, reduce="summary")
+    for trace, reduced in zip(whole["traces"], summary["traces"], strict=True):
+        for layer, small in zip(trace["layers"], reduced["layers"], strict=True):
+            for gate, rows in layer["gates"].items():
+                array = np.array(rows)
+                expected = {
+                    "mean": array.mean(axis=1),
+                    "std": array.std(axis=1),
+                    "below": (array < 0.1).mean(axis=1),
+                    "above": (array > 0.9).mean(axis=1),
+                }
+                assert list(small["gates"][gate]) == list(expected)
+                for name, values in expected.items():
+                    assert np.array(small["gates"][gate][name]) == pytest.approx(values, abs=1e-6)
+
+
+@pytest.mark.parametrize("decimals", [0, 2, 4, 17])
+def test_decimals_round_the_gates_and_nothing_else(client: httpx.Client, decimals: int) -> None:
+    exact = gates(client, inputs="A great film.", decimals=None)["traces"][0]
+    rounded = gates(client, inputs="A great film.", decimals=decimals)["traces"][0]
+    for layer, short in zip(exact["layers"], rounded["layers"], strict=True):
+        for gate, rows in layer["gates"].items():
+            assert np.array(short["gates"][gate]) == pytest.approx(np.round(np.array(rows), decimals), abs=1e-7)
+            if decimals < 10:
+                digits = [len(repr(number).partition(".")[2]) for row in short["gates"][gate] for number in row]
+                assert max(digits) <= max(decimals, 1)
+    assert exact["contributions"] == rounded["contributions"]
+    assert exact["prediction"] == rounded["prediction"]
+
+
+def test_four_decimals_are_the_default(client: httpx.Client) -> None:
+    assert gates(client, inputs=TEXTS) == gates(client, inputs=TEXTS, decimals=4)
+
+
+@pytest.mark.parametrize("reduce", ["none", "summary"])
+def test_safetensors_hold_the_same(client: httpx.Client, reduce: str) -> None:
+    request = {"model": "sentiment-bigru", "inputs": TEXTS, "decimals": None, "reduce": reduce, "units": [3, 1]}
+    response = client.post("/gates", json=request, headers={"Accept": "application/vnd.safetensors"})
+    assert response.headers["Content-Type"] == "application/vnd.safetensors"
+    tensors = load(response.content)
+    expected = gates(client, **request)
+    names = set()
+    for number, trace in enumerate(expected["traces"]):
+        for layer in trace["layers"]:
+            for gate, value in layer.pop("gates").items():
+                arrays = {gate: value} if reduce == "none" else {f"{gate}.{key}": value[key] for key in value}
+                for name, rows in arrays.items():
+                    key = f"{number}/{layer['layer']}/{layer['direction']}/{name}"
+                    names.add(key)
+                    assert tensors[key].dtype == np.float32
+                    assert np.array_equal(tensors[key], np.array(rows, np.float32))
+    assert names == set(tensors)
+    (size,) = struct.unpack("<Q", response.content[:8])
+    assert json.loads(json.loads(response.content[8 : 8 + size])["__metadata__"]["response"]) == expected
+
+
+@pytest.mark.parametrize(
+    ("accept", "status", "kind"),
+    [
+        ("*/*", 200, "json"),
+        ("application/json", 200, "json"),
+        ("application/*;q=0.5", 200, "json"),
+        ("application/vnd.safetensors;q=0.9, application/json;q=0.5", 200, "safetensors"),
+        ("application/vnd.safetensors;q=0.2, application/json", 200, "json"),
+        ("application/vnd.safetensors, */*;q=0.1", 200, "safetensors"),
+        ("application/vnd.safetensors, */*", 200, "safetensors"),
+        ("text/html, application/json;q=0, application/vnd.safetensors;q=0", 406, "problem+json"),
+        ("text/html", 406, "problem+json"),
+    ],
+)
+def test_accept(client: httpx.Client, accept: str, status: int, kind: str) -> None:
+    response = client.post("/gates", json={"inputs": "a film"}, headers={"Accept": accept})
+    assert response.status_code == status
+    assert response.headers["Content-Type"].endswith(kind)
+
+
+def test_a_large_answer_is_whole(client: httpx.Client) -> None:
+    inputs = ["Ada lived in London . " * 600] * 6
+    answer = gates(client, inputs=inputs)
+    first = answer["traces"][0]
+    assert len(first["tokens"]) == 3000
+    assert all(trace == first for trace in answer["traces"])

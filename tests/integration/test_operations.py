@@ -1,0 +1,99 @@
+"""`/models`, `/health`, `/` and the API document over HTTP."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import pytest
+from fastapi.openapi.models import OpenAPI
+
+from service.api.answers import Index, ModelDescription, Models, Status
+from service.equations import equations
+
+
+def test_models(client: httpx.Client) -> None:
+    response = client.get("/models")
+    Models.model_validate_json(response.content)
+    answer = response.json()
+    assert answer["default"] == {"sentiment": "sentiment-bilstm", "ner": "ner-bilstm"}
+    assert answer["refused"] == []
+    names = [model["name"] for model in answer["models"]]
+    assert names == sorted(names)
+    assert {"sentiment-bilstm", "ner-bigru"} <= set(names)
+    for model in answer["models"]:
+        assert client.get(f"/models/{model['name']}").json() == model
+        assert model["equations"] == equations(model["cell"], model["gru_reset"])
+        assert model["gates"] == list(model["equations"])
+        assert model["provider"] == "cpu"
+        assert model["token_limit"] == 4096
+
+
+def test_one_model(client: httpx.Client) -> None:
+    model = ModelDescription.model_validate_json(client.get("/models/ner-bigru").content)
+    assert (model.task, model.cell, model.directions) == ("ner", "gru", ["forward", "backward"])
+
+
+@pytest.mark.parametrize("path", ["/health/live", "/health/ready"])
+def test_health(client: httpx.Client, path: str) -> None:
+    Status.model_validate_json(client.get(path).content)
+    head = client.head(path)
+    assert (head.status_code, head.content) == (200, b"")
+
+
+def test_the_root_points_on(client: httpx.Client) -> None:
+    index = Index.model_validate_json(client.get("/").content)
+    assert client.get(index.openapi).status_code == 200
+
+
+def test_every_route_stands_in_the_document_with_examples(client: httpx.Client) -> None:
+    document = client.get("/openapi.json").json()
+    OpenAPI.model_validate(document)
+    assert set(document["paths"]) == {
+        "/",
+        "/predict",
+        "/gates",
+        "/models",
+        "/models/{name}",
+        "/health/live",
+        "/health/ready",
+        "/openapi.json",
+    }
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            for content in operation["responses"]["200"]["content"].values():
+                assert content["schema"], path
+    for reference in _references(document):
+        found: Any = document
+        for step in reference.removeprefix("#/").split("/"):
+            found = found[step]
+
+
+def test_the_examples_of_requests_work(client: httpx.Client) -> None:
+    document = client.get("/openapi.json").json()
+    for path in ("/predict", "/gates"):
+        body = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]
+        assert body["examples"]
+        for name, example in body["examples"].items():
+            response = client.post(path, json=example["value"])
+            assert response.status_code == 200, (name, response.text)
+
+
+def test_a_problems_type_leads_to_its_description(client: httpx.Client) -> None:
+    document = client.get("/openapi.json").json()
+    for response in (client.get("/x"), client.get("/predict"), client.post("/predict"), client.get("/models/x")):
+        url, _, fragment = response.json()["type"].partition("#/")
+        assert url == "/openapi.json"
+        found: Any = document
+        for step in fragment.split("/"):
+            found = found[step]
+        assert found["content"]["application/problem+json"]["example"]["status"] == response.status_code
+
+
+def _references(value: Any) -> list[str]:
+    if isinstance(value, dict):
+        found = [value["$ref"]] if isinstance(value.get("$ref"), str) else []
+        return found + [reference for item in value.values() for reference in _references(item)]
+    if isinstance(value, list):
+        return [reference for item in value for reference in _references(item)]
+    return []

@@ -1,0 +1,166 @@
+"""Selections against a manifest, and what they cut out of a trace."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
+
+from service.bundle import Manifest
+from service.engine import GateKey, Trace, gate_keys
+from service.equations import CellName, Direction, gate_names
+from service.errors import InvalidField
+from service.gates import STATISTICS, cut, extract, select, summarise
+
+UNITS, STEPS, BATCH = 6, 5, 3
+BOTH: tuple[Direction, ...] = ("forward", "backward")
+
+
+def model(cell: CellName = "lstm", directions: tuple[Direction, ...] = BOTH, layers: int = 2) -> Manifest:
+    return Manifest.model_construct(cell=cell, directions=directions, layers=layers, hidden=UNITS)
+
+
+def trace_of(manifest: Manifest) -> Trace:
+    random = np.random.default_rng(0)
+    keys = gate_keys(manifest.layers, manifest.directions, gate_names(manifest.cell))
+    gates: dict[GateKey, NDArray[np.float32]] = {
+        key: random.random((STEPS, BATCH, UNITS), dtype=np.float32) for key in keys
+    }
+    return Trace(np.zeros((BATCH, 2), np.float32), gates)
+
+
+def refused(manifest: Manifest | None = None, **asked: Any) -> dict[str, str]:
+    with pytest.raises(InvalidField) as caught:
+        select(manifest or model(), **asked)
+    return {problem.pointer: problem.detail for problem in caught.value.problems}
+
+
+@pytest.mark.parametrize("cell", ["rnn", "lstm", "peephole", "gru"])
+def test_nothing_asked_for_is_everything(cell: CellName) -> None:
+    selection = select(model(cell))
+    assert selection.gates == gate_names(cell)
+    assert (selection.layers, selection.directions, list(selection.units)) == ((0, 1), BOTH, list(range(UNITS)))
+    assert selection.numbers(STEPS) == STEPS * 2 * 2 * len(gate_names(cell)) * UNITS
+
+
+def test_a_summary_is_four_numbers_a_token_and_gate_however_many_units() -> None:
+    selection = select(model(), gates=["forget"], layers=[1], units=[0, 4], reduce="summary")
+    assert selection.numbers(7) == 7 * 1 * 2 * 1 * 4
+    assert select(model(), gates=["forget"], layers=[1], units=[0, 4]).numbers(7) == 7 * 1 * 2 * 1 * 2
+
+
+@pytest.mark.parametrize(
+    ("asked", "pointer", "detail"),
+    [
+        (
+            {"gates": ["forget", "reset"]},
+            "/gates/1",
+            "lstm has no gate 'reset'; it has forget, input, output, candidate, cell, hidden.",
+        ),
+        ({"layers": [0, 2]}, "/layers/1", "layer 2 is out of range: the model has layers 0 to 1."),
+        ({"layers": [-1]}, "/layers/0", "layer -1 is out of range: the model has layers 0 to 1."),
+        ({"directions": ["up"]}, "/directions/0", "the model has no direction 'up'; it has forward, backward."),
+        ({"units": [0, 1, 6]}, "/units/2", "unit 6 is out of range: the model has units 0 to 5."),
+        ({"units": [3, -1]}, "/units/1", "unit -1 is out of range: the model has units 0 to 5."),
+        ({"gates": ["cell", "cell"]}, "/gates/1", "'cell' is asked for twice."),
+        ({"layers": [1, 0, 1]}, "/layers/2", "1 is asked for twice."),
+        ({"directions": ["forward", "forward"]}, "/directions/1", "'forward' is asked for twice."),
+        ({"units": [2, 2]}, "/units/1", "2 is asked for twice."),
+        ({"units": []}, "/units", "the list is empty; leave it out for all: the model has units 0 to 5."),
+        ({"directions": []}, "/directions", "the list is empty; leave it out for all: it has forward, backward."),
+    ],
+)
+def test_a_wrong_selection_says_what_there_is(asked: dict[str, Any], pointer: str, detail: str) -> None:
+    assert refused(**asked) == {pointer: detail}
+
+
+def test_a_model_of_one_layer_and_direction_says_so() -> None:
+    small = model("rnn", ("forward",), 1)
+    assert refused(small, directions=["backward"], layers=[1], gates=["cell"]) == {
+        "/gates/0": "rnn has no gate 'cell'; it has hidden.",
+        "/layers/0": "layer 1 is out of range: the model has layer 0 alone.",
+        "/directions/0": "the model has no direction 'backward'; it has forward.",
+    }
+
+
+def test_a_long_wrong_list_makes_a_short_answer() -> None:
+    assert list(refused(units=list(range(100, 10_000)))) == ["/units/0"]
+
+
+def test_layers_ascend_forward_comes_first_and_gates_keep_their_order() -> None:
+    manifest = model()
+    selection = select(manifest, gates=["hidden", "forget"], layers=[1, 0], directions=["backward", "forward"])
+    found = extract(trace_of(manifest), 0, STEPS, selection)
+    assert [(part.layer, part.direction) for part in found] == [(0, d) for d in BOTH] + [(1, d) for d in BOTH]
+    assert all(list(part.gates) == ["hidden", "forget"] for part in found)
+
+
+@pytest.mark.parametrize("units", [None, [0], [2, 3, 4], [5, 0, 3], [4, 3]])
+def test_a_cut_is_the_trace_row_for_row(units: list[int] | None) -> None:
+    manifest = model("gru")
+    trace = trace_of(manifest)
+    for part in extract(trace, 1, 3, select(manifest, units=units)):
+        for gate, array in part.arrays().items():
+            whole = trace.gates[part.layer, part.direction, gate]
+            expected = [[whole[token, 1, unit] for unit in units or range(UNITS)] for token in range(3)]
+            assert array.dtype == np.float32
+            assert array.tolist() == np.array(expected).tolist()
+
+
+def test_units_in_a_row_are_not_copied() -> None:
+    manifest = model()
+    trace = trace_of(manifest)
+    for units in (None, [1, 2, 3]):
+        [part] = extract(trace, 2, 4, select(manifest, ["cell"], [0], ["forward"], units))
+        assert np.shares_memory(part.arrays()["cell"], trace.gates[0, "forward", "cell"])
+
+
+def test_all_of_one_input_as_views() -> None:
+    trace = trace_of(model())
+    views = cut(trace, 1, 2)
+    assert views.keys() == trace.gates.keys()
+    for key, view in views.items():
+        assert view.shape == (2, UNITS)
+        assert np.shares_memory(view, trace.gates[key])
+
+
+def test_summaries_stand_under_flat_names_too() -> None:
+    manifest = model("lstm", ("forward",), 1)
+    trace = trace_of(manifest)
+    [part] = extract(trace, 0, 4, select(manifest, gates=["input"], units=[1, 5], reduce="summary"))
+    assert part.gates["input"].keys() == set(STATISTICS)  # type: ignore[union-attr]  # summaries, as asked
+    flat = part.arrays()
+    assert list(flat) == ["input.mean", "input.std", "input.below", "input.above"]
+    assert flat["input.mean"] == pytest.approx(trace.gates[0, "forward", "input"][:4, 0, [1, 5]].mean(axis=1))
+
+
+@settings(deadline=None)
+@given(
+    hnp.arrays(np.float32, hnp.array_shapes(min_dims=2, max_dims=2, max_side=9), elements=st.floats(-30, 30, width=32))
+)
+def test_summaries_match_the_definitions(activations: NDArray[np.float32]) -> None:
+    summary = summarise(activations)
+    for token, row in enumerate(activations.tolist()):
+        mean = sum(row) / len(row)
+        expected = {
+            "mean": mean,
+            "std": (sum((value - mean) ** 2 for value in row) / len(row)) ** 0.5,
+            "below": sum(value < 0.1 for value in row) / len(row),
+            "above": sum(value > 0.9 for value in row) / len(row),
+        }
+        assert {name: float(values[token]) for name, values in summary.items()} == pytest.approx(expected, abs=2e-5)
+    assert all(values.dtype == np.float32 and values.shape == (len(activations),) for values in summary.values())
+
+
+def test_summaries_hold_at_the_thresholds_and_at_saturation() -> None:
+    edge = np.array([[0.1, 0.9, 0, 1]], np.float32)
+    summary = summarise(edge)
+    assert (summary["below"].tolist(), summary["above"].tolist()) == ([0.25], [0.25])
+    saturated = summarise(np.full((2, 4096), 0.99999, np.float32))
+    assert saturated["std"].max() < 1e-7
+    assert saturated["mean"] == pytest.approx(np.float32(0.99999))
