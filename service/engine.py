@@ -32,8 +32,6 @@ _PROVIDERS: dict[Provider, list[str | tuple[str, dict[str, str]]]] = {
 _WARM_UP = ((1, 8), (8, 32), (1, 64))
 """(rows, tokens) of the batches that a fresh engine runs before it serves."""
 
-ort.disable_telemetry_events()
-
 
 @dataclass(frozen=True, slots=True)
 class Trace:
@@ -144,8 +142,8 @@ def _expect_outputs(session: ort.InferenceSession, name: str, expected: list[str
     outputs = [node.name for node in session.get_outputs()]
     if inputs != ["tokens", "lengths"] or outputs != expected:
         raise BundleError(
-            f"{name} takes {', '.join(inputs)} and gives {', '.join(outputs)}; by the manifest it takes tokens, lengths "
-            f"and gives {', '.join(expected)}"
+            f"{name} takes {', '.join(inputs)} and gives {', '.join(outputs)}; "
+            f"by the manifest it takes tokens, lengths and gives {', '.join(expected)}"
         )
 
 
