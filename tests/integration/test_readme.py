@@ -1,0 +1,49 @@
+"""What the README shows is what the service says."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from typing import Any
+
+import pytest
+
+from tests import readme
+from tests.integration.conftest import ROOT, Process
+
+TEXT = readme.README.read_text(encoding="utf-8")
+CALLS = list(readme.calls(TEXT))
+
+
+def alike(shown: Any, answered: Any) -> bool:
+    """The same, but for the last digits of a score: they differ between processors."""
+    if isinstance(shown, dict):
+        return shown.keys() == answered.keys() and all(alike(shown[key], answered[key]) for key in shown)
+    if isinstance(shown, list):
+        return len(shown) == len(answered) and all(map(alike, shown, answered))
+    if isinstance(shown, float):
+        return shown == pytest.approx(answered, abs=2e-4)
+    return bool(shown == answered)
+
+
+def test_the_readme_shows_predictions_entities_and_gates() -> None:
+    asked = " ".join(call.command for call in CALLS)
+    assert len(CALLS) >= 3
+    assert all(word in asked for word in ("/predict", "/gates", '"ner"'))
+
+
+@pytest.mark.parametrize("call", CALLS, ids=range(len(CALLS)))
+def test_a_curl_line_gives_what_the_readme_shows(call: readme.Call, served: Process) -> None:
+    assert alike(json.loads(call.shown), call.run(served.client))
+
+
+def test_the_table_of_models_is_what_the_bundles_say() -> None:
+    assert readme.shown_table(TEXT) == readme.table()
+
+
+def test_the_make_targets_that_the_readme_names_exist() -> None:
+    named = {line.split()[1] for line in TEXT.splitlines() if line.startswith("make ")}
+    assert {"serve", "test", "train"} <= named
+    for target in named:
+        done = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr

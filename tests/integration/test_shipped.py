@@ -1,0 +1,94 @@
+"""The models that ship, as they are served: their gates obey their equations, and they know the obvious."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import httpx
+import pytest
+
+from service import bundle as bundles
+from service.bundle import CARD, MAX_BYTES, Bundle
+from tests import deviation
+from tests.integration.conftest import ROOT, Process
+
+MODELS = ROOT / "models"
+SHIPPED = [
+    bundles.load(MODELS / name / str(versions[-1]))
+    for name, versions in bundles.discover(MODELS)
+    if not name.startswith("my-")
+]
+GATES_CHECK = ROOT.parent / "shared" / "checks" / "gates.py"
+
+shipped = pytest.mark.parametrize("bundle", SHIPPED, ids=[bundle.name for bundle in SHIPPED])
+
+
+def ask(served: Process, model: str, *inputs: str) -> list[dict[str, object]]:
+    answer = served.client.post("/predict", json={"model": model, "inputs": list(inputs)})
+    assert answer.status_code == 200, answer.text
+    predictions: list[dict[str, object]] = answer.json()["predictions"]
+    return predictions
+
+
+def test_eight_models_ship() -> None:
+    names = {f"{task}-{way}{cell}" for task in ("sentiment", "ner") for way in ("", "bi") for cell in ("lstm", "gru")}
+    assert names <= {bundle.name for bundle in SHIPPED}
+
+
+@shipped
+def test_a_bundle_is_small_and_its_card_says_where_it_came_from(bundle: Bundle) -> None:
+    assert sum(file.stat().st_size for file in bundle.path.iterdir()) <= MAX_BYTES
+    card = bundle.file(CARD).read_text(encoding="utf-8")
+    for heading in ("## Data and training", "## Figures", "## Limits", "| licence |"):
+        assert heading in card
+    for score in bundle.manifest.quality:
+        assert f"{score.value:.4f}" in card
+    # Data is named below $DATA, never by a folder of the machine that trained it.
+    assert "$DATA/" in bundle.manifest.origin.command
+    assert not any(word.startswith("/") for word in bundle.manifest.origin.command.split())
+
+
+@shipped
+def test_every_returned_gate_obeys_its_equation(bundle: Bundle, served: Process) -> None:
+    task = bundle.manifest.task
+    inputs = deviation.sentences([deviation.EXAMPLES[task]], task)[:40]
+    worst = deviation.of_model(served.client, bundle, inputs)
+    assert max(worst.values()) < 1e-5, worst
+
+
+@shipped
+def test_raw_text_and_its_tokens_arrive_at_the_same_answer(bundle: Bundle, served: Process) -> None:
+    text = "I don't think it's Ada's, but Mr. Smith can't say."
+    tokens = "I do n't think it 's Ada 's , but Mr. Smith ca n't say .".split()
+    body = {"model": bundle.name, "inputs": [text, tokens], "decimals": None, "contributions": False}
+    raw, given = served.client.post("/gates", json=body).json()["traces"]
+    assert [token["text"] for token in raw["tokens"]] == tokens
+    assert raw["layers"] == given["layers"]
+
+
+@pytest.mark.parametrize("name", [bundle.name for bundle in SHIPPED if bundle.manifest.task == "sentiment"])
+def test_sentiment_models_know_the_obvious(name: str, served: Process) -> None:
+    good, bad = ask(served, name, "A wonderful, moving film. I loved it!", "A dull, lifeless mess. I hated it.")
+    assert (good["label"], bad["label"]) == ("positive", "negative")
+
+
+@pytest.mark.parametrize("name", [bundle.name for bundle in SHIPPED if bundle.manifest.task == "ner"])
+def test_taggers_know_the_obvious(name: str, served: Process) -> None:
+    text = "President George Bush flew to Iraq, and then back to New York."
+    (found,) = ask(served, name, text)
+    entities = found["entities"]
+    assert isinstance(entities, list)
+    assert ("LOC", "Iraq") in [(entity["label"], entity["text"]) for entity in entities]
+    assert all(text[entity["start"] : entity["end"]] == entity["text"] for entity in entities)
+
+
+@pytest.mark.skipif(not GATES_CHECK.exists(), reason="the outside check of /gates is not beside this checkout")
+def test_the_outside_check_of_the_gates_passes(served: Process) -> None:
+    done = subprocess.run([sys.executable, GATES_CHECK, served.url], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_models_says_what_ships(served: Process) -> None:
+    answer: dict[str, object] = httpx.get(f"{served.url}/models").json()
+    assert answer["default"] == {"sentiment": "sentiment-bilstm", "ner": "ner-bilstm"}

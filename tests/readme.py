@@ -1,0 +1,96 @@
+"""The README's answers and tables, made by the service and from the bundles: `python -m tests.readme URL` writes them.
+
+Every ``sh`` block that calls curl is followed by a ``json`` block with its answer; the table of models stands between
+two comments. `tests/integration/test_readme.py` holds the README to what the service says today.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+
+from service import bundle as bundles
+
+ROOT = Path(__file__).resolve().parents[1]
+README = ROOT / "README.md"
+_CALL = re.compile(r"```sh\n(curl [^`]*?)```\n\n```json\n(.*?)```", re.DOTALL)
+_TABLE = re.compile(r"(<!-- models -->\n).*?(<!-- /models -->)", re.DOTALL)
+_FLAT = re.compile(r"\[[^\[\]{}]*\]|\{[^\[\]{}]*\}")
+LINE = 140
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One curl line of the README, and the answer that stands below it."""
+
+    command: str
+    shown: str
+
+    def run(self, client: httpx.Client) -> Any:
+        words = shlex.split(self.command.replace("\\\n", " "))
+        url = next(word for word in words if word.startswith("http"))
+        if "-d" not in words:
+            return client.get(urlsplit(url).path).raise_for_status().json()
+        body = words[words.index("-d") + 1]
+        headers = {"content-type": "application/json"}
+        return client.post(urlsplit(url).path, content=body.encode(), headers=headers).raise_for_status().json()
+
+
+def calls(text: str) -> Iterator[Call]:
+    for command, shown in _CALL.findall(text):
+        yield Call(command, shown)
+
+
+def pretty(answer: object) -> str:
+    """JSON, indented, with lists and objects of plain values on one line where they fit."""
+    return _FLAT.sub(_on_one_line, json.dumps(answer, indent=2, ensure_ascii=False))
+
+
+def _on_one_line(found: re.Match[str]) -> str:
+    line = re.sub(r"\s*\n\s*", " ", found[0])
+    line = f"{line[0]}{line[1:-1].strip()}{line[-1]}"
+    return line if len(line) <= LINE else found[0]
+
+
+def table() -> str:
+    """The models that ship and their figures, as the manifests have them."""
+    rows = ["| model | cell | figures |", "| --- | --- | --- |"]
+    for name, versions in bundles.discover(ROOT / "models"):
+        if name.startswith("my-"):
+            continue
+        manifest = bundles.load(ROOT / "models" / name / str(versions[-1])).manifest
+        wanted = {"sentiment": "accuracy", "ner": "f1"}[manifest.task]
+        figures = ", ".join(
+            f"{score.data} {'F1' if wanted == 'f1' else 'accuracy'} {100 * score.value:.1f}"
+            for score in manifest.quality
+            if score.metric == wanted
+        )
+        ways = {1: "one direction", 2: "two directions"}[len(manifest.directions)]
+        rows.append(f"| `{name}` | {manifest.cell}, {ways}, {manifest.hidden} units | {figures} |")
+    return "\n".join(rows) + "\n"
+
+
+def rewritten(text: str, client: httpx.Client) -> str:
+    """The README with the answers and the table of today."""
+    for call in calls(text):
+        text = text.replace(call.shown, pretty(call.run(client)) + "\n")
+    return _TABLE.sub(lambda found: found[1] + table() + found[2], text)
+
+
+def shown_table(text: str) -> str:
+    found = _TABLE.search(text)
+    return found[0].partition("\n")[2].removesuffix("<!-- /models -->") if found else ""
+
+
+if __name__ == "__main__":
+    with httpx.Client(base_url=sys.argv[1], timeout=60) as service:
+        README.write_text(rewritten(README.read_text(encoding="utf-8"), service), encoding="utf-8")
