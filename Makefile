@@ -31,17 +31,18 @@ format: $(VENV)/complete  ## put the code into its style
 # With TRAIN and DEV, your own files; TASK says which task they are for.
 ifdef TRAIN
 TASK ?= sentiment
-train: train-$(TASK)  ## train on examples/ (or TRAIN= DEV= TASK=) into models/my-TASK
+DEV ?= $(error with TRAIN, DEV=FILE names the labelled data that picks the best epoch)
+train: train-$(TASK)
 else
-train: train-sentiment train-ner
+train: train-sentiment train-ner  ## train on examples/ (or TRAIN= DEV= TASK=) into models/my-TASK
 endif
 
+.PHONY: train-sentiment train-ner
 train-sentiment: TRAIN ?= examples/sentiment/train.tsv
 train-sentiment: DEV ?= examples/sentiment/dev.tsv
 train-ner: TRAIN ?= examples/ner/train.conll
 train-ner: DEV ?= examples/ner/dev.conll
-.PHONY: train-sentiment train-ner
-train-%: $(VENV)/complete
+train-sentiment train-ner: train-%: $(VENV)/complete
 	$(BIN)/python -m training fit --task $* --cell lstm --bidirectional --hidden 64 --epochs 30 --patience 10 \
 		--batch-rows 16 --learning-rate 0.003 --dropout 0.5 --word-dropout 0.1 \
 		--train $(TRAIN) --dev $(DEV) --out models/my-$*
