@@ -46,7 +46,7 @@ def draw(answer: dict, trace: dict) -> str:
     widths = [max(34, 9 * len(token["text"]) + 12) for token in trace["tokens"]]
     width, height = 2 * LEFT + sum(widths) + GAP * len(widths), TOP + 96 + ROW * forget.shape[1] + 44
     out = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height:g}" font-family="sans-serif" role="img">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height:g}" font-family="sans-serif">',
         f"<title>{escape(TEXT)}: {prediction['label']}</title>",
         f'<rect width="{width}" height="{height:g}" fill="#ffffff"/>',
         f'<text x="{LEFT}" y="30" font-size="18" fill="#222222">{answer["model"]}: {prediction["label"]}, '
@@ -73,7 +73,9 @@ def draw(answer: dict, trace: dict) -> str:
     out.append(f'<text x="{LEFT}" y="{TOP + 74}" font-size="13" fill="#555555">{caption}</text>')
     bottom = TOP + 84 + ROW * forget.shape[1] + 14
     for step in range(101):
-        out.append(f'<rect x="{LEFT + 60 + step}" y="{bottom:g}" width="1.2" height="10" fill="{sequential(step / 100)}"/>')
+        out.append(
+            f'<rect x="{LEFT + 60 + step}" y="{bottom:g}" width="1.2" height="10" fill="{sequential(step / 100)}"/>'
+        )
     out += [
         f'<text x="{LEFT}" y="{bottom + 9:g}" font-size="11" fill="#555555">0 forgets</text>',
         f'<text x="{LEFT + 168}" y="{bottom + 9:g}" font-size="11" fill="#555555">1 keeps</text>',

@@ -37,6 +37,9 @@ def serve(**flags: object) -> None:
 
     Every flag can be set by an environment variable, or by the same name in a file .env, instead; flags go before
     variables, and variables before the file.
+
+    It listens at once, and is ready (/health/ready) when its models are loaded. Where none can be, it ends with
+    status 1, unless --reload is set: then it waits for one.
     """
     try:
         settings = configuration.read({name: value for name, value in flags.items() if value is not None})

@@ -38,7 +38,9 @@ _NO_STATE = (
     f"The Elman cell has no additive state: {equations('rnn')['hidden']} passes the whole past through tanh at every "
     "step, so its logits do not split into one share a token."
 )
-_NO_TOKEN = "A tagger has logits for every token: set explain to the number of the token whose logits are to be split."
+_NOTHING_PICKED = (
+    "A tagger has logits for every token: set explain to the number of the token whose logits are to be split."
+)
 
 
 class Contributions(TypedDict):
@@ -56,7 +58,7 @@ def note(manifest: Manifest, explain: int | None) -> str | None:
     """Why a model's contributions are null; None when they are not."""
     if manifest.cell not in _METHODS:
         return _NO_STATE
-    return _NO_TOKEN if manifest.head == "tagger" and explain is None else None
+    return _NOTHING_PICKED if manifest.head == "tagger" and explain is None else None
 
 
 def check_explain(explain: int | None, lengths: Sequence[int]) -> None:

@@ -1,18 +1,18 @@
 """Everything that can go wrong, in one tree; each class that a caller can meet over HTTP carries its status.
 
-    ServiceError
-    ├── BundleError             a bundle on disk cannot be served (or written)
-    ├── StartupError            the service cannot start as it is configured
-    └── RequestError            one request is refused or fails; `status`, `slug`, `title`
-        ├── MalformedBody           400  not JSON, not UTF-8, an unpaired surrogate
-        ├── Unauthorized            401  API keys are configured and no valid one came
-        ├── ModelNotFound           404  no such model; lists those there are
-        ├── TooLarge                413  over a limit in size; says which, and both numbers
-        ├── UnsupportedMediaType    415  not a JSON body
-        ├── InvalidField            422  a field is wrong; carries a JSON pointer into the request
-        ├── RateLimited             429  a key is over its rate; `retry_after`
-        ├── Unavailable             503  full, loading or draining; `retry_after`
-        └── DeadlineExceeded        504  the answer was not ready in time
+ServiceError
+├── BundleError             a bundle on disk cannot be served (or written)
+├── StartupError            the service cannot start as it is configured
+└── RequestError            one request is refused or fails; `status`, `slug`, `title`
+    ├── MalformedBody           400  not JSON, not UTF-8, an unpaired surrogate
+    ├── Unauthorized            401  API keys are configured and no valid one came
+    ├── ModelNotFound           404  no such model; lists those there are
+    ├── TooLarge                413  over a limit in size; says which, and both numbers
+    ├── UnsupportedMediaType    415  not a JSON body
+    ├── InvalidField            422  a field is wrong; carries a JSON pointer into the request
+    ├── RateLimited             429  a key is over its rate; `retry_after`
+    ├── Unavailable             503  full, loading or draining; `retry_after`
+    └── DeadlineExceeded        504  the answer was not ready in time
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from service.inference import Inference
 from service.registry import Model, Registry
 from service.settings import Settings
 
-INLINE_SECONDS = 0.001
+INLINE_SECONDS = 0.0015
 """Work at the edge (parsing, tokenising, building an answer) that is expected to take longer leaves the event loop."""
 EDGE_THREADS = 2
 """For that work. It holds Python's lock for the most part, so more of them would gain nothing."""

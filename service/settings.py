@@ -71,7 +71,10 @@ class Settings(BaseSettings):
         "as Authorization: Bearer KEY.",
     )
     rate_limit: _Seconds = Field(
-        0.0, ge=0, le=1_000_000, description="Requests a second for each API key, over the last second; 0 for no limit."
+        0.0,
+        ge=0,
+        le=1_000_000,
+        description="Requests a second for each API key, as many of them at once; 0 for no limit.",
     )
     max_inputs: int = Field(256, ge=1, le=100_000, description="Inputs in one request.")
     max_body: int = Field(2 * 1024 * 1024, ge=1, le=1024**3, description="Bytes in a request's body.")

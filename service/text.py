@@ -27,6 +27,11 @@ from service.errors import BundleError, InvalidField
 UNKNOWN = "<unk>"
 """Row 0 of every vocabulary: words that no row stands for."""
 
+_PIECE = 8192
+"""Code points that the matcher is given at once: a millisecond or two."""
+_LOOK_AHEAD = 2048
+"""Code points behind a token that may decide where it ends: more than any token has, but a letter under many marks."""
+
 _CACHED_TOKENS = 65_536
 _CACHED_LENGTH = 48
 
@@ -54,6 +59,8 @@ _PATTERN = "|".join(
         rf"[\p{{L}}\p{{M}}\p{{N}}&&[^{_IDEOGRAPH}]]{{1,1000}}"
         rf"(?:['’](?!{_CLITICS})\p{{L}}[\p{{L}}\p{{M}}\p{{N}}]{{0,100}}){{0,4}}",
         r"\.{2,100}|-{2,100}|``|''|&\w{2,8};",
+        # A flag. Left to \X, a run of them takes time in the square of its length.
+        r"[\x{1F1E6}-\x{1F1FF}]{1,2}\p{M}{0,8}",
         r"(?!\s)\X",
     )
 )
@@ -130,9 +137,23 @@ class Tokenizer:
     def save(self, path: Path) -> None:
         self._hub.save(str(path), pretty=False)
 
-    def split(self, text: str) -> list[tuple[str, tuple[int, int]]]:
-        """The tokens of raw text, each with its (start, end) in code points."""
-        found: list[tuple[str, tuple[int, int]]] = self._splitter.pre_tokenize_str(text)
+    def split(self, text: str, limit: int | None = None) -> list[tuple[str, tuple[int, int]]]:
+        """The tokens of raw text, each with its (start, end) in code points; not many more than `limit` of them.
+
+        A long text is read piece by piece: the matcher holds Python's lock, and others get it in between. A token is
+        kept only when what follows it was in sight, and the next piece begins where the last kept token ended.
+        """
+        found: list[tuple[str, tuple[int, int]]] = []
+        start, size = 0, _PIECE
+        while start < len(text) and (limit is None or len(found) <= limit):
+            tokens = self._splitter.pre_tokenize_str(text[start : start + size])
+            sure = size if start + size >= len(text) else size - _LOOK_AHEAD
+            kept = [(token, (start + left, start + right)) for token, (left, right) in tokens if right <= sure]
+            if tokens and not kept:  # one token longer than the piece: a letter under thousands of marks
+                size *= 2
+                continue
+            found += kept
+            start, size = kept[-1][1][1] if kept and sure < size else start + sure, _PIECE
         return found
 
     def normalize(self, token: str) -> str:
@@ -158,7 +179,7 @@ class Tokenizer:
         """
         if isinstance(value, str):
             text = value
-            found = self.split(text)
+            found = self.split(text, limit)
             if not found:
                 raise InvalidField("", "The text is empty: it holds no token.")
             tokens, spans = [token for token, _ in found], [span for _, span in found]
@@ -168,7 +189,8 @@ class Tokenizer:
         if truncated := len(tokens) > limit:
             if not truncate:
                 raise InvalidField(
-                    "", f"{len(tokens)} tokens, the model's limit is {limit}. Send less, or set truncate to true."
+                    "",
+                    f"At least {len(tokens)} tokens; the model's limit is {limit}. Send less, or set truncate to true.",
                 )
             tokens, spans = tokens[:limit], spans[:limit]
         return Encoded(text, spans, self.rows(tokens), truncated)

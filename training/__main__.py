@@ -12,7 +12,7 @@ import sys
 from dataclasses import fields
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import torch
 import typer
@@ -31,7 +31,7 @@ from training.fit import Progress, Recipe
 from training.job import Job, run
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
-console = Console(stderr=True)
+console = Console(stderr=True, log_path=False)
 
 
 class Task(StrEnum):
@@ -148,12 +148,19 @@ def evaluate_command(
 
 def main() -> None:
     """The command line. Foreseen errors are one line on standard error and exit status 1."""
-    load_dotenv(".env")
+    try:
+        load_dotenv(".env")
+    except (OSError, UnicodeDecodeError) as error:
+        _fail(f".env cannot be read: {error}")
     try:
         app(auto_envvar_prefix="TRAINING")
-    except (CorpusError, BundleError) as error:
-        console.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
-        sys.exit(1)
+    except (CorpusError, BundleError, OSError) as error:
+        _fail(str(error))
+
+
+def _fail(reason: str) -> NoReturn:
+    console.print(f"error: {reason}", style="red", markup=False, highlight=False, soft_wrap=True)
+    sys.exit(1)
 
 
 class _Display:

@@ -5,7 +5,7 @@ right. Rows are padded on the right, which a left-to-right reader never notices;
 backward direction. Equations, names and sources: `service.equations`.
 
 Where torch has a fused kernel the cell is torch's own module. It is fed padded batches and not packed ones: on a CPU
-the padded LSTM runs in oneDNN, 2 to 6 times faster than the packed one, with the same states.
+the padded LSTM runs in oneDNN, several times faster than the packed one, with the same states (docs/benchmarks.md).
 """
 
 from __future__ import annotations

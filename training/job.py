@@ -85,6 +85,7 @@ def run(job: Job, tell: Callable[[str], None], report: Callable[[Progress], None
         predict = of_network(trained, device)
         return float(np.mean([measure(predict, each, decode).headline for each in dev]))
 
+    job.out.mkdir(parents=True, exist_ok=True)  # where this fails it had better be before the training
     outcome = fit(network, samples, job.recipe, score, report, device)
     tell("exporting" if not outcome.interrupted else "interrupted: exporting the best model so far")
 

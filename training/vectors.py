@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,20 +46,30 @@ def load(path: Path) -> Vectors:
     """Read word vectors. Raises `CorpusError` that names the file, and the line in a text file."""
     try:
         if path.suffix == ".npz":
-            return _load_npz(path)
-        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
-            return _load_text(path, iter(file))
-    except (OSError, EOFError) as error:
+            vectors = _load_npz(path)
+        else:
+            with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
+                vectors = _load_text(path, iter(file))
+    except OSError as error:
+        raise CorpusError(path, f"it cannot be read: {error.strerror or error}") from error
+    except (EOFError, ValueError, zlib.error, zipfile.BadZipFile) as error:
         raise CorpusError(path, f"it cannot be read: {error}") from error
+    if not np.isfinite(vectors.matrix).all():
+        raise CorpusError(path, "it holds a number that is not finite")
+    return vectors
 
 
 def _load_npz(path: Path) -> Vectors:
-    with np.load(path, allow_pickle=False) as archive:
+    # Opened here, because NumPy leaves a file open that turns out to be no archive.
+    with path.open("rb") as file:
+        archive = np.load(file, allow_pickle=False)
+        if isinstance(archive, np.ndarray):
+            raise CorpusError(path, "holds one array; expected the arrays words and vectors")
         if not {"words", "vectors"} <= set(archive.files):
             raise CorpusError(path, f"holds {', '.join(archive.files)}; expected the arrays words and vectors")
         words, matrix = archive["words"], archive["vectors"].astype(np.float32)
     names = words.tobytes().decode().split("\n") if words.dtype == np.uint8 else [str(word) for word in words]
-    if matrix.ndim != 2 or len(names) != len(matrix):
+    if matrix.ndim != 2 or not matrix.size or len(names) != len(matrix):
         raise CorpusError(path, f"{len(names)} words and vectors of shape {matrix.shape}; expected one row a word")
     return Vectors(names, matrix)
 

@@ -10,7 +10,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Any
 from uuid import uuid4
 
 import structlog
@@ -109,21 +108,21 @@ class Edge:
 class _Outgoing:
     """`send` that adds the service's headers to an answer and keeps its status."""
 
-    __slots__ = ("_closing", "_request_id", "_send", "status")
+    __slots__ = ("_request_id", "_runtime", "_send", "status")
 
     def __init__(self, send: Send, request_id: str, runtime: Runtime) -> None:
         self._send = send
         self._request_id = request_id.encode("ascii")
-        self._closing = runtime
+        self._runtime = runtime
         self.status = 0
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            headers: list[tuple[bytes, Any]] = message["headers"]
-            headers.append((b"x-request-id", self._request_id))
-            if self._closing.phase in (Phase.DRAINING, Phase.STOPPING):
+            headers = [*message.get("headers", ()), (b"x-request-id", self._request_id)]
+            if self._runtime.phase in (Phase.DRAINING, Phase.STOPPING):
                 headers.append((b"connection", b"close"))
+            message["headers"] = headers
         await self._send(message)
 
 

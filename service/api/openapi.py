@@ -24,7 +24,7 @@ from service.errors import (
 )
 from service.version import VERSION
 
-TITLE = "Recurrent text models"
+TITLE = "Gatelight"
 DESCRIPTION = (
     "Sentiment and named entities from recurrent networks (Elman, LSTM, peephole LSTM, GRU; one direction or two), "
     "and every gate activation behind each answer."

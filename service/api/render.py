@@ -1,19 +1,19 @@
-"""Traces as bytes: JSON or safetensors.
+"""Answers as bytes: predictions as JSON, traces as JSON or safetensors.
 
-A trace can hold millions of numbers, and a serialiser holds Python's lock: JSON is made in small pieces, so that a
-thread that makes it lets the event loop go on in between.
+A trace can hold millions of numbers, and whatever copies or prints them holds Python's lock: an answer is made in small
+pieces, so that a thread that makes it lets the event loop go on in between.
 """
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import chain
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
-from safetensors.numpy import save
 
 from service.contributions import Contributions
 from service.gates import LayerGates
@@ -52,7 +52,13 @@ def dumps(value: object) -> bytes:
     return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def as_json(head: dict[str, object], traces: Iterable[TraceAnswer], decimals: int | None) -> list[bytes]:
+def predictions_as_json(head: dict[str, object], predictions: Iterable[Prediction]) -> list[bytes]:
+    """The answer of `/predict` as pieces of JSON. `head` is what stands before the predictions."""
+    pieces = (b"," * (number > 0) + dumps(prediction) for number, prediction in enumerate(predictions))
+    return list(_gathered(chain([dumps(head)[:-1], b',"predictions":['], pieces, [b"]}"])))
+
+
+def traces_as_json(head: dict[str, object], traces: Iterable[TraceAnswer], decimals: int | None) -> list[bytes]:
     """The answer of `/gates` as pieces of JSON. `head` is what stands before the traces.
 
     Raises `ValueError` for a number that is not finite.
@@ -60,12 +66,12 @@ def as_json(head: dict[str, object], traces: Iterable[TraceAnswer], decimals: in
     return list(_gathered(_answer(head, traces, decimals)))
 
 
-def as_safetensors(head: dict[str, object], traces: Sequence[TraceAnswer]) -> list[bytes]:
+def traces_as_safetensors(head: dict[str, object], traces: Iterable[TraceAnswer]) -> list[bytes]:
     """The answer as one safetensors file: the arrays by ``input/layer/direction/gate``, the rest in its metadata.
 
     Raises `ValueError` for a number that is not finite.
     """
-    tensors: dict[str, NDArray[Any]] = {}
+    tensors: dict[str, NDArray[np.float32]] = {}
     bare = []
     for number, trace in enumerate(traces):
         layers = []
@@ -73,9 +79,24 @@ def as_safetensors(head: dict[str, object], traces: Sequence[TraceAnswer]) -> li
             layers.append({"layer": layer.layer, "direction": layer.direction})
             for name, array in layer.arrays().items():
                 _check_finite(array)
-                tensors[f"{number}/{layer.layer}/{layer.direction}/{name}"] = np.ascontiguousarray(array)
+                tensors[f"{number}/{layer.layer}/{layer.direction}/{name}"] = array
         bare.append({"tokens": trace.tokens, "prediction": trace.prediction, "layers": layers, **trace.rest()})
-    return [save(tensors, {"response": dumps({**head, "traces": bare}).decode()})]
+    metadata = {"response": dumps({**head, "traces": bare}).decode()}
+    return list(_gathered(_safetensors(tensors, metadata)))
+
+
+def _safetensors(tensors: dict[str, NDArray[np.float32]], metadata: dict[str, str]) -> Iterator[bytes]:
+    """A safetensors file, array by array; the library's own writer makes it in one go, under the lock all the while."""
+    header: dict[str, object] = {"__metadata__": metadata}
+    end = 0
+    for name, array in tensors.items():
+        start, end = end, end + array.nbytes
+        header[name] = {"dtype": "F32", "shape": array.shape, "data_offsets": (start, end)}
+    text = dumps(header)
+    text += b" " * (-len(text) % 8)
+    yield struct.pack("<Q", len(text)) + text
+    for array in tensors.values():
+        yield array.astype("<f4", copy=False).tobytes()
 
 
 def _answer(head: dict[str, object], traces: Iterable[TraceAnswer], decimals: int | None) -> Iterator[bytes]:

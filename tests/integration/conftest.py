@@ -128,3 +128,10 @@ def service(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Itera
 @pytest.fixture
 def client(service: Process) -> httpx.Client:
     return service.client
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    """A service of the models that ship."""
+    for start in _starter(tmp_path_factory.mktemp("shipped"), ROOT / "models"):
+        yield start().until_ready()

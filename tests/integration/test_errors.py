@@ -165,7 +165,8 @@ def test_415(client: httpx.Client, headers: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("path", ["/predict", "/gates"])
 def test_422_inputs(client: httpx.Client, path: str) -> None:
-    for value in ("", " \n\t", None, 3, {}, True, []):
+    wrong: list[object] = ["", " \n\t", None, 3, {}, True, []]
+    for value in wrong:
         refused(client, "/inputs", path, inputs=value)
     refused(client, "/inputs", path)
     refused(client, "/inputs/1", path, inputs=["a", ""])
@@ -263,10 +264,11 @@ def test_422_a_wrong_timeout_names_the_header(client: httpx.Client) -> None:
 
 
 def test_errors_are_few_however_much_is_wrong(client: httpx.Client) -> None:
-    for wrong in (
+    requests: list[dict[str, object]] = [
         {f"field{number}": 0 for number in range(50_000)},
         {"inputs": "a", "units": ["x"] * 100_000, "gates": [1] * 100_000},
-    ):
+    ]
+    for wrong in requests:
         response = client.post("/gates", json=wrong)
         problem(response, 422, "invalid-field")
         assert len(response.content) < 10_000
@@ -288,7 +290,7 @@ def test_503_full(start: Start) -> None:
 
 def test_504(client: httpx.Client) -> None:
     for path in ("/predict", "/gates"):
-        request = {"inputs": [LONG] * 64, "task": "ner"}
+        request: dict[str, Any] = {"inputs": [LONG] * 64, "task": "ner"}
         if path == "/gates":
             request["gates"] = ["cell"]
             request["units"] = [0]

@@ -93,7 +93,9 @@ def test_contributions_sum_to_the_logits(client: httpx.Client) -> None:
             sums = np.array(given["bias"]) + np.array(given["tokens"]).sum(axis=0)
             assert sums == pytest.approx(np.array(given["logits"]), abs=1e-3)
             powers = np.exp(given["logits"])
-            assert powers / powers.sum() == pytest.approx(np.array(list(trace["prediction"]["scores"].values())), abs=1e-5)
+            assert powers / powers.sum() == pytest.approx(
+                np.array(list(trace["prediction"]["scores"].values())), abs=1e-5
+            )
 
 
 def test_a_taggers_contributions_are_of_one_token(client: httpx.Client) -> None:

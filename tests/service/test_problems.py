@@ -1,0 +1,204 @@
+"""Errors as answers, and the middleware that makes them so."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+import structlog
+from starlette.exceptions import HTTPException
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from service import settings
+from service.api import problems
+from service.api.access import Access
+from service.api.answers import Problem
+from service.api.edge import Edge
+from service.errors import (
+    DeadlineExceeded,
+    InvalidField,
+    MalformedBody,
+    ModelNotFound,
+    RateLimited,
+    RequestError,
+    TooLarge,
+    Unauthorized,
+    Unavailable,
+    UnsupportedMediaType,
+)
+from service.runtime import Phase, Runtime
+
+ERRORS: list[tuple[Exception, int, str]] = [
+    (MalformedBody("no"), 400, "malformed-body"),
+    (Unauthorized("no"), 401, "unauthorized"),
+    (ModelNotFound("x", ["y"]), 404, "model-not-found"),
+    (HTTPException(404, "no"), 404, "route-not-found"),
+    (HTTPException(405, "no"), 405, "method-not-allowed"),
+    (HTTPException(406, "no"), 406, "not-acceptable"),
+    (TooLarge("Inputs", 3, 2), 413, "too-large"),
+    (UnsupportedMediaType("no"), 415, "unsupported-media-type"),
+    (InvalidField("/inputs", "no"), 422, "invalid-field"),
+    (HTTPException(422, "no"), 422, "invalid-header"),
+    (RateLimited("no"), 429, "rate-limited"),
+    (Unavailable("no"), 503, "unavailable"),
+    (DeadlineExceeded("no"), 504, "deadline-exceeded"),
+    (RuntimeError("secret /etc/passwd"), 500, "internal-error"),
+    (HTTPException(418, "secret"), 500, "internal-error"),
+]
+
+
+@pytest.mark.parametrize(("error", "status", "slug"), ERRORS)
+def test_each_error_has_its_status_and_slug(error: Exception, status: int, slug: str) -> None:
+    problem = problems.of(error)
+    assert (problem.status, problem.slug) == (status, slug)
+    Problem.model_validate(problem.body("id"))
+    assert b"secret" not in bytes(problem.response("id").body)
+
+
+def test_bad_fields_are_listed() -> None:
+    error = InvalidField("/3", "is empty").under("/inputs")
+    assert problems.of(error).body("id")["errors"] == [{"pointer": "/inputs/3", "detail": "is empty"}]
+
+
+@pytest.mark.parametrize(("seconds", "header"), [(None, "1"), (0, "1"), (0.2, "1"), (1.2, "2"), (30, "30")])
+def test_retry_after_is_whole_seconds(seconds: float | None, header: str) -> None:
+    for kind in (RateLimited, Unavailable):
+        assert problems.of(kind("no", retry_after=seconds)).headers == {"Retry-After": header}
+
+
+def test_every_error_of_the_tree_is_described() -> None:
+    from service.api.openapi import document
+
+    described = document(secured=False)["components"]["responses"]
+    slugs = {kind.slug for kind in RequestError.__subclasses__()} | {
+        slug for slug, _ in problems.HTTP_PROBLEMS.values()
+    }
+    assert set(described) == slugs | {RequestError.slug}
+
+
+def answer(app: ASGIApp, access: Access | None = None, phase: Phase = Phase.READY, **headers: str) -> httpx.Response:
+    """What comes back from a bare application behind the edge."""
+    runtime = Runtime(settings.read(_env_file=None))
+    runtime.phase = phase
+    edge = Edge(app, access=access or Access((), 0), runtime=runtime, templates={})
+
+    async def ask() -> httpx.Response:
+        transport = httpx.ASGITransport(edge, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            return await client.get("/x", headers=headers)
+
+    return asyncio.run(ask())
+
+
+def failing(error: BaseException) -> ASGIApp:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        raise error
+
+    return app
+
+
+def test_what_nobody_meant_to_raise_is_logged_and_not_told() -> None:
+    with structlog.testing.capture_logs() as logs:
+        response = answer(failing(RuntimeError("secret /etc/passwd")))
+    assert response.status_code == 500
+    assert response.headers["Content-Type"] == "application/problem+json"
+    assert "secret" not in response.text
+    assert response.json()["request_id"] == response.headers["X-Request-ID"]
+    assert [(line["event"], line["log_level"]) for line in logs] == [("unexpected error", "error"), ("request", "info")]
+    assert logs[0]["exc_info"]
+    assert logs[1]["status"] == 500
+
+
+def test_a_request_cut_off_by_a_shutdown_is_answered_503() -> None:
+    assert answer(failing(asyncio.CancelledError())).status_code == 503
+
+
+@pytest.mark.parametrize(
+    ("phase", "status", "connection"),
+    [
+        (Phase.LOADING, 200, None),
+        (Phase.READY, 200, None),
+        (Phase.DRAINING, 200, "close"),
+        (Phase.STOPPING, 503, "close"),
+    ],
+)
+def test_phases(phase: Phase, status: int, connection: str | None) -> None:
+    response = answer(PlainTextResponse("yes"), phase=phase)
+    assert response.status_code == status
+    assert response.headers.get("Connection") == connection
+
+
+def test_half_an_answer_is_cut_off() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        raise RuntimeError("later")
+
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def receive() -> Any:
+        raise AssertionError
+
+    edge = Edge(app, access=Access((), 0), runtime=Runtime(settings.read(_env_file=None)), templates={})
+    scope = {"type": "http", "path": "/x", "method": "GET", "headers": []}
+    with pytest.raises(RuntimeError, match="later"), structlog.testing.capture_logs():
+        asyncio.run(_run(edge, scope, receive, send))
+    assert [message["type"] for message in sent] == ["http.response.start"]
+
+
+async def _run(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    await app(scope, receive, send)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_key_has_its_own_rate() -> None:
+    clock = Clock()
+    access = Access(("one", "two"), 2, clock)
+    take: Callable[[bytes], None] = access.check
+    for _ in range(2):
+        take(b"Bearer one")
+    with pytest.raises(RateLimited) as error:
+        take(b"Bearer one")
+    assert error.value.retry_after == pytest.approx(0.5)
+    take(b"Bearer two")
+    clock.now += 0.5
+    take(b"Bearer one")
+    with pytest.raises(RateLimited):
+        take(b"Bearer one")
+    clock.now += 3600
+    for _ in range(2):
+        take(b"Bearer one")
+    with pytest.raises(RateLimited):
+        take(b"Bearer one")
+
+
+def test_a_rate_below_one() -> None:
+    clock = Clock()
+    access = Access(("one",), 0.1, clock)
+    access.check(b"Bearer one")
+    with pytest.raises(RateLimited) as error:
+        access.check(b"Bearer one")
+    assert error.value.retry_after == pytest.approx(10)
+
+
+@pytest.mark.parametrize("header", [None, b"", b"one", b"Basic one", b"Bearer", b"Bearer ", b"Bearer One", b"\xff"])
+def test_keys_that_do_not_fit(header: bytes | None) -> None:
+    with pytest.raises(Unauthorized):
+        Access(("one", "two"), 0).check(header)
+
+
+def test_without_keys_everyone_may_ask() -> None:
+    Access((), 0).check(None)
