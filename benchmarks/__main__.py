@@ -1,0 +1,83 @@
+"""Benchmarks: each compares a part of this project with a named baseline, side by side, and gives the ratio.
+
+The figures go into benchmarks/results.json and onto the page docs/benchmarks.md; those of benchmarks that are not asked
+for stay as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from enum import StrEnum
+from typing import Annotated, NamedTuple
+
+import typer
+from rich.console import Console
+
+from benchmarks import padding, report, serving, trace
+from benchmarks.measure import Row
+from benchmarks.report import Result
+from benchmarks.serving import ServingError
+from service.errors import BundleError
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+console = Console()
+
+
+class Name(StrEnum):
+    trace = "trace"
+    padding = "padding"
+    serving = "serving"
+
+
+class Benchmark(NamedTuple):
+    """Who is compared with whom, and what measures it: in full, or just enough to see that it runs."""
+
+    subject: str
+    baseline: str
+    full: Callable[[], Iterator[Row]]
+    quick: Callable[[], Iterator[Row]]
+
+
+BENCHMARKS = {
+    Name.trace: Benchmark(trace.SUBJECT, trace.BASELINE, trace.measure, lambda: trace.measure(trace.QUICK)),
+    Name.padding: Benchmark(padding.SUBJECT, padding.BASELINE, padding.measure, lambda: padding.measure(padding.QUICK)),
+    Name.serving: Benchmark(serving.SUBJECT, serving.BASELINE, serving.measure, lambda: serving.measure(serving.QUICK)),
+}
+
+
+def run(names: Sequence[Name], *, quick: bool) -> dict[str, Result]:
+    """Run benchmarks, with a table of each as it is done."""
+    conditions = report.conditions()
+    results: dict[str, Result] = {}
+    for name in names:
+        benchmark, rows = BENCHMARKS[name], []
+        with console.status(f"{name} …") as status:
+            for row in benchmark.quick() if quick else benchmark.full():
+                rows.append(row)
+                status.update(f"{name}: {len(rows)} rows, the last {row.case} …")
+        results[name.value] = Result(benchmark.subject, benchmark.baseline, conditions, tuple(rows))
+        console.print(report.table(name, results[name.value]))
+    return results
+
+
+@app.command(help=__doc__)
+def main(
+    names: Annotated[list[Name] | None, typer.Argument(help="Which to run; all without any.", metavar="NAME")] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Only see that they run: tiny, and nothing is written.")
+    ] = False,
+) -> None:
+    try:
+        results = run(names or list(Name), quick=quick)
+    except (ServingError, BundleError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from error
+    if not quick:
+        known = {**report.read(), **results}
+        together = {name.value: known[name] for name in Name if name in known}
+        report.write(together)
+        report.publish(together)
+
+
+if __name__ == "__main__":
+    app(prog_name="python -m benchmarks")

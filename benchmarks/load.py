@@ -1,0 +1,100 @@
+"""The load generator: keep-alive connections that each send a request, wait for the answer, and send the next.
+
+It writes HTTP/1.1 on plain asyncio streams, because it shares the machine with the server that it measures: what it
+burns, the server lacks. It runs as a process of its own, ``python -m benchmarks.load``, and prints its figures as JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import count
+from statistics import median
+
+import uvloop
+
+HOST = "127.0.0.1"
+TEXTS = (
+    "A warm and funny film that I would gladly see again.",
+    "The plot makes no sense and the jokes fall flat.",
+    "We stayed at a small hotel near the station in Vienna.",
+    "Not a bad book, but the last chapter is far too long.",
+    "Maria Silva moved from Lisbon to Toronto last spring.",
+    "The service was slow, and nobody said sorry.",
+    "I didn't expect much, and it's the best thing I have bought this year.",
+    "Great acting, a dull story, and an ending that almost saves it.",
+)
+"""One a request, in turn: about a dozen tokens each."""
+
+_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)\r\n", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What came back in one run: answers a second, and the median time from request to answer."""
+
+    requests_per_second: float
+    median_ms: float
+
+
+def body(model: str, text: str) -> bytes:
+    """The request for one text, as both servers take it."""
+    return json.dumps({"model": model, "inputs": text}).encode()
+
+
+async def load(port: int, model: str, connections: int, warm_up: float, seconds: float) -> Figures:
+    """Ask for `warm_up` seconds, then go on for `seconds` and count. Raises `RuntimeError` for an answer but 200."""
+    requests = [_request(body(model, text)) for text in TEXTS]
+    begin = time.perf_counter() + warm_up
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(_ask(port, requests, first, begin, begin + seconds)) for first in range(connections)]
+    times = [each for task in tasks for each in task.result()]
+    if not times:
+        raise RuntimeError(f"no answer within {seconds:g} seconds")
+    return Figures(len(times) / seconds, median(times) * 1000)
+
+
+async def _ask(port: int, requests: Sequence[bytes], first: int, begin: float, end: float) -> list[float]:
+    """One connection's requests: the seconds that each answer took that came between `begin` and `end`."""
+    reader, writer = await asyncio.open_connection(HOST, port)
+    times = []
+    for number in count(first):
+        asked = time.perf_counter()
+        writer.write(requests[number % len(requests)])
+        await _answer(reader)
+        answered = time.perf_counter()
+        if answered > end:
+            break
+        if answered >= begin:
+            times.append(answered - asked)
+    writer.close()
+    await writer.wait_closed()
+    return times
+
+
+def _request(content: bytes) -> bytes:
+    head = f"POST /predict HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: application/json\r\nContent-Length: {len(content)}"
+    return f"{head}\r\n\r\n".encode() + content
+
+
+async def _answer(reader: asyncio.StreamReader) -> None:
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = _LENGTH.search(head)
+    if not head.startswith(b"HTTP/1.1 200 ") or length is None:
+        raise RuntimeError(f"the server answered {head.splitlines()[0].decode(errors='replace')}")
+    await reader.readexactly(int(length[1]))
+
+
+if __name__ == "__main__":
+    arguments = argparse.ArgumentParser()
+    arguments.add_argument("--port", type=int, required=True)
+    arguments.add_argument("--model", required=True)
+    arguments.add_argument("--connections", type=int, required=True)
+    arguments.add_argument("--warm-up", type=float, required=True)
+    arguments.add_argument("--seconds", type=float, required=True)
+    print(json.dumps(asdict(uvloop.run(load(**vars(arguments.parse_args()))))))

@@ -1,0 +1,80 @@
+"""Two contestants, measured side by side: interleaved rounds, and the ratio of each round."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+Pair = tuple[float, float]
+"""One round's figures: the subject's and the baseline's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What one case came to, over its rounds. All but the case itself are medians.
+
+    `ratio` is the median of the rounds' ratios, subject over baseline, and `lowest` and `highest` are the extremes of
+    those; whether more is better depends on the `measure`.
+    """
+
+    case: str
+    measure: str
+    subject: float
+    baseline: float
+    ratio: float
+    lowest: float
+    highest: float
+    rounds: int
+
+
+def row(case: str, measure: str, pairs: Sequence[Pair]) -> Row:
+    """A case from its rounds."""
+    ratios = [subject / baseline for subject, baseline in pairs]
+    subject, baseline = (median(side) for side in zip(*pairs, strict=True))
+    return Row(
+        case=case,
+        measure=measure,
+        subject=_rounded(subject),
+        baseline=_rounded(baseline),
+        ratio=_rounded(median(ratios)),
+        lowest=_rounded(min(ratios)),
+        highest=_rounded(max(ratios)),
+        rounds=len(pairs),
+    )
+
+
+def interleaved(
+    subject: Callable[[], object], baseline: Callable[[], object], rounds: int, seconds: float
+) -> list[Pair]:
+    """Seconds that one call takes, round by round. A contestant's turn lasts about `seconds`, or one call.
+
+    Who goes first changes from round to round, so that neither is always the one that finds a warm cache.
+    """
+    calls = (_calls(subject, seconds), _calls(baseline, seconds))
+    pairs = []
+    for number in range(rounds):
+        if number % 2:
+            second = _time(baseline, calls[1])
+            pairs.append((_time(subject, calls[0]), second))
+        else:
+            pairs.append((_time(subject, calls[0]), _time(baseline, calls[1])))
+    return pairs
+
+
+def _rounded(figure: float) -> float:
+    return float(f"{figure:.4g}")
+
+
+def _calls(call: Callable[[], object], seconds: float) -> int:
+    """How many calls fill a turn. The first call is a warm-up."""
+    call()
+    return max(1, round(seconds / _time(call, 1)))
+
+
+def _time(call: Callable[[], object], times: int) -> float:
+    started = time.perf_counter()
+    for _ in range(times):
+        call()
+    return (time.perf_counter() - started) / times

@@ -1,0 +1,89 @@
+"""The benchmarks run, compare like with like, and their page shows what they found. No test looks at a time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks import __main__ as runner
+from benchmarks import load, measure, padding, report, serving
+from benchmarks.report import Conditions, Result
+from service.equations import CellName
+from tests.bundles import tiny_bundle
+
+WHERE = Conditions("2026-01-01", "a processor", 2, 0.0, 1, {"python": "3.11"})
+
+
+def test_a_row_holds_medians_and_extremes_of_its_rounds() -> None:
+    row = measure.row("a case", "a unit", [(1.0, 2.0), (3.0, 2.0), (8.0, 4.0)])
+    assert (row.subject, row.baseline, row.ratio, row.lowest, row.highest, row.rounds) == (3.0, 2.0, 1.5, 0.5, 2.0, 3)
+
+
+def test_both_contestants_run_in_every_round() -> None:
+    calls: list[str] = []
+    pairs = measure.interleaved(lambda: calls.append("subject"), lambda: calls.append("baseline"), 3, 0.0)
+    assert len(pairs) == 3
+    assert calls.count("subject") == calls.count("baseline") == 2 + 3
+
+
+@pytest.mark.parametrize("name", [runner.Name.trace, runner.Name.padding])
+def test_benchmark_runs(name: runner.Name) -> None:
+    results = runner.run([name], quick=True)
+    assert list(results) == [name.value]
+    assert all(row.ratio > 0 for row in results[name].rows)
+
+
+@pytest.mark.parametrize("cell", padding.KERNELS)
+def test_padded_and_packed_layers_do_the_same_work(cell: CellName) -> None:
+    torch.set_num_threads(1)
+    task = padding.Task(cell, 8, padding.row_lengths(4, 1, 9))
+    torch.testing.assert_close(task.padded(), task.packed(), rtol=1e-4, atol=1e-5)
+
+
+def test_service_and_naive_application_answer_the_same_and_are_measured(tmp_path: Path) -> None:
+    with serving.running(tiny_bundle(tmp_path / "a-model")) as servers:
+        for text in load.TEXTS:
+            service, naive = (serving.answer(port, servers.model, text) for port in (servers.service, servers.naive))
+            assert naive["label"] == service["label"]
+            assert naive["score"] == pytest.approx(service["score"], abs=1e-4)
+        rows = list(serving.compare(servers, serving.QUICK))
+    assert [row.measure for row in rows] == ["requests/s", "ms, median"]
+    assert all(row.subject > 0 and row.baseline > 0 for row in rows)
+
+
+def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
+    broken = tiny_bundle(tmp_path / "a-model")
+    (broken.path / "model.onnx").write_bytes(b"")
+    with (
+        pytest.raises(serving.ServingError, match=r"service did not start:[\s\S]*model\.onnx does not match"),
+        serving.running(broken),
+    ):
+        pytest.fail("it started")
+
+
+def test_results_are_written_and_read_back(tmp_path: Path) -> None:
+    result = Result("a subject", "a baseline", WHERE, (measure.row("a case", "a unit", [(1.0, 2.0)]),))
+    file = tmp_path / "results.json"
+    assert report.read(file) == {}
+    report.write({"trace": result}, file)
+    assert report.read(file) == {"trace": result}
+
+
+def test_results_replace_those_of_the_page(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n\n{report.BEGIN}\nold\n{report.END}\n\nafter\n", encoding="utf-8")
+    result = Result("a subject", "a baseline", WHERE, (measure.row("a case", "a unit", [(1.0, 2.0)]),))
+    for _ in range(2):
+        report.publish({"trace": result}, page)
+    text = page.read_text(encoding="utf-8")
+    assert text.startswith("before\n")
+    assert text.endswith("\nafter\n")
+    assert "old" not in text
+    assert text.count("| a case | a unit | 1 | 2 | 0.50 | 0.50 – 0.50 |") == 1
+
+
+def test_the_page_shows_the_results() -> None:
+    _, between, _ = report.cut()
+    assert between == report.section(report.read())
