@@ -13,14 +13,14 @@ _USE = {
 }
 _LIMITS = {
     "sentiment": (
-        "English only. It learned from the texts named above and is surest on texts like them; irony, mixed opinions "
-        "and domains that it never saw are where it errs. Probabilities are a softmax's; read them as a ranking unless "
-        "the figures above include a calibration error."
+        "It knows the language and the kinds of text that it learned from, named above; irony and mixed opinions are "
+        "where it errs first. A text of unknown words alone gets an answer too, which means nothing. Probabilities are "
+        "a softmax's; read them as a ranking unless the figures above include a calibration error."
     ),
     "ner": (
-        "English only. Names that occur neither in its training data nor among its word vectors are recognised by "
-        "their shape and context alone; text all in lower or upper case is harder. An entity's score is the product of "
-        "its tokens' probabilities."
+        "It knows the language and the kinds of text that it learned from, named above. Names that occur neither in "
+        "its training data nor among its word vectors are recognised by their shape and context alone; text all in "
+        "lower or upper case is harder. An entity's score is the product of its tokens' probabilities."
     ),
 }
 
@@ -51,7 +51,7 @@ def render(name: str, manifest: Manifest) -> str:
         "",
         f"Seed {manifest.origin.seed}, {manifest.origin.epochs} epochs, with "
         + ", ".join(f"{package} {version}" for package, version in sorted(manifest.origin.versions.items()))
-        + ". `$DATA` is the folder that holds the corpora.",
+        + (". `$DATA` is the folder that holds the corpora." if "$DATA" in manifest.origin.command else "."),
         "",
         "```sh",
         manifest.origin.command,

@@ -53,6 +53,11 @@ class Outcome:
     epochs: int
     best: float | None
     interrupted: bool
+    diverged: bool = False
+
+
+class _Diverged(Exception):
+    """The loss, or the network's answers, are no numbers any more."""
 
 
 def seed_everything(seed: int) -> None:
@@ -69,8 +74,9 @@ def fit(
     report: Callable[[Progress], None],
     device: torch.device,
 ) -> Outcome:
-    """Train in place. `score` measures the network on dev, higher is better; KeyboardInterrupt ends it early and keeps
-    the best epoch so far (or the weights as they are, when no epoch was finished)."""
+    """Train in place. `score` measures the network on dev, higher is better, and raises `ValueError` for answers that
+    are no numbers. That, a loss that is none, and KeyboardInterrupt end the training early and keep the best epoch so
+    far (or the weights as they are, when no epoch was finished)."""
     generator = np.random.default_rng(recipe.seed)
     network.to(device)
     optimizer = torch.optim.Adam(network.parameters(), lr=recipe.learning_rate, fused=True)
@@ -78,10 +84,11 @@ def fit(
     best: float | None = None
     kept: dict[str, torch.Tensor] = {}
     epoch = since = 0
+    interrupted = diverged = False
     try:
         for epoch in range(1, recipe.epochs + 1):
             _epoch(network, samples, recipe, epoch, optimizer, loss_of, report, generator, device)
-            reached = score(network)
+            reached = _measured(score, network)
             since += 1
             if best is None or reached > best:
                 best, since = reached, 0
@@ -89,13 +96,21 @@ def fit(
             report(Progress(epoch, 0, 0, 0.0, reached, best))
             if since >= recipe.patience:
                 break
-        interrupted = False
     except KeyboardInterrupt:
         interrupted = True
+    except _Diverged:
+        diverged = True
     if kept:
         network.load_state_dict(kept)
     network.eval()
-    return Outcome(epoch, best, interrupted)
+    return Outcome(epoch, best, interrupted, diverged)
+
+
+def _measured(score: Callable[[Network], float], network: Network) -> float:
+    try:
+        return score(network)
+    except ValueError as error:
+        raise _Diverged from error
 
 
 def _epoch(
@@ -127,6 +142,8 @@ def _step(network: Network, batch: Batch, clip: float, optimizer: torch.optim.Op
     optimizer.zero_grad(set_to_none=True)
     logits = network(batch.tokens, batch.lengths)
     loss: torch.Tensor = loss_of(logits.flatten(0, -2), batch.targets.flatten())
+    if not math.isfinite(loss.item()):
+        raise _Diverged
     torch.autograd.backward(loss)
     nn.utils.clip_grad_norm_(network.parameters(), clip)
     optimizer.step()

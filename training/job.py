@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from service.bundle import Bundle, Feature, FeatureName, Head, Origin, Score, Task, check_name
+from service.bundle import FILES, MAX_BYTES, Bundle, Feature, FeatureName, Head, Origin, Score, Task, check_name
 from service.engine import Engine
 from service.equations import CellName, Direction
 from service.tasks import decoder
@@ -31,6 +31,10 @@ _FEATURES: dict[Task, tuple[FeatureName, ...]] = {
 }
 _BUCKETS = 2048
 _PACKAGES = ("torch", "onnx", "onnxruntime", "tokenizers", "numpy")
+
+
+class TrainingError(Exception):
+    """A training that came to nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +65,8 @@ class Job:
 def run(job: Job, tell: Callable[[str], None], report: Callable[[Progress], None]) -> tuple[Bundle, Outcome]:
     """Run a job. `tell` gets a line on each stage, `report` the loop's progress.
 
-    Raises `CorpusError` for data that cannot be used, `BundleError` for a name that cannot be one, or graphs that do
-    not agree with torch.
+    Raises `TrainingError` when it was interrupted before there was a model, `CorpusError` for data that cannot be used,
+    `BundleError` for a name that cannot be one, or graphs that do not agree with torch.
     """
     check_name(job.out.name)
     device = torch.device(job.device)
@@ -73,6 +77,8 @@ def run(job: Job, tell: Callable[[str], None], report: Callable[[Progress], None
     for path in (*job.dev, *job.test):
         check_labels(names, read(path, job.task), path)
     network, tokenizer = _network(job, examples, names)
+    if skew := _skew(examples, tokenizer):
+        tell(skew)
     samples = encode(examples, tokenizer, names)
     dev, test = ([_corpus(job, path, names, tokenizer) for path in paths] for paths in (job.dev, job.test))
     tokens = sum(len(sample.rows) for sample in samples)
@@ -87,7 +93,15 @@ def run(job: Job, tell: Callable[[str], None], report: Callable[[Progress], None
 
     job.out.mkdir(parents=True, exist_ok=True)  # where this fails it had better be before the training
     outcome = fit(network, samples, job.recipe, score, report, device)
-    tell("exporting" if not outcome.interrupted else "interrupted: exporting the best model so far")
+    if outcome.diverged:
+        tell(f"the loss is no number any more (in epoch {outcome.epochs}): a lower --learning-rate or --clip may help")
+        if outcome.best is None:
+            raise TrainingError("the training diverged in its first epoch: there is no model, nothing is written")
+    if outcome.interrupted and outcome.best is None:
+        raise TrainingError(
+            "interrupted before the first epoch was finished: there is no model yet, nothing is written"
+        )
+    tell("interrupted: exporting the best model so far" if outcome.interrupted else "exporting")
 
     def figures(bundle: Bundle) -> list[Score]:
         engine = Engine(bundle)
@@ -103,7 +117,11 @@ def run(job: Job, tell: Callable[[str], None], report: Callable[[Progress], None
             **{name: importlib.metadata.version(name) for name in _PACKAGES},
         },
     )
-    return export(network, tokenizer, origin, job.licence, job.out, figures), outcome
+    made = export(network, tokenizer, origin, job.licence, job.out, figures)
+    size = sum(made.file(name).stat().st_size for name in FILES)
+    if size > MAX_BYTES:
+        tell(f"note: the bundle has {size / 1e6:.1f} MB; those that ship have at most {MAX_BYTES / 1e6:.0f}")
+    return made, outcome
 
 
 def _corpus(job: Job, path: Path, names: tuple[str, ...], tokenizer: Tokenizer) -> Corpus:
@@ -140,6 +158,21 @@ def _words(examples: list[Example], tokenizer: Tokenizer) -> list[str]:
                 form = forms[token] = tokenizer.normalize(token)
             found.append(form)
     return found
+
+
+def _skew(examples: list[Example], tokenizer: Tokenizer) -> str | None:
+    """What to know of tokenised data whose tokens are not those that the tokenizer finds in raw text."""
+    words = {token for example in examples if not isinstance(example.value, str) for token in example.value}
+    cut = sorted(word for word in words if len(tokenizer.split(word)) != 1)
+    if not cut:
+        return None
+    shown = ", ".join(
+        f"{word} → {' '.join(piece for piece, _ in tokenizer.split(word)) or 'nothing'}" for word in cut[:3]
+    )
+    return (
+        f"note: {len(cut):,} of {len(words):,} different tokens are cut up in raw text ({shown}): where that matters, "
+        "send the service tokens, or label tokens like its own"
+    )
 
 
 def _parameters(network: Network) -> int:

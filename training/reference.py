@@ -20,7 +20,9 @@ Gates = Mapping[str, Float64]
 
 
 def deviation(network: Network, inputs: Float64, traced: Mapping[GateKey, NDArray[np.floating]]) -> float:
-    """How far a trace of one sequence is from its equations: the largest absolute difference of any gate.
+    """How far a trace of one sequence is from its equations: the largest difference of any gate.
+
+    Relative to the value where that is over 1: the cell state has no bound, and float32 has seven digits.
 
     `inputs` are the embedded tokens [time, inputs], `traced` every gate [time, units]. Row t's gates are computed from
     row t's input and from the traced states of the row before, so that errors do not add up over time.
@@ -35,10 +37,14 @@ def deviation(network: Network, inputs: Float64, traced: Mapping[GateKey, NDArra
             }
             before: Gates = {s: _before(found[s], direction) for s in ("hidden", "cell") if s in found}
             expected = step(architecture.cell, cell.weights(), inputs, before)
-            worst = float(np.max([worst, *(np.abs(expected[gate] - rows).max() for gate, rows in found.items())]))
+            worst = float(np.max([worst, *(_difference(expected[gate], rows) for gate, rows in found.items())]))
             outputs.append(found["hidden"])
         inputs = np.concatenate(outputs, axis=1)
     return worst
+
+
+def _difference(expected: Float64, found: Float64) -> float:
+    return float((np.abs(expected - found) / np.maximum(1, np.abs(expected))).max())
 
 
 def step(cell: CellName, weights: Mapping[str, GateWeights], x: Float64, before: Gates) -> dict[str, Float64]:

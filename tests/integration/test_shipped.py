@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from pathlib import Path
 
 import httpx
 import pytest
 
 from service import bundle as bundles
-from service.bundle import CARD, MAX_BYTES, Bundle
+from service.bundle import CARD, MAX_BYTES, TOKENIZER, Bundle
+from service.text import UNKNOWN, build
 from tests import deviation
 from tests.integration.conftest import ROOT, Process
 
@@ -47,6 +50,14 @@ def test_a_bundle_is_small_and_its_card_says_where_it_came_from(bundle: Bundle) 
     # Data is named below $DATA, never by a folder of the machine that trained it.
     assert "$DATA/" in bundle.manifest.origin.command
     assert not any(word.startswith("/") for word in bundle.manifest.origin.command.split())
+
+
+@shipped
+def test_a_tokenizer_cuts_text_as_the_code_does(bundle: Bundle, tmp_path: Path) -> None:
+    build([UNKNOWN], []).save(tmp_path / TOKENIZER)
+    saved, built = (json.loads(path.read_text("utf-8")) for path in (bundle.file(TOKENIZER), tmp_path / TOKENIZER))
+    assert saved["pre_tokenizer"] == built["pre_tokenizer"]
+    assert saved["normalizer"] == built["normalizer"]
 
 
 @shipped

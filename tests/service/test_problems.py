@@ -38,7 +38,6 @@ ERRORS: list[tuple[Exception, int, str]] = [
     (ModelNotFound("x", ["y"]), 404, "model-not-found"),
     (HTTPException(404, "no"), 404, "route-not-found"),
     (HTTPException(405, "no"), 405, "method-not-allowed"),
-    (HTTPException(406, "no"), 406, "not-acceptable"),
     (TooLarge("Inputs", 3, 2), 413, "too-large"),
     (UnsupportedMediaType("no"), 415, "unsupported-media-type"),
     (InvalidField("/inputs", "no"), 422, "invalid-field"),

@@ -1,0 +1,123 @@
+"""Small networks with random weights, biases among them, and the bundles that they are exported to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from service.bundle import CARD, FILES, TOKENIZER, Bundle, Feature, Head, Manifest, Origin, Parity, Task, digest
+from service.equations import CellName, Direction
+from service.text import SHAPES, UNKNOWN, Tokenizer, build
+from training import graph
+from training.export import export
+from training.networks import Architecture, Network
+
+WORDS: tuple[str, ...] = (
+    *(UNKNOWN, "a", "the", "film", "movie", "is", "was", "very", "not", "n't", "do", "it", "'s", "and", "of", "in"),
+    *("great", "good", "fine", "bad", "dull", "ada", "lovelace", "lived", "london", ",", ".", "!", '"', "'", "--"),
+    *("00", "0000", "..."),
+)
+LABELS: dict[Task, tuple[str, ...]] = {
+    "sentiment": ("negative", "positive"),
+    "ner": ("O", "B-LOC", "I-LOC", "B-PER", "I-PER"),
+}
+ORIGIN = Origin(data=("random weights",), command="none", seed=7, epochs=0, versions={"torch": "0"})
+Rows = NDArray[np.int32]
+
+
+def architecture(
+    *,
+    task: Task = "sentiment",
+    cell: CellName = "lstm",
+    bidirectional: bool = True,
+    layers: int = 1,
+    hidden: int = 8,
+    head: Head | None = None,
+    labels: Sequence[str] | None = None,
+) -> Architecture:
+    """By default a sentiment network pools by its maximum; a network for names has every feature."""
+    directions: tuple[Direction, ...] = ("forward", "backward") if bidirectional else ("forward",)
+    features = [Feature(name="word", size=len(WORDS))]
+    if task == "ner":
+        features.append(Feature(name="shape", size=SHAPES))
+        features += [Feature(name="prefix", size=32), Feature(name="suffix", size=32)]
+    head = head or ("tagger" if task == "ner" else "max")
+    return Architecture(task, cell, directions, layers, hidden, head, tuple(labels or LABELS[task]), tuple(features))
+
+
+def network(shape: Architecture, seed: int = 7) -> Network:
+    """A network whose weights are all random: fresh ones have biases of 0 and 1, which hide mistakes."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        made = Network(shape)
+        for name, parameter in made.named_parameters():
+            if "bias" in name:
+                parameter.data.uniform_(-0.5, 0.5)
+    return made.eval()
+
+
+def tokenizer(shape: Architecture) -> Tokenizer:
+    return build(WORDS, shape.features)
+
+
+def random_rows(shape: Architecture, lengths: Sequence[int], seed: int = 0) -> list[Rows]:
+    """Inputs of these lengths, each int32 [tokens, features], any row of any table."""
+    generator = np.random.default_rng(seed)
+    sizes = [feature.size for feature in shape.features]
+    return [generator.integers(0, sizes, (length, len(sizes))).astype(np.int32) for length in lengths]
+
+
+def draft(made: Network, folder: Path) -> Bundle:
+    """A network's files in `folder` as a bundle that is neither certified nor saved, for tests of what is."""
+    shape = made.architecture
+    folder.mkdir(parents=True, exist_ok=True)
+    graph.write(made, folder)
+    tokenizer(shape).save(folder / TOKENIZER)
+    (folder / CARD).write_text("", encoding="utf-8")
+    return Bundle("draft", 1, folder, manifest(shape, folder))
+
+
+def manifest(shape: Architecture, folder: Path) -> Manifest:
+    """A manifest for the files of a folder."""
+    return Manifest(
+        task=shape.task,
+        cell=shape.cell,
+        gru_reset=shape.gru_reset,
+        directions=shape.directions,
+        layers=shape.layers,
+        hidden=shape.hidden,
+        head=shape.head,
+        labels=shape.labels,
+        token_limit=4096,
+        features=shape.features,
+        licence="CC0-1.0",
+        origin=ORIGIN,
+        parity=Parity(model=0, trace=0, gates=0, batches=1, logits_tolerance=0, gates_tolerance=0),
+        files={file: digest(folder / file) for file in FILES},
+    )
+
+
+def tiny_bundle(
+    folder: Path,
+    *,
+    task: Task = "sentiment",
+    cell: CellName = "lstm",
+    bidirectional: bool = True,
+    layers: int = 1,
+    hidden: int = 8,
+    head: Head | None = None,
+    labels: Sequence[str] | None = None,
+    seed: int = 7,
+) -> Bundle:
+    """Export a small random network as the next version below `folder`, which is ``models/NAME``.
+
+    The same arguments give the same weights.
+    """
+    shape = architecture(
+        task=task, cell=cell, bidirectional=bidirectional, layers=layers, hidden=hidden, head=head, labels=labels
+    )
+    return export(network(shape, seed), tokenizer(shape), ORIGIN, "CC0-1.0", folder, lambda _: [])

@@ -1,0 +1,230 @@
+"""The training loop: it learns, it repeats itself, it stops when it should, and it keeps the best epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from service.bundle import Task
+from service.equations import CellName
+from tests.bundles import architecture
+from training.batches import Sample
+from training.fit import Outcome, Progress, Recipe, fit, seed_everything
+from training.networks import Network
+
+CPU = torch.device("cpu")
+FAST = Recipe(epochs=4, patience=4, batch_rows=8, batch_tokens=400, learning_rate=0.01)
+GOOD, BAD = 16, 19  # rows of the word table
+
+
+@pytest.fixture(autouse=True)
+def _nothing_global_is_left() -> Iterator[None]:
+    before = torch.are_deterministic_algorithms_enabled()
+    with torch.random.fork_rng(devices=[]):
+        yield
+    torch.use_deterministic_algorithms(before)
+
+
+def texts(count: int = 48) -> list[Sample]:
+    """A text is of class 1 when it holds one word, of class 0 when it holds another."""
+    generator = np.random.default_rng(4)
+    samples = []
+    for number in range(count):
+        rows = generator.integers(1, 15, (int(generator.integers(2, 12)), 1)).astype(np.int32)
+        rows[generator.integers(len(rows))] = GOOD if number % 2 else BAD
+        samples.append(Sample(rows, np.array([number % 2], np.int64)))
+    return samples
+
+
+def sentences(count: int = 48) -> list[Sample]:
+    """Word 9 has tag 3, every other tag 0."""
+    generator = np.random.default_rng(4)
+    samples = []
+    for _ in range(count):
+        rows = generator.integers(0, 8, (int(generator.integers(2, 12)), 4)).astype(np.int32)
+        rows[:, 1:] = 0
+        rows[generator.random(len(rows)) < 0.3, 0] = 9
+        samples.append(Sample(rows, np.where(rows[:, 0] == 9, 3, 0).astype(np.int64)))
+    return samples
+
+
+def trained(
+    recipe: Recipe = FAST,
+    task: Task = "sentiment",
+    cell: CellName = "lstm",
+    score: Callable[[Network], float] = lambda _: 0.0,
+    report: Callable[[Progress], None] = lambda _: None,
+    dropout: float = 0.2,
+) -> tuple[Network, Outcome]:
+    """A network made and trained as a job does it."""
+    seed_everything(recipe.seed)
+    net = Network(architecture(task=task, cell=cell, hidden=8), dropout=dropout, word_dropout=0.05)
+    samples = texts() if task == "sentiment" else sentences()
+    return net, fit(net, samples, recipe, score, report, CPU)
+
+
+def weights(net: Network) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in net.state_dict().items()}
+
+
+def same(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+
+
+def correct(net: Network, samples: list[Sample]) -> float:
+    """The share of right labels."""
+    net.eval()
+    right = total = 0
+    for sample in samples:
+        with torch.inference_mode():
+            logits = net(torch.from_numpy(sample.rows)[None], torch.tensor([len(sample.rows)]))
+        guess = logits.argmax(-1).flatten().numpy()
+        right, total = right + int((guess == sample.targets).sum()), total + len(sample.targets)
+    return right / total
+
+
+def scores(*values: float) -> Callable[[Network], float]:
+    found = iter(values)
+    return lambda _: next(found)
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+@pytest.mark.parametrize("task", ["sentiment", "ner"])
+def test_it_learns(task: Task, cell: CellName) -> None:
+    samples = texts() if task == "sentiment" else sentences()
+    recipe = replace(FAST, epochs=6, patience=6, learning_rate=0.02)
+    net, outcome = trained(recipe, task, cell, score=lambda net: correct(net, samples), dropout=0.0)
+    assert outcome.best is not None
+    assert outcome.best > 0.97
+    assert correct(net, samples) == outcome.best
+
+
+@pytest.mark.parametrize("task", ["sentiment", "ner"])
+def test_the_same_seed_gives_the_same_weights_bit_for_bit(task: Task) -> None:
+    recipe = replace(FAST, epochs=2, window=5, label_smoothing=0.1)
+    one, two = (weights(trained(recipe, task)[0]) for _ in range(2))
+    assert same(one, two)
+    assert not same(one, weights(trained(replace(recipe, seed=2), task)[0]))
+
+
+def test_the_best_epoch_is_kept() -> None:
+    seen: list[dict[str, torch.Tensor]] = []
+    marks = iter((0.2, 0.9, 0.9, 0.4))
+
+    def score(net: Network) -> float:
+        seen.append(weights(net))
+        return next(marks)
+
+    net, outcome = trained(score=score)
+    assert outcome == Outcome(epochs=4, best=0.9, interrupted=False)
+    assert same(weights(net), seen[1]), "the first of equals"
+    assert not same(seen[1], seen[2])
+    assert not net.training
+
+
+@pytest.mark.parametrize(
+    ("marks", "patience", "epochs"),
+    [
+        ((0.5, 0.4, 0.4, 0.4, 0.4), 3, 4),
+        ((0.5, 0.4, 0.6, 0.5, 0.5, 0.9), 2, 5),
+        ((0.5, 0.5, 0.9), 1, 2),
+        ((0.1, 0.2, 0.3, 0.4, 0.5, 0.6), 1, 6),
+    ],
+)
+def test_it_stops_after_so_many_epochs_without_a_better_score(
+    marks: tuple[float, ...], patience: int, epochs: int
+) -> None:
+    recipe = replace(FAST, epochs=len(marks), patience=patience)
+    _, outcome = trained(recipe, score=scores(*marks))
+    assert outcome.epochs == epochs
+    assert outcome.best == max(marks[:epochs])
+    assert not outcome.interrupted
+
+
+def test_an_interrupt_keeps_the_best_epoch() -> None:
+    seen: list[dict[str, torch.Tensor]] = []
+    marks = iter((0.3, 0.8, 0.5))
+
+    def score(net: Network) -> float:
+        seen.append(weights(net))
+        return next(marks)
+
+    def report(progress: Progress) -> None:
+        if (progress.epoch, progress.batch) == (4, 2):
+            raise KeyboardInterrupt
+
+    net, outcome = trained(score=score, report=report)
+    assert outcome == Outcome(epochs=4, best=0.8, interrupted=True)
+    assert same(weights(net), seen[1])
+    assert not net.training
+
+
+def test_an_interrupt_before_the_first_score_keeps_the_weights_as_they_are() -> None:
+    last: list[Progress] = []
+
+    def report(progress: Progress) -> None:
+        last.append(progress)
+        if progress.batch == 3:
+            raise KeyboardInterrupt
+
+    net, outcome = trained(report=report)
+    assert outcome == Outcome(epochs=1, best=None, interrupted=True)
+    assert len(last) == 3
+    assert not net.training
+
+
+def test_an_interrupt_while_scoring_keeps_the_epochs_before() -> None:
+    def score(net: Network) -> float:
+        if net_seen:
+            raise KeyboardInterrupt
+        net_seen.append(weights(net))
+        return 0.5
+
+    net_seen: list[dict[str, torch.Tensor]] = []
+    net, outcome = trained(score=score)
+    assert (outcome.best, outcome.interrupted) == (0.5, True)
+    assert same(weights(net), net_seen[0])
+
+
+def gradient_norm(clip: float) -> float:
+    """The norm of the gradient that the last step took."""
+    net, _ = trained(replace(FAST, epochs=1, clip=clip))
+    norms = [parameter.grad.norm() for parameter in net.parameters() if parameter.grad is not None]
+    return float(torch.stack(norms).norm())
+
+
+def test_the_gradients_norm_is_clipped() -> None:
+    free = gradient_norm(clip=1e9)
+    assert free > 0.05
+    assert gradient_norm(clip=0.01) == pytest.approx(0.01, rel=1e-3)
+
+
+def test_what_is_reported() -> None:
+    reports: list[Progress] = []
+    trained(replace(FAST, epochs=2), score=scores(0.25, 0.75), report=reports.append)
+    batches = [progress for progress in reports if progress.score is None]
+    epochs = [progress for progress in reports if progress.score is not None]
+    assert [progress.batch for progress in batches if progress.epoch == 1] == list(range(1, batches[0].batches + 1))
+    assert all(np.isfinite(progress.loss) and progress.loss > 0 for progress in batches)
+    found = [(progress.epoch, progress.score, progress.best) for progress in epochs]
+    assert found == [(1, 0.25, 0.25), (2, 0.75, 0.75)]
+
+
+def test_windows_cut_texts_but_never_sentences() -> None:
+    lengths: list[int] = []
+
+    def recording(task: Task) -> int:
+        lengths.clear()
+        seed_everything(1)
+        net = Network(architecture(task=task))
+        net.register_forward_pre_hook(lambda _, inputs: lengths.append(int(inputs[1].max())))
+        samples = texts() if task == "sentiment" else sentences()
+        fit(net, samples, replace(FAST, epochs=1, window=3), lambda _: 0.0, lambda _: None, CPU)
+        return max(lengths)
+
+    assert recording("sentiment") == 3
+    assert recording("ner") > 3

@@ -1,0 +1,226 @@
+"""A whole job: files in, bundle out, and what stops it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+
+from service.bundle import CARD, TOKENIZER, WEIGHTS, Task, discover, load
+from service.engine import Engine
+from service.errors import BundleError
+from service.tasks import decoder
+from service.text import Tokenizer
+from tests import corpora
+from training import export as exporting
+from training.corpora import CorpusError
+from training.fit import Progress, Recipe
+from training.job import Job, TrainingError, run
+
+RECIPE = Recipe(epochs=3, patience=3, batch_rows=8, learning_rate=0.02)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_global_is_left() -> Iterator[None]:
+    before = torch.are_deterministic_algorithms_enabled()
+    with torch.random.fork_rng(devices=[]):
+        yield
+    torch.use_deterministic_algorithms(before)
+
+
+def job(folder: Path, task: Task = "sentiment") -> Job:
+    """A small job on data of its own below `folder`, into ``folder/models/tiny``."""
+    write, ending = (corpora.sentiment, "tsv") if task == "sentiment" else (corpora.ner, "conll")
+    return Job(
+        task=task,
+        cell="gru",
+        directions=("forward", "backward"),
+        layers=1,
+        hidden=6,
+        head="max" if task == "sentiment" else "tagger",
+        train=(write(folder / "mine" / f"train.{ending}"),),
+        dev=(write(folder / "mine" / f"dev.{ending}", start=1, step=3),),
+        test=(),
+        vectors=None,
+        words=1000,
+        dropout=0.1,
+        word_dropout=0.02,
+        recipe=RECIPE,
+        device="cpu",
+        out=folder / "models" / "tiny",
+        licence="CC0-1.0",
+        command="python -m training fit …",
+    )
+
+
+def quiet(_: object) -> None:
+    """Told, and reported to."""
+
+
+@pytest.mark.parametrize("task", ["sentiment", "ner"])
+def test_from_files_to_a_bundle_that_answers(tmp_path: Path, task: Task) -> None:
+    told: list[str] = []
+    bundle, outcome = run(replace(job(tmp_path, task), recipe=replace(RECIPE, epochs=8)), told.append, quiet)
+    assert load(tmp_path / "models" / "tiny" / "1") == bundle
+    manifest = bundle.manifest
+    assert manifest.origin.data == ("mine train: 48 examples" if task == "sentiment" else "mine train: 24 examples",)
+    assert (manifest.origin.seed, manifest.origin.epochs) == (1, outcome.epochs)
+    assert manifest.origin.command == "python -m training fit …"
+    assert {"python", "torch", "onnx", "onnxruntime", "numpy", "tokenizers"} <= set(manifest.origin.versions)
+    metrics = ["accuracy", "macro_f1"] if task == "sentiment" else ["precision", "recall", "f1"]
+    assert [(score.data, score.metric) for score in manifest.quality] == [("mine dev", metric) for metric in metrics]
+    assert manifest.quality[-1].value > 0.9
+    assert any("48 examples" in line or "24 examples" in line for line in told)
+
+    tokens = Tokenizer.load(bundle.file(TOKENIZER), manifest.features)
+    text = "Grace lived in Paris ." if task == "ner" else "This movie isn't good, it's awful."
+    encoded = tokens.encode(text, 100)
+    (answer,) = decoder(task, manifest.labels).decode(Engine(bundle).predict([encoded.rows]), [encoded])
+    if task == "sentiment":
+        assert answer["label"] == "negative"
+    else:
+        assert [(found["label"], found["text"]) for found in answer["entities"]] == [("PER", "Grace"), ("LOC", "Paris")]
+
+
+def test_the_same_job_twice_gives_the_same_bundle(tmp_path: Path) -> None:
+    one, two = (run(job(tmp_path), quiet, quiet)[0] for _ in range(2))
+    assert (one.version, two.version) == (1, 2)
+    assert one.file(WEIGHTS).read_bytes() == two.file(WEIGHTS).read_bytes()
+    assert one.manifest == two.manifest
+    other = run(replace(job(tmp_path), recipe=replace(RECIPE, seed=2)), quiet, quiet)[0]
+    assert other.file(WEIGHTS).read_bytes() != one.file(WEIGHTS).read_bytes()
+
+
+def test_several_files_of_each_kind(tmp_path: Path) -> None:
+    plain = job(tmp_path)
+    more = corpora.sentiment(tmp_path / "other" / "train.tsv", step=4)
+    dev = corpora.sentiment(tmp_path / "other" / "dev.tsv", step=5)
+    test = corpora.sentiment(tmp_path / "other" / "test.tsv", step=6)
+    several = replace(plain, train=(*plain.train, more), dev=(*plain.dev, dev), test=(test,))
+    manifest = run(several, quiet, quiet)[0].manifest
+    assert manifest.origin.data == ("mine train: 48 examples", "other train: 12 examples")
+    assert [score.data for score in manifest.quality if score.metric == "accuracy"] == [
+        "mine dev",
+        "other dev",
+        "other test",
+    ]
+
+
+def vectors(path: Path, words: list[str], size: int = 100) -> Path:
+    matrix = np.random.default_rng(2).normal(0, 0.3, (len(words), size)).astype(np.float32)
+    np.savez(path, words=np.array(words), vectors=matrix)
+    return path
+
+
+def test_word_vectors_widen_the_vocabulary_and_start_its_rows(tmp_path: Path) -> None:
+    path = vectors(tmp_path / "v.npz", ["the", "terrible", "1996", "2004", "film"])
+    frozen = replace(RECIPE, epochs=1, learning_rate=1e-9)
+    bundle = run(replace(job(tmp_path), vectors=path, recipe=frozen), quiet, quiet)[0]
+    tokens = Tokenizer.load(bundle.file(TOKENIZER), bundle.manifest.features)
+    assert tokens.rows(["terrible"])[0, 0] != 0, "a word that only the vectors know"
+    assert tokens.rows(["1837"])[0, 0] == tokens.rows(["2004"])[0, 0] != 0
+    assert tokens.rows(["zebra"])[0, 0] == 0
+    table = load_file(bundle.file(WEIGHTS))["embedding.word"].astype(np.float32)
+    given = np.load(path)["vectors"]
+    assert table[tokens.rows(["terrible"])[0, 0]] == pytest.approx(given[1], abs=1e-3)
+    assert table[tokens.rows(["2004"])[0, 0]] == pytest.approx((given[2] + given[3]) / 2, abs=1e-3)
+
+
+def test_vectors_of_another_size_are_refused(tmp_path: Path) -> None:
+    path = vectors(tmp_path / "v.npz", ["the"], size=50)
+    with pytest.raises(CorpusError, match=r"v\.npz: 50 numbers a word; this network wants 100"):
+        run(replace(job(tmp_path), vectors=path), quiet, quiet)
+    assert not (tmp_path / "models").exists()
+
+
+def test_the_vocabulary_is_bounded(tmp_path: Path) -> None:
+    bundle = run(replace(job(tmp_path), words=10), quiet, quiet)[0]
+    assert bundle.manifest.features[0].size == 10
+
+
+def test_an_interrupted_job_exports_the_best_model_so_far(tmp_path: Path) -> None:
+    told: list[str] = []
+
+    def report(progress: Progress) -> None:
+        if progress.epoch == 2:
+            raise KeyboardInterrupt
+
+    bundle, outcome = run(job(tmp_path), told.append, report)
+    assert outcome.interrupted
+    assert told[-1] == "interrupted: exporting the best model so far"
+    assert bundle.manifest.quality[0].value == pytest.approx(outcome.best, abs=1e-4)
+
+
+def test_an_interrupt_before_the_first_epoch_is_finished_writes_nothing(tmp_path: Path) -> None:
+    def report(_: Progress) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(TrainingError, match="before the first epoch was finished"):
+        run(job(tmp_path), quiet, report)
+    assert list(discover(tmp_path / "models")) == []
+
+
+def test_tokens_that_raw_text_would_not_give_are_told(tmp_path: Path) -> None:
+    told: list[str] = []
+    plain = job(tmp_path, "ner")
+    run(plain, told.append, quiet)
+    assert not [line for line in told if line.startswith("note:")]
+    with plain.train[0].open("a", encoding="utf-8") as file:
+        file.write("\nnon-stop\tO\nU.K\tB-LOC\n\n")
+    run(plain, told.append, quiet)
+    (note,) = [line for line in told if line.startswith("note:")]
+    assert "note: 2 of " in note
+    assert "non-stop → non - stop" in note
+
+
+def test_a_bad_name_is_refused_before_any_file_is_read(tmp_path: Path) -> None:
+    bad = replace(job(tmp_path), out=tmp_path / "models" / "my model", train=(tmp_path / "none.tsv",))
+    with pytest.raises(BundleError, match="'my model' is no model name"):
+        run(bad, quiet, quiet)
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_the_training(tmp_path: Path) -> None:
+    (tmp_path / "models").write_text("a file", "utf-8")
+
+    def report(_: Progress) -> None:
+        pytest.fail("it began to train")
+
+    with pytest.raises(OSError, match="models"):
+        run(job(tmp_path), quiet, report)
+
+
+@pytest.mark.parametrize("part", ["dev", "test"])
+def test_labels_that_train_lacks_are_refused(tmp_path: Path, part: str) -> None:
+    path = tmp_path / "strange.tsv"
+    path.write_text("text\tlabel\na film\tneutral\n", "utf-8")
+    with pytest.raises(CorpusError, match=r"strange\.tsv: example 1: the label 'neutral'"):
+        run(replace(job(tmp_path), **{part: (path,)}), quiet, quiet)
+    assert not (tmp_path / "models").exists()
+
+
+def test_a_label_set_of_one_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "one.tsv"
+    path.write_text("text\tlabel\na film\tgood\nit\tgood\n", "utf-8")
+    with pytest.raises(CorpusError, match=r"one\.tsv: its only label is 'good'"):
+        run(replace(job(tmp_path), train=(path,)), quiet, quiet)
+
+
+def test_graphs_that_do_not_agree_with_torch_leave_no_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exporting, "LOGITS_TOLERANCE", 1e-12)
+    with pytest.raises(BundleError, match="do not agree"):
+        run(job(tmp_path), quiet, quiet)
+    assert list(discover(tmp_path / "models")) == []
+
+
+def test_the_card_names_what_the_job_was(tmp_path: Path) -> None:
+    bundle = run(replace(job(tmp_path), command="python -m training fit --seed 1"), quiet, quiet)[0]
+    card = bundle.file(CARD).read_text("utf-8")
+    assert "```sh\npython -m training fit --seed 1\n```" in card
+    assert "- mine train: 48 examples" in card
+    assert "CC0-1.0" in card
+    assert str(tmp_path) not in card

@@ -1,0 +1,136 @@
+"""Word vectors in every format, and what is said of files that hold none."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from service.text import UNKNOWN, build
+from training.corpora import CorpusError
+from training.vectors import Vectors, load
+
+TEXT = "the 0.5 -1 2e-1\nfilm 1 2 3\n"
+MATRIX = np.array([[0.5, -1, 0.2], [1, 2, 3]], np.float32)
+
+
+def write(folder: Path, name: str, content: str | bytes) -> Path:
+    path = folder / name
+    data = content.encode() if isinstance(content, str) else content
+    path.write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    return path
+
+
+def complaint(path: Path) -> str:
+    with pytest.raises(CorpusError) as caught:
+        load(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}:")
+    assert "\n" not in message
+    return message.removeprefix(f"{path}:")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        pytest.param("glove.txt", TEXT, id="glove"),
+        pytest.param("glove.txt.gz", TEXT, id="gz"),
+        pytest.param("word2vec.txt", "2 3\n" + TEXT, id="word2vec-header"),
+        pytest.param("glove.txt", TEXT.replace("\n", "\r\n"), id="crlf"),
+        pytest.param("glove.txt", TEXT.replace("\n", " \n").rstrip("\n"), id="spaces-at-the-ends"),
+        pytest.param("vectors", TEXT, id="no-ending"),
+    ],
+)
+def test_text(tmp_path: Path, name: str, content: str) -> None:
+    found = load(write(tmp_path, name, content))
+    assert found.words == ["the", "film"]
+    assert found.size == 3
+    assert found.matrix.dtype == np.float32
+    np.testing.assert_array_equal(found.matrix, MATRIX)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_an_archive_of_strings(tmp_path: Path, dtype: type) -> None:
+    np.savez(tmp_path / "v.npz", words=np.array(["the", "l'été"]), vectors=MATRIX.astype(dtype))
+    found = load(tmp_path / "v.npz")
+    assert found.words == ["the", "l'été"]
+    assert found.matrix.dtype == np.float32
+    assert found.matrix == pytest.approx(MATRIX, abs=1e-3)
+
+
+def test_an_archive_of_bytes(tmp_path: Path) -> None:
+    words = np.frombuffer("the\nl'été".encode(), np.uint8)
+    np.savez_compressed(tmp_path / "v.npz", words=words, vectors=MATRIX.astype(np.float16))
+    assert load(tmp_path / "v.npz").words == ["the", "l'été"]
+
+
+def test_words_that_are_not_ascii_keep_every_character(tmp_path: Path) -> None:
+    assert load(write(tmp_path, "v.txt", "\u00a0 1\n☃\u2028x 2\n")).words == ["\u00a0", "☃\u2028x"]
+
+
+def test_a_number_that_is_a_word_is_no_header_further_down(tmp_path: Path) -> None:
+    assert load(write(tmp_path, "v.txt", "a 1\n7 2\n")).words == ["a", "7"]
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        pytest.param("", " the file is empty", id="empty"),
+        pytest.param("2 3\n", " the file is empty", id="header-alone"),
+        pytest.param("the 1 2\nfilm 1 x\n", "2: expected WORD NUMBER NUMBER", id="no-number"),
+        pytest.param("the 1 2\nfilm 1\n", "2: 1 numbers; the first line has 2", id="too-short"),
+        pytest.param("the\n", "1: 0 numbers", id="word-alone"),
+        pytest.param(b"the 1\n\xff 2\n", "2: expected WORD NUMBER", id="not-utf-8"),
+        pytest.param("the 1 nan\n", " it holds a number that is not finite", id="nan"),
+        pytest.param("the 1 1e999\n", " it holds a number that is not finite", id="infinite"),
+    ],
+)
+def test_text_that_is_wrong(tmp_path: Path, content: str | bytes, expected: str) -> None:
+    assert complaint(write(tmp_path, "v.txt", content)).startswith(expected)
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    assert complaint(tmp_path / "none.txt") == " it cannot be read: No such file or directory"
+    assert complaint(tmp_path / "none.npz") == " it cannot be read: No such file or directory"
+    assert complaint(tmp_path).startswith(" it cannot be read: ")
+    whole = gzip.compress(TEXT.encode() * 100)
+    for name, content in (("cut.gz", whole[:-20]), ("no.gz", b"plain"), ("broken.gz", whole[:12] + b"\xff" * 30)):
+        (tmp_path / name).write_bytes(content)
+        assert complaint(tmp_path / name).startswith(" it cannot be read: ")
+
+
+@pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04 and no more"])
+def test_an_archive_that_is_none(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "v.npz").write_bytes(content)
+    assert complaint(tmp_path / "v.npz").startswith(" it cannot be read: ")
+
+
+def test_an_archive_without_what_it_must_hold(tmp_path: Path) -> None:
+    path = tmp_path / "v.npz"
+    np.savez(path, words=np.array(["a"]), table=MATRIX)
+    assert complaint(path) == " holds words, table; expected the arrays words and vectors"
+    for words, matrix in ((["a"], MATRIX), (["a", "b"], MATRIX[0]), ([], MATRIX[:0])):
+        np.savez(path, words=np.array(words, str), vectors=matrix)
+        assert "expected one row a word" in complaint(path)
+    np.savez(path, words=np.array(["a", None], object), vectors=MATRIX)
+    assert "it cannot be read" in complaint(path), "pickles are not opened"
+    np.savez(path, words=np.array(["a", "b"]), vectors=np.array([["x"], ["y"]]))
+    assert "it cannot be read" in complaint(path)
+    np.savez(path, words=np.frombuffer(b"\xff\n", np.uint8), vectors=MATRIX)
+    assert "it cannot be read" in complaint(path)
+
+
+def test_one_array_is_no_archive(tmp_path: Path) -> None:
+    with (tmp_path / "v.npz").open("wb") as file:
+        np.save(file, MATRIX)
+    assert complaint(tmp_path / "v.npz") == " holds one array; expected the arrays words and vectors"
+
+
+def test_words_of_one_form_are_merged_where_the_first_of_them_stood() -> None:
+    matrix = np.array([[1, 1], [2, 0], [3, 5], [4, 4], [6, 1]], np.float32)
+    merged = Vectors(["1996", "The", "2004", "film", "the"], matrix).merged(build([UNKNOWN], []).normalize)
+    assert merged.words == ["0000", "the", "film"]
+    np.testing.assert_array_equal(merged.matrix, np.array([[2, 3], [4, 0.5], [4, 4]], np.float32))
+    assert merged.matrix.dtype == np.float32
