@@ -1,19 +1,18 @@
 # Every target sets up what it needs in .venv, pinned by constraints.txt, and does nothing twice.
 PYTHON ?= python3
 VENV ?= .venv
-HOST ?= 127.0.0.1
-PORT ?= 8000
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 
 .DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
 .PHONY: help serve test train bench lint format lock clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
 
 serve: $(VENV)/serving  ## serve the models in models/ on http://127.0.0.1:8000 (HOST=, PORT=)
-	$(BIN)/python -m service serve --host $(HOST) --port $(PORT)
+	$(BIN)/python -m service serve $(if $(filter command,$(firstword $(origin HOST))),--host $(HOST)) $(if $(PORT),--port $(PORT))
 
 test: lint  ## lint, then every test that this machine can run
 	$(BIN)/python -m pytest
@@ -28,9 +27,10 @@ format: $(VENV)/complete  ## put the code into its style
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-# With TRAIN and DEV, your own files; TASK says which task they are for.
+# With TRAIN and DEV, your own files; TASK says which task they are for, where their names do not.
 ifdef TRAIN
-TASK ?= sentiment
+TASK ?= $(if $(filter %.conll %.iob %.bio %.conll.gz,$(TRAIN)),ner,sentiment)
+$(if $(filter sentiment ner,$(TASK)),,$(error TASK is sentiment or ner, not $(TASK)))
 DEV ?= $(error with TRAIN, DEV=FILE names the labelled data that picks the best epoch)
 train: train-$(TASK)
 else
@@ -61,7 +61,7 @@ clean:  ## remove the environment and caches
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.11 …")'
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv --clear $(VENV)
 
 $(VENV)/serving: $(BIN)/python pyproject.toml constraints.txt
 	$(INSTALL) '.[cpu]'

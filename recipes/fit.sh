@@ -5,7 +5,8 @@
 set -eu
 : "${DATA:?set DATA to the folder that holds the corpora}"
 export DATA OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
-PYTHON="${PYTHON:-python}"
+PYTHON="${PYTHON:-.venv/bin/python}"
+[ $# -gt 0 ] || { echo "fit.sh: name at least one model, such as ner-bilstm" >&2; exit 2; }
 
 for model in $*; do
     way=''
@@ -29,6 +30,7 @@ for model in $*; do
                 --dev "$DATA/ner/uner-ewt/dev.conll" --test "$DATA/ner/uner-ewt/test.conll" \
                 --epochs 16 --patience 6 --learning-rate 0.002 --dropout 0.5 --word-dropout 0.05 \
                 --licence "CC BY-SA 4.0, as the Universal NER English-EWT data" ;;
+        *) echo "fit.sh: no recipe for $model" >&2; exit 2 ;;
     esac
     "$PYTHON" -m training fit "$@" --vectors "$DATA/vectors/glove.6B.100d.npz" --out "models/$model"
 done

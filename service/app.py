@@ -67,7 +67,7 @@ async def _http_problem(request: Request, error: HTTPException) -> Response:
     """What the framework itself raises, as a problem: no such route, or another method."""
     headers = dict(error.headers or {})
     if error.status_code == 404:
-        error = HTTPException(404, f"There is no route {request.url.path}.")
+        error = HTTPException(404, f"There is no route {request.url.path}; /openapi.json lists those there are.")
     elif error.status_code == 405:
         allowed = ", ".join(_methods(request.scope))
         error = HTTPException(405, f"{request.url.path} takes {allowed}.", {**headers, "Allow": allowed})

@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Any, Generic, Literal, NamedTuple, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, NoReturn, TypeVar
 
 from service.errors import DeadlineExceeded, Unavailable
 
@@ -89,12 +89,18 @@ class Batcher:
         self._closed = False
         self._drained = asyncio.Event()
 
-    def lane(self, run: Callable[[Sequence[Row]], Sequence[Result]], seconds_per_token: float) -> Lane[Row, Result]:
+    def lane(
+        self,
+        run: Callable[[Sequence[Row]], Sequence[Result]],
+        seconds_per_token: float,
+        seconds_per_row: float = 0.0,
+    ) -> Lane[Row, Result]:
         """A new queue. `run` takes rows of like length and returns one result a row; it must bear several threads.
 
         `seconds_per_token` is the first estimate of what one padded token costs; what runs really take corrects it.
+        `seconds_per_row` is what each row costs beside its tokens.
         """
-        return Lane(self, run, seconds_per_token)
+        return Lane(self, run, seconds_per_token, seconds_per_row)
 
     @property
     def queued_tokens(self) -> int:
@@ -117,6 +123,19 @@ class Batcher:
         finally:
             self._executor.shutdown(wait=finished)
 
+    def check_room(self) -> None:
+        """Raises `Unavailable` when not one more token may wait."""
+        if self.queued_tokens >= self.max_queued_tokens:
+            self._refuse_full(1)
+
+    def _refuse_full(self, tokens: int) -> NoReturn:
+        self.counters.refused["full"] += 1
+        raise Unavailable(
+            f"The service is full: {self.queued_tokens} tokens wait, with these {tokens} more than "
+            f"{self.max_queued_tokens}.",
+            retry_after=self.queued_seconds,
+        )
+
     def admit(self, tokens: int, deadline: float) -> None:
         """Let a call of so many tokens in, or raise `Unavailable` or `DeadlineExceeded`. For lanes."""
         if self._closed:
@@ -127,11 +146,7 @@ class Batcher:
             raise _late()
         waiting = self.queued_tokens
         if waiting and waiting + tokens > self.max_queued_tokens:
-            self.counters.refused["full"] += 1
-            raise Unavailable(
-                f"The service is full: {waiting} tokens wait, with these {tokens} more than {self.max_queued_tokens}.",
-                retry_after=self.queued_seconds,
-            )
+            self._refuse_full(tokens)
         self._calls += 1
 
     def leave(self) -> None:
@@ -234,9 +249,14 @@ class Lane(Generic[Row, Result]):
     """One queue of rows that may run together. Made by `Batcher.lane`."""
 
     def __init__(
-        self, batcher: Batcher, run: Callable[[Sequence[Row]], Sequence[Result]], seconds_per_token: float
+        self,
+        batcher: Batcher,
+        run: Callable[[Sequence[Row]], Sequence[Result]],
+        seconds_per_token: float,
+        seconds_per_row: float,
     ) -> None:
         self.seconds_per_token = seconds_per_token
+        self._seconds_per_row = seconds_per_row
         self._batcher = batcher
         self._run = run
         self._queue = _Queue(batcher.max_rows, batcher.token_budget)
@@ -287,7 +307,8 @@ class Lane(Generic[Row, Result]):
 
     def estimate(self, window: slice) -> float:
         """The seconds that a batch is expected to take."""
-        return _padded_tokens(self._queue.rows[window]) * self.seconds_per_token
+        rows = self._queue.rows[window]
+        return _padded_tokens(rows) * self.seconds_per_token + len(rows) * self._seconds_per_row
 
     def take(self, window: slice) -> _Batch:
         """Take a batch out of the queue; from here on it runs."""
@@ -296,7 +317,8 @@ class Lane(Generic[Row, Result]):
     def deliver(self, batch: _Batch, outcome: _Outcome) -> None:
         """Hand the results of a batch to its callers, and learn from the time that it took."""
         results, seconds = outcome
-        self.seconds_per_token += WEIGHT_OF_LAST * (seconds / batch.padded_tokens - self.seconds_per_token)
+        for_tokens = max(0.0, seconds - len(batch.entries) * self._seconds_per_row)
+        self.seconds_per_token += WEIGHT_OF_LAST * (for_tokens / batch.padded_tokens - self.seconds_per_token)
         now = asyncio.get_running_loop().time()
         for entry, result in zip(batch.entries, results, strict=True):
             call = entry.call

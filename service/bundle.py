@@ -75,7 +75,7 @@ class Parity(_Frozen):
     """The export's certificate: the largest absolute differences found over `batches` random batches.
 
     `model` and `trace` are those of the two graphs' logits from torch's, `gates` that of the traced gates from the
-    cell's equations in float64.
+    cell's equations in float64 (relative to values over 1).
     """
 
     model: float
@@ -144,6 +144,12 @@ def load(path: Path) -> Bundle:
     if not is_version(version):
         raise BundleError(f"version {version!r} is not a whole number from 1")
     manifest = _read_manifest(path / MANIFEST)
+    try:
+        extra = sorted({entry.name for entry in path.iterdir()} - {MANIFEST, *FILES})
+    except OSError as error:
+        raise BundleError(f"the folder cannot be read: {error.strerror}") from error
+    if extra:
+        raise BundleError(f"the manifest does not name the file {extra[0]!a}; a bundle holds nothing else")
     for file, expected in manifest.files.items():
         actual = digest(path / file)
         if actual != expected:
@@ -198,6 +204,7 @@ def discover(repository: Path) -> Iterator[tuple[str, list[int]]]:
 
 def _read_manifest(path: Path) -> Manifest:
     try:
+        _check_plain(path)
         return Manifest.model_validate_json(path.read_bytes())
     except OSError as error:
         raise BundleError(f"{MANIFEST}: {error.strerror}") from error
@@ -207,11 +214,15 @@ def _read_manifest(path: Path) -> Manifest:
         raise BundleError(f"{MANIFEST}: {where}: {first['msg']}") from error
 
 
+def _check_plain(path: Path) -> None:
+    """What is not a plain file may lie outside the bundle, or never end (a pipe)."""
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise BundleError(f"{path.name} is a link, a folder or a device; a bundle holds plain files")
+
+
 def digest(path: Path) -> str:
     """A plain file's SHA-256, in hexadecimal. Raises `BundleError`."""
-    if path.is_symlink() or (path.exists() and not path.is_file()):
-        # What is not a plain file may lie outside the bundle, or never end (a pipe).
-        raise BundleError(f"{path.name} is a link, a folder or a device; a bundle holds plain files")
+    _check_plain(path)
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

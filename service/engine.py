@@ -148,13 +148,17 @@ def _expect_outputs(session: ort.InferenceSession, name: str, expected: list[str
 
 
 def _head(bundle: Bundle) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """The head's weight [labels, units of all directions] and bias [labels]."""
+    """The head's weight [labels, units of all directions] and bias [labels], when the weights fit the manifest."""
+    manifest = bundle.manifest
     try:
         with safe_open(bundle.file(WEIGHTS), framework="numpy") as weights:
             weight, bias = weights.get_tensor("head.weight"), weights.get_tensor("head.bias")
+            rows = {each.name: weights.get_slice(f"embedding.{each.name}").get_shape()[0] for each in manifest.features}
     except (SafetensorError, OSError) as error:
         raise BundleError(f"{WEIGHTS} cannot be read: {_first_line(error)}") from error
-    manifest = bundle.manifest
+    for feature in manifest.features:
+        if rows[feature.name] != feature.size:
+            raise BundleError(f"{WEIGHTS} has {rows[feature.name]} rows for {feature.name}, not {feature.size}")
     expected = (len(manifest.labels), manifest.hidden * len(manifest.directions))
     if weight.shape != expected or bias.shape != expected[:1]:
         raise BundleError(f"{WEIGHTS} has a head of shape {weight.shape}, by the manifest it is {expected}")

@@ -29,6 +29,8 @@ Logits = NDArray[np.float32]
 
 TRACE_COST = 2.0
 """A trace's first estimate of seconds a token, in those of a prediction; what runs really take corrects it."""
+TRACE_ROW_SECONDS = 0.6e-3
+"""What cutting one input's gates out of a trace, summarising and attributing them takes beside the run itself."""
 DECODED_TOGETHER = 16_384
 """Tokens of tagger logits, padding included, that are decoded as one array."""
 
@@ -91,7 +93,7 @@ class Inference:
             engine, manifest, seconds = model.engine, model.bundle.manifest, model.seconds_per_token
             lanes = self._lanes[model] = _Lanes(
                 self._batcher.lane(_predicting(engine, manifest), seconds),
-                self._batcher.lane(_tracing(engine, manifest), seconds * TRACE_COST),
+                self._batcher.lane(_tracing(engine, manifest), seconds * TRACE_COST, TRACE_ROW_SECONDS),
             )
         return lanes
 

@@ -6,7 +6,6 @@ replaced or retired lives for as long as a request holds it.
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -194,12 +193,12 @@ class Registry:
         try:
             model = self._load(bundles.load(path))
         except BundleError as error:
-            problem = Refused(name, version, self._without_paths(str(error)))
+            problem = _refused(name, version, self._without_paths(str(error)))
             self._broken[name, version] = state, problem
             _log.error("bundle refused", model=name, version=version, reason=problem.reason)
             return problem
         except Exception as error:
-            problem = Refused(name, version, f"it cannot be loaded ({type(error).__name__})")
+            problem = _refused(name, version, f"it cannot be loaded ({type(error).__name__})")
             if problem not in self._picture.refused:
                 _log.exception("bundle refused", model=name, version=version, reason=problem.reason)
             return problem
@@ -262,11 +261,16 @@ class _NoModelForTask(ModelNotFound):
         )
 
 
+def _refused(name: str, version: int, reason: str) -> Refused:
+    """A folder's name need not be text; what is said of it must be."""
+    return Refused(name.encode("utf-8", "replace").decode(), version, reason)
+
+
 def _digest(path: Path) -> str:
     """Of a bundle's manifest, which holds the digests of all other files; empty when it cannot be read."""
     try:
-        return hashlib.sha256((path / MANIFEST).read_bytes()).hexdigest()
-    except OSError:
+        return bundles.digest(path / MANIFEST)
+    except BundleError:
         return ""
 
 

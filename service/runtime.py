@@ -64,7 +64,8 @@ class Runtime:
         """The models. Raises `Unavailable` while none is loaded."""
         registry = self._registry
         if registry is None or not registry.models:
-            raise Unavailable("The models are loading.", retry_after=RETRY_WHILE_LOADING)
+            why = "No model is loaded." if registry is not None else "The models are loading."
+            raise Unavailable(why, retry_after=RETRY_WHILE_LOADING)
         return registry
 
     def model(self, name: str | None, task: Task | None) -> Model:
@@ -76,6 +77,11 @@ class Runtime:
         if self.phase in (Phase.DRAINING, Phase.STOPPING):
             raise Unavailable("The service is shutting down.")
         _ = self.registry
+
+    def check_open(self) -> None:
+        """Raises `Unavailable` where a request would be refused anyway: before its body is read."""
+        _ = self.registry
+        self.batcher.check_room()
 
     async def offload(self, seconds: float, work: Callable[[], _Value]) -> _Value:
         """Do work here when it is expected to be short, else in a thread."""

@@ -32,10 +32,14 @@ _PIECE = 8192
 _LOOK_AHEAD = 2048
 """Code points behind a token that may decide where it ends: more than any token has, but a letter under many marks."""
 
+_NORMALIZED_LENGTH = 1000
+"""Code points of a token that are looked at. Normal forms can be 18 times as long, and take as much longer to make."""
+
 _CACHED_TOKENS = 65_536
 _CACHED_LENGTH = 48
 
-# Alternatives are tried in order at each position; whatever none of them matches is white space. Every repetition is
+# Alternatives are tried in order at each position; whatever none of them matches is white space, or a
+# character without a shape of its own (zero-width, control) that stands alone. Every repetition is
 # bounded, because the matcher gives up (and takes the process along) after ten million steps back: a run of more than
 # a thousand letters is cut into tokens of that length.
 _ABBREVIATIONS = "Mr|Mrs|Ms|Dr|Prof|St|Jr|Sr|vs|etc|Inc|Ltd|Co|Corp|Gen|Sen|Rep|Gov|Lt|Col|Sgt|Capt|Rev|Hon"
@@ -45,12 +49,12 @@ _PATTERN = "|".join(
     (
         r"<br ?/?>",
         r"(?:https?://|www\.)[^\s<>\"'()]{1,1000}(?<![.,;:!?])",
-        r"[\p{L}\p{N}._+-]{1,64}@[\p{L}\p{N}-]{1,64}(?:\.[\p{L}\p{N}-]{1,64}){1,8}",
+        r"[\p{L}\p{N}][\p{L}\p{N}._+-]{0,63}@[\p{L}\p{N}-]{1,64}(?:\.[\p{L}\p{N}-]{1,64}){1,8}",
         r"[@#][\p{L}\p{N}_]{1,100}",
         r"[:;=8][-o*']?[)(\[\]dDpP/\\|*3](?![\p{L}\p{N}])|<3(?!\p{N})|\^[_.-]?\^",
         r"(?:\p{L}\.){2,12}",
         rf"(?:{_ABBREVIATIONS})\.(?![\p{{L}}\p{{N}}])",
-        r"(?i:can)(?=not(?![\p{L}\p{N}]))",
+        r"(?i:can)(?=(?i:not)(?![\p{L}\p{N}]))",
         r"[\p{L}\p{M}]{1,24}?(?=[nN]['’][tT](?![\p{L}\p{N}]))",
         r"[nN]['’][tT](?![\p{L}\p{N}])",
         rf"['’]{_CLITICS}",
@@ -61,7 +65,7 @@ _PATTERN = "|".join(
         r"\.{2,100}|-{2,100}|``|''|&\w{2,8};",
         # A flag. Left to \X, a run of them takes time in the square of its length.
         r"[\x{1F1E6}-\x{1F1FF}]{1,2}\p{M}{0,8}",
-        r"(?!\s)\X",
+        r"(?![\s\p{Cc}\p{Cf}])\X",
     )
 )
 
@@ -129,10 +133,29 @@ class Tokenizer:
             hub = HubTokenizer.from_file(str(path))
         except Exception as error:  # tokenizers raises bare Exception
             raise BundleError(f"{path.name} is no tokenizer: {error}") from error
+        rows = max(hub.get_vocab().values(), default=-1) + 1
         for feature in features:
-            if feature.name == "word" and feature.size != hub.get_vocab_size():
-                raise BundleError(f"{path.name} has {hub.get_vocab_size()} words, the manifest says {feature.size}")
-        return cls(hub, features)
+            if feature.name == "word" and feature.size != rows:
+                raise BundleError(f"{path.name} has {rows} rows of words, the manifest says {feature.size}")
+        tokenizer = cls(hub, features)
+        tokenizer._try()
+        return tokenizer
+
+    def _try(self) -> None:
+        """Raises `BundleError` when the parts that the file describes do not work: some fail only in use."""
+        try:
+            found = self.encode("A test, of 1.", limit=16).rows
+        except InvalidField as error:
+            raise BundleError("the tokenizer finds no token in plain text") from error
+        except Exception as error:
+            raise BundleError(f"the tokenizer does not work: {error}") from error
+        except BaseException as error:  # a panic in the library is no Exception
+            if isinstance(error, KeyboardInterrupt | SystemExit):
+                raise
+            raise BundleError("the tokenizer does not work") from error
+        sizes = [size for _, size in self._columns]
+        if (found >= sizes).any() or (found < 0).any():
+            raise BundleError("the tokenizer gives rows that the embedding tables have not")
 
     def save(self, path: Path) -> None:
         self._hub.save(str(path), pretty=False)
@@ -157,8 +180,8 @@ class Tokenizer:
         return found
 
     def normalize(self, token: str) -> str:
-        """The form in which a token is looked up."""
-        form: str = self._normalizer.normalize_str(token)
+        """The form in which a token is looked up; of a very long one, which no row stands for, that of its head."""
+        form: str = self._normalizer.normalize_str(token[:_NORMALIZED_LENGTH])
         return form
 
     def rows(self, tokens: Iterable[str]) -> NDArray[np.int32]:

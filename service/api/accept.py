@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 
-from starlette.exceptions import HTTPException
-
 from service.api.render import JSON, SAFETENSORS
 
 _WEIGHT = re.compile(rb"\s*q\s*=\s*([01](?:\.\d{0,3})?)\s*")
@@ -14,16 +12,14 @@ _WEIGHT = re.compile(rb"\s*q\s*=\s*([01](?:\.\d{0,3})?)\s*")
 def wants_safetensors(accept: bytes | None) -> bool:
     """Whether the answer is to be safetensors rather than JSON, the default.
 
-    Raises `HTTPException` 406 for a header that excludes both. One that names neither is taken as no wish.
+    A header that excludes both gets JSON all the same, as `/predict` does: RFC 9110 allows it.
     """
     if accept is None or not accept.strip():
         return False
     ranges = dict(_range(part) for part in accept.lower().split(b",") if part.strip())
     json, safetensors = _weight(ranges, JSON), _weight(ranges, SAFETENSORS)
-    if not (json or safetensors):
-        raise HTTPException(406, f"The answer comes as {JSON} or {SAFETENSORS}, and the Accept header excludes both.")
     # At equal weight whoever names the binary form wants it: `*/*` is what clients add by themselves.
-    return safetensors > json or (safetensors == json and SAFETENSORS.encode() in ranges)
+    return safetensors > json or (safetensors == json > 0 and SAFETENSORS.encode() in ranges)
 
 
 def _range(part: bytes) -> tuple[bytes, float]:

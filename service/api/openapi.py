@@ -26,7 +26,7 @@ from service.version import VERSION
 
 TITLE = "Gatelight"
 DESCRIPTION = (
-    "Sentiment and named entities from recurrent networks (Elman, LSTM, peephole LSTM, GRU; one direction or two), "
+    "Sentiment and named entities from recurrent networks (LSTM and GRU, one direction or two), "
     "and every gate activation behind each answer."
 )
 
@@ -57,9 +57,8 @@ _OF_A_JOB = (
     DeadlineExceeded,
 )
 _HTTP_DETAILS = {
-    404: "There is no route /prediction.",
+    404: "There is no route /prediction; /openapi.json lists those there are.",
     405: "/predict takes POST.",
-    406: f"The answer comes as {JSON} or {SAFETENSORS}, and the Accept header excludes both.",
     422: "The header X-Request-Timeout holds seconds, over 0, such as 2.5.",
 }
 
@@ -113,7 +112,6 @@ def _paths() -> _Json:
                     },
                 },
                 ["X-Request-ID", "X-Request-Timeout"],
-                406,
             )
         },
         "/models": {

@@ -22,7 +22,6 @@ INTERNAL = "Something went wrong here, not in the request. The log has it under 
 HTTP_PROBLEMS = {
     404: ("route-not-found", "No such route"),
     405: ("method-not-allowed", "Another method is needed"),
-    406: ("not-acceptable", "No answer of an accepted type"),
     422: ("invalid-header", "A header is wrong"),
 }
 """What is no `RequestError`: status to slug and title."""

@@ -120,7 +120,7 @@ def parse(body: bytes, kind: type[_Request], max_inputs: int) -> _Request:
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise MalformedBody(f"The body is not JSON in UTF-8: {error}.") from None
+        raise MalformedBody(_not_json(body, error)) from None
     if not isinstance(value, dict):
         raise InvalidField("", f"The body is expected to be an object, not {_kind(value)}.")
     _refuse_unknown(value, kind)
@@ -132,6 +132,15 @@ def parse(body: bytes, kind: type[_Request], max_inputs: int) -> _Request:
     except ValidationError as error:
         problems = [_problem(found) for found in error.errors(include_url=False, include_context=False)]
         raise InvalidField(problems[0].pointer, problems[0].detail, *problems[1:MAX_PROBLEMS]) from None
+
+
+def _not_json(body: bytes, error: orjson.JSONDecodeError) -> str:
+    """Why a body cannot be read; the parser takes bytes that are not UTF-8 for surrogates."""
+    try:
+        body.decode("utf-8")
+    except UnicodeDecodeError as wrong:
+        return f"The body is not UTF-8: byte {wrong.start} does not belong there ({wrong.reason})."
+    return f"The body is not JSON: {error}."
 
 
 def escape(key: str) -> str:
