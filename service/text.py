@@ -77,11 +77,11 @@ def build(words: Sequence[str], features: Sequence[Feature]) -> Tokenizer:
     hub = HubTokenizer(WordLevel({word: row for row, word in enumerate(words)}, unk_token=UNKNOWN))
     hub.normalizer = Normalizers(
         [
-            NFKC(),
-            Lowercase(),
             Replace(Regex("[\u200b-\u200d\u2060\ufe0e\ufe0f\ufeff]"), ""),
             Replace(Regex("[‘’`´]{2}|[“”„«»]|''"), '"'),
             Replace(Regex("[‘’`´]"), "'"),
+            NFKC(),  # behind the quotes: it takes ´ for a space under an accent
+            Lowercase(),
             Replace(Regex("[–—―]|-{2,}"), "--"),
             Replace(Regex(r"\.{2,}"), "..."),
             Replace(Regex(r"\p{N}"), "0"),

@@ -23,7 +23,7 @@ import re
 import reprlib
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 
@@ -53,6 +53,8 @@ class Example:
 
     value: str | tuple[str, ...]
     label: str | tuple[str, ...]
+    lines: tuple[int, ...] = field(default=(), compare=False, repr=False)
+    """The line of the file on which each label stands, for complaints; () where it came from no file."""
 
 
 def read(path: Path, task: Task) -> list[Example]:
@@ -98,12 +100,12 @@ def labels(examples: Iterable[Example], task: Task, path: Path | None = None) ->
 def check_labels(train_labels: Sequence[str], examples: Iterable[Example], path: Path) -> None:
     """Raises `CorpusError` for the first label of `examples`, read from `path`, that is not among `train_labels`."""
     known = frozenset(train_labels)
-    for number, example in enumerate(examples, start=1):
-        for position, name in enumerate(_names(example), start=1):
+    for example in examples:
+        for position, name in enumerate(_names(example)):
             if name not in known:
-                where = f"example {number}" + (f", token {position}" if isinstance(example.label, tuple) else "")
+                line = example.lines[position] if example.lines else None
                 has = ", ".join(train_labels)
-                raise CorpusError(path, f"{where}: the label {name!r} is not in the training data, which has {has}")
+                raise CorpusError(path, f"the label {name!r} is not in the training data, which has {has}", line)
 
 
 def _names(example: Example) -> tuple[str, ...]:
@@ -152,11 +154,12 @@ def _columns(source: _Source) -> Iterator[Example]:
     tab, width = False, 0
     tokens: list[str] = []
     tags: list[str] = []
+    lines: list[int] = []
     for line, row in chain(source.lines(), [(0, "")]):
         if _BREAK.fullmatch(row):
             if tokens:
-                yield Example(tuple(tokens), _iob2(tags))
-                tokens, tags = [], []
+                yield Example(tuple(tokens), _iob2(tags), tuple(lines))
+                tokens, tags, lines = [], [], []
             continue
         tab = tab if width else "\t" in row
         fields = row.split("\t") if tab else _SPACES.split(row.rstrip(" "))
@@ -169,6 +172,7 @@ def _columns(source: _Source) -> Iterator[Example]:
             raise source.error(line, "the token is empty; a line is a token and its tag, a blank line ends a sentence")
         tokens.append(fields[0])
         tags.append(_tag(source, line, fields[-1]))
+        lines.append(line)
 
 
 def _tagged(source: _Source) -> Iterator[Example]:
@@ -178,7 +182,7 @@ def _tagged(source: _Source) -> Iterator[Example]:
             raise source.error(line, f"{len(tokens)} tokens but {len(tags)} tags; each token has one tag")
         if not all(tokens):
             raise source.error(line, f"token {tokens.index('') + 1} is empty; leave it out, and its tag")
-        yield Example(tuple(tokens), _iob2([_tag(source, line, tag) for tag in tags]))
+        yield Example(tuple(tokens), _iob2([_tag(source, line, tag) for tag in tags]), (line,) * len(tags))
 
 
 def _strings(source: _Source, line: int, record: dict[str, object], key: str) -> list[str]:
@@ -266,7 +270,7 @@ def _labelled(source: _Source, line: int, text: str, label: str) -> Example:
     for name, value in (("text", text.strip()), ("label", label)):
         if not value:
             raise source.error(line, f"the {name} is empty; give one, or leave the example out")
-    return Example(text, label)
+    return Example(text, label, (line,))
 
 
 # JSON lines.

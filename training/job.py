@@ -19,7 +19,7 @@ from service.tasks import decoder
 from service.text import SHAPES, Tokenizer, build
 from training import vectors, vocabulary
 from training.batches import encode
-from training.corpora import CorpusError, Example, check_labels, labels, read
+from training.corpora import Example, check_labels, labels, read
 from training.evaluate import Corpus, corpus, corpus_name, measure, of_network
 from training.export import TOKEN_LIMIT, export
 from training.fit import Outcome, Progress, Recipe, fit, seed_everything
@@ -132,13 +132,11 @@ def _network(job: Job, examples: list[Example], names: tuple[str, ...]) -> tuple
     """An untrained network and the tokenizer that its embeddings belong to."""
     blank = build(["<unk>"], [])
     loaded = vectors.load(job.vectors).merged(blank.normalize) if job.vectors else None
-    size = EMBEDDING_SIZES["word"]
-    if loaded and loaded.size != size:
-        raise CorpusError(str(job.vectors), f"{loaded.size} numbers a word; this network wants {size}")
+    size = loaded.size if loaded else EMBEDDING_SIZES["word"]
     words = vocabulary.choose(_words(examples, blank), loaded, job.words)
     sizes: dict[FeatureName, int] = {"word": len(words), "shape": SHAPES, "prefix": _BUCKETS, "suffix": _BUCKETS}
     features = tuple(Feature(name=name, size=sizes[name]) for name in _FEATURES[job.task])
-    shape = Architecture(job.task, job.cell, job.directions, job.layers, job.hidden, job.head, names, features)
+    shape = Architecture(job.task, job.cell, job.directions, job.layers, job.hidden, job.head, names, features, size)
     network = Network(shape, job.dropout, job.word_dropout)
     if loaded:
         table = vocabulary.initial_table(words, loaded, np.random.default_rng(job.recipe.seed))

@@ -15,7 +15,7 @@ from service.equations import CellName, Direction, GruReset
 from training.cells import CELLS, Cell
 
 EMBEDDING_SIZES: dict[FeatureName, int] = {"word": 100, "shape": 8, "prefix": 16, "suffix": 16}
-"""Columns of each feature's embedding table."""
+"""Columns of each feature's embedding table; pretrained word vectors bring their own number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,11 @@ class Architecture:
     head: Head
     labels: tuple[str, ...]
     features: tuple[Feature, ...]
+    word_size: int = EMBEDDING_SIZES["word"]
+
+    def columns(self, feature: Feature) -> int:
+        """Columns of a feature's embedding table."""
+        return self.word_size if feature.name == "word" else EMBEDDING_SIZES[feature.name]
 
     @property
     def gru_reset(self) -> GruReset | None:
@@ -52,9 +57,9 @@ class Network(nn.Module):
         super().__init__()
         self.architecture, self.dropout, self.word_dropout = architecture, dropout, word_dropout
         self.embeddings = nn.ModuleDict(
-            {feature.name: _table(feature.size, EMBEDDING_SIZES[feature.name]) for feature in architecture.features}
+            {feature.name: _table(feature.size, architecture.columns(feature)) for feature in architecture.features}
         )
-        width = sum(EMBEDDING_SIZES[feature.name] for feature in architecture.features)
+        width = sum(architecture.columns(feature) for feature in architecture.features)
         self.layers = nn.ModuleList()
         for _ in range(architecture.layers):
             self.layers.append(Layer(architecture, width))

@@ -78,17 +78,28 @@ def _load_text(path: Path, lines: Iterator[bytes]) -> Vectors:
     words: list[str] = []
     rows: list[NDArray[np.float32]] = []
     for number, line in enumerate(lines, 1):
-        word, _, numbers = line.rstrip(b"\r\n").partition(b" ")
-        if number == 1 and word.isdigit() and numbers.isdigit():
+        # Split from the right, once the size is known: some words of GloVe 840B hold spaces.
+        size = len(rows[0]) if rows else line.count(b" ")
+        word, *numbers = line.rstrip(b"\r\n ").rsplit(b" ", size)
+        if number == 1 and word.isdigit() and len(numbers) == 1 and numbers[0].isdigit():
             continue  # word2vec's text format starts with "COUNT SIZE"
         try:
-            row = np.array(numbers.split(), dtype=np.float32)
+            row = np.array(numbers, dtype=np.float32)
             words.append(word.decode())
         except ValueError as error:
             raise CorpusError(path, f"expected WORD NUMBER NUMBER …: {error}", number) from error
-        if not len(row) or (rows and len(row) != len(rows[0])):
-            raise CorpusError(path, f"{len(row)} numbers; the first line has {len(rows[0]) if rows else 0}", number)
+        found = len(row) + (b" " in word and _is_number(word.rpartition(b" ")[2]))
+        if not found or (rows and found != len(rows[0])):
+            raise CorpusError(path, f"{found} numbers; the first line has {size}", number)
         rows.append(row)
     if not rows:
         raise CorpusError(path, "the file is empty")
     return Vectors(words, np.stack(rows))
+
+
+def _is_number(text: bytes) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

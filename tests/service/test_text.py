@@ -490,3 +490,25 @@ def test_a_tokenizer_without_its_parts(tmp_path: Path, part: str) -> None:
     path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | {part: None}), "utf-8")
     with pytest.raises(BundleError, match="no normalizer or no pre-tokenizer"):
         Tokenizer.load(path, FEATURES)
+
+
+@pytest.mark.parametrize(
+    ("parts", "expected"),
+    [
+        (
+            {"model": {"type": "WordLevel", "vocab": {UNKNOWN: 0, "a": 40}, "unk_token": UNKNOWN}},
+            "has 41 rows of words",
+        ),
+        (
+            {"pre_tokenizer": {"type": "Split", "pattern": {"Regex": "x"}, "behavior": "Removed", "invert": True}},
+            "finds no token in plain text",
+        ),
+    ],
+    ids=["gaps", "no-token"],
+)
+def test_a_tokenizer_that_does_not_fit(tmp_path: Path, parts: dict[str, object], expected: str) -> None:
+    path = tmp_path / "tokenizer.json"
+    TOKENIZER.save(path)
+    path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | parts), "utf-8")
+    with pytest.raises(BundleError, match=expected):
+        Tokenizer.load(path, FEATURES)

@@ -280,7 +280,7 @@ def test_a_dev_label_that_train_lacks(
     Path("dev.tsv").write_text("text\tlabel\na film\tneutral\n", "utf-8")
     reason = refused(capsys, monkeypatch, *fit(place, dev="dev.tsv"))
     assert reason == (
-        "dev.tsv: example 1: the label 'neutral' is not in the training data, which has negative, positive"
+        "dev.tsv:2: the label 'neutral' is not in the training data, which has negative, positive"
     )
     assert not (place / "models").exists()
 
@@ -296,8 +296,9 @@ def test_vectors_that_cannot_be_used(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert "none.npz: it cannot be read" in refused(capsys, monkeypatch, *fit(place, vectors="none.npz"))
-    Path("short.txt").write_text("film 1 2 3\n", "utf-8")
-    assert "short.txt: 3 numbers a word" in refused(capsys, monkeypatch, *fit(place, vectors="short.txt"))
+    Path("short.txt").write_text("film 1 2 3\nplot 1 2\n", "utf-8")
+    complaint = refused(capsys, monkeypatch, *fit(place, vectors="short.txt"))
+    assert "short.txt:2: 2 numbers; the first line has 3" in complaint
 
 
 def test_an_output_that_cannot_be_written(

@@ -478,12 +478,12 @@ def test_a_label_that_training_lacks() -> None:
     with pytest.raises(CorpusError) as caught:
         check_labels(("bad", "good"), classified("good", "odd", "other"), Path("my/dev.tsv"))
     assert str(caught.value) == (
-        "my/dev.tsv: example 2: the label 'odd' is not in the training data, which has bad, good"
+        "my/dev.tsv: the label 'odd' is not in the training data, which has bad, good"
     )
     with pytest.raises(CorpusError) as caught:
         check_labels(("O", "B-PER", "I-PER"), [sentence("a/O"), sentence("a/B-PER b/B-LOC")], Path("dev.conll"))
     assert str(caught.value) == (
-        "dev.conll: example 2, token 2: the label 'B-LOC' is not in the training data, which has O, B-PER, I-PER"
+        "dev.conll: the label 'B-LOC' is not in the training data, which has O, B-PER, I-PER"
     )
 
 

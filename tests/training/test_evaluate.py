@@ -64,7 +64,7 @@ def test_long_inputs_are_cut_and_counted(sentiment: Path, ner: Path) -> None:
 def test_a_label_that_the_model_has_not_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "dev.tsv"
     path.write_text("text\tlabel\na film\tneutral\n", "utf-8")
-    with pytest.raises(CorpusError, match=r"dev\.tsv: example 1: the label 'neutral' is not in the training data"):
+    with pytest.raises(CorpusError, match=r"dev\.tsv:2: the label 'neutral' is not in the training data"):
         read_sentiment(path)
 
 

@@ -74,6 +74,10 @@ def test_a_number_that_is_a_word_is_no_header_further_down(tmp_path: Path) -> No
     assert load(write(tmp_path, "v.txt", "a 1\n7 2\n")).words == ["a", "7"]
 
 
+def test_a_word_may_hold_spaces(tmp_path: Path) -> None:
+    assert load(write(tmp_path, "v.txt", "the 1 2\n. . . 3 4\n")).words == ["the", ". . ."]
+
+
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
@@ -81,6 +85,7 @@ def test_a_number_that_is_a_word_is_no_header_further_down(tmp_path: Path) -> No
         pytest.param("2 3\n", " the file is empty", id="header-alone"),
         pytest.param("the 1 2\nfilm 1 x\n", "2: expected WORD NUMBER NUMBER", id="no-number"),
         pytest.param("the 1 2\nfilm 1\n", "2: 1 numbers; the first line has 2", id="too-short"),
+        pytest.param("the 1 2\nfilm 1 2 3\n", "2: 3 numbers; the first line has 2", id="too-long"),
         pytest.param("the\n", "1: 0 numbers", id="word-alone"),
         pytest.param(b"the 1\n\xff 2\n", "2: expected WORD NUMBER", id="not-utf-8"),
         pytest.param("the 1 nan\n", " it holds a number that is not finite", id="nan"),
