@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -299,16 +300,18 @@ def test_504(client: httpx.Client) -> None:
     assert client.post("/predict", json={"inputs": "a"}, headers={"X-Request-Timeout": "9999999"}).status_code == 200
 
 
-def test_health_does_not_wait_for_large_requests(service: Process) -> None:
-    """The event loop stays free while texts are tokenised, models run, and large answers are made."""
-    request = {"inputs": ["Ada lived in London . " * 600] * 6}
-    with ThreadPoolExecutor(2) as pool, httpx.Client(base_url=service.url, timeout=60) as client:
-        large = [pool.submit(httpx.post, f"{service.url}/gates", json=request, timeout=60) for _ in range(2)]
+def test_health_is_answered_while_large_requests_run(served: Process) -> None:
+    request = {"inputs": ["Ada lived in London . " * 500] * 96}
+    with ThreadPoolExecutor(1) as pool, httpx.Client(base_url=served.url, timeout=60) as client:
+        client.get("/health/live")
+        started = time.perf_counter()
+        large = pool.submit(httpx.post, f"{served.url}/predict", json=request, timeout=60)
         waits = []
-        while not all(answer.done() for answer in large):
+        while not large.done():
             waits.append(client.get("/health/live").elapsed.total_seconds())
-    assert all(answer.result().status_code == 200 for answer in large)
-    assert sorted(waits)[len(waits) // 2] < 0.1
+        took = time.perf_counter() - started
+    assert large.result().status_code == 200
+    assert max(waits) < took / 3, (max(waits), took)
 
 
 def test_no_json_of_an_answer_holds_nan(client: httpx.Client) -> None:

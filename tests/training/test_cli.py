@@ -279,9 +279,7 @@ def test_a_dev_label_that_train_lacks(
 ) -> None:
     Path("dev.tsv").write_text("text\tlabel\na film\tneutral\n", "utf-8")
     reason = refused(capsys, monkeypatch, *fit(place, dev="dev.tsv"))
-    assert reason == (
-        "dev.tsv:2: the label 'neutral' is not in the training data, which has negative, positive"
-    )
+    assert reason == ("dev.tsv:2: the label 'neutral' is not in the training data, which has negative, positive")
     assert not (place / "models").exists()
 
 

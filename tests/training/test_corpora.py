@@ -477,14 +477,10 @@ def test_known_labels_pass() -> None:
 def test_a_label_that_training_lacks() -> None:
     with pytest.raises(CorpusError) as caught:
         check_labels(("bad", "good"), classified("good", "odd", "other"), Path("my/dev.tsv"))
-    assert str(caught.value) == (
-        "my/dev.tsv: the label 'odd' is not in the training data, which has bad, good"
-    )
+    assert str(caught.value) == ("my/dev.tsv: the label 'odd' is not in the training data, which has bad, good")
     with pytest.raises(CorpusError) as caught:
         check_labels(("O", "B-PER", "I-PER"), [sentence("a/O"), sentence("a/B-PER b/B-LOC")], Path("dev.conll"))
-    assert str(caught.value) == (
-        "dev.conll: the label 'B-LOC' is not in the training data, which has O, B-PER, I-PER"
-    )
+    assert str(caught.value) == ("dev.conll: the label 'B-LOC' is not in the training data, which has O, B-PER, I-PER")
 
 
 # What is written is what is read.
