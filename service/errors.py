@@ -7,6 +7,7 @@ ServiceError
     ├── MalformedBody           400  not JSON, not UTF-8, an unpaired surrogate
     ├── Unauthorized            401  API keys are configured and no valid one came
     ├── ModelNotFound           404  no such model; lists those there are
+    ├── BundleRefused           409  a bundle that was to be loaded cannot be served; says why
     ├── TooLarge                413  over a limit in size; says which, and both numbers
     ├── UnsupportedMediaType    415  not a JSON body
     ├── InvalidField            422  a field is wrong; carries a JSON pointer into the request
@@ -60,6 +61,10 @@ class ModelNotFound(RequestError):
 
     def __init__(self, name: str, known: Iterable[str]) -> None:
         super().__init__(f"There is no model named {name!r}. Loaded: {', '.join(sorted(known)) or 'none'}.")
+
+
+class BundleRefused(RequestError):
+    status, slug, title = 409, "bundle-refused", "The bundle cannot be served"
 
 
 class TooLarge(RequestError):

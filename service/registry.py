@@ -1,7 +1,8 @@
 """The model repository: which models are served, and how that changes while requests run.
 
 `Registry.refresh` looks at the repository on disk and swaps in a new, immutable picture of it at once. A model that was
-replaced or retired lives for as long as a request holds it.
+replaced or retired lives for as long as a request holds it. `Registry.load` and `Registry.unload` do the same for one
+name, at somebody's word: that word stands until the next one, or until the name has gone from the folder.
 """
 
 from __future__ import annotations
@@ -12,22 +13,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from types import MappingProxyType
-from typing import get_args
+from typing import Literal, get_args
 
 import structlog
 
 from service import bundle as bundles
 from service.bundle import MANIFEST, Task
-from service.errors import BundleError, InvalidField, ModelNotFound, RequestError, StartupError
+from service.errors import BundleError, BundleRefused, InvalidField, ModelNotFound, RequestError, StartupError
 from service.model import Load, Model, ProviderSetting, choose_provider, loader
 
-__all__ = ["Changes", "Model", "Refused", "Registry"]
+__all__ = ["Changes", "Entry", "Model", "Refused", "Registry"]
 
 DEFAULT_TASK: Task = "sentiment"
 """What is meant by a request that names neither a model nor a task."""
 TASKS: tuple[Task, ...] = get_args(Task)
 OWN_PREFIX = "my-"
 """Names of models that users trained: not the default while there is another."""
+UNLOADED: Literal[0] = 0
+"""The version that is wished for of a name that was unloaded."""
 
 _log = structlog.get_logger()
 
@@ -51,6 +54,16 @@ class Changes:
 
     def __bool__(self) -> bool:
         return bool(self.loaded or self.retired or self.refused)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One version in the models folder: whether it is served, and why not. The reason holds no path of this machine."""
+
+    name: str
+    version: int
+    ready: bool
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +103,7 @@ class Registry:
         self._digests: dict[str, str] = {}  # of each served model's manifest: while it is the same, so is the bundle
         # Versions found broken, with the state of their files then: they are tried again when that has changed.
         self._broken: dict[tuple[str, int], tuple[object, Refused]] = {}
+        self._wishes: dict[str, int] = {}  # the version of a name that somebody asked for, or `UNLOADED`
         self._complaints: set[str] = set()
         self._picture = _EMPTY
         self._started = False
@@ -143,26 +157,88 @@ class Registry:
             except OSError as error:
                 self._complain({f"The models folder {str(self._repository)!r} cannot be read: {error.strerror}."})
                 return Changes()
-            changes = self._swap(found)
+            self._forget({(name, version) for name, versions in found.items() for version in versions})
+            models: dict[str, Model] = {}
+            refused: list[Refused] = []
+            for name, versions in found.items():
+                model = self._newest(name, self._wished(name, versions), self._picture.models.get(name), refused)
+                if model is not None:
+                    models[name] = model
+            changes = self._show(models, refused)
             self._started = True
             return changes
 
-    def _swap(self, found: Mapping[str, list[int]]) -> Changes:
-        before = self._picture
-        models: dict[str, Model] = {}
-        refused: list[Refused] = []
-        for name, versions in found.items():
-            model = self._newest(name, versions, before.models.get(name), refused)
-            if model is not None:
-                models[name] = model
-        self._forget({(name, version) for name, versions in found.items() for version in versions}, models)
+    def load(self, name: str, version: int | None = None) -> Model:
+        """Load one version of a name, the highest where none is given, and serve it in place of what is served. Blocks.
+
+        A version that is given is kept to, whatever is put beside it later. The model that is served already is left
+        alone while its bundle is the same; a bundle that was refused is tried again. Raises `ModelNotFound` when the
+        models folder has no such version, and `BundleRefused` when it cannot be served: then everything is as before,
+        but for what `refused` says.
+        """
+        with self._refreshing:
+            versions = self._found().get(name, [])
+            if not versions or (version is not None and version not in versions):
+                raise _NoVersion(name, version, versions)
+            wanted = version or versions[-1]
+            self._broken.pop((name, wanted), None)
+            refused: list[Refused] = []
+            model = self._newest(name, [wanted], self._picture.models.get(name), refused)
+            others = [each for each in self._picture.refused if each.name != name]
+            if refused or model is None:
+                self._picture = _Picture(self.models, self.defaults, (*others, *refused))
+                raise BundleRefused(f"{name} {wanted} cannot be served: {refused[0].reason.rstrip('.')}.")
+            self._wishes.pop(name, None)
+            if version is not None:
+                self._wishes[name] = version
+            self._show({**self.models, name: model}, others)
+            return model
+
+    def unload(self, name: str) -> None:
+        """Serve a name no more, until it is loaded again. Raises `ModelNotFound` where it is not served."""
+        with self._refreshing:
+            if name not in self.models:
+                raise ModelNotFound(name, self.models)
+            self._wishes[name] = UNLOADED
+            rest = {each: model for each, model in self.models.items() if each != name}
+            self._show(rest, [each for each in self.refused if each.name != name])
+
+    def index(self) -> list[Entry]:
+        """Every version in the models folder, as it is now: by name, then by version. Blocks."""
+        picture, wishes = self._picture, dict(self._wishes)
+        reasons = {(each.name, each.version): each.reason for each in picture.refused}
+        entries = []
+        for name, versions in self._found().items():
+            model = picture.models.get(name)
+            for version in versions:
+                ready = model is not None and model.bundle.version == version
+                why = "" if ready else reasons.get((name, version)) or _unserved(model, version, wishes.get(name))
+                entries.append(Entry(_printable(name), version, ready, why))
+        return entries
+
+    def _found(self) -> dict[str, list[int]]:
+        """What the models folder holds; nothing when it cannot be read."""
+        try:
+            return dict(bundles.discover(self._repository))
+        except OSError:
+            return {}
+
+    def _wished(self, name: str, versions: list[int]) -> list[int]:
+        """Those of a name's versions that may be served."""
+        wish = self._wishes.get(name)
+        return versions if wish is None else [version for version in versions if version == wish]
+
+    def _show(self, models: Mapping[str, Model], refused: Iterable[Refused]) -> Changes:
+        """Serve these models from now on."""
+        before, models = self._picture, dict(sorted(models.items()))
+        self._digests = {name: digest for name, digest in self._digests.items() if name in models}
         self._complain(self._complaints_about(models))
         defaults = {task: default for task in TASKS if (default := self._default(task, models)) is not None}
         self._picture = _Picture(MappingProxyType(models), MappingProxyType(defaults), tuple(refused))
         changes = Changes(
             loaded=tuple(model for name, model in models.items() if before.models.get(name) is not model),
             retired=tuple(name for name in before.models if name not in models),
-            refused=tuple(each for each in refused if each not in before.refused),
+            refused=tuple(each for each in self._picture.refused if each not in before.refused),
         )
         for name in changes.retired:
             _log.info("model retired", model=name)
@@ -207,10 +283,11 @@ class Registry:
         _log.info("model loaded", model=name, version=version, provider=model.engine.provider, seconds=seconds)
         return model
 
-    def _forget(self, found: set[tuple[str, int]], models: Mapping[str, Model]) -> None:
+    def _forget(self, found: set[tuple[str, int]]) -> None:
         """Let go of what was known of versions and names that have gone."""
+        names = {name for name, _ in found}
         self._broken = {key: value for key, value in self._broken.items() if key in found}
-        self._digests = {name: digest for name, digest in self._digests.items() if name in models}
+        self._wishes = {name: wish for name, wish in self._wishes.items() if name in names}
 
     def _default(self, task: Task, models: Mapping[str, Model]) -> str | None:
         """A task's default. One that was chosen and is not there has no substitute: nobody asked for another."""
@@ -261,9 +338,33 @@ class _NoModelForTask(ModelNotFound):
         )
 
 
+class _NoVersion(ModelNotFound):
+    """A version that was to be loaded, and is not in the models folder."""
+
+    def __init__(self, name: str, version: int | None, there: Iterable[int]) -> None:
+        versions = ", ".join(map(str, there))
+        detail = (
+            f"has no version {version} of {name!r}; it has {versions}" if versions else f"has no bundle of {name!r}"
+        )
+        RequestError.__init__(self, f"The models folder {detail}.")
+
+
+def _unserved(model: Model | None, version: int, wish: int | None) -> str:
+    """Why a version is not served with which nothing is wrong."""
+    if wish == UNLOADED:
+        return "unloaded"
+    if model is None:
+        return "not loaded"
+    return f"version {model.version} is served" if wish or model.bundle.version > version else "not loaded yet"
+
+
 def _refused(name: str, version: int, reason: str) -> Refused:
+    return Refused(_printable(name), version, reason)
+
+
+def _printable(name: str) -> str:
     """A folder's name need not be text; what is said of it must be."""
-    return Refused(name.encode("utf-8", "replace").decode(), version, reason)
+    return name.encode("utf-8", "replace").decode()
 
 
 def _digest(path: Path) -> str:

@@ -16,7 +16,7 @@ from service.bundle import Task
 from service.cpus import usable_cpus
 from service.errors import StartupError, Unavailable
 from service.inference import Inference
-from service.registry import Model, Registry
+from service.registry import Entry, Model, Registry
 from service.settings import Settings
 
 INLINE_SECONDS = 0.0015
@@ -58,6 +58,7 @@ class Runtime:
         self._registry: Registry | None = None
         self._edge = ThreadPoolExecutor(EDGE_THREADS, thread_name_prefix="edge")
         self._loader: asyncio.Task[None] | None = None
+        self._changing = asyncio.Lock()
 
     @property
     def registry(self) -> Registry:
@@ -71,6 +72,29 @@ class Runtime:
     def model(self, name: str | None, task: Task | None) -> Model:
         """The model that a request means. Raises `ModelNotFound`, `InvalidField` or `Unavailable`."""
         return self.registry.get(name, task)
+
+    async def load(self, name: str, version: int | None = None) -> Model:
+        """Load a version from the models folder, the highest where none is given, and serve it: `Registry.load`."""
+        model = await self._change(lambda registry: registry.load(name, version))
+        self._note_ready()
+        return model
+
+    async def unload(self, name: str) -> None:
+        """Serve a model no more; requests that have it finish: `Registry.unload`."""
+        await self._change(lambda registry: registry.unload(name))
+
+    async def index(self) -> list[Entry]:
+        """Every version in the models folder, and whether it is served."""
+        registry = self._registry
+        return await asyncio.to_thread(registry.index) if registry is not None else []
+
+    async def _change(self, change: Callable[[Registry], _Value]) -> _Value:
+        """Change what is served, in a thread, one change at a time. Raises `Unavailable` before the first load."""
+        registry = self._registry
+        if registry is None:
+            raise Unavailable("The models are loading.", retry_after=RETRY_WHILE_LOADING)
+        async with self._changing:
+            return await asyncio.to_thread(change, registry)
 
     def check_ready(self) -> None:
         """Raises `Unavailable` unless requests are welcome."""
@@ -128,17 +152,15 @@ class Runtime:
             defaults={"sentiment": settings.default_sentiment, "ner": settings.default_ner},
         )
         registry.refresh()
-        if not registry.models and not settings.reload:
+        if not registry.models and not (settings.reload or settings.admin):
             reasons = "; ".join(f"{r.name}/{r.version}: {r.reason}" for r in registry.refused)
             why = f"none of its bundles can be served: {reasons}" if reasons else "it holds no bundle NAME/VERSION/"
             raise StartupError(f"no model to serve in the folder {str(settings.models)!r}: {why}")
         self._registry = registry
 
     async def _reload(self) -> None:
-        if self._registry is None:
-            return
         try:
-            await asyncio.to_thread(self._registry.refresh)
+            await self._change(lambda registry: registry.refresh())
         except Exception:  # whatever a folder on disk brings about, the models in memory go on
             _log.exception("looking for new models failed")
         self._note_ready()

@@ -59,6 +59,11 @@ class Settings(BaseSettings):
     reload: _Seconds = Field(
         0.0, ge=0, le=86_400, description="Seconds between looks at the models folder for new versions; 0 never looks."
     )
+    admin: bool = Field(
+        False,
+        description="Let models be loaded and unloaded over HTTP, below /admin. Then the service also starts without "
+        "any model.",
+    )
     default_sentiment: str | None = Field(
         None, description="Model for sentiment requests that name none; unset: sentiment-bilstm where it is loaded."
     )
