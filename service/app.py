@@ -16,8 +16,10 @@ from starlette.types import Scope
 from service.api import problems
 from service.api.access import Access
 from service.api.edge import Edge, call_of
+from service.api.huggingface import HuggingFace
 from service.api.native import Native
 from service.api.openapi import TITLE, document
+from service.api.openinference import OpenInference
 from service.api.operations import Operations
 from service.runtime import Runtime
 from service.settings import Settings
@@ -51,8 +53,13 @@ def create_app(settings: Settings) -> FastAPI:
         exception_handlers={HTTPException: _http_problem},
     )
     app.state.runtime = runtime
-    operations = Operations(runtime, document(secured=bool(settings.keys)))
-    routes = [*Native(runtime).routes(), *operations.routes()]
+    operations = Operations(runtime, document(secured=bool(settings.keys), admin=settings.admin))
+    routes = [
+        *Native(runtime).routes(),
+        *operations.routes(),
+        *HuggingFace(runtime).routes(),
+        *OpenInference(runtime).routes(),
+    ]
     app.router.routes += routes
     app.add_middleware(
         Edge,
@@ -71,7 +78,7 @@ async def _http_problem(request: Request, error: HTTPException) -> Response:
     elif error.status_code == 405:
         allowed = ", ".join(_methods(request.scope))
         error = HTTPException(405, f"{request.url.path} takes {allowed}.", {**headers, "Allow": allowed})
-    return problems.of(error).response(call_of(request.scope).request_id)
+    return problems.of(error).response(call_of(request.scope).request_id, request.scope)
 
 
 def _methods(scope: Scope) -> list[str]:

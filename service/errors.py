@@ -7,6 +7,7 @@ ServiceError
     ├── MalformedBody           400  not JSON, not UTF-8, an unpaired surrogate
     ├── Unauthorized            401  API keys are configured and no valid one came
     ├── ModelNotFound           404  no such model; lists those there are
+    │   └── VersionNotFound     404  the model is loaded in another version
     ├── BundleRefused           409  a bundle that was to be loaded cannot be served; says why
     ├── TooLarge                413  over a limit in size; says which, and both numbers
     ├── UnsupportedMediaType    415  not a JSON body
@@ -61,6 +62,13 @@ class ModelNotFound(RequestError):
 
     def __init__(self, name: str, known: Iterable[str]) -> None:
         super().__init__(f"There is no model named {name!r}. Loaded: {', '.join(sorted(known)) or 'none'}.")
+
+
+class VersionNotFound(ModelNotFound):
+    """The model is loaded, in another version than the one asked for."""
+
+    def __init__(self, name: str, version: str, loaded: str) -> None:
+        RequestError.__init__(self, f"Version {version!r} of {name!r} is not loaded; version {loaded} is.")
 
 
 class BundleRefused(RequestError):

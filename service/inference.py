@@ -117,7 +117,7 @@ def decode(model: Model, logits: Sequence[Logits], encoded: Sequence[Encoded], *
         return model.decoder.decode(np.stack(logits), encoded)
     predictions: list[Prediction] = [{}] * len(encoded)
     for group in _alike([len(source) for source in encoded]):
-        together = _padded([logits[number] for number in group])
+        together = padded([logits[number] for number in group])
         sources = [encoded[number] for number in group]
         for number, prediction in zip(group, model.decoder.decode(together, sources, tokens=tokens), strict=True):
             predictions[number] = prediction
@@ -174,8 +174,8 @@ def _alike(lengths: Sequence[int]) -> Iterator[list[int]]:
     yield group
 
 
-def _padded(logits: Sequence[Logits]) -> Logits:
-    """Taggers' logits as one array [inputs, longest, labels], 0 past an input's length."""
+def padded(logits: Sequence[Logits]) -> Logits:
+    """Arrays of a row a token, such as taggers' logits, as one [inputs, longest, labels]; 0 past an input's length."""
     longest = max(map(len, logits))
     together = np.zeros((len(logits), longest, logits[0].shape[1]), np.float32)
     for number, rows in enumerate(logits):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 
 from starlette.requests import ClientDisconnect
@@ -12,10 +12,33 @@ from service.errors import TooLarge, UnsupportedMediaType
 
 WHAT = "Bytes in the body"
 
+Refusal = Callable[[bytes, bytes], str | None]
+"""Of a content type and a content encoding: why a body of this kind is not read; None when it is."""
 
-async def read(headers: Mapping[bytes, bytes], receive: Receive, limit: int) -> bytes:
+
+@lru_cache(maxsize=64)
+def unless_json(content_type: bytes, content_encoding: bytes) -> str | None:
+    """The refusal of all that is not JSON in UTF-8 as it is."""
+    if content_encoding.strip().lower() not in (b"", b"identity"):
+        return "A body with a Content-Encoding is not read; send it as it is."
+    if not content_type.strip():
+        return "The request has no Content-Type; send application/json."
+    media_type, *parameters = (part.strip().lower() for part in content_type.split(b";"))
+    kind, _, subtype = media_type.partition(b"/")
+    if kind != b"application" or not (subtype == b"json" or subtype.endswith(b"+json")):
+        return "The body is not sent as JSON; send it with Content-Type: application/json."
+    for parameter in parameters:
+        name, _, value = parameter.partition(b"=")
+        if name.strip() == b"charset" and value.strip().strip(b'"') not in (b"utf-8", b"utf8"):
+            return "The body's charset is not UTF-8; JSON is read in UTF-8 alone."
+    return None
+
+
+async def read(
+    headers: Mapping[bytes, bytes], receive: Receive, limit: int, refusal_of: Refusal = unless_json
+) -> bytes:
     """The whole body. Raises `UnsupportedMediaType`, `TooLarge`, or `ClientDisconnect` when the client has gone."""
-    refusal = _refusal(headers.get(b"content-type", b""), headers.get(b"content-encoding", b""))
+    refusal = refusal_of(headers.get(b"content-type", b""), headers.get(b"content-encoding", b""))
     if refusal is not None:
         raise UnsupportedMediaType(refusal)
     announced = headers.get(b"content-length", b"")
@@ -36,21 +59,3 @@ async def read(headers: Mapping[bytes, bytes], receive: Receive, limit: int) -> 
             return bytes(body)
         message = await receive()
     raise ClientDisconnect
-
-
-@lru_cache(maxsize=64)
-def _refusal(content_type: bytes, content_encoding: bytes) -> str | None:
-    """Why a body of this kind is not read; None when it is."""
-    if content_encoding.strip().lower() not in (b"", b"identity"):
-        return "A body with a Content-Encoding is not read; send it as it is."
-    if not content_type.strip():
-        return "The request has no Content-Type; send application/json."
-    media_type, *parameters = (part.strip().lower() for part in content_type.split(b";"))
-    kind, _, subtype = media_type.partition(b"/")
-    if kind != b"application" or not (subtype == b"json" or subtype.endswith(b"+json")):
-        return "The body is not sent as JSON; send it with Content-Type: application/json."
-    for parameter in parameters:
-        name, _, value = parameter.partition(b"=")
-        if name.strip() == b"charset" and value.strip().strip(b'"') not in (b"utf-8", b"utf8"):
-            return "The body's charset is not UTF-8; JSON is read in UTF-8 alone."
-    return None

@@ -39,11 +39,11 @@ from service.settings import Settings
 from service.text import Encoded
 
 # What work at the edge costs, in seconds, roughly: enough to tell what may hold the event loop and what may not.
-_A_BYTE_IN = 0.4e-6  # parsed, checked, tokenised
-_A_STRING_IN = 16e-6  # beside its bytes
-_AN_INPUT_OUT = 10e-6
-_A_TOKEN_OUT = 2e-6  # decoded by a tagger, or named in a trace
-_A_NUMBER_OUT = 35e-9
+A_BYTE_IN = 0.4e-6  # parsed, checked, tokenised
+A_STRING_IN = 16e-6  # beside its bytes
+AN_INPUT_OUT = 10e-6
+A_TOKEN_OUT = 2e-6  # decoded by a tagger, or named in a trace
+A_NUMBER_OUT = 35e-9
 
 _TIMEOUT = re.compile(rb"\d{1,9}(\.\d{1,9})?")
 
@@ -70,13 +70,17 @@ class _Job(Generic[_Request]):
 class Answer:
     """A whole answer: pieces of bytes, and their media type."""
 
-    def __init__(self, pieces: Sequence[bytes], media_type: str = JSON) -> None:
+    def __init__(
+        self, pieces: Sequence[bytes], media_type: str = JSON, headers: Sequence[tuple[bytes, bytes]] = ()
+    ) -> None:
         self._pieces = pieces
         self._media_type = media_type
+        self._headers = headers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         length = sum(map(len, self._pieces))
         headers = [(b"content-type", self._media_type.encode()), (b"content-length", str(length).encode())]
+        headers += self._headers
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         last = len(self._pieces) - 1
         for number, piece in enumerate(self._pieces):
@@ -84,20 +88,32 @@ class Answer:
 
 
 class Endpoint:
-    """An ASGI endpoint around a function that makes an answer of a body: reads the body, and keeps the deadline."""
+    """An ASGI endpoint around a function that makes an answer of a body: reads the body, and keeps the deadline.
 
-    def __init__(self, runtime: Runtime, answer: Callable[[Call, bytes, float], Awaitable[Answer]]) -> None:
+    `refusal_of` says which bodies are not read, and `check_open` raises when no request is taken at all; left out, that
+    is what is right for predictions.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        answer: Callable[[Call, bytes, float], Awaitable[Answer]],
+        refusal_of: body.Refusal = body.unless_json,
+        check_open: Callable[[], None] | None = None,
+    ) -> None:
         self._settings = runtime.settings
-        self._check_open = runtime.check_open
+        self._check_open = check_open or runtime.check_open
         self._answer = answer
+        self._refusal_of = refusal_of
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         call = call_of(scope)
+        call.path = scope["path_params"]
         deadline = asyncio.get_running_loop().time() + _seconds(call.headers, self._settings)
         try:
             async with asyncio.timeout_at(deadline):
                 self._check_open()
-                content = await body.read(call.headers, receive, self._settings.max_body)
+                content = await body.read(call.headers, receive, self._settings.max_body, self._refusal_of)
                 answer = await self._answer(call, content, deadline)
         except TimeoutError:
             raise DeadlineExceeded("The answer was not ready within the request's deadline.") from None
@@ -120,18 +136,18 @@ class Native:
     async def predict(self, call: Call, content: bytes, deadline: float) -> Answer:
         """Answer a `PredictRequest`."""
         offload, inference = self._runtime.offload, self._runtime.inference
-        job = await offload(_cost_in(content), partial(self._prepare, call, content, PredictRequest))
-        self._note(call, job)
+        job = await offload(cost_in(content), partial(self._prepare, content, PredictRequest))
+        note_job(call, self._settings, job.model, job.encoded)
         logits = await inference.predict(job.model, job.encoded, deadline=deadline)
-        cost = len(job.encoded) * _AN_INPUT_OUT + (job.tokens * _A_TOKEN_OUT if job.model.task == "ner" else 0)
-        return await offload(cost, partial(_predictions, call, job, logits))
+        cost = len(job.encoded) * AN_INPUT_OUT + (job.tokens * A_TOKEN_OUT if job.model.task == "ner" else 0)
+        return await offload(cost, partial(_predictions, job, logits))
 
     async def gates(self, call: Call, content: bytes, deadline: float) -> Answer:
         """Answer a `GatesRequest`."""
         offload, inference = self._runtime.offload, self._runtime.inference
         binary = wants_safetensors(call.headers.get(b"accept"))
-        job, selection = await offload(_cost_in(content), partial(self._prepare_trace, call, content))
-        self._note(call, job)
+        job, selection = await offload(cost_in(content), partial(self._prepare_trace, content))
+        note_job(call, self._settings, job.model, job.encoded)
         asked = job.request
         traced = await inference.trace(
             job.model,
@@ -141,64 +157,59 @@ class Native:
             explain=asked.explain,
             deadline=deadline,
         )
-        cost = len(job.encoded) * _AN_INPUT_OUT + job.tokens * _A_TOKEN_OUT
-        cost += selection.numbers(job.tokens) * _A_NUMBER_OUT
-        return await offload(cost, partial(_traces, call, job, traced, binary))
+        cost = len(job.encoded) * AN_INPUT_OUT + job.tokens * A_TOKEN_OUT
+        cost += selection.numbers(job.tokens) * A_NUMBER_OUT
+        return await offload(cost, partial(_traces, job, traced, binary))
 
-    def _prepare(self, call: Call, content: bytes, kind: type[_Request]) -> _Job[_Request]:
+    def _prepare(self, content: bytes, kind: type[_Request]) -> _Job[_Request]:
         request = parse(content, kind, self._settings.max_inputs)
-        return self._encode(call, request, self._runtime.model(request.model, request.task))
+        model = self._runtime.model(request.model, request.task)
+        return _Job(request, model, encode(model, request.items(), request.truncate, request.pointer))
 
-    def _encode(self, call: Call, request: _Request, model: Model) -> _Job[_Request]:
-        with call.stage("tokenise"):
-            return _Job(request, model, encode(model, request.items(), request.truncate, request.pointer))
-
-    def _prepare_trace(self, call: Call, content: bytes) -> tuple[_Job[GatesRequest], Selection]:
+    def _prepare_trace(self, content: bytes) -> tuple[_Job[GatesRequest], Selection]:
         request = parse(content, GatesRequest, self._settings.max_inputs)
         model = self._runtime.model(request.model, request.task)
         manifest = model.bundle.manifest
         if request.explain is not None and manifest.head != "tagger":
             raise InvalidField("/explain", f"{model.name} has one prediction a text; explain is for taggers.")
         selection = select(manifest, request.gates, request.layers, request.directions, request.units, request.reduce)
-        job = self._encode(call, request, model)
+        job = _Job(request, model, encode(model, request.items(), request.truncate, request.pointer))
         check_explain(request.explain, [len(source) for source in job.encoded])
         numbers = selection.numbers(job.tokens)
         if numbers > self._settings.max_trace:
             raise TooLarge("Numbers in the trace", numbers, self._settings.max_trace)
         return job, selection
 
-    def _note(self, call: Call, job: _Job[_Request]) -> None:
-        """Say in the log what the request is about; its texts only where the settings ask for it."""
-        call.log.update(model=job.model.name, inputs=len(job.encoded), tokens=job.tokens)
-        if self._settings.log_text:
-            call.log["text"] = [source.text for source in job.encoded]
+
+def note_job(call: Call, settings: Settings, model: Model, encoded: Sequence[Encoded]) -> None:
+    """Say in the log what the request is about; its texts only where the settings ask for it."""
+    call.log.update(model=model.name, inputs=len(encoded), tokens=sum(map(len, encoded)))
+    if settings.log_text:
+        call.log["text"] = [source.text for source in encoded]
 
 
-def _predictions(call: Call, job: _Job[PredictRequest], logits: Sequence[Logits]) -> Answer:
-    with call.stage("decode"):
-        predictions = decode(job.model, logits, job.encoded, tokens=job.request.tokens)
-    with call.stage("serialise"):
-        return Answer(predictions_as_json(job.head(), predictions))
+def _predictions(job: _Job[PredictRequest], logits: Sequence[Logits]) -> Answer:
+    predictions = decode(job.model, logits, job.encoded, tokens=job.request.tokens)
+    return Answer(predictions_as_json(job.head(), predictions))
 
 
-def _traces(call: Call, job: _Job[GatesRequest], traced: Sequence[Traced], binary: bool) -> Answer:
+def _traces(job: _Job[GatesRequest], traced: Sequence[Traced], binary: bool) -> Answer:
     request, manifest = job.request, job.model.bundle.manifest
     head = {**job.head(), "cell": manifest.cell, "equations": equations(manifest.cell, manifest.gru_reset)}
-    with call.stage("decode"):
-        predictions = decode(job.model, [trace.logits for trace in traced], job.encoded, tokens=request.tokens)
+    predictions = decode(job.model, [trace.logits for trace in traced], job.encoded, tokens=request.tokens)
     why = note(manifest, request.explain) if request.contributions else None
     traces = [
         TraceAnswer(source.tokens(), prediction, trace.layers, trace.contributions, why)
         for source, prediction, trace in zip(job.encoded, predictions, traced, strict=True)
     ]
-    with call.stage("serialise"):
-        if binary:
-            return Answer(traces_as_safetensors(head, traces), SAFETENSORS)
-        return Answer(traces_as_json(head, traces, request.decimals))
+    if binary:
+        return Answer(traces_as_safetensors(head, traces), SAFETENSORS)
+    return Answer(traces_as_json(head, traces, request.decimals))
 
 
-def _cost_in(content: bytes) -> float:
-    return len(content) * _A_BYTE_IN + content.count(b'"') / 2 * _A_STRING_IN
+def cost_in(content: bytes) -> float:
+    """The seconds that parsing, checking and tokenising a body may take."""
+    return len(content) * A_BYTE_IN + content.count(b'"') / 2 * A_STRING_IN
 
 
 def _seconds(headers: dict[bytes, bytes], settings: Settings) -> float:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from service.api import answers, examples
+from service.api import answers, examples, openapi_protocols
 from service.api.problems import HTTP_PROBLEMS, INTERNAL, MEDIA_TYPE, Problem, of
 from service.api.render import JSON, SAFETENSORS
 from service.api.schemas import GatesRequest, PredictRequest
@@ -22,7 +23,6 @@ from service.errors import (
     Unavailable,
     UnsupportedMediaType,
 )
-from service.metrics import CONTENT_TYPE
 from service.version import VERSION
 
 TITLE = "Gatelight"
@@ -30,8 +30,6 @@ DESCRIPTION = (
     "Sentiment and named entities from recurrent networks (LSTM and GRU, one direction or two), "
     "and every gate activation behind each answer."
 )
-
-PROMETHEUS = CONTENT_TYPE.partition(";")[0]
 
 _Json = dict[str, Any]
 _SCHEME = "key"
@@ -66,15 +64,18 @@ _HTTP_DETAILS = {
 }
 
 
-def document(*, secured: bool) -> _Json:
-    """The whole document; `secured` says whether API keys are asked for."""
+def document(*, secured: bool, admin: bool = False) -> _Json:
+    """The whole document; `secured` says whether API keys are asked for, `admin` whether models can be changed."""
     return {
         "openapi": "3.1.0",
         "info": {"title": TITLE, "version": VERSION, "description": DESCRIPTION},
-        "paths": _paths(),
+        "paths": {**_paths(), **openapi_protocols.paths(admin=admin)},
         "components": {
             "schemas": _schemas(),
-            "responses": {problem.slug: _response(problem) for problem in _problems()},
+            "responses": {
+                **{problem.slug: _response(problem) for problem in _problems()},
+                **openapi_protocols.responses(),
+            },
             "parameters": _parameters(),
             "headers": {"X-Request-ID": {"description": "The request's id.", "schema": {"type": "string"}}},
             "securitySchemes": {_SCHEME: {"type": "http", "scheme": "bearer"}},
@@ -131,14 +132,8 @@ def _paths() -> _Json:
                     Unavailable,
                 ),
                 "parameters": [model, _parameter("X-Request-ID")],
-            }
-        },
-        "/metrics": {
-            "get": _operation(
-                "metrics",
-                "Numbers for Prometheus, over all workers",
-                {PROMETHEUS: {"schema": {"type": "string"}, "examples": {"metrics": {"value": examples.METRICS}}}},
-            )
+            },
+            "post": openapi_protocols.hugging_face(),
         },
         "/health/live": {"get": _health("live", "Whether the process runs")},
         "/health/ready": {"get": _health("ready", "Whether requests are welcome", Unavailable)},
@@ -234,7 +229,7 @@ def _response(problem: Problem) -> _Json:
 
 
 def _schemas() -> _Json:
-    models = (
+    models: tuple[type[BaseModel], ...] = (
         PredictRequest,
         GatesRequest,
         answers.Predictions,
@@ -244,6 +239,7 @@ def _schemas() -> _Json:
         answers.Status,
         answers.Index,
         answers.Problem,
+        *openapi_protocols.MODELS,
     )
     _, definitions = models_json_schema([(model, "validation") for model in models], ref_template=_SCHEMAS + "{model}")
     schemas: _Json = definitions["$defs"]

@@ -1,6 +1,7 @@
 """Errors as answers: ``application/problem+json`` (RFC 9457), with the request's id, and where the bad fields are.
 
-A problem's `type` points to its description in the API document.
+A problem's `type` points to its description in the API document. The foreign protocols have a form of their own for
+every error, ``{"error": "…"}``, under the same statuses.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from dataclasses import dataclass, field
 import orjson
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.types import Scope
 
+from service.api.render import JSON
 from service.errors import FieldProblem, InvalidField, RateLimited, RequestError, Unauthorized, Unavailable
 
 MEDIA_TYPE = "application/problem+json"
@@ -51,9 +54,17 @@ class Problem:
             body["errors"] = [{"pointer": error.pointer, "detail": error.detail} for error in self.errors]
         return body
 
-    def response(self, request_id: str) -> Response:
-        """The answer to the request of this id."""
+    def response(self, request_id: str, scope: Scope) -> Response:
+        """The answer to the request of this id and scope, in the form that its protocol has for errors."""
+        if is_foreign(scope):
+            return Response(orjson.dumps({"error": self.detail}), self.status, dict(self.headers), JSON)
         return Response(orjson.dumps(self.body(request_id)), self.status, dict(self.headers), MEDIA_TYPE)
+
+
+def is_foreign(scope: Scope) -> bool:
+    """Whether a request speaks the Open Inference Protocol or that of Hugging Face, by its path and method."""
+    path: str = scope["path"]
+    return path == "/v2" or path.startswith("/v2/") or (scope["method"] == "POST" and path.startswith("/models/"))
 
 
 def of(error: Exception) -> Problem:

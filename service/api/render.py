@@ -43,7 +43,7 @@ class TraceAnswer:
         """What follows the gates."""
         notes = {} if self.note is None else {"contributions_note": self.note}
         if self.contributions is not None:
-            _check_finite(self.contributions["tokens"], self.contributions["logits"], self.contributions["bias"])
+            check_finite(self.contributions["tokens"], self.contributions["logits"], self.contributions["bias"])
         return {"contributions": self.contributions, **notes}
 
 
@@ -55,7 +55,7 @@ def dumps(value: object) -> bytes:
 def predictions_as_json(head: dict[str, object], predictions: Iterable[Prediction]) -> list[bytes]:
     """The answer of `/predict` as pieces of JSON. `head` is what stands before the predictions."""
     pieces = (b"," * (number > 0) + dumps(prediction) for number, prediction in enumerate(predictions))
-    return list(_gathered(chain([dumps(head)[:-1], b',"predictions":['], pieces, [b"]}"])))
+    return list(gathered(chain([dumps(head)[:-1], b',"predictions":['], pieces, [b"]}"])))
 
 
 def traces_as_json(head: dict[str, object], traces: Iterable[TraceAnswer], decimals: int | None) -> list[bytes]:
@@ -63,7 +63,7 @@ def traces_as_json(head: dict[str, object], traces: Iterable[TraceAnswer], decim
 
     Raises `ValueError` for a number that is not finite.
     """
-    return list(_gathered(_answer(head, traces, decimals)))
+    return list(gathered(_answer(head, traces, decimals)))
 
 
 def traces_as_safetensors(head: dict[str, object], traces: Iterable[TraceAnswer]) -> list[bytes]:
@@ -78,11 +78,11 @@ def traces_as_safetensors(head: dict[str, object], traces: Iterable[TraceAnswer]
         for layer in trace.layers:
             layers.append({"layer": layer.layer, "direction": layer.direction})
             for name, array in layer.arrays().items():
-                _check_finite(array)
+                check_finite(array)
                 tensors[f"{number}/{layer.layer}/{layer.direction}/{name}"] = array
         bare.append({"tokens": trace.tokens, "prediction": trace.prediction, "layers": layers, **trace.rest()})
     metadata = {"response": dumps({**head, "traces": bare}).decode()}
-    return list(_gathered(_safetensors(tensors, metadata)))
+    return list(gathered(_safetensors(tensors, metadata)))
 
 
 def _safetensors(tensors: dict[str, NDArray[np.float32]], metadata: dict[str, str]) -> Iterator[bytes]:
@@ -117,9 +117,9 @@ def _answer(head: dict[str, object], traces: Iterable[TraceAnswer], decimals: in
 
 def _gate(value: NDArray[np.float32] | dict[str, NDArray[np.float32]], decimals: int | None) -> Iterator[bytes]:
     if isinstance(value, dict):
-        yield from _object((statistic, _array(array, decimals)) for statistic, array in value.items())
+        yield from _object((statistic, array_as_json(array, decimals)) for statistic, array in value.items())
     else:
-        yield from _array(value, decimals)
+        yield from array_as_json(value, decimals)
 
 
 def _object(members: Iterable[tuple[str, Iterator[bytes]]]) -> Iterator[bytes]:
@@ -130,13 +130,13 @@ def _object(members: Iterable[tuple[str, Iterator[bytes]]]) -> Iterator[bytes]:
     yield b"}"
 
 
-def _array(array: NDArray[np.float32], decimals: int | None) -> Iterator[bytes]:
+def array_as_json(array: NDArray[np.float32], decimals: int | None) -> Iterator[bytes]:
     """An array's rows as JSON, some thousand numbers at a time."""
     rows = max(1, NUMBERS_AT_ONCE * len(array) // array.size)
     yield b"["
     for start in range(0, len(array), rows):
         block = array[start : start + rows]
-        _check_finite(block)
+        check_finite(block)
         yield b"," * (start > 0) + dumps(_rounded(block, decimals))[1:-1]
     yield b"]"
 
@@ -151,13 +151,13 @@ def _rounded(block: NDArray[np.float32], decimals: int | None) -> NDArray[np.flo
     return np.ascontiguousarray(np.round(block.astype(np.float64), decimals) + 0.0)
 
 
-def _check_finite(*arrays: NDArray[np.floating]) -> None:
+def check_finite(*arrays: NDArray[np.floating]) -> None:
     """JSON has no NaN, and the serialiser would write null for it."""
     if not all(np.isfinite(array).all() for array in arrays):
         raise ValueError("a traced number is not finite")
 
 
-def _gathered(chunks: Iterable[bytes]) -> Iterator[bytes]:
+def gathered(chunks: Iterable[bytes]) -> Iterator[bytes]:
     """The same bytes in pieces of `PIECE` at least, so that sending them costs few calls."""
     waiting: list[bytes] = []
     size = 0

@@ -60,20 +60,12 @@ def _checked_inputs(value: object) -> str | list[Input]:
     return value
 
 
-class PredictRequest(BaseModel):
-    """What to predict, and with which model."""
+class InputsRequest(BaseModel):
+    """One input or many: what every request of predictions has."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     inputs: Annotated[str | list[Input], PlainValidator(_checked_inputs), JsonSchema(_INPUTS_SCHEMA)]
-    model: _Name | None = Field(None, description="A model's name, as `GET /models` lists it.")
-    task: Task | None = Field(
-        None, description="Takes this task's default model where `model` is left out; with neither, sentiment's."
-    )
-    truncate: bool = Field(
-        False, description="Keep the head of an input that is over the model's token limit, instead of refusing it."
-    )
-    tokens: bool = Field(False, description="Taggers: return every token's label too.")
 
     def items(self) -> list[Input]:
         """The inputs, one or many."""
@@ -82,6 +74,19 @@ class PredictRequest(BaseModel):
     def pointer(self, position: int) -> str:
         """Where in the request the input of this number stands."""
         return "/inputs" if isinstance(self.inputs, str) else f"/inputs/{position}"
+
+
+class PredictRequest(InputsRequest):
+    """What to predict, and with which model."""
+
+    model: _Name | None = Field(None, description="A model's name, as `GET /models` lists it.")
+    task: Task | None = Field(
+        None, description="Takes this task's default model where `model` is left out; with neither, sentiment's."
+    )
+    truncate: bool = Field(
+        False, description="Keep the head of an input that is over the model's token limit, instead of refusing it."
+    )
+    tokens: bool = Field(False, description="Taggers: return every token's label too.")
 
 
 class GatesRequest(PredictRequest):
@@ -112,21 +117,39 @@ class GatesRequest(PredictRequest):
     )
 
 
-_Request = TypeVar("_Request", bound=PredictRequest)
+_Request = TypeVar("_Request", bound=InputsRequest)
+_Model = TypeVar("_Model", bound=BaseModel)
 
 
 def parse(body: bytes, kind: type[_Request], max_inputs: int) -> _Request:
     """A request from its body. Raises `MalformedBody`, `TooLarge` or `InvalidField`."""
+    value = read_object(body)
+    _refuse_unknown(value, kind)
+    inputs = value.get("inputs")
+    if isinstance(inputs, list):
+        check_count(len(inputs), max_inputs)
+    return checked(value, kind)
+
+
+def read_object(body: bytes) -> dict[str, Any]:
+    """The JSON object that a body is. Raises `MalformedBody` or `InvalidField`."""
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise MalformedBody(_not_json(body, error)) from None
     if not isinstance(value, dict):
         raise InvalidField("", f"The body is expected to be an object, not {_kind(value)}.")
-    _refuse_unknown(value, kind)
-    inputs = value.get("inputs")
-    if isinstance(inputs, list) and len(inputs) > max_inputs:
-        raise TooLarge("Inputs in one request", len(inputs), max_inputs)
+    return value
+
+
+def check_count(inputs: int, most: int) -> None:
+    """Raises `TooLarge` for more inputs than one request may have."""
+    if inputs > most:
+        raise TooLarge("Inputs in one request", inputs, most)
+
+
+def checked(value: dict[str, Any], kind: type[_Model]) -> _Model:
+    """A JSON object as a model. Raises `InvalidField`, which lists the first `MAX_PROBLEMS` wrong fields."""
     try:
         return kind.model_validate(value)
     except ValidationError as error:
@@ -148,7 +171,7 @@ def escape(key: str) -> str:
     return key.replace("~", "~0").replace("/", "~1")
 
 
-def _refuse_unknown(value: dict[str, Any], kind: type[PredictRequest]) -> None:
+def _refuse_unknown(value: dict[str, Any], kind: type[BaseModel]) -> None:
     unknown = [key for key in value if key not in kind.model_fields][:MAX_PROBLEMS]
     if unknown:
         detail = f"There is no such field. Fields: {', '.join(sorted(kind.model_fields))}."
@@ -160,6 +183,8 @@ def _problem(found: Any) -> FieldProblem:
     pointer = "".join(f"/{escape(str(step))}" for step in found["loc"])
     if found["type"] == "missing":
         return FieldProblem(pointer, "The field is missing.")
+    if found["type"] == "extra_forbidden":
+        return FieldProblem(pointer, "There is no such field.")
     return FieldProblem(pointer, f"{found['msg']}, not {_kind(found['input'])}.")
 
 

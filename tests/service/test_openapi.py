@@ -33,7 +33,10 @@ def test_examples_of_answers() -> None:
 
 
 def test_examples_of_errors() -> None:
-    for slug, response in document(secured=True)["components"]["responses"].items():
+    responses = document(secured=True)["components"]["responses"]
+    foreign = responses.pop("protocol-error")["content"]["application/json"]["example"]
+    assert set(foreign) == {"error"}
+    for slug, response in responses.items():
         example = response["content"]["application/problem+json"]["example"]
         answers.Problem.model_validate(example)
         assert example["type"].endswith(slug)

@@ -1,0 +1,231 @@
+"""The foreign protocols' part of the API document: Hugging Face's route, and the Open Inference Protocol."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from service.api import tensors
+from service.api.huggingface import HuggingFaceRequest
+from service.api.render import JSON
+from service.api.schemas import InputsRequest
+from service.errors import (
+    BundleRefused,
+    DeadlineExceeded,
+    InvalidField,
+    MalformedBody,
+    ModelNotFound,
+    RateLimited,
+    RequestError,
+    TooLarge,
+    Unauthorized,
+    Unavailable,
+    UnsupportedMediaType,
+)
+
+_Json = dict[str, Any]
+_SCHEMAS = "#/components/schemas/"
+
+_OF_EVERY_ROUTE: tuple[type[RequestError], ...] = (Unauthorized, RateLimited, RequestError)
+_OF_A_BODY = (MalformedBody, TooLarge, UnsupportedMediaType, InvalidField, DeadlineExceeded)
+_OF_A_JOB = (*_OF_A_BODY, ModelNotFound, Unavailable)
+
+HUGGING_FACE_REQUESTS: _Json = {
+    "one text": {"inputs": "A warm, funny and wise film.", "parameters": {"top_k": 1}},
+    "many": {"inputs": ["A great film.", "A dull one."], "parameters": {"function_to_apply": "sigmoid"}},
+    "entities": {"inputs": "Ada Lovelace lived in London.", "parameters": {"aggregation_strategy": "simple"}},
+}
+HUGGING_FACE_ANSWERS: _Json = {
+    "labels": [[{"label": "positive", "score": 0.98}, {"label": "negative", "score": 0.02}]],
+    "entities": [{"entity_group": "PER", "score": 0.98, "word": "Ada Lovelace", "start": 0, "end": 12}],
+    "tokens": [{"entity": "B-PER", "score": 0.99, "word": "Ada", "start": 0, "end": 3}],
+}
+_TEXT = {"name": "text", "datatype": "BYTES", "shape": [1], "data": ["A great film."]}
+INFER_REQUESTS: _Json = {
+    "a label": {"inputs": [_TEXT]},
+    "a gate": {"id": "1", "inputs": [_TEXT], "outputs": [{"name": "label"}, {"name": "gate.0.forward.forget"}]},
+}
+INFER_ANSWERS: _Json = {
+    "a label": {
+        "model_name": "sentiment-bilstm",
+        "model_version": "1",
+        "outputs": [
+            {"name": "label", "datatype": "BYTES", "shape": [1], "data": ["positive"]},
+            {"name": "score", "datatype": "FP32", "shape": [1], "data": [0.98]},
+            {"name": "logits", "datatype": "FP32", "shape": [1, 2], "data": [-1.9, 1.9]},
+            {"name": "lengths", "datatype": "INT64", "shape": [1], "data": [4]},
+        ],
+    }
+}
+_METADATA = {
+    "name": "sentiment-bilstm",
+    "versions": ["1"],
+    "platform": "onnxruntime_onnx",
+    "inputs": [{"name": "text", "datatype": "BYTES", "shape": [-1]}],
+    "outputs": [
+        {"name": "label", "datatype": "BYTES", "shape": [-1]},
+        {"name": "gate.0.forward.forget", "datatype": "FP32", "shape": [-1, -1, 128]},
+    ],
+}
+_INDEX = [{"name": "sentiment-bilstm", "version": "1", "state": "READY", "reason": ""}]
+_SERVER = {"name": "gatelight", "version": "1.0.0", "extensions": ["binary_tensor_data", "model_repository"]}
+_BINARY_NOTE = (
+    "With the header Inference-Header-Content-Length the body is that many bytes of JSON, and then the raw tensors "
+    "for which the JSON gives binary_data_size."
+)
+
+
+class ProtocolError(BaseModel):
+    """An error as the foreign protocols have it; the status says which kind."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    error: str
+
+
+MODELS: tuple[type[BaseModel], ...] = (
+    HuggingFaceRequest,
+    tensors.InferRequest,
+    tensors.IndexRequest,
+    tensors.LoadRequest,
+    tensors.UnloadRequest,
+    ProtocolError,
+)
+"""Whose schemas the document needs."""
+
+
+def responses() -> _Json:
+    """Components: one, for every error."""
+    schema = {"$ref": _SCHEMAS + ProtocolError.__name__}
+    example = {"error": str(ModelNotFound("sentiment-xl", ["ner-bilstm", "sentiment-bilstm"]))}
+    return {
+        "protocol-error": {
+            "description": "An error, in the protocol's own form.",
+            "headers": {"X-Request-ID": {"$ref": "#/components/headers/X-Request-ID"}},
+            "content": {JSON: {"schema": schema, "example": example}},
+        }
+    }
+
+
+def hugging_face() -> _Json:
+    """The operation `POST /models/{name}`."""
+    return {
+        **_operation("huggingFace", "Predictions in the shape of Hugging Face's inference clients", *_OF_A_JOB),
+        "parameters": [_path_parameter("name"), _header("X-Request-ID"), _header("X-Request-Timeout")],
+        "requestBody": _body(HuggingFaceRequest, HUGGING_FACE_REQUESTS),
+        "responses": _responses("Predictions", _list("result"), HUGGING_FACE_ANSWERS, *_OF_A_JOB),
+    }
+
+
+def paths(*, admin: bool) -> _Json:
+    """Everything under `/v2`; `admin` says whether models can be loaded and unloaded."""
+    model, version = "/v2/models/{name}", "/v2/models/{name}/versions/{version}"
+    found: _Json = {
+        "/v2": {"get": _get("v2Server", "The server's name, version and extensions", _SERVER)},
+        "/v2/health/live": {"get": _health("v2Live", "Whether the process runs", {"live": True})},
+        "/v2/health/ready": {"get": _health("v2Ready", "Whether requests are welcome", {"ready": True}, Unavailable)},
+        "/v2/repository/index": {"post": _repository("v2Index", "The repository's versions", tensors.IndexRequest)},
+    }
+    for path, suffix in ((model, ""), (version, "Version")):
+        names = ["name", "version"] if suffix else ["name"]
+        found |= {
+            path: {"get": _of_model(_get(f"v2Model{suffix}", "A model's tensors", _METADATA, ModelNotFound), names)},
+            f"{path}/ready": {
+                "get": _of_model(
+                    _get(
+                        f"v2ModelReady{suffix}",
+                        "Whether a model answers",
+                        {"name": "sentiment-bilstm", "ready": True},
+                        ModelNotFound,
+                        Unavailable,
+                    ),
+                    names,
+                )
+            },
+            f"{path}/infer": {"post": _of_model(_infer(f"v2Infer{suffix}"), names)},
+        }
+    if admin:
+        for verb, request in (("load", tensors.LoadRequest), ("unload", tensors.UnloadRequest)):
+            operation = _repository(f"v2{verb.title()}", f"{verb.title()} a model", request, ModelNotFound)
+            found[f"/v2/repository/models/{{name}}/{verb}"] = {"post": _of_model(operation, ["name"])}
+    return found
+
+
+def _infer(name: str) -> _Json:
+    summary = "Predictions, and gates where they are asked for, as tensors"
+    return {
+        **_operation(name, summary, *_OF_A_JOB),
+        "description": _BINARY_NOTE,
+        "parameters": [_header("X-Request-Timeout")],
+        "requestBody": _body(tensors.InferRequest, INFER_REQUESTS),
+        "responses": _responses(summary, {"type": "object"}, INFER_ANSWERS, *_OF_A_JOB),
+    }
+
+
+def _repository(name: str, summary: str, request: type[BaseModel], *errors: type[RequestError]) -> _Json:
+    all_errors = (*_OF_A_BODY, *errors, *((Unavailable, BundleRefused) if errors else ()))
+    content = {JSON: {"schema": {"$ref": _SCHEMAS + request.__name__}, "example": {}}}
+    operation = {**_operation(name, summary, *all_errors), "requestBody": {"required": False, "content": content}}
+    if errors:
+        operation["responses"] = _responses(summary, None, {}, *all_errors)
+    else:
+        operation["responses"] = _responses(summary, _list("version"), {"index": _INDEX}, *all_errors)
+    return operation
+
+
+def _get(name: str, summary: str, example: _Json, *errors: type[RequestError]) -> _Json:
+    operation = _operation(name, summary, *errors)
+    operation["responses"] = _responses(summary, {"type": "object"}, {"answer": example}, *errors)
+    return operation
+
+
+def _health(name: str, summary: str, example: _Json, *errors: type[RequestError]) -> _Json:
+    operation = _get(name, summary, example, *errors)
+    for error in (Unauthorized, RateLimited):
+        del operation["responses"][str(error.status)]
+    return {**operation, "security": []}
+
+
+def _operation(name: str, summary: str, *errors: type[RequestError]) -> _Json:
+    return {
+        "operationId": name,
+        "summary": summary,
+        "parameters": [_header("X-Request-ID")],
+        "responses": _responses(summary, None, {}, *errors),
+    }
+
+
+def _responses(summary: str, schema: _Json | None, shown: _Json, *errors: type[RequestError]) -> _Json:
+    good: _Json = {
+        "description": summary,
+        "headers": {"X-Request-ID": {"$ref": "#/components/headers/X-Request-ID"}},
+    }
+    if schema is not None:
+        examples = {name: {"value": value} for name, value in shown.items()}
+        good["content"] = {JSON: {"schema": schema, "examples": examples}}
+    statuses = sorted({error.status for error in (*_OF_EVERY_ROUTE, *errors)})
+    return {"200": good, **{str(status): {"$ref": "#/components/responses/protocol-error"} for status in statuses}}
+
+
+def _body(request: type[InputsRequest | tensors.InferRequest], shown: _Json) -> _Json:
+    examples = {name: {"value": value} for name, value in shown.items()}
+    content = {"schema": {"$ref": _SCHEMAS + request.__name__}, "examples": examples}
+    return {"required": True, "content": {JSON: content}}
+
+
+def _list(what: str) -> _Json:
+    return {"type": "array", "items": {}, "description": f"One {what} after the other."}
+
+
+def _of_model(operation: _Json, names: list[str]) -> _Json:
+    return {**operation, "parameters": [*map(_path_parameter, names), *operation["parameters"]]}
+
+
+def _path_parameter(name: str) -> _Json:
+    example = {"name": "sentiment-bilstm", "version": "1"}[name]
+    return {"name": name, "in": "path", "required": True, "schema": {"type": "string"}, "example": example}
+
+
+def _header(name: str) -> _Json:
+    return {"$ref": f"#/components/parameters/{name}"}

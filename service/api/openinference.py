@@ -1,0 +1,229 @@
+"""`/v2`: the Open Inference Protocol over REST, with its binary tensor data and model repository extensions.
+
+The answers are those of `/predict` and `/gates` as tensors (`service.api.outputs`). Errors are ``{"error": "…"}``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from service.api import body, outputs, tensors
+from service.api.edge import Call
+from service.api.native import A_NUMBER_OUT, A_TOKEN_OUT, AN_INPUT_OUT, Answer, Endpoint, cost_in, note_job
+from service.api.render import JSON, dumps
+from service.api.schemas import checked, read_object
+from service.errors import MalformedBody, TooLarge, VersionNotFound
+from service.gates import Selection
+from service.inference import Logits, Traced, decode, encode
+from service.registry import Entry, Model
+from service.runtime import Runtime
+from service.text import Encoded
+from service.version import VERSION
+
+NAME = "gatelight"
+PLATFORM = "onnxruntime_onnx"
+EXTENSIONS = ("binary_tensor_data", "model_repository")
+_BINARY = "application/octet-stream"
+_TEXT_INPUT = {"name": tensors.TEXT, "datatype": "BYTES", "shape": [-1]}
+_WINDOW_BITS = {b"gzip": 31, b"deflate": 15}
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    request: tensors.InferRequest
+    model: Model
+    encoded: list[Encoded]
+    wanted: dict[str, bool]
+    selection: Selection | None
+
+
+def _unless_readable(content_type: bytes, content_encoding: bytes) -> str | None:
+    """The refusal of bodies that no client of the protocol sends. Its own clients name no content type at all."""
+    if content_encoding.strip().lower() not in (b"", b"identity", *_WINDOW_BITS):
+        return "A body is read as it is, or with Content-Encoding gzip or deflate."
+    if not content_type.strip() or content_type.strip().lower().startswith(_BINARY.encode()):
+        return None
+    return body.unless_json(content_type, b"")
+
+
+class OpenInference:
+    """The routes, over one runtime."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._settings = runtime.settings
+
+    def routes(self) -> list[Route]:
+        model, version = "/v2/models/{name}", "/v2/models/{name}/versions/{version}"
+        infer = [
+            Route(f"{path}/infer", Endpoint(self._runtime, self.infer, _unless_readable), methods=["POST"])
+            for path in (model, version)
+        ]
+        return [
+            Route("/v2", self.server),
+            Route("/v2/health/live", self.live),
+            Route("/v2/health/ready", self.ready),
+            *self._repository(),
+            *infer,
+            Route(f"{model}/ready", self.model_ready),
+            Route(f"{version}/ready", self.version_ready),
+            Route(model, self.model),
+            Route(version, self.version),
+        ]
+
+    def _repository(self) -> list[Route]:
+        """Of the model repository: its index, and changes to it where the settings let models be changed over HTTP."""
+        answers = {"index": self.index}
+        if self._settings.admin:
+            answers |= {"models/{name}/load": self.load, "models/{name}/unload": self.unload}
+        return [
+            Route(
+                f"/v2/repository/{path}",
+                Endpoint(self._runtime, answer, _unless_readable, check_open=lambda: None),
+                methods=["POST"],
+            )
+            for path, answer in answers.items()
+        ]
+
+    async def server(self, request: Request) -> Response:
+        return _json({"name": NAME, "version": VERSION, "extensions": EXTENSIONS})
+
+    async def live(self, request: Request) -> Response:
+        return _json({"live": True})
+
+    async def ready(self, request: Request) -> Response:
+        self._runtime.check_ready()
+        return _json({"ready": True})
+
+    async def model(self, request: Request) -> Response:
+        model = self._model(request.path_params)
+        return _json(
+            {
+                "name": model.name,
+                "versions": [model.version],
+                "platform": PLATFORM,
+                "inputs": [_TEXT_INPUT],
+                "outputs": outputs.describe(outputs.every(model.bundle.manifest)),
+            }
+        )
+
+    async def version(self, request: Request) -> Response:
+        return await self.model(request)
+
+    async def model_ready(self, request: Request) -> Response:
+        self._runtime.check_ready()
+        return _json({"name": self._model(request.path_params).name, "ready": True})
+
+    async def version_ready(self, request: Request) -> Response:
+        return await self.model_ready(request)
+
+    async def index(self, call: Call, content: bytes, deadline: float) -> Answer:
+        """The versions in the repository, with ``{"ready": true}`` only those that are served."""
+        asked = checked(read_object(content or b"{}"), tensors.IndexRequest)
+        entries = [entry for entry in await self._runtime.index() if entry.ready or not asked.ready]
+        return Answer([dumps([_entry(entry) for entry in entries])])
+
+    async def load(self, call: Call, content: bytes, deadline: float) -> Answer:
+        """Load the highest version of a model, or load it anew."""
+        checked(read_object(content or b"{}"), tensors.LoadRequest)
+        await self._runtime.load(call.path["name"])
+        return Answer([b""])
+
+    async def unload(self, call: Call, content: bytes, deadline: float) -> Answer:
+        """Serve a model no more."""
+        checked(read_object(content or b"{}"), tensors.UnloadRequest)
+        await self._runtime.unload(call.path["name"])
+        return Answer([b""])
+
+    async def infer(self, call: Call, content: bytes, deadline: float) -> Answer:
+        """Answer a `tensors.InferRequest`."""
+        offload, inference = self._runtime.offload, self._runtime.inference
+        job = await offload(cost_in(content), partial(self._prepare, call, content))
+        note_job(call, self._settings, job.model, job.encoded)
+        if job.request.parameters.timeout is not None:
+            deadline = min(deadline, asyncio.get_running_loop().time() + job.request.parameters.timeout / 1e6)
+        traced: list[Traced] | None = None
+        if job.selection is None:
+            logits = await inference.predict(job.model, job.encoded, deadline=deadline)
+        else:
+            traced = await inference.trace(
+                job.model, job.encoded, job.selection, contributions=False, explain=None, deadline=deadline
+            )
+            logits = [trace.logits for trace in traced]
+        tokens = sum(map(len, job.encoded))
+        cost = len(job.encoded) * AN_INPUT_OUT + tokens * A_TOKEN_OUT
+        cost += job.selection.numbers(tokens) * A_NUMBER_OUT if job.selection else 0
+        return await offload(cost, partial(_answer, job, logits, traced))
+
+    def _prepare(self, call: Call, content: bytes) -> _Job:
+        settings = self._settings
+        model = self._model(call.path)
+        content = _plain(content, call.headers.get(b"content-encoding", b""), settings.max_body)
+        request, texts = tensors.read(content, call.headers.get(tensors.HEADER_LENGTH), settings.max_inputs)
+        manifest = model.bundle.manifest
+        wanted = outputs.resolve(manifest, request.wanted(), request.parameters.binary_data_output)
+        encoded = encode(model, texts, request.parameters.truncate, lambda number: f"/inputs/0/data/{number}")
+        outputs.check_size(manifest, list(wanted), [len(source) for source in encoded], settings.max_trace)
+        return _Job(request, model, encoded, wanted, outputs.selection(manifest, list(wanted)))
+
+    def _model(self, path: object) -> Model:
+        """The model that a path names. Raises `ModelNotFound`, or `VersionNotFound` for one not served."""
+        assert isinstance(path, dict)
+        model = self._runtime.model(path["name"], None)
+        version = path.get("version", model.version)
+        if version != model.version:
+            raise VersionNotFound(model.name, version, model.version)
+        return model
+
+
+def _answer(job: _Job, logits: Sequence[Logits], traced: Sequence[Traced] | None) -> Answer:
+    model, manifest = job.model, job.model.bundle.manifest
+    predictions = decode(model, logits, job.encoded, tokens=True)
+    layers = [trace.layers for trace in traced] if traced is not None else None
+    of, kinds = outputs.arrays(job.encoded, logits, predictions, layers, manifest), outputs.every(manifest)
+    found = []
+    for name, binary in job.wanted.items():
+        shape, values = of(name)
+        found.append(tensors.Tensor(name, kinds[name][0], shape, values, binary))
+    head: dict[str, object] = {"model_name": model.name, "model_version": model.version}
+    if job.request.id is not None:
+        head["id"] = job.request.id
+    pieces, json_length = tensors.write(head, found)
+    if json_length is None:
+        return Answer(pieces)
+    return Answer(pieces, _BINARY, [(tensors.HEADER_LENGTH, str(json_length).encode())])
+
+
+def _plain(content: bytes, encoding: bytes, limit: int) -> bytes:
+    """A body without its compression, which may not hide more than a body may have."""
+    bits = _WINDOW_BITS.get(encoding.strip().lower())
+    if bits is None:
+        return content
+    unpacker = zlib.decompressobj(bits)
+    try:
+        plain = unpacker.decompress(content, limit + 1)
+    except zlib.error:
+        raise MalformedBody("The body is not compressed in the way that its Content-Encoding says.") from None
+    if len(plain) > limit:
+        raise TooLarge(body.WHAT, f"{len(plain)} or more, unpacked", limit)
+    if not unpacker.eof or unpacker.unused_data:
+        raise MalformedBody("The compressed body is cut off, or more follows it.")
+    return plain
+
+
+def _entry(entry: Entry) -> dict[str, str]:
+    """A version as the repository's index lists it."""
+    state = "READY" if entry.ready else "UNAVAILABLE"
+    return {"name": entry.name, "version": str(entry.version), "state": state, "reason": entry.reason}
+
+
+def _json(value: object) -> Response:
+    return Response(dumps(value), media_type=JSON)
