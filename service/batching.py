@@ -29,6 +29,9 @@ from service.errors import DeadlineExceeded, Unavailable
 Row = TypeVar("Row")
 Result = TypeVar("Result")
 
+Refusal = Literal["full", "closed", "deadline"]
+Drop = Literal["cancelled", "deadline", "failed"]
+
 LIKE = 0.8
 """A row shorter than this share of the longest goes into another batch: padding it would cost more than that batch."""
 WEIGHT_OF_LAST = 0.1
@@ -47,10 +50,21 @@ class Counters:
     rows: int = 0
     tokens: int = 0
     padded_tokens: int = 0
-    refused: Counter[Literal["full", "closed", "deadline"]] = field(default_factory=Counter)
+    refused: Counter[Refusal] = field(default_factory=Counter)
     """Calls, by reason: nothing was begun for them."""
-    dropped: Counter[Literal["cancelled", "deadline", "failed"]] = field(default_factory=Counter)
+    dropped: Counter[Drop] = field(default_factory=Counter)
     """Rows that were accepted and never ran, because their call had ended: by what ended it."""
+
+
+class Ran(NamedTuple):
+    """A batch that has run, for whoever keeps statistics."""
+
+    rows: int
+    tokens: int
+    padded_tokens: int
+    waits: Sequence[float]
+    """Seconds from each row's call to the beginning of the batch."""
+    seconds: float
 
 
 class Batcher:
@@ -60,7 +74,7 @@ class Batcher:
     under `inline_seconds` may run in the event loop. A call is refused when with it more than `max_queued_tokens`
     tokens would wait, unless nothing waits at all. `executor`, if given, stands in for the threads and is shut down
     by `close`; `clock` measures what batches take (an event loop's own time is too coarse: uvloop's stands still while
-    a callback runs).
+    a callback runs). `ran`, if given, is told of every batch that has run.
     """
 
     def __init__(
@@ -73,6 +87,7 @@ class Batcher:
         inline_seconds: float,
         executor: Executor | None = None,
         clock: Callable[[], float] = time.perf_counter,
+        ran: Callable[[Ran], None] | None = None,
     ) -> None:
         self.threads = threads
         self.token_budget = token_budget
@@ -80,6 +95,7 @@ class Batcher:
         self.max_queued_tokens = max_queued_tokens
         self.inline_seconds = inline_seconds
         self.clock = clock
+        self.ran = ran
         self.counters = Counters()
         self._executor = executor or ThreadPoolExecutor(threads, thread_name_prefix="batch")
         self._turns: OrderedDict[Lane[Any, Any], None] = OrderedDict()  # lanes with waiting rows; the next one first
@@ -196,7 +212,7 @@ class Batcher:
         batch = lane.take(window)
         self.counters.batches += 1
         self.counters.rows += len(batch.entries)
-        self.counters.tokens += sum(entry.length for entry in batch.entries)
+        self.counters.tokens += batch.tokens
         self.counters.padded_tokens += batch.padded_tokens
         return batch
 
@@ -278,7 +294,7 @@ class Lane(Generic[Row, Result]):
         if min(lengths) < 1:
             raise ValueError("a row has at least one token")
         loop = asyncio.get_running_loop()
-        call = _Call(rows, lengths, deadline, loop.create_future())
+        call = _Call(rows, lengths, deadline, loop.create_future(), self._batcher.clock())
         self._batcher.admit(call.tokens, deadline)
         timer = loop.call_at(deadline, self._expire, call)
         self._queue.add(call)
@@ -317,6 +333,8 @@ class Lane(Generic[Row, Result]):
     def deliver(self, batch: _Batch, outcome: _Outcome) -> None:
         """Hand the results of a batch to its callers, and learn from the time that it took."""
         results, seconds = outcome
+        if self._batcher.ran is not None:
+            self._batcher.ran(batch.report(seconds))
         for_tokens = max(0.0, seconds - len(batch.entries) * self._seconds_per_row)
         self.seconds_per_token += WEIGHT_OF_LAST * (for_tokens / batch.padded_tokens - self.seconds_per_token)
         now = asyncio.get_running_loop().time()
@@ -340,7 +358,7 @@ class Lane(Generic[Row, Result]):
     def _expire(self, call: _Call) -> None:
         self.end(call, _late(), "deadline")
 
-    def _drop(self, call: _Call, reason: Literal["cancelled", "deadline", "failed"]) -> None:
+    def _drop(self, call: _Call, reason: Drop) -> None:
         if rows := self._queue.drop(call):
             self._batcher.counters.dropped[reason] += rows
 
@@ -348,13 +366,31 @@ class Lane(Generic[Row, Result]):
 class _Call:
     """One submit: its rows, which of them have not begun, the results so far, and the future that its caller awaits."""
 
-    __slots__ = ("backlog", "deadline", "future", "missing", "queued", "queued_tokens", "results", "rows", "tokens")
+    __slots__ = (
+        "backlog",
+        "deadline",
+        "future",
+        "missing",
+        "queued",
+        "queued_tokens",
+        "results",
+        "rows",
+        "since",
+        "tokens",
+    )
 
     def __init__(
-        self, rows: Sequence[Any], lengths: Sequence[int], deadline: float, future: asyncio.Future[list[Any]]
+        self,
+        rows: Sequence[Any],
+        lengths: Sequence[int],
+        deadline: float,
+        future: asyncio.Future[list[Any]],
+        since: float,
     ) -> None:
         self.rows = rows
         self.deadline = deadline
+        self.since = since
+        """When it was made, by the batcher's clock."""
         self.future = future
         self.results: list[Any] = [None] * len(rows)
         self.missing = len(rows)
@@ -456,7 +492,7 @@ _Outcome = tuple[Sequence[Any], float]
 class _Batch:
     """Rows that run together."""
 
-    __slots__ = ("_clock", "_run", "entries", "lane", "padded_tokens")
+    __slots__ = ("_clock", "_run", "entries", "lane", "padded_tokens", "since", "tokens")
 
     def __init__(
         self,
@@ -467,7 +503,9 @@ class _Batch:
     ) -> None:
         self.lane = lane
         self.entries = entries
+        self.tokens = sum(entry.length for entry in entries)
         self.padded_tokens = _padded_tokens(entries)
+        self.since = clock()
         self._run = run
         self._clock = clock
 
@@ -481,6 +519,11 @@ class _Batch:
         if len(results) != len(self.entries):
             raise RuntimeError(f"run returned {len(results)} results for {len(self.entries)} rows")
         return results, self._clock() - started
+
+    def report(self, seconds: float) -> Ran:
+        """What there is to say of it once it has run."""
+        waits = [self.since - entry.call.since for entry in self.entries]
+        return Ran(len(self.entries), self.tokens, self.padded_tokens, waits, seconds)
 
 
 def _padded_tokens(ascending: Sequence[_Entry]) -> int:

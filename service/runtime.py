@@ -7,16 +7,18 @@ import contextlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from enum import Enum, auto
-from typing import TypeVar
+from functools import partial
+from typing import TypeVar, get_args
 
 import structlog
 
-from service.batching import Batcher
+from service.batching import Batcher, Drop, Ran, Refusal
 from service.bundle import Task
 from service.cpus import usable_cpus
 from service.errors import StartupError, Unavailable
 from service.inference import Inference
-from service.registry import Entry, Model, Registry
+from service.metrics import Metrics
+from service.registry import Changes, Entry, Model, Registry
 from service.settings import Settings
 
 INLINE_SECONDS = 0.0015
@@ -24,6 +26,8 @@ INLINE_SECONDS = 0.0015
 EDGE_THREADS = 2
 """For that work. It holds Python's lock for the most part, so more of them would gain nothing."""
 RETRY_WHILE_LOADING = 2.0
+REFUSALS: tuple[Refusal, ...] = get_args(Refusal)
+DROPS: tuple[Drop, ...] = get_args(Drop)
 
 _Value = TypeVar("_Value")
 _log = structlog.get_logger()
@@ -41,8 +45,9 @@ class Phase(Enum):
 class Runtime:
     """Everything that requests share. Made without a running event loop, started and closed within one."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, metrics: Metrics | None = None) -> None:
         self.settings = settings
+        self.metrics = metrics or Metrics()
         self.phase = Phase.LOADING
         self.failure: StartupError | None = None
         """Why the service cannot go on, once it is known: whoever runs the process has to end it."""
@@ -53,7 +58,9 @@ class Runtime:
             max_rows=settings.batch_rows,
             max_queued_tokens=settings.queue_tokens,
             inline_seconds=settings.inline_ms / 1000,
+            ran=self._note_batch,
         )
+        self._track()
         self.inference = Inference(self.batcher)
         self._registry: Registry | None = None
         self._edge = ThreadPoolExecutor(EDGE_THREADS, thread_name_prefix="edge")
@@ -94,7 +101,10 @@ class Runtime:
         if registry is None:
             raise Unavailable("The models are loading.", retry_after=RETRY_WHILE_LOADING)
         async with self._changing:
-            return await asyncio.to_thread(change, registry)
+            try:
+                return await asyncio.to_thread(change, registry)
+            finally:
+                self._show_models()
 
     def check_ready(self) -> None:
         """Raises `Unavailable` unless requests are welcome."""
@@ -127,9 +137,38 @@ class Runtime:
         await self.batcher.close()
         self._edge.shutdown(wait=False, cancel_futures=True)
 
+    def _track(self) -> None:
+        """Have the numbers of `/metrics` read that are kept anyway."""
+        board, counters = self.metrics.board, self.batcher.counters
+        board.track("queued_tokens", read=lambda: self.batcher.queued_tokens)
+        board.track("failed_batches_total", read=lambda: counters.failed_batches)
+        for refusal in REFUSALS:
+            board.track("refusals_total", refusal, read=partial(counters.refused.__getitem__, refusal))
+        for reason in DROPS:
+            board.track("dropped_inputs_total", reason, read=partial(counters.dropped.__getitem__, reason))
+        board.track("workers", read=lambda: 1)
+        board.track("threads", read=lambda: self.batcher.threads)
+        board.track("ready", read=lambda: self.phase is Phase.READY)
+
+    def _note_batch(self, ran: Ran) -> None:
+        self.metrics.batch(ran.rows, ran.tokens, ran.padded_tokens, ran.waits, ran.seconds)
+
+    def _note_changes(self, changes: Changes) -> None:
+        for outcome, what in (("loaded", changes.loaded), ("retired", changes.retired), ("refused", changes.refused)):
+            self.metrics.board.number("reloads_total", outcome).add(len(what))
+
+    def _show_models(self) -> None:
+        """Say in `/metrics` which models are served."""
+        board = self.metrics.board
+        board.clear_gauges("model_info")
+        for model in self._registry.models.values() if self._registry is not None else ():
+            manifest = model.bundle.manifest
+            labels = (model.name, model.version, manifest.task, manifest.cell, model.engine.provider)
+            board.number("model_info", *labels).set(1)
+
     async def _keep_loaded(self) -> None:
         try:
-            await asyncio.to_thread(self._load)
+            changes = await asyncio.to_thread(self._load)
         except StartupError as error:
             self.failure = error
             return
@@ -137,12 +176,14 @@ class Runtime:
             _log.exception("unexpected error")
             self.failure = StartupError(f"loading models failed: {type(error).__name__}")
             return
+        self._note_changes(changes)
+        self._show_models()
         self._note_ready()
         while self.settings.reload:
             await asyncio.sleep(self.settings.reload)
             await self._reload()
 
-    def _load(self) -> None:
+    def _load(self) -> Changes:
         settings = self.settings
         registry = Registry(
             settings.models,
@@ -151,18 +192,22 @@ class Runtime:
             token_limit=settings.max_tokens,
             defaults={"sentiment": settings.default_sentiment, "ner": settings.default_ner},
         )
-        registry.refresh()
+        changes = registry.refresh()
         if not registry.models and not (settings.reload or settings.admin):
             reasons = "; ".join(f"{r.name}/{r.version}: {r.reason}" for r in registry.refused)
             why = f"none of its bundles can be served: {reasons}" if reasons else "it holds no bundle NAME/VERSION/"
             raise StartupError(f"no model to serve in the folder {str(settings.models)!r}: {why}")
         self._registry = registry
+        return changes
 
     async def _reload(self) -> None:
         try:
-            await self._change(lambda registry: registry.refresh())
+            changes = await self._change(lambda registry: registry.refresh())
         except Exception:  # whatever a folder on disk brings about, the models in memory go on
+            self.metrics.board.number("reloads_total", "failed").add()
             _log.exception("looking for new models failed")
+        else:
+            self._note_changes(changes)
         self._note_ready()
 
     def _note_ready(self) -> None:

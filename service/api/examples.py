@@ -96,3 +96,8 @@ MODELS: dict[str, object] = {
 }
 STATUS: dict[str, object] = {"status": "ok"}
 REQUEST_ID = "3f0c9b1e7a5d4c2f8e6b0d9a1c3e5f70"
+
+METRICS = """# HELP gatelight_requests_total Requests answered, by route template.
+# TYPE gatelight_requests_total counter
+gatelight_requests_total{method="POST",route="/predict",status="200"} 12.0
+"""

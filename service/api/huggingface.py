@@ -107,19 +107,21 @@ class HuggingFace:
     async def infer(self, call: Call, content: bytes, deadline: float) -> Answer:
         """Answer a `HuggingFaceRequest`."""
         offload, inference = self._runtime.offload, self._runtime.inference
-        job = await offload(cost_in(content), partial(self._prepare, call.path["name"], content))
+        job = await offload(cost_in(content), partial(self._prepare, call, content))
         note_job(call, self._settings, job.model, job.encoded)
         logits = await inference.predict(job.model, job.encoded, deadline=deadline)
         tokens = sum(map(len, job.encoded)) if job.model.task == "ner" else 0
         cost = len(job.encoded) * AN_INPUT_OUT + tokens * A_TOKEN_OUT * 2
-        return await offload(cost, partial(_answer, job, logits))
+        return await offload(cost, partial(_answer, call, job, logits))
 
-    def _prepare(self, name: str, content: bytes) -> _Job:
-        model = self._runtime.model(name, None)
+    def _prepare(self, call: Call, content: bytes) -> _Job:
+        model = self._runtime.model(call.path["name"], None)
         request = parse(content, HuggingFaceRequest, self._settings.max_inputs)
         parameters = request.parameters or Parameters.model_construct()
         _check_task(parameters, model)
-        return _Job(request, model, encode(model, request.items(), bool(parameters.truncation), request.pointer))
+        with call.stage("tokenise"):
+            encoded = encode(model, request.items(), bool(parameters.truncation), request.pointer)
+        return _Job(request, model, encoded)
 
 
 def _check_task(parameters: Parameters, model: Model) -> None:
@@ -133,21 +135,24 @@ def _check_task(parameters: Parameters, model: Model) -> None:
         raise InvalidField(wrong[0].pointer, wrong[0].detail, *wrong[1:])
 
 
-def _answer(job: _Job, logits: Sequence[Logits]) -> Answer:
-    predictions = decode(job.model, logits, job.encoded, tokens=True)
-    results: list[_Results] | _Results
+def _answer(call: Call, job: _Job, logits: Sequence[Logits]) -> Answer:
+    with call.stage("decode"):
+        predictions = decode(job.model, logits, job.encoded, tokens=True)
+    with call.stage("serialise"):
+        return Answer([dumps(_results(job, logits, predictions))])
+
+
+def _results(job: _Job, logits: Sequence[Logits], predictions: Sequence[Prediction]) -> list[_Results] | _Results:
+    """One result for each input; a tagger's alone where one text came."""
     if job.model.task == "ner":
-        results = [
+        entities = [
             _entities(prediction, source.text, job) for prediction, source in zip(predictions, job.encoded, strict=True)
         ]
-        if isinstance(job.request.inputs, str):
-            (results,) = results
-    else:
-        results = [
-            _classes(prediction, row, job.parameters, job.model.bundle.manifest.labels)
-            for prediction, row in zip(predictions, logits, strict=True)
-        ]
-    return Answer([dumps(results)])
+        return entities[0] if isinstance(job.request.inputs, str) else entities
+    labels = job.model.bundle.manifest.labels
+    return [
+        _classes(prediction, row, job.parameters, labels) for prediction, row in zip(predictions, logits, strict=True)
+    ]
 
 
 def _classes(prediction: Prediction, logits: Logits, parameters: Parameters, labels: Sequence[str]) -> _Results:

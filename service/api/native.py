@@ -136,17 +136,17 @@ class Native:
     async def predict(self, call: Call, content: bytes, deadline: float) -> Answer:
         """Answer a `PredictRequest`."""
         offload, inference = self._runtime.offload, self._runtime.inference
-        job = await offload(cost_in(content), partial(self._prepare, content, PredictRequest))
+        job = await offload(cost_in(content), partial(self._prepare, call, content, PredictRequest))
         note_job(call, self._settings, job.model, job.encoded)
         logits = await inference.predict(job.model, job.encoded, deadline=deadline)
         cost = len(job.encoded) * AN_INPUT_OUT + (job.tokens * A_TOKEN_OUT if job.model.task == "ner" else 0)
-        return await offload(cost, partial(_predictions, job, logits))
+        return await offload(cost, partial(_predictions, call, job, logits))
 
     async def gates(self, call: Call, content: bytes, deadline: float) -> Answer:
         """Answer a `GatesRequest`."""
         offload, inference = self._runtime.offload, self._runtime.inference
         binary = wants_safetensors(call.headers.get(b"accept"))
-        job, selection = await offload(cost_in(content), partial(self._prepare_trace, content))
+        job, selection = await offload(cost_in(content), partial(self._prepare_trace, call, content))
         note_job(call, self._settings, job.model, job.encoded)
         asked = job.request
         traced = await inference.trace(
@@ -159,21 +159,24 @@ class Native:
         )
         cost = len(job.encoded) * AN_INPUT_OUT + job.tokens * A_TOKEN_OUT
         cost += selection.numbers(job.tokens) * A_NUMBER_OUT
-        return await offload(cost, partial(_traces, job, traced, binary))
+        return await offload(cost, partial(_traces, call, job, traced, binary))
 
-    def _prepare(self, content: bytes, kind: type[_Request]) -> _Job[_Request]:
+    def _prepare(self, call: Call, content: bytes, kind: type[_Request]) -> _Job[_Request]:
         request = parse(content, kind, self._settings.max_inputs)
-        model = self._runtime.model(request.model, request.task)
-        return _Job(request, model, encode(model, request.items(), request.truncate, request.pointer))
+        return self._encode(call, request, self._runtime.model(request.model, request.task))
 
-    def _prepare_trace(self, content: bytes) -> tuple[_Job[GatesRequest], Selection]:
+    def _encode(self, call: Call, request: _Request, model: Model) -> _Job[_Request]:
+        with call.stage("tokenise"):
+            return _Job(request, model, encode(model, request.items(), request.truncate, request.pointer))
+
+    def _prepare_trace(self, call: Call, content: bytes) -> tuple[_Job[GatesRequest], Selection]:
         request = parse(content, GatesRequest, self._settings.max_inputs)
         model = self._runtime.model(request.model, request.task)
         manifest = model.bundle.manifest
         if request.explain is not None and manifest.head != "tagger":
             raise InvalidField("/explain", f"{model.name} has one prediction a text; explain is for taggers.")
         selection = select(manifest, request.gates, request.layers, request.directions, request.units, request.reduce)
-        job = _Job(request, model, encode(model, request.items(), request.truncate, request.pointer))
+        job = self._encode(call, request, model)
         check_explain(request.explain, [len(source) for source in job.encoded])
         numbers = selection.numbers(job.tokens)
         if numbers > self._settings.max_trace:
@@ -188,23 +191,27 @@ def note_job(call: Call, settings: Settings, model: Model, encoded: Sequence[Enc
         call.log["text"] = [source.text for source in encoded]
 
 
-def _predictions(job: _Job[PredictRequest], logits: Sequence[Logits]) -> Answer:
-    predictions = decode(job.model, logits, job.encoded, tokens=job.request.tokens)
-    return Answer(predictions_as_json(job.head(), predictions))
+def _predictions(call: Call, job: _Job[PredictRequest], logits: Sequence[Logits]) -> Answer:
+    with call.stage("decode"):
+        predictions = decode(job.model, logits, job.encoded, tokens=job.request.tokens)
+    with call.stage("serialise"):
+        return Answer(predictions_as_json(job.head(), predictions))
 
 
-def _traces(job: _Job[GatesRequest], traced: Sequence[Traced], binary: bool) -> Answer:
+def _traces(call: Call, job: _Job[GatesRequest], traced: Sequence[Traced], binary: bool) -> Answer:
     request, manifest = job.request, job.model.bundle.manifest
     head = {**job.head(), "cell": manifest.cell, "equations": equations(manifest.cell, manifest.gru_reset)}
-    predictions = decode(job.model, [trace.logits for trace in traced], job.encoded, tokens=request.tokens)
+    with call.stage("decode"):
+        predictions = decode(job.model, [trace.logits for trace in traced], job.encoded, tokens=request.tokens)
     why = note(manifest, request.explain) if request.contributions else None
     traces = [
         TraceAnswer(source.tokens(), prediction, trace.layers, trace.contributions, why)
         for source, prediction, trace in zip(job.encoded, predictions, traced, strict=True)
     ]
-    if binary:
-        return Answer(traces_as_safetensors(head, traces), SAFETENSORS)
-    return Answer(traces_as_json(head, traces, request.decimals))
+    with call.stage("serialise"):
+        if binary:
+            return Answer(traces_as_safetensors(head, traces), SAFETENSORS)
+        return Answer(traces_as_json(head, traces, request.decimals))
 
 
 def cost_in(content: bytes) -> float:

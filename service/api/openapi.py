@@ -23,6 +23,7 @@ from service.errors import (
     Unavailable,
     UnsupportedMediaType,
 )
+from service.metrics import CONTENT_TYPE
 from service.version import VERSION
 
 TITLE = "Gatelight"
@@ -30,6 +31,8 @@ DESCRIPTION = (
     "Sentiment and named entities from recurrent networks (LSTM and GRU, one direction or two), "
     "and every gate activation behind each answer."
 )
+
+PROMETHEUS = CONTENT_TYPE.partition(";")[0]
 
 _Json = dict[str, Any]
 _SCHEME = "key"
@@ -134,6 +137,13 @@ def _paths() -> _Json:
                 "parameters": [model, _parameter("X-Request-ID")],
             },
             "post": openapi_protocols.hugging_face(),
+        },
+        "/metrics": {
+            "get": _operation(
+                "metrics",
+                "Numbers for Prometheus, over all workers",
+                {PROMETHEUS: {"schema": {"type": "string"}, "examples": {"metrics": {"value": examples.METRICS}}}},
+            )
         },
         "/health/live": {"get": _health("live", "Whether the process runs")},
         "/health/ready": {"get": _health("ready", "Whether requests are welcome", Unavailable)},

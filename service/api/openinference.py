@@ -161,7 +161,7 @@ class OpenInference:
         tokens = sum(map(len, job.encoded))
         cost = len(job.encoded) * AN_INPUT_OUT + tokens * A_TOKEN_OUT
         cost += job.selection.numbers(tokens) * A_NUMBER_OUT if job.selection else 0
-        return await offload(cost, partial(_answer, job, logits, traced))
+        return await offload(cost, partial(_answer, call, job, logits, traced))
 
     def _prepare(self, call: Call, content: bytes) -> _Job:
         settings = self._settings
@@ -170,7 +170,8 @@ class OpenInference:
         request, texts = tensors.read(content, call.headers.get(tensors.HEADER_LENGTH), settings.max_inputs)
         manifest = model.bundle.manifest
         wanted = outputs.resolve(manifest, request.wanted(), request.parameters.binary_data_output)
-        encoded = encode(model, texts, request.parameters.truncate, lambda number: f"/inputs/0/data/{number}")
+        with call.stage("tokenise"):
+            encoded = encode(model, texts, request.parameters.truncate, lambda number: f"/inputs/0/data/{number}")
         outputs.check_size(manifest, list(wanted), [len(source) for source in encoded], settings.max_trace)
         return _Job(request, model, encoded, wanted, outputs.selection(manifest, list(wanted)))
 
@@ -184,19 +185,21 @@ class OpenInference:
         return model
 
 
-def _answer(job: _Job, logits: Sequence[Logits], traced: Sequence[Traced] | None) -> Answer:
+def _answer(call: Call, job: _Job, logits: Sequence[Logits], traced: Sequence[Traced] | None) -> Answer:
     model, manifest = job.model, job.model.bundle.manifest
-    predictions = decode(model, logits, job.encoded, tokens=True)
-    layers = [trace.layers for trace in traced] if traced is not None else None
-    of, kinds = outputs.arrays(job.encoded, logits, predictions, layers, manifest), outputs.every(manifest)
-    found = []
-    for name, binary in job.wanted.items():
-        shape, values = of(name)
-        found.append(tensors.Tensor(name, kinds[name][0], shape, values, binary))
-    head: dict[str, object] = {"model_name": model.name, "model_version": model.version}
-    if job.request.id is not None:
-        head["id"] = job.request.id
-    pieces, json_length = tensors.write(head, found)
+    with call.stage("decode"):
+        predictions = decode(model, logits, job.encoded, tokens=True)
+    with call.stage("serialise"):
+        layers = [trace.layers for trace in traced] if traced is not None else None
+        of, kinds = outputs.arrays(job.encoded, logits, predictions, layers, manifest), outputs.every(manifest)
+        found = []
+        for name, binary in job.wanted.items():
+            shape, values = of(name)
+            found.append(tensors.Tensor(name, kinds[name][0], shape, values, binary))
+        head: dict[str, object] = {"model_name": model.name, "model_version": model.version}
+        if job.request.id is not None:
+            head["id"] = job.request.id
+        pieces, json_length = tensors.write(head, found)
     if json_length is None:
         return Answer(pieces)
     return Answer(pieces, _BINARY, [(tensors.HEADER_LENGTH, str(json_length).encode())])

@@ -1,4 +1,4 @@
-"""What runs here and how it is: `/`, `/models`, `/health/*` and the API document."""
+"""What runs here and how it is: `/`, `/models`, `/metrics`, `/health/*` and the API document."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from starlette.routing import Route
 
 from service.api.openapi import TITLE
 from service.api.render import JSON, dumps
+from service.metrics import CONTENT_TYPE
 from service.runtime import Runtime
 from service.version import VERSION
 
@@ -33,6 +34,7 @@ class Operations:
             Route("/", self.index),
             Route("/models", self.models),
             Route("/models/{name}", self.model),
+            Route("/metrics", self.metrics),
             Route("/health/live", self.live),
             Route("/health/ready", self.ready),
             Route("/openapi.json", self.openapi),
@@ -56,6 +58,9 @@ class Operations:
 
     async def model(self, request: Request) -> Response:
         return _json(self._runtime.model(request.path_params["name"], None).describe())
+
+    async def metrics(self, request: Request) -> Response:
+        return Response(self._runtime.metrics.text(), headers={"Content-Type": CONTENT_TYPE})
 
     async def live(self, request: Request) -> Response:
         return _json(_OK)

@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import pytest
 from fastapi.openapi.models import OpenAPI
+from prometheus_client.parser import text_string_to_metric_families
 
 from service.api.answers import Index, ModelDescription, Models, Status
 from service.equations import equations
@@ -55,6 +56,7 @@ def test_every_route_stands_in_the_document_with_examples(client: httpx.Client) 
         "/gates",
         "/models",
         "/models/{name}",
+        "/metrics",
         "/health/live",
         "/health/ready",
         "/openapi.json",
@@ -108,3 +110,51 @@ def _references(value: Any) -> list[str]:
     if isinstance(value, list):
         return [reference for item in value for reference in _references(item)]
     return []
+
+
+def test_metrics_count_what_was_asked_by_route_and_never_by_what_was_written(client: httpx.Client) -> None:
+    def counted() -> dict[tuple[str, str, str], float]:
+        response = client.get("/metrics")
+        assert response.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+        assert "unheard" not in response.text
+        return {
+            (sample.labels["route"], sample.labels["method"], sample.labels["status"]): sample.value
+            for family in text_string_to_metric_families(response.text)
+            for sample in family.samples
+            if sample.name == "gatelight_requests_total"
+        }
+
+    before = counted()
+    for _ in range(3):
+        client.post("/predict", json={"inputs": ["a", "b c"]})
+    client.post("/predict", json={"inputs": []})
+    client.get("/unheard-of")
+    client.get("/models/unheard-of")
+    client.request("UNLINK", "/unheard-of")
+    after = counted()
+    grown = {key: value - before.get(key, 0) for key, value in after.items() if value != before.get(key, 0)}
+    assert grown == {
+        ("/predict", "POST", "200"): 3,
+        ("/predict", "POST", "422"): 1,
+        ("none", "GET", "404"): 1,
+        ("/models/{name}", "GET", "404"): 1,
+        ("none", "other", "404"): 1,
+        ("/metrics", "GET", "200"): 1,
+    }
+
+
+def test_metrics_tell_stages_batches_and_models(client: httpx.Client) -> None:
+    client.post("/predict", json={"inputs": ["a", "b c"], "task": "ner"})
+    client.post("/gates", json={"inputs": "a"})
+    families = list(text_string_to_metric_families(client.get("/metrics").text))
+    samples = [sample for family in families for sample in family.samples]
+    stages = {s.labels["stage"] for s in samples if s.name == "gatelight_stage_seconds_count" and s.value}
+    assert stages == {"queue", "tokenise", "run", "decode", "serialise"}
+    values = {sample.name: sample.value for sample in samples if not sample.labels}
+    assert values["gatelight_batch_padded_tokens_total"] >= values["gatelight_batch_tokens_total"] >= 4
+    assert values["gatelight_workers"] == values["gatelight_ready"] == 1
+    assert values["gatelight_threads"] >= 1
+    assert values["gatelight_queued_tokens"] == 0
+    models = {s.labels["model"]: s.labels for s in samples if s.name == "gatelight_model_info"}
+    assert set(models) == {model["name"] for model in client.get("/models").json()["models"]}
+    assert models["ner-bigru"].items() >= {"task": "ner", "cell": "gru", "version": "1", "provider": "cpu"}.items()

@@ -18,6 +18,8 @@ from service.bundle import CARD, Task, load, versions
 from tests import corpora
 from tests.bundles import tiny_bundle
 from training import cli
+from training.commands import fit as fit_command
+from training.fit import Recipe
 from training.job import Job
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -151,7 +153,7 @@ def jobs(monkeypatch: pytest.MonkeyPatch) -> list[Job]:
         made = SimpleNamespace(name="tiny", version=1, manifest=SimpleNamespace(quality=()))
         return made, SimpleNamespace(best=None, epochs=0)
 
-    monkeypatch.setattr(cli, "run", run)
+    monkeypatch.setattr(fit_command, "run", run)
     return found
 
 
@@ -190,7 +192,7 @@ def test_defaults(monkeypatch: pytest.MonkeyPatch, jobs: list[Job]) -> None:
     (job,) = jobs
     assert (job.cell, job.directions, job.layers, job.hidden, job.head) == ("lstm", ("forward",), 1, 128, "max")
     assert (job.test, job.vectors) == ((), None)
-    assert job.recipe == cli.Recipe()
+    assert job.recipe == Recipe()
 
 
 @pytest.mark.usefixtures("place")

@@ -1,0 +1,146 @@
+"""What the service counts, and how it says so: the families of `/metrics`, and its text.
+
+Names begin with ``gatelight_``. No label holds what a client wrote: routes are templates, methods and reasons come from
+lists, models are those that are loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from service.tally import Board, Family, total
+
+CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+PREFIX = "gatelight_"
+
+_REQUEST_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_STAGE_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+_ROWS = (1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 32.0, 64.0)
+
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+"""Methods by name in a label; any other is ``other``."""
+
+FAMILIES = (
+    Family("requests_total", "counter", "Requests answered, by route template.", ("route", "method", "status")),
+    Family(
+        "request_seconds",
+        "histogram",
+        "Seconds from a request's headers to the end of its answer.",
+        ("route",),
+        _REQUEST_SECONDS,
+    ),
+    Family(
+        "stage_seconds",
+        "histogram",
+        "Seconds by stage. queue: each input's wait for its batch; run: each batch in ONNX Runtime; tokenise, decode, "
+        "serialise: each request.",
+        ("stage",),
+        _STAGE_SECONDS,
+    ),
+    Family("batch_rows", "histogram", "Inputs in each batch.", (), _ROWS),
+    Family("batch_tokens_total", "counter", "Tokens that were run, without padding."),
+    Family("batch_padded_tokens_total", "counter", "Tokens that were run, padding included."),
+    Family("queued_tokens", "gauge", "Tokens that wait for a batch."),
+    Family("refusals_total", "counter", "Requests and connections refused, by reason.", ("reason",)),
+    Family("dropped_inputs_total", "counter", "Inputs accepted that never ran, by what ended their request.", ("why",)),
+    Family("failed_batches_total", "counter", "Batches that failed."),
+    Family(
+        "model_info",
+        "gauge",
+        "1 for each model that is served.",
+        ("model", "version", "task", "cell", "provider"),
+        over="max",
+    ),
+    Family("threads", "gauge", "Threads that run models, over all workers."),
+    Family("workers", "gauge", "Worker processes that run."),
+    Family("ready", "gauge", "Worker processes that are ready: as many as workers when all is well."),
+    Family(
+        "reloads_total",
+        "counter",
+        "Models loaded, retired and refused by looks at the models folder, and looks that failed.",
+        ("outcome",),
+    ),
+)
+
+
+class Metrics:
+    """This process's board, and those of the other workers for `/metrics`."""
+
+    def __init__(self, board: Board | None = None, boards: Sequence[Board] = ()) -> None:
+        self.board = board or Board(FAMILIES)
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(_Boards(boards or (self.board,)))
+
+    def request(self, route: str, method: str, status: int, seconds: float) -> None:
+        """A request was answered."""
+        board = self.board
+        board.number("requests_total", route, method if method in METHODS else "other", str(status)).add()
+        board.histogram("request_seconds", route).observe(seconds)
+
+    def stage(self, stage: str, seconds: float) -> None:
+        """A stage of a request, or of a batch, took so long."""
+        self.board.histogram("stage_seconds", stage).observe(seconds)
+
+    def refused(self, reason: str) -> None:
+        """Something was refused; `reason` is a word of the service's own."""
+        self.board.number("refusals_total", reason).add()
+
+    def batch(self, rows: int, tokens: int, padded_tokens: int, waits: Sequence[float], seconds: float) -> None:
+        """A batch has run; `waits` are the seconds that each of its rows waited for it."""
+        board = self.board
+        board.histogram("batch_rows").observe(rows)
+        board.number("batch_tokens_total").add(tokens)
+        board.number("batch_padded_tokens_total").add(padded_tokens)
+        board.histogram("stage_seconds", "run").observe(seconds)
+        queue = board.histogram("stage_seconds", "queue")
+        for wait in waits:
+            queue.observe(wait)
+
+    def text(self) -> bytes:
+        """Prometheus's text format, over all workers; other workers' gauges are up to a second old."""
+        self.board.publish()
+        return generate_latest(self._registry)
+
+
+class _Boards(Collector):
+    """The numbers of all boards, as Prometheus's client takes them."""
+
+    def __init__(self, boards: Sequence[Board]) -> None:
+        self._boards = boards
+
+    def collect(self) -> Iterator[Metric]:
+        series: dict[str, list[tuple[Sequence[str], list[float]]]] = {}
+        for (name, *labels), cells in sorted(total(self._boards).items()):
+            series.setdefault(name, []).append((labels, cells))
+        for family in self._boards[0].families.values():
+            yield _metric(family, series.get(family.name, []))
+
+
+def _metric(family: Family, series: Sequence[tuple[Sequence[str], list[float]]]) -> Metric:
+    name = PREFIX + family.name
+    if family.kind == "histogram":
+        histogram = HistogramMetricFamily(name, family.help, labels=family.labels)
+        for labels, (*counts, sum_) in series:
+            histogram.add_metric(labels, _cumulative(family.buckets, counts), sum_)
+        return histogram
+    kind = CounterMetricFamily if family.kind == "counter" else GaugeMetricFamily
+    metric = kind(name, family.help, labels=family.labels)
+    for labels, (value,) in series:
+        if family.over == "max" and not value:
+            continue  # what was said of a model that has gone
+        metric.add_metric(labels, value)
+    return metric
+
+
+def _cumulative(bounds: Sequence[float], counts: Sequence[float]) -> list[tuple[str, float]]:
+    """Prometheus's buckets: how many were at most so large."""
+    sums, so_far = [], 0.0
+    for bound, count in zip((*bounds, float("inf")), counts, strict=True):
+        so_far += count
+        sums.append(("+Inf" if bound == float("inf") else str(bound), so_far))
+    return sums

@@ -1,0 +1,188 @@
+"""Numbers that a process counts, in memory that other processes may read: counters, gauges and histograms.
+
+A `Board` holds one process's numbers. Counting is one addition in memory; Prometheus's client, with a file for each
+process, takes ten times as long, which at several numbers a request would be felt. Only one thread may count on a
+board, that of the event loop; anyone may read. A board of a `memory` that outlives its process goes on from where that
+was.
+
+Memory: a table of keys, one JSON list [family, label values…] for each series, in the order of their cells, and the
+cells, float64. A series is one cell; a histogram's are its buckets, the last without bound, and its sum.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import orjson
+import structlog
+
+KEY_BYTES = 256 * 1024
+CELLS = 16 * 1024
+MEMORY_BYTES = KEY_BYTES + CELLS * 8
+"""What one board takes; its pages are not touched before they are needed."""
+
+_log = structlog.get_logger()
+_HEADER = 8  # bytes in use of the keys, as one number at the beginning of the memory
+
+Kind = Literal["counter", "gauge", "histogram"]
+Key = tuple[str, ...]
+"""A family's name and the values of its labels."""
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """Numbers of one name, told apart by labels. `over` says how a gauge's values of several processes become one."""
+
+    name: str
+    kind: Kind
+    help: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+    over: Literal["sum", "max"] = "sum"
+
+    @property
+    def width(self) -> int:
+        """Cells of one series."""
+        return len(self.buckets) + 2 if self.kind == "histogram" else 1
+
+
+class Number:
+    """One counter or gauge."""
+
+    __slots__ = ("_cells", "_place")
+
+    def __init__(self, cells: memoryview[float], place: int) -> None:
+        self._cells = cells
+        self._place = place
+
+    @property
+    def value(self) -> float:
+        return self._cells[self._place]
+
+    def add(self, amount: float = 1.0) -> None:
+        self._cells[self._place] += amount
+
+    def set(self, value: float) -> None:
+        self._cells[self._place] = value
+
+
+class Histogram:
+    """One distribution over a family's buckets."""
+
+    __slots__ = ("_buckets", "_cells", "_place", "_sum")
+
+    def __init__(self, cells: memoryview[float], place: int, buckets: tuple[float, ...]) -> None:
+        self._cells = cells
+        self._place = place
+        self._buckets = buckets
+        self._sum = place + len(buckets) + 1
+
+    def observe(self, value: float) -> None:
+        cells = self._cells
+        cells[self._place + bisect_left(self._buckets, value)] += 1.0
+        cells[self._sum] += value
+
+
+class Board:
+    """One process's numbers. `memory`, `MEMORY_BYTES` of zeros at first, may be shared; left out, it is its own."""
+
+    def __init__(self, families: Iterable[Family], memory: memoryview | None = None) -> None:
+        self.families = {family.name: family for family in families}
+        view = memoryview(bytearray(MEMORY_BYTES)) if memory is None else memory.cast("B")
+        self._used: memoryview[int] = view[:_HEADER].cast("Q")
+        self._keys = view[_HEADER:KEY_BYTES]
+        self._cells: memoryview[float] = view[KEY_BYTES:MEMORY_BYTES].cast("d")
+        self._places: dict[Key, int] = {}
+        self._free = 0
+        self._complained: set[str] = set()
+        for key in self._written():
+            self._place(key)
+        self._tracked: list[tuple[Number, float, Callable[[], float]]] = []
+        self._numbers: dict[Key, Number] = {}
+        self._histograms: dict[Key, Histogram] = {}
+
+    def number(self, name: str, *labels: str) -> Number:
+        """The counter or gauge of a family with these values of its labels. Cheap enough for every request."""
+        key = (name, *labels)
+        found = self._numbers.get(key)
+        if found is None:
+            found = self._numbers[key] = Number(*self._find(key))
+        return found
+
+    def histogram(self, name: str, *labels: str) -> Histogram:
+        """The histogram of a family with these values of its labels."""
+        key = (name, *labels)
+        found = self._histograms.get(key)
+        if found is None:
+            found = self._histograms[key] = Histogram(*self._find(key), self.families[name].buckets)
+        return found
+
+    def track(self, name: str, *labels: str, read: Callable[[], float]) -> None:
+        """Take a number from where it is counted already, whenever `publish` is called. Counters go on from before."""
+        number = self.number(name, *labels)
+        before = number.value if self.families[name].kind == "counter" else 0.0
+        self._tracked.append((number, before, read))
+
+    def publish(self) -> None:
+        """Bring the tracked numbers up to date."""
+        for number, before, read in self._tracked:
+            number.set(before + read())
+
+    def clear_gauges(self, *names: str) -> None:
+        """Set gauges to 0: those of these families, or all, as when the board's process has died."""
+        for key, place in self._places_now().items():
+            if self.families[key[0]].kind == "gauge" and (not names or key[0] in names):
+                self._cells[place] = 0.0
+
+    def read(self) -> Iterator[tuple[Key, list[float]]]:
+        """Every series and its cells, as of now; by any process."""
+        for key, place in self._places_now().items():
+            yield key, list(self._cells[place : place + self.families[key[0]].width])
+
+    def _find(self, key: Key) -> tuple[memoryview[float], int]:
+        """Where a series is, which is made if need be; where there is no room for it, somewhere that nobody reads."""
+        family = self.families[key[0]]
+        if len(key) != len(family.labels) + 1:
+            raise ValueError(f"{family.name} has the labels {', '.join(family.labels) or 'none'}, not {key[1:]}")
+        place = self._places.get(key)
+        if place is None:
+            line = orjson.dumps(key) + b"\n"
+            used = self._used[0]
+            if used + len(line) > len(self._keys) or self._free + family.width > len(self._cells):
+                if family.name not in self._complained:
+                    self._complained.add(family.name)
+                    _log.error("no room for another series: a label has too many values", metric=family.name)
+                return memoryview(bytearray(8 * family.width)).cast("d"), 0  # whoever counts must not fail for that
+            self._keys[used : used + len(line)] = line
+            place = self._place(key)
+            self._used[0] = used + len(line)  # last: a reader, or the next process after a crash, sees whole lines
+        return self._cells, place
+
+    def _place(self, key: Key) -> int:
+        self._places[key] = place = self._free
+        self._free += self.families[key[0]].width
+        return place
+
+    def _places_now(self) -> Mapping[Key, int]:
+        """Where every series is, those included that another process has made since."""
+        for key in list(self._written())[len(self._places) :]:
+            self._place(key)
+        return self._places
+
+    def _written(self) -> Iterator[Key]:
+        for line in bytes(self._keys[: self._used[0]]).splitlines():
+            yield tuple(orjson.loads(line))
+
+
+def total(boards: Iterable[Board]) -> dict[Key, list[float]]:
+    """Every series over several boards: counters and histograms added up, gauges as their family says."""
+    sums: dict[Key, list[float]] = {}
+    for board in boards:
+        for key, cells in board.read():
+            family = board.families[key[0]]
+            merge: Callable[[Sequence[Any]], float] = max if family.over == "max" else sum
+            sums[key] = [merge(pair) for pair in zip(sums[key], cells, strict=True)] if key in sums else cells
+    return sums

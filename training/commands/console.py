@@ -1,0 +1,93 @@
+"""What the commands share: the terminal, progress bars, the choices of options."""
+
+from __future__ import annotations
+
+import shlex
+from enum import StrEnum
+from pathlib import Path
+
+import torch
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+from service import bundle
+from service.errors import BundleError
+from training.fit import Progress
+
+console = Console(stderr=True, log_path=False)
+
+
+class Task(StrEnum):
+    sentiment = "sentiment"
+    ner = "ner"
+
+
+class Cell(StrEnum):
+    lstm = "lstm"
+    gru = "gru"
+
+
+class Pooling(StrEnum):
+    last = "last"
+    mean = "mean"
+    max = "max"
+
+
+class Device(StrEnum):
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+class Display:
+    """The loop's progress on a bar; each epoch's score on a line of its own, also where there is no terminal."""
+
+    def __init__(self, bar: Bar, epochs: int) -> None:
+        self._bar, self._epochs, self._total = bar, epochs, 0
+        self._task = bar.add_task("train", total=None, loss="", score="")
+        self._loss = 0.0
+
+    def __call__(self, progress: Progress) -> None:
+        if progress.score is not None:
+            line = f"epoch {progress.epoch}: loss {self._loss:.4f}, dev {progress.score:.4f}, best {progress.best:.4f}"
+            console.log(line)
+            self._bar.update(self._task, score=f"best dev {progress.best:.4f}")
+            return
+        self._loss = progress.loss
+        done = (progress.epoch - 1) * progress.batches + progress.batch
+        total = progress.batches * self._epochs
+        self._bar.update(self._task, total=total, completed=done, loss=f"epoch {progress.epoch} loss {self._loss:.4f}")
+
+
+def bar() -> Bar:
+    columns = ("{task.fields[loss]}", "{task.fields[score]}")
+    texts = [TextColumn(column) for column in columns]
+    return Bar(BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), *texts, console=console, transient=True)
+
+
+def version_folder(model: Path) -> Path:
+    if bundle.is_version(model.name):
+        return model
+    found = bundle.versions(model)
+    if not found:
+        raise BundleError(f"{model}: no version there; expected a folder models/NAME that fit has written")
+    return model / str(found[-1])
+
+
+def device_of(wanted: Device) -> str:
+    if wanted == Device.auto:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if wanted == Device.cuda and not torch.cuda.is_available():
+        raise typer.BadParameter("this torch sees no CUDA device; use --device cpu", param_hint="--device")
+    return wanted.value
+
+
+def command_line(arguments: list[str], data: str | None) -> str:
+    """This command for the card, with the folder that $DATA names written as $DATA."""
+    words = []
+    for argument in arguments:
+        inside = data and argument.startswith(data.rstrip("/") + "/")
+        words.append(f"$DATA{argument[len(str(data).rstrip('/')) :]}" if inside else shlex.quote(argument))
+    return " ".join(["python -m training", *words])

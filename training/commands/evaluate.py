@@ -1,0 +1,37 @@
+"""``training evaluate``: a bundle scored on labelled data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from service import bundle
+from training.commands.console import version_folder
+from training.evaluate import Report, of_bundle
+
+
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="A bundle: models/NAME (its highest version) or models/NAME/VERSION.")],
+    data: Annotated[list[Path], typer.Option(help="Labelled data. Give it again for further files.")],
+    json: Annotated[bool, typer.Option("--json", help="Print JSON lines.")] = False,
+) -> None:
+    """Score a bundle through the very runtime that serves it."""
+    found = bundle.load(version_folder(model))
+    for path in data:
+        report = of_bundle(found, path)
+        print(report.as_json(found.name, found.version)) if json else _print_report(found, report)
+
+
+def _print_report(found: bundle.Bundle, report: Report) -> None:
+    corpus = report.corpus
+    counts = f"{len(corpus.gold):,} inputs, {corpus.truncated} cut"
+    table = Table("metric", "value", title=f"{found.name} version {found.version} on {corpus.name}: {counts}")
+    for metric, value in report.metrics.items():
+        table.add_row(metric.replace("_", " "), f"{value:.4f}")
+    for kind, of_type in sorted(report.entities.types.items()) if report.entities else ():
+        table.add_row(f"f1 of {kind}", f"{of_type.f1:.4f}")
+    Console().print(table)

@@ -1,0 +1,91 @@
+"""``training fit``: files in, bundle out."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from service.equations import Direction
+from training.commands.console import Cell, Device, Display, Pooling, Task, bar, command_line, console, device_of
+from training.fit import Recipe
+from training.job import Job, run
+
+_DEFAULT = Recipe()
+
+
+def fit(
+    task: Annotated[Task, typer.Option(help="What to learn: a label for each text, or the entities in it.")],
+    train: Annotated[list[Path], typer.Option(help="Labelled data to learn from. Give it again for further files.")],
+    dev: Annotated[list[Path], typer.Option(help="Labelled data that picks the best epoch; several count the same.")],
+    out: Annotated[Path, typer.Option(help="The bundle's folder, models/NAME; the next version is written below it.")],
+    cell: Annotated[Cell, typer.Option(help="The recurrent cell.")] = Cell.lstm,
+    bidirectional: Annotated[bool, typer.Option("--bidirectional", help="Read in both directions.")] = False,
+    layers: Annotated[int, typer.Option(min=1, max=16, help="Recurrent layers.")] = 1,
+    hidden: Annotated[int, typer.Option(min=1, max=8192, help="Units of each direction.")] = 128,
+    pooling: Annotated[Pooling, typer.Option(help="How a text's states become one (sentiment).")] = Pooling.max,
+    test: Annotated[list[Path] | None, typer.Option(help="Data scored once at the end, for the card.")] = None,
+    vectors: Annotated[Path | None, typer.Option(help="Word vectors to start from: GloVe text, .gz or .npz.")] = None,
+    words: Annotated[int, typer.Option(min=2, help="Rows of the word table, at most.")] = 20_000,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the training data, at most.")] = _DEFAULT.epochs,
+    patience: Annotated[int, typer.Option(min=1, help="Stop after this many without a better dev score.")] = (
+        _DEFAULT.patience
+    ),
+    learning_rate: Annotated[float, typer.Option(min=1e-9, help="Adam's step size at the start.")] = (
+        _DEFAULT.learning_rate
+    ),
+    clip: Annotated[float, typer.Option(min=1e-9, help="Largest norm of the gradient.")] = _DEFAULT.clip,
+    batch_rows: Annotated[int, typer.Option(min=1, help="Rows of a batch, at most.")] = _DEFAULT.batch_rows,
+    batch_tokens: Annotated[int, typer.Option(min=1, help="Padded tokens of a batch, at most.")] = (
+        _DEFAULT.batch_tokens
+    ),
+    window: Annotated[int, typer.Option(min=0, help="Learn from random runs of this many tokens (sentiment).")] = (
+        _DEFAULT.window
+    ),
+    dropout: Annotated[float, typer.Option(min=0, max=0.95, help="Share of units dropped, for a whole text.")] = 0.3,
+    word_dropout: Annotated[float, typer.Option(min=0, max=0.95, help="Share of words made unknown.")] = 0.02,
+    label_smoothing: Annotated[float, typer.Option(min=0, max=0.95, help="Share of the target spread out.")] = (
+        _DEFAULT.label_smoothing
+    ),
+    seed: Annotated[int, typer.Option(help="The same seed gives the same model on one machine.")] = _DEFAULT.seed,
+    device: Annotated[Device, typer.Option(help="Where to train.")] = Device.auto,
+    licence: Annotated[str, typer.Option(help="The licence for the card.")] = "not stated",
+) -> None:
+    """Train a network, export it, score it, and write it as a bundle that the service can load.
+
+    Ctrl-C ends the training early and keeps the best model so far.
+    """
+    options = locals()
+    recipe = Recipe(**{field.name: options[field.name] for field in fields(Recipe)})
+    ways: tuple[Direction, ...] = ("forward", "backward") if bidirectional else ("forward",)
+    job = Job(
+        task=task.value,
+        cell=cell.value,
+        directions=ways,
+        layers=layers,
+        hidden=hidden,
+        head="tagger" if task == Task.ner else pooling.value,
+        train=tuple(train),
+        dev=tuple(dev),
+        test=tuple(test or ()),
+        vectors=vectors,
+        words=words,
+        dropout=dropout,
+        word_dropout=word_dropout,
+        recipe=recipe,
+        device=device_of(device),
+        out=out,
+        licence=licence,
+        command=command_line(sys.argv[1:], os.environ.get("DATA")),
+    )
+    with bar() as shown:
+        show = Display(shown, recipe.epochs)
+        made, outcome = run(job, console.log, show)
+    best = "none" if outcome.best is None else f"{outcome.best:.4f}"
+    console.print(f"{made.name} version {made.version}: best dev score {best} in {outcome.epochs} epochs")
+    for figure in made.manifest.quality:
+        console.print(f"  {figure.data}: {figure.metric} {figure.value:.4f}")
