@@ -16,11 +16,13 @@ from service.errors import BundleError
 from training.commands.console import console
 from training.commands.evaluate import evaluate
 from training.commands.fit import fit
+from training.commands.pretrain import pretrain
 from training.corpora import CorpusError
 from training.job import TrainingError
+from training.pretrain import PretrainingError
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
-for command in (fit, evaluate):
+for command in (fit, pretrain, evaluate):
     app.command()(command)
 
 
@@ -32,7 +34,7 @@ def main() -> None:
         _fail(f".env cannot be read: {error}")
     try:
         app(auto_envvar_prefix="TRAINING")
-    except (CorpusError, BundleError, TrainingError, OSError) as error:
+    except (CorpusError, BundleError, TrainingError, PretrainingError, OSError) as error:
         _fail(str(error))
 
 

@@ -17,7 +17,7 @@ from service.engine import Engine
 from service.equations import CellName, Direction
 from service.tasks import decoder
 from service.text import SHAPES, Tokenizer, build
-from training import vectors, vocabulary
+from training import pretrain, vectors, vocabulary
 from training.batches import encode
 from training.corpora import Example, check_labels, labels, read
 from training.evaluate import Corpus, corpus, corpus_name, measure, of_network
@@ -51,6 +51,8 @@ class Job:
     dev: tuple[Path, ...]
     test: tuple[Path, ...]
     vectors: Path | None
+    start: Path | None
+    """A pretrained encoder (``training pretrain``), which brings its own words; sentiment only."""
     words: int
     dropout: float
     word_dropout: float
@@ -131,6 +133,8 @@ def _corpus(job: Job, path: Path, names: tuple[str, ...], tokenizer: Tokenizer) 
 def _network(job: Job, examples: list[Example], names: tuple[str, ...]) -> tuple[Network, Tokenizer]:
     """An untrained network and the tokenizer that its embeddings belong to."""
     blank = build(["<unk>"], [])
+    if job.start:
+        return _pretrained(job, job.start, names)
     loaded = vectors.load(job.vectors).merged(blank.normalize) if job.vectors else None
     size = loaded.size if loaded else EMBEDDING_SIZES["word"]
     words = vocabulary.choose(_words(examples, blank), loaded, job.words)
@@ -141,6 +145,16 @@ def _network(job: Job, examples: list[Example], names: tuple[str, ...]) -> tuple
     if loaded:
         table = vocabulary.initial_table(words, loaded, np.random.default_rng(job.recipe.seed))
         network.embeddings["word"].weight.data = torch.from_numpy(table)
+    return network, build(words, features)
+
+
+def _pretrained(job: Job, start: Path, names: tuple[str, ...]) -> tuple[Network, Tokenizer]:
+    """A network that begins with a pretrained encoder, and the tokenizer of that encoder's words."""
+    words, size = pretrain.table_of(start)
+    features = (Feature(name="word", size=len(words)),)
+    shape = Architecture(job.task, job.cell, job.directions, job.layers, job.hidden, job.head, names, features, size)
+    network = Network(shape, job.dropout, job.word_dropout)
+    pretrain.start(network, start)
     return network, build(words, features)
 
 

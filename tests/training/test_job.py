@@ -47,6 +47,7 @@ def job(folder: Path, task: Task = "sentiment") -> Job:
         dev=(write(folder / "mine" / f"dev.{ending}", start=1, step=3),),
         test=(),
         vectors=None,
+        start=None,
         words=1000,
         dropout=0.1,
         word_dropout=0.02,

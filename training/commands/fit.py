@@ -30,6 +30,9 @@ def fit(
     pooling: Annotated[Pooling, typer.Option(help="How a text's states become one (sentiment).")] = Pooling.max,
     test: Annotated[list[Path] | None, typer.Option(help="Data scored once at the end, for the card.")] = None,
     vectors: Annotated[Path | None, typer.Option(help="Word vectors to start from: GloVe text, .gz or .npz.")] = None,
+    start: Annotated[
+        Path | None, typer.Option(help="An encoder from `training pretrain` to start from (sentiment).")
+    ] = None,
     words: Annotated[int, typer.Option(min=2, help="Rows of the word table, at most.")] = 20_000,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the training data, at most.")] = _DEFAULT.epochs,
     patience: Annotated[int, typer.Option(min=1, help="Stop after this many without a better dev score.")] = (
@@ -60,6 +63,10 @@ def fit(
     Ctrl-C ends the training early and keeps the best model so far.
     """
     options = locals()
+    if start and (vectors or task != Task.sentiment):
+        raise typer.BadParameter(
+            "an encoder is for sentiment and brings its own words: no --vectors with it", param_hint="--start"
+        )
     recipe = Recipe(**{field.name: options[field.name] for field in fields(Recipe)})
     ways: tuple[Direction, ...] = ("forward", "backward") if bidirectional else ("forward",)
     job = Job(
@@ -73,6 +80,7 @@ def fit(
         dev=tuple(dev),
         test=tuple(test or ()),
         vectors=vectors,
+        start=start,
         words=words,
         dropout=dropout,
         word_dropout=word_dropout,

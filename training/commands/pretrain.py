@@ -1,0 +1,53 @@
+"""``training pretrain``: texts in, an encoder out that ``training fit --start`` begins with."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from training.commands.console import Cell, Display, bar, console
+from training.pretrain import Pretraining, Reading, run
+
+_DEFAULT = Reading()
+
+
+def pretrain(
+    texts: Annotated[list[Path], typer.Option(help="Texts to read: labelled tables, or .txt with one text a line.")],
+    out: Annotated[Path, typer.Option(help="The encoder's file, such as encoder.safetensors.")],
+    dev: Annotated[list[Path] | None, typer.Option(help="Texts held out, for the perplexity of each epoch.")] = None,
+    cell: Annotated[Cell, typer.Option(help="The recurrent cell.")] = Cell.lstm,
+    bidirectional: Annotated[bool, typer.Option("--bidirectional", help="Read in both directions.")] = False,
+    layers: Annotated[int, typer.Option(min=1, max=16, help="Recurrent layers; one with --bidirectional.")] = 1,
+    hidden: Annotated[int, typer.Option(min=1, max=8192, help="Units of each direction.")] = 128,
+    vectors: Annotated[Path | None, typer.Option(help="Word vectors to start from: GloVe text, .gz or .npz.")] = None,
+    words: Annotated[int, typer.Option(min=2, help="Rows of the word table, at most.")] = 20_000,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the texts.")] = _DEFAULT.epochs,
+    learning_rate: Annotated[float, typer.Option(min=1e-9, help="Adam's step size at the start.")] = (
+        _DEFAULT.learning_rate
+    ),
+    clip: Annotated[float, typer.Option(min=1e-9, help="Largest norm of the gradient.")] = _DEFAULT.clip,
+    window: Annotated[int, typer.Option(min=2, help="Tokens of the runs that texts are cut into.")] = (_DEFAULT.window),
+    batch_rows: Annotated[int, typer.Option(min=1, help="Runs of a batch.")] = _DEFAULT.batch_rows,
+    dropout: Annotated[float, typer.Option(min=0, max=0.95, help="Share of numbers dropped.")] = _DEFAULT.dropout,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same encoder on one machine.")] = _DEFAULT.seed,
+) -> None:
+    """Teach a sentiment encoder to read, as a language model, on texts whose labels it does not need."""
+    options = locals()
+    reading = Reading(**{field.name: options[field.name] for field in fields(Reading)})
+    job = Pretraining(
+        cell=cell.value,
+        directions=("forward", "backward") if bidirectional else ("forward",),
+        layers=layers,
+        hidden=hidden,
+        texts=tuple(texts),
+        dev=tuple(dev or ()),
+        vectors=vectors,
+        words=words,
+        reading=reading,
+    )
+    with bar() as shown:
+        reached = run(job, out, console.log, Display(shown, epochs))
+    console.print(f"{out}: an encoder" + ("" if reached is None else f", perplexity on dev {reached:.1f}"))
