@@ -67,7 +67,8 @@ class Task:
         self.layer = Layer(architecture, INPUTS)
         self.kernel = KERNELS[cell](INPUTS, hidden, batch_first=True, bidirectional=True)
         for direction, weights in zip(self.layer.directions(), self.kernel.all_weights, strict=True):
-            for ours, theirs in zip(direction.kernel.all_weights[0], weights, strict=True):
+            for ours, theirs in zip(direction.stacked(), weights, strict=True):
+                assert ours is not None  # torch's kernels have both biases
                 theirs.data.copy_(ours.data)
         self.tokens = sum(lengths)
         self.lengths = torch.tensor(lengths)

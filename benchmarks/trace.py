@@ -24,7 +24,7 @@ from training.export import export
 from training.networks import Architecture, Network
 
 SUBJECT, BASELINE = "trace graph", "fused graph"
-CELLS: tuple[CellName, ...] = ("lstm", "gru")
+CELLS: tuple[CellName, ...] = ("lstm", "gru", "peephole")
 _WORDS = 1000
 
 

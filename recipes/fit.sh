@@ -11,21 +11,28 @@ PYTHON="${PYTHON:-.venv/bin/python}"
 for model in $*; do
     way=''
     case "$model" in *-bi*) way=--bidirectional ;; esac
-    case "$model" in *gru) cell=gru ;; *lstm) cell=lstm ;; *) echo "fit.sh: no recipe for $model" >&2; exit 2 ;; esac
+    case "$model" in
+        *gru) cell=gru ;;
+        *gru-before) cell='gru --gru-reset before' ;;
+        *lstm) cell=lstm ;;
+        *rnn) cell=rnn ;;
+        *peephole) cell=peephole ;;
+        *) echo "fit.sh: no recipe for $model" >&2; exit 2 ;;
+    esac
     case "$model" in
         sentiment-*)
             # Sentences and long reviews. A random window of each review an epoch: five times faster than whole ones,
             # and another view of it each time. The default model gets five epochs; the others, first versions to compare
             # it with, three.
             case "$model" in *-bilstm) epochs=5 ;; *) epochs=3 ;; esac
-            set -- --task sentiment --cell "$cell" $way --hidden 128 \
+            set -- --task sentiment --cell $cell $way --hidden 128 \
                 --train "$DATA/sentiment/sst2/train_phrases.tsv.gz" --train "$DATA/sentiment/imdb/train.tsv.gz" \
                 --dev "$DATA/sentiment/sst2/dev.tsv" --dev "$DATA/sentiment/imdb/dev.tsv.gz" \
                 --test "$DATA/sentiment/uci-amazon/dev.tsv" --test "$DATA/sentiment/uci-yelp/dev.tsv" \
                 --window 200 --epochs "$epochs" --batch-rows 64 --batch-tokens 6400 --dropout 0.4 --word-dropout 0.02 \
                 --licence "weights CC BY-SA 4.0; the texts they learned from are licensed for research" ;;
         ner-*)
-            set -- --task ner --cell "$cell" $way --hidden 128 \
+            set -- --task ner --cell $cell $way --hidden 128 \
                 --train "$DATA/ner/uner-ewt/train.conll" \
                 --dev "$DATA/ner/uner-ewt/dev.conll" --test "$DATA/ner/uner-ewt/test.conll" \
                 --epochs 16 --patience 6 --learning-rate 0.002 --dropout 0.5 --word-dropout 0.05 \

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from service.bundle import CARD, FILES, TOKENIZER, Bundle, Feature, Head, Manifest, Origin, Parity, Task, digest
-from service.equations import CellName, Direction
+from service.equations import CellName, Direction, GruReset
 from service.text import SHAPES, UNKNOWN, Tokenizer, build
 from training import graph
 from training.export import export
@@ -28,11 +29,15 @@ LABELS: dict[Task, tuple[str, ...]] = {
 ORIGIN = Origin(data=("random weights",), command="none", seed=7, epochs=0, versions={"torch": "0"})
 Rows = NDArray[np.int32]
 
+Kind = Literal["rnn", "lstm", "peephole", "gru", "gru-before"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+"""Every cell there is: the cells' names, and the GRU whose reset gate acts before the product."""
+
 
 def architecture(
     *,
     task: Task = "sentiment",
-    cell: CellName = "lstm",
+    cell: Kind = "lstm",
     bidirectional: bool = True,
     layers: int = 1,
     hidden: int = 8,
@@ -46,16 +51,24 @@ def architecture(
         features.append(Feature(name="shape", size=SHAPES))
         features += [Feature(name="prefix", size=32), Feature(name="suffix", size=32)]
     head = head or ("tagger" if task == "ner" else "max")
-    return Architecture(task, cell, directions, layers, hidden, head, tuple(labels or LABELS[task]), tuple(features))
+    name, reset = named(cell)
+    return Architecture(
+        task, name, directions, layers, hidden, head, tuple(labels or LABELS[task]), tuple(features), reset=reset
+    )
+
+
+def named(kind: Kind) -> tuple[CellName, GruReset]:
+    """A kind as the architecture knows it."""
+    return ("gru", "before") if kind == "gru-before" else (kind, "after")
 
 
 def network(shape: Architecture, seed: int = 7) -> Network:
-    """A network whose weights are all random: fresh ones have biases of 0 and 1, which hide mistakes."""
+    """A network whose weights are all random: fresh ones have biases and peepholes of 0 or 1, which hide mistakes."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         made = Network(shape)
         for name, parameter in made.named_parameters():
-            if "bias" in name:
+            if "bias" in name or "peepholes" in name:
                 parameter.data.uniform_(-0.5, 0.5)
     return made.eval()
 
@@ -105,7 +118,7 @@ def tiny_bundle(
     folder: Path,
     *,
     task: Task = "sentiment",
-    cell: CellName = "lstm",
+    cell: Kind = "lstm",
     bidirectional: bool = True,
     layers: int = 1,
     hidden: int = 8,

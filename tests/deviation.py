@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 import numpy as np
@@ -32,21 +32,52 @@ def sigmoid(x: Array) -> Array:
     return 1 / (1 + np.exp(-x))
 
 
-def lstm(w: Array, r: Array, b: Array, x: Array, h: Array, c: Array) -> dict[str, Array]:
-    """ONNX's order of blocks: input, output, forget, candidate."""
+class Part(NamedTuple):
+    """One direction's weights as ONNX stacks them; p is 0 without peepholes."""
+
+    w: Array
+    r: Array
+    b: Array
+    p: Array
+
+
+def rnn(part: Part, x: Array, h: Array, c: Array) -> dict[str, Array]:
+    w, r, b, _ = part
+    return {"hidden": np.tanh(x @ w.T + h @ r.T + b[: len(w)] + b[len(w) :])}
+
+
+def lstm(part: Part, x: Array, h: Array, c: Array) -> dict[str, Array]:
+    """ONNX's order of blocks: input, output, forget, candidate; of peepholes: input, output, forget."""
+    w, r, b, p = part
     i, o, f, g = np.split(x @ w.T + h @ r.T + b[: len(w)] + b[len(w) :], 4, axis=1)
-    forget, in_, out, candidate = sigmoid(f), sigmoid(i), sigmoid(o), np.tanh(g)
+    p_i, p_o, p_f = np.split(p, 3)
+    forget, in_, candidate = sigmoid(f + p_f * c), sigmoid(i + p_i * c), np.tanh(g)
     cell = forget * c + in_ * candidate
+    out = sigmoid(o + p_o * cell)
     hidden = out * np.tanh(cell)
     return {"forget": forget, "input": in_, "output": out, "candidate": candidate, "cell": cell, "hidden": hidden}
 
 
-def gru(w: Array, r: Array, b: Array, x: Array, h: Array, c: Array) -> dict[str, Array]:
+def gru(part: Part, x: Array, h: Array, c: Array) -> dict[str, Array]:
     """ONNX's order of blocks: z, which is 1 - update, then reset and candidate; reset after the product."""
+    w, r, b, _ = part
     xz, xr, xh = np.split(x @ w.T + b[: len(w)], 3, axis=1)
     hz, hr, hh = np.split(h @ r.T + b[len(w) :], 3, axis=1)
     update, reset = 1 - sigmoid(xz + hz), sigmoid(xr + hr)
-    candidate = np.tanh(xh + reset * hh)
+    return _gru(update, reset, np.tanh(xh + reset * hh), h)
+
+
+def gru_before(part: Part, x: Array, h: Array, c: Array) -> dict[str, Array]:
+    """The same with the reset gate before the product."""
+    w, r, b, _ = part
+    units = h.shape[1]
+    inputs = x @ w.T + b[: len(w)] + b[len(w) :]
+    update = 1 - sigmoid(inputs[:, :units] + h @ r[:units].T)
+    reset = sigmoid(inputs[:, units : 2 * units] + h @ r[units : 2 * units].T)
+    return _gru(update, reset, np.tanh(inputs[:, 2 * units :] + (reset * h) @ r[2 * units :].T), h)
+
+
+def _gru(update: Array, reset: Array, candidate: Array, h: Array) -> dict[str, Array]:
     return {
         "update": update,
         "reset": reset,
@@ -55,7 +86,7 @@ def gru(w: Array, r: Array, b: Array, x: Array, h: Array, c: Array) -> dict[str,
     }
 
 
-CELLS = {"lstm": lstm, "gru": gru}
+CELLS = {"rnn": rnn, "lstm": lstm, "peephole": lstm, "gru": gru}
 
 
 def before(states: Array, direction: str) -> Array:
@@ -77,8 +108,11 @@ def of_trace(bundle: Bundle, weights: Mapping[str, NDArray[Any]], x: Array, laye
             found = {gate: np.asarray(rows, np.float64) for gate, rows in layer["gates"].items()}
             h = before(found["hidden"], layer["direction"])
             c = before(found["cell"], layer["direction"]) if "cell" in found else h
-            w, r, b = (weights[f"recurrent.{number}.{part}"][way].astype(np.float64) for part in "WRB")
-            expected = CELLS[bundle.manifest.cell](w, r, b, x, h, c)
+            stored = [weights.get(f"recurrent.{number}.{part}") for part in "WRBP"]
+            none = np.zeros(3 * h.shape[1])
+            part = Part(*(none if each is None else each[way].astype(np.float64) for each in stored))
+            step = gru_before if bundle.manifest.gru_reset == "before" else CELLS[bundle.manifest.cell]
+            expected = step(part, x, h, c)
             assert set(expected) == set(found)
             for gate, rows in found.items():
                 worst[gate] = max(worst.get(gate, 0.0), float(np.abs(rows - expected[gate]).max()))

@@ -3,21 +3,26 @@
 The judge of cells, networks, graphs and traces: it shares no code with any of them. Weights are read from torch's
 parameters by torch's documented layout: an LSTM's rows are i, f, g, o and a GRU's r, z, n, each block `units` high.
 
+    rnn     h' = tanh(W [h, x] + b)
     lstm    f = σ(W_f [h, x] + b_f), i and o alike, C~ = tanh(W_C [h, x] + b_C), C' = f * C + i * C~, h' = o * tanh(C')
+    peephole  f = σ(W_f [h, x] + p_f * C + b_f), i alike, C' as the LSTM's, o = σ(W_o [h, x] + p_o * C' + b_o)
     gru     z = σ(W_z [h, x] + b_z), r alike, h~ = tanh(W x + b + r * (R h + c)), h' = (1 - z) * h + z * h~
+    gru-before  the same with h~ = tanh(W [r * h, x] + b)
 
 torch's GRU weights are those of the complement of z: 1 - σ(a) = σ(-a), so their signs are turned around here.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from service.equations import CellName, Direction
+from service.equations import Direction
+from training.cells import Cell, Peephole, ResetBeforeGRU
 from training.networks import Network
 
 Array = NDArray[np.float64]
@@ -36,10 +41,32 @@ def sigmoid(x: Array) -> Array:
     return 1 / (1 + np.exp(-x))
 
 
-def lstm(kernel: nn.RNNBase, inputs: Array) -> dict[str, Array]:
+def rnn(cell: Cell, inputs: Array) -> dict[str, Array]:
     """Read inputs [time, inputs] from first to last."""
-    w, r, b, c = _parameters(kernel)
-    units = kernel.hidden_size
+    w, r, b, c = _parameters(cell)
+    hidden = np.zeros(cell.units)
+    steps = []
+    for x in inputs:
+        hidden = np.tanh(w @ x + b + r @ hidden + c)
+        steps.append(hidden)
+    return {"hidden": np.array(steps)}
+
+
+def lstm(cell: Cell, inputs: Array) -> dict[str, Array]:
+    """Read inputs [time, inputs] from first to last."""
+    return _lstm(cell, inputs, np.zeros((3, cell.units)))
+
+
+def peephole(cell: Cell, inputs: Array) -> dict[str, Array]:
+    """Read inputs [time, inputs] from first to last; the rows of the peepholes are i, f, o."""
+    assert isinstance(cell, Peephole)
+    return _lstm(cell, inputs, _wide(cell.peepholes))
+
+
+def _lstm(cell: Cell, inputs: Array, peepholes: Array) -> dict[str, Array]:
+    w, r, b, c = _parameters(cell)
+    units = cell.units
+    p_i, p_f, p_o = peepholes
     blocks = {name: slice(n * units, (n + 1) * units) for n, name in enumerate(("i", "f", "g", "o"))}
 
     def product(name: str, x: Array, h: Array) -> Array:
@@ -49,18 +76,28 @@ def lstm(kernel: nn.RNNBase, inputs: Array) -> dict[str, Array]:
     hidden = state = np.zeros(units)
     steps = []
     for x in inputs:
-        f, i, o = (sigmoid(product(name, x, hidden)) for name in ("f", "i", "o"))
+        f, i = sigmoid(product("f", x, hidden) + p_f * state), sigmoid(product("i", x, hidden) + p_i * state)
         candidate = np.tanh(product("g", x, hidden))
         state = f * state + i * candidate
+        o = sigmoid(product("o", x, hidden) + p_o * state)
         hidden = o * np.tanh(state)
         steps.append({"forget": f, "input": i, "output": o, "candidate": candidate, "cell": state, "hidden": hidden})
     return {gate: np.array([step[gate] for step in steps]) for gate in steps[0]}
 
 
-def gru(kernel: nn.RNNBase, inputs: Array) -> dict[str, Array]:
+def gru(cell: Cell, inputs: Array) -> dict[str, Array]:
     """Read inputs [time, inputs] from first to last; the reset gate is applied after the matrix product."""
-    w, r, b, c = _parameters(kernel)
-    units = kernel.hidden_size
+    return _gru(cell, inputs, before=False)
+
+
+def gru_before(cell: Cell, inputs: Array) -> dict[str, Array]:
+    """Read inputs [time, inputs] from first to last; the reset gate is applied before the matrix product."""
+    return _gru(cell, inputs, before=True)
+
+
+def _gru(cell: Cell, inputs: Array, *, before: bool) -> dict[str, Array]:
+    w, r, b, c = _parameters(cell)
+    units = cell.units
     blocks = {name: slice(n * units, (n + 1) * units) for n, name in enumerate(("r", "z", "n"))}
 
     def product(name: str, x: Array, h: Array) -> tuple[Array, Array]:
@@ -72,21 +109,27 @@ def gru(kernel: nn.RNNBase, inputs: Array) -> dict[str, Array]:
     for x in inputs:
         reset = sigmoid(sum(product("r", x, hidden)))
         update = sigmoid(-sum(product("z", x, hidden)))
-        now, past = product("n", x, hidden)
-        candidate = np.tanh(now + reset * past)
+        now, past = product("n", x, reset * hidden if before else hidden)
+        candidate = np.tanh(now + (past if before else reset * past))
         hidden = (1 - update) * hidden + update * candidate
         steps.append({"update": update, "reset": reset, "candidate": candidate, "hidden": hidden})
     return {gate: np.array([step[gate] for step in steps]) for gate in steps[0]}
 
 
-CELLS = {"lstm": lstm, "gru": gru}
+CELLS: dict[str, Callable[[Cell, Array], dict[str, Array]]] = {
+    "rnn": rnn,
+    "lstm": lstm,
+    "peephole": peephole,
+    "gru": gru,
+    "gru-before": gru_before,
+}
 
 
-def read(cell: CellName, kernel: nn.RNNBase, inputs: Array, direction: Direction) -> dict[str, Array]:
+def read(kind: str, cell: Cell, inputs: Array, direction: Direction) -> dict[str, Array]:
     """One direction of one layer; row t belongs to token t, whichever way it was read."""
     if direction == "forward":
-        return CELLS[cell](kernel, inputs)
-    return {gate: rows[::-1] for gate, rows in CELLS[cell](kernel, inputs[::-1]).items()}
+        return CELLS[kind](cell, inputs)
+    return {gate: rows[::-1] for gate, rows in CELLS[kind](cell, inputs[::-1]).items()}
 
 
 def answer(network: Network, row: NDArray[np.int32]) -> Answer:
@@ -98,8 +141,9 @@ def answer(network: Network, row: NDArray[np.int32]) -> Answer:
     for number in range(shape.layers):
         outputs = []
         for way, direction in enumerate(shape.directions):
-            kernel = network.layers[number].cells[way].kernel
-            found = read(shape.cell, kernel, states, direction)
+            cell = network.recurrent()[number].directions()[way]
+            kind = "gru-before" if shape.gru_reset == "before" else shape.cell
+            found = read(kind, cell, states, direction)
             gates |= {(number, direction, gate): rows for gate, rows in found.items()}
             outputs.append(found["hidden"])
         states = np.concatenate(outputs, axis=1)
@@ -112,8 +156,12 @@ def answer(network: Network, row: NDArray[np.int32]) -> Answer:
     return Answer(pooled @ _wide(network.head.weight).T + _wide(network.head.bias), gates)
 
 
-def _parameters(kernel: nn.RNNBase) -> list[Array]:
-    return [_wide(getattr(kernel, name)) for name in ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")]
+def _parameters(cell: Cell) -> list[Array]:
+    """W, R and two biases; cells on kernels of our own have one bias alone."""
+    if isinstance(cell, Peephole | ResetBeforeGRU):
+        return [_wide(cell.w), _wide(cell.r), _wide(cell.bias), np.zeros(len(cell.bias))]
+    names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
+    return [_wide(getattr(cell.kernel, name)) for name in names]
 
 
 def _wide(parameter: nn.Parameter) -> Array:

@@ -1,69 +1,148 @@
 """The recurrent cells in torch, one direction each, and their weights by gate name.
 
-A cell maps inputs [batch, time, inputs] to hidden states [batch, time, units], from a zero state, reading left to
-right. Rows are padded on the right, which a left-to-right reader never notices; `networks` turns rows around for the
-backward direction. Equations, names and sources: `service.equations`.
+A cell maps inputs [batch, time, inputs] to hidden states [batch, time, units], from a zero state or from one carried
+over, reading left to right. Rows are padded on the right, which a left-to-right reader never notices; `networks` turns
+rows around for the backward direction. Each cell's docstring holds its equations, word for word those of
+`service.equations`, where W [h_{t-1}, x_t] is W x_t + R h_{t-1}: W [units, inputs], R [units, units], b [units].
 
 Where torch has a fused kernel the cell is torch's own module. It is fed padded batches and not packed ones: on a CPU
 the padded LSTM runs in oneDNN, several times faster than the packed one, with the same states (docs/benchmarks.md).
+The others run on `training.kernels`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from service.equations import CellName
+from service.equations import CellName, GruReset
+from training import kernels
+
+State = tuple[Tensor, ...]
+"""What a cell carries from step to step, each [batch, units]: the hidden state, and the cell state where it has one."""
 
 
 @dataclass(frozen=True, slots=True)
 class GateWeights:
-    """One gate's parameters: W [units, inputs], R [units, units] and the two biases [units] of torch and cuDNN."""
+    """One gate's parameters: W [units, inputs], R [units, units], the two biases [units] of torch and cuDNN, and the
+    gate's peephole [units] where it has one."""
 
     w: Tensor
     r: Tensor
     w_bias: Tensor
     r_bias: Tensor
+    peephole: Tensor | None = None
+
+
+class Stacked(NamedTuple):
+    """A cell's parameters, its gates' rows stacked in the order of `blocks`. A single bias counts as the input's."""
+
+    w: Tensor
+    r: Tensor
+    w_bias: Tensor
+    r_bias: Tensor | None = None
 
 
 class Cell(nn.Module):
-    """One direction of one layer. Subclasses name their `blocks`: the gates, in the order of torch's stacked rows."""
+    """One direction of one layer. Subclasses name their `blocks`: the gates, in the order of the stacked rows."""
 
     blocks: tuple[str, ...] = ()
 
-    def __init__(self, kernel: nn.RNNBase) -> None:
+    def __init__(self, inputs: int, units: int) -> None:
         super().__init__()
-        self.kernel = kernel
-        self._initialise()
+        self.inputs, self.units = inputs, units
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        states: Tensor = self.kernel(inputs)[0]
-        return states
+    def forward(self, inputs: Tensor, state: State | None = None) -> Tensor:
+        """Inputs [batch, time, inputs] → hidden states [batch, time, units]."""
+        return self.read(inputs, state)[0]
+
+    def read(self, inputs: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """The hidden states, and the state after the last column; `state` None is a zero state."""
+        raise NotImplementedError
+
+    def stacked(self) -> Stacked:
+        """The parameters themselves, not copies."""
+        raise NotImplementedError
 
     def weights(self) -> dict[str, GateWeights]:
         """The parameters by gate name, detached, in float32 on the CPU."""
-        count = len(self.blocks)
-        w, r, w_bias, r_bias = (
-            parameter.detach().float().cpu().chunk(count) for parameter in self.kernel.all_weights[0]
-        )
-        return {gate: GateWeights(w[k], r[k], w_bias[k], r_bias[k]) for k, gate in enumerate(self.blocks)}
+        w, r, w_bias, r_bias = self.stacked()
+        second = torch.zeros_like(w_bias) if r_bias is None else r_bias
+        parts = [part.detach().float().cpu().chunk(len(self.blocks)) for part in (w, r, w_bias, second)]
+        return {gate: GateWeights(*of_gate) for gate, *of_gate in zip(self.blocks, *parts, strict=True)}
 
     def _initialise(self) -> None:
-        """Input weights Xavier (Glorot 2010), recurrent weights orthogonal (Saxe 2014), biases zero."""
-        w, r, w_bias, r_bias = self.kernel.all_weights[0]
-        for block in range(len(self.blocks)):
-            units = self.kernel.hidden_size
-            rows = slice(block * units, (block + 1) * units)
-            nn.init.xavier_uniform_(w.data[rows])
-            nn.init.orthogonal_(r.data[rows])
-        nn.init.zeros_(w_bias)
-        nn.init.zeros_(r_bias)
+        """Input weights Xavier (Glorot 2010), recurrent weights orthogonal (Saxe 2014), biases zero, gate by gate."""
+        w, r, *biases = self.stacked()
+        for rows in range(0, len(self.blocks) * self.units, self.units):
+            nn.init.xavier_uniform_(w.data[rows : rows + self.units])
+            nn.init.orthogonal_(r.data[rows : rows + self.units])
+        for bias in biases:
+            if bias is not None:
+                nn.init.zeros_(bias)
 
 
-class LSTM(Cell):
-    """Hochreiter and Schmidhuber 1997, with forget gates (Gers et al. 2000). Row `lstm` of `service.equations`.
+class _Fused(Cell):
+    """A cell on torch's own kernel, which keeps a layer's axis in front of its states."""
+
+    def __init__(self, kernel: nn.RNNBase) -> None:
+        super().__init__(kernel.input_size, kernel.hidden_size)
+        self.kernel = kernel
+        self._initialise()
+
+    def read(self, inputs: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        states, last = self.kernel(inputs, None if state is None else state[0][None])
+        return states, (last[0],)
+
+    def stacked(self) -> Stacked:
+        return Stacked(*self.kernel.all_weights[0])
+
+
+class _Own(Cell):
+    """A cell on `training.kernels`, with one bias a gate."""
+
+    def __init__(self, inputs: int, units: int) -> None:
+        super().__init__(inputs, units)
+        rows = len(self.blocks) * units
+        self.w, self.r = nn.Parameter(torch.empty(rows, inputs)), nn.Parameter(torch.empty(rows, units))
+        self.bias = nn.Parameter(torch.empty(rows))
+        self._initialise()
+
+    def stacked(self) -> Stacked:
+        return Stacked(self.w, self.r, self.bias)
+
+    def _begin(self, inputs: Tensor, state: State | None, states: int) -> tuple[Tensor, State]:
+        """``W x + b`` for all steps, [time, batch, blocks * units], and the state to begin with."""
+        sums = functional.linear(inputs.transpose(0, 1), self.w, self.bias)
+        return sums, state or (sums.new_zeros(len(inputs), self.units),) * states
+
+
+class Elman(_Fused):
+    """Elman 1990. Row `rnn` of `service.equations`:
+
+    h_t = tanh(W [h_{t-1}, x_t] + b)
+    """
+
+    blocks = ("hidden",)
+
+    def __init__(self, inputs: int, units: int) -> None:
+        super().__init__(nn.RNN(inputs, units, batch_first=True))
+
+
+class LSTM(_Fused):
+    """Hochreiter and Schmidhuber 1997, with forget gates (Gers et al. 2000). Row `lstm` of `service.equations`:
+
+        f_t = sigmoid(W_f [h_{t-1}, x_t] + b_f)
+        i_t = sigmoid(W_i [h_{t-1}, x_t] + b_i)
+        o_t = sigmoid(W_o [h_{t-1}, x_t] + b_o)
+        C~_t = tanh(W_C [h_{t-1}, x_t] + b_C)
+        C_t = f_t * C_{t-1} + i_t * C~_t
+        h_t = o_t * tanh(C_t)
 
     The forget gate's bias starts at 1 (Jozefowicz et al. 2015): torch adds two biases, so one is 1 and the other 0.
     """
@@ -73,14 +152,63 @@ class LSTM(Cell):
     def __init__(self, inputs: int, units: int) -> None:
         super().__init__(nn.LSTM(inputs, units, batch_first=True))
 
+    def read(self, inputs: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        states, (hidden, cell) = self.kernel(inputs, None if state is None else (state[0][None], state[1][None]))
+        return states, (hidden[0], cell[0])
+
     def _initialise(self) -> None:
         super()._initialise()
-        units, w_bias = self.kernel.hidden_size, self.kernel.all_weights[0][2]
-        w_bias.data[units : 2 * units] = 1.0
+        self.stacked().w_bias.data[self.units : 2 * self.units] = 1.0
 
 
-class GRU(Cell):
-    """The reset-after GRU of cuDNN and torch (after Cho et al. 2014). Row `gru` of `service.equations`.
+class Peephole(_Own):
+    """The LSTM whose gates see the cell through diagonal weights p [units] (Gers and Schmidhuber 2000). Row `peephole`
+    of `service.equations`:
+
+        f_t = sigmoid(W_f [h_{t-1}, x_t] + p_f * C_{t-1} + b_f)
+        i_t = sigmoid(W_i [h_{t-1}, x_t] + p_i * C_{t-1} + b_i)
+        o_t = sigmoid(W_o [h_{t-1}, x_t] + p_o * C_t + b_o)
+        C~_t = tanh(W_C [h_{t-1}, x_t] + b_C)
+        C_t = f_t * C_{t-1} + i_t * C~_t
+        h_t = o_t * tanh(C_t)
+
+    Some primers write full matrices over [C, h, x], and let the candidate see the cell too. The source, cuDNN's
+    predecessors and ONNX have a weight a unit and none for the candidate: a unit's gates guard that unit's own cell.
+    Peepholes start at zero, which is a plain LSTM; the forget gate's bias starts at 1.
+    """
+
+    blocks = ("input", "forget", "candidate", "output")
+    seeing = ("input", "forget", "output")
+    """The gates with a peephole, in the order of the rows of `peepholes` [3, units]."""
+
+    def __init__(self, inputs: int, units: int) -> None:
+        super().__init__(inputs, units)
+        self.peepholes = nn.Parameter(torch.zeros(len(self.seeing), units))
+
+    def read(self, inputs: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        sums, (hidden, cell) = self._begin(inputs, state, 2)
+        states, last = kernels.peephole(sums, self.r, self.peepholes, hidden, cell)
+        return states.transpose(0, 1), (states[-1], last)
+
+    def weights(self) -> dict[str, GateWeights]:
+        found = super().weights()
+        for gate, peephole in zip(self.seeing, self.peepholes.detach().float().cpu(), strict=True):
+            plain = found[gate]
+            found[gate] = GateWeights(plain.w, plain.r, plain.w_bias, plain.r_bias, peephole)
+        return found
+
+    def _initialise(self) -> None:
+        super()._initialise()
+        self.bias.data[self.units : 2 * self.units] = 1.0
+
+
+class GRU(_Fused):
+    """The reset-after GRU of cuDNN and torch (after Cho et al. 2014). Row `gru` of `service.equations`:
+
+        z_t = sigmoid(W_z [h_{t-1}, x_t] + b_z)
+        r_t = sigmoid(W_r [h_{t-1}, x_t] + b_r)
+        h~_t = tanh(W_h x_t + b_h + r_t * (R_h h_{t-1} + c_h))
+        h_t = (1 - z_t) * h_{t-1} + z_t * h~_t
 
     torch's update gate is the complement of the table's: it keeps the old state, so it is named `keep` here.
     """
@@ -91,5 +219,30 @@ class GRU(Cell):
         super().__init__(nn.GRU(inputs, units, batch_first=True))
 
 
-CELLS: dict[CellName, Callable[[int, int], Cell]] = {"lstm": LSTM, "gru": GRU}
-"""(inputs, units) → a cell. The cells that can be trained."""
+class ResetBeforeGRU(_Own):
+    """The GRU as Cho et al. 2014 wrote it: the reset gate acts before the product. Row `gru` of `service.equations`:
+
+        z_t = sigmoid(W_z [h_{t-1}, x_t] + b_z)
+        r_t = sigmoid(W_r [h_{t-1}, x_t] + b_r)
+        h~_t = tanh(W_h [r_t * h_{t-1}, x_t] + b_h)
+        h_t = (1 - z_t) * h_{t-1} + z_t * h~_t
+
+    `keep` is the complement of z, as in `GRU`.
+    """
+
+    blocks = ("reset", "keep", "candidate")
+
+    def read(self, inputs: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        sums, (hidden,) = self._begin(inputs, state, 1)
+        states = kernels.reset_before(sums, self.r, hidden)
+        return states.transpose(0, 1), (states[-1],)
+
+
+CELLS: dict[tuple[CellName, GruReset | None], Callable[[int, int], Cell]] = {
+    ("rnn", None): Elman,
+    ("lstm", None): LSTM,
+    ("peephole", None): Peephole,
+    ("gru", "after"): GRU,
+    ("gru", "before"): ResetBeforeGRU,
+}
+"""(cell, where a GRU's reset gate acts) → (inputs, units) → a cell. The cells that can be trained."""

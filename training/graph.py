@@ -18,16 +18,21 @@ from torch import nn
 
 from service.bundle import MODEL_GRAPH, TRACE_GRAPH, WEIGHTS
 from service.engine import gate_keys
-from service.equations import CellName, gate_names
+from service.equations import CellName, GruReset, gate_names
 from training.builder import Builder, Weights, value
 from training.cells import GateWeights
 from training.networks import Architecture, Network
 
 # The order in which ONNX stacks the gates' rows in W, R and B.
 _STACKING: dict[CellName, tuple[str, ...]] = {
+    "rnn": ("hidden",),
     "lstm": ("input", "output", "forget", "candidate"),
+    "peephole": ("input", "output", "forget", "candidate"),
     "gru": ("keep", "reset", "candidate"),
 }
+
+
+_OPERATORS: dict[CellName, str] = {"rnn": "RNN", "lstm": "LSTM", "peephole": "LSTM", "gru": "GRU"}
 
 
 def write(network: Network, folder: Path) -> None:
@@ -49,7 +54,7 @@ def _arrays(network: Network) -> dict[str, NDArray[np.generic]]:
         assert isinstance(table, nn.Embedding)
         arrays[f"embedding.{name}"] = table.weight.detach().cpu().numpy().astype(np.float16)
     for number, layer in enumerate(network.recurrent()):
-        ways = [_stack(architecture.cell, cell.weights()) for cell in layer.directions()]
+        ways = [_stack(architecture, cell.weights()) for cell in layer.directions()]
         for part in ways[0]:
             arrays[f"recurrent.{number}.{part}"] = np.stack([way[part] for way in ways])
     arrays["head.weight"] = network.head.weight.detach().cpu().numpy()
@@ -57,20 +62,25 @@ def _arrays(network: Network) -> dict[str, NDArray[np.generic]]:
     return arrays
 
 
-def _stack(cell: CellName, weights: Mapping[str, GateWeights]) -> dict[str, NDArray[np.float32]]:
-    """W [blocks * units, inputs], R [blocks * units, units] and B [2 * blocks * units], stacked as ONNX does.
+def _stack(architecture: Architecture, weights: Mapping[str, GateWeights]) -> dict[str, NDArray[np.float32]]:
+    """W [blocks * units, inputs], R [blocks * units, units] and B [2 * blocks * units], stacked as ONNX does; and P
+    [3 * units] of a cell with peepholes.
 
     The two biases of a gate are added up in B's first half, so that the trace graph needs that half alone; only the
-    GRU's candidate keeps its recurrent bias apart, because the reset gate multiplies it.
+    candidate of a reset-after GRU keeps its recurrent bias apart, because the reset gate multiplies it.
     """
-    gates = [(weights[gate], cell == "gru" and gate == "candidate") for gate in _STACKING[cell]]
+    stacking, after = _STACKING[architecture.cell], architecture.gru_reset == "after"
+    gates = [(weights[gate], after and gate == "candidate") for gate in stacking]
     first = [(gate.w_bias if apart else gate.w_bias + gate.r_bias).numpy() for gate, apart in gates]
     second = [(gate.r_bias if apart else gate.r_bias * 0).numpy() for gate, apart in gates]
-    return {
+    parts = {
         "W": np.concatenate([gate.w.numpy() for gate, _ in gates]),
         "R": np.concatenate([gate.r.numpy() for gate, _ in gates]),
         "B": np.concatenate(first + second),
     }
+    if peepholes := [gate.peephole.numpy() for gate, _ in gates if gate.peephole is not None]:
+        parts["P"] = np.concatenate(peepholes)
+    return parts
 
 
 def _fused(builder: Builder, architecture: Architecture) -> bytes:
@@ -81,8 +91,10 @@ def _fused(builder: Builder, architecture: Architecture) -> bytes:
     if architecture.cell == "gru":
         attributes["linear_before_reset"] = int(architecture.gru_reset == "after")
     for number in range(architecture.layers):
-        parts = [builder.weight(f"recurrent.{number}.{part}") for part in "WRB"]
-        output = builder.node(architecture.cell.upper(), states, *parts, "lengths", **attributes)
+        inputs = [states, *(builder.weight(f"recurrent.{number}.{part}") for part in "WRB"), "lengths"]
+        if architecture.cell == "peephole":
+            inputs += ["", "", builder.weight(f"recurrent.{number}.P")]  # no initial states
+        output = builder.node(_OPERATORS[architecture.cell], *inputs, **attributes)
         together = builder.node("Transpose", output, perm=[0, 2, 1, 3])
         states = builder.node("Reshape", together, builder.integers(0, 0, architecture.width))
     _head(builder, architecture, states)
@@ -201,7 +213,7 @@ def _scan(
     builder: Builder, architecture: Architecture, name: str, way: int, states: str, valid: str, zeros: str
 ) -> dict[str, str]:
     """One direction of a layer, step by step: gate name → [time, batch, units]."""
-    units, step = architecture.hidden, _STEPS[architecture.cell]
+    units, step = architecture.hidden, _STEPS[architecture.cell, architecture.gru_reset]
     rows = units * len(_STACKING[architecture.cell])
     turned = builder.node("Transpose", builder.weight(f"{name}.W", way), perm=[1, 0])
     inputs = builder.node("MatMul", states, turned)
@@ -226,11 +238,12 @@ def _scan(
 
 def _padding(builder: Builder, architecture: Architecture) -> str:
     """The pre-activations that keep a zero state zero: how the backward reader passes over the padding at a row's end
-    before it meets the row's last token. A closed input gate, or a GRU that keeps everything."""
-    gate, pre_activation = {"lstm": ("input", -1e4), "gru": ("keep", 1e4)}[architecture.cell]
-    block = _STACKING[architecture.cell].index(gate)
-    row = np.zeros((len(_STACKING[architecture.cell]), architecture.hidden), np.float32)
-    row[block] = pre_activation
+    before it meets the row's last token. A closed input gate, a GRU that keeps everything, or nothing at all."""
+    stacking = _STACKING[architecture.cell]
+    row = np.zeros((len(stacking), architecture.hidden), np.float32)
+    for gate, pre_activation in {"input": -1e4, "keep": 1e4}.items():
+        if gate in stacking:
+            row[stacking.index(gate)] = pre_activation
     return builder.constant(row.reshape(1, 1, -1))
 
 
@@ -248,12 +261,31 @@ class _Recurrent:
     def bias(self, start: int, stop: int) -> str:
         return self._body.weight(f"{self._name}.B", self._way, start * self.units, stop * self.units)
 
+    def peephole(self, number: int, cell: str, addend: str) -> str:
+        """P[number] * cell + addend: [batch, units]."""
+        row = self._body.weight(f"{self._name}.P", self._way, number * self.units, (number + 1) * self.units)
+        return self._body.node("Add", self._body.node("Mul", row, cell), addend)
+
+
+def _rnn(body: Builder, recurrent: _Recurrent, inputs: str, before: dict[str, str]) -> dict[str, str]:
+    return {"hidden": body.node("Tanh", recurrent.product(before["hidden"], inputs, 0, 1))}
+
 
 def _lstm(body: Builder, recurrent: _Recurrent, inputs: str, before: dict[str, str]) -> dict[str, str]:
     sums = body.nodes_out("Split", 4, recurrent.product(before["hidden"], inputs, 0, 4), axis=1)
     i, o, f = (body.node("Sigmoid", each) for each in sums[:3])
     candidate = body.node("Tanh", sums[3])
     cell = body.node("Add", body.node("Mul", f, before["cell"]), body.node("Mul", i, candidate))
+    hidden = body.node("Mul", o, body.node("Tanh", cell))
+    return {"forget": f, "input": i, "output": o, "candidate": candidate, "cell": cell, "hidden": hidden}
+
+
+def _peephole(body: Builder, recurrent: _Recurrent, inputs: str, before: dict[str, str]) -> dict[str, str]:
+    sums = body.nodes_out("Split", 4, recurrent.product(before["hidden"], inputs, 0, 4), axis=1)
+    i, f = (body.node("Sigmoid", recurrent.peephole(number, before["cell"], sums[number])) for number in (0, 2))
+    candidate = body.node("Tanh", sums[3])
+    cell = body.node("Add", body.node("Mul", f, before["cell"]), body.node("Mul", i, candidate))
+    o = body.node("Sigmoid", recurrent.peephole(1, cell, sums[1]))
     hidden = body.node("Mul", o, body.node("Tanh", cell))
     return {"forget": f, "input": i, "output": o, "candidate": candidate, "cell": cell, "hidden": hidden}
 
@@ -266,6 +298,21 @@ def _gru(body: Builder, recurrent: _Recurrent, inputs: str, before: dict[str, st
     keep, reset = body.nodes_out("Split", 2, body.node("Sigmoid", sums), axis=1)
     past = recurrent.product(hidden, recurrent.bias(5, 6), 2, 3)
     candidate = body.node("Tanh", body.node("Add", candidate_in, body.node("Mul", reset, past)))
+    return _renewed(body, keep, reset, candidate, hidden)
+
+
+def _gru_before(body: Builder, recurrent: _Recurrent, inputs: str, before: dict[str, str]) -> dict[str, str]:
+    hidden, units = before["hidden"], recurrent.units
+    gates_in, candidate_in = body.nodes_out("Split", 2, inputs, body.integers(2 * units, units), axis=1)
+    sums = recurrent.product(hidden, gates_in, 0, 2)
+    keep, reset = body.nodes_out("Split", 2, body.node("Sigmoid", sums), axis=1)
+    left = body.node("Mul", reset, hidden)
+    candidate = body.node("Tanh", recurrent.product(left, candidate_in, 2, 3))
+    return _renewed(body, keep, reset, candidate, hidden)
+
+
+def _renewed(body: Builder, keep: str, reset: str, candidate: str, hidden: str) -> dict[str, str]:
+    """A GRU's gates and its new state, of the old one and the candidate."""
     update = body.node("Sub", body.constant(np.array(1.0, np.float32)), keep)
     after = body.node("Add", body.node("Mul", keep, hidden), body.node("Mul", update, candidate))
     return {"update": update, "reset": reset, "candidate": candidate, "hidden": after}
@@ -279,7 +326,10 @@ class _Step:
     equations: Callable[[Builder, _Recurrent, str, dict[str, str]], dict[str, str]]
 
 
-_STEPS: dict[CellName, _Step] = {
-    "lstm": _Step(("hidden", "cell"), _lstm),
-    "gru": _Step(("hidden",), _gru),
+_STEPS: dict[tuple[CellName, GruReset | None], _Step] = {
+    ("rnn", None): _Step(("hidden",), _rnn),
+    ("lstm", None): _Step(("hidden", "cell"), _lstm),
+    ("peephole", None): _Step(("hidden", "cell"), _peephole),
+    ("gru", "after"): _Step(("hidden",), _gru),
+    ("gru", "before"): _Step(("hidden",), _gru_before),
 }

@@ -14,7 +14,7 @@ import torch
 
 from service.bundle import FILES, MAX_BYTES, Bundle, Feature, FeatureName, Head, Origin, Score, Task, check_name
 from service.engine import Engine
-from service.equations import CellName, Direction
+from service.equations import CellName, Direction, GruReset
 from service.tasks import decoder
 from service.text import SHAPES, Tokenizer, build
 from training import pretrain, vectors, vocabulary
@@ -62,6 +62,7 @@ class Job:
     licence: str
     command: str
     """The command that repeats the job, for the manifest and the card."""
+    gru_reset: GruReset = "after"
 
 
 def run(job: Job, tell: Callable[[str], None], report: Callable[[Progress], None]) -> tuple[Bundle, Outcome]:
@@ -140,7 +141,9 @@ def _network(job: Job, examples: list[Example], names: tuple[str, ...]) -> tuple
     words = vocabulary.choose(_words(examples, blank), loaded, job.words)
     sizes: dict[FeatureName, int] = {"word": len(words), "shape": SHAPES, "prefix": _BUCKETS, "suffix": _BUCKETS}
     features = tuple(Feature(name=name, size=sizes[name]) for name in _FEATURES[job.task])
-    shape = Architecture(job.task, job.cell, job.directions, job.layers, job.hidden, job.head, names, features, size)
+    shape = Architecture(
+        job.task, job.cell, job.directions, job.layers, job.hidden, job.head, names, features, size, job.gru_reset
+    )
     network = Network(shape, job.dropout, job.word_dropout)
     if loaded:
         table = vocabulary.initial_table(words, loaded, np.random.default_rng(job.recipe.seed))

@@ -31,6 +31,8 @@ class Architecture:
     labels: tuple[str, ...]
     features: tuple[Feature, ...]
     word_size: int = EMBEDDING_SIZES["word"]
+    reset: GruReset = "after"
+    """Where a GRU's reset gate acts; nothing to other cells."""
 
     def columns(self, feature: Feature) -> int:
         """Columns of a feature's embedding table."""
@@ -38,7 +40,7 @@ class Architecture:
 
     @property
     def gru_reset(self) -> GruReset | None:
-        return "after" if self.cell == "gru" else None
+        return self.reset if self.cell == "gru" else None
 
     @property
     def width(self) -> int:
@@ -106,7 +108,7 @@ class Layer(nn.Module):
 
     def __init__(self, architecture: Architecture, inputs: int) -> None:
         super().__init__()
-        make = CELLS[architecture.cell]
+        make = CELLS[architecture.cell, architecture.gru_reset]
         self.cells = nn.ModuleList(make(inputs, architecture.hidden) for _ in architecture.directions)
 
     def forward(self, inputs: Tensor, lengths: Tensor) -> Tensor:

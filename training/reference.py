@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.engine import GateKey
-from service.equations import CellName, Direction
+from service.equations import CellName, Direction, GruReset
 from training.cells import GateWeights
 from training.networks import Network
 
@@ -36,7 +36,7 @@ def deviation(network: Network, inputs: Float64, traced: Mapping[GateKey, NDArra
                 gate: rows.astype(np.float64) for (n, d, gate), rows in traced.items() if (n, d) == (number, direction)
             }
             before: Gates = {s: _before(found[s], direction) for s in ("hidden", "cell") if s in found}
-            expected = step(architecture.cell, cell.weights(), inputs, before)
+            expected = step(architecture.cell, architecture.gru_reset, cell.weights(), inputs, before)
             worst = float(np.max([worst, *(_difference(expected[gate], rows) for gate, rows in found.items())]))
             outputs.append(found["hidden"])
         inputs = np.concatenate(outputs, axis=1)
@@ -47,9 +47,13 @@ def _difference(expected: Float64, found: Float64) -> float:
     return float((np.abs(expected - found) / np.maximum(1, np.abs(expected))).max())
 
 
-def step(cell: CellName, weights: Mapping[str, GateWeights], x: Float64, before: Gates) -> dict[str, Float64]:
+def step(
+    cell: CellName, reset: GruReset | None, weights: Mapping[str, GateWeights], x: Float64, before: Gates
+) -> dict[str, Float64]:
     """One step of a cell for any number of independent rows: x [rows, inputs], states before [rows, units]."""
-    return {"lstm": _lstm, "gru": _gru}[cell](weights, x, before)
+    if cell == "gru":
+        return _gru(weights, x, before["hidden"], reset)
+    return {"rnn": _rnn, "lstm": _lstm, "peephole": _lstm}[cell](weights, x, before)
 
 
 def _before(states: Float64, direction: Direction) -> Float64:
@@ -62,22 +66,32 @@ def _before(states: Float64, direction: Direction) -> Float64:
     return shifted
 
 
-def _lstm(weights: Mapping[str, GateWeights], x: Float64, before: Gates) -> dict[str, Float64]:
-    def sums(gate: str) -> Float64:
-        return _w(weights[gate], x) + _r(weights[gate], before["hidden"])
+def _rnn(weights: Mapping[str, GateWeights], x: Float64, before: Gates) -> dict[str, Float64]:
+    return {"hidden": np.tanh(_w(weights["hidden"], x) + _r(weights["hidden"], before["hidden"]))}
 
-    f, i, o = (_sigmoid(sums(gate)) for gate in ("forget", "input", "output"))
-    candidate = np.tanh(sums("candidate"))
+
+def _lstm(weights: Mapping[str, GateWeights], x: Float64, before: Gates) -> dict[str, Float64]:
+    """With or without peepholes: the output gate's sees the new cell, the others' the old one."""
+
+    def sums(gate: str, seen: Float64) -> Float64:
+        peephole = weights[gate].peephole
+        plain = _w(weights[gate], x) + _r(weights[gate], before["hidden"])
+        return plain if peephole is None else plain + peephole.double().numpy() * seen
+
+    f, i = (_sigmoid(sums(gate, before["cell"])) for gate in ("forget", "input"))
+    candidate = np.tanh(sums("candidate", before["cell"]))
     cell = f * before["cell"] + i * candidate
+    o = _sigmoid(sums("output", cell))
     hidden = o * np.tanh(cell)
     return {"forget": f, "input": i, "output": o, "candidate": candidate, "cell": cell, "hidden": hidden}
 
 
-def _gru(weights: Mapping[str, GateWeights], x: Float64, before: Gates) -> dict[str, Float64]:
-    h = before["hidden"]
+def _gru(weights: Mapping[str, GateWeights], x: Float64, h: Float64, where: GruReset | None) -> dict[str, Float64]:
     keep = _sigmoid(_w(weights["keep"], x) + _r(weights["keep"], h))
     reset = _sigmoid(_w(weights["reset"], x) + _r(weights["reset"], h))
-    candidate = np.tanh(_w(weights["candidate"], x) + reset * _r(weights["candidate"], h))
+    last = weights["candidate"]
+    past = _r(last, reset * h) if where == "before" else reset * _r(last, h)
+    candidate = np.tanh(_w(last, x) + past)
     update = 1 - keep
     return {"update": update, "reset": reset, "candidate": candidate, "hidden": (1 - update) * h + update * candidate}
 

@@ -1,4 +1,4 @@
-"""A model repository for the tests: both tasks, both cells, one direction and two, one layer and two, every head."""
+"""A model repository for the tests: both tasks, every cell, one direction and two, one layer and two, every head."""
 
 from __future__ import annotations
 
@@ -23,3 +23,9 @@ def write_repository(repository: Path) -> None:
     write_model(repository / "sentiment-bigru", cell="gru", layers=2, head="last")
     write_model(repository / "ner-bilstm", task="ner")
     write_model(repository / "ner-bigru", task="ner", cell="gru")
+    write_model(repository / "sentiment-rnn", cell="rnn", bidirectional=False)
+    write_model(repository / "sentiment-birnn", cell="rnn", layers=2, head="mean")
+    write_model(repository / "sentiment-peephole", cell="peephole", bidirectional=False, head="last")
+    write_model(repository / "sentiment-bipeephole", cell="peephole", layers=2)
+    write_model(repository / "sentiment-gru-before", cell="gru-before", bidirectional=False, head="mean")
+    write_model(repository / "ner-bigru-before", task="ner", cell="gru-before", layers=2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -12,18 +13,27 @@ import pytest
 from numpy.typing import NDArray
 from safetensors.numpy import load
 
+from service import bundle as bundles
 from service.api.answers import Traces
 from service.equations import equations, gate_names
+from tests import deviation
+from tests.bundles import Kind, named
 from tests.integration.models import HIDDEN
 
 TEXTS = ["A great film.", "Ada lived in London . " * 30, "bad", ["It", "'s", "not", "a film"]]
-MODELS = {
+MODELS: dict[str, tuple[Kind, int, int]] = {
     "sentiment-bilstm": ("lstm", 1, 2),
     "sentiment-lstm": ("lstm", 2, 1),
     "sentiment-gru": ("gru", 1, 1),
     "sentiment-bigru": ("gru", 2, 2),
     "ner-bilstm": ("lstm", 1, 2),
     "ner-bigru": ("gru", 1, 2),
+    "sentiment-rnn": ("rnn", 1, 1),
+    "sentiment-birnn": ("rnn", 2, 2),
+    "sentiment-peephole": ("peephole", 1, 1),
+    "sentiment-bipeephole": ("peephole", 2, 2),
+    "sentiment-gru-before": ("gru-before", 1, 1),
+    "ner-bigru-before": ("gru-before", 2, 2),
 }
 Array = NDArray[np.float64]
 
@@ -38,19 +48,36 @@ def gates(client: httpx.Client, **request: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("model", MODELS)
 def test_the_numbers_obey_the_equations(client: httpx.Client, model: str) -> None:
-    cell, layers, directions = MODELS[model]
+    kind, layers, directions = MODELS[model]
+    cell, reset = named(kind)
     answer = gates(client, model=model, inputs=TEXTS, decimals=None)
     assert answer["cell"] == cell
-    assert answer["equations"] == equations("gru" if cell == "gru" else "lstm")
+    assert answer["equations"] == equations(cell, reset)
     for trace in answer["traces"]:
         assert len(trace["layers"]) == layers * directions
         for layer in trace["layers"]:
             arrays = {gate: np.array(rows) for gate, rows in layer["gates"].items()}
-            assert list(arrays) == list(gate_names("gru" if cell == "gru" else "lstm"))
+            assert list(arrays) == list(gate_names(cell))
             assert all(array.shape == (len(trace["tokens"]), HIDDEN) for array in arrays.values())
             if layer["direction"] == "backward":
                 arrays = {gate: array[::-1] for gate, array in arrays.items()}
-            assert _deviation(cell, arrays) < 1e-6
+            if cell != "rnn":  # whose only gate is the state itself: the next test recomputes it from the weights
+                assert _deviation(cell, arrays) < 1e-6
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_gate_is_what_the_weights_make_of_the_inputs(client: httpx.Client, repository: Path, model: str) -> None:
+    bundle = bundles.load(repository / model / "1")
+    worst = deviation.of_model(client, bundle, TEXTS)
+    assert set(worst) == set(gate_names(bundle.manifest.cell))
+    assert max(worst.values()) < 1e-5
+
+
+def test_models_name_where_the_reset_gate_acts(client: httpx.Client) -> None:
+    found = {model["name"]: model["gru_reset"] for model in client.get("/models").json()["models"]}
+    assert found["sentiment-gru"] == "after"
+    assert found["sentiment-gru-before"] == found["ner-bigru-before"] == "before"
+    assert found["sentiment-lstm"] is found["sentiment-rnn"] is None
 
 
 def _deviation(cell: str, rows: dict[str, Array]) -> float:
@@ -85,7 +112,7 @@ def test_alone_or_together_the_same_numbers(client: httpx.Client) -> None:
 
 
 def test_contributions_sum_to_the_logits(client: httpx.Client) -> None:
-    for model in (name for name in MODELS if name.startswith("sentiment")):
+    for model in (name for name, (cell, *_) in MODELS.items() if name.startswith("sentiment") and cell != "rnn"):
         for trace in gates(client, model=model, inputs=TEXTS)["traces"]:
             given = trace["contributions"]
             assert given["of"] == ("tokens" if MODELS[model][1] == 1 else "top-layer positions")
@@ -96,6 +123,13 @@ def test_contributions_sum_to_the_logits(client: httpx.Client) -> None:
             assert powers / powers.sum() == pytest.approx(
                 np.array(list(trace["prediction"]["scores"].values())), abs=1e-5
             )
+
+
+@pytest.mark.parametrize("model", ["sentiment-rnn", "sentiment-birnn"])
+def test_an_elman_cell_has_no_contributions_and_says_why(client: httpx.Client, model: str) -> None:
+    for trace in gates(client, model=model, inputs=TEXTS)["traces"]:
+        assert trace["contributions"] is None
+        assert "no additive state" in trace["contributions_note"]
 
 
 def test_a_taggers_contributions_are_of_one_token(client: httpx.Client) -> None:

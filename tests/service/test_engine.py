@@ -13,9 +13,9 @@ from safetensors.numpy import load_file, save_file
 
 from service.bundle import MODEL_GRAPH, TRACE_GRAPH, WEIGHTS, Bundle, Head
 from service.engine import Engine, available_providers, gate_keys, pad
-from service.equations import CellName, gate_names
+from service.equations import gate_names
 from service.errors import BundleError
-from tests.bundles import Rows, architecture, draft, network, random_rows, tiny_bundle
+from tests.bundles import KINDS, Kind, Rows, architecture, draft, network, random_rows, tiny_bundle
 
 HEADS: list[Head] = ["last", "mean", "max", "tagger"]
 
@@ -41,8 +41,8 @@ def test_a_batch_of_none_never_reaches_the_runtime(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("head", HEADS)
-@pytest.mark.parametrize("cell", ["lstm", "gru"])
-def test_predict_and_trace_agree(tmp_path: Path, cell: CellName, head: Head) -> None:
+@pytest.mark.parametrize("cell", KINDS)
+def test_predict_and_trace_agree(tmp_path: Path, cell: Kind, head: Head) -> None:
     shape = architecture(task="ner" if head == "tagger" else "sentiment", cell=cell, head=head)
     engine = Engine(tiny_bundle(tmp_path / "m", task=shape.task, cell=cell, head=head))
     rows = random_rows(shape, (3, 40, 1, 17))

@@ -10,7 +10,7 @@ import pytest
 
 from service.engine import Engine
 from service.equations import CellName, GruReset, equations, gate_names, gates
-from tests.bundles import architecture, random_rows, tiny_bundle
+from tests.bundles import KINDS, Kind, architecture, named, random_rows, tiny_bundle
 
 CONTRACT = {
     "lstm": "forget input output candidate cell hidden",
@@ -62,11 +62,11 @@ def test_the_peepholes_see_the_cell() -> None:
     assert {gate for gate in plain if plain[gate] != peephole[gate]} == {"forget", "input", "output"}
 
 
-@pytest.mark.parametrize("cell", ["lstm", "gru"])
-def test_traces_stay_within_the_ranges(tmp_path: Path, cell: CellName) -> None:
+@pytest.mark.parametrize("cell", KINDS)
+def test_traces_stay_within_the_ranges(tmp_path: Path, cell: Kind) -> None:
     engine = Engine(tiny_bundle(tmp_path / "m", cell=cell, layers=2))
     trace = engine.trace(random_rows(architecture(cell=cell, layers=2), (60,)))
-    ranges = {gate.name: (gate.low, gate.high) for gate in gates(cell, "after" if cell == "gru" else None)}
+    ranges = {gate.name: (gate.low, gate.high) for gate in gates(*named(cell))}
     assert {gate for _, _, gate in trace.gates} == set(ranges)
     for (_, _, gate), array in trace.gates.items():
         low, high = ranges[gate]

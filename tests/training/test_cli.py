@@ -61,7 +61,9 @@ def data(folder: Path, task: Task = "sentiment") -> tuple[Path, Path]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("task", "cell"), [("sentiment", "lstm"), ("ner", "gru")])
+@pytest.mark.parametrize(
+    ("task", "cell"), [("sentiment", "lstm"), ("ner", "gru"), ("sentiment", "rnn"), ("sentiment", "peephole")]
+)
 def test_fit_then_evaluate(tmp_path: Path, task: Task, cell: str) -> None:
     train, dev = data(tmp_path, task)
     arguments = ["--task", task, "--cell", cell, "--bidirectional", *FIT, "--dev", str(dev), "--out", "models/tiny"]
@@ -193,6 +195,15 @@ def test_defaults(monkeypatch: pytest.MonkeyPatch, jobs: list[Job]) -> None:
     assert (job.cell, job.directions, job.layers, job.hidden, job.head) == ("lstm", ("forward",), 1, 128, "max")
     assert (job.test, job.vectors) == ((), None)
     assert job.recipe == Recipe()
+
+
+@pytest.mark.usefixtures("place")
+def test_the_reset_gate_is_a_grus(monkeypatch: pytest.MonkeyPatch, jobs: list[Job]) -> None:
+    assert main(monkeypatch, *NEEDED, "--cell", "gru") == 0
+    assert main(monkeypatch, *NEEDED, "--cell", "gru", "--gru-reset", "before") == 0
+    assert [job.gru_reset for job in jobs] == ["after", "before"]
+    assert main(monkeypatch, *NEEDED, "--cell", "peephole", "--gru-reset", "before") == 2
+    assert len(jobs) == 2
 
 
 @pytest.mark.usefixtures("place")

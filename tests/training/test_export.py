@@ -16,10 +16,9 @@ from safetensors.numpy import load_file, save_file
 
 from service.bundle import CARD, FILES, MANIFEST, TOKENIZER, WEIGHTS, Bundle, Head, Score, discover, load
 from service.engine import Engine, Trace
-from service.equations import CellName
 from service.errors import BundleError
 from service.text import Tokenizer
-from tests.bundles import ORIGIN, Rows, architecture, draft, network, random_rows, tiny_bundle, tokenizer
+from tests.bundles import KINDS, ORIGIN, Kind, Rows, architecture, draft, network, random_rows, tiny_bundle, tokenizer
 from training import export as exporting
 from training import graph
 from training.builder import Builder
@@ -86,8 +85,8 @@ def test_the_certificate_is_over_many_lengths_and_batch_sizes() -> None:
     assert all(len(set(lengths)) > 3 for lengths in batches if len(lengths) > 1), "ragged"
 
 
-@pytest.mark.parametrize(("cell", "head"), list(product(["lstm", "gru"], ["last", "mean", "max", "tagger"])))
-def test_every_kind_of_network_is_exported(tmp_path: Path, cell: CellName, head: Head) -> None:
+@pytest.mark.parametrize(("cell", "head"), list(product(KINDS, ["last", "mean", "max", "tagger"])))
+def test_every_kind_of_network_is_exported(tmp_path: Path, cell: Kind, head: Head) -> None:
     task = "ner" if head == "tagger" else "sentiment"
     for bidirectional, layers in ((False, 1), (True, 2)):
         bundle = tiny_bundle(
@@ -224,13 +223,13 @@ def test_one_answer_that_is_no_number_is_enough(tmp_path: Path, where: str) -> N
 
 def test_refused_when_only_a_gate_has_the_wrong_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The logits are right, and so are all numbers, but `update` is its complement."""
-    original = graph._STEPS["gru"]
+    original = graph._STEPS["gru", "after"]
 
     def swapped(body: Builder, *rest: object) -> dict[str, str]:
         gates = original.equations(body, *rest)  # type: ignore[arg-type]  # passed on as they came
         return gates | {"update": gates["reset"], "reset": gates["update"]}
 
-    monkeypatch.setitem(graph._STEPS, "gru", type(original)(original.states, swapped))
+    monkeypatch.setitem(graph._STEPS, ("gru", "after"), type(original)(original.states, swapped))
     with pytest.raises(BundleError, match="gates by"):
         exported(tmp_path / "m", network(architecture(cell="gru")))
     assert left_below(tmp_path) == []

@@ -10,8 +10,7 @@ import pytest
 import torch
 
 from service.bundle import Task
-from service.equations import CellName
-from tests.bundles import architecture
+from tests.bundles import KINDS, Kind, architecture
 from training.batches import Sample
 from training.fit import Outcome, Progress, Recipe, fit, seed_everything
 from training.networks import Network
@@ -55,7 +54,7 @@ def sentences(count: int = 48) -> list[Sample]:
 def trained(
     recipe: Recipe = FAST,
     task: Task = "sentiment",
-    cell: CellName = "lstm",
+    cell: Kind = "lstm",
     score: Callable[[Network], float] = lambda _: 0.0,
     report: Callable[[Progress], None] = lambda _: None,
     dropout: float = 0.2,
@@ -92,9 +91,9 @@ def scores(*values: float) -> Callable[[Network], float]:
     return lambda _: next(found)
 
 
-@pytest.mark.parametrize("cell", ["lstm", "gru"])
+@pytest.mark.parametrize("cell", KINDS)
 @pytest.mark.parametrize("task", ["sentiment", "ner"])
-def test_it_learns(task: Task, cell: CellName) -> None:
+def test_it_learns(task: Task, cell: Kind) -> None:
     samples = texts() if task == "sentiment" else sentences()
     recipe = replace(FAST, epochs=6, patience=6, learning_rate=0.02)
     net, outcome = trained(recipe, task, cell, score=lambda net: correct(net, samples), dropout=0.0)

@@ -12,16 +12,14 @@ from hypothesis import strategies as st
 
 from service.bundle import Head
 from service.engine import pad
-from service.equations import CellName
 from tests import reference
-from tests.bundles import Rows, architecture, network, random_rows
+from tests.bundles import KINDS, Kind, Rows, architecture, network, random_rows
 from training.networks import EMBEDDING_SIZES, Architecture, Network
 
 HEADS: list[Head] = ["last", "mean", "max", "tagger"]
-CELLS: list[CellName] = ["lstm", "gru"]
 
 
-def shape_of(cell: CellName, head: Head, bidirectional: bool = True, layers: int = 1, hidden: int = 6) -> Architecture:
+def shape_of(cell: Kind, head: Head, bidirectional: bool = True, layers: int = 1, hidden: int = 6) -> Architecture:
     task = "ner" if head == "tagger" else "sentiment"
     return architecture(task=task, cell=cell, bidirectional=bidirectional, layers=layers, hidden=hidden, head=head)
 
@@ -35,8 +33,8 @@ def logits(net: Network, rows: list[Rows], filler: int = 0) -> np.ndarray:
         return net(torch.from_numpy(tokens), torch.from_numpy(lengths.astype(np.int64))).numpy()
 
 
-@pytest.mark.parametrize(("cell", "bidirectional", "layers"), list(product(CELLS, [False, True], [1, 2, 3])))
-def test_logits_are_those_of_the_equations(cell: CellName, bidirectional: bool, layers: int) -> None:
+@pytest.mark.parametrize(("cell", "bidirectional", "layers"), list(product(KINDS, [False, True], [1, 2, 3])))
+def test_logits_are_those_of_the_equations(cell: Kind, bidirectional: bool, layers: int) -> None:
     for head in HEADS:
         shape = shape_of(cell, head, bidirectional, layers)
         net, rows = network(shape), random_rows(shape, (1, 2, 9, 30, 9))
@@ -48,8 +46,8 @@ def test_logits_are_those_of_the_equations(cell: CellName, bidirectional: bool, 
             assert found == pytest.approx(expected, abs=5e-6)
 
 
-@pytest.mark.parametrize(("cell", "head"), list(product(CELLS, HEADS)))
-def test_what_stands_in_the_padding_does_not_matter(cell: CellName, head: Head) -> None:
+@pytest.mark.parametrize(("cell", "head"), list(product(KINDS, HEADS)))
+def test_what_stands_in_the_padding_does_not_matter(cell: Kind, head: Head) -> None:
     shape = shape_of(cell, head, layers=2)
     net, rows = network(shape), random_rows(shape, (1, 4, 11))
     one, other = logits(net, rows, filler=0), logits(net, rows, filler=5)
@@ -58,17 +56,17 @@ def test_what_stands_in_the_padding_does_not_matter(cell: CellName, head: Head) 
         np.testing.assert_array_equal(one[number][cut], other[number][cut])
 
 
-NETWORKS = {(cell, head): network(shape_of(cell, head, layers=2)) for cell, head in product(CELLS, HEADS)}
+NETWORKS = {(cell, head): network(shape_of(cell, head, layers=2)) for cell, head in product(KINDS, HEADS)}
 
 
 @settings(max_examples=40, deadline=None)
 @given(
-    cell=st.sampled_from(CELLS),
+    cell=st.sampled_from(KINDS),
     head=st.sampled_from(HEADS),
     lengths=st.lists(st.integers(1, 25), min_size=1, max_size=9),
     seed=st.integers(0, 1000),
 )
-def test_a_row_of_a_batch_gets_what_it_gets_alone(cell: CellName, head: Head, lengths: list[int], seed: int) -> None:
+def test_a_row_of_a_batch_gets_what_it_gets_alone(cell: Kind, head: Head, lengths: list[int], seed: int) -> None:
     net = NETWORKS[cell, head]
     rows = random_rows(net.architecture, lengths, seed)
     together = logits(net, rows)
@@ -105,6 +103,7 @@ def test_shapes(bidirectional: bool, width: int) -> None:
 
 def test_the_reset_belongs_to_the_gru() -> None:
     assert shape_of("gru", "max").gru_reset == "after"
+    assert shape_of("gru-before", "max").gru_reset == "before"
     assert shape_of("lstm", "max").gru_reset is None
 
 

@@ -9,16 +9,13 @@ import pytest
 from numpy.typing import NDArray
 
 from service.engine import GateKey
-from service.equations import CellName
 from tests import reference as own
-from tests.bundles import architecture, network, random_rows
+from tests.bundles import KINDS, Kind, architecture, network, random_rows
 from training.networks import Network
 from training.reference import deviation, step
 
-CELLS: list[CellName] = ["lstm", "gru"]
 
-
-def traced(cell: CellName, layers: int = 2) -> tuple[Network, NDArray[np.float64], dict[GateKey, NDArray[np.float64]]]:
+def traced(cell: Kind, layers: int = 2) -> tuple[Network, NDArray[np.float64], dict[GateKey, NDArray[np.float64]]]:
     """A network, one embedded input, and its trace by the tests' own reference."""
     shape = architecture(cell=cell, layers=layers)
     net, (row,) = network(shape), random_rows(shape, (12,))
@@ -26,24 +23,24 @@ def traced(cell: CellName, layers: int = 2) -> tuple[Network, NDArray[np.float64
     return net, embedded, own.answer(net, row).gates
 
 
-@pytest.mark.parametrize("cell", CELLS)
-def test_a_step_is_the_equations(cell: CellName) -> None:
+@pytest.mark.parametrize("cell", KINDS)
+def test_a_step_is_the_equations(cell: Kind) -> None:
     net, embedded, gates = traced(cell, layers=1)
     weights = net.recurrent()[0].directions()[0].weights()
-    states = ("hidden", "cell") if cell == "lstm" else ("hidden",)
+    states = ("hidden", "cell") if cell in ("lstm", "peephole") else ("hidden",)
     before = {state: np.vstack([np.zeros(8), gates[0, "forward", state][:-1]]) for state in states}
-    for gate, rows in step(cell, weights, embedded, before).items():
+    for gate, rows in step(net.architecture.cell, net.architecture.gru_reset, weights, embedded, before).items():
         assert rows.dtype == np.float64
         assert rows == pytest.approx(gates[0, "forward", gate], abs=1e-12), gate
 
 
-@pytest.mark.parametrize("cell", CELLS)
-def test_no_deviation_of_what_is_right(cell: CellName) -> None:
+@pytest.mark.parametrize("cell", KINDS)
+def test_no_deviation_of_what_is_right(cell: Kind) -> None:
     assert deviation(*traced(cell)) < 1e-12
 
 
-@pytest.mark.parametrize("cell", CELLS)
-def test_any_gate_that_is_wrong_at_any_row_is_seen(cell: CellName) -> None:
+@pytest.mark.parametrize("cell", KINDS)
+def test_any_gate_that_is_wrong_at_any_row_is_seen(cell: Kind) -> None:
     net, embedded, gates = traced(cell)
     for key, row in product(gates, (0, 5, 11)):
         wrong = {other: array.copy() for other, array in gates.items()}
@@ -51,8 +48,8 @@ def test_any_gate_that_is_wrong_at_any_row_is_seen(cell: CellName) -> None:
         assert deviation(net, embedded, wrong) >= 1e-3 - 1e-9, (key, row)
 
 
-@pytest.mark.parametrize("cell", CELLS)
-def test_a_trace_whose_directions_are_swapped_is_seen(cell: CellName) -> None:
+@pytest.mark.parametrize("cell", KINDS)
+def test_a_trace_whose_directions_are_swapped_is_seen(cell: Kind) -> None:
     net, embedded, gates = traced(cell, layers=1)
     turned = {"forward": "backward", "backward": "forward"}
     swapped = {key: gates[key[0], turned[key[1]], key[2]] for key in gates}
@@ -65,8 +62,8 @@ def test_the_complement_of_the_update_gate_is_seen() -> None:
     assert deviation(net, embedded, wrong) > 0.01
 
 
-@pytest.mark.parametrize("cell", CELLS)
-def test_what_is_no_number_is_a_deviation(cell: CellName) -> None:
+@pytest.mark.parametrize("cell", KINDS)
+def test_what_is_no_number_is_a_deviation(cell: Kind) -> None:
     net, embedded, gates = traced(cell)
     for key in gates:
         wrong = dict(gates) | {key: np.full_like(gates[key], np.nan)}

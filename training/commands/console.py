@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 
 from service import bundle
+from service.equations import GruReset
 from service.errors import BundleError
 from training.fit import Progress
 
@@ -25,8 +26,15 @@ class Task(StrEnum):
 
 
 class Cell(StrEnum):
+    rnn = "rnn"
     lstm = "lstm"
+    peephole = "peephole"
     gru = "gru"
+
+
+class Reset(StrEnum):
+    after = "after"
+    before = "before"
 
 
 class Pooling(StrEnum):
@@ -82,6 +90,12 @@ def device_of(wanted: Device) -> str:
     if wanted == Device.cuda and not torch.cuda.is_available():
         raise typer.BadParameter("this torch sees no CUDA device; use --device cpu", param_hint="--device")
     return wanted.value
+
+
+def gru_reset_of(cell: Cell, wanted: Reset | None) -> GruReset:
+    if wanted is not None and cell != Cell.gru:
+        raise typer.BadParameter(f"{cell.value} has no reset gate; it goes with --cell gru", param_hint="--gru-reset")
+    return (wanted or Reset.after).value
 
 
 def command_line(arguments: list[str], data: str | None) -> str:

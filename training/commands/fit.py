@@ -11,7 +11,19 @@ from typing import Annotated
 import typer
 
 from service.equations import Direction
-from training.commands.console import Cell, Device, Display, Pooling, Task, bar, command_line, console, device_of
+from training.commands.console import (
+    Cell,
+    Device,
+    Display,
+    Pooling,
+    Reset,
+    Task,
+    bar,
+    command_line,
+    console,
+    device_of,
+    gru_reset_of,
+)
 from training.fit import Recipe
 from training.job import Job, run
 
@@ -24,6 +36,10 @@ def fit(
     dev: Annotated[list[Path], typer.Option(help="Labelled data that picks the best epoch; several count the same.")],
     out: Annotated[Path, typer.Option(help="The bundle's folder, models/NAME; the next version is written below it.")],
     cell: Annotated[Cell, typer.Option(help="The recurrent cell.")] = Cell.lstm,
+    gru_reset: Annotated[
+        Reset | None,
+        typer.Option(help="A GRU's reset gate: after the recurrent product (torch, cuDNN) or before it (Cho 2014)."),
+    ] = None,
     bidirectional: Annotated[bool, typer.Option("--bidirectional", help="Read in both directions.")] = False,
     layers: Annotated[int, typer.Option(min=1, max=16, help="Recurrent layers.")] = 1,
     hidden: Annotated[int, typer.Option(min=1, max=8192, help="Units of each direction.")] = 128,
@@ -72,6 +88,7 @@ def fit(
     job = Job(
         task=task.value,
         cell=cell.value,
+        gru_reset=gru_reset_of(cell, gru_reset),
         directions=ways,
         layers=layers,
         hidden=hidden,
