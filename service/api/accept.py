@@ -1,10 +1,12 @@
-"""Which of the two forms of a trace a client wants: its ``Accept`` header, weights included (RFC 9110)."""
+"""Which form of an answer a client wants: its ``Accept`` header, weights included (RFC 9110)."""
 
 from __future__ import annotations
 
 import re
 
 from service.api.render import JSON, SAFETENSORS
+
+HTML = "text/html"
 
 _WEIGHT = re.compile(rb"\s*q\s*=\s*([01](?:\.\d{0,3})?)\s*")
 
@@ -14,12 +16,20 @@ def wants_safetensors(accept: bytes | None) -> bool:
 
     A header that excludes both gets JSON all the same, as `/predict` does: RFC 9110 allows it.
     """
-    if accept is None or not accept.strip():
-        return False
-    ranges = dict(_range(part) for part in accept.lower().split(b",") if part.strip())
+    ranges = _ranges(accept)
     json, safetensors = _weight(ranges, JSON), _weight(ranges, SAFETENSORS)
     # At equal weight whoever names the binary form wants it: `*/*` is what clients add by themselves.
     return safetensors > json or (safetensors == json > 0 and SAFETENSORS.encode() in ranges)
+
+
+def wants_index(accept: bytes | None) -> bool:
+    """Whether whoever asks for ``/`` is a program that wants JSON rather than the page, the default."""
+    ranges = _ranges(accept)
+    return _weight(ranges, JSON) > _weight(ranges, HTML)
+
+
+def _ranges(accept: bytes | None) -> dict[bytes, float]:
+    return dict(_range(part) for part in (accept or b"").lower().split(b",") if part.strip())
 
 
 def _range(part: bytes) -> tuple[bytes, float]:
@@ -31,7 +41,7 @@ def _range(part: bytes) -> tuple[bytes, float]:
 
 def _weight(ranges: dict[bytes, float], media_type: str) -> float:
     """The weight of the most specific range that takes a media type; 0 where none does."""
-    for name in (media_type.encode(), b"application/*", b"*/*"):
+    for name in (media_type.encode(), media_type.partition("/")[0].encode() + b"/*", b"*/*"):
         if name in ranges:
             return min(1.0, ranges[name])
     return 0.0

@@ -94,6 +94,12 @@ MODELS: dict[str, object] = {
     "models": [MODEL],
     "refused": [{"name": "my-ner", "version": "2", "reason": "model.onnx does not match the manifest"}],
 }
+INDEX: dict[str, object] = {
+    "service": "Gatelight",
+    "version": "0.1.0",
+    "openapi": "/openapi.json",
+    "routes": ["/", "/gates", "/models", "/predict"],
+}
 STATUS: dict[str, object] = {"status": "ok"}
 REQUEST_ID = "3f0c9b1e7a5d4c2f8e6b0d9a1c3e5f70"
 

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from service.api import answers, examples, openapi_protocols
+from service.api.page import MEDIA_TYPES
 from service.api.problems import HTTP_PROBLEMS, INTERNAL, MEDIA_TYPE, Problem, of
 from service.api.render import JSON, SAFETENSORS
 from service.api.schemas import GatesRequest, PredictRequest
@@ -90,7 +91,8 @@ def document(*, secured: bool, admin: bool = False) -> _Json:
 def _paths() -> _Json:
     model = {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}, "example": "ner-bilstm"}
     return {
-        "/": {"get": _get("index", "Where to go from here", answers.Index, {})},
+        "/": {"get": _index()},
+        "/page/{path}": {"get": _asset()},
         "/predict": {
             "post": _post(
                 "predict",
@@ -151,6 +153,23 @@ def _paths() -> _Json:
             "get": _operation("openapi", "This document", {JSON: {"schema": {"type": "object"}, "example": {}}})
         },
     }
+
+
+def _index() -> _Json:
+    page = {"schema": {"type": "string", "description": "The gate explorer."}, "example": "<!doctype html>…"}
+    index = _content(answers.Index, {"index": examples.INDEX})
+    return _operation(
+        "index",
+        "The gate explorer; where to go from here, for Accept: application/json",
+        {"text/html": page, JSON: index},
+    )
+
+
+def _asset() -> _Json:
+    content = {media_type.partition(";")[0]: {"schema": {"type": "string"}} for media_type in MEDIA_TYPES.values()}
+    path = {"name": "path", "in": "path", "required": True, "schema": {"type": "string"}, "example": "main.js"}
+    operation = _operation("page", "A script or a style sheet of the gate explorer", content, 404)
+    return {**operation, "parameters": [path, _parameter("X-Request-ID")]}
 
 
 def _operation(name: str, summary: str, content: _Json, *errors: type[RequestError] | int) -> _Json:

@@ -1,4 +1,4 @@
-"""What runs here and how it is: `/`, `/models`, `/metrics`, `/health/*` and the API document."""
+"""What runs here and how it is: `/` and its page, `/models`, `/metrics`, `/health/*` and the API document."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from service.api.accept import wants_index
+from service.api.edge import call_of
 from service.api.openapi import TITLE
+from service.api.page import Page
 from service.api.render import JSON, dumps
 from service.metrics import CONTENT_TYPE
 from service.runtime import Runtime
@@ -21,6 +24,7 @@ class Operations:
     def __init__(self, runtime: Runtime, document: dict[str, object]) -> None:
         self._runtime = runtime
         self._document = dumps(document)
+        self._page = Page()
         paths = document["paths"]
         self._index = {
             "service": TITLE,
@@ -38,10 +42,14 @@ class Operations:
             Route("/health/live", self.live),
             Route("/health/ready", self.ready),
             Route("/openapi.json", self.openapi),
+            *self._page.routes(),
         ]
 
     async def index(self, request: Request) -> Response:
-        return _json(self._index)
+        """The gate explorer; for whoever asks for JSON rather than HTML, where to go from here."""
+        if wants_index(call_of(request.scope).headers.get(b"accept")):
+            return Response(dumps(self._index), media_type=JSON, headers={"Vary": "Accept"})
+        return self._page.index(request)
 
     async def models(self, request: Request) -> Response:
         registry = self._runtime.registry

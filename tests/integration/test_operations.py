@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import httpx
@@ -43,8 +44,26 @@ def test_health(client: httpx.Client, path: str) -> None:
 
 
 def test_the_root_points_on(client: httpx.Client) -> None:
-    index = Index.model_validate_json(client.get("/").content)
+    index = Index.model_validate_json(client.get("/", headers={"Accept": "application/json"}).content)
     assert client.get(index.openapi).status_code == 200
+
+
+@pytest.mark.parametrize("accept", ["*/*", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", ""])
+def test_the_root_is_the_page(client: httpx.Client, accept: str) -> None:
+    response = client.get("/", headers={"Accept": accept})
+    assert response.headers["content-type"] == "text/html; charset=utf-8"
+    assert "default-src 'none'" in response.headers["content-security-policy"]
+    for reference in re.findall(r'(?:src|href)="(page/[^"]+)"', response.text):
+        asset = client.get(f"/{reference}")
+        assert asset.status_code == 200, reference
+        again = client.get(f"/{reference}", headers={"If-None-Match": asset.headers["etag"]})
+        assert (again.status_code, again.content) == (304, b"")
+    assert client.head("/").headers["content-length"] == str(len(response.content))
+
+
+@pytest.mark.parametrize("path", ["", "index.html", "vendor/package.json", "../app.py", "nothing.js"])
+def test_the_page_serves_its_own_files_alone(client: httpx.Client, path: str) -> None:
+    assert client.get(f"/page/{path}").status_code == 404
 
 
 def test_every_route_stands_in_the_document_with_examples(client: httpx.Client) -> None:
@@ -52,6 +71,7 @@ def test_every_route_stands_in_the_document_with_examples(client: httpx.Client) 
     OpenAPI.model_validate(document)
     assert set(document["paths"]) == {
         "/",
+        "/page/{path}",
         "/predict",
         "/gates",
         "/models",

@@ -1,0 +1,88 @@
+"""The gate explorer: the static files of `service/page`, read once, and the headers that keep the page to itself."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+MEDIA_TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+"""What is served of the folder; it also holds what the vendored code came from, which is for developers."""
+INDEX = "index.html"
+CONTENT_SECURITY_POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self' blob: data:",  # pictures to take along are made in the page
+        "connect-src 'self'",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+    )
+)
+_HEADERS = {
+    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cache-Control": "no-cache",  # asks each time whether the ETag still holds: a new version is seen at once
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    content: bytes
+    media_type: str
+    etag: str
+
+
+class Page:
+    """The page's files by their path below `service/page`."""
+
+    def __init__(self) -> None:
+        self._files = dict(_found(files("service") / "page", ""))
+
+    def routes(self) -> list[Route]:
+        return [Route("/page/{path:path}", self.asset)]
+
+    async def asset(self, request: Request) -> Response:
+        """A script or a style sheet."""
+        path = request.path_params["path"]
+        if path not in self._files or path == INDEX:
+            raise HTTPException(404)
+        return self._answer(path, request)
+
+    def index(self, request: Request) -> Response:
+        """The page itself."""
+        return self._answer(INDEX, request, {"Vary": "Accept"})
+
+    def _answer(self, path: str, request: Request, more: dict[str, str] | None = None) -> Response:
+        file = self._files[path]
+        headers = {**_HEADERS, **(more or {}), "ETag": file.etag}
+        if file.etag in request.headers.get("if-none-match", ""):
+            return Response(status_code=304, headers=headers)
+        return Response(file.content, headers=headers, media_type=file.media_type)
+
+
+def _found(folder: Traversable, below: str) -> list[tuple[str, _File]]:
+    found = []
+    for entry in folder.iterdir():
+        name = below + entry.name
+        if entry.is_dir():
+            found += _found(entry, name + "/")
+        elif (suffix := "." + entry.name.rpartition(".")[2]) in MEDIA_TYPES:
+            content = entry.read_bytes()
+            found.append((name, _File(content, MEDIA_TYPES[suffix], f'"{hashlib.sha256(content).hexdigest()[:32]}"')))
+    return found

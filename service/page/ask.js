@@ -1,0 +1,121 @@
+// Pick a model, type a text, and read the answer: one card for each text that is read.
+
+import { h, percent } from "./dom.js";
+
+export const EXAMPLES = {
+  sentiment: [
+    "The plot is thin and the jokes are not funny, but the two leads are wonderful.",
+    "Not good at all.",
+    "I expected to be bored, and I was not.",
+  ],
+  ner: [
+    "President George Bush flew from Washington to Iraq.",
+    "Ada Lovelace lived in London.",
+    "The United Nations and Google opened an office in Paris.",
+  ],
+};
+const TASKS = { sentiment: "Sentiment", ner: "Named entities" };
+const KINDS = { PER: "person", LOC: "place", ORG: "organisation", MISC: "other" };
+
+/** What a model is, in a line. */
+export function facts(model) {
+  const parts = [
+    model.cell.toUpperCase(),
+    model.directions.length > 1 ? "two directions" : "one direction",
+    `${model.layers} layer${model.layers > 1 ? "s" : ""} of ${model.hidden} units`,
+  ];
+  const best = model.quality.filter((score) => score.metric === "f1" || score.metric === "accuracy").slice(0, 2);
+  const metric = { f1: "F1", accuracy: "accuracy" };
+  return [...parts, ...best.map((score) => `${score.data} ${metric[score.metric]} ${percent(score.value)}`)].join(" · ");
+}
+
+/** A card. `onModel(name)` and `onText(text)` tell what was chosen and typed; `id` keeps two cards apart. */
+export function createAsk({ id, legend, onModel, onText, actions = [] }) {
+  const select = h("select", { id: `model-${id}`, on: { change: () => onModel(select.value) } });
+  const about = h("p", { class: "facts", id: `facts-${id}` });
+  const text = h("textarea", {
+    id: `text-${id}`, rows: "3", spellcheck: "false", placeholder: "Type or paste a text, or pick one below.",
+    on: { input: () => onText(text.value) },
+  });
+  const examples = h("div", { class: "examples", role: "group", "aria-label": "Examples" });
+  const answer = h("div", { class: "answer", role: "status", "aria-label": "Answer" });
+  const element = h("div", { class: "ask card" },
+    h("div", { class: "question" },
+      h("div", { class: "field" }, h("label", { for: select.id }, legend ? `${legend}: model` : "Model"), select, actions),
+      about,
+      h("label", { for: text.id, class: "unseen" }, legend ? `${legend}: text` : "Text"), text, examples),
+    answer);
+
+  return {
+    element,
+    text,
+    /** Offer the models, grouped by task, and show the one that is chosen. */
+    offer(models, chosen, value) {
+      const groups = Map.groupBy ? Map.groupBy(models, (model) => model.task) : grouped(models);
+      select.replaceChildren(...[...groups].map(([task, members]) =>
+        h("optgroup", { label: TASKS[task] ?? task }, members.map((model) =>
+          h("option", { value: model.name, title: facts(model) },
+            `${model.name} (${model.cell.toUpperCase()}, ${model.hidden} units${headline(model)})`)))));
+      select.value = chosen.name;
+      about.textContent = facts(chosen);
+      if (text.value !== value) text.value = value;
+      examples.replaceChildren(...(EXAMPLES[chosen.task] ?? []).map((example) =>
+        h("button", { type: "button", class: "chip", on: { click: () => { text.value = example; onText(example); } } }, example)));
+    },
+    busy(is) {
+      element.setAttribute("aria-busy", String(is));
+    },
+    empty() {
+      answer.replaceChildren(h("p", { class: "hint" }, "The answer appears here as you type."));
+    },
+    fail(message) {
+      answer.replaceChildren(h("div", { class: "problem", role: "alert" }, h("strong", {}, "No answer"), h("p", {}, message)));
+    },
+    show(reading) {
+      const parts = reading.prediction.scores ? classification(reading) : entities(reading);
+      const cut = reading.prediction.truncated &&
+        h("p", { class: "notice" }, `The text is over the model's limit: its first ${reading.tokens.length} tokens were read.`);
+      answer.replaceChildren(...[parts, cut].flat().filter(Boolean));
+    },
+  };
+}
+
+function grouped(models) {
+  const groups = new Map();
+  for (const model of models) groups.set(model.task, [...(groups.get(model.task) ?? []), model]);
+  return groups;
+}
+
+function headline({ quality }) {
+  const score = quality.find(({ metric }) => metric === "f1" || metric === "accuracy");
+  return score ? `, ${(100 * score.value).toFixed(1)} % ${score.metric === "f1" ? "F1" : "accuracy"}` : "";
+}
+
+function classification({ prediction }) {
+  const bars = Object.entries(prediction.scores).map(([label, score]) =>
+    h("div", { class: "bar", "data-label": label, "data-chosen": String(label === prediction.label) },
+      h("span", { class: "bar-label" }, label),
+      h("span", { class: "bar-track", "aria-hidden": "true" }, h("span", { class: "bar-fill", vars: { "--share": String(score) } })),
+      h("span", { class: "bar-value" }, percent(score))));
+  return [h("p", { class: "verdict" }, prediction.label), h("div", { class: "bars" }, bars)];
+}
+
+/** The kinds of entities by how they are coloured: known ones have their own colour. */
+const hue = (label) => (label in KINDS ? label : "MISC");
+
+function entities({ prediction, slice, text }) {
+  const nodes = [];
+  let at = 0;
+  for (const entity of prediction.entities) {
+    nodes.push(slice(at, entity.start));
+    nodes.push(h("mark", { class: "entity", "data-kind": hue(entity.label), title: `${KINDS[entity.label] ?? entity.label}, ${percent(entity.score)}` },
+      slice(entity.start, entity.end), h("span", { class: "tag" }, entity.label, h("span", { class: "unseen" }, ` ${percent(entity.score)}`))));
+    at = entity.end;
+  }
+  nodes.push(slice(at, [...text].length));
+  const count = prediction.entities.length;
+  return [
+    h("p", { class: "verdict" }, count ? `${count} ${count > 1 ? "entities" : "entity"}` : "No entities"),
+    h("p", { class: "tagged" }, nodes),
+  ];
+}

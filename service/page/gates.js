@@ -1,0 +1,225 @@
+// The heat maps of all gates: what is shown of them, where the cursor is, and how they are drawn together.
+
+import { h, segmented } from "./dom.js";
+import { isLogistic } from "./equations.js";
+import { listen } from "./gestures.js";
+import { HeatMap } from "./heatmap.js";
+import { createInspector, describe } from "./inspector.js";
+import { largest, reach, scale } from "./colours.js";
+import { Overview } from "./overview.js";
+import { Viewport } from "./viewport.js";
+
+const LONG = 72;
+const ARROW = { forward: "→", backward: "←" };
+
+export class Gates {
+  /** `theme()` gives colours; `announce(text)` says something to screen readers. */
+  constructor(store, { theme, announce }) {
+    this._store = store;
+    this._theme = theme;
+    this._announce = announce;
+    this._maps = [];
+    this._hover = null;
+    this._frame = 0;
+    this.view = new Viewport(() => this._schedule());
+    this.toolbar = h("div", { class: "toolbar" });
+    this.panels = h("div", { class: "panels" });
+    this.inspector = createInspector((gate, go) => this.point(gate, go));
+    this.overview = new Overview(this.view, theme);
+    this.notice = h("p", { class: "notice", hidden: true });
+    this.element = h("div", {}, this.toolbar, this.notice, this.overview.element,
+      h("div", { class: "gates-body" }, this.panels, this.inspector.element));
+    new ResizeObserver(() => this._schedule()).observe(this.panels);
+    this._seen = new IntersectionObserver((entries) => {
+      for (const entry of entries) entry.target.inSight = entry.isIntersecting;
+      this._schedule();
+    }, { rootMargin: "120px" });
+  }
+
+  /** Show readings: one, or two with `columns` that pair their tokens. `plan` is a list of panels to show. */
+  show(plan, labels, state) {
+    const before = this._shape;
+    this._shape = `${labels.length}`;
+    if (before !== this._shape) this.view.fit(labels.length, labels.length > LONG * 1.4 ? LONG : labels.length);
+    const key = plan.map((panel) => panel.id).join();
+    if (key !== this._key) this._build(plan, key);
+    for (const [at, panel] of plan.entries()) {
+      const map = this._maps[at];
+      map.panel = panel;
+      const { shape: [, units], data } = panel.array;
+      map.show({ data, units, order: panel.order, columns: panel.columns, labels, colours: panel.colours, description: panel.description });
+    }
+    this.overview.show(this._maps[0]?.image, labels);
+    this._state = state;
+    this._refresh();
+  }
+
+  _build(plan, key) {
+    this._key = key;
+    this._seen.disconnect();
+    this._maps = plan.map((panel) => {
+      const map = new HeatMap({ id: panel.id, title: panel.title, note: panel.note, theme: this._theme });
+      map.element.dataset.gate = panel.gate;
+      listen(map, this.view, {
+        hover: (cell) => this._look(map, cell),
+        pick: (cell) => this._pick(map, cell),
+        key: (name) => this._key_(map, name),
+      });
+      this._seen.observe(map.canvas);
+      return map;
+    });
+    this.panels.replaceChildren(...this._maps.map((map) => map.element));
+  }
+
+  /** Point at the panel of a gate; with `go`, move there. */
+  point(gate, go) {
+    for (const map of this._maps) map.element.classList.toggle("pointed", map.panel.gate === gate);
+    this.inspector.mark(gate);
+    if (!go) return;
+    this._maps.find((map) => map.panel.gate === gate)?.canvas.focus();
+  }
+
+  _look(map, cell) {
+    this._hover = cell && { map, ...cell };
+    this._schedule();
+    this._inspect();
+  }
+
+  _pick(map, { column, row }) {
+    const { gate, direction, columns, side } = map.panel;
+    if (columns[column] < 0) return;
+    this._store.set({ gate, direction, token: columns[column], unit: map.order[row], side });
+  }
+
+  /** The cursor: what the pointer is on, or what was picked, on the panel where it is. */
+  _cursorOn(map) {
+    const { direction, side, columns } = map.panel;
+    if (this._hover) {
+      const from = this._hover.map.panel;
+      const unit = this._hover.map.order[this._hover.row];
+      return from.direction === direction && from.side === side ? { column: this._hover.column, unit } : null;
+    }
+    const { token, unit, direction: at } = this._state;
+    if (token === null || unit === null || at !== direction) return null;
+    const column = columns.indexOf(token);
+    return column < 0 || (this._state.side ?? "a") !== side ? null : { column, unit };
+  }
+
+  _inspect() {
+    const map = this._hover?.map ?? this._maps.find((each) => this._cursorOn(each)) ?? this._maps[0];
+    if (!map) return;
+    const cursor = this._cursorOn(map);
+    const { reading, layer, direction, columns } = map.panel;
+    const token = cursor ? columns[cursor.column] : -1;
+    this.inspector.show(reading, token < 0 ? null : { layer, direction, token, unit: cursor.unit });
+    if (this._hover) this.inspector.mark(map.panel.gate);
+  }
+
+  _key_(map, name) {
+    const step = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1], PageUp: [0, -10], PageDown: [0, 10] }[name];
+    if (name === "+" || name === "=") this.view.zoom(0.7);
+    else if (name === "-") this.view.zoom(1 / 0.7);
+    else if (name === "0") this.view.fit(this.view.columns);
+    else if (step || name === "Home" || name === "End" || name === "Enter") this._move(map, name, step);
+    else return false;
+    return true;
+  }
+
+  _move(map, name, step) {
+    const { order, panel } = map;
+    const now = this._cursorOn(map) ?? { column: Math.ceil(this.view.x[0]), unit: order[Math.floor(this.view.y[0] * order.length)] };
+    const moved = this._cursorOn(map) && step ? step : [0, 0];
+    const last = panel.columns.length - 1;
+    let column = name === "Home" ? 0 : name === "End" ? last : Math.min(last, Math.max(0, now.column + moved[0]));
+    while (panel.columns[column] < 0 && column > 0 && column < last) column += moved[0] || 1;
+    const row = Math.min(order.length - 1, Math.max(0, order.indexOf(now.unit) + moved[1]));
+    this._hover = null;
+    this.view.reveal(column, row / order.length, (row + 1) / order.length);
+    this._pick(map, { column, row });
+    const { reading, layer, direction, gate, columns } = panel;
+    const cell = { layer, direction, token: columns[column], unit: order[row] };
+    if (cell.token < 0) return;
+    const value = reading.value(layer, direction, gate, cell.token, cell.unit);
+    this._announce(`${gate} ${value.toFixed(3)}: ${describe(reading, cell)}`);
+  }
+
+  /** After the state changed without new numbers. */
+  follow(state) {
+    this._state = state;
+    this._refresh();
+  }
+
+  _refresh() {
+    this._schedule();
+    this._inspect();
+  }
+
+  _schedule() {
+    this._frame ||= requestAnimationFrame(() => {
+      this._frame = 0;
+      this.draw();
+    });
+  }
+
+  /** Draw every map that is in sight. */
+  draw() {
+    const width = this._maps[0]?.element.clientWidth;
+    if (!width) return;
+    for (const map of this._maps) {
+      map.resize(width);
+      if (map.canvas.inSight !== false) map.draw(this.view, this._cursorOn(map));
+    }
+    this.overview.draw();
+  }
+}
+
+const EVERYTHING = (count) => Array.from({ length: count }, (_, at) => at);
+
+/** The colours that fit a gate: 0..1, or around 0: to 1, where tanh ends, or as far as most of its numbers go. */
+export function coloursOf(equation, ...arrays) {
+  if (isLogistic(equation)) return scale(0, 1);
+  const most = Math.max(...arrays.map(({ data }) => largest(data)));
+  if (most <= 1) return scale(-1, 1);
+  const far = Math.max(...arrays.map(({ data }) => reach(data)), 1);
+  return scale(-far, far, far < most);
+}
+
+/** The panels of one reading: a gate a row, a direction a column. `orders` are the units by direction. */
+export function planOf(reading, layer, directions, orders) {
+  const { gates, equations, tokens } = reading;
+  const columns = EVERYTHING(tokens.length);
+  return gates.flatMap((gate) => {
+    const arrays = directions.map((direction) => reading.array(layer, direction, gate));
+    const colours = coloursOf(equations[gate], ...arrays);
+    return directions.map((direction, at) => ({
+      id: `map-${gate}-${direction}`,
+      gate, direction, layer, reading, columns, colours,
+      side: "a",
+      array: arrays[at],
+      order: orders[direction],
+      title: gate,
+      note: reading.model.directions.length > 1 ? `${ARROW[direction]} ${direction}` : "",
+      description: `${gate} gate, ${direction}, layer ${layer}: ${orders[direction].length} units by ${tokens.length} tokens. ` +
+        "Arrow keys move from cell to cell, Enter picks the unit, plus and minus zoom.",
+    }));
+  });
+}
+
+/** Controls over the panels: layer, directions, zoom. */
+export function controls(reading, state, gates, store) {
+  const { layers, directions } = reading.model;
+  const found = [];
+  if (layers > 1) {
+    const choices = EVERYTHING(layers).map((layer) => [layer, String(layer)]);
+    found.push(segmented("layer", "Layer", choices, state.layer, (layer) => store.set({ layer })));
+  }
+  if (directions.length > 1) {
+    const choices = [["both", "both"], ...directions.map((each) => [each, `${each} ${ARROW[each]}`])];
+    found.push(segmented("shown", "Direction", choices, state.shown, (shown) => store.set({ shown })));
+  }
+  const zoom = (label, name, act) => h("button", { type: "button", class: "icon", "aria-label": name, title: name, on: { click: act } }, label);
+  found.push(h("div", { class: "zoom", role: "group", "aria-label": "Zoom" },
+    zoom("−", "zoom out", () => gates.view.zoom(1 / 0.6)), zoom("+", "zoom in", () => gates.view.zoom(0.6)),
+    zoom("Fit", "fit the whole text", () => gates.view.fit(gates.view.columns))));
+  return found;
+}

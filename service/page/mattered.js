@@ -1,0 +1,79 @@
+// What each token gave to the logit of one label: bias + tokens = logit.
+
+import { h, number, segmented, signed, tableBehind } from "./dom.js";
+
+/** A block for one reading. `onLabel(label)` and `onToken(number)` tell what was picked. */
+export function createMattered({ id, onLabel, onToken }) {
+  const head = h("div", { class: "row" });
+  const chips = h("div", { class: "chips", tabindex: "0", role: "group", "aria-label": "Tokens and what each gave" });
+  const sum = h("p", { class: "sum" });
+  const about = h("p", { class: "hint" });
+  const behind = h("div");
+  const element = h("div", { class: "card", id: `mattered-${id}` }, head, chips, sum, about, behind);
+
+  function show(reading, contributions, { label, explain, side }) {
+    const tagger = Boolean(reading.prediction.tokens);
+    if (!contributions?.labels) {
+      head.replaceChildren(side ?? "");
+      sum.replaceChildren();
+      behind.replaceChildren();
+      about.textContent = contributions?.note ?? reading.note ?? "Splitting the decision…";
+      chips.replaceChildren(...reading.tokens.map((token, at) => chip(reading, token, at, null, tagger, explain, onToken)));
+      return;
+    }
+    const chosen = chosenLabel(reading, contributions, label, explain);
+    const at = contributions.labels.indexOf(chosen);
+    const shares = contributions.tokens.map((row) => row[at]);
+    const most = Math.max(...shares.map(Math.abs), 1e-9);
+    head.replaceChildren(
+      ...(side ? [h("h3", {}, side)] : []),
+      segmented(`label-${id}`, "Label", contributions.labels.map((each) => [each, each]), chosen, onLabel),
+      h("span", { class: "key", "aria-hidden": "true" }, h("span", { class: "against" }, "against"), h("span", { class: "for" }, "for")),
+    );
+    chips.replaceChildren(...reading.tokens.map((token, position) =>
+      chip(reading, token, position, shares[position], tagger, explain, onToken, most)));
+    const total = shares.reduce((before, share) => before + share, 0);
+    sum.replaceChildren(
+      term("bias", contributions.bias[at]), " + ", term("tokens", total), " = ", term("logit", contributions.logits[at]),
+      h("span", { class: "sum-of" }, ` of “${chosen}”`, tagger ? ` for token ${explain} “${reading.tokens[explain].text}”` : ""),
+    );
+    about.replaceChildren(what(contributions.of), h("details", {}, h("summary", {}, "How it is computed"), h("p", {}, contributions.method)));
+    behind.replaceChildren(tableBehind("The shares as a table", () => ({
+      head: ["token", "text", ...contributions.labels],
+      rows: reading.tokens.map((token, position) => [position, token.text, ...contributions.tokens[position].map((share) => number(share, 4))]),
+    })));
+  }
+
+  return { element, show };
+}
+
+/** The label to show: the one asked for, or what was predicted. */
+export function chosenLabel(reading, contributions, label, explain) {
+  if (contributions.labels.includes(label)) return label;
+  return reading.prediction.label ?? reading.prediction.tokens[explain].label;
+}
+
+const term = (name, value) => h("span", { class: "term", "data-term": name }, h("span", { class: "term-name" }, name), h("b", {}, number(value, 3)));
+
+function what(of) {
+  return of === "tokens"
+    ? "The shares are those of the tokens: what each wrote into the layer's state, and what the later gates kept of it. "
+    : "The shares are those of the top layer's positions: a position has read its neighbours through the layers below, so its share is that of a word in its context, not of the word alone. ";
+}
+
+function chip(reading, token, at, share, tagger, explain, onToken, most = 1) {
+  const weight = share === null ? 0 : Math.abs(share) / most;
+  const vars = { "--weight": weight.toFixed(3) };
+  const tag = tagger ? reading.prediction.tokens[at].label : null;
+  const content = [
+    h("span", { class: "chip-text" }, token.text),
+    share !== null && h("span", { class: "chip-share" }, signed(share)),
+    tag && h("span", { class: "chip-tag" }, tag === "O" ? "·" : tag),
+  ];
+  const props = { class: "share", vars, "data-token": at, "data-sign": share === null ? "none" : share < 0 ? "against" : "for" };
+  if (!tagger) return h("span", props, content);
+  return h("button", {
+    ...props, type: "button", "aria-pressed": String(at === explain), on: { click: () => onToken(at) },
+    title: `split the decision for “${token.text}”`,
+  }, content);
+}

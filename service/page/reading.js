@@ -1,0 +1,64 @@
+// One model's reading of one text: tokens, prediction, contributions, and every gate's numbers.
+
+/** Positions in UTF-16, as JavaScript counts, of a text's code points, as the service counts. */
+function unitsOf(text) {
+  const starts = [];
+  let at = 0;
+  for (const character of text) {
+    starts.push(at);
+    at += character.length;
+  }
+  starts.push(at);
+  return starts;
+}
+
+export class Reading {
+  constructor(model, text, answer, tensors, narrowed) {
+    const trace = answer.traces[0];
+    this.model = model;
+    this.text = text;
+    this.version = answer.version;
+    this.equations = answer.equations;
+    this.tokens = trace.tokens;
+    this.prediction = trace.prediction;
+    this.layers = trace.layers;
+    this.contributions = trace.contributions;
+    this.note = trace.contributions_note;
+    this.narrowed = narrowed;
+    this.statistics = null;
+    this._tensors = tensors;
+    const starts = unitsOf(text);
+    this.spans = this.tokens.map(({ start, end }) => [starts[start], starts[end]]);
+    this.slice = (start, end) => text.slice(starts[start], starts[end]);
+  }
+
+  get gates() {
+    return Object.keys(this.equations);
+  }
+
+  has(layer, direction) {
+    return this.layers.some((each) => each.layer === layer && each.direction === direction);
+  }
+
+  /** A gate's numbers: {shape: [tokens, units], data}, row after row. */
+  array(layer, direction, gate) {
+    return this._tensors.get(`0/${layer}/${direction}/${gate}`);
+  }
+
+  /** One number; 0 where a direction has read nothing yet. `back` steps back in the order of reading. */
+  value(layer, direction, gate, token, unit, back = 0) {
+    const { shape: [tokens, units], data } = this.array(layer, direction, gate);
+    const row = direction === "backward" ? token + back : token - back;
+    return row < 0 || row >= tokens ? 0 : data[row * units + unit];
+  }
+
+  /** A unit's numbers over the text, in the order of the text. */
+  series(layer, direction, gate, unit) {
+    return this.tokens.map((_, token) => this.value(layer, direction, gate, token, unit));
+  }
+
+  /** The entity that a token lies in, if any. */
+  entityAt(token) {
+    return this.prediction.entities?.find((each) => each.token_start <= token && token < each.token_end);
+  }
+}

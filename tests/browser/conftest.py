@@ -1,0 +1,117 @@
+"""The gate explorer in a real browser: Debian's chromium, driven by Playwright."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.integration.conftest import Process, _starter, repository, served, service
+
+__all__ = ["repository", "served", "service"]
+
+ARTIFACTS = "SCREENSHOTS"
+"""Environment variable: the folder in which the tests leave their pictures."""
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """A headless browser. Skips where there is none."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="no browser: the package playwright is not installed")
+    executable = shutil.which("chromium") or shutil.which("google-chrome")
+    if executable is None:
+        pytest.skip("no browser: neither chromium nor google-chrome is on the PATH")
+    with sync_api.sync_playwright() as playwright:
+        # Chromium refuses its sandbox to root, as whom containers and CI run.
+        arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+        browser = playwright.chromium.launch(executable_path=executable, args=arguments)
+        yield browser
+        browser.close()
+
+
+class Visit:
+    """One visit of the page, and what it asked of the service."""
+
+    def __init__(self, page: Any, url: str, folder: Path) -> None:
+        self.page = page
+        self.url = url
+        self.api = httpx.Client(base_url=url, timeout=60)
+        self._folder = folder
+        self.errors: list[str] = []
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("console", lambda message: message.type == "error" and self.errors.append(message.text))
+
+    def open(self, fragment: str = "") -> Any:
+        """Go to the page and wait for its first answer."""
+        self.page.goto(f"{self.url}/{fragment}")
+        self.ready()
+        return self.page
+
+    def ready(self) -> None:
+        """Wait until the page has drawn what it asked for last."""
+        self.page.wait_for_selector("main[aria-busy=false]")
+        self.page.wait_for_timeout(250)  # typing is debounced
+        self.page.wait_for_selector(".ask[aria-busy=true]", state="detached")
+
+    def type(self, text: str) -> None:
+        """Write a text into the first card."""
+        self.page.fill("#text-a", text)
+        self.ready()
+
+    def gates(self, **request: Any) -> Any:
+        """What the API answers."""
+        return self.api.post("/gates", json={"decimals": None, **request}).raise_for_status().json()
+
+    def picture(self, name: str) -> None:
+        """Keep a screenshot, for people to look at."""
+        self.page.screenshot(path=self._folder / f"{name}.png", full_page=True)
+
+    def cell(self, panel: str, column: float, row: float, columns: int, rows: int) -> tuple[float, float]:
+        """Where a cell of a heat map lies, from the canvas's corner: the room for labels is the map's own."""
+        box = self.page.locator(f"#{panel}").bounding_box()
+        left, right, top, height = 34, 4, 3, 216
+        width = box["width"] - left - right
+        return left + (column + 0.5) / columns * width, top + (row + 0.5) / rows * height
+
+
+Visiting = Callable[..., Visit]
+
+
+@pytest.fixture
+def visiting(browser: Any, tmp_path: Path) -> Iterator[Visiting]:
+    """Makes visits to a service; every one must end without an error in the page."""
+    folder = Path(os.environ.get(ARTIFACTS, tmp_path))
+    folder.mkdir(parents=True, exist_ok=True)
+    visits: list[Visit] = []
+    contexts: list[Any] = []
+
+    def visit(process: Process, **options: Any) -> Visit:
+        context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
+        contexts.append(context)
+        made = Visit(context.new_page(), process.url, folder)
+        visits.append(made)
+        return made
+
+    yield visit
+    for context in contexts:
+        context.close()
+    for made in visits:
+        made.api.close()
+        assert made.errors == []
+
+
+@pytest.fixture
+def visit(visiting: Visiting, served: Process) -> Visit:
+    """A visit to a service of the models that ship."""
+    return visiting(served)
+
+
+@pytest.fixture
+def start(tmp_path: Path, repository: Path) -> Iterator[Any]:
+    """Starts a service of the test's own."""
+    yield from _starter(tmp_path, repository)
