@@ -19,7 +19,7 @@ from service.errors import StartupError
 from service.settings import Settings, SettingsError
 from service.version import VERSION
 
-_METAVARS: dict[object, str] = {int: "N", float: "X", Path: "PATH"}
+_METAVARS: dict[object, str] = {int: "N", float: "X", Path: "PATH", Path | None: "PATH"}
 EXIT_STARTUP, EXIT_SETTINGS, EXIT_INTERRUPTED = 1, 2, 130
 
 
@@ -90,7 +90,7 @@ def _default(field: FieldInfo) -> str:
         return str(value).lower()
     if isinstance(value, float):
         return f"{value:g}"
-    return "none" if value is None or isinstance(value, SecretStr) else str(value)
+    return "none" if value in (None, "") or isinstance(value, SecretStr) else str(value)
 
 
 main.add_command(click.Command("serve", params=list(_options()), callback=serve, help=serve.__doc__))

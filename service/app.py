@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match
@@ -15,8 +16,10 @@ from starlette.types import Scope
 
 from service.api import problems
 from service.api.access import Access
-from service.api.edge import Edge, call_of
+from service.api.admin import Admin
+from service.api.edge import Edge, Headers, call_of
 from service.api.huggingface import HuggingFace
+from service.api.keys import Keys
 from service.api.native import Native
 from service.api.openapi import TITLE, document
 from service.api.openinference import OpenInference
@@ -27,6 +30,8 @@ from service.version import VERSION
 
 _NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
 """The framework's own: looking for it would cost each request as much as its routing does."""
+
+_CORS_HEADERS = ["Authorization", "Content-Type", "X-Request-ID", "X-Request-Timeout", "traceparent", "tracestate"]
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -53,21 +58,38 @@ def create_app(settings: Settings) -> FastAPI:
         exception_handlers={HTTPException: _http_problem},
     )
     app.state.runtime = runtime
-    operations = Operations(runtime, document(secured=bool(settings.keys), admin=settings.admin))
+    operations = Operations(runtime, document(secured=settings.secured, admin=settings.admin))
     routes = [
         *Native(runtime).routes(),
         *operations.routes(),
         *HuggingFace(runtime).routes(),
         *OpenInference(runtime).routes(),
     ]
+    if settings.admin:
+        routes += Admin(runtime).routes()
     app.router.routes += routes
     app.add_middleware(
         Edge,
-        access=Access(settings.keys, settings.rate_limit),
+        access=Access(
+            Keys(settings.keys, settings.administrators, settings.api_keys_file), settings.rate_limit, settings.origins
+        ),
         runtime=runtime,
         templates={route.endpoint: route.path for route in routes},
+        headers=_hsts(settings.hsts_seconds),
     )
+    if settings.origins:  # outside of the edge: its refusals too have to be legible to the pages
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=_CORS_HEADERS,
+            expose_headers=["Retry-After", "X-Request-ID"],
+        )
     return app
+
+
+def _hsts(seconds: int) -> Headers:
+    return ((b"strict-transport-security", f"max-age={seconds}".encode()),) if seconds else ()
 
 
 async def _http_problem(request: Request, error: HTTPException) -> Response:

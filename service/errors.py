@@ -6,6 +6,7 @@ ServiceError
 └── RequestError            one request is refused or fails; `status`, `slug`, `title`
     ├── MalformedBody           400  not JSON, not UTF-8, an unpaired surrogate
     ├── Unauthorized            401  API keys are configured and no valid one came
+    ├── Forbidden               403  a valid API key, or a web page, that may not do this
     ├── ModelNotFound           404  no such model; lists those there are
     │   └── VersionNotFound     404  the model is loaded in another version
     ├── BundleRefused           409  a bundle that was to be loaded cannot be served; says why
@@ -55,6 +56,10 @@ class MalformedBody(RequestError):
 
 class Unauthorized(RequestError):
     status, slug, title = 401, "unauthorized", "An API key is needed"
+
+
+class Forbidden(RequestError):
+    status, slug, title = 403, "forbidden", "Not for this key"
 
 
 class ModelNotFound(RequestError):

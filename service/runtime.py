@@ -15,7 +15,7 @@ import structlog
 from service.batching import Batcher, Drop, Ran, Refusal
 from service.bundle import Task
 from service.cpus import usable_cpus
-from service.errors import StartupError, Unavailable
+from service.errors import BundleRefused, StartupError, Unavailable
 from service.inference import Inference
 from service.metrics import Metrics
 from service.registry import Changes, Entry, Model, Registry
@@ -82,13 +82,19 @@ class Runtime:
 
     async def load(self, name: str, version: int | None = None) -> Model:
         """Load a version from the models folder, the highest where none is given, and serve it: `Registry.load`."""
-        model = await self._change(lambda registry: registry.load(name, version))
+        try:
+            model = await self._change(lambda registry: registry.load(name, version))
+        except BundleRefused:
+            self._count_reloads("refused")
+            raise
+        self._count_reloads("loaded")
         self._note_ready()
         return model
 
     async def unload(self, name: str) -> None:
         """Serve a model no more; requests that have it finish: `Registry.unload`."""
         await self._change(lambda registry: registry.unload(name))
+        self._count_reloads("retired")
 
     async def index(self) -> list[Entry]:
         """Every version in the models folder, and whether it is served."""
@@ -155,7 +161,10 @@ class Runtime:
 
     def _note_changes(self, changes: Changes) -> None:
         for outcome, what in (("loaded", changes.loaded), ("retired", changes.retired), ("refused", changes.refused)):
-            self.metrics.board.number("reloads_total", outcome).add(len(what))
+            self._count_reloads(outcome, len(what))
+
+    def _count_reloads(self, outcome: str, count: int = 1) -> None:
+        self.metrics.board.number("reloads_total", outcome).add(count)
 
     def _show_models(self) -> None:
         """Say in `/metrics` which models are served."""
@@ -204,7 +213,7 @@ class Runtime:
         try:
             changes = await self._change(lambda registry: registry.refresh())
         except Exception:  # whatever a folder on disk brings about, the models in memory go on
-            self.metrics.board.number("reloads_total", "failed").add()
+            self._count_reloads("failed")
             _log.exception("looking for new models failed")
         else:
             self._note_changes(changes)

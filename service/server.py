@@ -18,6 +18,7 @@ import structlog
 import uvicorn
 from fastapi import FastAPI
 
+from service import tls
 from service.app import create_app
 from service.errors import StartupError
 from service.runtime import Phase, Runtime
@@ -70,6 +71,7 @@ class Server(uvicorn.Server):
                 server_header=False,
                 proxy_headers=False,
                 timeout_graceful_shutdown=settings.grace_seconds,
+                **tls.options(settings),
             )
         )
         self.runtime: Runtime = app.state.runtime
@@ -100,9 +102,10 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        scheme = "https" if self.config.is_ssl else "http"
         for listener in sockets or []:
             host, port = listener.getsockname()[:2]
-            _log.info("listening", url=f"http://{f'[{host}]' if ':' in host else host}:{port}", pid=os.getpid())
+            _log.info("listening", url=f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}", pid=os.getpid())
 
     async def on_tick(self, counter: int) -> bool:
         """Called ten times a second: whether it is time to shut down."""

@@ -7,6 +7,7 @@ command line's flags, its help and the messages below are made from the fields o
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -23,6 +24,8 @@ PREFIX = "SERVICE_"
 ENV_FILE = ".env"
 
 _NOUNS: dict[object, str] = {int: "a whole number", float: "a number", bool: "true or false", Path: "a path"}
+_NOUNS[Path | None] = "a path"
+_ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:\d{1,5})?|https?://\[[0-9a-f:]+\](:\d{1,5})?", re.IGNORECASE)
 _Seconds = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -75,11 +78,37 @@ class Settings(BaseSettings):
         description="API keys, separated by commas. With any set, every route but health wants one, "
         "as Authorization: Bearer KEY.",
     )
+    api_keys_file: Path | None = Field(
+        None,
+        description="File of more API keys, one a line, read anew when it changes: KEY [admin|metrics] [rate=N] "
+        "[name=NAME].",
+    )
+    admin_keys: SecretStr = Field(
+        SecretStr(""),
+        description="API keys that may load and unload models too, separated by commas; without any, every key may.",
+    )
     rate_limit: _Seconds = Field(
         0.0,
         ge=0,
         le=1_000_000,
         description="Requests a second for each API key, as many of them at once; 0 for no limit.",
+    )
+    cors_origins: str = Field(
+        "",
+        description="Origins whose web pages may ask, separated by commas, such as https://example.org; * for all of "
+        "them. Unset: none but the service's own.",
+    )
+    tls_certificate: Path | None = Field(
+        None, description="Certificate chain in PEM: with it the service speaks HTTPS. Read anew when it changes."
+    )
+    tls_key: Path | None = Field(None, description="The certificate's private key in PEM, where it is in another file.")
+    tls_key_password: SecretStr = Field(SecretStr(""), description="Password of the private key.")
+    tls_version: Literal["1.2", "1.3"] = Field("1.2", description="Least version of TLS that is spoken.")
+    hsts_seconds: int = Field(
+        0,
+        ge=0,
+        le=63_072_000,
+        description="Seconds for which browsers are told to come back by HTTPS alone; 0 tells them nothing.",
     )
     max_inputs: int = Field(256, ge=1, le=100_000, description="Inputs in one request.")
     max_body: int = Field(2 * 1024 * 1024, ge=1, le=1024**3, description="Bytes in a request's body.")
@@ -128,15 +157,40 @@ class Settings(BaseSettings):
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """The API keys, one by one."""
-        return tuple(key.strip() for key in self.api_keys.get_secret_value().split(",") if key.strip())
+        """The API keys of `api_keys`, one by one."""
+        return _split(self.api_keys.get_secret_value())
+
+    @property
+    def administrators(self) -> tuple[str, ...]:
+        """The API keys of `admin_keys`, one by one."""
+        return _split(self.admin_keys.get_secret_value())
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """The origins of `cors_origins`, one by one."""
+        return _split(self.cors_origins)
+
+    @property
+    def secured(self) -> bool:
+        """Whether API keys are asked for."""
+        return bool(self.keys or self.administrators or self.api_keys_file)
 
     @model_validator(mode="after")
     def _fit_together(self) -> Settings:
-        if not all(key.isascii() and key.isprintable() and " " not in key for key in self.keys):
-            raise ValueError("api_keys: a key holds printable ASCII characters without spaces")
-        if self.rate_limit and not self.keys:
-            raise ValueError("rate_limit: requests are counted by API key, and api_keys names none")
+        for name, keys in (("api_keys", self.keys), ("admin_keys", self.administrators)):
+            if not all(key.isascii() and key.isprintable() and " " not in key for key in keys):
+                raise ValueError(f"{name}: a key holds printable ASCII characters without spaces")
+        if self.administrators and not self.admin:
+            raise ValueError("admin_keys: nothing can be loaded or unloaded while admin is false")
+        if self.rate_limit and not self.secured:
+            raise ValueError("rate_limit: requests are counted by API key, and neither api_keys nor a file names any")
+        for origin in self.origins:
+            if origin != "*" and not _ORIGIN.fullmatch(origin):
+                raise ValueError(f"cors_origins: {origin!r} is no origin such as https://example.org, and not *")
+        if self.tls_certificate is None and (self.tls_key or self.tls_key_password.get_secret_value()):
+            raise ValueError("tls_key: there is no TLS without tls_certificate")
+        if self.hsts_seconds and self.tls_certificate is None:
+            raise ValueError("hsts_seconds: browsers heed it over HTTPS alone; set tls_certificate")
         if self.timeout > self.max_timeout:
             raise ValueError(f"timeout: {self.timeout:g} seconds are more than max_timeout, {self.max_timeout:g}")
         return self
@@ -153,6 +207,10 @@ def read(flags: Mapping[str, Any] | None = None, **options: Any) -> Settings:
         raise SettingsError("; ".join(_problems(error))) from error
     except UnicodeDecodeError as error:
         raise SettingsError(f"{ENV_FILE}: not UTF-8") from error
+
+
+def _split(words: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in words.split(",") if word.strip())
 
 
 def variable(name: str) -> str:

@@ -155,6 +155,28 @@ class Models(_Answer):
     refused: list[Refused]
 
 
+class Version(_Answer):
+    """One version in the models folder: whether it is served, and why not."""
+
+    name: str
+    version: str
+    ready: bool
+    reason: str | None
+
+
+class Versions(_Answer):
+    """Everything in the models folder, by name and version."""
+
+    versions: list[Version]
+
+
+class Unloaded(_Answer):
+    """A model that is not served any more."""
+
+    name: str
+    ready: Literal[False]
+
+
 class Status(_Answer):
     """Alive, or ready."""
 

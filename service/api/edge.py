@@ -18,14 +18,28 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api import problems
 from service.api.access import Access
-from service.errors import RateLimited, TooLarge, Unauthorized, Unavailable
+from service.errors import Forbidden, RateLimited, TooLarge, Unauthorized, Unavailable
 from service.runtime import Phase, Runtime
+
+Headers = tuple[tuple[bytes, bytes], ...]
 
 HEALTH = frozenset({"/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready"})
 """Paths that are open without an API key, and logged at level debug: they are asked for every few seconds."""
 
 CLIENT_GONE = 499
 """Stands for a status where a client hung up before its answer: in the log and in `/metrics`, never on the wire."""
+
+_SAFE: Headers = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cache-control", b"no-store"),
+)
+"""Headers of every answer that does not set them itself, as a page does: whatever a browser is made to take one for,
+it runs nothing, is framed by nobody and kept nowhere."""
+
+_PLAIN = 2
+"""Headers of an answer that sets none but its type and its length."""
 
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 
@@ -74,11 +88,21 @@ def call_of(scope: Scope) -> Call:
 class Edge:
     """The middleware. It must stand outside of the routes, and inside of nothing that answers by itself.
 
-    `templates` holds the path of each endpoint: the log names routes, never what a client wrote.
+    `templates` holds the path of each endpoint: the log names routes, never what a client wrote. `headers` are added to
+    every answer, beside the service's own.
     """
 
-    def __init__(self, app: ASGIApp, *, access: Access, runtime: Runtime, templates: Mapping[object, str]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        access: Access,
+        runtime: Runtime,
+        templates: Mapping[object, str],
+        headers: Headers = (),
+    ) -> None:
         self._app = app
+        self._headers = (*_SAFE, *headers)
         self._access = access
         self._runtime = runtime
         self._templates = templates
@@ -95,7 +119,7 @@ class Edge:
         method = scope["method"]
         if method == "HEAD":  # the server leaves the body out; routes need not know
             scope = {**scope, "method": "GET"}
-        outgoing = _Outgoing(send, call.request_id, self._runtime)
+        outgoing = _Outgoing(send, call.request_id, self._headers, self._runtime)
         try:
             await self._answer(scope, receive, outgoing, call)
         finally:
@@ -115,8 +139,8 @@ class Edge:
     async def _answer(self, scope: Scope, receive: Receive, outgoing: _Outgoing, call: Call) -> None:
         """Run the application; whatever goes wrong becomes an answer, as long as none has begun."""
         try:
-            if scope["path"] not in HEALTH:
-                self._admit(call)
+            if (path := scope["path"]) not in HEALTH:
+                self._admit(call, path)
             await self._app(scope, receive, outgoing)
             return
         except ClientDisconnect:
@@ -127,7 +151,7 @@ class Edge:
             problem = problems.of(Unavailable("The service is shutting down."))
         except Exception as error:
             problem = problems.of(error)
-            if isinstance(error, Unauthorized | RateLimited | TooLarge):
+            if isinstance(error, Unauthorized | Forbidden | RateLimited | TooLarge):
                 self._runtime.metrics.refused(error.slug)
             if problem.status == 500:
                 _log.exception("unexpected error")
@@ -136,8 +160,10 @@ class Edge:
         if not outgoing.status:
             await problem.response(call.request_id, scope)(scope, receive, outgoing)
 
-    def _admit(self, call: Call) -> None:
-        self._access.check(call.headers.get(b"authorization"))
+    def _admit(self, call: Call, path: str) -> None:
+        grant = self._access.check(call.headers, path)
+        if grant is not None and grant.name is not None:
+            call.log["key"] = grant.name
         if self._runtime.phase is Phase.STOPPING:
             raise Unavailable("The service is shutting down.")
 
@@ -145,10 +171,11 @@ class Edge:
 class _Outgoing:
     """`send` that adds the service's headers to an answer and keeps its status."""
 
-    __slots__ = ("_request_id", "_runtime", "_send", "status")
+    __slots__ = ("_headers", "_request_id", "_runtime", "_send", "status")
 
-    def __init__(self, send: Send, request_id: str, runtime: Runtime) -> None:
+    def __init__(self, send: Send, request_id: str, headers: Headers, runtime: Runtime) -> None:
         self._send = send
+        self._headers = headers
         self._request_id = request_id.encode("ascii")
         self._runtime = runtime
         self.status = 0
@@ -156,7 +183,13 @@ class _Outgoing:
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            headers = [*message.get("headers", ()), (b"x-request-id", self._request_id)]
+            own = message.get("headers", ())
+            headers = [*own, (b"x-request-id", self._request_id)]
+            if len(own) <= _PLAIN:
+                headers += self._headers
+            else:
+                names = {name for name, _ in own}
+                headers += [each for each in self._headers if each[0] not in names]
             if self._runtime.phase in (Phase.DRAINING, Phase.STOPPING):
                 headers.append((b"connection", b"close"))
             message["headers"] = headers

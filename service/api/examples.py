@@ -100,6 +100,14 @@ INDEX: dict[str, object] = {
     "openapi": "/openapi.json",
     "routes": ["/", "/gates", "/models", "/predict"],
 }
+VERSIONS: dict[str, object] = {
+    "versions": [
+        {"name": "sentiment-bilstm", "version": "1", "ready": False, "reason": "version 2 is served"},
+        {"name": "sentiment-bilstm", "version": "2", "ready": True, "reason": None},
+    ]
+}
+UNLOADED: dict[str, object] = {"name": "sentiment-bilstm", "ready": False}
+LOAD_REQUESTS: dict[str, dict[str, object]] = {"the highest version": {}, "one version, kept to": {"version": 1}}
 STATUS: dict[str, object] = {"status": "ok"}
 REQUEST_ID = "3f0c9b1e7a5d4c2f8e6b0d9a1c3e5f70"
 

@@ -8,12 +8,15 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from service.api import answers, examples, openapi_protocols
+from service.api.admin import VersionRequest
 from service.api.page import MEDIA_TYPES
 from service.api.problems import HTTP_PROBLEMS, INTERNAL, MEDIA_TYPE, Problem, of
 from service.api.render import JSON, SAFETENSORS
 from service.api.schemas import GatesRequest, PredictRequest
 from service.errors import (
+    BundleRefused,
     DeadlineExceeded,
+    Forbidden,
     InvalidField,
     MalformedBody,
     ModelNotFound,
@@ -43,7 +46,9 @@ _RESPONSES = "#/components/responses/"
 _ERRORS: tuple[RequestError, ...] = (
     MalformedBody("The body is not JSON in UTF-8: unexpected character: line 1 column 1 (char 0)."),
     Unauthorized("Send an API key: Authorization: Bearer KEY."),
+    Forbidden("This key cannot load and unload models."),
     ModelNotFound("sentiment-xl", ["ner-bilstm", "sentiment-bilstm"]),
+    BundleRefused("sentiment-bilstm 2 cannot be served: model.onnx does not match the manifest."),
     TooLarge("Inputs in one request", 300, 256),
     UnsupportedMediaType("The body is not sent as JSON; send it with Content-Type: application/json."),
     InvalidField("/gates/0", "gru has no gate 'forget'; it has update, reset, candidate, hidden."),
@@ -51,7 +56,7 @@ _ERRORS: tuple[RequestError, ...] = (
     Unavailable("The models are loading.", retry_after=2),
     DeadlineExceeded("The answer was not ready within the request's deadline."),
 )
-_OF_EVERY_ROUTE = (Unauthorized, RateLimited)
+_OF_EVERY_ROUTE = (Unauthorized, Forbidden, RateLimited)
 _OF_A_JOB = (
     MalformedBody,
     ModelNotFound,
@@ -61,6 +66,7 @@ _OF_A_JOB = (
     Unavailable,
     DeadlineExceeded,
 )
+_MODEL = {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}, "example": "ner-bilstm"}
 _HTTP_DETAILS = {
     404: "There is no route /prediction; /openapi.json lists those there are.",
     405: "/predict takes POST.",
@@ -73,7 +79,7 @@ def document(*, secured: bool, admin: bool = False) -> _Json:
     return {
         "openapi": "3.1.0",
         "info": {"title": TITLE, "version": VERSION, "description": DESCRIPTION},
-        "paths": {**_paths(), **openapi_protocols.paths(admin=admin)},
+        "paths": {**_paths(), **openapi_protocols.paths(admin=admin), **(_admin_paths() if admin else {})},
         "components": {
             "schemas": _schemas(),
             "responses": {
@@ -89,7 +95,6 @@ def document(*, secured: bool, admin: bool = False) -> _Json:
 
 
 def _paths() -> _Json:
-    model = {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}, "example": "ner-bilstm"}
     return {
         "/": {"get": _index()},
         "/page/{path}": {"get": _asset()},
@@ -136,7 +141,7 @@ def _paths() -> _Json:
                     ModelNotFound,
                     Unavailable,
                 ),
-                "parameters": [model, _parameter("X-Request-ID")],
+                "parameters": [_MODEL, _parameter("X-Request-ID")],
             },
             "post": openapi_protocols.hugging_face(),
         },
@@ -170,6 +175,32 @@ def _asset() -> _Json:
     path = {"name": "path", "in": "path", "required": True, "schema": {"type": "string"}, "example": "main.js"}
     operation = _operation("page", "A script or a style sheet of the gate explorer", content, 404)
     return {**operation, "parameters": [path, _parameter("X-Request-ID")]}
+
+
+def _admin_paths() -> _Json:
+    described = {JSON: _content(answers.ModelDescription, {"model": examples.MODEL})}
+    load = _operation(
+        "load",
+        "Load a version from the models folder and serve it; one that cannot be served changes nothing",
+        described,
+        *(BundleRefused, MalformedBody, ModelNotFound, TooLarge, UnsupportedMediaType, InvalidField, Unavailable),
+    )
+    load["requestBody"] = {"required": False, "content": {JSON: _content(VersionRequest, examples.LOAD_REQUESTS)}}
+    unload = _operation(
+        "unload",
+        "Serve a model no more, until it is loaded again; requests that have it finish",
+        {JSON: _content(answers.Unloaded, {"unloaded": examples.UNLOADED})},
+        ModelNotFound,
+        Unavailable,
+    )
+    for operation in (load, unload):
+        operation["parameters"] = [_MODEL, _parameter("X-Request-ID")]
+    index = _get("versions", "What the models folder holds", answers.Versions, {"versions": examples.VERSIONS})
+    return {
+        "/admin/models": {"get": index},
+        "/admin/models/{name}/load": {"post": load},
+        "/admin/models/{name}/unload": {"post": unload},
+    }
 
 
 def _operation(name: str, summary: str, content: _Json, *errors: type[RequestError] | int) -> _Json:
@@ -266,6 +297,9 @@ def _schemas() -> _Json:
         answers.Models,
         answers.ModelDescription,
         answers.Status,
+        answers.Versions,
+        answers.Unloaded,
+        VersionRequest,
         answers.Index,
         answers.Problem,
         *openapi_protocols.MODELS,

@@ -13,6 +13,7 @@ from service.api.schemas import InputsRequest
 from service.errors import (
     BundleRefused,
     DeadlineExceeded,
+    Forbidden,
     InvalidField,
     MalformedBody,
     ModelNotFound,
@@ -27,7 +28,7 @@ from service.errors import (
 _Json = dict[str, Any]
 _SCHEMAS = "#/components/schemas/"
 
-_OF_EVERY_ROUTE: tuple[type[RequestError], ...] = (Unauthorized, RateLimited, RequestError)
+_OF_EVERY_ROUTE: tuple[type[RequestError], ...] = (Unauthorized, Forbidden, RateLimited, RequestError)
 _OF_A_BODY = (MalformedBody, TooLarge, UnsupportedMediaType, InvalidField, DeadlineExceeded)
 _OF_A_JOB = (*_OF_A_BODY, ModelNotFound, Unavailable)
 

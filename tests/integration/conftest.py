@@ -47,7 +47,7 @@ class Process:
     def url(self) -> str:
         """Where it listens, as its log says."""
         self.wait(lambda: '"listening"' in self.output)
-        found = re.search(r'"url":"(http://[^"]+)"', self.output)
+        found = re.search(r'"url":"(https?://[^"]+)"', self.output)
         assert found, self.output
         return found[1]
 

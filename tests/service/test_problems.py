@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -18,8 +17,11 @@ from service.api import problems
 from service.api.access import Access
 from service.api.answers import Problem
 from service.api.edge import Edge
+from service.api.keys import Keys
 from service.errors import (
+    BundleRefused,
     DeadlineExceeded,
+    Forbidden,
     InvalidField,
     MalformedBody,
     ModelNotFound,
@@ -35,9 +37,11 @@ from service.runtime import Phase, Runtime
 ERRORS: list[tuple[Exception, int, str]] = [
     (MalformedBody("no"), 400, "malformed-body"),
     (Unauthorized("no"), 401, "unauthorized"),
+    (Forbidden("no"), 403, "forbidden"),
     (ModelNotFound("x", ["y"]), 404, "model-not-found"),
     (HTTPException(404, "no"), 404, "route-not-found"),
     (HTTPException(405, "no"), 405, "method-not-allowed"),
+    (BundleRefused("no"), 409, "bundle-refused"),
     (TooLarge("Inputs", 3, 2), 413, "too-large"),
     (UnsupportedMediaType("no"), 415, "unsupported-media-type"),
     (InvalidField("/inputs", "no"), 422, "invalid-field"),
@@ -83,7 +87,7 @@ def answer(app: ASGIApp, access: Access | None = None, phase: Phase = Phase.READ
     """What comes back from a bare application behind the edge."""
     runtime = Runtime(settings.read(_env_file=None))
     runtime.phase = phase
-    edge = Edge(app, access=access or Access((), 0), runtime=runtime, templates={})
+    edge = Edge(app, access=access or Access(Keys()), runtime=runtime, templates={})
 
     async def ask() -> httpx.Response:
         transport = httpx.ASGITransport(edge, raise_app_exceptions=False)
@@ -144,7 +148,7 @@ def test_half_an_answer_is_cut_off() -> None:
     async def receive() -> Any:
         raise AssertionError
 
-    edge = Edge(app, access=Access((), 0), runtime=Runtime(settings.read(_env_file=None)), templates={})
+    edge = Edge(app, access=Access(Keys()), runtime=Runtime(settings.read(_env_file=None)), templates={})
     scope = {"type": "http", "path": "/x", "method": "GET", "headers": []}
     with pytest.raises(RuntimeError, match="later"), structlog.testing.capture_logs():
         asyncio.run(_run(edge, scope, receive, send))
@@ -155,49 +159,19 @@ async def _run(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None
     await app(scope, receive, send)
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def test_a_key_has_its_own_rate() -> None:
-    clock = Clock()
-    access = Access(("one", "two"), 2, clock)
-    take: Callable[[bytes], None] = access.check
-    for _ in range(2):
-        take(b"Bearer one")
-    with pytest.raises(RateLimited) as error:
-        take(b"Bearer one")
-    assert error.value.retry_after == pytest.approx(0.5)
-    take(b"Bearer two")
-    clock.now += 0.5
-    take(b"Bearer one")
-    with pytest.raises(RateLimited):
-        take(b"Bearer one")
-    clock.now += 3600
-    for _ in range(2):
-        take(b"Bearer one")
-    with pytest.raises(RateLimited):
-        take(b"Bearer one")
+def test_headers_that_a_browser_heeds() -> None:
+    for app in (PlainTextResponse("yes"), failing(RuntimeError("no"))):
+        with structlog.testing.capture_logs():
+            headers = answer(app).headers
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert headers["Content-Security-Policy"] == "default-src 'none'; frame-ancestors 'none'"
+        assert headers["Referrer-Policy"] == "no-referrer"
+        assert headers["Cache-Control"] == "no-store"
 
 
-def test_a_rate_below_one() -> None:
-    clock = Clock()
-    access = Access(("one",), 0.1, clock)
-    access.check(b"Bearer one")
-    with pytest.raises(RateLimited) as error:
-        access.check(b"Bearer one")
-    assert error.value.retry_after == pytest.approx(10)
-
-
-@pytest.mark.parametrize("header", [None, b"", b"one", b"Basic one", b"Bearer", b"Bearer ", b"Bearer One", b"\xff"])
-def test_keys_that_do_not_fit(header: bytes | None) -> None:
-    with pytest.raises(Unauthorized):
-        Access(("one", "two"), 0).check(header)
-
-
-def test_without_keys_everyone_may_ask() -> None:
-    Access((), 0).check(None)
+def test_what_an_answer_sets_itself_is_left_alone() -> None:
+    own = {"Content-Security-Policy": "default-src 'self'", "Cache-Control": "max-age=60"}
+    headers = answer(PlainTextResponse("yes", headers=own)).headers
+    for name, value in own.items():
+        assert headers.get_list(name) == [value]
+    assert headers["X-Content-Type-Options"] == "nosniff"

@@ -1,0 +1,77 @@
+"""TLS: the certificate that the service shows, looked at anew when its file changes."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import structlog
+
+from service.errors import StartupError
+from service.settings import Settings
+
+LOOK_EVERY = 10.0
+"""Seconds between two looks at the files; connections that stand keep the certificate that they began with."""
+
+_VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
+_log = structlog.get_logger()
+
+
+def options(settings: Settings) -> dict[str, Any]:
+    """What uvicorn's configuration takes for TLS; nothing where no certificate is set. Raises `StartupError`."""
+    if settings.tls_certificate is None:
+        return {}
+    try:
+        made = _Certificate(settings, settings.tls_certificate).context
+    except (OSError, ValueError) as error:
+        raise StartupError(f"the certificate cannot be used (--tls-certificate, --tls-key): {_why(error)}") from error
+    return {"ssl_context_factory": lambda config, default: made}
+
+
+class _Certificate:
+    """A context that, in the middle of a handshake, gives way to a newer one when the files have changed."""
+
+    def __init__(self, settings: Settings, certificate: Path) -> None:
+        self._files = (certificate, settings.tls_key or certificate)
+        self._password = settings.tls_key_password.get_secret_value()
+        self._minimum = _VERSIONS[settings.tls_version]
+        self._state = self._look()
+        self._look_at = monotonic() + LOOK_EVERY
+        self.context = self._latest = self._load()
+
+    def _load(self) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = self._minimum
+        # A function, though it may give nothing: without one OpenSSL asks for the password at the terminal.
+        context.load_cert_chain(*self._files, lambda: self._password)
+        context.sni_callback = self._renew
+        return context
+
+    def _renew(self, connection: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> None:
+        if monotonic() >= self._look_at:
+            self._look_at = monotonic() + LOOK_EVERY
+            state = self._look()
+            if state != self._state:
+                self._state = state
+                try:
+                    self._latest = self._load()
+                    _log.info("certificate read")
+                except (OSError, ValueError) as error:
+                    _log.error("the certificate stays as it was", reason=_why(error))
+        if self._latest is not context:
+            connection.context = self._latest
+
+    def _look(self) -> object:
+        """What changes when the files do."""
+        try:
+            return [(stat.st_mtime_ns, stat.st_size, stat.st_ino) for stat in (file.stat() for file in self._files)]
+        except OSError as error:
+            return error.errno
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, ssl.SSLError):
+        return f"{error.reason or 'no certificate and key in PEM, or the wrong password'}"
+    return (error.strerror or str(error)) if isinstance(error, OSError) else str(error)

@@ -1,0 +1,165 @@
+"""Keys from a file, web pages of other origins, and TLS, over real connections."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+
+import httpx
+import pytest
+import trustme
+
+from tests.integration.conftest import Start
+
+ONE, TWO, SCRAPER = "first-key-0123456789", "second-key-0123456789", "scraper-key-0123456789"
+ORIGIN = "https://pages.example"
+
+
+def asked_with(client: httpx.Client, key: str, path: str = "/models") -> int:
+    return client.get(path, headers={"Authorization": f"Bearer {key}"}).status_code
+
+
+def test_keys_are_rotated_without_a_restart(start: Start, tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text(f"{ONE} name=acme\n{SCRAPER} metrics\n", encoding="utf-8")
+    service = start("--api-keys-file", str(file)).until_ready()
+    client = service.client
+    assert client.get("/models").status_code == 401
+    assert (asked_with(client, ONE), asked_with(client, TWO), asked_with(client, SCRAPER)) == (200, 401, 403)
+    file.with_suffix(".new").write_text(f"{TWO}\n", encoding="utf-8")
+    file.with_suffix(".new").rename(file)
+    service.wait(lambda: asked_with(client, TWO) == 200)
+    assert asked_with(client, ONE) == 401
+    assert '"key":"acme"' in service.output
+    assert not any(key in service.output for key in (ONE, TWO, SCRAPER))
+
+
+def test_a_file_of_keys_that_is_not_there_stops_the_start(start: Start, tmp_path: Path) -> None:
+    process = start("--api-keys-file", str(tmp_path / "none"))
+    assert process.exit_status() == 1
+    assert "api_keys_file: No such file or directory" in process.output
+
+
+def test_other_origins_are_let_in_where_they_are_set(start: Start) -> None:
+    client = start("--cors-origins", f"{ORIGIN}, https://other.example", SERVICE_API_KEYS=ONE).until_ready().client
+    asking = {"Origin": ORIGIN, "Access-Control-Request-Method": "POST"}
+    preflight = client.options("/predict", headers={**asking, "Access-Control-Request-Headers": "authorization"})
+    assert preflight.status_code == 200
+    assert preflight.headers["Access-Control-Allow-Origin"] == ORIGIN
+    assert "Authorization" in preflight.headers["Access-Control-Allow-Headers"]
+    assert "Access-Control-Allow-Credentials" not in preflight.headers
+    refused = client.post("/predict", json={"inputs": "a"}, headers={"Origin": ORIGIN})
+    assert (refused.status_code, refused.headers["Access-Control-Allow-Origin"]) == (401, ORIGIN)
+    assert "X-Request-ID" in refused.headers["Access-Control-Expose-Headers"]
+    assert "Origin" in refused.headers["Vary"]
+    other = client.options("/predict", headers={**asking, "Origin": "https://evil.example"})
+    assert other.status_code == 400
+    assert "Access-Control-Allow-Origin" not in other.headers
+
+
+def test_other_origins_are_not_let_in_by_default(client: httpx.Client) -> None:
+    response = client.post("/predict", json={"inputs": "a"}, headers={"Origin": ORIGIN})
+    assert not [name for name in response.headers if name.startswith("access-control")]
+    asking = {"Origin": ORIGIN, "Access-Control-Request-Method": "POST"}
+    assert client.options("/predict", headers=asking).status_code == 405
+
+
+# TLS
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture
+def files(tmp_path: Path, authority: trustme.CA) -> tuple[Path, Path]:
+    """A certificate for 127.0.0.1 and its key."""
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    issue(authority, certificate, key)
+    return certificate, key
+
+
+def issue(authority: trustme.CA, certificate: Path, key: Path) -> None:
+    made = authority.issue_cert("127.0.0.1")
+    made.private_key_pem.write_to_path(key)
+    certificate.write_bytes(b"".join(each.bytes() for each in made.cert_chain_pems))
+
+
+def trusting(authority: trustme.CA) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    return context
+
+
+def test_https(start: Start, files: tuple[Path, Path], authority: trustme.CA) -> None:
+    flags = ("--tls-certificate", str(files[0]), "--tls-key", str(files[1]), "--hsts-seconds", "60")
+    service = start(*flags)
+    assert service.url.startswith("https://127.0.0.1:")
+    with httpx.Client(base_url=service.url, verify=trusting(authority), timeout=60) as client:
+        service.wait(lambda: client.get("/health/ready").status_code == 200)
+        response = client.post("/predict", json={"inputs": "a fine film"})
+        assert response.status_code == 200
+        assert response.headers["Strict-Transport-Security"] == "max-age=60"
+        large = client.post("/gates", json={"inputs": ["a fine film " * 300] * 4})
+        assert len(large.json()["traces"]) == 4
+    with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
+        httpx.get(f"{service.url}/health/live")
+    with pytest.raises(httpx.HTTPError):
+        httpx.get(f"{service.url.replace('https', 'http')}/health/live")
+    assert "Traceback" not in service.output
+
+
+@pytest.mark.parametrize(("least", "spoken"), [("1.2", True), ("1.3", False)])
+def test_the_least_version(
+    start: Start, files: tuple[Path, Path], authority: trustme.CA, least: str, spoken: bool
+) -> None:
+    service = start("--tls-certificate", str(files[0]), "--tls-key", str(files[1]), "--tls-version", least)
+    old = trusting(authority)
+    old.maximum_version = ssl.TLSVersion.TLSv1_2
+    if spoken:
+        assert httpx.get(f"{service.url}/health/live", verify=old).status_code == 200
+    else:
+        with pytest.raises(httpx.ConnectError, match="SSL"):
+            httpx.get(f"{service.url}/health/live", verify=old)
+        assert httpx.get(f"{service.url}/health/live", verify=trusting(authority)).status_code == 200
+
+
+def test_a_key_with_a_password(start: Start, files: tuple[Path, Path], authority: trustme.CA) -> None:
+    certificate, key = files
+    encrypt(key, b"open sesame")
+    flags = ("--tls-certificate", str(certificate), "--tls-key", str(key))
+    service = start(*flags, SERVICE_TLS_KEY_PASSWORD="open sesame")
+    assert httpx.get(f"{service.url}/health/live", verify=trusting(authority)).status_code == 200
+    for variables in ({}, {"SERVICE_TLS_KEY_PASSWORD": "wrong"}):
+        process = start(*flags, **variables)
+        assert process.exit_status() == 1
+        assert "the certificate cannot be used" in process.output
+        assert "Traceback" not in process.output
+
+
+def encrypt(key: Path, password: bytes) -> None:
+    from cryptography.hazmat.primitives import serialization
+
+    private = serialization.load_pem_private_key(key.read_bytes(), None)
+    key.write_bytes(
+        private.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(password),
+        )
+    )
+
+
+def test_files_that_are_no_certificate(start: Start, files: tuple[Path, Path], tmp_path: Path) -> None:
+    nonsense = tmp_path / "nonsense.pem"
+    nonsense.write_text("no certificate", encoding="utf-8")
+    for certificate, key in ((tmp_path / "none.pem", files[1]), (nonsense, files[1]), (files[0], nonsense)):
+        process = start("--tls-certificate", str(certificate), "--tls-key", str(key))
+        assert process.exit_status() == 1
+        assert "the certificate cannot be used (--tls-certificate, --tls-key)" in process.output
+
+
+def test_settings_of_tls_that_do_not_fit(start: Start, files: tuple[Path, Path]) -> None:
+    assert start("--tls-key", str(files[1])).exit_status() == 2
+    assert start("--hsts-seconds", "60").exit_status() == 2
