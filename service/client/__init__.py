@@ -1,0 +1,66 @@
+"""A client for the service, synchronous and asynchronous; it needs none of what the service itself needs.
+
+    from service.client import Client
+
+    with Client("http://127.0.0.1:8000") as client:
+        answer = client.predict(["A great film.", "A dull one."])
+        [prediction.label for prediction in answer.predictions]
+
+A list of any length will do: it is cut into requests, several of which are on their way at once, and their answers are
+put together in order. A service that is full or restarting is asked again, when it says that it can be. What it refuses
+is raised as a `Problem`, with the pointer to the field that is wrong.
+"""
+
+from service.client.answers import (
+    Contributions,
+    Entities,
+    Entity,
+    LayerGates,
+    ModelInfo,
+    Models,
+    Predictions,
+    Sentiment,
+    Token,
+    Trace,
+    Traces,
+)
+from service.client.asynchronous import AsyncClient
+from service.client.problems import (
+    Busy,
+    ClientError,
+    FieldProblem,
+    Forbidden,
+    InvalidRequest,
+    NotFound,
+    Problem,
+    TimedOut,
+    TooLarge,
+    Unreachable,
+)
+from service.client.synchronous import Client
+
+__all__ = [
+    "AsyncClient",
+    "Busy",
+    "Client",
+    "ClientError",
+    "Contributions",
+    "Entities",
+    "Entity",
+    "FieldProblem",
+    "Forbidden",
+    "InvalidRequest",
+    "LayerGates",
+    "ModelInfo",
+    "Models",
+    "NotFound",
+    "Predictions",
+    "Problem",
+    "Sentiment",
+    "TimedOut",
+    "Token",
+    "TooLarge",
+    "Trace",
+    "Traces",
+    "Unreachable",
+]

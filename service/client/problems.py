@@ -1,0 +1,146 @@
+"""What can go wrong for a client, in one tree.
+
+ClientError
+├── Unreachable         no answer came: no connection, or it broke
+└── Problem             the service answered with an error; `status`, `title`, `detail`, `errors`, `request_id`
+    ├── InvalidRequest      400, 415, 422  the request is wrong
+    ├── Forbidden           401, 403       no API key, or one that may not do this
+    ├── NotFound            404            no such model
+    ├── TooLarge            413            over a limit of the service
+    ├── Busy                429, 503       too much was asked, and retries did not help; `retry_after`
+    └── TimedOut            504            not ready within the deadline; also raised when the client gave up waiting
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+_INPUT = re.compile(r"/inputs/(\d+)(.*)", re.DOTALL)
+
+
+class ClientError(Exception):
+    """Base of every error that the client raises on purpose."""
+
+
+class Unreachable(ClientError):
+    """No answer came, after all retries."""
+
+
+@dataclass(frozen=True, slots=True)
+class FieldProblem:
+    """A wrong field: a JSON pointer into the request, in which inputs are counted over the whole list, and the why."""
+
+    pointer: str
+    detail: str
+
+
+class Problem(ClientError):
+    """The service answered with an error (RFC 9457). Its log has the request under `request_id`."""
+
+    def __init__(
+        self,
+        status: int,
+        title: str,
+        detail: str,
+        errors: Sequence[FieldProblem] = (),
+        request_id: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(f"{status} {title}: {detail}")
+        self.status = status
+        self.title = title
+        self.detail = detail
+        self.errors = tuple(errors)
+        self.request_id = request_id
+        self.retry_after = retry_after
+
+    def shifted(self, first: int) -> Problem:
+        """The same problem where the request's first input is the one of number `first`."""
+        errors = [FieldProblem(_shifted(each.pointer, first), each.detail) for each in self.errors]
+        return type(self)(
+            self.status, self.title, _shifted(self.detail, first), errors, self.request_id, self.retry_after
+        )
+
+
+class InvalidRequest(Problem):
+    """400, 415, 422: the request is wrong."""
+
+
+class Forbidden(Problem):
+    """401, 403: there is no API key, or one that may not do this."""
+
+
+class NotFound(Problem):
+    """404: there is no such model."""
+
+
+class TooLarge(Problem):
+    """413: over a limit of the service, for one input alone."""
+
+
+class Busy(Problem):
+    """429, 503: too much was asked, and retries did not help."""
+
+
+class TimedOut(Problem):
+    """504: not ready within the deadline."""
+
+
+_KINDS: dict[int, type[Problem]] = {
+    400: InvalidRequest,
+    401: Forbidden,
+    403: Forbidden,
+    404: NotFound,
+    413: TooLarge,
+    415: InvalidRequest,
+    422: InvalidRequest,
+    429: Busy,
+    503: Busy,
+    504: TimedOut,
+}
+
+
+def check(response: httpx.Response) -> None:
+    """Raises the `Problem` that an answer is, if it is one."""
+    if response.is_success:
+        return
+    body = _body(response)
+    status = response.status_code
+    raise _KINDS.get(status, Problem)(
+        status,
+        str(body.get("title") or response.reason_phrase or "error"),
+        str(body.get("detail") or body.get("error") or "The answer says no more."),
+        [FieldProblem(str(each["pointer"]), str(each["detail"])) for each in body.get("errors", ())],
+        response.headers.get("X-Request-ID"),
+        _seconds(response.headers.get("Retry-After")),
+    )
+
+
+def of_transport(error: httpx.TransportError, seconds: float) -> ClientError:
+    """What a failure to get any answer is raised as."""
+    if isinstance(error, httpx.ReadTimeout | httpx.WriteTimeout | httpx.PoolTimeout):
+        return TimedOut(504, "Not ready within the deadline", f"The client waited {seconds:g} seconds.")
+    return Unreachable(f"No answer came: {str(error) or type(error).__name__}.")
+
+
+def _body(response: httpx.Response) -> dict[str, Any]:
+    """The JSON object that an error's body is; empty for one of something else, such as a proxy."""
+    try:
+        body = response.json()
+    except ValueError:
+        return {}
+    return body if isinstance(body, dict) else {}
+
+
+def _seconds(header: str | None) -> float | None:
+    return float(header) if header is not None and header.isdigit() else None
+
+
+def _shifted(pointer: str, first: int) -> str:
+    found = _INPUT.fullmatch(pointer)
+    return f"/inputs/{int(found[1]) + first}{found[2]}" if found else pointer

@@ -1,0 +1,109 @@
+"""The client against a real service."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+
+from service.client import AsyncClient, Client, Entities, Forbidden, InvalidRequest, NotFound, Sentiment
+from tests.integration.conftest import Process, Start
+from tests.integration.models import HIDDEN
+
+TEXTS = ["A great film.", "Ada Lovelace lived in London.", "bad"]
+
+
+def test_predictions(service: Process) -> None:
+    with Client(service.url, batch=2) as client:
+        found = client.predict(TEXTS)
+        raw = service.client.post("/predict", json={"inputs": TEXTS}).json()
+        assert [asdict(each) for each in found.predictions] == raw["predictions"]
+        assert (found.model, found.version, found.task) == ("sentiment-bilstm", "1", "sentiment")
+        (one,) = client.predict(TEXTS[0]).predictions
+        assert isinstance(one, Sentiment)
+        assert one == found.predictions[0]
+
+
+def test_entities(service: Process) -> None:
+    with Client(service.url) as client:
+        (found,) = client.predict([["Ada", "Lovelace", "lived"]], model="ner-bigru", tokens=True).predictions
+        assert isinstance(found, Entities)
+        assert found.tokens is not None
+        assert [token.text for token in found.tokens] == ["Ada", "Lovelace", "lived"]
+        assert client.predict("Ada", task="ner").predictions[0].truncated is False
+
+
+def test_gates(service: Process) -> None:
+    with Client(service.url, batch=1) as client:
+        found = client.gates(TEXTS, model="sentiment-lstm")
+        raw = service.client.post("/gates", json={"inputs": TEXTS, "model": "sentiment-lstm", "decimals": None}).json()
+        assert found.equations == raw["equations"]
+        assert len(found.traces) == len(TEXTS)
+        for trace, expected in zip(found.traces, raw["traces"], strict=True):
+            assert [asdict(layer) | {"gates": 0} for layer in trace.layers] == [
+                layer | {"gates": 0} for layer in expected["layers"]
+            ]
+            for layer in expected["layers"]:
+                for gate, rows in layer["gates"].items():
+                    array = trace.gate(gate, layer["layer"])
+                    assert array.dtype == np.float32
+                    np.testing.assert_array_equal(array, np.array(rows, np.float32))
+            assert trace.contributions is not None
+            total = trace.contributions.bias + trace.contributions.tokens.sum(axis=0)
+            np.testing.assert_allclose(total, trace.contributions.logits, atol=1e-3)
+
+
+def test_selected_and_reduced_gates(service: Process) -> None:
+    with Client(service.url) as client:
+        asked = client.gates("A film", gates=["forget"], directions=["backward"], units=[0, 3], contributions=False)
+        (trace,) = asked.traces
+        assert [(each.direction, list(each.gates)) for each in trace.layers] == [("backward", ["forget"])]
+        assert trace.gate("forget", direction="backward").shape == (2, 2)
+        assert trace.contributions is None
+        (trace,) = client.gates("A film", reduce="summary").traces
+        assert trace.gate("cell.mean").shape == (2,)
+        (trace,) = client.gates("Ada lived", task="ner", explain=1).traces
+        assert trace.contributions is not None
+        assert trace.gate("cell").shape == (2, HIDDEN)
+        with pytest.raises(KeyError, match="layer 3"):
+            trace.gate("cell", layer=3)
+
+
+def test_models_and_problems(service: Process) -> None:
+    with Client(service.url) as client:
+        assert client.ready()
+        client.wait_until_ready(1)
+        models = client.models()
+        assert models.default["ner"] == "ner-bilstm"
+        assert client.model("ner-bigru") in models.models
+        assert "parameters" in client.model("ner-bigru").more
+        with pytest.raises(NotFound, match="sentiment-bilstm"):
+            client.model("nothing")
+        with pytest.raises(InvalidRequest) as wrong:
+            client.predict(["fine"] * 70 + [""])
+        assert [each.pointer for each in wrong.value.errors] == ["/inputs/70"]
+        assert wrong.value.request_id
+
+
+def test_asynchronously(service: Process) -> None:
+    async def ask() -> None:
+        async with AsyncClient(service.url, batch=1, concurrency=2) as client:
+            await client.wait_until_ready(1)
+            together = await asyncio.gather(*(client.predict(TEXTS) for _ in range(4)))
+            assert len({str(each) for each in together}) == 1
+            traces = (await client.gates(TEXTS, gates=["forget"])).traces
+            assert [len(trace.tokens) for trace in traces] == [len(trace.gate("forget")) for trace in traces]
+            assert (await client.models()).default
+            assert (await client.model("ner-bilstm")).task == "ner"
+
+    asyncio.run(ask())
+
+
+def test_with_a_key(start: Start) -> None:
+    service = start(SERVICE_API_KEYS="a-key").until_ready()
+    with Client(service.url) as client, pytest.raises(Forbidden):
+        client.predict("a")
+    with Client(service.url, api_key="a-key") as client:
+        assert client.predict("a").predictions

@@ -1,0 +1,271 @@
+"""The client against a server of a few lines: what it sends, when it asks again, what it raises."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import service.client as public
+from service.client import (
+    AsyncClient,
+    Busy,
+    Client,
+    ClientError,
+    Forbidden,
+    InvalidRequest,
+    Problem,
+    TimedOut,
+    TooLarge,
+    Unreachable,
+)
+from service.client.cutting import PIECE_CHARACTERS, cut
+
+ROOT = Path(__file__).resolve().parents[2]
+Reply = tuple[int, dict[str, str], dict[str, Any]]
+
+
+@dataclass
+class Stub:
+    """A server whose answers a test decides; `seen` holds the requests that came."""
+
+    url: str = ""
+    seen: list[Any] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
+    ports: set[int] = field(default_factory=set)
+    at_once: int = 0
+    most_at_once: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+@contextmanager
+def stub(reply: Callable[[Any, int], Reply]) -> Iterator[Stub]:
+    state = Stub()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            with state.lock:
+                state.seen.append(request)
+                state.headers.append({name.lower(): value for name, value in self.headers.items()})
+                state.ports.add(self.client_address[1])
+                number = len(state.seen)
+                state.at_once += 1
+                state.most_at_once = max(state.most_at_once, state.at_once)
+            status, headers, body = reply(request, number)
+            content = json.dumps(body).encode()
+            with state.lock:
+                state.at_once -= 1
+            self.send_response(status)
+            for name, value in {**headers, "Content-Length": str(len(content))}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            with suppress(ConnectionError):  # a client that gave up
+                self.wfile.write(content)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    state.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield state
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def answer(request: Any, version: str = "1") -> Reply:
+    """A prediction whose label is the input, to see the order by."""
+    inputs = [request["inputs"]] if isinstance(request["inputs"], str) else request["inputs"]
+    predictions = [{"label": str(each), "score": 1.0, "scores": {}, "truncated": False} for each in inputs]
+    return 200, {}, {"model": "m", "version": version, "task": "sentiment", "predictions": predictions, "new": 1}
+
+
+def problem(status: int, detail: str = "no", **more: Any) -> Reply:
+    return status, {"Retry-After": "0"}, {"title": "A title", "status": status, "detail": detail, **more}
+
+
+def ask(url: str, inputs: Any, asynchronous: bool, **options: Any) -> list[str]:
+    """Predict through either client; the labels."""
+    if not asynchronous:
+        with Client(url, **options) as client:
+            return [each.label for each in client.predict(inputs).predictions if isinstance(each, public.Sentiment)]
+
+    async def run() -> list[str]:
+        async with AsyncClient(url, **options) as client:
+            found = await client.predict(inputs)
+            return [each.label for each in found.predictions if isinstance(each, public.Sentiment)]
+
+    return asyncio.run(run())
+
+
+both = pytest.mark.parametrize("asynchronous", [False, True])
+
+
+@both
+def test_a_long_list_is_cut_and_put_together_in_order(asynchronous: bool) -> None:
+    def slow_first(request: Any, number: int) -> Reply:
+        time.sleep(0.1 if "0" in request["inputs"] else 0.02)
+        return answer(request)
+
+    texts = [str(number) for number in range(95)]
+    with stub(slow_first) as server:
+        assert ask(server.url, texts, asynchronous, batch=10, concurrency=3) == texts
+        assert len(server.seen) == 10
+        assert server.most_at_once == 3
+        assert len(server.ports) <= 3  # connections are used again
+
+
+@both
+def test_pieces_too_large_for_the_service_are_halved(asynchronous: bool) -> None:
+    def small(request: Any, number: int) -> Reply:
+        return problem(413) if len(request["inputs"]) > 3 else answer(request)
+
+    texts = [str(number) for number in range(20)]
+    with stub(small) as server:
+        assert ask(server.url, texts, asynchronous, batch=16) == texts
+    with stub(lambda request, number: problem(413)) as server, pytest.raises(TooLarge):
+        ask(server.url, ["a", "b"], asynchronous)
+
+
+@both
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_busy_service_is_asked_again_when_it_says(status: int, asynchronous: bool) -> None:
+    def busy(request: Any, number: int) -> Reply:
+        if number == 1:
+            return status, {"Retry-After": "1"}, {"title": "Busy", "detail": "later"}
+        return answer(request)
+
+    with stub(busy) as server:
+        started = time.monotonic()
+        assert ask(server.url, "a", asynchronous) == ["a"]
+        assert time.monotonic() - started >= 1
+        assert len(server.seen) == 2
+
+
+@both
+def test_retries_end(asynchronous: bool) -> None:
+    with stub(lambda request, number: problem(503, "full")) as server:
+        with pytest.raises(Busy, match="full") as busy:
+            ask(server.url, "a", asynchronous, retries=2, backoff=0.01)
+        assert len(server.seen) == 3
+        assert busy.value.retry_after == 0
+
+
+@both
+@pytest.mark.parametrize(("status", "kind"), [(400, InvalidRequest), (401, Forbidden), (500, Problem), (504, TimedOut)])
+def test_other_problems_are_raised_at_once(status: int, kind: type[Problem], asynchronous: bool) -> None:
+    with stub(lambda request, number: problem(status, "why")) as server:
+        with pytest.raises(kind, match="why") as raised:
+            ask(server.url, "a", asynchronous)
+        assert (raised.value.status, raised.value.title) == (status, "A title")
+        assert len(server.seen) == 1
+
+
+@both
+def test_pointers_count_over_the_whole_list(asynchronous: bool) -> None:
+    def refuse_seven(request: Any, number: int) -> Reply:
+        if "7" not in request["inputs"]:
+            return answer(request)
+        pointer = f"/inputs/{request['inputs'].index('7')}"
+        return problem(422, f"{pointer}: bad", errors=[{"pointer": f"{pointer}/0", "detail": "bad"}])
+
+    with stub(refuse_seven) as server, pytest.raises(InvalidRequest) as refused:
+        ask(server.url, [str(number) for number in range(20)], asynchronous, batch=5)
+    assert [each.pointer for each in refused.value.errors] == ["/inputs/7/0"]
+
+
+@both
+def test_an_error_that_is_no_problem_of_the_service(asynchronous: bool) -> None:
+    with stub(lambda request, number: (418, {}, {})) as server, pytest.raises(Problem, match="418"):
+        ask(server.url, "a", asynchronous)
+
+
+@both
+def test_nobody_there(asynchronous: bool) -> None:
+    with stub(lambda request, number: answer(request)) as server:
+        pass
+    with pytest.raises(Unreachable):
+        ask(server.url, "a", asynchronous, retries=1, backoff=0.01)
+
+
+@both
+def test_a_service_that_does_not_answer(asynchronous: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.client.base.GRACE", 0.1)
+    with stub(lambda request, number: (time.sleep(1), answer(request))[1]) as server:  # type: ignore[func-returns-value]
+        with pytest.raises(TimedOut, match="waited"):
+            ask(server.url, "a", asynchronous, timeout=0.1)
+        assert server.headers[0]["x-request-timeout"] == "0.100"
+
+
+@both
+def test_a_model_replaced_meanwhile(asynchronous: bool) -> None:
+    with (
+        stub(lambda request, number: answer(request, version=str(number))) as server,
+        pytest.raises(ClientError, match="replaced"),
+    ):
+        ask(server.url, ["a", "b"], asynchronous, batch=1)
+
+
+def test_what_is_sent() -> None:
+    with stub(lambda request, number: answer(request)) as server:
+        with Client(server.url, api_key="k") as client:
+            client.predict("a", model="m", task="ner", truncate=True, tokens=True)
+            client.predict([("a", "b"), "c"])
+        assert server.seen[0] == {"inputs": "a", "model": "m", "task": "ner", "truncate": True, "tokens": True}
+        assert server.seen[1] == {"inputs": [["a", "b"], "c"]}
+        assert server.headers[0]["authorization"] == "Bearer k"
+
+
+def test_pieces_hold_no_more_than_a_body_may() -> None:
+    pieces = cut(["x" * (PIECE_CHARACTERS // 2)] * 5 + [["token"] * 100_000], most=64)
+    assert [len(piece.inputs) for piece in pieces] == [1, 1, 1, 1, 1, 1]
+    assert [piece.first for piece in pieces] == list(range(6))
+    assert [len(piece.inputs) for piece in cut(["a"] * 130, most=64)] == [64, 64, 2]
+
+
+def test_wrong_arguments() -> None:
+    with Client() as client, pytest.raises(ValueError, match="no input"):
+        client.predict([])
+    for options in ({"batch": 0}, {"concurrency": 0}, {"timeout": 0.0}):
+        with pytest.raises(ValueError, match="batch and concurrency"):
+            Client(**options)  # type: ignore[arg-type]
+
+
+def test_the_public_names() -> None:
+    assert sorted(public.__all__) == sorted(
+        name
+        for name, value in vars(public).items()
+        if isinstance(value, type) and value.__module__.startswith("service.client")
+    )
+
+
+def test_nothing_of_the_server_is_imported() -> None:
+    code = (
+        "import sys, service.client\n"
+        "loaded = {name.partition('.')[0] for name in sys.modules}\n"
+        "heavy = {'fastapi', 'starlette', 'uvicorn', 'uvloop', 'pydantic', 'onnxruntime', 'tokenizers', 'torch',\n"
+        "         'structlog', 'orjson', 'numpy', 'safetensors', 'prometheus_client'}\n"
+        "own = {name for name in sys.modules if name.startswith('service.')}\n"
+        "print(sorted(loaded & heavy), sorted(n for n in own if not n.startswith('service.client')))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[] ['service.version']"
