@@ -13,7 +13,7 @@ from typing import Annotated, NamedTuple
 import typer
 from rich.console import Console
 
-from benchmarks import padding, report, serving, trace
+from benchmarks import cells, padding, report, serving, trace
 from benchmarks.measure import Row
 from benchmarks.report import Result
 from benchmarks.serving import ServingError
@@ -26,6 +26,7 @@ console = Console()
 class Name(StrEnum):
     trace = "trace"
     padding = "padding"
+    cells = "cells"
     serving = "serving"
 
 
@@ -41,6 +42,7 @@ class Benchmark(NamedTuple):
 BENCHMARKS = {
     Name.trace: Benchmark(trace.SUBJECT, trace.BASELINE, trace.measure, lambda: trace.measure(trace.QUICK)),
     Name.padding: Benchmark(padding.SUBJECT, padding.BASELINE, padding.measure, lambda: padding.measure(padding.QUICK)),
+    Name.cells: Benchmark(cells.SUBJECT, cells.BASELINE, cells.measure, lambda: cells.measure(cells.QUICK)),
     Name.serving: Benchmark(serving.SUBJECT, serving.BASELINE, serving.measure, lambda: serving.measure(serving.QUICK)),
 }
 
