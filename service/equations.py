@@ -65,6 +65,26 @@ _GATES: dict[CellName, tuple[Gate, ...]] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Keeper:
+    """The gate whose activation, or whose complement to 1, is the factor of its state that a unit keeps at a step."""
+
+    gate: str
+    complement: bool = False
+
+
+_KEEPERS: dict[CellName, Keeper] = {
+    "lstm": Keeper("forget"),
+    "peephole": Keeper("forget"),
+    "gru": Keeper("update", complement=True),
+}
+
+
+def keeper(cell: CellName) -> Keeper | None:
+    """The gate that says what a unit keeps of its state; None for a cell that has no such gate."""
+    return _KEEPERS.get(cell)
+
+
 def gates(cell: CellName, gru_reset: GruReset | None = None) -> tuple[Gate, ...]:
     """The gates of a cell, in the order in which they are shown. `gru_reset` matters for the GRU alone."""
     if cell == "gru":

@@ -14,14 +14,17 @@ from numpy.typing import NDArray
 
 from service.bundle import Manifest
 from service.engine import GateKey, Trace
-from service.equations import Direction, gate_names
+from service.equations import Direction, gate_names, keeper
 from service.errors import FieldProblem, InvalidField
+from service.statistics import ABOVE, BELOW, horizon, kept, of_gate
 
 Reduce = Literal["none", "summary"]
 
 STATISTICS = ("mean", "std", "below", "above")
 """A summary's numbers: mean and population standard deviation, the shares under `BELOW` and over `ABOVE`."""
-BELOW, ABOVE = 0.1, 0.9
+HORIZON = "horizon"
+UNIT_STATISTICS = 4
+"""Numbers that `service.statistics.of_gate` has of one unit of one gate, at most."""
 
 _Item = TypeVar("_Item", str, int)
 
@@ -38,11 +41,14 @@ class Selection:
     directions: tuple[Direction, ...]
     units: Sequence[int]
     reduce: Reduce
+    statistics: bool = False
 
-    def numbers(self, tokens: int) -> int:
-        """How many numbers a trace of so many tokens returns."""
+    def numbers(self, tokens: int, inputs: int = 1) -> int:
+        """How many numbers a trace of so many tokens, in so many inputs, returns."""
         per_token = len(STATISTICS) if self.reduce == "summary" else len(self.units)
-        return tokens * len(self.layers) * len(self.directions) * len(self.gates) * per_token
+        per_input = len(self.units) * (len(self.gates) * UNIT_STATISTICS + 1) if self.statistics else 0
+        sides = len(self.layers) * len(self.directions)
+        return sides * (tokens * len(self.gates) * per_token + inputs * per_input)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +56,14 @@ class LayerGates:
     """One direction of one layer, for one input.
 
     `gates` holds by gate name a float32 array [tokens, units], or, reduced, the `STATISTICS` by name, each [tokens].
+    `statistics`, where asked for, holds those of each selected unit over the text, float32 [units], by names such as
+    ``forget.mean``, and `HORIZON` where the cell has a gate that keeps.
     """
 
     layer: int
     direction: Direction
     gates: dict[str, NDArray[np.float32]] | dict[str, dict[str, NDArray[np.float32]]]
+    statistics: dict[str, NDArray[np.float32]] | None = None
 
     def arrays(self) -> dict[str, NDArray[np.float32]]:
         """All arrays by flat names: ``forget``, or, reduced, ``forget.mean``, ``forget.std``, …"""
@@ -74,6 +83,7 @@ def select(
     directions: Sequence[str] | None = None,
     units: Sequence[int] | None = None,
     reduce: Reduce = "none",
+    statistics: bool = False,
 ) -> Selection:
     """Resolve a request's lists against a model; None means all.
 
@@ -94,6 +104,7 @@ def select(
         directions=tuple(name for name in manifest.directions if directions is None or name in directions),
         units=range(manifest.hidden) if units is None else _as_range(units),
         reduce=reduce,
+        statistics=statistics,
     )
 
 
@@ -102,21 +113,42 @@ def cut(trace: Trace, batch_index: int, length: int) -> dict[GateKey, NDArray[np
     return {key: array[:length, batch_index] for key, array in trace.gates.items()}
 
 
-def extract(trace: Trace, batch_index: int, length: int, selection: Selection) -> list[LayerGates]:
+def extract(manifest: Manifest, trace: Trace, batch_index: int, length: int, selection: Selection) -> list[LayerGates]:
     """What a selection asks of one input of `length` tokens, layer by layer, forward before backward."""
     units = selection.units
     columns = slice(units.start, units.stop) if isinstance(units, range) else list(units)
+    rule = keeper(manifest.cell)
     found = []
     for layer in selection.layers:
         for direction in selection.directions:
             arrays = {
                 gate: trace.gates[layer, direction, gate][:length, batch_index, columns] for gate in selection.gates
             }
+            statistics: dict[str, NDArray[np.float32]] | None = None
+            if selection.statistics:
+                keeping = None
+                if rule is not None:
+                    keeping = trace.gates[layer, direction, rule.gate][:length, batch_index, columns]
+                statistics = _of_units(manifest, arrays, keeping)
             if selection.reduce == "summary":
                 summaries = {gate: summarise(array) for gate, array in arrays.items()}
-                found.append(LayerGates(layer, direction, summaries))
+                found.append(LayerGates(layer, direction, summaries, statistics))
             else:
-                found.append(LayerGates(layer, direction, arrays))
+                found.append(LayerGates(layer, direction, arrays, statistics))
+    return found
+
+
+def _of_units(
+    manifest: Manifest, arrays: dict[str, NDArray[np.float32]], keeping: NDArray[np.float32] | None
+) -> dict[str, NDArray[np.float32]]:
+    """The statistics of each unit over a text; `keeping` holds the activations of the cell's keeper."""
+    found = {
+        f"{gate}.{name}": value
+        for gate, array in arrays.items()
+        for name, value in of_gate(manifest.cell, gate, array).items()
+    }
+    if keeping is not None:
+        found[HORIZON] = horizon(kept(manifest.cell, keeping)).astype(np.float32)
     return found
 
 

@@ -142,7 +142,7 @@ def _tracing(engine: Engine, manifest: Manifest) -> Callable[[Sequence[TraceJob]
 
 def _traced(engine: Engine, manifest: Manifest, job: TraceJob, trace: Trace, number: int, logits: Logits) -> Traced:
     length = len(job.rows)
-    layers = extract(trace, number, length, job.selection)
+    layers = extract(manifest, trace, number, length, job.selection)
     if job.selection.reduce == "none":
         layers = [_own(layer) for layer in layers]
     if not job.contributions:
@@ -160,7 +160,8 @@ def _each(manifest: Manifest, logits: Logits, rows: Sequence[Rows]) -> list[Logi
 
 def _own(layer: LayerGates) -> LayerGates:
     """The same activations in arrays of their own: a view would keep the whole batch in memory."""
-    return LayerGates(layer.layer, layer.direction, {gate: array.copy() for gate, array in layer.arrays().items()})
+    own = {gate: array.copy() for gate, array in layer.arrays().items()}
+    return LayerGates(layer.layer, layer.direction, own, layer.statistics)
 
 
 def _alike(lengths: Sequence[int]) -> Iterator[list[int]]:

@@ -76,12 +76,29 @@ class Summary(_Answer):
     above: list[_Probability]
 
 
+class OverTime(_Answer):
+    """A number for each selected unit, over all tokens: `below` and `above` are shares of time, of gates in 0..1."""
+
+    mean: list[float]
+    change: list[float]
+    below: list[_Probability] | None = None
+    above: list[_Probability] | None = None
+
+
+class UnitStatistics(_Answer):
+    """What each unit does over the text. `horizon`, in steps, where the cell has a gate that keeps its state."""
+
+    gates: dict[str, OverTime]
+    horizon: list[Annotated[float, Field(ge=0, le=1e6)]] | None = None
+
+
 class Layer(_Answer):
     """One direction of one layer: by gate, a row for each token and a number for each unit, or their summary."""
 
     layer: Annotated[int, Field(ge=0)]
     direction: Direction
     gates: dict[str, list[list[float]] | Summary]
+    statistics: UnitStatistics | None = None
 
 
 class Contributions(_Answer):

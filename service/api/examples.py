@@ -14,6 +14,7 @@ PREDICT_REQUESTS: dict[str, dict[str, object]] = {
 }
 GATES_REQUESTS: dict[str, dict[str, object]] = {
     "summaries": {"inputs": "A great film.", "reduce": "summary"},
+    "statistics of two units": {"inputs": "A great film.", "reduce": "summary", "units": [0, 1], "statistics": True},
     "some units": {"inputs": "A great film.", "gates": ["forget", "cell"], "directions": ["forward"], "units": [0, 1]},
     "one token explained": {"task": "ner", "inputs": "Ada lived in London.", "explain": 3, "reduce": "summary"},
 }

@@ -175,10 +175,18 @@ class Native:
         manifest = model.bundle.manifest
         if request.explain is not None and manifest.head != "tagger":
             raise InvalidField("/explain", f"{model.name} has one prediction a text; explain is for taggers.")
-        selection = select(manifest, request.gates, request.layers, request.directions, request.units, request.reduce)
+        selection = select(
+            manifest,
+            request.gates,
+            request.layers,
+            request.directions,
+            request.units,
+            request.reduce,
+            request.statistics,
+        )
         job = self._encode(call, request, model)
         check_explain(request.explain, [len(source) for source in job.encoded])
-        numbers = selection.numbers(job.tokens)
+        numbers = selection.numbers(job.tokens, len(job.encoded))
         if numbers > self._settings.max_trace:
             raise TooLarge("Numbers in the trace", numbers, self._settings.max_trace)
         return job, selection

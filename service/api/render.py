@@ -80,6 +80,9 @@ def traces_as_safetensors(head: dict[str, object], traces: Iterable[TraceAnswer]
             for name, array in layer.arrays().items():
                 check_finite(array)
                 tensors[f"{number}/{layer.layer}/{layer.direction}/{name}"] = array
+            for name, array in (layer.statistics or {}).items():
+                check_finite(array)
+                tensors[f"{number}/{layer.layer}/{layer.direction}/statistics/{name}"] = array
         bare.append({"tokens": trace.tokens, "prediction": trace.prediction, "layers": layers, **trace.rest()})
     metadata = {"response": dumps({**head, "traces": bare}).decode()}
     return list(gathered(_safetensors(tensors, metadata)))
@@ -110,6 +113,8 @@ def _answer(head: dict[str, object], traces: Iterable[TraceAnswer], decimals: in
                 b"," * (position > 0) + dumps({"layer": layer.layer, "direction": layer.direction})[:-1] + b',"gates":'
             )
             yield from _object((gate, _gate(value, decimals)) for gate, value in layer.gates.items())
+            if layer.statistics is not None:
+                yield b',"statistics":' + _statistics(layer.statistics, decimals)
             yield b"}"
         yield b"]," + dumps(trace.rest())[1:]
     yield b"]}"
@@ -120,6 +125,17 @@ def _gate(value: NDArray[np.float32] | dict[str, NDArray[np.float32]], decimals:
         yield from _object((statistic, array_as_json(array, decimals)) for statistic, array in value.items())
     else:
         yield from array_as_json(value, decimals)
+
+
+def _statistics(statistics: dict[str, NDArray[np.float32]], decimals: int | None) -> bytes:
+    """Statistics by ``gate.name`` as an object a gate, and what is no gate's beside them."""
+    gates: dict[str, dict[str, object]] = {}
+    others: dict[str, object] = {}
+    for name, array in statistics.items():
+        gate, _, statistic = name.rpartition(".")
+        check_finite(array)
+        (gates.setdefault(gate, {}) if gate else others)[statistic] = _rounded(array, decimals)
+    return dumps({"gates": gates, **others})
 
 
 def _object(members: Iterable[tuple[str, Iterator[bytes]]]) -> Iterator[bytes]:

@@ -105,6 +105,13 @@ class GatesRequest(PredictRequest):
         description='"none": every unit. "summary": mean, standard deviation, and the shares under 0.1 and over 0.9, '
         "one number a token over the selected units.",
     )
+    statistics: bool = Field(
+        False,
+        description="Return with each layer's gates what each unit does over the text: its mean, its mean change from "
+        "token to token, for gates in 0..1 the shares of time under 0.1 and over 0.9 (Karpathy et al. 2015), and its "
+        "memory horizon: the steps after which its state has decayed to 1/e, -1 / mean(ln k) with k the forget gate, "
+        "or 1 - update (Tallec and Ollivier 2018), at most 1,000,000.",
+    )
     contributions: bool = Field(True, description="Return what each token gave to the prediction.")
     decimals: int | None = Field(
         4,

@@ -252,3 +252,29 @@ def test_a_large_answer_is_whole(client: httpx.Client) -> None:
     first = answer["traces"][0]
     assert len(first["tokens"]) == 3000
     assert all(trace == first for trace in answer["traces"])
+
+
+@pytest.mark.parametrize("model", ["sentiment-bilstm", "sentiment-gru"])
+def test_statistics_of_units_over_the_text(client: httpx.Client, model: str) -> None:
+    asked = {"model": model, "inputs": "a very good film , not dull", "decimals": None}
+    whole = client.post("/gates", json=asked).json()["traces"][0]["layers"]
+    answer = client.post("/gates", json={**asked, "reduce": "summary", "statistics": True, "units": [3, 1]})
+    Traces.model_validate_json(answer.content)
+    for raw, part in zip(whole, answer.json()["traces"][0]["layers"], strict=True):
+        found = part["statistics"]
+        for gate, rows in raw["gates"].items():
+            values = np.array(rows)[:, [3, 1]]
+            assert found["gates"][gate]["mean"] == pytest.approx(values.mean(axis=0), abs=1e-6)
+            assert found["gates"][gate]["change"] == pytest.approx(
+                np.abs(np.diff(values, axis=0)).mean(axis=0), abs=1e-6
+            )
+            if gate in ("forget", "input", "output", "update", "reset"):
+                assert found["gates"][gate]["below"] == pytest.approx((values < 0.1).mean(axis=0))
+        kept = 1 - np.array(raw["gates"]["update"]) if "update" in raw["gates"] else np.array(raw["gates"]["forget"])
+        assert found["horizon"] == pytest.approx(-1 / np.log(kept[:, [3, 1]]).mean(axis=0), rel=1e-4)
+    binary = client.post(
+        "/gates", json={**asked, "statistics": True}, headers={"Accept": "application/vnd.safetensors"}
+    )
+    tensors = load(binary.content)
+    assert tensors["0/0/forward/statistics/horizon"].shape == (HIDDEN,)
+    assert "statistics" not in client.post("/gates", json=asked).text

@@ -95,7 +95,7 @@ def test_a_long_wrong_list_makes_a_short_answer() -> None:
 def test_layers_ascend_forward_comes_first_and_gates_keep_their_order() -> None:
     manifest = model()
     selection = select(manifest, gates=["hidden", "forget"], layers=[1, 0], directions=["backward", "forward"])
-    found = extract(trace_of(manifest), 0, STEPS, selection)
+    found = extract(manifest, trace_of(manifest), 0, STEPS, selection)
     assert [(part.layer, part.direction) for part in found] == [(0, d) for d in BOTH] + [(1, d) for d in BOTH]
     assert all(list(part.gates) == ["hidden", "forget"] for part in found)
 
@@ -104,7 +104,7 @@ def test_layers_ascend_forward_comes_first_and_gates_keep_their_order() -> None:
 def test_a_cut_is_the_trace_row_for_row(units: list[int] | None) -> None:
     manifest = model("gru")
     trace = trace_of(manifest)
-    for part in extract(trace, 1, 3, select(manifest, units=units)):
+    for part in extract(manifest, trace, 1, 3, select(manifest, units=units)):
         for gate, array in part.arrays().items():
             whole = trace.gates[part.layer, part.direction, gate]
             expected = [[whole[token, 1, unit] for unit in units or range(UNITS)] for token in range(3)]
@@ -116,7 +116,7 @@ def test_units_in_a_row_are_not_copied() -> None:
     manifest = model()
     trace = trace_of(manifest)
     for units in (None, [1, 2, 3]):
-        [part] = extract(trace, 2, 4, select(manifest, ["cell"], [0], ["forward"], units))
+        [part] = extract(manifest, trace, 2, 4, select(manifest, ["cell"], [0], ["forward"], units))
         assert np.shares_memory(part.arrays()["cell"], trace.gates[0, "forward", "cell"])
 
 
@@ -132,7 +132,7 @@ def test_all_of_one_input_as_views() -> None:
 def test_summaries_stand_under_flat_names_too() -> None:
     manifest = model("lstm", ("forward",), 1)
     trace = trace_of(manifest)
-    [part] = extract(trace, 0, 4, select(manifest, gates=["input"], units=[1, 5], reduce="summary"))
+    [part] = extract(manifest, trace, 0, 4, select(manifest, gates=["input"], units=[1, 5], reduce="summary"))
     assert part.gates["input"].keys() == set(STATISTICS)  # type: ignore[union-attr]  # summaries, as asked
     flat = part.arrays()
     assert list(flat) == ["input.mean", "input.std", "input.below", "input.above"]
