@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
+if __name__ == "__main__":
+    # A signal to stop that comes while the modules below are imported is heeded like any other: nothing has begun.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    # One batch takes one thread, in NumPy too; and workers have to be forked before there is a second thread.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import sys
 from collections.abc import Iterator
 from importlib import import_module

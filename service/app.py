@@ -26,6 +26,7 @@ from service.api.openinference import OpenInference
 from service.api.operations import Operations
 from service.runtime import Runtime
 from service.settings import Settings
+from service.supervisor import Shared
 from service.version import VERSION
 
 _NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
@@ -34,14 +35,14 @@ _NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": Fa
 _CORS_HEADERS = ["Authorization", "Content-Type", "X-Request-ID", "X-Request-Timeout", "traceparent", "tracestate"]
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(settings: Settings, shared: Shared | None = None) -> FastAPI:
     """The application. Models load once it is started, while it already answers `/health`; `app.state.runtime` is the
-    running service behind it."""
-    runtime = Runtime(settings)
+    running service behind it. `shared` is what it has in common with other processes at the same port."""
+    runtime = Runtime(settings, shared)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        runtime.start()
+        await runtime.start()
         yield
         await runtime.close()
 

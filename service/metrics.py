@@ -58,6 +58,7 @@ FAMILIES = (
     ),
     Family("threads", "gauge", "Threads that run models, over all workers."),
     Family("workers", "gauge", "Worker processes that run."),
+    Family("worker_restarts_total", "counter", "Worker processes that died and were replaced."),
     Family("ready", "gauge", "Worker processes that are ready: as many as workers when all is well."),
     Family(
         "reloads_total",

@@ -20,6 +20,7 @@ from service.inference import Inference
 from service.metrics import Metrics
 from service.registry import Changes, Entry, Model, Registry
 from service.settings import Settings
+from service.supervisor import Shared
 
 INLINE_SECONDS = 0.0015
 """Work at the edge (parsing, tokenising, building an answer) that is expected to take longer leaves the event loop."""
@@ -45,13 +46,17 @@ class Phase(Enum):
 class Runtime:
     """Everything that requests share. Made without a running event loop, started and closed within one."""
 
-    def __init__(self, settings: Settings, metrics: Metrics | None = None) -> None:
+    def __init__(self, settings: Settings, shared: Shared | None = None) -> None:
         self.settings = settings
-        self.metrics = metrics or Metrics()
+        self.metrics = shared.metrics if shared is not None else Metrics()
+        self._workers = shared.workers if shared is not None else 1
+        self._replaces = shared is not None and shared.replaces
+        self._looked = asyncio.Event()
+        """Whether the models folder has been looked at."""
         self.phase = Phase.LOADING
         self.failure: StartupError | None = None
         """Why the service cannot go on, once it is known: whoever runs the process has to end it."""
-        threads = settings.threads or usable_cpus()
+        threads = settings.threads or max(1, usable_cpus() // self._workers)
         self.batcher = Batcher(
             threads=threads,
             token_budget=settings.batch_tokens,
@@ -129,9 +134,14 @@ class Runtime:
             return work()
         return await asyncio.get_running_loop().run_in_executor(self._edge, work)
 
-    def start(self) -> None:
-        """Begin to load models, and go on looking for new ones where the settings ask for it."""
+    async def start(self) -> None:
+        """Begin to load models, and go on looking for new ones where the settings ask for it.
+
+        Returns at once, so that the service can say that it is loading; one that takes another's place waits for them.
+        """
         self._loader = asyncio.create_task(self._keep_loaded())
+        if self._replaces:
+            await self._looked.wait()
 
     async def close(self) -> None:
         """Finish what was accepted, and end the threads."""
@@ -185,6 +195,8 @@ class Runtime:
             _log.exception("unexpected error")
             self.failure = StartupError(f"loading models failed: {type(error).__name__}")
             return
+        finally:
+            self._looked.set()
         self._note_changes(changes)
         self._show_models()
         self._note_ready()
@@ -222,4 +234,5 @@ class Runtime:
     def _note_ready(self) -> None:
         if self.phase is Phase.LOADING and self._registry is not None and self._registry.models:
             self.phase = Phase.READY
-            _log.info("ready", models=sorted(self._registry.models), threads=self.batcher.threads)
+            cpus = {"cpus": usable_cpus(), "workers": self._workers, "threads": self.batcher.threads}
+            _log.info("ready", models=sorted(self._registry.models), **cpus)

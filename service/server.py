@@ -1,7 +1,8 @@
 """The server process: uvicorn, with a socket and signals of its own.
 
-On SIGTERM or SIGINT the service says that it is not ready, goes on taking requests for `drain_seconds`, closes its
-socket, finishes what it took within `grace_seconds`, and exits with status 0. A second signal ends it at once.
+On SIGTERM or SIGINT the service says that it is not ready, goes on taking requests for `drain_seconds`, keeps new
+connections out, answers those that wait in its queue, closes its socket, finishes what it took within `grace_seconds`,
+and exits with status 0. A second signal ends it at once.
 """
 
 from __future__ import annotations
@@ -20,46 +21,53 @@ from fastapi import FastAPI
 
 from service import tls
 from service.app import create_app
-from service.errors import StartupError
+from service.cpus import usable_cpus
+from service.listeners import listen, turn_away, url
 from service.runtime import Phase, Runtime
 from service.settings import Settings
+from service.supervisor import Shared, Supervisor
 
-BACKLOG = 2048
 SWITCH_INTERVAL = 0.001
 """Seconds after which Python's lock is handed over to a thread that waits for it: the event loop must not wait for the
 5 milliseconds that are the default while another thread tokenises or builds a large answer."""
+QUIET_SECONDS = 0.25
+"""For which the last connections are taken from the queue, and clients that keep theirs open can still ask: told that
+it is to be closed, they hang up themselves, and no request meets a socket that has just gone."""
+TICKS_TO_PUBLISH = 5
+"""Tenths of a second between two times that other workers can read this one's gauges."""
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _log = structlog.get_logger()
 
 
 def serve(settings: Settings) -> int:
-    """Serve until a signal comes; the process's exit status. Raises `StartupError`."""
-    listener = listen(settings.host, settings.port)
+    """Serve until a signal comes, in this process or in several; the exit status. Raises `StartupError`."""
+    workers = settings.workers or usable_cpus()
+    if workers > 1:
+        return Supervisor(settings, workers, work).run()
+    (listener,) = listen(settings.host, settings.port)
+    _log.info("listening", url=url(listener, settings.scheme), pid=os.getpid(), workers=1)
+    return work(settings, listener, None)
+
+
+def work(settings: Settings, listener: socket.socket, shared: Shared | None) -> int:
+    """Serve at a socket until a signal comes; the exit status. `shared` is what a worker has in common with others.
+
+    Raises `StartupError`.
+    """
     sys.setswitchinterval(SWITCH_INTERVAL)
-    server = Server(create_app(settings), settings)
+    server = Server(create_app(settings, shared), settings, parent=os.getppid() if shared else None)
     server.run(sockets=[listener])
     if server.runtime.failure is not None:
         raise server.runtime.failure
     return 0
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket. Raises `StartupError`, which says what is in the way."""
-    try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        listener = socket.create_server(address[:2], family=family, backlog=BACKLOG)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise StartupError(f"cannot listen on {host} port {port} (--host, --port): {reason}") from error
-    listener.setblocking(False)
-    return listener
-
-
 class Server(uvicorn.Server):
     """uvicorn's server, which ends the way described above, and also when the runtime cannot go on."""
 
-    def __init__(self, app: FastAPI, settings: Settings) -> None:
+    def __init__(self, app: FastAPI, settings: Settings, *, parent: int | None = None) -> None:
+        """`parent` is the process that gives a worker its signals, and whose end is one too."""
         super().__init__(
             uvicorn.Config(
                 app,
@@ -76,44 +84,60 @@ class Server(uvicorn.Server):
         )
         self.runtime: Runtime = app.state.runtime
         self._drain_seconds = settings.drain_seconds
+        self._parent = parent
         self._stop_at: float | None = None
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Unlike uvicorn's, these signals come as callbacks of the event loop, and are not raised again at the end."""
+        """Unlike uvicorn's, these signals come as callbacks of the event loop, and are not raised again at the end.
+
+        A worker heeds SIGTERM alone: what a terminal sends to all of its processes is for the supervisor to judge.
+        """
         loop = asyncio.get_running_loop()
-        for number in _SIGNALS:
+        numbers = _SIGNALS if self._parent is None else (signal.SIGTERM,)
+        for number in numbers:
             loop.add_signal_handler(number, self._on_signal, number)
         try:
             yield
         finally:
-            for number in _SIGNALS:
+            # Every request has its answer by now: a signal must not change with which status the process ends.
+            held = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+            for number in numbers:
                 loop.remove_signal_handler(number)
+                signal.signal(number, lambda *_: None)
+            signal.pthread_sigmask(signal.SIG_SETMASK, held)
 
     def _on_signal(self, number: signal.Signals) -> None:
-        """The first signal begins the end, the second is the end."""
-        if self._stop_at is not None:
+        """The first signal begins the end, the second is the end; a worker's second is one that all were sent."""
+        if self._stop_at is None:
+            self._begin_to_stop(number.name)
+        elif self._parent is None:
             _log.warning("stopped at once", signal=number.name)
             sys.stderr.flush()
             os._exit(1)
-        self.runtime.phase = Phase.DRAINING
-        self._stop_at = asyncio.get_running_loop().time() + self._drain_seconds
-        _log.info("draining", signal=number.name, seconds=self._drain_seconds)
 
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        scheme = "https" if self.config.is_ssl else "http"
-        for listener in sockets or []:
-            host, port = listener.getsockname()[:2]
-            _log.info("listening", url=f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}", pid=os.getpid())
+    def _begin_to_stop(self, why: str) -> None:
+        # Who was never ready has no balancer that would have to turn away.
+        seconds = self._drain_seconds if self.runtime.phase is Phase.READY else 0.0
+        self.runtime.phase = Phase.DRAINING
+        self._stop_at = asyncio.get_running_loop().time() + seconds
+        _log.info("draining", signal=why, seconds=seconds)
 
     async def on_tick(self, counter: int) -> bool:
         """Called ten times a second: whether it is time to shut down."""
+        if counter % TICKS_TO_PUBLISH == 0:
+            self.runtime.metrics.board.publish()
+        if self._parent is not None and self._stop_at is None and os.getppid() != self._parent:
+            self._begin_to_stop("the supervisor has gone")
         if self._stop_at is not None and asyncio.get_running_loop().time() >= self._stop_at:
             self.should_exit = True
         return await super().on_tick(counter) or self.runtime.failure is not None
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self.runtime.phase = Phase.STOPPING
+        """Take what has come already, and no more; answer it; end."""
+        self.runtime.phase = Phase.DRAINING
+        for listener in sockets or []:
+            turn_away(listener)
+        await asyncio.sleep(QUIET_SECONDS)
         await super().shutdown(sockets)
         _log.info("stopped")

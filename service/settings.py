@@ -52,12 +52,19 @@ class Settings(BaseSettings):
     provider: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="Where models run: auto takes CUDA where ONNX Runtime has it, and says what it took."
     )
+    workers: int = Field(
+        1,
+        ge=0,
+        le=256,
+        description="Processes that serve, on one port; 0 for one a CPU. Limits on what waits, and on connections, "
+        "hold for each of them.",
+    )
     threads: int = Field(
         0,
         ge=0,
         le=1024,
-        description="Threads that run models, one batch each; 0 for as many as this process has CPUs "
-        "(affinity and control-group quota).",
+        description="Threads in each process that run models, one batch each; 0 for the CPUs that this process may "
+        "use (affinity and control-group quota), divided by the workers.",
     )
     reload: _Seconds = Field(
         0.0, ge=0, le=86_400, description="Seconds between looks at the models folder for new versions; 0 never looks."
@@ -91,7 +98,7 @@ class Settings(BaseSettings):
         0.0,
         ge=0,
         le=1_000_000,
-        description="Requests a second for each API key, as many of them at once; 0 for no limit.",
+        description="Requests a second for each API key, in each worker, as many of them at once; 0 for no limit.",
     )
     cors_origins: str = Field(
         "",
@@ -174,6 +181,17 @@ class Settings(BaseSettings):
     def secured(self) -> bool:
         """Whether API keys are asked for."""
         return bool(self.keys or self.administrators or self.api_keys_file)
+
+    @property
+    def scheme(self) -> str:
+        """How clients speak to the service."""
+        return "https" if self.tls_certificate is not None else "http"
+
+    @model_validator(mode="after")
+    def _fit_the_workers(self) -> Settings:
+        if self.admin and self.workers != 1:
+            raise ValueError("admin: each worker has its own models, and a request reaches but one; set workers to 1")
+        return self
 
     @model_validator(mode="after")
     def _fit_together(self) -> Settings:

@@ -19,7 +19,7 @@ def with_model(work: Callable[[Runtime, Model], Awaitable[None]]) -> None:
 
     async def main() -> None:
         runtime = Runtime(Settings(models=MODELS, threads=2))
-        runtime.start()
+        await runtime.start()
         while runtime.phase is Phase.LOADING:
             assert runtime.failure is None
             await asyncio.sleep(0.01)

@@ -1,0 +1,68 @@
+"""Listening sockets: made for one process or several, and given up without a connection being lost."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import socket
+import struct
+import sys
+
+from service.errors import StartupError
+
+BACKLOG = 2048
+
+_LINUX = sys.platform == "linux"
+_SO_ATTACH_FILTER = 26
+# Classic BPF over a TCP header: a segment with SYN and without ACK, a new connection, is dropped; all else passes.
+_LOAD_FLAGS = (0x30, 0, 0, 13)  # A = byte 13
+_AND_SYN_ACK = (0x54, 0, 0, 0x12)  # A &= SYN | ACK
+_IF_SYN_ALONE = (0x15, 0, 1, 0x02)  # A == SYN: the next instruction, else the one after it
+_DROP, _PASS = (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFFFFFF)
+_NO_NEW_CONNECTIONS = (_LOAD_FLAGS, _AND_SYN_ACK, _IF_SYN_ALONE, _DROP, _PASS)
+
+
+def listen(host: str, port: int, count: int = 1) -> list[socket.socket]:
+    """Listening sockets for `count` processes on one port. Raises `StartupError`, which says what is in the way.
+
+    On Linux each has its own, with a queue of its own, and the kernel spreads connections over them: processes that
+    share one gather keep-alive connections on whichever wakes first. Elsewhere they share one.
+    """
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        first = socket.create_server(address[:2], family=family, backlog=BACKLOG)
+        listeners = [first]
+        if count > 1 and _LINUX:
+            # Made anew to be shared: bound with SO_REUSEPORT from the start, it would share with a stranger too.
+            name = first.getsockname()[:2]
+            first.close()
+            listeners = [
+                socket.create_server(name, family=family, backlog=BACKLOG, reuse_port=True) for _ in range(count)
+            ]
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise StartupError(f"cannot listen on {host} port {port} (--host, --port): {reason}") from error
+    for listener in listeners:
+        listener.setblocking(False)
+    return listeners
+
+
+def url(listener: socket.socket, scheme: str = "http") -> str:
+    """Where a socket listens, for people."""
+    host, port = listener.getsockname()[:2]
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def turn_away(listener: socket.socket) -> None:
+    """Take no new connections; those whose handshake has begun can still be accepted.
+
+    Closing a socket resets what waits in its queue. With new connections kept out (on Linux), the queue can be emptied
+    first: a client that comes now is not answered, tries again within a second, and meets the closed port.
+    """
+    if not _LINUX:
+        return
+    code = b"".join(struct.pack("HBBI", *instruction) for instruction in _NO_NEW_CONNECTIONS)
+    memory = ctypes.create_string_buffer(code)
+    program = struct.pack("HP", len(_NO_NEW_CONNECTIONS), ctypes.addressof(memory))
+    with contextlib.suppress(OSError):  # in a sandbox without filters the queue is emptied as far as it goes
+        listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)

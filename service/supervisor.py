@@ -1,0 +1,241 @@
+"""Several worker processes on one port, and one that watches over them.
+
+The supervisor serves nothing. It makes the sockets, starts a worker for each, replaces one that dies, and passes on the
+signal to stop. It keeps every socket open: what waits in a dead worker's queue is answered by the replacement, and the
+other workers never notice.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import multiprocessing
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+from multiprocessing.context import ForkContext, SpawnContext
+from multiprocessing.process import BaseProcess
+from multiprocessing.sharedctypes import RawArray
+from typing import Literal
+
+import structlog
+
+from service import telemetry
+from service.errors import StartupError
+from service.listeners import listen, url
+from service.metrics import FAMILIES, Metrics
+from service.settings import Settings
+from service.tally import MEMORY_BYTES, Board
+
+Method = Literal["fork", "spawn"]
+METHOD: Method = "fork" if sys.platform == "linux" else "spawn"
+"""How workers are started. Forked ones share the memory of all code, and are there at once. No thread runs before."""
+KILL_AFTER = 5.0
+"""Seconds beyond the grace period in which a worker has to end."""
+STABLE_SECONDS = 10.0
+"""A worker that lived for so long is replaced at once; one that did not, after a pause."""
+LONGEST_PAUSE = 5.0
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What a worker has in common with the others."""
+
+    workers: int
+    metrics: Metrics
+    replaces: bool = False
+    """Another worker had its socket before: it has models first, and then answers what waits there."""
+
+
+Work = Callable[[Settings, socket.socket, Shared], int]
+"""What a worker does: serve until SIGTERM comes; its exit status. Raises `StartupError`."""
+
+
+@dataclass(slots=True)
+class _Worker:
+    number: int
+    process: BaseProcess | None = None
+    started: float = 0.0
+    starts: int = 0
+    failures: int = 0
+    """Deaths in a row, each soon after its start."""
+    start_at: float = 0.0
+
+
+class Supervisor:
+    """Starts `count` workers that `work`, and keeps them running. `work` has to be a function of a module."""
+
+    def __init__(self, settings: Settings, count: int, work: Work, method: Method = METHOD) -> None:
+        self._settings = settings
+        self._work = work
+        self._forks = method == "fork"
+        self._context = _context(method)
+        self._listeners = listen(settings.host, settings.port, count)
+        # One board for each worker, which its replacement goes on with, and the supervisor's own, the last.
+        self._memory = RawArray(ctypes.c_char, MEMORY_BYTES * (count + 1))
+        self._boards = boards(self._memory)
+        self._workers = [_Worker(number) for number in range(count)]
+        self._stopping = False
+        self._signals: list[int] = []
+
+    def run(self) -> int:
+        """Until a signal comes and every worker has ended; 0 if they did. Raises `StartupError` when none can start."""
+        waker, sleeper = socket.socketpair()
+        for end in (waker, sleeper):
+            end.setblocking(False)
+        signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
+        for number in SIGNALS:
+            signal.signal(number, lambda received, _: self._signals.append(received))
+        _log.info(
+            "listening", url=url(self._listeners[0], self._settings.scheme), pid=os.getpid(), workers=len(self._workers)
+        )
+        restarts = self._boards[-1].number("worker_restarts_total")
+        gc.collect()
+        gc.freeze()  # what is shared with the workers stays shared: no collection writes to it
+        try:
+            while not self._signals:
+                self._start_due()
+                wait([sleeper, *self._sentinels()], self._pause())
+                for worker in self._ended():
+                    self._note_death(worker)
+                    restarts.add()
+            return self._stop(sleeper)
+        finally:
+            signal.set_wakeup_fd(-1)
+            for worker in self._workers:
+                if worker.process is not None:
+                    worker.process.kill()
+
+    def _start_due(self) -> None:
+        now = time.monotonic()
+        for worker in self._workers:
+            if worker.process is None and worker.start_at <= now:
+                self._start(worker, now)
+
+    def _start(self, worker: _Worker, now: float) -> None:
+        listener = self._listeners[worker.number % len(self._listeners)]
+        others = self._others(listener)
+        arguments = (self._settings, worker.number, listener, self._memory, self._work, others, worker.starts > 0)
+        worker.process = self._context.Process(target=_run, args=arguments, name=f"worker-{worker.number}")
+        worker.started = now
+        worker.starts += 1
+        # A signal between the fork and the worker's own handler would be the supervisor's in the worker: held back.
+        held = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        try:
+            worker.process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, held)
+
+    def _others(self, own: socket.socket) -> list[socket.socket]:
+        """Sockets that a forked worker finds open and must not keep; a spawned one has its own alone."""
+        return [each for each in self._listeners if each is not own] if self._forks else []
+
+    def _sentinels(self) -> list[int]:
+        return [worker.process.sentinel for worker in self._workers if worker.process is not None]
+
+    def _pause(self) -> float | None:
+        """Seconds until a worker is due to be started; None when none is."""
+        due = [worker.start_at for worker in self._workers if worker.process is None]
+        return max(0.0, min(due) - time.monotonic()) if due else None
+
+    def _ended(self) -> list[_Worker]:
+        ended = [worker for worker in self._workers if worker.process is not None and not worker.process.is_alive()]
+        for worker in ended:
+            self._boards[worker.number].clear_gauges()
+        return ended
+
+    def _note_death(self, worker: _Worker) -> None:
+        assert worker.process is not None
+        status = worker.process.exitcode
+        worker.process.close()
+        worker.process = None
+        lived = time.monotonic() - worker.started
+        worker.failures = 0 if lived >= STABLE_SECONDS else worker.failures + 1
+        if status == STARTUP_STATUS and not any(board.number("ready").value for board in self._boards):
+            raise StartupError("no worker could start; the log says why")
+        pause = min(LONGEST_PAUSE, 0.1 * 2 ** (worker.failures - 2)) if worker.failures > 1 else 0.0
+        worker.start_at = time.monotonic() + pause
+        _log.error("worker died", worker=worker.number, status=status, seconds=round(lived, 3), restart_in=pause)
+
+    def _stop(self, sleeper: socket.socket) -> int:
+        """Have every worker end; the exit status. A second signal ends them at once."""
+        settings = self._settings
+        for listener in self._listeners:
+            listener.close()  # the workers have theirs
+        for worker in self._workers:
+            if worker.process is not None:
+                worker.process.terminate()
+        _log.info("stopping workers", signal=signal.Signals(self._signals[0]).name)
+        limit = time.monotonic() + settings.drain_seconds + settings.grace_seconds + KILL_AFTER
+        while sentinels := self._sentinels():
+            _drain(sleeper)
+            ready = wait([sleeper, *sentinels], max(0.0, limit - time.monotonic()))
+            for worker in self._ended():
+                worker.process = None
+            if len(self._signals) > 1:
+                _log.warning("stopped at once")
+                return 1
+            if not ready:
+                _log.error("workers killed: they did not end within the grace period")
+                return 1
+        _log.info("stopped")
+        return 0
+
+
+STARTUP_STATUS = 1
+"""With which a worker ends that cannot start."""
+
+
+def _context(method: Method) -> ForkContext | SpawnContext:
+    return multiprocessing.get_context("fork") if method == "fork" else multiprocessing.get_context("spawn")
+
+
+def boards(memory: ctypes.Array[ctypes.c_char]) -> list[Board]:
+    """The boards in shared memory."""
+    view = memoryview(memory).cast("B")
+    return [Board(FAMILIES, view[start : start + MEMORY_BYTES]) for start in range(0, len(view), MEMORY_BYTES)]
+
+
+def _run(
+    settings: Settings,
+    number: int,
+    listener: socket.socket,
+    memory: ctypes.Array[ctypes.c_char],
+    work: Work,
+    others: Sequence[socket.socket],
+    replaces: bool,
+) -> None:
+    """The worker's process."""
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # from a terminal it comes to all; the supervisor decides
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # until the server has its own: nothing has begun
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    for other in others:
+        other.close()
+    telemetry.configure(settings.log_format, settings.log_level)  # a spawned process has its own
+    structlog.contextvars.bind_contextvars(worker=number)
+    all_boards = boards(memory)
+    try:
+        shared = Shared(len(all_boards) - 1, Metrics(all_boards[number], all_boards), replaces)
+        status = work(settings, listener, shared)
+    except StartupError as error:
+        _log.error(f"cannot start: {error}")
+        status = STARTUP_STATUS
+    sys.exit(status)
+
+
+def _drain(sleeper: socket.socket) -> None:
+    """Read what signals have written."""
+    try:
+        while sleeper.recv(64):
+            pass
+    except BlockingIOError:
+        pass

@@ -1,0 +1,18 @@
+"""Numbers of a running service, as `/metrics` tells them."""
+
+from __future__ import annotations
+
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.integration.conftest import Process
+
+
+def value(service: Process, name: str, **labels: str) -> float:
+    """One number; 0 where there is none yet. Each time over a new connection, so that any worker may answer."""
+    text = httpx.get(f"{service.url}/metrics", timeout=60).raise_for_status().text
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            if sample.name == f"gatelight_{name}" and sample.labels == labels:
+                return sample.value
+    return 0.0

@@ -1,0 +1,208 @@
+"""Several worker processes on one port, and the one that watches over them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.integration.conftest import ROOT, Process, Start
+from tests.integration.metrics import value
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+
+
+def workers_of(service: Process) -> list[int]:
+    children = Path(f"/proc/{service.process.pid}/task/{service.process.pid}/children")
+    return [int(pid) for pid in children.read_text(encoding="ascii").split()]
+
+
+def all_ready(service: Process, count: int) -> Process:
+    service.until_ready()
+    service.wait(lambda: value(service, "ready") == count)
+    return service
+
+
+class Callers:
+    """Clients that ask the same again and again, each over connections of its own, and keep count of what came."""
+
+    def __init__(self, service: Process, count: int = 4) -> None:
+        self.url = service.url
+        self.outcomes: Counter[str] = Counter()
+        self.labels: set[str] = set()
+        self._going = True
+        self._threads = [threading.Thread(target=self._ask) for _ in range(count)]
+        for thread in self._threads:
+            thread.start()
+
+    def _ask(self) -> None:
+        while self._going:
+            try:
+                with httpx.Client() as client:
+                    for _ in range(3):
+                        response = client.post(f"{self.url}/predict", json={"inputs": "a b c"}, timeout=30)
+                        self.outcomes[str(response.status_code)] += 1
+                        if response.status_code == 200:
+                            self.labels.add(response.json()["predictions"][0]["label"])
+            except httpx.TransportError as error:
+                self.outcomes[type(error).__name__] += 1
+
+    def stop(self) -> Counter[str]:
+        self._going = False
+        for thread in self._threads:
+            thread.join()
+        return self.outcomes
+
+
+def test_workers_share_the_work_and_the_numbers(start: Start) -> None:
+    service = all_ready(start("--workers", "2"), 2)
+    assert value(service, "workers") == 2
+    for _ in range(40):
+        assert httpx.post(f"{service.url}/predict", json={"inputs": "a"}).status_code == 200
+    served = Counter(json.loads(line)["worker"] for line in service.output.splitlines() if '"/predict"' in line)
+    assert set(served) == {0, 1}
+    assert value(service, "requests_total", route="/predict", method="POST", status="200") == 40
+    assert value(service, "stage_seconds_count", stage="run") == value(service, "batch_rows_count") == 40
+
+
+def test_a_killed_worker_is_replaced_and_the_others_never_notice(start: Start) -> None:
+    service = all_ready(start("--workers", "2"), 2)
+    callers = Callers(service)
+    time.sleep(0.5)
+    before = value(service, "requests_total", route="/predict", method="POST", status="200")
+    victim = workers_of(service)[0]
+    os.kill(victim, signal.SIGKILL)
+    killed = time.monotonic()
+    service.wait(lambda: victim not in workers_of(service) and len(workers_of(service)) == 2)
+    service.wait(lambda: value(service, "worker_restarts_total") == 1 and value(service, "ready") == 2)
+    assert time.monotonic() - killed < 10  # seconds, on a machine that is busy; below two on one that is not
+    outcomes = callers.stop()
+    # Each caller had at most one request in flight in the worker that was killed, and nobody met one without models.
+    assert not {"500", "503"} & set(outcomes)
+    assert sum(count for outcome, count in outcomes.items() if outcome != "200") <= 4
+    assert outcomes["200"] > 10
+    assert len(callers.labels) == 1
+    assert value(service, "requests_total", route="/predict", method="POST", status="200") >= before
+    assert value(service, "workers") == 2
+
+
+def test_what_waits_for_a_dead_worker_is_answered_by_its_replacement(start: Start) -> None:
+    service = all_ready(start("--workers", "2"), 2)
+    workers = workers_of(service)
+    for worker in workers:
+        os.kill(worker, signal.SIGSTOP)  # nobody accepts: connections wait in the sockets' queues
+    statuses: list[int] = []
+
+    def ask() -> None:
+        statuses.append(httpx.post(f"{service.url}/predict", json={"inputs": "a"}, timeout=60).status_code)
+
+    callers = [threading.Thread(target=ask) for _ in range(16)]
+    for caller in callers:
+        caller.start()
+    time.sleep(0.5)
+    for worker in workers:
+        os.kill(worker, signal.SIGKILL)
+    for caller in callers:
+        caller.join()
+    assert statuses == [200] * 16
+
+
+def test_sigterm_finishes_what_was_sent(start: Start) -> None:
+    service = all_ready(start("--workers", "2"), 2)
+    host, port = service.url.removeprefix("http://").split(":")
+    body = json.dumps({"inputs": ["Ada lived in London . " * 400] * 8, "task": "ner"}).encode()
+    head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    callers = [socket.create_connection((host, int(port)), timeout=60) for _ in range(8)]
+    for caller in callers:
+        caller.sendall(head.encode() + body)
+    service.signal(signal.SIGTERM)
+    for caller in callers:
+        with caller.makefile("rb") as answer:
+            assert answer.readline() == b"HTTP/1.1 200 OK\r\n"
+        caller.close()
+    assert service.exit_status() == 0
+    assert "Traceback" not in service.output
+
+
+def test_a_second_signal_ends_all_at_once(start: Start) -> None:
+    service = all_ready(start("--workers", "2", "--drain-seconds", "60"), 2)
+    workers = workers_of(service)
+    service.signal(signal.SIGTERM)
+    service.wait(lambda: service.output.count('"draining"') == 2)
+    service.signal(signal.SIGTERM)
+    assert service.exit_status() == 1
+    _wait_until_gone(workers)
+
+
+def test_workers_end_when_their_supervisor_was_killed(start: Start) -> None:
+    service = all_ready(start("--workers", "2"), 2)
+    workers = workers_of(service)
+    service.signal(signal.SIGKILL)
+    service.process.wait(10)
+    _wait_until_gone(workers)
+
+
+def test_no_worker_can_start(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "none").mkdir()
+    service = start("--workers", "2", models=tmp_path / "none")
+    assert service.exit_status() == 1
+    assert "no model" in service.output
+    assert "no worker could start" in service.output
+    assert "Traceback" not in service.output
+
+
+def test_spawned_workers_serve_too(tmp_path: Path, repository: Path) -> None:
+    """As on systems where a process cannot be forked safely."""
+    script = tmp_path / "spawned.py"
+    script.write_text(
+        "from service import settings\n"
+        "from service.server import work\n"
+        "from service.supervisor import Supervisor\n"
+        "if __name__ == '__main__':\n"
+        f"    asked = settings.read(dict(port=0, models={str(repository)!r}), _env_file=None)\n"
+        "    raise SystemExit(Supervisor(asked, 2, work, method='spawn').run())\n",
+        encoding="utf-8",
+    )
+    log = tmp_path / "log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, str(script)], stdout=output, stderr=output, env={**os.environ, "PYTHONPATH": str(ROOT)}
+        )
+    try:
+        limit = time.monotonic() + 60
+        while log.read_text(encoding="utf-8").count("ready ") < 2:
+            assert process.poll() is None, log.read_text(encoding="utf-8")
+            assert time.monotonic() < limit, log.read_text(encoding="utf-8")
+            time.sleep(0.05)
+        url = log.read_text(encoding="utf-8").partition("url=")[2].split()[0]
+        for _ in range(10):
+            assert httpx.post(f"{url}/predict", json={"inputs": "a"}).status_code == 200
+        process.terminate()
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _wait_until_gone(pids: list[int]) -> None:
+    limit = time.monotonic() + 10
+    while any(Path(f"/proc/{pid}/cmdline").exists() and _runs(pid) for pid in pids):
+        assert time.monotonic() < limit, pids
+        time.sleep(0.05)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return bool(Path(f"/proc/{pid}/cmdline").read_bytes())  # empty for one that has ended
+    except OSError:
+        return False

@@ -1,0 +1,70 @@
+"""Listening sockets: several on one port, and given up without losing what waits."""
+
+from __future__ import annotations
+
+import socket
+import sys
+
+import pytest
+
+from service.errors import StartupError
+from service.listeners import listen, turn_away, url
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has these socket options")
+
+
+@linux
+def test_several_have_one_port_and_share_its_connections() -> None:
+    listeners = listen("127.0.0.1", 0, 3)
+    (port,) = {listener.getsockname()[1] for listener in listeners}
+    clients = [socket.create_connection(("127.0.0.1", port)) for _ in range(64)]
+    accepted = [_accept_all(listener) for listener in listeners]
+    assert sum(map(len, accepted)) == 64
+    assert all(accepted)
+    for each in (*clients, *listeners, *(server for servers in accepted for server in servers)):
+        each.close()
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_port_in_use_is_not_shared_with_a_stranger(count: int) -> None:
+    stranger = socket.create_server(("127.0.0.1", 0), reuse_port=hasattr(socket, "SO_REUSEPORT"))
+    with stranger, pytest.raises(StartupError, match="in use"):
+        listen("127.0.0.1", stranger.getsockname()[1], count)
+
+
+def test_where_it_listens() -> None:
+    (listener,) = listen("127.0.0.1", 0)
+    assert url(listener) == f"http://127.0.0.1:{listener.getsockname()[1]}"
+    listener.close()
+
+
+@linux
+def test_turned_away_clients_wait_and_those_before_them_are_kept() -> None:
+    (listener,) = listen("127.0.0.1", 0)
+    before = [socket.create_connection(listener.getsockname()) for _ in range(20)]
+    for client in before:
+        client.sendall(b"x")
+    turn_away(listener)
+    with pytest.raises(TimeoutError):
+        socket.create_connection(listener.getsockname(), timeout=0.3)
+    servers = _accept_all(listener)
+    assert len(servers) == 20
+    listener.close()
+    for server in servers:
+        assert server.recv(1) == b"x"
+        server.sendall(b"y")
+        server.close()
+    for client in before:
+        assert client.recv(1) == b"y"
+        client.close()
+
+
+def _accept_all(listener: socket.socket) -> list[socket.socket]:
+    accepted = []
+    while True:
+        try:
+            connection, _ = listener.accept()
+        except BlockingIOError:
+            return accepted
+        connection.setblocking(True)
+        accepted.append(connection)
