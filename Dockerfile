@@ -3,53 +3,70 @@
 #   docker build --tag gatelight .
 #   docker run --rm --publish 8000:8000 --read-only gatelight
 #
+# Targets: `cpu`, the last and so the default; `cuda`, the same for NVIDIA GPUs; `train`, a job that trains models.
+#
+#   docker build --target cuda --tag gatelight:cuda .
+#
 # Another base of the same Python, or one pinned by its digest: --build-arg BASE=...
 ARG BASE=python:3.11-slim-bookworm
 
 
-# What pyproject.toml asks for at run time, as a file of its own, so that the dependencies below are installed again
-# when this list changes, and not for any other line of pyproject.toml.
+# Packages change seldom and are large; code changes often and is small. Each image is a layer of packages, one of
+# models and one of code, linked: a layer is made, pulled and pushed again only when its own content changes.
 FROM ${BASE} AS requirements
 WORKDIR /build
-COPY pyproject.toml ./
-RUN ["python", "-c", "import pathlib, tomllib\nproject = tomllib.loads(pathlib.Path('pyproject.toml').read_text('utf-8'))['project']\nlines = project['dependencies'] + project['optional-dependencies']['cpu']\npathlib.Path('requirements.txt').write_text('\\n'.join(lines), 'utf-8')"]
+COPY pyproject.toml deploy/image/requirements.py ./
+RUN ["python", "requirements.py"]
 
-
-# An environment without pip. Wheels alone: the base has no compiler, and needs none.
-FROM ${BASE} AS dependencies
+FROM ${BASE} AS installer
 WORKDIR /build
-COPY constraints.txt ./
-COPY --from=requirements /build/requirements.txt ./
-RUN python -m venv --without-pip /opt/venv \
-    && python -m pip --python /opt/venv/bin/python install --quiet --disable-pip-version-check --no-cache-dir \
-        --only-binary :all: --constraint constraints.txt --requirement requirements.txt \
-    && find /opt/venv -type d -name tests -prune -exec rm -r {} +
+COPY constraints.txt deploy/image/install.py ./
+
+FROM installer AS packages-cpu
+COPY --from=requirements /build/cpu.txt ./
+RUN ["python", "install.py", "cpu.txt"]
+
+FROM installer AS packages-cuda
+COPY --from=requirements /build/cuda.txt ./
+RUN ["python", "install.py", "cuda.txt"]
+
+# Torch for GPUs, which the usual index has, is 5 GB; torch for CPUs alone a seventh of that. To take that or any other
+# wheel from a folder instead: --build-context wheels=FOLDER
+FROM scratch AS wheels
+
+FROM installer AS packages-train
+COPY --from=requirements /build/train.txt ./
+RUN --mount=type=bind,from=wheels,target=/wheels python install.py train.txt --find-links /wheels
 
 
 # The code, compiled here because nothing can be written where it runs, and the models. Whoever runs the container has
 # to be able to read them, whatever the file modes of the checkout are.
-FROM ${BASE} AS application
+FROM ${BASE} AS models
+COPY models/ /app/models/
+RUN chmod -R a+rX /app
+
+FROM ${BASE} AS code
 WORKDIR /app
-COPY models/ models/
 COPY LICENSE ./
 COPY service/ service/
 RUN python -m compileall -q --invalidation-mode unchecked-hash service && chmod -R a+rX .
 
+FROM ${BASE} AS training-code
+WORKDIR /app
+COPY training/ training/
+COPY examples/ examples/
+RUN python -m compileall -q --invalidation-mode unchecked-hash training && chmod -R a+rX . \
+    && mkdir -p /own/models/my-sentiment /own/models/my-ner
 
-FROM ${BASE}
+
 # ONNX Runtime would leave an id in the home folder, and send a word home, before the service can tell it not to.
+FROM ${BASE} AS common
 ENV PATH=/opt/venv/bin:$PATH \
     ORT_DISABLE_TELEMETRY=1 \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     SERVICE_MODELS=/app/models \
     SERVICE_LOG_FORMAT=json
-COPY --from=dependencies /opt/venv /opt/venv
-WORKDIR /app
-COPY --from=application /app/LICENSE ./
-COPY --from=application /app/models models
-COPY --from=application /app/service service
-
 ARG VERSION=unversioned
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="gatelight" \
@@ -57,12 +74,40 @@ LABEL org.opencontainers.image.title="gatelight" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
-
 # A number, so that Kubernetes' runAsNonRoot can be checked; nobody has to own a file in the image.
 USER 10001:10001
+WORKDIR /app
+STOPSIGNAL SIGTERM
+
+
+FROM common AS train
+COPY --link --from=packages-train /opt/venv /opt/venv
+COPY --link --from=training-code /app /app
+COPY --link --from=code /app /app
+# The folders that the job writes to are its own; a volume that is mounted there takes their owner over.
+COPY --link --from=training-code --chown=10001:10001 /own/models /app/models
+ENTRYPOINT ["python", "-m", "training"]
+CMD ["--help"]
+
+
+FROM common AS serving
 EXPOSE 8000
 # -I and -S leave out what the check does not need: it takes some 50 ms of one core.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --start-interval=1s --retries=3 \
     CMD ["python", "-I", "-S", "-c", "import http.client, os, sys; c = http.client.HTTPConnection('127.0.0.1', int(os.environ.get('SERVICE_PORT') or 8000), timeout=4); c.request('GET', '/health/ready'); sys.exit(c.getresponse().status != 200)"]
-STOPSIGNAL SIGTERM
 CMD ["python", "-m", "service", "serve", "--host", "0.0.0.0"]
+
+
+# CUDA and cuDNN come as packages; the driver is the machine's, put in by its container runtime.
+FROM serving AS cuda
+ENV NVIDIA_VISIBLE_DEVICES=all \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility
+COPY --link --from=packages-cuda /opt/venv /opt/venv
+COPY --link --from=models /app /app
+COPY --link --from=code /app /app
+
+
+FROM serving AS cpu
+COPY --link --from=packages-cpu /opt/venv /opt/venv
+COPY --link --from=models /app /app
+COPY --link --from=code /app /app

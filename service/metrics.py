@@ -52,8 +52,15 @@ FAMILIES = (
     Family(
         "model_info",
         "gauge",
-        "1 for each model that is served.",
+        "1 for each model that is served; provider: where its recurrent layers run.",
         ("model", "version", "task", "cell", "provider"),
+        over="max",
+    ),
+    Family(
+        "model_quality",
+        "gauge",
+        "What the manifest of each model that is served says it scored, 0 to 1.",
+        ("model", "version", "data", "metric"),
         over="max",
     ),
     Family("threads", "gauge", "Threads that run models, over all workers."),

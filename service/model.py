@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Literal
 import structlog
 from safetensors import safe_open
 
-from service.bundle import TOKENIZER, WEIGHTS, Bundle, Task
+from service.bundle import TOKENIZER, WEIGHTS, Bundle, Manifest, Task
 from service.equations import equations, gate_names
-from service.errors import StartupError
+from service.errors import BundleError, StartupError
 from service.tasks import Classifier, Tagger, decoder
 from service.text import Encoded, Tokenizer
 
@@ -57,7 +57,7 @@ class Model:
 
     def describe(self) -> dict[str, object]:
         """What `GET /models` says of the model, of plain values that JSON has."""
-        manifest = self.bundle.manifest
+        manifest, placement = self.bundle.manifest, self.engine.placement
         plain = manifest.model_dump(mode="json", include={"quality", "parity", "features"})
         return {
             "name": self.name,
@@ -73,6 +73,7 @@ class Model:
             "gates": list(gate_names(manifest.cell)),
             "equations": equations(manifest.cell, manifest.gru_reset),
             "provider": self.engine.provider,
+            "placement": {"recurrent": dict(placement.recurrent), "other": dict(placement.other)},
             "token_limit": self.token_limit,
             "parameters": self.parameters,
             "features": plain["features"],
@@ -88,15 +89,22 @@ Load = Callable[[Bundle], Model]
 """Makes a verified bundle into a model that is warmed up. Raises `BundleError`."""
 
 
-def loader(provider: Provider, threads: int, token_limit: int) -> Load:
-    """The way models are loaded: ONNX Runtime on `provider`, `threads` for one run, at most `token_limit` tokens."""
+def loader(provider: Provider, threads: int, token_limit: int, *, strict: bool = False) -> Load:
+    """The way models are loaded: ONNX Runtime on `provider`, `threads` for one run, at most `token_limit` tokens.
+
+    A model of which a recurrent layer does not run there is refused when `strict`, else told of in the log.
+    """
     from service.engine import Engine
 
     def load(bundle: Bundle) -> Model:
         manifest = bundle.manifest
         engine = Engine(bundle, provider=provider, threads=threads)
         if engine.provider != provider:
-            _log.warning("model does not run on the provider chosen", model=bundle.name, provider=engine.provider)
+            where, why = dict(engine.placement.recurrent), fallback_reason(manifest)
+            if strict:
+                counts = ", ".join(f"{count} on {name}" for name, count in sorted(where.items()))
+                raise BundleError(f"not all recurrent layers run on {provider} ({counts}), and strict is set: {why}")
+            _log.warning("model does not run on the provider chosen", model=bundle.name, recurrent=where, why=why)
         return Model(
             bundle,
             Tokenizer.load(bundle.file(TOKENIZER), manifest.features),
@@ -108,6 +116,15 @@ def loader(provider: Provider, threads: int, token_limit: int) -> Load:
         )
 
     return load
+
+
+def fallback_reason(manifest: Manifest) -> str:
+    """Why a model's recurrent layers run on the CPU though CUDA was chosen."""
+    if manifest.cell == "gru" and manifest.gru_reset == "before":
+        return "the CUDA provider has no GRU whose reset comes before the product"
+    if manifest.cell == "peephole":
+        return "the CUDA provider has no LSTM with peepholes"
+    return "there is no GPU or no driver, or CUDA or cuDNN cannot be loaded"
 
 
 def choose_provider(wanted: ProviderSetting) -> Provider:

@@ -94,11 +94,12 @@ class Registry:
         threads: int,
         token_limit: int,
         defaults: Mapping[Task, str | None],
+        strict: bool = False,
         load: Load | None = None,
     ) -> None:
         self._repository = repository
         self._wanted = provider
-        self._load = load or loader(choose_provider(provider), threads, token_limit)
+        self._load = load or loader(choose_provider(provider), threads, token_limit, strict=strict)
         self._chosen_defaults = {task: name for task, name in defaults.items() if name is not None}
         self._digests: dict[str, str] = {}  # of each served model's manifest: while it is the same, so is the bundle
         # Versions found broken, with the state of their files then: they are tried again when that has changed.

@@ -179,11 +179,13 @@ class Runtime:
     def _show_models(self) -> None:
         """Say in `/metrics` which models are served."""
         board = self.metrics.board
-        board.clear_gauges("model_info")
+        board.clear_gauges("model_info", "model_quality")
         for model in self._registry.models.values() if self._registry is not None else ():
             manifest = model.bundle.manifest
             labels = (model.name, model.version, manifest.task, manifest.cell, model.engine.provider)
             board.number("model_info", *labels).set(1)
+            for score in manifest.quality:
+                board.number("model_quality", model.name, model.version, score.data, score.metric).set(score.value)
 
     async def _keep_loaded(self) -> None:
         try:
@@ -209,6 +211,7 @@ class Runtime:
         registry = Registry(
             settings.models,
             provider=settings.provider,
+            strict=settings.strict,
             threads=1,  # a batch takes one thread: two batches at once are faster than one batch on two threads
             token_limit=settings.max_tokens,
             defaults={"sentiment": settings.default_sentiment, "ner": settings.default_ner},

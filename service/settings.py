@@ -59,6 +59,11 @@ class Settings(BaseSettings):
         description="Processes that serve, on one port; 0 for one a CPU. Limits on what waits, and on connections, "
         "hold for each of them.",
     )
+    strict: bool = Field(
+        False,
+        description="Refuse a model of which a recurrent layer would not run on the provider chosen, rather than run "
+        "that layer on the CPU and say so.",
+    )
     threads: int = Field(
         0,
         ge=0,

@@ -150,7 +150,11 @@ class ModelDescription(BaseModel):
     labels: list[str]
     gates: list[str]
     equations: dict[str, str]
-    provider: Literal["cpu", "cuda"]
+    provider: Annotated[Literal["cpu", "cuda"], Field(description="Where the recurrent layers run.")]
+    placement: Annotated[
+        dict[Literal["recurrent", "other"], dict[Literal["cpu", "cuda"], int]],
+        Field(description="How many nodes of the graph each provider runs, as ONNX Runtime assigned them."),
+    ]
     token_limit: int
     quality: list[Score]
     licence: str

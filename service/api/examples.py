@@ -86,6 +86,7 @@ MODEL: dict[str, object] = {
     "gates": ["forget", "input", "output", "candidate", "cell", "hidden"],
     "equations": equations("lstm"),
     "provider": "cpu",
+    "placement": {"recurrent": {"cpu": 1}, "other": {"cpu": 8}},
     "token_limit": 4096,
     "quality": [{"data": "SST-2 dev", "metric": "accuracy", "value": 0.85, "examples": 872, "truncated": 0}],
     "licence": "Apache-2.0",

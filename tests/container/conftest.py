@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -44,6 +45,16 @@ class Container:
     def inspect(self) -> dict[str, Any]:
         found: list[dict[str, Any]] = json.loads(docker("inspect", self.id))
         return found[0]
+
+    @property
+    def running(self) -> bool:
+        return bool(self.inspect()["State"]["Running"])
+
+    @property
+    def healthy(self) -> bool:
+        state = self.inspect()["State"]
+        assert state["Running"], self.log
+        return bool(state["Health"]["Status"] == "healthy")
 
     @property
     def log(self) -> list[dict[str, Any]]:
@@ -92,6 +103,20 @@ class Composed:
         return Container(self("ps", "--all", "--quiet", "service").strip())
 
 
+def wait(done: Callable[[], bool], within: float = READY_WITHIN) -> None:
+    """Wait until something is so."""
+    limit = time.monotonic() + within
+    while not done():
+        assert time.monotonic() < limit, f"not so within {within:g} s"
+        time.sleep(0.1)
+
+
+def served(url: str, **headers: str) -> dict[str, str]:
+    """The models that a service has, name to version."""
+    answer = httpx.get(f"{url}/models", headers=headers).json()
+    return {model["name"]: model["version"] for model in answer["models"]}
+
+
 Run = Callable[..., Container]
 Compose = Callable[..., Composed]
 
@@ -114,8 +139,6 @@ def engine() -> None:
 def image(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The image, built as ``docker compose up`` builds it."""
     Composed("gatelight-test-build", tmp_path_factory.mktemp("build"))("build")
-    size = json.loads(docker("image", "inspect", IMAGE))[0]["Size"]
-    _measured.append(f"image {size / 1e6:.0f} MB")
     yield IMAGE
     docker("image", "rm", "--force", IMAGE)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import time
 from collections.abc import Callable
@@ -13,30 +14,25 @@ import httpx
 import pytest
 
 from service import bundle
-from tests.container.conftest import MODELS, READY_WITHIN, STOPS_WITHIN, Compose, Composed, Container, Run, docker
+from tests.container.conftest import (
+    MODELS,
+    ROOT,
+    STOPS_WITHIN,
+    Compose,
+    Composed,
+    Container,
+    Run,
+    docker,
+    served,
+    wait,
+)
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
+LARGEST = 300e6
+"""Bytes of the image above its base."""
 TEXT = "Ada Lovelace lived in London."
 SHIPPED = sorted(name for name, _ in bundle.discover(MODELS))
-
-
-def wait(done: Callable[[], bool]) -> None:
-    limit = time.monotonic() + READY_WITHIN
-    while not done():
-        assert time.monotonic() < limit, f"not so within {READY_WITHIN} s"
-        time.sleep(0.1)
-
-
-def healthy(container: Container) -> bool:
-    state = container.inspect()["State"]
-    assert state["Running"], container.log
-    return bool(state["Health"]["Status"] == "healthy")
-
-
-def served(url: str) -> dict[str, str]:
-    """The models that a service has, name to version."""
-    return {model["name"]: model["version"] for model in httpx.get(f"{url}/models").json()["models"]}
 
 
 def stop(container: Container) -> None:
@@ -51,7 +47,7 @@ def stop(container: Container) -> None:
 def test_it_is_live_ready_and_healthy(client: httpx.Client, composed: Composed) -> None:
     assert client.get("/health/live").status_code == 200
     assert client.get("/health/ready").status_code == 200
-    assert healthy(composed.container)
+    assert composed.container.healthy
 
 
 def test_every_shipped_model_is_in_the_image(client: httpx.Client) -> None:
@@ -105,6 +101,19 @@ def test_it_holds_what_serves_and_nothing_else(composed: Composed) -> None:
     assert composed.container.python(script) == "[]"
 
 
+def test_it_is_small_above_its_base(image: str, measure: Callable[[str], None]) -> None:
+    (base,) = re.findall(r"^ARG BASE=(\S+)$", (ROOT / "Dockerfile").read_text(encoding="utf-8"), re.MULTILINE)
+    sizes = [json.loads(docker("image", "inspect", name))[0]["Size"] for name in (image, base)]
+    above = sizes[0] - sizes[1]
+    assert above < LARGEST
+    lines = docker("history", "--no-trunc", "--human=false", "--format", "{{.Size}} {{.CreatedBy}}", image).splitlines()
+    layers = [int(line.split()[0]) for line in lines if " COPY --link" in line or " COPY /" in line]
+    code, models, packages = layers[:3]
+    assert code + models + packages == pytest.approx(above, rel=0.01)
+    parts = f"packages {packages / 1e6:.0f}, models {models / 1e6:.0f}, code {code / 1e6:.1f}"
+    measure(f"image {sizes[0] / 1e6:.0f} MB, {above / 1e6:.0f} above its base ({parts})")
+
+
 def test_the_limits_hold_and_the_service_knows_its_cpus(composed: Composed) -> None:
     limits = composed.container.inspect()["HostConfig"]
     assert (limits["NanoCpus"], limits["Memory"], limits["PidsLimit"]) == (1_000_000_000, 2**30, 256)
@@ -115,7 +124,7 @@ def test_alone_without_a_network_it_starts_quietly_and_stops_with_status_0(
     run: Run, measure: Callable[[str], None]
 ) -> None:
     container = run()
-    wait(lambda: healthy(container))
+    wait(lambda: container.healthy)
     assert {line["level"] for line in container.log} == {"info"}
     assert "/app" not in {mount["Destination"] for mount in container.inspect()["Mounts"]}
     measure(f"ready {container.seconds_to_ready():.1f} s after its start with {len(SHIPPED)} models")
@@ -125,7 +134,7 @@ def test_alone_without_a_network_it_starts_quietly_and_stops_with_status_0(
 
 def test_a_setting_comes_from_the_environment(run: Run) -> None:
     container = run("--env", "SERVICE_PORT=9000", "--env", "SERVICE_THREADS=3")
-    wait(lambda: healthy(container))
+    wait(lambda: container.healthy)
     assert container.event("listening")["url"].endswith(":9000")
     assert container.event("ready")["threads"] == 3
 
@@ -134,7 +143,7 @@ def test_a_folder_without_models_ends_it_with_a_reason(run: Run, tmp_path: Path)
     models = tmp_path / "models"
     models.mkdir()  # unlike tmp_path itself, for everyone to read
     container = run("--volume", f"{models}:/app/models:ro")
-    wait(lambda: not container.inspect()["State"]["Running"])
+    wait(lambda: not container.running)
     assert container.inspect()["State"]["ExitCode"] == 1
     assert "no model to serve" in container.log[-1]["event"]
 
@@ -143,10 +152,8 @@ def test_models_of_a_mounted_folder_are_served_and_new_ones_found(compose: Compo
     models, override, name = tmp_path / "models", tmp_path / "models.yml", SHIPPED[0]
     newest = str(bundle.versions(MODELS / name)[-1])
     shutil.copytree(MODELS / name / newest, models / "mounted" / "1")
-    override.write_text(
-        f"services: {{service: {{volumes: ['{models}:/app/models:ro'], environment: {{SERVICE_RELOAD: '0.2'}}}}}}"
-    )
-    url = compose(override).url
+    override.write_text(f"services: {{service: {{volumes: !override ['{models}:/app/models:ro']}}}}", encoding="utf-8")
+    url = compose(override, RELOAD="0.2").url
     assert served(url) == {"mounted": "1"}
     shutil.copytree(MODELS / name / newest, models / "mounted" / ".new")
     (models / "mounted" / ".new").rename(models / "mounted" / "2")

@@ -31,7 +31,7 @@ from service.bundle import (
     Task,
     save,
 )
-from service.engine import Engine
+from service.engine import Engine, Placement
 from service.errors import BundleError, InvalidField, ModelNotFound, StartupError
 from service.model import Model, ProviderSetting, choose_provider, loader
 from service.registry import Registry
@@ -89,7 +89,7 @@ class Loader:
         return Model(
             bundle,
             build(WORDS, manifest.features),
-            cast("Engine", SimpleNamespace(provider=self.provider)),
+            cast("Engine", SimpleNamespace(provider=self.provider, placement=Placement({"cpu": 1}, {}))),
             decoder(manifest.task, manifest.labels),
             seconds_per_token=1e-5,
             token_limit=min(manifest.token_limit, 10),
@@ -617,4 +617,4 @@ def test_the_loader_warns_of_a_model_that_does_not_run_where_it_should(
     monkeypatch.setattr(engines, "Engine", lambda bundle, provider, threads: made)
     with capture_logs() as logs:
         loader("cuda", 1, TOKEN_LIMIT)(bundle)
-    assert [(log["log_level"], log["provider"]) for log in logs] == [("warning", "cpu")]
+    assert [(log["log_level"], log["recurrent"]) for log in logs] == [("warning", {"cpu": 1})]

@@ -1,0 +1,119 @@
+"""docker-compose.yml beyond the serving itself: limits that are respected, restarts, secrets and profiles."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.container.conftest import IMAGE, ROOT, Compose, Composed, Run, docker, served, wait
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+TRAIN_IMAGE = "gatelight:test-train"
+CPUS = "import os; from service.cpus import usable_cpus; print(usable_cpus(), len(os.sched_getaffinity(0)))"
+KILL = """
+import os, pathlib
+for each in pathlib.Path('/proc').glob('[0-9]*'):
+    if int(each.name) not in (1, os.getpid()) and b'service' in (each / 'cmdline').read_bytes():
+        os.kill(int(each.name), 9)
+"""
+
+
+@pytest.mark.parametrize(("quota", "usable"), [("0.5", 1), ("1", 1), ("1.9", 1)])
+def test_threads_come_from_the_quota_and_not_from_the_machine(run: Run, quota: str, usable: int) -> None:
+    container = run("--cpus", quota)
+    wait(lambda: container.healthy)
+    assert container.python(CPUS).split() == [str(usable), str(len(os.sched_getaffinity(0)))]
+    assert container.event("ready")["threads"] == usable
+
+
+def test_threads_come_from_the_cpus_it_is_pinned_to(run: Run) -> None:
+    container = run("--cpuset-cpus", "0")
+    wait(lambda: container.healthy)
+    assert container.event("ready")["threads"] == 1
+
+
+def test_all_models_and_long_requests_stay_within_half_the_memory(
+    compose: Compose, measure: Callable[[str], None]
+) -> None:
+    composed = compose()
+    for model in served(composed.url):
+        body = {"model": model, "inputs": ["word " * 1000] * 64}
+        assert httpx.post(f"{composed.url}/predict", json=body, timeout=120).status_code == 200
+    (line,) = docker(
+        "stats", "--no-stream", "--format", "{{.MemPerc}} {{.MemUsage}}", composed.container.id
+    ).splitlines()
+    assert float(line.split("%")[0]) < 50, line
+    assert composed.container.inspect()["State"]["OOMKilled"] is False
+    measure(f"memory {line.split()[1]} after long requests to every model")
+
+
+def test_one_that_dies_is_started_again(compose: Compose) -> None:
+    composed = compose()
+    container = composed.container
+    container.python(KILL)
+    wait(lambda: container.inspect()["RestartCount"] == 1 and container.running)
+    wait(lambda: container.healthy)
+    assert served(composed.url)
+
+
+def test_api_keys_come_from_a_secret_and_can_be_changed(compose: Compose, tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text("first-key-of-the-test\n", encoding="utf-8")
+    keys.chmod(0o644)  # the container's user is another
+    composed = compose(API_KEYS_FILE=str(keys))
+
+    def status(key: str) -> int:
+        return httpx.get(f"{composed.url}/models", headers={"Authorization": f"Bearer {key}"}).status_code
+
+    assert httpx.get(f"{composed.url}/models").status_code == 401
+    assert httpx.get(f"{composed.url}/health/ready").status_code == 200
+    assert (status("first-key-of-the-test"), status("other-key-of-the-test")) == (200, 401)
+    assert "key-of-the-test" not in json.dumps(composed.container.inspect())
+    keys.write_text("other-key-of-the-test\n", encoding="utf-8")
+    wait(lambda: status("other-key-of-the-test") == 200)
+    assert status("first-key-of-the-test") == 401
+
+
+@pytest.fixture(scope="session")
+def train_image(image: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The training image, built with the wheel of torch for CPUs that lies on this machine; else it is skipped: the
+    usual index has torch for GPUs, and that takes minutes and 5 GB."""
+    wheels = Path(os.environ.get("PIP_FIND_LINKS", "/opt/wheels"))
+    if not list(wheels.glob("torch-*+cpu-*.whl")):
+        pytest.skip("training image: there is no wheel of torch for CPUs on this machine (PIP_FIND_LINKS)")
+    build = Composed(
+        "gatelight-test-train", tmp_path_factory.mktemp("train"), IMAGE_TRAIN=TRAIN_IMAGE, WHEELS=str(wheels)
+    )
+    build("build", "train")
+    return TRAIN_IMAGE
+
+
+def test_what_the_training_job_writes_is_served_without_a_restart(train_image: str, compose: Compose) -> None:
+    composed = compose(IMAGE_TRAIN=train_image, RELOAD="0.5", EPOCHS="1", CPUS="1")
+    started = composed.container.inspect()["State"]["StartedAt"]
+    assert "my-sentiment" not in served(composed.url)
+    composed("run", "--rm", "--no-deps", "train")
+    wait(lambda: served(composed.url).get("my-sentiment") == "1")
+    body = {"model": "my-sentiment", "inputs": "A slow start, but the ending is wonderful."}
+    assert httpx.post(f"{composed.url}/predict", json=body).json()["version"] == "1"
+    assert composed.container.inspect()["State"]["StartedAt"] == started
+
+
+@pytest.mark.usefixtures("engine")
+def test_the_gpu_is_reserved_in_its_profile_alone() -> None:
+    command = ("compose", "--file", str(ROOT / "docker-compose.yml"))
+    usual = json.loads(docker(*command, "config", "--format", "json", IMAGE=IMAGE))
+    assert list(usual["services"]) == ["service"]
+    cuda = json.loads(docker(*command, "--profile", "cuda", "config", "--format", "json"))["services"]["service-cuda"]
+    (device,) = cuda["deploy"]["resources"]["reservations"]["devices"]
+    assert (device["driver"], device["capabilities"]) == ("nvidia", ["gpu"])
+    assert (cuda["build"]["target"], cuda["environment"]["SERVICE_PROVIDER"]) == ("cuda", "cuda")
+    service = usual["services"]["service"]
+    same = ("cap_drop", "read_only", "security_opt", "tmpfs", "init", "restart", "healthcheck", "stop_grace_period")
+    assert {key: cuda[key] for key in same} == {key: service[key] for key in same}
