@@ -5,14 +5,17 @@ ServiceError
 ├── StartupError            the service cannot start as it is configured
 └── RequestError            one request is refused or fails; `status`, `slug`, `title`
     ├── MalformedBody           400  not JSON, not UTF-8, an unpaired surrogate
+    ├── MalformedRequest        400  not HTTP/1.1
     ├── Unauthorized            401  API keys are configured and no valid one came
     ├── Forbidden               403  a valid API key, or a web page, that may not do this
     ├── ModelNotFound           404  no such model; lists those there are
     │   └── VersionNotFound     404  the model is loaded in another version
     ├── BundleRefused           409  a bundle that was to be loaded cannot be served; says why
+    ├── RequestTooSlow          408  its header or its body did not come in time
     ├── TooLarge                413  over a limit in size; says which, and both numbers
     ├── UnsupportedMediaType    415  not a JSON body
     ├── InvalidField            422  a field is wrong; carries a JSON pointer into the request
+    ├── HeaderTooLarge          431  its header is over a limit
     ├── RateLimited             429  a key is over its rate; `retry_after`
     ├── Unavailable             503  full, loading or draining; `retry_after`
     └── DeadlineExceeded        504  the answer was not ready in time
@@ -87,6 +90,21 @@ class TooLarge(RequestError):
 
     def __init__(self, what: str, got: int | str, limit: int) -> None:
         super().__init__(f"{what}: {got}, the limit is {limit}.")
+
+
+class MalformedRequest(RequestError):
+    status, slug, title = 400, "malformed-request", "Not HTTP/1.1"
+
+
+class RequestTooSlow(RequestError):
+    status, slug, title = 408, "request-too-slow", "The request came too slowly"
+
+
+class HeaderTooLarge(RequestError):
+    status, slug, title = 431, "header-too-large", "The header is over a limit"
+
+    def __init__(self, got: int, limit: int) -> None:
+        super().__init__(f"Bytes in the request's header: {got}, the limit is {limit}.")
 
 
 class UnsupportedMediaType(RequestError):

@@ -46,6 +46,8 @@ FAMILIES = (
     Family("batch_tokens_total", "counter", "Tokens that were run, without padding."),
     Family("batch_padded_tokens_total", "counter", "Tokens that were run, padding included."),
     Family("queued_tokens", "gauge", "Tokens that wait for a batch."),
+    Family("connections", "gauge", "Connections that are open."),
+    Family("unsent_bytes", "gauge", "Bytes of answers that wait for clients that read slowly."),
     Family("refusals_total", "counter", "Requests and connections refused, by reason.", ("reason",)),
     Family("dropped_inputs_total", "counter", "Inputs accepted that never ran, by what ended their request.", ("why",)),
     Family("failed_batches_total", "counter", "Batches that failed."),

@@ -14,6 +14,8 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator
+from functools import partial
+from typing import cast
 
 import structlog
 import uvicorn
@@ -23,6 +25,7 @@ from service import tls
 from service.app import create_app
 from service.cpus import usable_cpus
 from service.listeners import listen, turn_away, url
+from service.protocol import Protocol, Wire
 from service.runtime import Phase, Runtime
 from service.settings import Settings
 from service.supervisor import Shared, Supervisor
@@ -68,21 +71,26 @@ class Server(uvicorn.Server):
 
     def __init__(self, app: FastAPI, settings: Settings, *, parent: int | None = None) -> None:
         """`parent` is the process that gives a worker its signals, and whose end is one too."""
+        self.runtime: Runtime = app.state.runtime
+        self._wire = Wire(settings, self.runtime.metrics)
         super().__init__(
             uvicorn.Config(
                 app,
-                http="httptools",
+                http=cast(type[asyncio.Protocol], partial(Protocol, wire=self._wire)),  # made like one, with more
                 ws="none",
                 lifespan="on",
                 log_config=None,
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,
+                timeout_keep_alive=settings.idle_seconds,
                 timeout_graceful_shutdown=settings.grace_seconds,
                 **tls.options(settings),
             )
         )
-        self.runtime: Runtime = app.state.runtime
+        board = self.runtime.metrics.board
+        board.track("connections", read=lambda: self._wire.connections)
+        board.track("unsent_bytes", read=lambda: self._wire.unsent)
         self._drain_seconds = settings.drain_seconds
         self._parent = parent
         self._stop_at: float | None = None

@@ -122,6 +122,29 @@ class Settings(BaseSettings):
         le=63_072_000,
         description="Seconds for which browsers are told to come back by HTTPS alone; 0 tells them nothing.",
     )
+    max_connections: int = Field(
+        1000, ge=1, le=100_000, description="Open connections in each worker; requests on more are answered 503."
+    )
+    max_header: int = Field(
+        32_768, ge=1024, le=1024**2, description="Bytes in a request's header, its first line included; more is a 431."
+    )
+    header_seconds: _Seconds = Field(
+        10.0, gt=0, le=3600, description="Seconds in which a request's header has to come, from its first byte."
+    )
+    body_seconds: _Seconds = Field(
+        20.0, gt=0, le=3600, description="Seconds in which a request's body has to come, from the end of its header."
+    )
+    read_seconds: _Seconds = Field(
+        20.0, gt=0, le=3600, description="Seconds in which a client has to take another 64 KiB of a large answer."
+    )
+    max_unsent: int = Field(
+        256 * 1024**2,
+        ge=1,
+        description="Bytes of answers that may wait for slow clients, in each worker; beyond, requests get a 503.",
+    )
+    idle_seconds: int = Field(
+        75, ge=1, le=86_400, description="Seconds after which a connection without a request is closed."
+    )
     max_inputs: int = Field(256, ge=1, le=100_000, description="Inputs in one request.")
     max_body: int = Field(2 * 1024 * 1024, ge=1, le=1024**3, description="Bytes in a request's body.")
     max_tokens: int = Field(

@@ -29,7 +29,7 @@ HEALTH = frozenset({"/health/live", "/health/ready", "/v2/health/live", "/v2/hea
 CLIENT_GONE = 499
 """Stands for a status where a client hung up before its answer: in the log and in `/metrics`, never on the wire."""
 
-_SAFE: Headers = (
+SAFE: Headers = (
     (b"x-content-type-options", b"nosniff"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
     (b"referrer-policy", b"no-referrer"),
@@ -102,7 +102,7 @@ class Edge:
         headers: Headers = (),
     ) -> None:
         self._app = app
-        self._headers = (*_SAFE, *headers)
+        self._headers = (*SAFE, *headers)
         self._access = access
         self._runtime = runtime
         self._templates = templates
@@ -113,7 +113,7 @@ class Edge:
             return
         started = perf_counter()
         headers = dict(scope["headers"])
-        call = Call(_request_id(headers.get(b"x-request-id")), headers)
+        call = Call(request_id(headers.get(b"x-request-id")), headers)
         scope.setdefault("state", {})["call"] = call
         structlog.contextvars.bind_contextvars(request_id=call.request_id)
         method = scope["method"]
@@ -144,10 +144,13 @@ class Edge:
             await self._app(scope, receive, outgoing)
             return
         except ClientDisconnect:
-            outgoing.status = CLIENT_GONE
+            outgoing.status = scope["state"].get("gone", CLIENT_GONE)
             return
         except asyncio.CancelledError:
-            # Only the server cancels a request: the grace period of a shutdown is over. The answer is the end of it.
+            if "gone" in scope["state"]:
+                outgoing.status = scope["state"]["gone"]
+                return
+            # Else only the server cancels a request: a shutdown's grace period is over. The answer is the end of it.
             problem = problems.of(Unavailable("The service is shutting down."))
         except Exception as error:
             problem = problems.of(error)
@@ -196,7 +199,7 @@ class _Outgoing:
         await self._send(message)
 
 
-def _request_id(sent: bytes | None) -> str:
+def request_id(sent: bytes | None) -> str:
     """The id that came, if it is printable ASCII without spaces and not too long; else a new one."""
     if sent is not None and _REQUEST_ID.fullmatch(sent):
         return sent.decode("ascii")

@@ -17,11 +17,14 @@ from service.errors import (
     BundleRefused,
     DeadlineExceeded,
     Forbidden,
+    HeaderTooLarge,
     InvalidField,
     MalformedBody,
+    MalformedRequest,
     ModelNotFound,
     RateLimited,
     RequestError,
+    RequestTooSlow,
     TooLarge,
     Unauthorized,
     Unavailable,
@@ -50,12 +53,17 @@ _ERRORS: tuple[RequestError, ...] = (
     ModelNotFound("sentiment-xl", ["ner-bilstm", "sentiment-bilstm"]),
     BundleRefused("sentiment-bilstm 2 cannot be served: model.onnx does not match the manifest."),
     TooLarge("Inputs in one request", 300, 256),
+    MalformedRequest("The request is not HTTP/1.1: Invalid method encountered."),
+    RequestTooSlow("The request's body did not come within 20 seconds."),
+    HeaderTooLarge(40_000, 32_768),
     UnsupportedMediaType("The body is not sent as JSON; send it with Content-Type: application/json."),
     InvalidField("/gates/0", "gru has no gate 'forget'; it has update, reset, candidate, hidden."),
     RateLimited("This key may send 10 requests a second.", retry_after=1),
     Unavailable("The models are loading.", retry_after=2),
     DeadlineExceeded("The answer was not ready within the request's deadline."),
 )
+_OF_THE_WIRE = (MalformedRequest, RequestTooSlow, HeaderTooLarge, Unavailable)
+"""What any request can meet before a route is looked for."""
 _OF_EVERY_ROUTE = (Unauthorized, Forbidden, RateLimited)
 _OF_A_JOB = (
     MalformedBody,
@@ -205,7 +213,7 @@ def _admin_paths() -> _Json:
 
 def _operation(name: str, summary: str, content: _Json, *errors: type[RequestError] | int) -> _Json:
     statuses: dict[int, str] = {500: RequestError.slug}
-    for error in (*_OF_EVERY_ROUTE, *errors):
+    for error in (*_OF_THE_WIRE, *_OF_EVERY_ROUTE, *errors):
         if isinstance(error, int):
             statuses[error] = HTTP_PROBLEMS[error][0]
         else:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import httpx
+from http.client import HTTPConnection
+
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.integration.conftest import Process
@@ -10,7 +11,12 @@ from tests.integration.conftest import Process
 
 def value(service: Process, name: str, **labels: str) -> float:
     """One number; 0 where there is none yet. Each time over a new connection, so that any worker may answer."""
-    text = httpx.get(f"{service.url}/metrics", timeout=60).raise_for_status().text
+    connection = HTTPConnection(service.url.removeprefix("http://"), timeout=60)
+    connection.request("GET", "/metrics")
+    response = connection.getresponse()
+    text = response.read().decode()
+    connection.close()
+    assert response.status == 200, text
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
             if sample.name == f"gatelight_{name}" and sample.labels == labels:

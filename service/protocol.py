@@ -1,0 +1,262 @@
+"""A connection, as uvicorn reads it, with limits: on headers, on clients that send or read slowly, on idle connections
+and on their number; and with an eye on clients that hang up.
+
+What the parser itself refuses is answered like any other problem. A limit on time is watched by one timer a connection,
+which a request that comes in one piece never starts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any
+
+import httptools
+import orjson
+import structlog
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+
+from service.api import problems
+from service.api.edge import CLIENT_GONE, SAFE, request_id
+from service.errors import HeaderTooLarge, MalformedRequest, RequestError, RequestTooSlow, Unavailable
+from service.metrics import Metrics
+from service.settings import Settings
+
+LINGER_SECONDS = 1.0
+"""In which a refused client has to stop sending: closing on unread data resets the connection, the answer with it."""
+LEAST_PROGRESS = 64 * 1024
+"""Bytes of an answer that a client has to take in every `read_seconds`."""
+RETRY_WHEN_CROWDED = 1.0
+
+_log = structlog.get_logger()
+
+
+class _Reading(Enum):
+    """What of a request is being read."""
+
+    NOTHING = auto()
+    HEAD = auto()
+    BODY = auto()
+
+
+@dataclass(slots=True)
+class Wire:
+    """What the connections of a process share: their limits, and what they have come to."""
+
+    settings: Settings
+    metrics: Metrics
+    connections: int = 0
+    unsent: int = 0
+    """Bytes of answers that clients are slow to take."""
+
+
+class Protocol(HttpToolsProtocol):
+    """One connection. Made by uvicorn, but for `wire`."""
+
+    def __init__(self, *arguments: Any, wire: Wire, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self._wire = wire
+        self._limits = wire.settings
+        self._reading = _Reading.NOTHING
+        self._head_bytes = 0
+        self._refused = False
+        self._crowded = False
+        self._last = False
+        self._task: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._timed = _Reading.NOTHING
+        self._unsent = 0
+        self._slow: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
+        super().connection_made(transport)
+        wire = self._wire
+        wire.connections += 1
+        self._crowded = wire.connections > self._limits.max_connections
+        if wire.connections > 2 * self._limits.max_connections:
+            self._count("connections")  # too many even to be told so
+            transport.abort()
+            return
+        # Whoever connects and sends nothing is idle; closed without a word.
+        seconds = self._limits.header_seconds
+        self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._wire.connections -= 1
+        self._unset_keepalive_if_required()
+        self._time(_Reading.NOTHING)
+        self._note_sent()
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            for waiting in (cycle, *(queued for queued, _ in self.pipeline)):
+                waiting.scope["state"]["gone"] = CLIENT_GONE
+            if self._task is not None:
+                self._task.cancel()  # nobody waits for the answer any more: it must not cost anything either
+        self.pipeline.clear()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
+        self._unset_keepalive_if_required()
+        if self._reading is not _Reading.BODY:
+            self._head_bytes += len(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            pass  # answered as if nothing else had been asked for
+        except httptools.HttpParserError as error:
+            if not self._refused:
+                self._refuse(MalformedRequest(f"The request is not HTTP/1.1: {error}."), "malformed-request")
+        if self._refused:
+            return
+        if self._reading is _Reading.HEAD and self._head_bytes > self._limits.max_header:
+            self._refuse_head(self._head_bytes)
+            return
+        idle = self._reading is _Reading.NOTHING and (self.cycle is None or self.cycle.response_complete)
+        self._time(_Reading.HEAD if idle else self._reading)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._reading = _Reading.HEAD
+
+    def on_headers_complete(self) -> None:
+        if self._refused:
+            return
+        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        self._reading, self._head_bytes = _Reading.BODY, 0
+        if size > self._limits.max_header:
+            self._refuse_head(size)
+        elif self._crowded:
+            detail = f"The service has {self._limits.max_connections} connections, and no room for more."
+            self._refuse(Unavailable(detail, retry_after=RETRY_WHEN_CROWDED), "connections")
+        elif self._wire.unsent > self._limits.max_unsent:
+            detail = (
+                f"{self._wire.unsent} bytes of answers wait for their clients, the limit is {self._limits.max_unsent}."
+            )
+            self._refuse(Unavailable(detail, retry_after=RETRY_WHEN_CROWDED), "unsent")
+        else:
+            super().on_headers_complete()
+            if self._last:
+                self.cycle.keep_alive = False
+
+    def on_body(self, body: bytes) -> None:
+        if not self._refused:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        if not self._refused:
+            self._reading = _Reading.NOTHING
+            super().on_message_complete()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._task = task = self.loop.create_task(cycle.run_asgi(app))
+        task.add_done_callback(self.tasks.discard)
+        self.tasks.add(task)
+
+    def on_response_complete(self) -> None:
+        self._task = None
+        super().on_response_complete()
+
+    def shutdown(self) -> None:
+        """Close once what has begun is answered."""
+        self._last = True
+        if self._reading is not _Reading.HEAD:
+            super().shutdown()
+
+    def pause_writing(self) -> None:
+        """The client is slower than its answer: what waits is counted, and its progress watched."""
+        super().pause_writing()
+        rest = self.cycle.expected_content_length if self.cycle is not None else 0
+        self._unsent = rest + self.transport.get_write_buffer_size()
+        self._wire.unsent += self._unsent
+        self._watch_reader()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._note_sent()
+
+    def _watch_reader(self) -> None:
+        left = self.transport.get_write_buffer_size()
+        self._slow = self.loop.call_later(self._limits.read_seconds, self._judge_reader, left)
+
+    def _judge_reader(self, before: int) -> None:
+        if before - self.transport.get_write_buffer_size() < LEAST_PROGRESS:
+            self._count("slow-reader")
+            self.transport.abort()
+        else:
+            self._watch_reader()
+
+    def _note_sent(self) -> None:
+        self._wire.unsent -= self._unsent
+        self._unsent = 0
+        if self._slow is not None:
+            self._slow.cancel()
+            self._slow = None
+
+    def _time(self, reading: _Reading) -> None:
+        """Have the timer run for what is being read, if it does not yet."""
+        if reading is self._timed:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._timed = reading
+        if reading is _Reading.HEAD:
+            self._timer = self.loop.call_later(self._limits.header_seconds, self._too_slow, "header")
+        elif reading is _Reading.BODY:
+            self._timer = self.loop.call_later(self._limits.body_seconds, self._too_slow, "body")
+
+    def _too_slow(self, what: str) -> None:
+        cycle: RequestResponseCycle | None = self.cycle
+        if what == "body" and cycle is not None and cycle.response_complete:
+            self.transport.close()  # refused long ago, and still sending
+            return
+        limit = self._limits.header_seconds if what == "header" else self._limits.body_seconds
+        self._refuse(RequestTooSlow(f"The request's {what} did not come within {limit:g} seconds."), f"slow-{what}")
+
+    def _refuse_head(self, size: int) -> None:
+        self._refuse(HeaderTooLarge(size, self._limits.max_header), "header-size")
+
+    def _refuse(self, error: RequestError, reason: str) -> None:
+        """Answer with an error in place of the application, if an answer can still be given, and close."""
+        self._refused = True
+        self._time(_Reading.NOTHING)
+        cycle: RequestResponseCycle | None = self.cycle
+        busy = cycle is not None and not cycle.response_complete
+        own = busy and self._reading is _Reading.BODY and cycle is not None and not cycle.response_started
+        sent = dict(self.headers or ()) if self._reading is not _Reading.NOTHING else {}
+        identity = request_id(sent.get(b"x-request-id"))
+        self._count(reason, request_id=identity, status=error.status)
+        if busy and not own:
+            self.transport.close()  # an answer to an earlier request is under way: there is no place for another
+            return
+        if own and cycle is not None:
+            cycle.scope["state"]["gone"] = error.status
+            cycle.disconnected = True
+            cycle.message_event.set()
+        self.transport.write(self._problem(error, identity))
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.flow.resume_reading()  # what still comes is thrown away
+        self.loop.call_later(LINGER_SECONDS, self.transport.close)
+
+    def _problem(self, error: RequestError, identity: str) -> bytes:
+        problem = problems.of(error)
+        body = orjson.dumps(problem.body(identity))
+        headers = [
+            *self.server_state.default_headers,
+            (b"content-type", problems.MEDIA_TYPE.encode()),
+            (b"content-length", str(len(body)).encode()),
+            *((name.lower().encode(), value.encode()) for name, value in problem.headers.items()),
+            (b"x-request-id", identity.encode()),
+            *SAFE,
+            (b"connection", b"close"),
+        ]
+        lines = b"".join(name + b": " + value + b"\r\n" for name, value in headers)
+        return STATUS_LINE[problem.status] + lines + b"\r\n" + body
+
+    def _count(self, reason: str, **details: object) -> None:
+        self._wire.metrics.refused(reason)
+        _log.info("refused", reason=reason, **details)
