@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Literal
 
@@ -41,17 +42,32 @@ _WARM_UP = ((1, 8), (8, 32), (1, 64))
 class Trace:
     """What the trace graph returned for one batch.
 
-    `logits` are float32 [batch, labels], or [batch, time, labels] for a tagger; `gates` are float32
-    [time, batch, units] by (layer, direction, gate). Rows past an input's length mean nothing: cut them off.
+    `logits` are float32 [batch, labels], or [batch, time, labels] for a tagger. `emitted` are float32
+    [time, directions, batch, units] by (layer, gate), in the order in which each direction read: `gates` turns the
+    backward direction's rows round. What stands past an input's length means nothing.
     """
 
     logits: NDArray[np.float32]
-    gates: Mapping[GateKey, NDArray[np.float32]]
+    lengths: NDArray[np.int32]
+    directions: tuple[Direction, ...]
+    emitted: Mapping[tuple[int, str], NDArray[np.float32]]
+
+    def gate(self, key: GateKey, row: int) -> NDArray[np.float32]:
+        """One input's activations of one gate, a view [tokens, units] in which row t belongs to token t."""
+        layer, direction, name = key
+        read = self.emitted[layer, name][: self.lengths[row], self.directions.index(direction), row]
+        return read[::-1] if direction == "backward" else read
+
+    def gates(self, row: int) -> dict[GateKey, NDArray[np.float32]]:
+        """Every gate of one input."""
+        names = dict.fromkeys(name for _, name in self.emitted)
+        layers = dict.fromkeys(layer for layer, _ in self.emitted)
+        return {key: self.gate(key, row) for key in product(layers, self.directions, names)}
 
 
-def gate_keys(layers: int, directions: Sequence[Direction], gates: Sequence[str]) -> list[GateKey]:
-    """Every (layer, direction, gate), in the order in which the trace graph returns them, after the logits."""
-    return [(layer, direction, gate) for layer in range(layers) for direction in directions for gate in gates]
+def trace_output(layer: int, gate: str) -> str:
+    """The name of the trace graph's output [time, directions * batch, units] for one gate of a layer."""
+    return f"{layer}.{gate}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,14 +115,15 @@ class Engine:
         self._features = len(manifest.features)
         self._output_shape = (len(manifest.labels),)
         self._tagger = manifest.head == "tagger"
-        self._keys = gate_keys(manifest.layers, manifest.directions, gate_names(manifest.cell))
+        self._directions = manifest.directions
+        self._keys = [(layer, gate) for layer in range(manifest.layers) for gate in gate_names(manifest.cell)]
         self._model = _session(bundle.file(MODEL_GRAPH), provider, threads)
         # Scans run on the CPU whatever the provider: step by step, the GPU would wait for each small kernel.
         self._trace = _session(bundle.file(TRACE_GRAPH), "cpu", threads)
         self.placement = placement(self._model)
         self.provider: Provider = self.placement.provider
         _expect_outputs(self._model, MODEL_GRAPH, ["logits"])
-        _expect_outputs(self._trace, TRACE_GRAPH, ["logits", *(".".join(map(str, key)) for key in self._keys)])
+        _expect_outputs(self._trace, TRACE_GRAPH, ["logits", *(trace_output(*key) for key in self._keys)])
         self.head_weight, self.head_bias = _head(bundle)
 
     def predict(self, rows: Sequence[NDArray[np.int32]]) -> NDArray[np.float32]:
@@ -116,8 +133,11 @@ class Engine:
 
     def trace(self, rows: Sequence[NDArray[np.int32]]) -> Trace:
         """Logits and every gate of a batch of inputs."""
-        logits, *gates = self._trace.run(None, _feed(rows, self._features))
-        return Trace(logits, dict(zip(self._keys, gates, strict=True)))
+        feed = _feed(rows, self._features)
+        logits, *gates = self._trace.run(None, feed)
+        time, shape = len(gates[0]), (len(self._directions), len(rows), gates[0].shape[-1])
+        emitted = {key: array.reshape(time, *shape) for key, array in zip(self._keys, gates, strict=True)}
+        return Trace(logits, feed["lengths"], self._directions, emitted)
 
     def warm_up(self) -> float:
         """Run both graphs on a few shapes. Returns the seconds that a padded token of a prediction took, at best.

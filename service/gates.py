@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.bundle import Manifest
-from service.engine import GateKey, Trace
+from service.engine import Trace
 from service.equations import Direction, gate_names, keeper
 from service.errors import FieldProblem, InvalidField
 from service.statistics import ABOVE, BELOW, horizon, kept, of_gate
@@ -108,27 +108,20 @@ def select(
     )
 
 
-def cut(trace: Trace, batch_index: int, length: int) -> dict[GateKey, NDArray[np.float32]]:
-    """One input's share of a trace: (layer, direction, gate) to a view [length, units]."""
-    return {key: array[:length, batch_index] for key, array in trace.gates.items()}
-
-
-def extract(manifest: Manifest, trace: Trace, batch_index: int, length: int, selection: Selection) -> list[LayerGates]:
-    """What a selection asks of one input of `length` tokens, layer by layer, forward before backward."""
+def extract(manifest: Manifest, trace: Trace, row: int, selection: Selection) -> list[LayerGates]:
+    """What a selection asks of one input of a batch, layer by layer, forward before backward."""
     units = selection.units
     columns = slice(units.start, units.stop) if isinstance(units, range) else list(units)
     rule = keeper(manifest.cell)
     found = []
     for layer in selection.layers:
         for direction in selection.directions:
-            arrays = {
-                gate: trace.gates[layer, direction, gate][:length, batch_index, columns] for gate in selection.gates
-            }
+            arrays = {gate: trace.gate((layer, direction, gate), row)[:, columns] for gate in selection.gates}
             statistics: dict[str, NDArray[np.float32]] | None = None
             if selection.statistics:
                 keeping = None
                 if rule is not None:
-                    keeping = trace.gates[layer, direction, rule.gate][:length, batch_index, columns]
+                    keeping = trace.gate((layer, direction, rule.gate), row)[:, columns]
                 statistics = _of_units(manifest, arrays, keeping)
             if selection.reduce == "summary":
                 summaries = {gate: summarise(array) for gate, array in arrays.items()}

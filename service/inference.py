@@ -18,7 +18,7 @@ from service.bundle import Manifest
 from service.contributions import Contributions, contributions
 from service.engine import Engine, Trace
 from service.errors import InvalidField
-from service.gates import LayerGates, Selection, cut, extract
+from service.gates import LayerGates, Selection, extract
 from service.registry import Model
 from service.tasks import Prediction
 from service.text import Encoded
@@ -141,14 +141,13 @@ def _tracing(engine: Engine, manifest: Manifest) -> Callable[[Sequence[TraceJob]
 
 
 def _traced(engine: Engine, manifest: Manifest, job: TraceJob, trace: Trace, number: int, logits: Logits) -> Traced:
-    length = len(job.rows)
-    layers = extract(manifest, trace, number, length, job.selection)
+    layers = extract(manifest, trace, number, job.selection)
     if job.selection.reduce == "none":
         layers = [_own(layer) for layer in layers]
     if not job.contributions:
         return Traced(logits, layers, None)
     weight, bias = engine.head_weight, engine.head_bias
-    return Traced(logits, layers, contributions(manifest, weight, bias, cut(trace, number, length), job.explain))
+    return Traced(logits, layers, contributions(manifest, weight, bias, trace.gates(number), job.explain))
 
 
 def _each(manifest: Manifest, logits: Logits, rows: Sequence[Rows]) -> list[Logits]:

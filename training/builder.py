@@ -74,8 +74,10 @@ class Builder:
         return names
 
     def rename(self, value: str, name: str) -> None:
-        """Give a value a name that the outside sees."""
-        self.nodes.append(helper.make_node("Identity", [value], [name]))
+        """Give a value a name that the outside sees, wherever it stands: an Identity would copy it."""
+        for node in self.nodes:
+            for names in (node.input, node.output):
+                names[:] = [name if each == value else each for each in names]
 
     def integers(self, *values: int) -> str:
         return self.constant(np.array(values, np.int64))

@@ -15,6 +15,7 @@ from dotenv import load_dotenv
 from service.errors import BundleError
 from training.commands.console import console
 from training.commands.evaluate import evaluate
+from training.commands.export import export
 from training.commands.fit import fit
 from training.commands.pretrain import pretrain
 from training.corpora import CorpusError
@@ -22,7 +23,7 @@ from training.job import TrainingError
 from training.pretrain import PretrainingError
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
-for command in (fit, pretrain, evaluate):
+for command in (fit, pretrain, export, evaluate):
     app.command()(command)
 
 

@@ -116,8 +116,7 @@ def _deviation(network: Network, rows: Sequence[NDArray[np.int32]], trace: Trace
         row = rows[position]
         with torch.inference_mode():
             embedded = network.embed(torch.from_numpy(row)[None])[0].double().numpy()
-        gates = {key: array[: len(row), position] for key, array in trace.gates.items()}
-        worst = float(np.maximum(worst, reference.deviation(network, embedded, gates)))
+        worst = float(np.maximum(worst, reference.deviation(network, embedded, trace.gates(position))))
     return worst
 
 

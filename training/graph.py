@@ -6,8 +6,7 @@ Both are built node by node (nothing is traced) and read one file of weights. In
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,20 +16,20 @@ from onnx import TensorProto, helper
 from torch import nn
 
 from service.bundle import MODEL_GRAPH, TRACE_GRAPH, WEIGHTS
-from service.engine import gate_keys
-from service.equations import CellName, GruReset, gate_names
+from service.engine import trace_output
+from service.equations import CellName, gate_names
 from training.builder import Builder, Weights, value
 from training.cells import GateWeights
 from training.networks import Architecture, Network
+from training.steps import STEPS, Recurrent
 
-# The order in which ONNX stacks the gates' rows in W, R and B.
-_STACKING: dict[CellName, tuple[str, ...]] = {
+STACKING: dict[CellName, tuple[str, ...]] = {
     "rnn": ("hidden",),
     "lstm": ("input", "output", "forget", "candidate"),
     "peephole": ("input", "output", "forget", "candidate"),
     "gru": ("keep", "reset", "candidate"),
 }
-
+"""The order in which ONNX stacks the gates' rows in W, R and B."""
 
 _OPERATORS: dict[CellName, str] = {"rnn": "RNN", "lstm": "LSTM", "peephole": "LSTM", "gru": "GRU"}
 
@@ -69,7 +68,7 @@ def _stack(architecture: Architecture, weights: Mapping[str, GateWeights]) -> di
     The two biases of a gate are added up in B's first half, so that the trace graph needs that half alone; only the
     candidate of a reset-after GRU keeps its recurrent bias apart, because the reset gate multiplies it.
     """
-    stacking, after = _STACKING[architecture.cell], architecture.gru_reset == "after"
+    stacking, after = STACKING[architecture.cell], architecture.gru_reset == "after"
     gates = [(weights[gate], after and gate == "candidate") for gate in stacking]
     first = [(gate.w_bias if apart else gate.w_bias + gate.r_bias).numpy() for gate, apart in gates]
     second = [(gate.r_bias if apart else gate.r_bias * 0).numpy() for gate, apart in gates]
@@ -102,24 +101,38 @@ def _fused(builder: Builder, architecture: Architecture) -> bytes:
 
 
 def _stepwise(builder: Builder, architecture: Architecture) -> bytes:
-    """``trace.onnx``: the input's product for all steps at once, then a Scan over time that emits every gate."""
+    """``trace.onnx``: the input's product for all steps at once, then a Scan over time that emits every gate.
+
+    Both directions of a layer step together, stacked along the batch: first the forward reader's rows, then the
+    backward reader's. The latter is given each row turned round, with the padding still at its end, so that it reads
+    as the forward reader does, meets no padding before its tokens, and its gates come out in its own reading order.
+    """
     states = _embed(builder, architecture)
-    valid = builder.node("Unsqueeze", _valid(builder), builder.integers(2))
-    zeros = _zero_state(builder, architecture.hidden)
+    lengths = builder.node("Cast", "lengths", to=TensorProto.INT64)
+    both = len(architecture.directions) == 2
+    zeros = _zero_state(builder, architecture)
     for number in range(architecture.layers):
-        hidden = []
-        for way, direction in enumerate(architecture.directions):
-            gates = _scan(builder, architecture, f"recurrent.{number}", way, states, valid, zeros)
-            for gate in gate_names(architecture.cell):
-                builder.rename(gates[gate], f"{number}.{direction}.{gate}")
-            hidden.append(gates["hidden"])
-        states = builder.node("Concat", *hidden, axis=2) if len(hidden) > 1 else hidden[0]
+        readers = [states, _turned(builder, states, lengths)] if both else [states]
+        gates = _scan(builder, architecture, f"recurrent.{number}", readers, zeros)
+        for gate in gate_names(architecture.cell):
+            builder.rename(gates[gate], trace_output(number, gate))
+        states = trace_output(number, "hidden")
+        if both:
+            forward, backward = builder.nodes_out("Split", 2, states, axis=1)
+            states = builder.node("Concat", forward, _turned(builder, backward, lengths), axis=2)
     _head(builder, architecture, states)
-    keys = gate_keys(architecture.layers, architecture.directions, gate_names(architecture.cell))
+    rows = "rows" if both else "batch"
     gates_out = [
-        value(".".join(map(str, key)), TensorProto.FLOAT, "time", "batch", architecture.hidden) for key in keys
+        value(trace_output(number, gate), TensorProto.FLOAT, "time", rows, architecture.hidden)
+        for number in range(architecture.layers)
+        for gate in gate_names(architecture.cell)
     ]
     return builder.model("trace", _inputs(), [_logits(architecture), *gates_out])
+
+
+def _turned(builder: Builder, states: str, lengths: str) -> str:
+    """[time, batch, …] with the first `lengths` steps of each row in the other order."""
+    return builder.node("ReverseSequence", states, lengths, time_axis=0, batch_axis=1)
 
 
 def _inputs() -> list[onnx.ValueInfoProto]:
@@ -152,10 +165,11 @@ def _valid(builder: Builder) -> str:
     return builder.node("Less", steps, lengths)
 
 
-def _zero_state(builder: Builder, units: int) -> str:
-    """Zeros [batch, units]."""
+def _zero_state(builder: Builder, architecture: Architecture) -> str:
+    """Zeros [rows, units], a row for each input and direction."""
     batch = builder.node("Shape", "lengths")
-    shape = builder.node("Concat", batch, builder.integers(units), axis=0)
+    rows = builder.node("Mul", batch, builder.integers(len(architecture.directions)))
+    shape = builder.node("Concat", rows, builder.integers(architecture.hidden), axis=0)
     zero = helper.make_tensor("zero", TensorProto.FLOAT, [1], [0.0])
     return builder.node("ConstantOfShape", shape, value=zero)
 
@@ -210,126 +224,50 @@ _POOLING: dict[str, Callable[[Builder, Architecture, str], str]] = {"max": _max,
 
 
 def _scan(
-    builder: Builder, architecture: Architecture, name: str, way: int, states: str, valid: str, zeros: str
+    builder: Builder, architecture: Architecture, name: str, readers: Sequence[str], zeros: str
 ) -> dict[str, str]:
-    """One direction of a layer, step by step: gate name → [time, batch, units]."""
-    units, step = architecture.hidden, _STEPS[architecture.cell, architecture.gru_reset]
-    rows = units * len(_STACKING[architecture.cell])
-    turned = builder.node("Transpose", builder.weight(f"{name}.W", way), perm=[1, 0])
-    inputs = builder.node("MatMul", states, turned)
-    inputs = builder.node("Add", inputs, builder.weight(f"{name}.B", way, 0, rows))
-    if way == 1:
-        inputs = builder.node("Where", valid, inputs, _padding(builder, architecture))
+    """A layer, step by step: gate name → [time, rows, units], the rows of one direction after those of the other.
+
+    `readers` are the layer's inputs [time, batch, inputs], one for each direction, in the order in which it reads them.
+    """
+    units, step = architecture.hidden, STEPS[architecture.cell, architecture.gru_reset]
     body = builder.subgraph()
+    products: list[str] = []
+    ins, arrived = [], []
+    for block in step.blocks:
+        start, stop = block.start * units, block.stop * units
+        found = [_product(builder, each, name, way, start, stop) for way, each in enumerate(readers)]
+        if block.stacked and len(found) > 1:
+            found = [builder.node("Concat", *found, axis=1)]
+        products += found
+        arrived.append([body.name("inputs") for _ in found])
+        rows = "rows" if block.stacked else "batch"
+        ins += [value(each, TensorProto.FLOAT, rows, stop - start) for each in arrived[-1]]
     before = {state: body.name(f"{state}_before") for state in step.states}
-    arrived = body.name("inputs")
-    gates = step.equations(body, _Recurrent(body, name, way, units), arrived, before)
-    ins = [value(each, TensorProto.FLOAT, "batch", units) for each in before.values()]
-    ins.append(value(arrived, TensorProto.FLOAT, "batch", rows))
+    states = [value(each, TensorProto.FLOAT, "rows", units) for each in before.values()]
+    peepholes = _peepholes(builder, architecture, name) if architecture.cell == "peephole" else ()
+    gates = step.equations(body, Recurrent(body, name, len(readers), units, peepholes), arrived, before)
     # A body's outputs need names of their own: a state is given on and emitted.
     given_on = [body.node("Identity", gates[state]) for state in step.states]
-    outs = [value(each, TensorProto.FLOAT, "batch", units) for each in (*given_on, *gates.values())]
-    graph = helper.make_graph(body.nodes, body.name("step"), ins, outs)
-    scan = {"body": graph, "num_scan_inputs": 1, "scan_input_directions": [way]}
-    scan["scan_output_directions"] = [way] * len(gates)
-    found = builder.nodes_out("Scan", len(outs), *[zeros] * len(before), inputs, **scan)
-    return dict(zip(gates, found[len(before) :], strict=True))
+    outs = [value(each, TensorProto.FLOAT, "rows", units) for each in (*given_on, *gates.values())]
+    graph = helper.make_graph(body.nodes, body.name("step"), [*states, *ins], outs)
+    scan = {"body": graph, "num_scan_inputs": len(products)}
+    found = builder.nodes_out("Scan", len(outs), *[zeros] * len(before), *products, **scan)
+    return step.afterwards(builder, dict(zip(gates, found[len(before) :], strict=True)))
 
 
-def _padding(builder: Builder, architecture: Architecture) -> str:
-    """The pre-activations that keep a zero state zero: how the backward reader passes over the padding at a row's end
-    before it meets the row's last token. A closed input gate, a GRU that keeps everything, or nothing at all."""
-    stacking = _STACKING[architecture.cell]
-    row = np.zeros((len(stacking), architecture.hidden), np.float32)
-    for gate, pre_activation in {"input": -1e4, "keep": 1e4}.items():
-        if gate in stacking:
-            row[stacking.index(gate)] = pre_activation
-    return builder.constant(row.reshape(1, 1, -1))
+def _product(builder: Builder, states: str, name: str, way: int, start: int, stop: int) -> str:
+    """W[start:stop] x + B[start:stop] of one direction, for all steps: [time, batch, stop - start]."""
+    turned = builder.node("Transpose", builder.weight(f"{name}.W", way, start, stop), perm=[1, 0])
+    return builder.node("Add", builder.node("MatMul", states, turned), builder.weight(f"{name}.B", way, start, stop))
 
 
-class _Recurrent:
-    """The recurrent weights of one direction, inside a Scan's body."""
-
-    def __init__(self, body: Builder, name: str, way: int, units: int) -> None:
-        self._body, self._name, self._way, self.units = body, name, way, units
-
-    def product(self, hidden: str, addend: str, start: int, stop: int) -> str:
-        """R[start:stop] h + addend, blocks counted in units: [batch, (stop - start) * units]."""
-        rows = self._body.weight(f"{self._name}.R", self._way, start * self.units, stop * self.units)
-        return self._body.node("Gemm", hidden, rows, addend, transB=1)
-
-    def bias(self, start: int, stop: int) -> str:
-        return self._body.weight(f"{self._name}.B", self._way, start * self.units, stop * self.units)
-
-    def peephole(self, number: int, cell: str, addend: str) -> str:
-        """P[number] * cell + addend: [batch, units]."""
-        row = self._body.weight(f"{self._name}.P", self._way, number * self.units, (number + 1) * self.units)
-        return self._body.node("Add", self._body.node("Mul", row, cell), addend)
-
-
-def _rnn(body: Builder, recurrent: _Recurrent, inputs: str, before: dict[str, str]) -> dict[str, str]:
-    return {"hidden": body.node("Tanh", recurrent.product(before["hidden"], inputs, 0, 1))}
-
-
-def _lstm(body: Builder, recurrent: _Recurrent, inputs: str, before: dict[str, str]) -> dict[str, str]:
-    sums = body.nodes_out("Split", 4, recurrent.product(before["hidden"], inputs, 0, 4), axis=1)
-    i, o, f = (body.node("Sigmoid", each) for each in sums[:3])
-    candidate = body.node("Tanh", sums[3])
-    cell = body.node("Add", body.node("Mul", f, before["cell"]), body.node("Mul", i, candidate))
-    hidden = body.node("Mul", o, body.node("Tanh", cell))
-    return {"forget": f, "input": i, "output": o, "candidate": candidate, "cell": cell, "hidden": hidden}
-
-
-def _peephole(body: Builder, recurrent: _Recurrent, inputs: str, before: dict[str, str]) -> dict[str, str]:
-    sums = body.nodes_out("Split", 4, recurrent.product(before["hidden"], inputs, 0, 4), axis=1)
-    i, f = (body.node("Sigmoid", recurrent.peephole(number, before["cell"], sums[number])) for number in (0, 2))
-    candidate = body.node("Tanh", sums[3])
-    cell = body.node("Add", body.node("Mul", f, before["cell"]), body.node("Mul", i, candidate))
-    o = body.node("Sigmoid", recurrent.peephole(1, cell, sums[1]))
-    hidden = body.node("Mul", o, body.node("Tanh", cell))
-    return {"forget": f, "input": i, "output": o, "candidate": candidate, "cell": cell, "hidden": hidden}
-
-
-def _gru(body: Builder, recurrent: _Recurrent, inputs: str, before: dict[str, str]) -> dict[str, str]:
-    """Reset after. ONNX's z, here `keep`, is the complement of the update gate."""
-    hidden, units = before["hidden"], recurrent.units
-    gates_in, candidate_in = body.nodes_out("Split", 2, inputs, body.integers(2 * units, units), axis=1)
-    sums = recurrent.product(hidden, gates_in, 0, 2)
-    keep, reset = body.nodes_out("Split", 2, body.node("Sigmoid", sums), axis=1)
-    past = recurrent.product(hidden, recurrent.bias(5, 6), 2, 3)
-    candidate = body.node("Tanh", body.node("Add", candidate_in, body.node("Mul", reset, past)))
-    return _renewed(body, keep, reset, candidate, hidden)
-
-
-def _gru_before(body: Builder, recurrent: _Recurrent, inputs: str, before: dict[str, str]) -> dict[str, str]:
-    hidden, units = before["hidden"], recurrent.units
-    gates_in, candidate_in = body.nodes_out("Split", 2, inputs, body.integers(2 * units, units), axis=1)
-    sums = recurrent.product(hidden, gates_in, 0, 2)
-    keep, reset = body.nodes_out("Split", 2, body.node("Sigmoid", sums), axis=1)
-    left = body.node("Mul", reset, hidden)
-    candidate = body.node("Tanh", recurrent.product(left, candidate_in, 2, 3))
-    return _renewed(body, keep, reset, candidate, hidden)
-
-
-def _renewed(body: Builder, keep: str, reset: str, candidate: str, hidden: str) -> dict[str, str]:
-    """A GRU's gates and its new state, of the old one and the candidate."""
-    update = body.node("Sub", body.constant(np.array(1.0, np.float32)), keep)
-    after = body.node("Add", body.node("Mul", keep, hidden), body.node("Mul", update, candidate))
-    return {"update": update, "reset": reset, "candidate": candidate, "hidden": after}
-
-
-@dataclass(frozen=True, slots=True)
-class _Step:
-    """What a Scan carries from step to step, and the equations of one step: every gate, by name."""
-
-    states: tuple[str, ...]
-    equations: Callable[[Builder, _Recurrent, str, dict[str, str]], dict[str, str]]
-
-
-_STEPS: dict[tuple[CellName, GruReset | None], _Step] = {
-    ("rnn", None): _Step(("hidden",), _rnn),
-    ("lstm", None): _Step(("hidden", "cell"), _lstm),
-    ("peephole", None): _Step(("hidden", "cell"), _peephole),
-    ("gru", "after"): _Step(("hidden",), _gru),
-    ("gru", "before"): _Step(("hidden",), _gru_before),
-}
+def _peepholes(builder: Builder, architecture: Architecture, name: str) -> list[str]:
+    """The peepholes of each gate that has them, for every row: [rows, units]."""
+    units, batch = architecture.hidden, builder.node("Shape", "lengths")
+    whole = builder.node(
+        "Concat", builder.integers(len(architecture.directions)), batch, builder.integers(3 * units), axis=0
+    )
+    apart = builder.node("Unsqueeze", builder.weight(f"{name}.P"), builder.integers(1))
+    rows = builder.node("Reshape", builder.node("Expand", apart, whole), builder.integers(-1, 3 * units))
+    return builder.nodes_out("Split", 3, rows, axis=1)

@@ -9,6 +9,7 @@ each token are padded to the longest input, with zeros and empty labels.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from service.api.tensors import Datatype
 from service.bundle import Manifest
-from service.engine import GateKey, gate_keys
+from service.engine import GateKey
 from service.equations import gate_names
 from service.errors import InvalidField, TooLarge
 from service.gates import LayerGates, Selection, select
@@ -51,7 +52,7 @@ def usual(manifest: Manifest) -> dict[str, Spec]:
 
 def gates(manifest: Manifest) -> dict[str, GateKey]:
     """The names of the outputs that hold gates."""
-    keys = gate_keys(manifest.layers, manifest.directions, gate_names(manifest.cell))
+    keys = product(range(manifest.layers), manifest.directions, gate_names(manifest.cell))
     return {".".join(("gate", *map(str, key))): key for key in keys}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from service.bundle import MODEL_GRAPH, TRACE_GRAPH, WEIGHTS, Bundle, Head
-from service.engine import Engine, available_providers, gate_keys, pad
+from service.engine import Engine, Trace, available_providers, pad
 from service.equations import gate_names
 from service.errors import BundleError
 from tests.bundles import KINDS, Kind, Rows, architecture, draft, network, random_rows, tiny_bundle
@@ -55,21 +56,18 @@ def test_predict_and_trace_agree(tmp_path: Path, cell: Kind, head: Head) -> None
 
 def test_a_trace_names_every_gate(engine: Engine) -> None:
     trace = engine.trace(rows_of((2, 7)))
-    assert list(trace.gates) == gate_keys(2, ("forward", "backward"), gate_names("lstm"))
-    assert all(array.shape == (7, 2, 8) and array.dtype == np.float32 for array in trace.gates.values())
+    for row, length in enumerate((2, 7)):
+        found = trace.gates(row)
+        assert list(found) == list(product(range(2), ("forward", "backward"), gate_names("lstm")))
+        assert all(array.shape == (length, 8) and array.dtype == np.float32 for array in found.values())
+        assert all(np.shares_memory(array, trace.emitted[key[0], key[2]]) for key, array in found.items())
 
 
-def test_gate_keys_are_in_the_order_of_the_graphs_outputs() -> None:
-    assert gate_keys(2, ("forward", "backward"), ("a", "b")) == [
-        (0, "forward", "a"),
-        (0, "forward", "b"),
-        (0, "backward", "a"),
-        (0, "backward", "b"),
-        (1, "forward", "a"),
-        (1, "forward", "b"),
-        (1, "backward", "a"),
-        (1, "backward", "b"),
-    ]
+def test_rows_read_backward_come_back_in_the_order_of_the_tokens() -> None:
+    read = np.arange(2 * 2 * 2, dtype=np.float32).reshape(2, 2, 2, 1)
+    trace = Trace(np.zeros((2, 2), np.float32), np.array([2, 1], np.int32), ("forward", "backward"), {(0, "a"): read})
+    assert [trace.gate((0, way, "a"), 0)[:, 0].tolist() for way in trace.directions] == [[0, 4], [6, 2]]
+    assert [trace.gate((0, way, "a"), 1)[:, 0].tolist() for way in trace.directions] == [[1], [3]]
 
 
 def test_the_head_is_at_hand(engine: Engine, bundle: Bundle) -> None:
@@ -79,7 +77,7 @@ def test_the_head_is_at_hand(engine: Engine, bundle: Bundle) -> None:
     assert engine.head_weight.dtype == engine.head_bias.dtype == np.float32
     (row,) = rows_of((9,))
     trace = engine.trace([row])
-    states = np.concatenate([trace.gates[1, way, "hidden"][:, 0] for way in ("forward", "backward")], axis=1)
+    states = np.concatenate([trace.gate((1, way, "hidden"), 0) for way in ("forward", "backward")], axis=1)
     assert bundle.manifest.head == "max"
     expected = engine.head_weight @ states.max(axis=0) + engine.head_bias
     assert trace.logits[0] == pytest.approx(expected, abs=1e-6)
@@ -93,8 +91,10 @@ def test_eight_threads_get_what_one_gets(engine: Engine) -> None:
             np.testing.assert_array_equal(found, expected)
         for found, expected in zip(pool.map(engine.trace, batches), traced, strict=True):
             np.testing.assert_array_equal(found.logits, expected.logits)
-            for key, array in found.gates.items():
-                np.testing.assert_array_equal(array, expected.gates[key])
+            for row in range(len(found.lengths)):
+                again = expected.gates(row)
+                for key, array in found.gates(row).items():
+                    np.testing.assert_array_equal(array, again[key])
 
 
 def test_several_threads_of_one_run_answer_the_same(bundle: Bundle, engine: Engine) -> None:
@@ -182,7 +182,7 @@ def test_graphs_in_each_others_place(spoilt: Bundle) -> None:
     spoilt.file(TRACE_GRAPH).write_bytes(model)
     assert "trace.onnx takes tokens, lengths and gives logits; by the manifest" in refusal(spoilt)
     spoilt.file(MODEL_GRAPH).write_bytes(trace)
-    assert "model.onnx takes tokens, lengths and gives logits, 0.forward.update" in refusal(spoilt)
+    assert "model.onnx takes tokens, lengths and gives logits, 0.update" in refusal(spoilt)
 
 
 @pytest.mark.parametrize(

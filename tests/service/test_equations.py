@@ -67,8 +67,8 @@ def test_traces_stay_within_the_ranges(tmp_path: Path, cell: Kind) -> None:
     engine = Engine(tiny_bundle(tmp_path / "m", cell=cell, layers=2))
     trace = engine.trace(random_rows(architecture(cell=cell, layers=2), (60,)))
     ranges = {gate.name: (gate.low, gate.high) for gate in gates(*named(cell))}
-    assert {gate for _, _, gate in trace.gates} == set(ranges)
-    for (_, _, gate), array in trace.gates.items():
+    assert {gate for _, _, gate in trace.gates(0)} == set(ranges)
+    for (_, _, gate), array in trace.gates(0).items():
         low, high = ranges[gate]
         assert np.isfinite(array).all()
         assert low <= array.min()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,13 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from service.bundle import Manifest
-from service.engine import GateKey, Trace, gate_keys
+from service.engine import Trace
 from service.equations import CellName, Direction, gate_names
 from service.errors import InvalidField
-from service.gates import STATISTICS, cut, extract, select, summarise
+from service.gates import STATISTICS, extract, select, summarise
 
 UNITS, STEPS, BATCH = 6, 5, 3
+LENGTHS = (5, 3, 4)
 BOTH: tuple[Direction, ...] = ("forward", "backward")
 
 
@@ -27,11 +29,12 @@ def model(cell: CellName = "lstm", directions: tuple[Direction, ...] = BOTH, lay
 
 def trace_of(manifest: Manifest) -> Trace:
     random = np.random.default_rng(0)
-    keys = gate_keys(manifest.layers, manifest.directions, gate_names(manifest.cell))
-    gates: dict[GateKey, NDArray[np.float32]] = {
-        key: random.random((STEPS, BATCH, UNITS), dtype=np.float32) for key in keys
+    shape = (STEPS, len(manifest.directions), BATCH, UNITS)
+    emitted = {
+        key: random.random(shape, dtype=np.float32)
+        for key in product(range(manifest.layers), gate_names(manifest.cell))
     }
-    return Trace(np.zeros((BATCH, 2), np.float32), gates)
+    return Trace(np.zeros((BATCH, 2), np.float32), np.array(LENGTHS, np.int32), manifest.directions, emitted)
 
 
 def refused(manifest: Manifest | None = None, **asked: Any) -> dict[str, str]:
@@ -95,7 +98,7 @@ def test_a_long_wrong_list_makes_a_short_answer() -> None:
 def test_layers_ascend_forward_comes_first_and_gates_keep_their_order() -> None:
     manifest = model()
     selection = select(manifest, gates=["hidden", "forget"], layers=[1, 0], directions=["backward", "forward"])
-    found = extract(manifest, trace_of(manifest), 0, STEPS, selection)
+    found = extract(manifest, trace_of(manifest), 0, selection)
     assert [(part.layer, part.direction) for part in found] == [(0, d) for d in BOTH] + [(1, d) for d in BOTH]
     assert all(list(part.gates) == ["hidden", "forget"] for part in found)
 
@@ -104,10 +107,11 @@ def test_layers_ascend_forward_comes_first_and_gates_keep_their_order() -> None:
 def test_a_cut_is_the_trace_row_for_row(units: list[int] | None) -> None:
     manifest = model("gru")
     trace = trace_of(manifest)
-    for part in extract(manifest, trace, 1, 3, select(manifest, units=units)):
+    for part in extract(manifest, trace, 1, select(manifest, units=units)):
         for gate, array in part.arrays().items():
-            whole = trace.gates[part.layer, part.direction, gate]
-            expected = [[whole[token, 1, unit] for unit in units or range(UNITS)] for token in range(3)]
+            read = trace.emitted[part.layer, gate][:, BOTH.index(part.direction), 1]
+            order = (2, 1, 0) if part.direction == "backward" else (0, 1, 2)
+            expected = [[read[step, unit] for unit in units or range(UNITS)] for step in order]
             assert array.dtype == np.float32
             assert array.tolist() == np.array(expected).tolist()
 
@@ -116,27 +120,18 @@ def test_units_in_a_row_are_not_copied() -> None:
     manifest = model()
     trace = trace_of(manifest)
     for units in (None, [1, 2, 3]):
-        [part] = extract(manifest, trace, 2, 4, select(manifest, ["cell"], [0], ["forward"], units))
-        assert np.shares_memory(part.arrays()["cell"], trace.gates[0, "forward", "cell"])
-
-
-def test_all_of_one_input_as_views() -> None:
-    trace = trace_of(model())
-    views = cut(trace, 1, 2)
-    assert views.keys() == trace.gates.keys()
-    for key, view in views.items():
-        assert view.shape == (2, UNITS)
-        assert np.shares_memory(view, trace.gates[key])
+        for part in extract(manifest, trace, 2, select(manifest, ["cell"], [0], None, units)):
+            assert np.shares_memory(part.arrays()["cell"], trace.emitted[0, "cell"])
 
 
 def test_summaries_stand_under_flat_names_too() -> None:
     manifest = model("lstm", ("forward",), 1)
     trace = trace_of(manifest)
-    [part] = extract(manifest, trace, 0, 4, select(manifest, gates=["input"], units=[1, 5], reduce="summary"))
+    [part] = extract(manifest, trace, 2, select(manifest, gates=["input"], units=[1, 5], reduce="summary"))
     assert part.gates["input"].keys() == set(STATISTICS)  # type: ignore[union-attr]  # summaries, as asked
     flat = part.arrays()
     assert list(flat) == ["input.mean", "input.std", "input.below", "input.above"]
-    assert flat["input.mean"] == pytest.approx(trace.gates[0, "forward", "input"][:4, 0, [1, 5]].mean(axis=1))
+    assert flat["input.mean"] == pytest.approx(trace.emitted[0, "input"][:4, 0, 2][:, [1, 5]].mean(axis=1))
 
 
 @settings(deadline=None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from training import graph
 from training.builder import Builder
 from training.export import GATES_TOLERANCE, LOGITS_TOLERANCE, certify, export, round_embeddings
 from training.networks import Architecture, Network
+from training.steps import STEPS
 
 SCORES = (
     Score(data="sst2 dev", metric="accuracy", value=0.875, examples=872, truncated=1),
@@ -214,8 +216,8 @@ def test_one_answer_that_is_no_number_is_enough(tmp_path: Path, where: str) -> N
 
         def trace(self, rows: Sequence[Rows]) -> Trace:
             found = right.trace(rows)
-            gates = {key: spoil(array, where == "gates") for key, array in found.gates.items()}
-            return Trace(spoil(found.logits, where == "trace"), gates)
+            emitted = {key: spoil(array, where == "gates") for key, array in found.emitted.items()}
+            return replace(found, logits=spoil(found.logits, where == "trace"), emitted=emitted)
 
     with pytest.raises(BundleError, match="do not agree"):
         certify(net, Wrong())
@@ -223,13 +225,13 @@ def test_one_answer_that_is_no_number_is_enough(tmp_path: Path, where: str) -> N
 
 def test_refused_when_only_a_gate_has_the_wrong_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The logits are right, and so are all numbers, but `update` is its complement."""
-    original = graph._STEPS["gru", "after"]
+    original = STEPS["gru", "after"]
 
     def swapped(body: Builder, *rest: object) -> dict[str, str]:
         gates = original.equations(body, *rest)  # type: ignore[arg-type]  # passed on as they came
         return gates | {"update": gates["reset"], "reset": gates["update"]}
 
-    monkeypatch.setitem(graph._STEPS, ("gru", "after"), type(original)(original.states, swapped))
+    monkeypatch.setitem(STEPS, ("gru", "after"), replace(original, equations=swapped))
     with pytest.raises(BundleError, match="gates by"):
         exported(tmp_path / "m", network(architecture(cell="gru")))
     assert left_below(tmp_path) == []

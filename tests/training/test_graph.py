@@ -99,12 +99,13 @@ def test_traced_gates_are_those_of_the_equations(folder: Path, cell: Kind, bidir
     trace = engine.trace(rows)
     for number, row in enumerate(rows):
         expected = reference.answer(net, row)
-        assert list(trace.gates) == list(product(range(layers), shape.directions, gate_names(shape.cell)))
-        assert set(trace.gates) == set(expected.gates)
-        for key, array in trace.gates.items():
-            assert array.shape == (60, 4, shape.hidden)
+        found = trace.gates(number)
+        assert list(found) == list(product(range(layers), shape.directions, gate_names(shape.cell)))
+        assert set(found) == set(expected.gates)
+        for key, array in found.items():
+            assert array.shape == (len(row), shape.hidden)
             assert array.dtype == np.float32
-            assert_allclose(array[: len(row), number], expected.gates[key], rtol=0, atol=2e-6, err_msg=str(key))
+            assert_allclose(array, expected.gates[key], rtol=0, atol=2e-6, err_msg=str(key))
 
 
 @pytest.mark.slow
@@ -123,8 +124,8 @@ def test_gates_stay_with_the_equations_over_400_tokens_and_large_states(folder: 
     expected, trace = reference.answer(net, row), engine.trace([row])
     if cell in ("lstm", "peephole"):
         assert np.abs(expected.gates[0, "forward", "cell"]).max() > 5
-    for key, array in trace.gates.items():
-        assert_allclose(array[:, 0], expected.gates[key], rtol=1e-5, atol=1e-4, err_msg=str(key))
+    for key, array in trace.gates(0).items():
+        assert_allclose(array, expected.gates[key], rtol=1e-5, atol=1e-4, err_msg=str(key))
 
 
 @pytest.fixture(scope="module")
@@ -149,10 +150,13 @@ def test_alone_or_in_any_batch_exactly_the_same(
     for number, row in enumerate(rows):
         cut = slice(len(row)) if head == "tagger" else slice(None)
         alone = engine.trace([row])
-        assert_array_equal(predicted[number][cut], engine.predict([row])[0][cut])
+        # ONNX Runtime's operator for Elman networks takes another kernel for one row than for several.
+        rounding = 1e-6 if cell == "rnn" else 0
+        assert_allclose(predicted[number][cut], engine.predict([row])[0][cut], rtol=0, atol=rounding)
         assert_array_equal(traced.logits[number][cut], alone.logits[0][cut])
-        for key, array in traced.gates.items():
-            assert_array_equal(array[: len(row), number], alone.gates[key][:, 0])
+        expected = alone.gates(0)
+        for key, array in traced.gates(number).items():
+            assert_array_equal(array, expected[key])
 
 
 def session(path: Path) -> ort.InferenceSession:
@@ -176,16 +180,9 @@ def test_what_stands_in_the_padding_does_not_matter(folder: Path, cell: Kind, he
             cut = slice(length) if head == "tagger" else slice(None)
             assert_array_equal(one[0][number][cut], two[0][number][cut])
             for array, again in zip(one[1:], two[1:], strict=True):
-                assert_array_equal(array[:length, number], again[:length, number])
-
-
-@pytest.mark.parametrize("cell", KINDS)
-def test_the_backward_reader_carries_a_zero_state_over_the_padding(folder: Path, cell: Kind) -> None:
-    shape = shape_of(cell, "last", layers=2)
-    trace = pair(folder, shape)[1].trace(random_rows(shape, (4, 30)))
-    for (_, direction, gate), array in trace.gates.items():
-        if direction == "backward" and gate in ("hidden", "cell"):
-            assert not array[4:, 0].any()
+                for way in range(2):  # the directions' rows stand one after the other
+                    place = np.s_[:length, way * len(lengths) + number]
+                    assert_array_equal(array[place], again[place])
 
 
 # What the graphs are made of.
@@ -216,14 +213,14 @@ def test_no_two_values_share_a_name(folder: Path, cell: Kind) -> None:
         assert not [name for name, times in names.items() if times > 1]
 
 
-def test_the_trace_graph_scans_once_a_layer_and_direction(folder: Path) -> None:
+def test_the_trace_graph_scans_once_a_layer(folder: Path) -> None:
     trace = models(folder, shape_of("lstm", "mean", layers=3))[TRACE_GRAPH]
     scans = [node for node in trace.graph.node if node.op_type == "Scan"]
-    assert len(scans) == 6
+    assert len(scans) == 3, "both directions step together"
     for part in list(graphs(trace.graph))[1:]:
         assert not part.initializer, "weights live in the outer graph, once"
         products = [node for node in part.node if node.op_type in ("Gemm", "MatMul")]
-        assert len(products) == 1, "only the recurrent product is done step by step"
+        assert len(products) == 2, "only the recurrent product of each direction is done step by step"
 
 
 @pytest.mark.parametrize(("cell", "head"), list(product(KINDS, HEADS)))
@@ -279,7 +276,7 @@ def test_inputs_and_outputs_are_dynamic(folder: Path) -> None:
         assert sizes.pop("tokens") == ["batch", "time", "features"]
         assert sizes.pop("lengths") == ["batch"]
         assert sizes.pop("logits") == ["batch", "time", 5]
-        assert all(size == ["time", "batch", 8] for size in sizes.values())
+        assert all(size == ["time", "rows", 8] for size in sizes.values()), "a row for each input and direction"
 
 
 def test_writing_twice_gives_the_same_bytes(tmp_path: Path) -> None:
