@@ -246,3 +246,17 @@ CELLS: dict[tuple[CellName, GruReset | None], Callable[[int, int], Cell]] = {
     ("gru", "before"): ResetBeforeGRU,
 }
 """(cell, where a GRU's reset gate acts) → (inputs, units) → a cell. The cells that can be trained."""
+
+NAMED: dict[str, tuple[CellName, GruReset | None]] = {
+    "rnn": ("rnn", None),
+    "lstm": ("lstm", None),
+    "peephole": ("peephole", None),
+    "gru": ("gru", "after"),
+    "gru-before": ("gru", "before"),
+}
+"""Every cell by one word, for tables and pictures that compare them."""
+
+
+def make(name: str, inputs: int, units: int) -> Cell:
+    """A fresh cell by its word in `NAMED`. Raises `KeyError` for another."""
+    return CELLS[NAMED[name]](inputs, units)

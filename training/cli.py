@@ -17,13 +17,15 @@ from training.commands.console import console
 from training.commands.evaluate import evaluate
 from training.commands.export import export
 from training.commands.fit import fit
+from training.commands.longrange import longrange
 from training.commands.pretrain import pretrain
 from training.corpora import CorpusError
 from training.job import TrainingError
+from training.plots import PlotError
 from training.pretrain import PretrainingError
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
-for command in (fit, pretrain, export, evaluate):
+for command in (fit, pretrain, export, evaluate, longrange):
     app.command()(command)
 
 
@@ -35,7 +37,7 @@ def main() -> None:
         _fail(f".env cannot be read: {error}")
     try:
         app(auto_envvar_prefix="TRAINING")
-    except (CorpusError, BundleError, TrainingError, PretrainingError, OSError) as error:
+    except (CorpusError, BundleError, TrainingError, PretrainingError, PlotError, OSError) as error:
         _fail(str(error))
 
 

@@ -15,6 +15,7 @@ from rich.progress import Progress as Bar
 from service import bundle
 from service.equations import GruReset
 from service.errors import BundleError
+from training.cells import NAMED
 from training.fit import Progress
 
 console = Console(stderr=True, log_path=False)
@@ -96,6 +97,14 @@ def gru_reset_of(cell: Cell, wanted: Reset | None) -> GruReset:
     if wanted is not None and cell != Cell.gru:
         raise typer.BadParameter(f"{cell.value} has no reset gate; it goes with --cell gru", param_hint="--gru-reset")
     return (wanted or Reset.after).value
+
+
+def cells_of(names: str) -> list[str]:
+    """``rnn,lstm`` → the cells of `training.cells.NAMED`."""
+    wanted = [name.strip() for name in names.split(",")]
+    if unknown := [name for name in wanted if name not in NAMED]:
+        raise typer.BadParameter(f"there is no cell {unknown[0]!r}; known are {', '.join(NAMED)}", param_hint="--cells")
+    return list(dict.fromkeys(wanted))
 
 
 def command_line(arguments: list[str], data: str | None) -> str:

@@ -1,0 +1,61 @@
+"""Pictures of what training measured, drawn with matplotlib, which is an extra."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+COLOURS = {"rnn": "#c4453c", "lstm": "#1f6fb4", "peephole": "#7a4fa3", "gru": "#2d8a4e", "gru-before": "#b07b14"}
+"""One colour a cell, the same in every picture; dashes tell them apart as well."""
+DASHES = {"rnn": "-", "lstm": "-", "peephole": "--", "gru": "-.", "gru-before": ":"}
+ENDINGS = (".svg", ".png", ".pdf")
+
+
+class PlotError(Exception):
+    """A picture that cannot be drawn here."""
+
+
+def check(path: Path | None) -> None:
+    """Raise `PlotError` before any work is done for a picture that could not be written."""
+    if path is None:
+        return
+    if path.suffix not in ENDINGS:
+        raise PlotError(f"{path}: a picture ends in {', '.join(ENDINGS)}")
+    if importlib.util.find_spec("matplotlib") is None:
+        raise PlotError("pictures need matplotlib: install the extra 'plots' (pip install 'gatelight[plots]')")
+
+
+@contextmanager
+def panels(path: Path, count: int, *, share_y: bool = True) -> Iterator[Sequence[Axes]]:
+    """Axes side by side, saved as a picture that is the same from run to run."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot
+
+    with mpl.rc_context(
+        {"svg.hashsalt": "training", "svg.fonttype": "none", "font.size": 9, "font.family": "sans-serif"}
+    ):
+        figure, axes = pyplot.subplots(
+            1, count, figsize=(1.2 + 3.2 * count, 3.6), sharey=share_y, squeeze=False, layout="constrained"
+        )
+        try:
+            yield list(axes[0])
+            path.parent.mkdir(parents=True, exist_ok=True)
+            stamp = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(path.suffix)
+            figure.savefig(path, metadata=stamp, dpi=144)
+        finally:
+            pyplot.close(figure)
+
+
+def line(axes: Axes, xs: Sequence[float], ys: Sequence[float], label: str, *, faint: bool = False) -> None:
+    """One curve; a label that begins with a cell's name gets that cell's colour."""
+    cell = label.split()[0]
+    width, alpha = (1.0, 0.45) if faint else (1.6, 1.0)
+    axes.plot(xs, ys, DASHES.get(cell, "-"), color=COLOURS.get(cell), label=label, linewidth=width, alpha=alpha)
