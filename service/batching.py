@@ -8,7 +8,10 @@ forms the next. One caller alone waits for nothing, and batches grow by themselv
 How a batch is cut: of the rows by length, that window which holds the row that has waited longest and the most others,
 none shorter than `LIKE` of the longest, at most `max_rows` of them, at most `token_budget` tokens with their padding. A
 row over the budget runs alone. The rows of a large call join the queue at most a batch's worth at a time, longest
-first, so those of others come in between.
+first, so those of others come in between. Among lanes, the next is the one that has been given the least time.
+
+Who is let in: what waits is bounded, in tokens. Large calls get a share of that bound, so that the rest is always there
+for small ones, and no lane may fill more than a share of what the others leave.
 """
 
 from __future__ import annotations
@@ -36,6 +39,8 @@ LIKE = 0.8
 """A row shorter than this share of the longest goes into another batch: padding it would cost more than that batch."""
 WEIGHT_OF_LAST = 0.1
 """What the last batch's seconds per token count for in a lane's running average."""
+LONGEST_RETRY = 60.0
+"""Seconds; a caller who was told to come back later than that would not."""
 RETRY_WHEN_CLOSED = 1.0
 """Seconds after which a refused caller may find another instance, or this one restarted."""
 
@@ -72,7 +77,9 @@ class Batcher:
 
     `threads` run batches of at most `max_rows` rows and `token_budget` padded tokens; a batch that is estimated to take
     under `inline_seconds` may run in the event loop. A call is refused when with it more than `max_queued_tokens`
-    tokens would wait, unless nothing waits at all. `executor`, if given, stands in for the threads and is shut down
+    tokens would wait, unless nothing waits at all. Calls of more than `large_tokens` count for at most `large_share` of
+    these, and are refused where they would be more, but for a first one; a lane's other calls may be `lane_share` of
+    what the other lanes leave. `executor`, if given, stands in for the threads and is shut down
     by `close`; `clock` measures what batches take (an event loop's own time is too coarse: uvloop's stands still while
     a callback runs). `ran`, if given, is told of every batch that has run.
     """
@@ -85,6 +92,9 @@ class Batcher:
         max_rows: int,
         max_queued_tokens: int,
         inline_seconds: float,
+        large_tokens: int | None = None,
+        large_share: float = 1.0,
+        lane_share: float = 1.0,
         executor: Executor | None = None,
         clock: Callable[[], float] = time.perf_counter,
         ran: Callable[[Ran], None] | None = None,
@@ -94,11 +104,17 @@ class Batcher:
         self.max_rows = max_rows
         self.max_queued_tokens = max_queued_tokens
         self.inline_seconds = inline_seconds
+        self.large_tokens = max_queued_tokens if large_tokens is None else large_tokens
+        self._most_large = large_share * max_queued_tokens
+        self._lane_share = lane_share
         self.clock = clock
         self.ran = ran
         self.counters = Counters()
         self._executor = executor or ThreadPoolExecutor(threads, thread_name_prefix="batch")
         self._turns: OrderedDict[Lane[Any, Any], None] = OrderedDict()  # lanes with waiting rows; the next one first
+        self._given = 0.0  # seconds that the lane which ran last had been given by then
+        self._promised = (0.0, clock())  # seconds of work that refused callers will come back with, and when it was so
+        self._mean_tokens = 1.0  # of the calls that came
         self._running = 0
         self._calls = 0
         self._flush_is_due = False
@@ -139,20 +155,55 @@ class Batcher:
         finally:
             self._executor.shutdown(wait=finished)
 
+    @property
+    def _large(self) -> int:
+        """Tokens of large calls that wait."""
+        return sum(lane.large_tokens for lane in self._turns)
+
     def check_room(self) -> None:
         """Raises `Unavailable` when not one more token may wait."""
         if self.queued_tokens >= self.max_queued_tokens:
-            self._refuse_full(1)
+            large = self._large
+            if self.queued_tokens - large + min(large, self._most_large) >= self.max_queued_tokens:
+                self.refuse_full(self._mean_tokens)
 
-    def _refuse_full(self, tokens: int) -> NoReturn:
-        self.counters.refused["full"] += 1
-        raise Unavailable(
-            f"The service is full: {self.queued_tokens} tokens wait, with these {tokens} more than "
-            f"{self.max_queued_tokens}.",
-            retry_after=self.queued_seconds,
+    def has_room(self, lane: Lane[Any, Any], tokens: int) -> bool:
+        """Whether a lane's call of so many tokens may wait."""
+        waiting = self.queued_tokens
+        if not waiting:
+            return True
+        large = self._large
+        if tokens > self.large_tokens:
+            return large + tokens <= self._most_large if large else waiting <= self._most_large
+        counted = waiting - large + min(large, self._most_large)
+        own = lane.queued_tokens - lane.large_tokens
+        return counted + tokens <= self.max_queued_tokens and own + tokens <= self._lane_share * (
+            self.max_queued_tokens - (counted - own)
         )
 
-    def admit(self, tokens: int, deadline: float) -> None:
+    def check_lane(self, lane: Lane[Any, Any]) -> None:
+        """Raises `Unavailable` when a lane has no room for a call of one token. For lanes."""
+        if not self.has_room(lane, 1):
+            self.refuse_full(self._mean_tokens)
+
+    def refuse_full(self, tokens: float) -> NoReturn:
+        """Send a call of about so many tokens away. When to come back is later for each in turn: not all at once."""
+        self.counters.refused["full"] += 1
+        now = self.clock()
+        promised, then = self._promised
+        promised = max(0.0, promised - (now - then))
+        self._promised = (promised + tokens * self._seconds_per_token / self.threads, now)
+        raise Unavailable(
+            f"The service is full: {self.queued_tokens} tokens wait, of at most {self.max_queued_tokens}.",
+            retry_after=min(LONGEST_RETRY, self.queued_seconds + promised),
+        )
+
+    @property
+    def _seconds_per_token(self) -> float:
+        """Over the lanes that wait."""
+        return self.queued_seconds * self.threads / max(1, self.queued_tokens)
+
+    def admit(self, lane: Lane[Any, Any], tokens: int, deadline: float) -> None:
         """Let a call of so many tokens in, or raise `Unavailable` or `DeadlineExceeded`. For lanes."""
         if self._closed:
             self.counters.refused["closed"] += 1
@@ -160,9 +211,9 @@ class Batcher:
         if deadline <= asyncio.get_running_loop().time():
             self.counters.refused["deadline"] += 1
             raise _late()
-        waiting = self.queued_tokens
-        if waiting and waiting + tokens > self.max_queued_tokens:
-            self._refuse_full(tokens)
+        self._mean_tokens += WEIGHT_OF_LAST * (tokens - self._mean_tokens)
+        if not self.has_room(lane, tokens):
+            self.refuse_full(tokens)
         self._calls += 1
 
     def leave(self) -> None:
@@ -172,7 +223,9 @@ class Batcher:
 
     def wake(self, lane: Lane[Any, Any]) -> None:
         """A lane has rows; cut batches once the event loop has dealt with what it has ready. For lanes."""
-        self._turns.setdefault(lane)
+        if lane not in self._turns:
+            lane.given = max(lane.given, self._given)  # who had nothing to run has saved nothing up
+            self._turns[lane] = None
         self._flush_soon()
 
     def _flush_soon(self) -> None:
@@ -187,7 +240,8 @@ class Batcher:
         short: _Batch | None = None
         passed_over: list[Lane[Any, Any]] = []
         while self._turns and (short is None or self._running < self.threads):
-            lane, _ = self._turns.popitem(last=False)
+            lane = min(self._turns, key=_given)
+            del self._turns[lane]
             window = lane.next_window(now)
             if window is None:
                 continue
@@ -209,6 +263,8 @@ class Batcher:
                 self._flush_soon()
 
     def _take(self, lane: Lane[Any, Any], window: slice) -> _Batch:
+        self._given = lane.given
+        lane.given += lane.estimate(window)
         batch = lane.take(window)
         self.counters.batches += 1
         self.counters.rows += len(batch.entries)
@@ -272,15 +328,26 @@ class Lane(Generic[Row, Result]):
         seconds_per_row: float,
     ) -> None:
         self.seconds_per_token = seconds_per_token
+        self.given = 0.0
+        """Seconds of work that it was given, as estimated: more than what others were, it comes after them."""
         self._seconds_per_row = seconds_per_row
         self._batcher = batcher
         self._run = run
-        self._queue = _Queue(batcher.max_rows, batcher.token_budget)
+        self._queue = _Queue(batcher.max_rows, batcher.token_budget, batcher.large_tokens)
 
     @property
     def queued_tokens(self) -> int:
         """Tokens of this lane's rows that are accepted and have not begun, without padding."""
         return self._queue.tokens
+
+    @property
+    def large_tokens(self) -> int:
+        """Those of them that belong to large calls."""
+        return self._queue.large_tokens
+
+    def check_room(self) -> None:
+        """Raises `Unavailable` when a call of usual length would be refused: before more is done for it."""
+        self._batcher.check_lane(self)
 
     async def submit(self, rows: Sequence[Row], lengths: Sequence[int], *, deadline: float) -> list[Result]:
         """The results of `rows`, in their order; `lengths` are their tokens, `deadline` is a time of the event loop.
@@ -295,7 +362,7 @@ class Lane(Generic[Row, Result]):
             raise ValueError("a row has at least one token")
         loop = asyncio.get_running_loop()
         call = _Call(rows, lengths, deadline, loop.create_future(), self._batcher.clock())
-        self._batcher.admit(call.tokens, deadline)
+        self._batcher.admit(self, call.tokens, deadline)
         timer = loop.call_at(deadline, self._expire, call)
         self._queue.add(call)
         self._batcher.wake(self)
@@ -370,6 +437,7 @@ class _Call:
         "backlog",
         "deadline",
         "future",
+        "large",
         "missing",
         "queued",
         "queued_tokens",
@@ -394,6 +462,7 @@ class _Call:
         self.future = future
         self.results: list[Any] = [None] * len(rows)
         self.missing = len(rows)
+        self.large = False
         self.tokens = sum(lengths)
         """Of the rows that have not begun."""
         self.backlog = sorted(zip(lengths, range(len(rows)), strict=True))
@@ -415,9 +484,12 @@ class _Entry(NamedTuple):
 class _Queue:
     """The rows that wait in one lane, by length and by age."""
 
-    def __init__(self, max_rows: int, token_budget: int) -> None:
+    def __init__(self, max_rows: int, token_budget: int, large: int) -> None:
         self.tokens = 0
         """Of all rows that have not begun, those that have yet to join included."""
+        self.large_tokens = 0
+        """Those of calls of more than `large` tokens."""
+        self._large = large
         self.rows: list[_Entry] = []
         """The rows that have joined, ascending."""
         self._by_age: OrderedDict[int, _Entry] = OrderedDict()
@@ -427,6 +499,8 @@ class _Queue:
 
     def add(self, call: _Call) -> None:
         self.tokens += call.tokens
+        call.large = call.tokens > self._large
+        self.large_tokens += call.tokens * call.large
         self._refill(call)
 
     def window(self) -> slice:
@@ -456,6 +530,7 @@ class _Queue:
             entry.call.queued_tokens -= entry.length
             entry.call.tokens -= entry.length
             self.tokens -= entry.length
+            self.large_tokens -= entry.length * entry.call.large
         for call in dict.fromkeys(entry.call for entry in taken if entry.call.backlog):
             self._refill(call)
         return taken
@@ -467,6 +542,7 @@ class _Queue:
             del self.rows[bisect_left(self.rows, entry)]
             del self._by_age[entry.order]
         self.tokens -= call.tokens
+        self.large_tokens -= call.tokens * call.large
         call.tokens = call.queued_tokens = 0
         call.queued.clear()
         call.backlog.clear()
@@ -528,6 +604,10 @@ class _Batch:
 
 def _padded_tokens(ascending: Sequence[_Entry]) -> int:
     return ascending[-1].length * len(ascending)
+
+
+def _given(lane: Lane[Any, Any]) -> float:
+    return lane.given
 
 
 def _late() -> DeadlineExceeded:

@@ -87,6 +87,12 @@ class Inference:
         jobs = [TraceJob(source.rows, selection, contributions, explain) for source in encoded]
         return await self._of(model).trace.submit(jobs, [len(source) for source in encoded], deadline=deadline)
 
+    def check_room(self, model: Model, *, trace: bool = False) -> None:
+        """Raises `Unavailable` when the model's queue is full: before its inputs are tokenised."""
+        lanes = self._lanes.get(model)
+        if lanes is not None:
+            (lanes.trace if trace else lanes.predict).check_room()
+
     def _of(self, model: Model) -> _Lanes:
         lanes = self._lanes.get(model)
         if lanes is None:

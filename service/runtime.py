@@ -63,6 +63,9 @@ class Runtime:
             max_rows=settings.batch_rows,
             max_queued_tokens=settings.queue_tokens,
             inline_seconds=settings.inline_ms / 1000,
+            large_tokens=settings.large_tokens,
+            large_share=settings.large_share,
+            lane_share=settings.model_share,
             ran=self._note_batch,
         )
         self._track()

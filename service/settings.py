@@ -26,7 +26,7 @@ ENV_FILE = ".env"
 _NOUNS: dict[object, str] = {int: "a whole number", float: "a number", bool: "true or false", Path: "a path"}
 _NOUNS[Path | None] = "a path"
 _ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:\d{1,5})?|https?://\[[0-9a-f:]+\](:\d{1,5})?", re.IGNORECASE)
-_Seconds = Annotated[float, Field(allow_inf_nan=False)]
+_Real = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class SettingsError(ServiceError):
@@ -71,7 +71,7 @@ class Settings(BaseSettings):
         description="Threads in each process that run models, one batch each; 0 for the CPUs that this process may "
         "use (affinity and control-group quota), divided by the workers.",
     )
-    reload: _Seconds = Field(
+    reload: _Real = Field(
         0.0, ge=0, le=86_400, description="Seconds between looks at the models folder for new versions; 0 never looks."
     )
     admin: bool = Field(
@@ -99,7 +99,7 @@ class Settings(BaseSettings):
         SecretStr(""),
         description="API keys that may load and unload models too, separated by commas; without any, every key may.",
     )
-    rate_limit: _Seconds = Field(
+    rate_limit: _Real = Field(
         0.0,
         ge=0,
         le=1_000_000,
@@ -128,13 +128,13 @@ class Settings(BaseSettings):
     max_header: int = Field(
         32_768, ge=1024, le=1024**2, description="Bytes in a request's header, its first line included; more is a 431."
     )
-    header_seconds: _Seconds = Field(
+    header_seconds: _Real = Field(
         10.0, gt=0, le=3600, description="Seconds in which a request's header has to come, from its first byte."
     )
-    body_seconds: _Seconds = Field(
+    body_seconds: _Real = Field(
         20.0, gt=0, le=3600, description="Seconds in which a request's body has to come, from the end of its header."
     )
-    read_seconds: _Seconds = Field(
+    read_seconds: _Real = Field(
         20.0, gt=0, le=3600, description="Seconds in which a client has to take another 64 KiB of a large answer."
     )
     max_unsent: int = Field(
@@ -153,14 +153,26 @@ class Settings(BaseSettings):
     max_trace: int = Field(
         4_000_000, ge=1, le=1_000_000_000, description="Numbers in the gates of one answer, after selection."
     )
-    timeout: _Seconds = Field(
+    timeout: _Real = Field(
         30.0, gt=0, le=86_400, description="Seconds in which a request that sets no X-Request-Timeout is answered."
     )
-    max_timeout: _Seconds = Field(
+    max_timeout: _Real = Field(
         300.0, gt=0, le=86_400, description="Most seconds that X-Request-Timeout can ask for; more is cut to it."
     )
     queue_tokens: int = Field(
         262_144, ge=1, description="Tokens that may wait to be run; with more waiting, requests are answered 503."
+    )
+    large_tokens: int = Field(
+        32_768, ge=1, description="A request of more tokens is a large one: it takes room from other large ones alone."
+    )
+    large_share: _Real = Field(
+        0.5, gt=0, le=1, description="Share of queue_tokens that large requests may fill; the first always may wait."
+    )
+    model_share: _Real = Field(
+        0.8,
+        gt=0,
+        le=1,
+        description="Share of queue_tokens that one model's requests may fill, of what those of others leave.",
     )
     batch_tokens: int = Field(
         8192,
@@ -168,13 +180,13 @@ class Settings(BaseSettings):
         description="Tokens in one batch, padding included: longest row times rows. A longer row runs alone.",
     )
     batch_rows: int = Field(8, ge=1, le=4096, description="Inputs in one batch.")
-    inline_ms: _Seconds = Field(
+    inline_ms: _Real = Field(
         1.0,
         ge=0,
         le=100,
         description="A batch expected to take fewer milliseconds runs in the event loop, without changing threads.",
     )
-    drain_seconds: _Seconds = Field(
+    drain_seconds: _Real = Field(
         0.0,
         ge=0,
         le=3600,

@@ -163,7 +163,9 @@ class Native:
 
     def _prepare(self, call: Call, content: bytes, kind: type[_Request]) -> _Job[_Request]:
         request = parse(content, kind, self._settings.max_inputs)
-        return self._encode(call, request, self._runtime.model(request.model, request.task))
+        model = self._runtime.model(request.model, request.task)
+        self._runtime.inference.check_room(model)
+        return self._encode(call, request, model)
 
     def _encode(self, call: Call, request: _Request, model: Model) -> _Job[_Request]:
         with call.stage("tokenise"):
@@ -184,6 +186,7 @@ class Native:
             request.reduce,
             request.statistics,
         )
+        self._runtime.inference.check_room(model, trace=True)
         job = self._encode(call, request, model)
         check_explain(request.explain, [len(source) for source in job.encoded])
         numbers = selection.numbers(job.tokens, len(job.encoded))

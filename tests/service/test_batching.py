@@ -64,6 +64,7 @@ class World:
         max_queued_tokens: int = 1_000_000,
         inline_seconds: float = 0.0,
         lanes: int = 1,
+        **admission: Any,
     ) -> None:
         self.loop = loop
         self.threads = Threads(loop)
@@ -75,6 +76,7 @@ class World:
             inline_seconds=inline_seconds,
             executor=self.threads,
             clock=self.threads.clock,
+            **admission,
         )
         self.lanes: list[Lane[Row, Row]] = [self._lane(number) for number in range(lanes)]
         self.ran: list[Ran] = []
@@ -702,18 +704,20 @@ def _check_batches(world: World, story: Story) -> None:
     token_budget=st.sampled_from([1, 50, 200]),
     max_rows=st.sampled_from([1, 3, 8]),
     max_queued_tokens=st.sampled_from([100, 1_000_000]),
+    large_tokens=st.sampled_from([20, 1_000_000]),
+    lane_share=st.sampled_from([0.5, 1.0]),
     inline_seconds=st.sampled_from([0.0, 30 * TICK, 1e6]),
 )
 @settings(max_examples=200, deadline=None)
 def test_every_call_is_answered_once_and_every_batch_is_within_its_bounds(
-    calls: list[dict[str, Any]], inline_seconds: float, **bounds: int
+    calls: list[dict[str, Any]], inline_seconds: float, **bounds: Any
 ) -> None:
     story = Story()
 
     async def scenario(world: World) -> None:
         await asyncio.gather(*(story.play(world, call) for call in calls))
 
-    world = in_world(scenario, lanes=3, inline_seconds=inline_seconds, **bounds)
+    world = in_world(scenario, lanes=3, inline_seconds=inline_seconds, large_share=0.5, **bounds)
     _check_batches(world, story)
     times_ran = Counter(row for ran in world.ran for row in ran.rows)
     assert set(times_ran.values()) <= {1}, "no row runs twice"
