@@ -6,10 +6,10 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve test train bench lint format lock clean
+.PHONY: help serve test train bench bench-cuda lint format lock clean
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
 serve: $(VENV)/serving  ## serve the models in models/ on http://127.0.0.1:8000 (HOST=, PORT=)
 	$(BIN)/python -m service serve $(if $(filter command,$(firstword $(origin HOST))),--host $(HOST)) $(if $(PORT),--port $(PORT))
@@ -49,6 +49,9 @@ train-sentiment train-ner: train-%: $(VENV)/complete
 
 bench: $(VENV)/complete  ## the benchmarks, with ratios against named baselines
 	$(BIN)/python -m benchmarks
+
+bench-cuda: $(VENV)/complete  ## models on an NVIDIA GPU: placement, parity with the CPU, speed beside torch (OUTPUT=)
+	$(BIN)/python -m benchmarks.cuda $(if $(OUTPUT),--output $(OUTPUT))
 
 lock:  ## write constraints.txt anew from what pyproject.toml allows today
 	rm -rf $(VENV)-lock && $(PYTHON) -m venv $(VENV)-lock
