@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -31,12 +32,24 @@ FILES = (MODEL_GRAPH, TRACE_GRAPH, WEIGHTS, TOKENIZER, CARD)
 MAX_BYTES = 6_000_000
 """A bundle's files together, the limit for those that ship."""
 
+LIMITS = {
+    MANIFEST: 1 << 20,
+    MODEL_GRAPH: 4 << 20,
+    TRACE_GRAPH: 4 << 20,
+    WEIGHTS: 2 << 30,
+    TOKENIZER: 64 << 20,
+    CARD: 1 << 20,
+}
+"""Bytes of each file, the limits for those that are served: a larger file is not even read."""
+
 Task = Literal["sentiment", "ner"]
 Head = Literal["last", "mean", "max", "tagger"]
 """How states become logits: pooling over time for a classifier, one row a token for a tagger."""
 FeatureName = Literal["word", "shape", "prefix", "suffix"]
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}", re.IGNORECASE)
+_Label = Annotated[str, Field(min_length=1, max_length=256)]
+_Finite = Annotated[float, Field(allow_inf_nan=False)]
 _Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
@@ -48,7 +61,7 @@ class Feature(_Frozen):
     """One column of the network's integer input: an embedding table of `size` rows."""
 
     name: FeatureName
-    size: Annotated[int, Field(ge=1)]
+    size: Annotated[int, Field(ge=1, le=1 << 28)]
 
 
 class Score(_Frozen):
@@ -78,12 +91,12 @@ class Parity(_Frozen):
     cell's equations in float64 (relative to values over 1).
     """
 
-    model: float
-    trace: float
-    gates: float
+    model: _Finite
+    trace: _Finite
+    gates: _Finite
     batches: int
-    logits_tolerance: float
-    gates_tolerance: float
+    logits_tolerance: _Finite
+    gates_tolerance: _Finite
 
 
 class Manifest(_Frozen):
@@ -97,9 +110,9 @@ class Manifest(_Frozen):
     layers: Annotated[int, Field(ge=1, le=16)]
     hidden: Annotated[int, Field(ge=1, le=8192)]
     head: Head
-    labels: Annotated[tuple[str, ...], Field(min_length=2)]
-    token_limit: Annotated[int, Field(ge=1)]
-    features: Annotated[tuple[Feature, ...], Field(min_length=1)]
+    labels: Annotated[tuple[_Label, ...], Field(min_length=2, max_length=4096)]
+    token_limit: Annotated[int, Field(ge=1, le=1_000_000)]
+    features: Annotated[tuple[Feature, ...], Field(min_length=1, max_length=16)]
     licence: str
     origin: Origin
     quality: tuple[Score, ...] = ()
@@ -215,9 +228,15 @@ def _read_manifest(path: Path) -> Manifest:
 
 
 def _check_plain(path: Path) -> None:
-    """What is not a plain file may lie outside the bundle, or never end (a pipe)."""
-    if path.is_symlink() or (path.exists() and not path.is_file()):
+    """What is not a plain file may lie outside the bundle, or never end (a pipe); a large one takes long to read."""
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return  # whoever reads it says so
+    if not stat.S_ISREG(found.st_mode):
         raise BundleError(f"{path.name} is a link, a folder or a device; a bundle holds plain files")
+    if found.st_size > LIMITS[path.name]:
+        raise BundleError(f"{path.name} has {found.st_size} bytes, the limit is {LIMITS[path.name]}")
 
 
 def digest(path: Path) -> str:

@@ -20,9 +20,11 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
+from service import vetting
 from service.bundle import MODEL_GRAPH, TRACE_GRAPH, WEIGHTS, Bundle
 from service.equations import Direction, gate_names
 from service.errors import BundleError
+from service.guard import patience
 
 Provider = Literal["cpu", "cuda"]
 GateKey = tuple[int, Direction, str]
@@ -34,6 +36,8 @@ _PROVIDERS: dict[Provider, list[str | tuple[str, dict[str, str]]]] = {
 }
 RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
 """Operators that make a layer; nearly all of a prediction's arithmetic is theirs."""
+WARM_UP_SECONDS = 20.0
+"""After so long a graph that is warmed up is stopped, and refused."""
 _WARM_UP = ((1, 8), (8, 32), (1, 64))
 """(rows, tokens) of the batches that a fresh engine runs before it serves."""
 
@@ -111,7 +115,9 @@ class Engine:
     """
 
     def __init__(self, bundle: Bundle, *, provider: Provider = "cpu", threads: int = 1) -> None:
+        vetting.check(bundle)
         manifest = bundle.manifest
+        self._patience: ort.RunOptions | None = None
         self._features = len(manifest.features)
         self._output_shape = (len(manifest.labels),)
         self._tagger = manifest.head == "tagger"
@@ -128,13 +134,13 @@ class Engine:
 
     def predict(self, rows: Sequence[NDArray[np.int32]]) -> NDArray[np.float32]:
         """Logits of a batch of inputs, each int32 [tokens, features]: [batch, labels], or [batch, time, labels]."""
-        logits: NDArray[np.float32] = self._model.run(None, _feed(rows, self._features))[0]
+        logits: NDArray[np.float32] = self._model.run(None, _feed(rows, self._features), self._patience)[0]
         return logits
 
     def trace(self, rows: Sequence[NDArray[np.int32]]) -> Trace:
         """Logits and every gate of a batch of inputs."""
         feed = _feed(rows, self._features)
-        logits, *gates = self._trace.run(None, feed)
+        logits, *gates = self._trace.run(None, feed, self._patience)
         time, shape = len(gates[0]), (len(self._directions), len(rows), gates[0].shape[-1])
         emitted = {key: array.reshape(time, *shape) for key, array in zip(self._keys, gates, strict=True)}
         return Trace(logits, feed["lengths"], self._directions, emitted)
@@ -144,22 +150,27 @@ class Engine:
 
         Raises `BundleError` when a graph fails or answers in another shape than the manifest promises.
         """
-        best = float("inf")
-        for rows, tokens in _WARM_UP:
-            batch = [np.zeros((tokens, self._features), np.int32)] * rows
-            expected = (rows, tokens, *self._output_shape) if self._tagger else (rows, *self._output_shape)
-            try:
-                started = time.perf_counter()
-                logits = self.predict(batch)
-                best = min(best, (time.perf_counter() - started) / (rows * tokens))
-                traced = self.trace(batch).logits
-            except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
-                raise BundleError(f"the graphs do not run: {_first_line(error)}") from error
-            if logits.shape != expected or traced.shape != expected:
-                raise BundleError(f"logits have shapes {logits.shape} and {traced.shape}, expected {expected}")
-            if not (np.isfinite(logits).all() and np.isfinite(traced).all()):
-                raise BundleError("the graphs answer with numbers that are not finite")
+        with patience(WARM_UP_SECONDS) as self._patience:
+            best = min(self._warm_up(rows, tokens) for rows, tokens in _WARM_UP)
+        self._patience = None
         return best
+
+    def _warm_up(self, rows: int, tokens: int) -> float:
+        """The same, for one shape."""
+        batch = [np.zeros((tokens, self._features), np.int32)] * rows
+        expected = (rows, tokens, *self._output_shape) if self._tagger else (rows, *self._output_shape)
+        try:
+            started = time.perf_counter()
+            logits = self.predict(batch)
+            seconds = time.perf_counter() - started
+            traced = self.trace(batch).logits
+        except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
+            raise BundleError(f"the graphs do not run: {_first_line(error)}") from error
+        if logits.shape != expected or traced.shape != expected:
+            raise BundleError(f"logits have shapes {logits.shape} and {traced.shape}, expected {expected}")
+        if not (np.isfinite(logits).all() and np.isfinite(traced).all()):
+            raise BundleError("the graphs answer with numbers that are not finite")
+        return seconds / (rows * tokens)
 
 
 def pad(rows: Sequence[NDArray[np.int32]], features: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import structlog
 from safetensors import safe_open
 
-from service.bundle import TOKENIZER, WEIGHTS, Bundle, Manifest, Task
+from service.bundle import FILES, TOKENIZER, WEIGHTS, Bundle, Manifest, Task
 from service.equations import equations, gate_names
 from service.errors import BundleError, StartupError
 from service.tasks import Classifier, Tagger, decoder
@@ -85,6 +85,11 @@ class Model:
         }
 
 
+_HEADROOM: Mapping[Provider, int] = {"cpu": 512 << 20, "cuda": 8 << 30}
+_COPIES = 8
+"""A bundle may take so many bytes while it is loaded, and as many times its own size: what loading one really takes is
+a small part of that, and what other threads take in the meantime needs room too."""
+
 Load = Callable[[Bundle], Model]
 """Makes a verified bundle into a model that is warmed up. Raises `BundleError`."""
 
@@ -94,9 +99,15 @@ def loader(provider: Provider, threads: int, token_limit: int, *, strict: bool =
 
     A model of which a recurrent layer does not run there is refused when `strict`, else told of in the log.
     """
+    from service import guard
     from service.engine import Engine
 
     def load(bundle: Bundle) -> Model:
+        size = sum(bundle.file(name).stat().st_size for name in FILES)
+        with guard.memory(_HEADROOM[provider] + size * _COPIES):
+            return loaded(bundle)
+
+    def loaded(bundle: Bundle) -> Model:
         manifest = bundle.manifest
         engine = Engine(bundle, provider=provider, threads=threads)
         if engine.provider != provider:

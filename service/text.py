@@ -10,9 +10,12 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 from tokenizers import Regex
 from tokenizers import Tokenizer as HubTokenizer
@@ -94,6 +97,15 @@ def build(words: Sequence[str], features: Sequence[Feature]) -> Tokenizer:
     return Tokenizer(hub, features)
 
 
+@lru_cache(maxsize=1)
+def _rules() -> object:
+    """A tokenizer's description but for its words. A pattern of somebody else's could take for ever to match, or the
+    process along."""
+    described: dict[str, Any] = orjson.loads(build((UNKNOWN,), ())._hub.to_str())
+    described["model"]["vocab"] = {}
+    return described
+
+
 @dataclass(frozen=True, slots=True)
 class Encoded:
     """One input, ready for the network.
@@ -129,6 +141,13 @@ class Tokenizer:
     @classmethod
     def load(cls, path: Path, features: Sequence[Feature]) -> Tokenizer:
         """Read ``tokenizer.json``. Raises `BundleError` when it does not fit the manifest's features."""
+        try:
+            described = orjson.loads(path.read_bytes())
+            described["model"]["vocab"] = {}
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise BundleError(f"{path.name} is no tokenizer: {type(error).__name__}") from error
+        if described != _rules():
+            raise BundleError(f"{path.name} cuts text by other rules than this service: export the model anew")
         try:
             hub = HubTokenizer.from_file(str(path))
         except Exception as error:  # tokenizers raises bare Exception
