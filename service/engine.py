@@ -126,10 +126,10 @@ class Engine:
         self._model = _session(bundle.file(MODEL_GRAPH), provider, threads)
         # Scans run on the CPU whatever the provider: step by step, the GPU would wait for each small kernel.
         self._trace = _session(bundle.file(TRACE_GRAPH), "cpu", threads)
-        self.placement = placement(self._model)
-        self.provider: Provider = self.placement.provider
         _expect_outputs(self._model, MODEL_GRAPH, ["logits"])
         _expect_outputs(self._trace, TRACE_GRAPH, ["logits", *(trace_output(*key) for key in self._keys)])
+        self.placement = placement(self._model)
+        self.provider: Provider = self.placement.provider
         self.head_weight, self.head_bias = _head(bundle)
 
     def predict(self, rows: Sequence[NDArray[np.int32]]) -> NDArray[np.float32]:
