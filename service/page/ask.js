@@ -30,7 +30,7 @@ export function facts(model) {
 }
 
 /** A card. `onModel(name)` and `onText(text)` tell what was chosen and typed; `id` keeps two cards apart. */
-export function createAsk({ id, legend, onModel, onText, actions = [] }) {
+export function createAsk({ id, legend, onModel, onText }) {
   const select = h("select", { id: `model-${id}`, on: { change: () => onModel(select.value) } });
   const about = h("p", { class: "facts", id: `facts-${id}` });
   const text = h("textarea", {
@@ -41,9 +41,9 @@ export function createAsk({ id, legend, onModel, onText, actions = [] }) {
   const answer = h("div", { class: "answer", role: "status", "aria-label": "Answer" });
   const element = h("div", { class: "ask card" },
     h("div", { class: "question" },
-      h("div", { class: "field" }, h("label", { for: select.id }, legend ? `${legend}: model` : "Model"), select, actions),
+      h("div", { class: "field" }, h("label", { for: select.id }, legend && h("span", { class: "letter" }, legend), "Model"), select),
       about,
-      h("label", { for: text.id, class: "unseen" }, legend ? `${legend}: text` : "Text"), text, examples),
+      h("label", { for: text.id, class: "unseen" }, legend ? `Text ${legend}` : "Text"), text, examples),
     answer);
 
   return {

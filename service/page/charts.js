@@ -70,11 +70,22 @@ export function domain(series, least = [0, 1]) {
   return [Math.min(least[0], ...values), Math.max(least[1], ...values)];
 }
 
+const MARGIN = 0.06; // room for points that lie on the edges
+const TURN = 2.39996; // the golden angle: points that meet lie like seeds in a sunflower
+
+/** How far the next of the points at one place is moved, so that none hides another. */
+function apart(met, place) {
+  const count = met.get(place) ?? 0;
+  met.set(place, count + 1);
+  const far = 0.8 * Math.sqrt(count);
+  return [far * Math.cos(count * TURN), far * Math.sin(count * TURN)];
+}
+
 /** Points in the unit square: `points` are {x, y, name, hue, id}. */
 export function scatter({ width, label, points, xTitle, yTitle, chosen, onPick }) {
   const height = Math.min(width, 320);
-  const { svg, plot, y } = frame({ width, height, label, low: 0, high: 1, bottom: 44, left: 52 });
-  const x = (value) => plot.left + plot.width * value;
+  const { svg, plot, y } = frame({ width, height, label, low: -MARGIN, high: 1 + MARGIN, bottom: 44, left: 52 });
+  const x = (value) => plot.left + (plot.width * (value + MARGIN)) / (1 + 2 * MARGIN);
   for (const tick of ticks(0, 1, 5)) {
     svg.append(s("text", { class: "tick", x: x(tick), y: plot.top + plot.height + 16, "text-anchor": "middle" }, number(tick, 1)));
   }
@@ -83,11 +94,13 @@ export function scatter({ width, label, points, xTitle, yTitle, chosen, onPick }
     s("text", { class: "axis", x: plot.left + plot.width / 2, y: height - 6, "text-anchor": "middle" }, xTitle),
     s("text", { class: "axis", x: 12, y: plot.top + plot.height / 2, "text-anchor": "middle", transform: `rotate(-90 12 ${plot.top + plot.height / 2})` }, yTitle),
   );
+  const met = new Map();
   for (const point of points) {
     const chosenHere = point.id === chosen;
+    const [across, up] = apart(met, `${point.x},${point.y}`);
     svg.append(s("circle", {
-      class: chosenHere ? "point chosen" : "point", "data-hue": point.hue, "data-unit": point.id, cx: x(point.x).toFixed(1), cy: y(point.y).toFixed(1),
-      r: chosenHere ? 6 : 3.6, on: { click: () => onPick(point.id) },
+      class: chosenHere ? "point chosen" : "point", "data-hue": point.hue, "data-unit": point.id, cx: (x(point.x) + across).toFixed(1), cy: (y(point.y) + up).toFixed(1),
+      r: chosenHere ? 6 : 3, on: { click: () => onPick(point.id) },
     }, s("title", {}, point.name)));
   }
   return svg;
@@ -98,7 +111,7 @@ export function histogram({ width, height = 220, label, values, edges, names, xT
   const bins = edges.slice(0, -1).map((from, at) =>
     values.flatMap((value, id) => (value >= from && (value < edges[at + 1] || at === edges.length - 2) ? [id] : [])));
   const most = Math.max(1, ...bins.map((bin) => bin.length));
-  const { svg, plot, y } = frame({ width, height, label, low: 0, high: most, bottom: 44 });
+  const { svg, plot, y } = frame({ width, height, label, low: 0, high: 1.12 * most, bottom: 44 });
   const step = plot.width / bins.length;
   bins.forEach((bin, at) => {
     const left = plot.left + at * step;

@@ -63,7 +63,9 @@ export async function read(model, text, { layer, direction, signal }) {
   for (const [step, selection] of narrower.entries()) {
     try {
       const asked = { method: "POST", body: request(model, text, selection), accept: SAFETENSORS, signal };
-      const { metadata, tensors } = readSafetensors(await (await send("gates", asked)).arrayBuffer());
+      const bytes = await (await send("gates", asked)).arrayBuffer();
+      performance.mark("answer"); // what benchmarks/page.py measures from
+      const { metadata, tensors } = readSafetensors(bytes);
       return new Reading(model, text, JSON.parse(metadata.response), tensors, step > 0);
     } catch (error) {
       if (error.status !== 413 || step === narrower.length - 1) throw error;
@@ -76,6 +78,12 @@ export async function explain(model, text, token, signal) {
   const body = request(model, text, { explain: token, reduce: "summary", gates: ["hidden"] });
   const answer = await (await send("gates", { method: "POST", body, signal })).json();
   return answer.traces[0].contributions ?? { note: answer.traces[0].contributions_note };
+}
+
+/** What each unit does over the text, and what all units do at each token, layer by layer. */
+export async function statistics(model, text, signal) {
+  const body = request(model, text, { reduce: "summary", statistics: true, contributions: false, decimals: 6 });
+  return (await (await send("gates", { method: "POST", body, signal })).json()).traces[0].layers;
 }
 
 /** The bytes of a whole trace, to keep. */

@@ -58,7 +58,7 @@ export function tableBehind(summary, make) {
       h("tbody", {}, rows.map(([first, ...rest]) =>
         h("tr", {}, h("th", { scope: "row" }, String(first)), rest.map((cell) => h("td", {}, String(cell)))))),
     );
-    details.append(h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": summary }, table));
+    details.append(h("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": summary }, table));
   });
   return details;
 }
@@ -74,4 +74,16 @@ export function segmented(name, legend, options, chosen, onChange) {
         h("input", { type: "radio", name, value, checked: value === chosen, on: { change: () => onChange(value) } }),
         h("span", {}, label)))),
   );
+}
+
+/** Put new children into an element; what had the focus has it again, by its id, its name and value, or its token. */
+export function replace(element, ...children) {
+  const had = element.contains(document.activeElement) ? document.activeElement : null;
+  element.replaceChildren(...children.flat(Infinity).filter(Boolean));
+  if (!had) return;
+  const alike = (node) => (had.id ? node.id === had.id
+    : had.name ? node.name === had.name && node.value === had.value
+      : node.dataset.token !== undefined ? node.dataset.token === had.dataset.token
+        : node.textContent === had.textContent);
+  [...element.querySelectorAll("button, input, select, summary")].find(alike)?.focus({ preventScroll: true });
 }

@@ -1,16 +1,14 @@
 // The heat maps of all gates: what is shown of them, where the cursor is, and how they are drawn together.
 
 import { h, segmented } from "./dom.js";
-import { isLogistic } from "./equations.js";
 import { listen } from "./gestures.js";
 import { HeatMap } from "./heatmap.js";
 import { createInspector, describe } from "./inspector.js";
-import { largest, reach, scale } from "./colours.js";
 import { Overview } from "./overview.js";
+import { ARROW } from "./plan.js";
 import { Viewport } from "./viewport.js";
 
 const LONG = 72;
-const ARROW = { forward: "→", backward: "←" };
 
 export class Gates {
   /** `theme()` gives colours; `announce(text)` says something to screen readers. */
@@ -36,10 +34,15 @@ export class Gates {
     }, { rootMargin: "120px" });
   }
 
+  /** The heat maps, as the plan has them. */
+  get maps() {
+    return this._maps;
+  }
+
   /** Show readings: one, or two with `columns` that pair their tokens. `plan` is a list of panels to show. */
   show(plan, labels, state) {
     const before = this._shape;
-    this._shape = `${labels.length}`;
+    this._shape = labels.join(" ");
     if (before !== this._shape) this.view.fit(labels.length, labels.length > LONG * 1.4 ? LONG : labels.length);
     const key = plan.map((panel) => panel.id).join();
     if (key !== this._key) this._build(plan, key);
@@ -51,6 +54,7 @@ export class Gates {
     }
     this.overview.show(this._maps[0]?.image, labels);
     this._state = state;
+    this._fresh = true;
     this._refresh();
   }
 
@@ -86,31 +90,32 @@ export class Gates {
   }
 
   _pick(map, { column, row }) {
-    const { gate, direction, columns, side } = map.panel;
-    if (columns[column] < 0) return;
-    this._store.set({ gate, direction, token: columns[column], unit: map.order[row], side });
+    const { gate, direction, tokens, side } = map.panel;
+    if (tokens[column] < 0) return;
+    this._store.set({ gate, direction, token: tokens[column], unit: map.order[row], side: side === "b" ? "b" : "a" });
   }
 
   /** The cursor: what the pointer is on, or what was picked, on the panel where it is. */
   _cursorOn(map) {
-    const { direction, side, columns } = map.panel;
+    const { direction, group } = map.panel;
     if (this._hover) {
       const from = this._hover.map.panel;
       const unit = this._hover.map.order[this._hover.row];
-      return from.direction === direction && from.side === side ? { column: this._hover.column, unit } : null;
+      return from.direction === direction && from.group === group ? { column: this._hover.column, unit } : null;
     }
-    const { token, unit, direction: at } = this._state;
+    const { token, unit, direction: at, side } = this._state;
     if (token === null || unit === null || at !== direction) return null;
-    const column = columns.indexOf(token);
-    return column < 0 || (this._state.side ?? "a") !== side ? null : { column, unit };
+    const from = this._maps.find(({ panel }) => panel.side === side)?.panel;
+    const column = from?.group === group ? from.tokens.indexOf(token) : -1;
+    return column < 0 ? null : { column, unit };
   }
 
   _inspect() {
     const map = this._hover?.map ?? this._maps.find((each) => this._cursorOn(each)) ?? this._maps[0];
     if (!map) return;
     const cursor = this._cursorOn(map);
-    const { reading, layer, direction, columns } = map.panel;
-    const token = cursor ? columns[cursor.column] : -1;
+    const { reading, layer, direction, tokens } = map.panel;
+    const token = cursor ? tokens[cursor.column] : -1;
     this.inspector.show(reading, token < 0 ? null : { layer, direction, token, unit: cursor.unit });
     if (this._hover) this.inspector.mark(map.panel.gate);
   }
@@ -131,13 +136,13 @@ export class Gates {
     const moved = this._cursorOn(map) && step ? step : [0, 0];
     const last = panel.columns.length - 1;
     let column = name === "Home" ? 0 : name === "End" ? last : Math.min(last, Math.max(0, now.column + moved[0]));
-    while (panel.columns[column] < 0 && column > 0 && column < last) column += moved[0] || 1;
+    while (panel.tokens[column] < 0 && column > 0 && column < last) column += moved[0] || 1;
     const row = Math.min(order.length - 1, Math.max(0, order.indexOf(now.unit) + moved[1]));
     this._hover = null;
     this.view.reveal(column, row / order.length, (row + 1) / order.length);
     this._pick(map, { column, row });
-    const { reading, layer, direction, gate, columns } = panel;
-    const cell = { layer, direction, token: columns[column], unit: order[row] };
+    const { reading, layer, direction, gate, tokens } = panel;
+    const cell = { layer, direction, token: tokens[column], unit: order[row] };
     if (cell.token < 0) return;
     const value = reading.value(layer, direction, gate, cell.token, cell.unit);
     this._announce(`${gate} ${value.toFixed(3)}: ${describe(reading, cell)}`);
@@ -161,62 +166,46 @@ export class Gates {
     });
   }
 
-  /** Draw every map that is in sight. */
+  /** Draw every map that is in sight; with new numbers, all. */
   draw() {
     const width = this._maps[0]?.element.clientWidth;
     if (!width) return;
     for (const map of this._maps) {
       map.resize(width);
-      if (map.canvas.inSight !== false) map.draw(this.view, this._cursorOn(map));
+      if (this._fresh || map.canvas.inSight !== false) map.draw(this.view, this._cursorOn(map));
     }
+    if (this._fresh) performance.measure("first picture", "answer");
+    this._fresh = false;
     this.overview.draw();
   }
 }
 
-const EVERYTHING = (count) => Array.from({ length: count }, (_, at) => at);
-
-/** The colours that fit a gate: 0..1, or around 0: to 1, where tanh ends, or as far as most of its numbers go. */
-export function coloursOf(equation, ...arrays) {
-  if (isLogistic(equation)) return scale(0, 1);
-  const most = Math.max(...arrays.map(({ data }) => largest(data)));
-  if (most <= 1) return scale(-1, 1);
-  const far = Math.max(...arrays.map(({ data }) => reach(data)), 1);
-  return scale(-far, far, far < most);
-}
-
-/** The panels of one reading: a gate a row, a direction a column. `orders` are the units by direction. */
-export function planOf(reading, layer, directions, orders) {
-  const { gates, equations, tokens } = reading;
-  const columns = EVERYTHING(tokens.length);
-  return gates.flatMap((gate) => {
-    const arrays = directions.map((direction) => reading.array(layer, direction, gate));
-    const colours = coloursOf(equations[gate], ...arrays);
-    return directions.map((direction, at) => ({
-      id: `map-${gate}-${direction}`,
-      gate, direction, layer, reading, columns, colours,
-      side: "a",
-      array: arrays[at],
-      order: orders[direction],
-      title: gate,
-      note: reading.model.directions.length > 1 ? `${ARROW[direction]} ${direction}` : "",
-      description: `${gate} gate, ${direction}, layer ${layer}: ${orders[direction].length} units by ${tokens.length} tokens. ` +
-        "Arrow keys move from cell to cell, Enter picks the unit, plus and minus zoom.",
-    }));
-  });
-}
-
-/** Controls over the panels: layer, directions, zoom. */
-export function controls(reading, state, gates, store) {
+/** Controls over the panels: layer, directions, order and choice of units, zoom. `both` offers all directions at once. */
+export function controls(reading, state, gates, store, { both, problem }) {
   const { layers, directions } = reading.model;
   const found = [];
   if (layers > 1) {
-    const choices = EVERYTHING(layers).map((layer) => [layer, String(layer)]);
+    const choices = Array.from({ length: layers }, (_, layer) => [layer, String(layer)]);
     found.push(segmented("layer", "Layer", choices, state.layer, (layer) => store.set({ layer })));
   }
   if (directions.length > 1) {
-    const choices = [["both", "both"], ...directions.map((each) => [each, `${each} ${ARROW[each]}`])];
+    const choices = [...(both ? [["both", "both"]] : []), ...directions.map((each) => [each, `${each} ${ARROW[each]}`])];
     found.push(segmented("shown", "Direction", choices, state.shown, (shown) => store.set({ shown })));
   }
+  const options = (choices, chosen) => choices.map(([value, label]) => h("option", { value, selected: value === chosen }, label));
+  const sort = h("select", { id: "sort", on: { change: () => store.set({ sort: sort.value }) } },
+    options([["none", "as they are"], ["mean", "by their mean"], ["change", "by how much they change"]], state.sort));
+  const by = h("select", { id: "by", "aria-label": "by which gate", on: { change: () => store.set({ by: by.value }) } },
+    options(reading.gates.map((gate) => [gate, gate]), state.by));
+  const units = h("input", {
+    id: "units", type: "text", value: state.units, placeholder: "all, or 0-15, 42", autocomplete: "off", size: "14",
+    "aria-invalid": String(Boolean(problem)), "aria-describedby": problem ? "units-problem" : null,
+    on: { change: () => store.set({ units: units.value.trim() }) },
+  });
+  found.push(
+    h("div", { class: "field" }, h("label", { for: "sort" }, "Order"), sort, state.sort !== "none" && [h("span", { "aria-hidden": "true" }, "of"), by]),
+    h("div", { class: "field" }, h("label", { for: "units" }, "Units"), units, problem && h("span", { id: "units-problem", class: "wrong", role: "alert" }, problem)),
+  );
   const zoom = (label, name, act) => h("button", { type: "button", class: "icon", "aria-label": name, title: name, on: { click: act } }, label);
   found.push(h("div", { class: "zoom", role: "group", "aria-label": "Zoom" },
     zoom("−", "zoom out", () => gates.view.zoom(1 / 0.6)), zoom("+", "zoom in", () => gates.view.zoom(0.6)),

@@ -1,19 +1,22 @@
-// The page: what the person does goes into the store, what the service answers into readings, and both onto the screen.
+// The page: what a person does goes into the store, what the service answers into readings, and both onto the screen.
 
-import { createAsk, EXAMPLES } from "./ask.js";
-import { describeModel, explain, listModels, read, setKey } from "./client.js";
-import { debounce, h } from "./dom.js";
-import { controls, Gates, planOf } from "./gates.js";
-import { createMattered } from "./mattered.js";
+import { align, names } from "./align.js";
+import { listModels, setKey } from "./client.js";
+import { createDifference } from "./difference.js";
+import { h, replace } from "./dom.js";
+import { controls, Gates } from "./gates.js";
+import { planOf, planOfTwo } from "./plan.js";
+import { Side } from "./side.js";
+import { createStatistics } from "./statistics.js";
 import { Store } from "./store.js";
+import { createTake } from "./take.js";
 import { createUnit } from "./unit.js";
+import { orderOf, parseUnits } from "./units.js";
 
-const TYPING = 160;
 const section = (name) => document.getElementById(name);
 const announce = (text) => (section("live").textContent = text);
-
 const store = new Store();
-const page = { models: [], reading: null, contributions: null };
+const page = { models: [], plan: [], labels: [], pairs: null };
 
 function theme() {
   const style = getComputedStyle(document.documentElement);
@@ -22,160 +25,179 @@ function theme() {
 }
 let colours = theme();
 
-const ask = createAsk({
-  id: "a",
-  onModel: (model) => store.set({ model, label: null, explain: null }),
-  onText: (text) => store.set({ text, explain: null }),
-});
-const mattered = createMattered({
-  id: "a",
-  onLabel: (label) => store.set({ label }),
-  onToken: (token) => store.set({ explain: token, label: null }),
-});
+const events = { read: showAll, counted: showCounted, split: showMattered, forget: showAll, fail };
+const a = new Side("a", store, { model: "model", text: "text", explain: "explain" }, events, "A");
+const b = new Side("b", store, { model: "with", text: "and", explain: "explained" }, events, "B");
 const gates = new Gates(store, { theme: () => colours, announce });
-const unit = createUnit({ onToken: (token) => store.set({ token }), onUnit: (number) => pickUnit(number) });
+const pickUnit = (unit) => {
+  const { reading } = chosenSide();
+  if (Number.isInteger(unit) && unit >= 0 && unit < reading.model.hidden) store.set({ unit, gate: view().gate, direction: view().direction });
+};
+const unit = createUnit({ onToken: (token) => store.set({ token }), onUnit: pickUnit });
+const statistics = Object.fromEntries([a, b].map(({ id }) => [id, createStatistics({
+  id,
+  onUnit: (picked) => { store.set({ side: id }); pickUnit(picked); },
+  onDirection: (direction) => store.set({ direction }),
+  onToken: (token) => store.set({ token, side: id }),
+})]));
+const difference = createDifference();
+const take = createTake({ store, announce, fail, look: () => ({
+  sides: sides(), plan: page.plan, maps: gates.maps, labels: page.labels, view: gates.view, label: store.state.label,
+}) });
 
-section("ask").append(ask.element);
-section("mattered").append(mattered.element);
+const compare = h("button", { type: "button", id: "compare", "aria-pressed": "false", on: { click: toggleCompare } }, "Compare");
+section("ask").append(a.ask.element, b.ask.element, h("div", { class: "row" }, compare,
+  h("span", { class: "hint" }, "with another model, or another text, token by token")));
+section("mattered").append(h("div", { class: "stack" }, a.mattered.element, b.mattered.element, difference.shares));
 section("gates").append(gates.element);
 section("unit").append(unit.element);
+section("statistics").append(h("div", { class: "stack" }, statistics.a.element, statistics.b.element, difference.keeping));
+section("take").append(take.element);
 
-const modelNow = () => page.models.find(({ name }) => name === store.state.model);
+const comparing = () => store.state.with !== null;
+/** The sides that have been read. */
+const sides = () => [a, b].filter(({ reading }) => reading);
+const chosenSide = () => (store.state.side === "b" && b.reading ? b : a);
 
-function pickUnit(number) {
-  if (Number.isInteger(number) && number >= 0 && number < page.reading.model.hidden) store.set({ unit: number });
+function toggleCompare() {
+  if (comparing()) return store.set({ with: null, and: null, explained: null, side: "a" });
+  return store.set({ with: store.state.model, and: store.state.text, explained: null });
 }
 
-let reader = null;
-
-/** Read the text as it is now. An answer that comes after the next question is dropped. */
-async function ask_() {
-  reader?.abort();
-  const model = modelNow();
-  const { text, layer, direction } = store.state;
-  if (!text.trim()) {
-    forget();
-    return ask.empty();
-  }
-  const mine = (reader = new AbortController());
-  ask.busy(true);
-  try {
-    const reading = await read(model, text, { layer, direction: direction ?? "forward", signal: mine.signal });
-    if (mine !== reader) return;
-    page.reading = reading;
-    page.contributions = reading.contributions;
-    ask.show(reading);
-    showAll();
-    if (reading.prediction.tokens) await split();
-  } catch (error) {
-    if (mine !== reader || error.name === "AbortError") return;
-    forget();
-    fail(error);
-  } finally {
-    if (mine === reader) ask.busy(false);
-  }
-}
-
-const askSoon = debounce(ask_, TYPING);
-
-function forget() {
-  page.reading = page.contributions = null;
-  for (const name of ["mattered", "gates", "unit"]) section(name).hidden = true;
-}
-
-function fail(error) {
-  ask.fail(error.message);
+function fail(error, side = a) {
+  side.ask.fail(error.message);
   if (error.status === 401) askForKey();
 }
 
-/** The token of a tagger whose decision is split: the one that was picked, else the first entity's. */
-function explained() {
-  const { tokens, prediction } = page.reading;
-  const picked = store.state.explain;
-  return picked !== null && picked < tokens.length ? picked : (prediction.entities[0]?.token_start ?? 0);
-}
-
-let splitter = null;
-
-async function split() {
-  splitter?.abort();
-  const mine = (splitter = new AbortController());
-  const { reading } = page;
-  try {
-    const found = await explain(reading.model, reading.text, explained(), mine.signal);
-    if (mine !== splitter || reading !== page.reading) return;
-    page.contributions = found;
-    showMattered();
-  } catch (error) {
-    if (mine === splitter && error.name !== "AbortError") fail(error);
-  }
-}
-
-const identity = (count) => Array.from({ length: count }, (_, at) => at);
-
-/** What of the state holds for this reading. */
+/** What of the state holds for what has been read. */
 function view() {
-  const { reading } = page;
+  const { reading } = chosenSide();
   const { directions, layers, hidden } = reading.model;
-  const state = { ...store.state, shown: store.state.shown ?? "both" };
-  state.layer = Math.min(state.layer, layers - 1);
+  const state = { ...store.state, layer: Math.min(store.state.layer, layers - 1) };
   if (!reading.has(state.layer, directions[0])) state.layer = reading.layers[0].layer;
   if (!directions.includes(state.direction)) state.direction = directions[0];
   if (state.token !== null) state.token = Math.min(state.token, reading.tokens.length - 1);
   if (state.unit !== null) state.unit = Math.min(state.unit, hidden - 1);
   if (!reading.gates.includes(state.gate)) state.gate = reading.gates[0];
+  if (!reading.gates.includes(state.by)) state.by = reading.gates[0];
+  if (comparing() && state.shown === "both") state.shown = "forward";
   return state;
 }
 
 function showAll() {
-  for (const name of ["mattered", "gates"]) section(name).hidden = false;
+  const there = sides();
+  const ready = Boolean(a.reading) && (!comparing() || Boolean(b.reading));
+  for (const name of ["mattered", "gates", "statistics", "take"]) section(name).hidden = !ready;
+  b.ask.element.hidden = !comparing();
+  compare.setAttribute("aria-pressed", String(comparing()));
+  compare.textContent = comparing() ? "Stop comparing" : "Compare";
+  a.ask.element.classList.toggle("one-of-two", comparing());
+  if (!ready) section("unit").hidden = true;
+  if (!ready || !there.length) return;
+  page.pairs = comparing() ? align(a.reading.tokens, b.reading.tokens) : null;
+  page.labels = page.pairs ? names(page.pairs, a.reading.tokens, b.reading.tokens) : a.reading.tokens.map(({ text }) => text);
   showMattered();
   showGates();
   showUnit();
+  showCounted();
 }
 
+const called = ({ id, reading }) => (comparing() ? `${id.toUpperCase()} · ${reading.model.name}` : null);
+
 function showMattered() {
-  const { reading, contributions } = page;
-  mattered.show(reading, contributions, { label: store.state.label, explain: reading.prediction.tokens ? explained() : null });
+  for (const side of [a, b]) {
+    const { reading, contributions, explain } = side;
+    side.mattered.element.hidden = !reading;
+    if (reading) side.mattered.show(reading, contributions, { label: store.state.label, explain, side: called(side) });
+  }
+  difference.shares.hidden = true;
+  if (page.pairs && b.reading) difference.showShares(a, b, page.pairs, page.labels, store.state.label);
+}
+
+function chosenUnits(reading) {
+  try {
+    return { wanted: parseUnits(store.state.units, reading.model.hidden) };
+  } catch (error) {
+    return { wanted: null, problem: error.message };
+  }
 }
 
 function showGates() {
-  const { reading } = page;
   const state = view();
-  const directions = reading.model.directions.filter((each) =>
-    (state.shown === "both" || state.shown === each) && reading.has(state.layer, each));
-  gates.panels.classList.toggle("paired", directions.length > 1);
-  gates.toolbar.replaceChildren(...controls(reading, state, gates, store));
-  gates.notice.hidden = !reading.narrowed;
-  gates.notice.textContent = reading.narrowed
-    ? "All numbers of this text are more than the service returns at once: those of one layer, or of one direction, are shown."
-    : "";
-  const orders = Object.fromEntries(directions.map((each) => [each, identity(reading.model.hidden)]));
-  gates.show(planOf(reading, state.layer, directions, orders), reading.tokens.map(({ text }) => text), state);
+  const { layer } = state;
+  const shared = comparing() ? a.reading.model.directions.filter((each) => b.reading.model.directions.includes(each)) : a.reading.model.directions;
+  const directions = shared.filter((each) => (state.shown === "both" || state.shown === each) && sides().every(({ reading }) => reading.has(layerOf(reading, layer), each)));
+  if (!directions.length) directions.push(shared[0]);
+  const { wanted, problem } = chosenUnits(a.reading);
+  replace(gates.toolbar, controls(a.reading, state, gates, store, { both: !comparing(), problem }));
+  gates.notice.hidden = !sides().some(({ reading }) => reading.narrowed);
+  gates.notice.textContent = "All numbers of this text are more than the service returns at once: those of one layer, or of one direction, are shown.";
+  if (comparing()) {
+    const same = a.reading.model.name === b.reading.model.name;
+    const one = orderOf(a.reading, layer, directions[0], state, wanted);
+    const orders = { a: one, b: same ? one : orderOf(b.reading, layerOf(b.reading, layer), directions[0], state, chosenUnits(b.reading).wanted) };
+    page.plan = planOfTwo(a.reading, b.reading, page.pairs, layer, directions[0], orders);
+  } else {
+    const orders = Object.fromEntries(directions.map((each) => [each, orderOf(a.reading, layer, each, state, wanted)]));
+    page.plan = planOf(a.reading, layer, directions, orders);
+  }
+  const triple = page.plan.some(({ side }) => side === "difference");
+  gates.panels.classList.toggle("triple", triple);
+  gates.panels.classList.toggle("paired", !triple && (comparing() || directions.length > 1));
+  gates.show(page.plan, page.labels, state);
 }
+
+const layerOf = (reading, layer) => Math.min(layer, reading.model.layers - 1);
 
 function showUnit() {
   const state = view();
   section("unit").hidden = state.unit === null;
-  if (state.unit !== null) unit.show(page.reading, state);
+  if (state.unit !== null) unit.show(chosenSide().reading, state);
+}
+
+function showCounted() {
+  if (section("statistics").hidden) return;
+  const state = view();
+  for (const side of [a, b]) {
+    const { reading } = side;
+    statistics[side.id].element.hidden = !reading;
+    const mine = { ...state, ...(chosenSide() !== side && { unit: null, token: null }) };
+    if (reading) statistics[side.id].show(reading, { ...mine, direction: reading.model.directions.includes(state.direction) ? state.direction : "forward" }, called(side));
+  }
+  difference.keeping.hidden = true;
+  if (page.pairs && b.reading) difference.showKept(a, b, page.pairs, page.labels, state.layer, state.shown);
+  if (state.sort !== "none") showGates();
 }
 
 store.subscribe((state, changed) => {
-  if (changed.has("model")) ask.offer(page.models, modelNow(), state.text);
-  if (changed.has("model")) return ask_();
-  if (changed.has("text")) return askSoon();
-  if (!page.reading) return undefined;
-  if (changed.has("explain")) return split();
+  if (changed.has("with") && state.with === null) {
+    b.stop();
+    return showAll();
+  }
+  const asked = (side, model, text) => {
+    if (changed.has(model)) {
+      side.offer(page.models, side.model);
+      side.read();
+    } else if (changed.has(text)) side.soon();
+    return changed.has(model) || changed.has(text);
+  };
+  const reads = [asked(a, "model", "text"), comparing() && asked(b, "with", "and")];
+  if (changed.has("with")) showAll();
+  if (reads.some(Boolean) || !a.reading) return undefined;
+  if (changed.has("explain")) return a.split();
+  if (changed.has("explained")) return b.split();
   if (changed.has("label")) return showMattered();
-  if (changed.has("layer") && !page.reading.has(state.layer, state.direction ?? "forward")) return ask_();
-  if (changed.has("layer") || changed.has("shown")) showGates();
+  const missing = sides().filter(({ reading }) => !reading.has(layerOf(reading, state.layer), state.direction ?? "forward"));
+  if (missing.length) return missing.forEach((side) => side.read());
+  if (["layer", "shown", "sort", "by", "units"].some((key) => changed.has(key))) showGates();
   else gates.follow(view());
-  return showUnit();
+  showUnit();
+  return showCounted();
 });
 
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
   colours = theme();
-  if (page.reading) showGates();
+  if (a.reading) showGates();
 });
 
 function askForKey() {
@@ -194,20 +216,21 @@ function askForKey() {
 }
 
 async function start() {
-  ask.busy(true);
+  a.ask.busy(true);
+  b.ask.element.hidden = !comparing();
   try {
     const { models, default: defaults } = await listModels();
     page.models = models;
-    const first = modelNow() ?? models.find(({ name }) => name === defaults.sentiment) ?? models[0];
-    const text = store.state.text || EXAMPLES[first.task]?.[0] || "";
-    ask.offer(models, first, text);
-    store.state.model = first.name;
-    store.state.text = text;
-    await ask_();
+    const first = models.find(({ name }) => name === defaults.sentiment) ?? models[0];
+    const known = models.some(({ name }) => name === store.state.with);
+    Object.assign(store.state, a.offer(models, first), known ? {} : { with: null, and: null });
+    if (comparing()) Object.assign(store.state, b.offer(models, first));
+    showAll();
+    await Promise.all([a.read(), comparing() && b.read()]);
   } catch (error) {
     fail(error);
   } finally {
-    ask.busy(false);
+    a.ask.busy(false);
     section("main").setAttribute("aria-busy", "false");
   }
 }

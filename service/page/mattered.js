@@ -1,6 +1,6 @@
 // What each token gave to the logit of one label: bias + tokens = logit.
 
-import { h, number, segmented, signed, tableBehind } from "./dom.js";
+import { h, number, replace, segmented, signed, tableBehind } from "./dom.js";
 
 /** A block for one reading. `onLabel(label)` and `onToken(number)` tell what was picked. */
 export function createMattered({ id, onLabel, onToken }) {
@@ -14,23 +14,23 @@ export function createMattered({ id, onLabel, onToken }) {
   function show(reading, contributions, { label, explain, side }) {
     const tagger = Boolean(reading.prediction.tokens);
     if (!contributions?.labels) {
-      head.replaceChildren(side ?? "");
+      head.replaceChildren(...(side ? [h("h3", {}, side)] : []));
       sum.replaceChildren();
       behind.replaceChildren();
       about.textContent = contributions?.note ?? reading.note ?? "Splitting the decision…";
-      chips.replaceChildren(...reading.tokens.map((token, at) => chip(reading, token, at, null, tagger, explain, onToken)));
+      replace(chips, reading.tokens.map((token, at) => chip(reading, token, at, null, tagger, explain, onToken)));
       return;
     }
     const chosen = chosenLabel(reading, contributions, label, explain);
     const at = contributions.labels.indexOf(chosen);
     const shares = contributions.tokens.map((row) => row[at]);
     const most = Math.max(...shares.map(Math.abs), 1e-9);
-    head.replaceChildren(
-      ...(side ? [h("h3", {}, side)] : []),
+    replace(head,
+      side && h("h3", {}, side),
       segmented(`label-${id}`, "Label", contributions.labels.map((each) => [each, each]), chosen, onLabel),
       h("span", { class: "key", "aria-hidden": "true" }, h("span", { class: "against" }, "against"), h("span", { class: "for" }, "for")),
     );
-    chips.replaceChildren(...reading.tokens.map((token, position) =>
+    replace(chips, reading.tokens.map((token, position) =>
       chip(reading, token, position, shares[position], tagger, explain, onToken, most)));
     const total = shares.reduce((before, share) => before + share, 0);
     sum.replaceChildren(

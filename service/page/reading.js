@@ -40,6 +40,20 @@ export class Reading {
     return this.layers.some((each) => each.layer === layer && each.direction === direction);
   }
 
+  /** What the service says of each unit over the text, once it has: {gates, horizon}. */
+  unitStatistics(layer, direction) {
+    return this._found(layer, direction)?.statistics;
+  }
+
+  /** By gate, the mean and the other summaries of each token over all units. */
+  summaries(layer, direction) {
+    return this._found(layer, direction)?.gates;
+  }
+
+  _found(layer, direction) {
+    return this.statistics?.find((each) => each.layer === layer && each.direction === direction);
+  }
+
   /** A gate's numbers: {shape: [tokens, units], data}, row after row. */
   array(layer, direction, gate) {
     return this._tensors.get(`0/${layer}/${direction}/${gate}`);

@@ -2,14 +2,15 @@
 
 import { debounce } from "./dom.js";
 
-const NUMBERS = new Set(["layer", "unit", "token", "explain"]);
+const NUMBERS = new Set(["layer", "unit", "token", "explain", "explained"]);
 const KEYS = [
-  "model", "text", "label", "explain", "layer", "direction", "gate", "unit", "token", "sort", "by", "units", "with", "and",
+  "model", "text", "label", "explain", "layer", "shown", "direction", "gate", "unit", "token", "side", "sort", "by", "units",
+  "with", "and", "explained",
 ];
 
 const FRESH = {
-  model: null, text: "", label: null, explain: null, layer: 0, direction: null, gate: null, unit: null, token: null,
-  sort: "none", by: null, units: "", with: null, and: null,
+  model: null, text: "", label: null, explain: null, layer: 0, shown: "both", direction: null, gate: null, unit: null,
+  token: null, side: "a", sort: "none", by: null, units: "", with: null, and: null, explained: null,
 };
 
 const WRITE_AFTER = 250;

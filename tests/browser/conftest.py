@@ -49,6 +49,11 @@ class Visit:
     def open(self, fragment: str = "") -> Any:
         """Go to the page and wait for its first answer."""
         self.page.goto(f"{self.url}/{fragment}")
+        self.page.wait_for_timeout(100)
+        if any("ERR_NETWORK_CHANGED" in error for error in self.errors):
+            # A container that comes or goes changes the machine's network, and Chromium drops what it was loading.
+            self.errors.clear()
+            self.page.reload()
         self.ready()
         return self.page
 

@@ -1,0 +1,127 @@
+// One text read by one model: its card, its reading, and what mattered in it. The page has one, or two to compare.
+
+import { createAsk, EXAMPLES } from "./ask.js";
+import { explain, read, statistics } from "./client.js";
+import { debounce } from "./dom.js";
+import { createMattered } from "./mattered.js";
+
+const TYPING = 160;
+
+export class Side {
+  /** `keys` are the names of model, text and explained token in the store; `events` has read, split, forget and fail. */
+  constructor(id, store, keys, events, legend) {
+    this.id = id;
+    this.reading = null;
+    this.contributions = null;
+    this.models = [];
+    this._store = store;
+    this._keys = keys;
+    this._events = events;
+    this._controllers = {};
+    this.ask = createAsk({
+      id, legend,
+      onModel: (model) => store.set({ [keys.model]: model, [keys.explain]: null, label: null }),
+      onText: (text) => store.set({ [keys.text]: text, [keys.explain]: null }),
+    });
+    this.mattered = createMattered({
+      id,
+      onLabel: (label) => store.set({ label }),
+      onToken: (token) => store.set({ [keys.explain]: token, label: null }),
+    });
+    this.soon = debounce(() => this.read(), TYPING);
+  }
+
+  get model() {
+    return this.models.find(({ name }) => name === this._store.state[this._keys.model]);
+  }
+
+  get text() {
+    return this._store.state[this._keys.text] ?? "";
+  }
+
+  /** The token of a tagger whose decision is split: the one that was picked, else the first entity's. */
+  get explain() {
+    if (!this.reading?.prediction.tokens) return null;
+    const { tokens, prediction } = this.reading;
+    const picked = this._store.state[this._keys.explain];
+    return picked !== null && picked < tokens.length ? picked : (prediction.entities[0]?.token_start ?? 0);
+  }
+
+  /** Offer the models; a first text where there is none. */
+  offer(models, fallback) {
+    this.models = models;
+    const chosen = this.model ?? fallback;
+    const text = this.text || EXAMPLES[chosen.task]?.[0] || "";
+    this.ask.offer(models, chosen, text);
+    return { [this._keys.model]: chosen.name, [this._keys.text]: text };
+  }
+
+  /** A request that stops the one before it, so that a late answer is dropped. */
+  _only(name) {
+    this._controllers[name]?.abort();
+    return (this._controllers[name] = new AbortController());
+  }
+
+  /** Read the text as it is now. */
+  async read() {
+    this.soon.cancel();
+    const mine = this._only("read");
+    const { model, text } = this;
+    if (!text.trim()) {
+      this.forget();
+      this.ask.busy(false);
+      return this.ask.empty();
+    }
+    this.ask.busy(true);
+    try {
+      const { layer, direction } = this._store.state;
+      const where = { layer: Math.min(layer, model.layers - 1), direction: direction ?? "forward", signal: mine.signal };
+      const reading = await read(model, text, where);
+      if (mine.signal.aborted) return undefined;
+      this.reading = reading;
+      this.contributions = reading.contributions;
+      this.ask.show(reading);
+      this._events.read(this);
+      await Promise.all([this._statistics(reading, mine), reading.prediction.tokens && this.split()]);
+    } catch (error) {
+      if (mine.signal.aborted) return undefined;
+      this.forget();
+      this._events.fail(error, this);
+    } finally {
+      if (!mine.signal.aborted) this.ask.busy(false);
+    }
+    return undefined;
+  }
+
+  async _statistics(reading, mine) {
+    const found = await statistics(reading.model, reading.text, mine.signal);
+    if (mine.signal.aborted) return;
+    reading.statistics = found;
+    this._events.counted(this);
+  }
+
+  /** Split a tagger's decision at the token that is picked. */
+  async split() {
+    const mine = this._only("split");
+    const { reading } = this;
+    try {
+      const found = await explain(reading.model, reading.text, this.explain, mine.signal);
+      if (mine.signal.aborted || reading !== this.reading) return;
+      this.contributions = found;
+      this._events.split(this);
+    } catch (error) {
+      if (!mine.signal.aborted) this._events.fail(error, this);
+    }
+  }
+
+  forget() {
+    this.reading = this.contributions = null;
+    this._events.forget(this);
+  }
+
+  /** Stop whatever runs. */
+  stop() {
+    for (const controller of Object.values(this._controllers)) controller.abort();
+    this.reading = this.contributions = null;
+  }
+}

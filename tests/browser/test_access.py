@@ -1,0 +1,162 @@
+"""Keyboard alone, screen readers, narrow screens, long texts, and a service that does not answer."""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+from typing import Any
+
+import pytest
+
+from tests.browser.conftest import Visit, Visiting
+from tests.integration.conftest import Process
+
+LONG = " ".join(["This film is not good , and the two leads are wonderful ;"] * 90)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(
+    "fragment",
+    [
+        "#unit=3&token=1&direction=forward",
+        "#model=ner-bilstm",
+        "#text=Good.&with=sentiment-bilstm&and=Not%20good.",
+    ],
+)
+def test_axe_finds_nothing(visiting: Visiting, served: Process, scheme: str, fragment: str) -> None:
+    axe = pytest.importorskip("axe_playwright_python", reason="axe-playwright-python is not installed")
+    visit = visiting(served, color_scheme=scheme, bypass_csp=True)  # the checker puts its own script into the page
+    page = visit.open(fragment)
+    page.wait_for_selector("#statistics .chart")
+    for summary in page.locator("main details > summary").all()[:4]:
+        summary.click()
+    page.evaluate((files(axe) / "axe.min.js").read_text(encoding="utf-8"))
+    found = page.evaluate("axe.run(document)")["violations"]
+    assert [(each["id"], [node["html"][:150] for node in each["nodes"]][:3]) for each in found] == []
+    visit.picture(f"axe-{scheme}-{len(fragment)}")
+
+
+def test_the_keyboard_is_enough(visit: Visit) -> None:
+    page = visit.open("#text=A%20good%20film.")
+    _tab_to(page, "select", "model-a")
+    page.keyboard.press("ArrowDown")
+    visit.ready()
+    assert page.input_value("#model-a") != "sentiment-bilstm"
+    _tab_to(page, "textarea", "text-a")
+    page.keyboard.press("End")
+    page.keyboard.type(" Not bad.")
+    visit.ready()
+    assert "bad" in page.locator("#mattered .chip-text").all_inner_texts()
+    _tab_to(page, "canvas", None)
+    for key in ("Home", "ArrowRight", "ArrowDown", "ArrowDown"):
+        page.keyboard.press(key)
+    page.wait_for_selector(".where:has-text('token 1 “good”, unit 2')")
+    assert "unit 2" in page.inner_text("#live")
+    page.keyboard.press("Enter")
+    assert page.input_value("#unit-number") == "2"
+    _tab_to(page, "button", "Compare", by="textContent")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#difference .share")
+    focused = page.evaluate("document.activeElement.textContent")
+    assert focused == "Stop comparing"
+
+
+@pytest.mark.parametrize("width", [320, 390, 768])
+def test_nothing_leaves_a_narrow_screen(visiting: Visiting, served: Process, width: int) -> None:
+    visit = visiting(served, viewport={"width": width, "height": 800})
+    page = visit.open("#model=ner-bilstm&unit=3&token=1&direction=forward")
+    page.wait_for_selector("#statistics .chart")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    visit.picture(f"narrow-{width}")
+
+
+def test_texts_do_not_overlap(visit: Visit) -> None:
+    visit.open("#unit=3&token=1&direction=forward").wait_for_selector("#statistics .chart")
+    overlaps = visit.page.evaluate(
+        """() => [...document.querySelectorAll("svg.chart")].flatMap((svg) => {
+            const texts = [...svg.querySelectorAll("text:not([transform])")];
+            const boxes = texts.map((text) => [text.textContent, text.getBoundingClientRect()]);
+            const meet = (a, b) => a.left < b.right - 1 && b.left < a.right - 1
+                && a.top < b.bottom - 3 && b.top < a.bottom - 3;
+            return boxes.flatMap(([one, a], at) =>
+                boxes.slice(at + 1).filter(([, b]) => meet(a, b)).map(([other]) => [one, other]));
+        })"""
+    )
+    assert overlaps == []
+
+
+def test_a_text_of_a_thousand_tokens(visit: Visit) -> None:
+    page = visit.open()
+    visit.type(LONG)
+    tokens = visit.gates(inputs=LONG, reduce="summary")["traces"][0]["tokens"]
+    assert len(tokens) > 1000
+    window = page.locator(".overview canvas")
+    assert window.get_attribute("aria-valuenow") == "0"
+    assert f"of {len(tokens)}" in window.get_attribute("aria-valuetext")
+    window.focus()
+    page.keyboard.press("End")
+    page.wait_for_function("document.querySelector('.overview canvas').ariaValueNow > 900")
+    window.click(position={"x": 300, "y": 10})
+    page.wait_for_function("document.querySelector('.overview canvas').ariaValueNow < 900")
+    page.hover("#map-cell-forward", position={"x": 200, "y": 100})
+    page.wait_for_selector(".where:has-text('token')")
+    number = int(page.inner_text(".where").split()[1])
+    assert f"“{tokens[number]['text']}”" in page.inner_text(".where")
+    visit.picture("long")
+
+
+def test_errors_are_told_in_words(visiting: Visiting, start: Any) -> None:
+    process = start().until_ready()
+    visit = visiting(process)
+    page = visit.open()
+    page.route(
+        "**/gates",
+        lambda route: route.fulfill(
+            status=503,
+            headers={"Retry-After": "2"},
+            content_type="application/problem+json",
+            body=json.dumps({"detail": "The queue is full."}),
+        ),
+    )
+    page.fill("#text-a", "a film")
+    page.wait_for_selector(".problem:has-text('The queue is full. Try again in 2 s.')")
+    page.unroute("**/gates")
+    process.close()
+    page.fill("#text-a", "a good film")
+    page.wait_for_selector(".problem:has-text('does not answer')")
+    visit.picture("down")
+    visit.errors = [error for error in visit.errors if "Failed to load resource" not in error]
+
+
+def test_an_empty_text_asks_for_one(visit: Visit) -> None:
+    page = visit.open()
+    visit.type("   ")
+    assert "as you type" in page.inner_text(".answer")
+    assert not page.is_visible("#gates")
+
+
+@pytest.mark.parametrize("model", ["sentiment-rnn", "sentiment-peephole", "sentiment-gru-before", "sentiment-bigru"])
+def test_every_cell_is_shown_by_its_own_equations(visiting: Visiting, service: Process, model: str) -> None:
+    visit = visiting(service)
+    page = visit.open(f"#model={model}&text=a+very+good+film&unit=2&token=1&direction=forward")
+    page.wait_for_selector("#statistics .chart")
+    described = visit.api.get(f"/models/{model}").json()
+    assert page.locator(".equations dt").all_inner_texts() == described["gates"]
+    layer = visit.gates(model=model, inputs="a very good film")["traces"][0]["layers"][0]
+    for gate in described["gates"]:
+        shown = page.inner_text(f".equations [data-gate={gate}] .numbers").replace("−", "-")
+        assert float(shown.split()[-1]) == pytest.approx(layer["gates"][gate][1][2], abs=6e-4)
+        assert page.locator(f"#map-{gate}-forward").count() == 1
+    if model == "sentiment-rnn":
+        assert "no additive state" in page.inner_text("#mattered")
+    visit.picture(model)
+
+
+def _tab_to(page: Any, tag: str, name: str | None, by: str = "id") -> None:
+    """Press the tab key until an element has the focus."""
+    for _ in range(80):
+        page.keyboard.press("Tab")
+        focused = page.evaluate(f"[document.activeElement.localName, document.activeElement.{by}]")
+        if focused[0] == tag and name in (None, focused[1]):
+            return
+    raise AssertionError(f"the keyboard does not reach {tag} {name}")
