@@ -67,6 +67,7 @@ FAMILIES = (
     ),
     Family("threads", "gauge", "Threads that run models, over all workers."),
     Family("workers", "gauge", "Worker processes that run."),
+    Family("log_failures_total", "counter", "Times that the log could not be written."),
     Family("worker_restarts_total", "counter", "Worker processes that died and were replaced."),
     Family("ready", "gauge", "Worker processes that are ready: as many as workers when all is well."),
     Family(

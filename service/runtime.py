@@ -12,6 +12,7 @@ from typing import TypeVar, get_args
 
 import structlog
 
+from service import telemetry
 from service.batching import Batcher, Drop, Ran, Refusal
 from service.bundle import Task
 from service.cpus import usable_cpus
@@ -165,6 +166,7 @@ class Runtime:
             board.track("refusals_total", refusal, read=partial(counters.refused.__getitem__, refusal))
         for reason in DROPS:
             board.track("dropped_inputs_total", reason, read=partial(counters.dropped.__getitem__, reason))
+        board.track("log_failures_total", read=telemetry.lost)
         board.track("workers", read=lambda: 1)
         board.track("threads", read=lambda: self.batcher.threads)
         board.track("ready", read=lambda: self.phase is Phase.READY)

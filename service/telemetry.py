@@ -10,11 +10,13 @@ import json
 import logging
 import sys
 from collections.abc import Sequence
-from typing import Any, Literal, TextIO
+from typing import Any, Literal, TextIO, cast
 
 import orjson
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
+
+_lost = 0
 
 Format = Literal["console", "json"]
 Level = Literal["debug", "info", "warning", "error"]
@@ -23,9 +25,38 @@ _QUIET = ("uvicorn", "asyncio")
 """Libraries whose reports of their progress say nothing that the service does not say itself."""
 
 
+class _Stream:
+    """A stream whose lines are lost where they cannot be written: a full disk must not fail a request."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self.isatty = stream.isatty
+
+    def write(self, text: str) -> None:
+        try:
+            self._stream.write(text)
+        except OSError:
+            self._lose()
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except OSError:
+            self._lose()
+
+    def _lose(self) -> None:
+        global _lost
+        _lost += 1
+
+
+def lost() -> int:
+    """How often something could not be written to the log."""
+    return _lost
+
+
 def configure(log_format: Format, level: Level, stream: TextIO | None = None) -> None:
     """Set logging up for the whole process."""
-    stream = stream or sys.stderr
+    stream = cast(TextIO, _Stream(stream or sys.stderr))  # as much of one as a log needs
     number = getattr(logging, level.upper())
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,

@@ -1,0 +1,308 @@
+"""A long run under load, with faults: ``python -m benchmarks.soak --minutes 30``.
+
+Texts of random lengths, each of whose answers is known beforehand, go to several workers while these are killed, the
+models folder disappears and comes back, clients hang up in the middle, and ten times as many callers come at once. What
+must hold: no answer is ever wrong, nothing is lost but what a killed worker had at hand, memory stays where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import struct
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median, quantiles
+
+import uvloop
+
+from benchmarks.curves import Curve, draw
+
+ROOT = Path(__file__).resolve().parents[1]
+QUEUE_TOKENS = 10_000
+"""Small, so that ten times the callers are more than may wait."""
+TEXTS = 256
+FAULT_EVERY = 20.0
+RESETS = 20
+
+
+@dataclass
+class Second:
+    """What one second brought."""
+
+    at: float
+    memory: float
+    """Resident megabytes of the largest worker."""
+    p50: float
+    p99: float
+    """Milliseconds."""
+    answered: int
+    outcomes: Counter[str]
+    phase: str
+
+
+@dataclass
+class Run:
+    """The load, the faults, and what came of them."""
+
+    port: int
+    pid: int
+    texts: list[bytes]
+    expected: dict[int, bytes] = field(default_factory=dict)
+    outcomes: Counter[str] = field(default_factory=Counter)
+    latencies: list[float] = field(default_factory=list)
+    seconds: list[Second] = field(default_factory=list)
+    recoveries: list[float] = field(default_factory=list)
+    phase: str = "steady"
+    going: bool = True
+
+    async def learn(self) -> None:
+        """Ask for each text once, alone: what it is to be answered from now on."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        for number, text in enumerate(self.texts):
+            status, body = await _ask(reader, writer, text)
+            if status != 200:
+                raise SystemExit(f"the service answers {status} to a first request: {body!r}")
+            self.expected[number] = body
+        writer.close()
+
+    async def call(self, seed: int) -> None:
+        """One caller, who asks again and again over one connection for as long as it lasts."""
+        choose = random.Random(seed)  # noqa: S311  (load, not secrets)
+        while self.going:
+            try:
+                reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+            except OSError as error:
+                self.outcomes[type(error).__name__] += 1
+                await asyncio.sleep(0.1)
+                continue
+            try:
+                while self.going:
+                    await self._once(reader, writer, choose.randrange(len(self.texts)))
+            except (OSError, EOFError, ValueError) as error:
+                self.outcomes[type(error).__name__] += 1
+            finally:
+                writer.close()
+
+    async def _once(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
+        started = time.perf_counter()
+        status, body = await _ask(reader, writer, self.texts[number])
+        if status != 200:
+            self.outcomes[str(status)] += 1
+            await asyncio.sleep(0.05)  # less than Retry-After asks for: a caller without manners
+        elif body != self.expected[number]:
+            self.outcomes["wrong"] += 1
+        else:
+            self.outcomes["right"] += 1
+            self.latencies.append(time.perf_counter() - started)
+
+    async def watch(self) -> None:
+        """Once a second: what the second brought."""
+        began, before = time.monotonic(), Counter(self.outcomes)
+        while self.going:
+            await asyncio.sleep(1)
+            taken, self.latencies = self.latencies, []
+            new, before = self.outcomes - before, Counter(self.outcomes)
+            spread = quantiles(taken, n=100) if len(taken) > 1 else [0.0] * 99
+            memory = max(map(_resident, workers(self.pid)), default=0.0)
+            at = time.monotonic() - began
+            self.seconds.append(
+                Second(at, memory, spread[49] * 1e3, spread[98] * 1e3, new.pop("right", 0), new, self.phase)
+            )
+
+    async def kill_a_worker(self) -> None:
+        """Kill one, and see how long it takes until there are as many again that answer."""
+        before = workers(self.pid)
+        victim = random.choice(before)  # noqa: S311
+        os.kill(victim, signal.SIGKILL)
+        killed = time.monotonic()
+        while victim in (now := workers(self.pid)) or len(now) < len(before) or await _ready(self.port) < len(before):
+            await asyncio.sleep(0.05)
+            if time.monotonic() - killed > 30:
+                self.outcomes["not replaced"] += 1
+                return
+        self.recoveries.append(time.monotonic() - killed)
+
+    async def reset_connections(self) -> None:
+        """Clients that hang up with a reset: in the middle of their request, or of their wait."""
+        for number in range(RESETS):
+            connection = socket.create_connection(("127.0.0.1", self.port))
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            text = self.texts[number % len(self.texts)]
+            connection.sendall(text[: len(text) // 2] if number % 2 else text)
+            connection.close()
+            await asyncio.sleep(0.01)
+
+
+async def _ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes) -> tuple[int, bytes]:
+    writer.write(request)
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+    return int(head[9:12]), await reader.readexactly(length)
+
+
+async def _ready(port: int) -> float:
+    """How many workers say that they are ready."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        _, text = await _ask(reader, writer, b"GET /metrics HTTP/1.1\r\nHost: soak\r\n\r\n")
+    except (OSError, EOFError):
+        return 0.0
+    finally:
+        writer.close()
+    return float(text.partition(b"\ngatelight_ready ")[2].partition(b"\n")[0])
+
+
+def workers(pid: int) -> list[int]:
+    """The worker processes of a supervisor."""
+    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()]
+
+
+def _resident(pid: int) -> float:
+    """Megabytes that a process has in memory; 0 for one that has gone."""
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGESIZE") / 1e6
+    except OSError:
+        return 0.0
+
+
+def requests(count: int, longest: int, seed: int = 0) -> list[bytes]:
+    """Requests of one text each, 1 to `longest` tokens, short ones as likely as long ones."""
+    choose = random.Random(seed)  # noqa: S311
+    words = ["the", "a", "film", "was", "it", "not", "very", "good", "bad", "great", "dull", "but", "Ada", "London"]
+    made = []
+    for _ in range(count):
+        text = " ".join(choose.choices(words, k=round(longest ** choose.random())))
+        body = json.dumps({"inputs": text, "task": choose.choice(["sentiment", "sentiment", "ner"])}).encode()
+        head = f"POST /predict HTTP/1.1\r\nHost: soak\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+        made.append(head.encode() + b"\r\n\r\n" + body)
+    return made
+
+
+async def hide(folder: Path, seconds: float) -> None:
+    """Have a folder be gone for so long."""
+    away = folder.with_name("away")
+    await asyncio.to_thread(folder.rename, away)
+    await asyncio.sleep(seconds)
+    await asyncio.to_thread(away.rename, folder)
+
+
+async def play(run: Run, models: Path, minutes: float, callers: int) -> None:
+    """Load for so long, a fault now and then, and ten times the callers in the last third."""
+    await run.learn()
+    tasks = [asyncio.create_task(run.call(seed)) for seed in range(callers)]
+    tasks.append(asyncio.create_task(run.watch()))
+    loop = asyncio.get_running_loop()
+    end, overload = loop.time() + minutes * 60, min(60.0, minutes * 10)
+    turn = 0
+    while loop.time() < end - overload - 5:
+        run.phase = "steady"
+        await asyncio.sleep(FAULT_EVERY)
+        run.phase = "faults"
+        if turn % 3 == 0:
+            await run.kill_a_worker()
+        elif turn % 3 == 1:
+            await run.reset_connections()
+        else:
+            await hide(models, 3)
+        await asyncio.sleep(2)
+        turn += 1
+    run.phase = "overload"
+    tasks += [asyncio.create_task(run.call(1000 + seed)) for seed in range(9 * callers)]
+    await asyncio.sleep(overload)
+    run.going = False
+    await asyncio.gather(*tasks)
+
+
+def report(run: Run, out: Path) -> bool:
+    """Print what came of it, draw the curves; whether everything held."""
+    steady = [second for second in run.seconds if second.phase == "steady"]
+    over = [second for second in run.seconds if second.phase == "overload"][2:]
+    after_start = steady[min(len(steady) // 4, 60) :]
+    growth = median(s.memory for s in after_start[-10:]) / median(s.memory for s in after_start[:10]) - 1
+    rate, rate_over = median(s.answered for s in steady), median(s.answered for s in over)
+    print(f"answered right: {run.outcomes['right']}; all else: {dict(run.outcomes - Counter(right=10**12))}")
+    print(f"recoveries of a killed worker, seconds: {[round(each, 2) for each in run.recoveries]}")
+    print(f"goodput with ten times the callers: {rate_over / rate:.2f} of {rate:.0f} a second")
+    print(f"p50 {median(s.p50 for s in steady):.1f} ms, p99 {median(s.p99 for s in steady):.1f} ms")
+    print(f"memory of the largest worker: {steady[-1].memory:.0f} MB, growth {growth:+.1%}")
+    at = [second.at / 60 for second in run.seconds]
+    draw(
+        out,
+        "minutes",
+        [
+            Curve("Memory of the largest worker, MB", at, [s.memory for s in run.seconds]),
+            Curve("Latency, ms, 99th of a hundred", at, [s.p99 for s in run.seconds]),
+            Curve("Latency, ms, median", at, [s.p50 for s in run.seconds]),
+            Curve("Right answers a second", at, [float(s.answered) for s in run.seconds]),
+            Curve("Refused (503) a second", at, [float(s.outcomes["503"]) for s in run.seconds]),
+            Curve(
+                "Lost or wrong a second",
+                at,
+                [float((s.outcomes - Counter({"503": 10**9})).total()) for s in run.seconds],
+            ),
+        ],
+    )
+    return not run.outcomes["wrong"] and not run.outcomes["500"] and not run.outcomes["not replaced"]
+
+
+def _bad(outcomes: Counter[str]) -> int:
+    return sum(count for outcome, count in outcomes.items() if outcome not in ("right", "503"))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=30, help="how long (default: 30)")
+    parser.add_argument("--workers", type=int, default=2, help="worker processes (default: 2)")
+    parser.add_argument("--callers", type=int, default=16, help="callers at once; ten times as many at the end")
+    parser.add_argument("--longest", type=int, default=2000, help="tokens in the longest text (default: 2000)")
+    parser.add_argument("--models", type=Path, default=ROOT / "models", help="the models, which are copied")
+    parser.add_argument("--out", type=Path, default=ROOT / "soak.svg", help="the picture (default: soak.svg)")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        models = Path(folder) / "models"
+        shutil.copytree(asked.models, models)
+        held = uvloop.run(_soak(asked, models, Path(folder) / "log"))
+    sys.exit(0 if held else 1)
+
+
+async def _soak(asked: argparse.Namespace, models: Path, log: Path) -> bool:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    flags = {"workers": asked.workers, "models": models, "port": port, "reload": 1, "queue-tokens": QUEUE_TOKENS}
+    command = ["-m", "service", "serve", *(str(part) for name in flags for part in (f"--{name}", flags[name]))]
+    with log.open("wb") as output:
+        service = await asyncio.create_subprocess_exec(
+            sys.executable, *command, "--log-level", "warning", stdout=output, stderr=output, cwd=ROOT
+        )
+    run = Run(port, service.pid, requests(TEXTS, asked.longest))
+    try:
+        for _ in range(600):
+            await asyncio.sleep(0.1)
+            try:
+                if await _ready(port) == asked.workers:
+                    break
+            except OSError:
+                continue
+        await play(run, models, asked.minutes, asked.callers)
+        held = report(run, asked.out)
+    finally:
+        if service.returncode is None:
+            service.terminate()
+        status = await asyncio.wait_for(service.wait(), 60)
+    print(f"exit status after SIGTERM: {status}")
+    return held and status == 0
+
+
+if __name__ == "__main__":
+    main()

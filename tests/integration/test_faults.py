@@ -1,0 +1,117 @@
+"""What goes wrong around a service under load, in short; `make soak` is the long form."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+from benchmarks.soak import Run, hide, requests
+from tests.integration.conftest import ROOT, Process, Start
+from tests.integration.metrics import value
+
+CALLERS = 8
+
+
+def under_load(service: Process, fault: Callable[[Run], object], callers: int = CALLERS) -> Counter[str]:
+    """Load while something goes wrong, and for a second after it: what became of the requests, by kind."""
+
+    async def play() -> Counter[str]:
+        run = Run(int(service.url.rpartition(":")[2]), service.process.pid, requests(32, longest=60))
+        await run.learn()
+        tasks = [asyncio.create_task(run.call(seed)) for seed in range(callers)]
+        await asyncio.sleep(0.5)
+        outcome = fault(run)
+        if asyncio.iscoroutine(outcome):
+            await outcome
+        before = run.outcomes["right"]
+        await asyncio.sleep(1)
+        assert run.outcomes["right"] > before, "it goes on"
+        run.going = False
+        await asyncio.gather(*tasks)
+        return run.outcomes
+
+    return asyncio.run(play())
+
+
+def test_clients_that_reset_their_connections_harm_nobody_else(start: Start) -> None:
+    service = start().until_ready()
+    assert set(under_load(service, lambda run: run.reset_connections())) == {"right"}
+    service.wait(lambda: value(service, "connections") <= 2)  # the client that waited until it was ready, and this one
+    assert value(service, "queued_tokens") == 0
+    assert "Traceback" not in service.output
+
+
+def test_the_models_folder_disappears_and_comes_back(start: Start, repository: Path, tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    shutil.copytree(repository, models)
+    service = start("--reload", "0.1", models=models).until_ready()
+    served = value(service, "model_info", **_labels(service))
+    assert set(under_load(service, lambda run: hide(models, 0.5))) == {"right"}
+    assert "cannot be read" in service.output
+    assert value(service, "model_info", **_labels(service)) == served == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+def test_a_full_disk_under_the_log_fails_no_request(repository: Path, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "service", "serve", "--models", str(repository), "--port", str(port)]
+    with Path("/dev/full").open("wb") as full:
+        process = subprocess.Popen(
+            command, stdout=full, stderr=full, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}
+        )
+    try:
+        transport = httpx.HTTPTransport(retries=8)
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", transport=transport, timeout=60) as client:
+            while client.get("/health/ready").status_code != 200:
+                assert process.poll() is None
+            for _ in range(20):
+                assert client.post("/predict", json={"inputs": "a b"}).status_code == 200
+            assert "gatelight_log_failures_total 0" not in client.get("/metrics").text
+        process.terminate()
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_more_callers_than_may_wait_are_refused_and_the_others_answered(start: Start) -> None:
+    service = start("--queue-tokens", "60", "--threads", "1").until_ready()
+    outcomes = under_load(service, lambda _: asyncio.sleep(1), callers=10 * CALLERS)
+    assert set(outcomes) == {"right", "503"}
+    assert value(service, "refusals_total", reason="full") >= outcomes["503"] > 0
+    assert "Traceback" not in service.output
+
+
+def test_no_clock_that_can_jump_is_asked() -> None:
+    """Deadlines, limits and rates go by clocks that only go forward; the wall clock is for dates in logs alone."""
+    jumping = []
+    for file in (ROOT / "service").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            name = ast.unparse(node) if isinstance(node, ast.Attribute) else ""
+            imported = (
+                node.module == "time" and [a.name for a in node.names] if isinstance(node, ast.ImportFrom) else []
+            )
+            if name in ("time.time", "datetime.now", "datetime.datetime.now") or "time" in (imported or []):
+                jumping.append(f"{file.name}:{getattr(node, 'lineno', 0)}")
+    assert jumping == []
+
+
+def _names(node: ast.ImportFrom) -> list[str]:
+    return [alias.name for alias in node.names]
+
+
+def _labels(service: Process) -> dict[str, str]:
+    model = service.client.get("/models/sentiment-bilstm").json()
+    return {"model": model["name"], **{name: model[name] for name in ("version", "task", "cell", "provider")}}
