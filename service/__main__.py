@@ -24,6 +24,10 @@ from pydantic.fields import FieldInfo
 
 from service import settings as configuration
 from service import telemetry
+from service.commands.check import check
+from service.commands.completion import completion
+from service.commands.models import models
+from service.commands.predict import predict
 from service.errors import StartupError
 from service.settings import Settings, SettingsError
 from service.version import VERSION
@@ -34,9 +38,20 @@ EXIT_STARTUP, EXIT_SETTINGS, EXIT_INTERRUPTED = 1, 2, 130
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(VERSION, message="%(version)s")
+@click.option("--debug", is_flag=True, help="Show where an unexpected error came from.")
 @click.pass_context
-def main(context: click.Context) -> None:
-    """Serves recurrent text models over HTTP, with their gates."""
+def main(context: click.Context, debug: bool) -> None:
+    """Recurrent text models, served over HTTP or run over files, with their gates.
+
+    \b
+        python -m service serve                                        the service
+        python -m service predict --model sentiment-bilstm texts.txt   files, without a server
+        python -m service models                                       what there is, verified
+        python -m service check sentiment-bilstm                       a bundle, looked at closely
+
+    Exit statuses: 0 done, 1 it could not be done, 2 a wrong command line or setting, 3 done but rows were set aside or
+    bundles are not in order, 130 interrupted.
+    """
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
 
@@ -103,6 +118,9 @@ def _default(field: FieldInfo) -> str:
 
 
 main.add_command(click.Command("serve", params=list(_options()), callback=serve, help=serve.__doc__))
+
+for command in (predict, models, check, completion):
+    main.add_command(command)
 
 if __name__ == "__main__":
     main(prog_name="python -m service")

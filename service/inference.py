@@ -98,8 +98,8 @@ class Inference:
         if lanes is None:
             engine, manifest, seconds = model.engine, model.bundle.manifest, model.seconds_per_token
             lanes = self._lanes[model] = _Lanes(
-                self._batcher.lane(_predicting(engine, manifest), seconds),
-                self._batcher.lane(_tracing(engine, manifest), seconds * TRACE_COST, TRACE_ROW_SECONDS),
+                self._batcher.lane(predicting(engine, manifest), seconds),
+                self._batcher.lane(tracing(engine, manifest), seconds * TRACE_COST, TRACE_ROW_SECONDS),
             )
         return lanes
 
@@ -130,14 +130,18 @@ def decode(model: Model, logits: Sequence[Logits], encoded: Sequence[Encoded], *
     return predictions
 
 
-def _predicting(engine: Engine, manifest: Manifest) -> Callable[[Sequence[Rows]], list[Logits]]:
+def predicting(engine: Engine, manifest: Manifest) -> Callable[[Sequence[Rows]], list[Logits]]:
+    """What runs a batch of rows through the fused graph."""
+
     def run(rows: Sequence[Rows]) -> list[Logits]:
         return _each(manifest, engine.predict(rows), rows)
 
     return run
 
 
-def _tracing(engine: Engine, manifest: Manifest) -> Callable[[Sequence[TraceJob]], list[Traced]]:
+def tracing(engine: Engine, manifest: Manifest) -> Callable[[Sequence[TraceJob]], list[Traced]]:
+    """What runs a batch of jobs through the trace graph."""
+
     def run(jobs: Sequence[TraceJob]) -> list[Traced]:
         trace = engine.trace([job.rows for job in jobs])
         logits = _each(manifest, trace.logits, [job.rows for job in jobs])

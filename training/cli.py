@@ -13,11 +13,14 @@ import typer
 from dotenv import load_dotenv
 
 from service.errors import BundleError
+from training.commands.compare import compare
 from training.commands.console import console
+from training.commands.data import data
 from training.commands.evaluate import evaluate
 from training.commands.export import export
 from training.commands.fit import fit
 from training.commands.longrange import longrange
+from training.commands.predict import predict
 from training.commands.pretrain import pretrain
 from training.corpora import CorpusError
 from training.job import TrainingError
@@ -25,7 +28,7 @@ from training.plots import PlotError
 from training.pretrain import PretrainingError
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
-for command in (fit, pretrain, export, evaluate, longrange):
+for command in (fit, pretrain, export, evaluate, predict, compare, data, longrange):
     app.command()(command)
 
 

@@ -96,24 +96,30 @@ def corpus_name(path: Path) -> str:
     return f"{path.resolve().parent.name} {stem}"
 
 
-def measure(predict: Predictor, corpus: Corpus, decode: Classifier | Tagger) -> Report:
-    """Predict every input of a corpus and score the answers."""
+def answers(predict: Predictor, corpus: Corpus, decode: Classifier | Tagger) -> list[dict[str, object]]:
+    """The answer to every input of a corpus, in order, with every token's label."""
     predictions: list[dict[str, object]] = [{}] * len(corpus.encoded)
     for positions in plan([len(each) for each in corpus.encoded], _ROWS, _TOKENS, None):
         inputs = [corpus.encoded[position] for position in positions]
         answers = decode.decode(predict([each.rows for each in inputs]), inputs, tokens=True)
         for position, answer in zip(positions, answers, strict=True):
             predictions[position] = answer
+    return predictions
+
+
+def measure(predict: Predictor, corpus: Corpus, decode: Classifier | Tagger) -> Report:
+    """Predict every input of a corpus and score the answers."""
+    predictions = answers(predict, corpus, decode)
     if corpus.task == "sentiment":
         gold = cast(list[str], corpus.gold)
         guesses = [str(answer["label"]) for answer in predictions]
         return Report(corpus, {"accuracy": accuracy(gold, guesses), "macro_f1": macro_f1(gold, guesses)})
     pairs = zip(predictions, corpus.gold, strict=True)
-    found = entity_scores(corpus.gold, [_tags(answer, len(tags)) for answer, tags in pairs])
+    found = entity_scores(corpus.gold, [tags_of(answer, len(tags)) for answer, tags in pairs])
     return Report(corpus, {"precision": found.precision, "recall": found.recall, "f1": found.f1}, found)
 
 
-def _tags(answer: dict[str, object], length: int) -> list[str]:
+def tags_of(answer: dict[str, object], length: int) -> list[str]:
     """The tags of one answer; the tail that was cut off counts as outside every entity."""
     tags = [token["label"] for token in cast(list[dict[str, str]], answer["tokens"])]
     return tags + ["O"] * (length - len(tags))
@@ -131,6 +137,14 @@ def of_network(network: Network, device: torch.device) -> Predictor:
         return answer
 
     return predict
+
+
+def answers_of_bundle(bundle: Bundle, data: Path) -> tuple[Corpus, list[dict[str, object]]]:
+    """Labelled data, and what a bundle says of each input of it, through the runtime that serves it."""
+    manifest = bundle.manifest
+    tokenizer = Tokenizer.load(bundle.file(TOKENIZER), manifest.features)
+    found = corpus(data, manifest.task, manifest.labels, tokenizer, manifest.token_limit)
+    return found, answers(Engine(bundle).predict, found, decoder(manifest.task, manifest.labels))
 
 
 def of_bundle(bundle: Bundle, data: Path) -> Report:

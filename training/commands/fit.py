@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from service.equations import Direction
+from training.commands import recipe as recipes
 from training.commands.console import (
     Cell,
     Device,
@@ -73,6 +74,10 @@ def fit(
     seed: Annotated[int, typer.Option(help="The same seed gives the same model on one machine.")] = _DEFAULT.seed,
     device: Annotated[Device, typer.Option(help="Where to train.")] = Device.auto,
     licence: Annotated[str, typer.Option(help="The licence for the card.")] = "not stated",
+    recipe_file: Annotated[
+        Path | None,
+        typer.Option("--recipe", callback=recipes.read, is_eager=True, help="A TOML file of these options; flags win."),
+    ] = None,
 ) -> None:
     """Train a network, export it, score it, and write it as a bundle that the service can load.
 

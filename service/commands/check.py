@@ -1,0 +1,56 @@
+"""``check``: one bundle, looked at closely."""
+
+from __future__ import annotations
+
+import json as json_
+from pathlib import Path
+
+import click
+
+from service.commands.console import EXIT_INCOMPLETE, EXIT_OK, foreseen, model_names, models_option
+
+
+@click.command()
+@click.argument("bundle", shell_complete=model_names)
+@models_option()
+@click.option("--json", is_flag=True, help="One JSON object.")
+@foreseen
+def check(bundle: str, models: Path, json: bool) -> int:
+    """Verify a bundle, and do its parity certificate again.
+
+    BUNDLE is NAME (its highest version), NAME/VERSION, or a bundle's folder. Its files are held against the manifest's
+    digests; then both graphs run on random batches: the logits of one must be those of the other, every gate must obey
+    the cell's equations in float64, and the logits must follow from the states. The comparison with torch itself is
+    training's: it is made at every export, and the manifest has its outcome.
+
+    The exit status is 3 when something is not as it should be.
+    """
+    from service import bundle as bundles
+    from service import telemetry
+    from service.model import choose_provider, loader
+    from service.scoring import parity, repository
+
+    telemetry.configure("console", "error")
+    found = bundles.load(repository.find(models, bundle))
+    model = loader(choose_provider("cpu"), threads=1, token_limit=1_000_000)(found)
+    checks, unknown = parity.check(found, model.engine)
+    ok = all(each.ok for each in checks)
+    if json:
+        facts = [{"what": c.what, "found": c.found, "limit": c.limit, "ok": c.ok} for c in checks]
+        facts_of = {
+            "name": found.name,
+            "version": str(found.version),
+            "ok": ok,
+            "checks": facts,
+            "not_checked": unknown,
+        }
+        click.echo(json_.dumps(facts_of))
+    else:
+        click.echo(f"{found.name}/{found.version}: the files are those of the manifest, and both graphs run")
+        for line in parity.lines(checks):
+            click.echo(line)
+        if unknown is not None:
+            click.echo(f"--    gates against their equations: not checked, {unknown}")
+        certified = found.manifest.parity
+        click.echo(f"      at its export, against torch: logits {certified.model:.1e}, gates {certified.gates:.1e}")
+    return EXIT_OK if ok else EXIT_INCOMPLETE

@@ -1,0 +1,1 @@
+"""Files scored straight through the engine, without a server."""

@@ -1,0 +1,199 @@
+"""Records as lines of a file, and how a run that was killed goes on.
+
+Each record is one line, in the order of the rows, so the last whole line of the output says how far a run came. Rows
+that were set aside go to a file of their own, before the records of their window: what stands there past the last
+record is taken back when a run goes on, and found again. Beside the output lies a note of what the run was about; only
+the same run goes on.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Literal
+
+import orjson
+
+from service.bundle import Manifest
+from service.errors import ServiceError
+from service.scoring.rows import Row
+from service.scoring.work import Done, Record
+
+Form = Literal["jsonl", "csv"]
+RUN, REJECTED = ".run.json", ".rejected.jsonl"
+_BLOCK = 1 << 16
+
+
+class OutputError(ServiceError):
+    """The output cannot be written, or a run cannot go on; the message says why."""
+
+
+Key = tuple[str, int]
+"""A row: its file, and its number there."""
+
+
+class Lines:
+    """Records as lines: JSON, or CSV with a header."""
+
+    def __init__(self, form: Form, manifest: Manifest) -> None:
+        self._form = form
+        self._labels = None if manifest.head == "tagger" else manifest.labels
+
+    @property
+    def header(self) -> bytes:
+        if self._form == "jsonl":
+            return b""
+        columns = ["label", "score", *self._labels] if self._labels is not None else ["entities"]
+        return _csv_line(["file", "row", *columns, "truncated"])
+
+    def line(self, row: Row, record: Record) -> bytes:
+        if self._form == "jsonl":
+            return _json_line({"file": row.file, "row": row.number, **record})
+        return _csv_line([row.file, row.number, *self._cells(record), str(record["truncated"]).lower()])
+
+    def key(self, line: bytes) -> Key:
+        """Which row a line is about. Raises `OutputError` for a line of something else."""
+        try:
+            if self._form == "jsonl":
+                body = orjson.loads(line)
+                return str(body["file"]), int(body["row"])
+            file, row = next(csv.reader([line.decode()]))[:2]
+            return file, int(row)
+        except (ValueError, KeyError, TypeError, StopIteration) as error:
+            raise OutputError("The output's last line was not written by this command; nothing was changed.") from error
+
+    def _cells(self, record: Mapping[str, object]) -> list[object]:
+        if self._labels is None:
+            return [orjson.dumps(record["entities"]).decode()]
+        scores = record["scores"]
+        assert isinstance(scores, dict)
+        return [record["label"], record["score"], *(scores[label] for label in self._labels)]
+
+
+class Output:
+    """Where records go: a file, with the rows set aside beside it, or standard output, with these on standard error."""
+
+    def __init__(self, path: Path | None, lines: Lines, run: Mapping[str, object], *, resume: bool) -> None:
+        self.last: Key | None = None
+        """The last row that an earlier run wrote a record of; None for none."""
+        self.rejected = 0
+        self._lines = lines
+        if path is None:
+            self._records: IO[bytes] = sys.stdout.buffer
+            self._set_aside: Callable[[Sequence[bytes]], None] = _on_stderr
+            self._records.write(lines.header)
+            return
+        beside, self._rejected_path = path.with_name(path.name + RUN), path.with_name(path.name + REJECTED)
+        try:
+            if resume and path.exists():
+                self._go_on(path, beside, run)
+            else:
+                self._begin(path, beside, run)
+            self._records = path.open("ab")
+            self._rejected = self._rejected_path.open("ab")
+        except OSError as error:
+            raise OutputError(f"{path}: {error.strerror}") from error
+        self._set_aside = self._write_rejected
+
+    def write(self, done: Done) -> None:
+        """Write a window: first what was set aside, then the records."""
+        aside = [
+            _json_line({"file": row.file, "row": row.number, "reason": outcome})
+            for row, outcome in done.rows
+            if isinstance(outcome, str)
+        ]
+        if aside:
+            self.rejected += len(aside)
+            self._set_aside(aside)
+        lines = [self._lines.line(row, outcome) for row, outcome in done.rows if not isinstance(outcome, str)]
+        self._records.write(b"".join(lines))
+        self._records.flush()
+
+    def close(self) -> None:
+        if self._records is not sys.stdout.buffer:
+            self._records.close()
+            self._rejected.close()
+            if not self._rejected_path.stat().st_size:
+                self._rejected_path.unlink()
+
+    def _write_rejected(self, lines: Sequence[bytes]) -> None:
+        self._rejected.write(b"".join(lines))
+        self._rejected.flush()
+
+    def _begin(self, path: Path, beside: Path, run: Mapping[str, object]) -> None:
+        if path.exists():
+            raise OutputError(f"{path} is there already: go on with --resume, or name another file.")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._rejected_path.unlink(missing_ok=True)
+        beside.write_bytes(_json_line(dict(run)))
+        path.write_bytes(self._lines.header)
+
+    def _go_on(self, path: Path, beside: Path, run: Mapping[str, object]) -> None:
+        """Cut the output behind its last whole line, and take back what was set aside past it."""
+        before = orjson.loads(beside.read_bytes()) if beside.exists() else {}
+        now = orjson.loads(orjson.dumps(dict(run)))
+        changed = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
+        if changed:
+            raise OutputError(f"{path} is from another run: {', '.join(changed)} differed. Name another file.")
+        with path.open("r+b") as file:
+            end, line = _last_line(file)
+            if end < len(self._lines.header):
+                file.truncate(0)
+                file.seek(0)
+                file.write(self._lines.header)
+            else:
+                file.truncate(end)
+                self.last = self._lines.key(line) if end > len(self._lines.header) else None
+        self._take_back(run)
+
+    def _take_back(self, run: Mapping[str, object]) -> None:
+        if not self._rejected_path.exists():
+            return
+        files = run["files"]
+        assert isinstance(files, list)
+        kept = 0
+        with self._rejected_path.open("r+b") as file:
+            for line in file:
+                if not line.endswith(b"\n"):
+                    break
+                found = orjson.loads(line)
+                if self.last is None or place(files, (found["file"], found["row"])) > place(files, self.last):
+                    break
+                kept += len(line)
+                self.rejected += 1
+            file.truncate(kept)
+
+
+def place(files: Sequence[str], key: Key) -> tuple[int, int]:
+    return files.index(key[0]), key[1]
+
+
+def _last_line(file: IO[bytes]) -> tuple[int, bytes]:
+    """Where the last whole line ends, and that line; (0, b"") without one."""
+    position = file.seek(0, os.SEEK_END)
+    tail = b""
+    while position and tail.count(b"\n") < 2:
+        start = max(0, position - _BLOCK)
+        file.seek(start)
+        tail = file.read(position - start) + tail
+        position = start
+    whole, newline, rest = tail.rpartition(b"\n")
+    return position + len(tail) - len(rest), whole.rpartition(b"\n")[2] if newline else b""
+
+
+def _json_line(value: object) -> bytes:
+    return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE)
+
+
+def _csv_line(cells: Sequence[object]) -> bytes:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(cells)
+    return text.getvalue().encode()
+
+
+def _on_stderr(lines: Sequence[bytes]) -> None:
+    sys.stderr.write(b"".join(lines).decode())

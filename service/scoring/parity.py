@@ -1,0 +1,188 @@
+"""A bundle's parity certificate, done again without torch: what can be held against what, on this machine.
+
+Both graphs are run on the same random batches. The fused graph's logits must be the trace graph's; each traced gate
+must follow, in float64, from the cell's equations, its row's input and the states of the row before; and the logits
+must follow from the traced states. The weights are read from the bundle's file in ONNX's layout, so this is independent
+of the graphs' operators. That the weights are those that were trained, only training can say: it compared with torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load_file
+
+from service.bundle import WEIGHTS, Bundle, Manifest
+from service.engine import Engine, GateKey
+from service.equations import Direction
+
+Float64 = NDArray[np.float64]
+Weights = Mapping[str, Float64]
+
+LENGTHS = (1, 2, 3, 7, 20, 64, 200, 400)
+RAGGED = ((8, 40), (64, 30), (16, 200))
+"""(rows, longest) of the ragged batches."""
+_ORDER = {"lstm": ("input", "output", "forget", "candidate"), "gru": ("keep", "reset", "candidate"), "rnn": ("hidden",)}
+_ORDER["peephole"] = _ORDER["lstm"]
+_PEEPHOLES = ("input", "output", "forget")
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was held against another: the largest difference, and the most that it may be."""
+
+    what: str
+    found: float
+    limit: float
+
+    @property
+    def ok(self) -> bool:
+        return self.found <= self.limit  # False for NaN
+
+
+def check(bundle: Bundle, engine: Engine, seed: int = 0) -> tuple[list[Check], str | None]:
+    """Every check of a bundle, and why the equations were not checked; None where they were."""
+    manifest = bundle.manifest
+    parity = manifest.parity
+    weights = {name: array.astype(np.float64) for name, array in load_file(bundle.file(WEIGHTS)).items()}
+    unknown = _unknown(manifest, weights)
+    generator = np.random.default_rng(seed)
+    graphs = gates = logits = 0.0
+    for rows in _batches(manifest, generator):
+        fused, traced = engine.predict(rows), engine.trace(rows)
+        for number, row in enumerate(rows):
+            ours, theirs = _of(manifest, fused, number, row), _of(manifest, traced.logits, number, row)
+            graphs = _worse(graphs, np.abs(ours - theirs))
+            if unknown is None and number in (0, len(rows) - 1):
+                found = {key: array.astype(np.float64) for key, array in traced.gates(number).items()}
+                states, difference = _gates(manifest, weights, row, found)
+                gates = _worse(gates, np.array(difference))
+                logits = _worse(logits, np.abs(_head(manifest, weights, states) - theirs))
+    # Both graphs were within the tolerance of torch: of each other they are within twice that.
+    checks = [Check("logits of model.onnx and of trace.onnx", graphs, 2 * parity.logits_tolerance)]
+    if unknown is None:
+        checks.append(Check("gates and their equations in float64", gates, parity.gates_tolerance))
+        checks.append(Check("logits and the traced states in float64", logits, parity.logits_tolerance))
+    return checks, unknown
+
+
+def _unknown(manifest: Manifest, weights: Weights) -> str | None:
+    """Why this module cannot follow a network; None when it can."""
+    known = {f"embedding.{feature.name}" for feature in manifest.features} | {"head.weight", "head.bias"}
+    known |= {f"recurrent.{layer}.{part}" for layer in range(manifest.layers) for part in "WRBP"}
+    extra = sorted(set(weights) - known)
+    if manifest.head not in ("last", "mean", "max", "tagger"):
+        return f"the head {manifest.head!r} has no reference here"
+    return f"the network has parts that have no reference here: {', '.join(extra)}" if extra else None
+
+
+def _batches(manifest: Manifest, generator: np.random.Generator) -> Iterator[list[NDArray[np.int32]]]:
+    sizes = [feature.size for feature in manifest.features]
+    counts = [[length] for length in LENGTHS]
+    counts += [generator.integers(1, longest + 1, rows).tolist() for rows, longest in RAGGED]
+    for lengths in counts:
+        yield [generator.integers(0, sizes, (length, len(sizes))).astype(np.int32) for length in lengths]
+
+
+def _of(manifest: Manifest, logits: NDArray[np.float32], number: int, row: NDArray[np.int32]) -> NDArray[np.float32]:
+    return logits[number, : len(row)] if manifest.head == "tagger" else logits[number]
+
+
+def _worse(worst: float, differences: NDArray[np.floating]) -> float:
+    """The larger; NaN where there is one."""
+    return float(np.maximum(worst, differences.max()))
+
+
+def _gates(
+    manifest: Manifest, weights: Weights, row: NDArray[np.int32], found: Mapping[GateKey, Float64]
+) -> tuple[Float64, float]:
+    """The top layer's traced states [tokens, units of all directions], and how far any gate is from its equation,
+    relative to values over 1."""
+    inputs = np.concatenate(
+        [weights[f"embedding.{feature.name}"][row[:, column]] for column, feature in enumerate(manifest.features)],
+        axis=1,
+    )
+    worst = 0.0
+    for layer in range(manifest.layers):
+        states = []
+        for way, direction in enumerate(manifest.directions):
+            rows = {gate: array for (n, d, gate), array in found.items() if (n, d) == (layer, direction)}
+            before: dict[str, Float64] = {
+                name: _before(rows[name], direction) for name in ("hidden", "cell") if name in rows
+            }
+            parts = {part: weights[name][way] for part in "WRBP" if (name := f"recurrent.{layer}.{part}") in weights}
+            expected = _step(manifest, parts, inputs, before)
+            for gate, array in rows.items():
+                difference = np.abs(expected[gate] - array) / np.maximum(1, np.abs(expected[gate]))
+                worst = _worse(worst, difference)
+            states.append(rows["hidden"])
+        inputs = np.concatenate(states, axis=1)
+    return inputs, worst
+
+
+def _before(states: Float64, direction: Direction) -> Float64:
+    """The states that each row began with: those of the row read before it, zero for the first."""
+    shifted = np.zeros_like(states)
+    if direction == "forward":
+        shifted[1:] = states[:-1]
+    else:
+        shifted[:-1] = states[1:]
+    return shifted
+
+
+def _step(manifest: Manifest, parts: Mapping[str, Float64], x: Float64, before: Mapping[str, Float64]) -> Weights:
+    """One step of a cell for every row at once."""
+    order, units = _ORDER[manifest.cell], manifest.hidden
+    h = before["hidden"]
+    at = {gate: slice(number * units, (number + 1) * units) for number, gate in enumerate(order)}
+    biases = parts["B"].reshape(2, -1)
+    wx = {gate: x @ parts["W"][part].T + biases[0, part] for gate, part in at.items()}
+    rh = {gate: h @ parts["R"][part].T + biases[1, part] for gate, part in at.items()}
+    if manifest.cell == "rnn":
+        return {"hidden": np.tanh(wx["hidden"] + rh["hidden"])}
+    if manifest.cell == "gru":
+        keep, reset = (_sigmoid(wx[gate] + rh[gate]) for gate in ("keep", "reset"))
+        if manifest.gru_reset == "before":
+            past = (reset * h) @ parts["R"][at["candidate"]].T + biases[1, at["candidate"]]
+        else:
+            past = reset * rh["candidate"]
+        candidate = np.tanh(wx["candidate"] + past)
+        return {
+            "update": 1 - keep,
+            "reset": reset,
+            "candidate": candidate,
+            "hidden": (1 - keep) * candidate + keep * h,
+        }
+    peepholes = parts.get("P", np.zeros(3 * units)).reshape(3, units)
+    p = dict(zip(_PEEPHOLES, peepholes, strict=True))
+    i, f = (_sigmoid(wx[gate] + rh[gate] + p[gate] * before["cell"]) for gate in ("input", "forget"))
+    candidate = np.tanh(wx["candidate"] + rh["candidate"])
+    cell = f * before["cell"] + i * candidate
+    o = _sigmoid(wx["output"] + rh["output"] + p["output"] * cell)
+    hidden = o * np.tanh(cell)
+    return {"forget": f, "input": i, "output": o, "candidate": candidate, "cell": cell, "hidden": hidden}
+
+
+def _head(manifest: Manifest, weights: Weights, states: Float64) -> Float64:
+    units = manifest.hidden
+    pooled: dict[str, Float64] = {
+        "tagger": states,
+        "max": states.max(axis=0),
+        "mean": states.mean(axis=0),
+        "last": np.concatenate([states[-1, :units], states[0, units:]]),
+    }
+    logits: Float64 = pooled[manifest.head] @ weights["head.weight"].T + weights["head.bias"]
+    return logits
+
+
+def _sigmoid(x: Float64) -> Float64:
+    return 0.5 * (1 + np.tanh(0.5 * x))  # never overflows
+
+
+def lines(checks: Sequence[Check]) -> Iterator[str]:
+    """The checks for people."""
+    for each in checks:
+        yield f"{'ok  ' if each.ok else 'FAIL'}  {each.what}: {each.found:.1e}, the limit is {each.limit:.0e}"

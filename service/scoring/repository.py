@@ -1,0 +1,59 @@
+"""Models for the command line: found in a folder, verified, loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from service import bundle as bundles
+from service.bundle import Bundle
+from service.errors import BundleError, ServiceError
+from service.model import Model, ProviderSetting, choose_provider, loader
+
+
+class NoSuchModel(ServiceError):
+    """There is no bundle where one was named."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One version in a repository: its verified bundle, or the reason why there is none."""
+
+    name: str
+    version: int
+    bundle: Bundle | None
+    reason: str = ""
+
+
+def find(models: Path, name: str) -> Path:
+    """The folder of a bundle: ``NAME`` (its highest version) or ``NAME/VERSION`` below `models`, or such a path."""
+    for path in (models / name, Path(name)):
+        if bundles.is_version(path.name) and path.is_dir():
+            return path
+        if found := bundles.versions(path):
+            return path / str(found[-1])
+    try:
+        there = ", ".join(each for each, _ in bundles.discover(models))
+    except OSError as error:
+        raise NoSuchModel(f"the models folder {models}: {error.strerror} (--models)") from error
+    raise NoSuchModel(f"there is no model {name!r}; the folder {models} has {there or 'none'} (--models)")
+
+
+def load(path: Path, provider: ProviderSetting, token_limit: int) -> Model:
+    """A bundle, verified and warmed up; one thread for each run. Raises `BundleError` or `StartupError`."""
+    return loader(choose_provider(provider), threads=1, token_limit=token_limit)(bundles.load(path))
+
+
+def every(models: Path) -> Iterator[Found]:
+    """Every version of every model, verified: digests and manifest. Raises `NoSuchModel` for no folder."""
+    try:
+        found = list(bundles.discover(models))
+    except OSError as error:
+        raise NoSuchModel(f"the models folder {models}: {error.strerror} (--models)") from error
+    for name, versions in found:
+        for version in versions:
+            try:
+                yield Found(name, version, bundles.load(models / name / str(version)))
+            except BundleError as error:
+                yield Found(name, version, None, str(error))

@@ -1,0 +1,170 @@
+"""Rows of text out of files: text lines, JSON lines, CSV (RFC 4180) and TSV (no quoting), plain or ``.gz``.
+
+A row that cannot be scored is a row all the same, with the reason in place of its input: nothing is passed over.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from io import TextIOWrapper
+from pathlib import Path
+from typing import IO, Literal, get_args
+
+import orjson
+
+from service.errors import ServiceError
+
+Format = Literal["text", "jsonl", "csv", "tsv"]
+FORMATS: tuple[Format, ...] = get_args(Format)
+STDIN = "-"
+MAX_FIELD = 64 * 1024 * 1024
+"""Characters in one field of a CSV file."""
+
+_BY_SUFFIX: dict[str, Format] = {
+    ".txt": "text",
+    ".text": "text",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "jsonl",
+    ".csv": "csv",
+    ".tsv": "tsv",
+}
+
+
+class InputError(ServiceError):
+    """A file cannot be read as it was asked for; the message says which, and what would help."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row: the file it stands in, its number there from 1 (a table's header has none), and its input or the reason
+    why it has none."""
+
+    file: str
+    number: int
+    value: str | list[str] | None
+    reason: str = ""
+
+
+class Source:
+    """One file, or standard input. `position` and `size` are in bytes as they lie on disk; a stream has no size."""
+
+    def __init__(self, name: str, kind: Format | None, column: str) -> None:
+        self.name = name
+        self._column = column
+        self._raw: IO[bytes] | None = None
+        plain = name.removesuffix(".gz")
+        self._zipped = plain != name
+        found = kind or _BY_SUFFIX.get(Path(plain).suffix.lower()) or ("text" if name == STDIN else None)
+        if found is None:
+            raise InputError(f"{name}: say with --format what it holds: {', '.join(FORMATS)}")
+        self.kind: Format = found
+        try:
+            self.size = None if name == STDIN or not Path(name).is_file() else Path(name).stat().st_size
+        except OSError as error:
+            raise InputError(f"{name}: {error.strerror}") from error
+        if name != STDIN and not Path(name).exists():
+            raise InputError(f"{name}: there is no such file")
+        if name != STDIN and Path(name).is_dir():
+            raise InputError(f"{name}: is a folder; name its files")
+
+    @property
+    def position(self) -> int:
+        """Bytes read so far."""
+        return 0 if self._raw is None or self.size is None or self._raw.closed else self._raw.tell()
+
+    def rows(self) -> Iterator[Row]:
+        """The rows. Raises `InputError` when the file cannot be read, or a table has no such column."""
+        readers: dict[Format, Callable[[IO[str]], Iterator[Row]]] = {
+            "text": self._lines,
+            "jsonl": self._json_lines,
+            "csv": self._csv,
+            "tsv": self._tsv,
+        }
+        try:
+            with nullcontext(sys.stdin.buffer) if self.name == STDIN else Path(self.name).open("rb") as raw:
+                self._raw = raw
+                text = self._text(raw)
+                for row in readers[self.kind](text):
+                    yield row if row.value is None else _checked(row)
+        except (OSError, EOFError, gzip.BadGzipFile) as error:
+            raise InputError(f"{self.name}: {getattr(error, 'strerror', None) or error}") from error
+
+    def _text(self, raw: IO[bytes]) -> IO[str]:
+        """Text whose bytes that are not UTF-8 become surrogates, so that they spoil their own row alone."""
+        plain = gzip.GzipFile(fileobj=raw) if self._zipped else raw
+        newline = "" if self.kind == "csv" else "\n"
+        return TextIOWrapper(plain, encoding="utf-8-sig", errors="surrogateescape", newline=newline)
+
+    def _lines(self, text: IO[str]) -> Iterator[Row]:
+        for number, line in enumerate(text, 1):
+            yield Row(self.name, number, line.rstrip("\r\n"))
+
+    def _json_lines(self, text: IO[str]) -> Iterator[Row]:
+        for number, line in enumerate(text, 1):
+            yield self._json_row(number, line)
+
+    def _json_row(self, number: int, line: str) -> Row:
+        try:
+            value = orjson.loads(line)
+        except (orjson.JSONDecodeError, UnicodeEncodeError):
+            return Row(self.name, number, None, "The line is not JSON.")
+        if isinstance(value, dict):
+            if self._column not in value:
+                return Row(self.name, number, None, f"The object has no field {self._column!r} (--column).")
+            value = value[self._column]
+        if isinstance(value, str) or (isinstance(value, list) and all(isinstance(each, str) for each in value)):
+            return Row(self.name, number, value)
+        return Row(self.name, number, None, "A text, a list of tokens, or an object that holds one is expected.")
+
+    def _csv(self, text: IO[str]) -> Iterator[Row]:
+        csv.field_size_limit(MAX_FIELD)
+        records = csv.reader(text, strict=True)
+        header = next(records, None)
+        place = self._place(header)
+        number = 0
+        while True:
+            number += 1
+            try:
+                record = next(records)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                # Where a quote is wrong, nobody can tell where the rows behind it begin.
+                raise InputError(f"{self.name}: row {number} is not CSV: {error}") from error
+            yield self._of_record(number, record, place)
+
+    def _tsv(self, text: IO[str]) -> Iterator[Row]:
+        header = next(text, None)
+        place = self._place(None if header is None else header.rstrip("\r\n").split("\t"))
+        for number, line in enumerate(text, 1):
+            yield self._of_record(number, line.rstrip("\r\n").split("\t"), place)
+
+    def _place(self, header: list[str] | None) -> int:
+        if header is None:
+            raise InputError(f"{self.name}: the file is empty; a table begins with the names of its columns")
+        if self._column not in header:
+            raise InputError(
+                f"{self.name}: there is no column {self._column!r}; it has {', '.join(header)}. Choose with --column"
+            )
+        return header.index(self._column)
+
+    def _of_record(self, number: int, record: list[str], place: int) -> Row:
+        if place >= len(record):
+            return Row(self.name, number, None, f"The row has {len(record)} fields, and none for {self._column!r}.")
+        return Row(self.name, number, record[place])
+
+
+def _checked(row: Row) -> Row:
+    """The row, or why its text is none: what was not UTF-8 is a surrogate now."""
+    assert row.value is not None
+    try:
+        "".join(row.value).encode()
+    except UnicodeEncodeError:
+        return Row(row.file, row.number, None, "The text is not UTF-8.")
+    return row

@@ -1,0 +1,205 @@
+"""Rows to records: windows of rows, sorted by length, cut into batches of like length, run in threads.
+
+A window is read and encoded while the one before it runs, and written when it is done: memory holds two windows, and
+the answers come in the order of the rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from service.batching import LIKE
+from service.contributions import note
+from service.errors import InvalidField
+from service.gates import Reduce, Selection, select
+from service.inference import Logits, Traced, TraceJob, decode, predicting, tracing
+from service.model import Model
+from service.scoring.rows import Row
+from service.text import Encoded
+
+Record = dict[str, object]
+WINDOW_ROWS = 4096
+"""Rows that are sorted together: enough that batches are of like length, few enough to keep two in memory."""
+TRACED_NUMBERS = 2_000_000
+"""Gate numbers that a window holds at most, about: those of a long window would not fit into memory."""
+DECIMALS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What is wanted of each row. `reduce` None asks for no gates."""
+
+    truncate: bool = False
+    tokens: bool = False
+    reduce: Reduce | None = None
+    threads: int = 1
+    batch_rows: int = 8
+    batch_tokens: int = 8192
+    window: int = WINDOW_ROWS
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A window's outcome: a record or a reason for each row, in order, and how many tokens were scored."""
+
+    rows: list[tuple[Row, Record | str]]
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Window:
+    rows: list[Row]
+    reasons: dict[int, str]
+    places: list[int]
+    """Of the rows that are scored, their place in the window."""
+    encoded: list[Encoded]
+
+
+def score(model: Model, rows: Iterable[Row], options: Options) -> Iterator[Done]:
+    """Score rows, window by window."""
+    selection = None if options.reduce is None else select(model.bundle.manifest, reduce=options.reduce)
+    windows = _windows(model, iter(rows), options, selection)
+    with ThreadPoolExecutor(options.threads, thread_name_prefix="score") as pool:
+        running: tuple[_Window, list[tuple[list[int], Future[Sequence[Any]]]]] | None = None
+        try:
+            for window in windows:
+                begun = window, _begin(model, window, pool, options, selection)
+                if running is not None:
+                    yield _finish(model, *running, options)
+                running = begun
+            if running is not None:
+                yield _finish(model, *running, options)
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def batches(lengths: Sequence[int], most_rows: int, most_tokens: int) -> Iterator[list[int]]:
+    """Places of rows, the longest first, in batches whose shortest row has `LIKE` of the longest at least."""
+    batch: list[int] = []
+    longest = 0
+    for place in sorted(range(len(lengths)), key=lambda place: -lengths[place]):
+        full = len(batch) == most_rows or longest * (len(batch) + 1) > most_tokens
+        if batch and (full or lengths[place] < LIKE * longest):
+            yield batch
+            batch = []
+        if not batch:
+            longest = lengths[place]
+        batch.append(place)
+    if batch:
+        yield batch
+
+
+def _windows(model: Model, rows: Iterator[Row], options: Options, selection: Selection | None) -> Iterator[_Window]:
+    """Rows read and encoded; with gates, windows end where these become many."""
+    while taken := list(islice(rows, options.window)):
+        part = _encode(model, taken, options)
+        if selection is None:
+            yield part
+        else:
+            yield from _parts(part, selection)
+
+
+def _encode(model: Model, rows: list[Row], options: Options) -> _Window:
+    window = _Window(rows, {}, [], [])
+    for place, row in enumerate(rows):
+        if row.value is None:
+            window.reasons[place] = row.reason
+            continue
+        try:
+            found = model.encode(row.value, truncate=options.truncate)
+        except InvalidField as error:
+            window.reasons[place] = error.problems[0].detail.replace("set truncate to true", "use --truncate")
+        else:
+            window.places.append(place)
+            window.encoded.append(found)
+    return window
+
+
+def _parts(window: _Window, selection: Selection) -> Iterator[_Window]:
+    """A window in parts whose traces fit into memory."""
+    encoded = dict(zip(window.places, window.encoded, strict=True))
+    part, numbers = _Window([], {}, [], []), 0
+    for place, row in enumerate(window.rows):
+        more = selection.numbers(len(encoded[place])) if place in encoded else 0
+        if part.rows and numbers + more > TRACED_NUMBERS:
+            yield part
+            part, numbers = _Window([], {}, [], []), 0
+        if place in encoded:
+            part.places.append(len(part.rows))
+            part.encoded.append(encoded[place])
+        else:
+            part.reasons[len(part.rows)] = window.reasons[place]
+        part.rows.append(row)
+        numbers += more
+    yield part
+
+
+def _begin(
+    model: Model, window: _Window, pool: ThreadPoolExecutor, options: Options, selection: Selection | None
+) -> list[tuple[list[int], Future[Sequence[Any]]]]:
+    engine, manifest = model.engine, model.bundle.manifest
+    run: Callable[[list[Any]], Sequence[Any]] = (
+        predicting(engine, manifest) if selection is None else tracing(engine, manifest)
+    )
+    additive = manifest.head != "tagger"
+    lengths = [len(source) for source in window.encoded]
+    begun = []
+    for batch in batches(lengths, options.batch_rows, options.batch_tokens):
+        rows: list[Any] = [window.encoded[number].rows for number in batch]
+        if selection is not None:
+            rows = [TraceJob(row, selection, contributions=additive, explain=None) for row in rows]
+        begun.append((batch, pool.submit(run, rows)))
+    return begun
+
+
+def _finish(
+    model: Model, window: _Window, begun: list[tuple[list[int], Future[Sequence[Any]]]], options: Options
+) -> Done:
+    found: list[Any] = [None] * len(window.encoded)
+    for batch, future in begun:
+        for number, outcome in zip(batch, future.result(), strict=True):
+            found[number] = outcome
+    records = _records(model, window, found, options)
+    outcomes: dict[int, Record | str] = {**dict(zip(window.places, records, strict=True)), **window.reasons}
+    return Done([(row, outcomes[place]) for place, row in enumerate(window.rows)], sum(map(len, window.encoded)))
+
+
+def _records(model: Model, window: _Window, found: list[Any], options: Options) -> list[Record]:
+    if not found:
+        return []
+    traced: list[Traced] | None = found if options.reduce is not None else None
+    logits: list[Logits] = [each.logits for each in traced] if traced is not None else found
+    predictions = decode(model, logits, window.encoded, tokens=options.tokens)
+    if traced is None:
+        return list(predictions)
+    why = note(model.bundle.manifest, None)
+    return [
+        {"tokens": source.tokens(), **prediction, **_trace(each, why)}
+        for prediction, each, source in zip(predictions, traced, window.encoded, strict=True)
+    ]
+
+
+def _trace(traced: Traced, why: str | None) -> Record:
+    """What `/gates` says beside the prediction, its arrays rounded."""
+    layers = [
+        {
+            "layer": layer.layer,
+            "direction": layer.direction,
+            "gates": {name: _rounded(value) for name, value in layer.gates.items()},
+        }
+        for layer in traced.layers
+    ]
+    trace: Record = {"layers": layers, "contributions": traced.contributions}
+    return trace if why is None else {**trace, "contributions_note": why}
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _rounded(array) for name, array in value.items()}
+    return np.ascontiguousarray(np.round(value.astype(np.float64), DECIMALS) + 0.0)

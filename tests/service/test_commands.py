@@ -1,0 +1,373 @@
+"""`predict`, `models`, `check`, `completion`: what they print, what they write, how they end."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from service.__main__ import main
+from service.batching import LIKE
+from service.model import loader
+from service.scoring import parity
+from service.scoring.progress import Progress
+from service.scoring.repository import load
+from service.scoring.rows import Source
+from service.scoring.work import batches
+from service.text import Encoded
+from tests.bundles import tiny_bundle
+
+ROOT = Path(__file__).resolve().parents[2]
+TEXTS = ["A great film.", "bad", "Ada Lovelace lived in London. " * 20, "the film is not bad", "a"]
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    tiny_bundle(folder / "sentiment")
+    tiny_bundle(folder / "ner", task="ner", cell="gru")
+    return folder
+
+
+def invoke(models: Path, *arguments: str, stdin: bytes | None = None) -> Result:
+    command, *rest = arguments
+    return CliRunner().invoke(main, [command, "--models", str(models), *rest], input=stdin)
+
+
+def predict(models: Path, *arguments: str, stdin: bytes | None = None, model: str = "sentiment") -> Result:
+    return invoke(models, "predict", "--model", model, "--quiet", *arguments, stdin=stdin)
+
+
+def records(output: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in output.splitlines()]
+
+
+def expected(models: Path, texts: list[Any], name: str = "sentiment") -> list[dict[str, object]]:
+    """What the model says of each text alone."""
+    model = load(models / name / "1", "cpu", 4096)
+    found = []
+    for text in texts:
+        encoded = [model.encode(text, truncate=False)]
+        found += model.decoder.decode(model.engine.predict([encoded[0].rows]), encoded)
+    return found
+
+
+def test_text_lines(models: Path, tmp_path: Path) -> None:
+    file = tmp_path / "texts.txt"
+    file.write_text("\n".join(TEXTS) + "\n", encoding="utf-8")
+    result = predict(models, str(file))
+    assert result.exit_code == 0, result.output
+    found = records(result.stdout)
+    assert [(each.pop("file"), each.pop("row")) for each in found] == [(str(file), n) for n in range(1, 6)]
+    assert found == expected(models, TEXTS)
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+@pytest.mark.parametrize("kind", ["txt", "jsonl", "csv", "tsv"])
+def test_every_format_plain_and_zipped(models: Path, tmp_path: Path, kind: str, suffix: str) -> None:
+    text = io.StringIO()
+    if kind == "csv":
+        csv.writer(text).writerows([["id", "body"], *(["1", each] for each in TEXTS)])
+    else:
+        lines = {
+            "txt": TEXTS,
+            "jsonl": [json.dumps(each if n % 2 else {"body": each}) for n, each in enumerate(TEXTS)],
+            "tsv": ["body\tid", *(f"{each}\t1" for each in TEXTS)],
+        }
+        text.write("\n".join(lines[kind]) + "\n")
+    content = text.getvalue().encode()
+    file = tmp_path / f"texts.{kind}{suffix}"
+    file.write_bytes(gzip.compress(content) if suffix else content)
+    result = predict(models, "--column", "body", str(file))
+    assert result.exit_code == 0, result.output
+    assert [each["label"] for each in records(result.stdout)] == [each["label"] for each in expected(models, TEXTS)]
+    assert [each["row"] for each in records(result.stdout)] == [1, 2, 3, 4, 5]
+
+
+def test_a_quoted_field_may_hold_lines(models: Path, tmp_path: Path) -> None:
+    file = tmp_path / "texts.csv"
+    file.write_text('text\n"A great\nfilm, ""really"""\nbad\n', encoding="utf-8")
+    found = records(predict(models, str(file)).stdout)
+    assert [each["scores"] for each in found] == [
+        each["scores"] for each in expected(models, ['A great\nfilm, "really"', "bad"])
+    ]
+
+
+def test_standard_input_and_csv(models: Path) -> None:
+    result = predict(models, "--to", "csv", stdin=b"A great film.\nbad\n")
+    rows = list(csv.DictReader(io.StringIO(result.stdout)))
+    assert list(rows[0]) == ["file", "row", "label", "score", "negative", "positive", "truncated"]
+    assert [row["label"] for row in rows] == [each["label"] for each in expected(models, ["A great film.", "bad"])]
+    result = predict(models, "--to", "csv", stdin=b"Ada lived\n", model="ner")
+    assert json.loads(next(csv.DictReader(io.StringIO(result.stdout)))["entities"]) is not None
+
+
+def test_tokens_already(models: Path) -> None:
+    result = predict(models, "--format", "jsonl", "--tokens", stdin=b'["Ada", "Lovelace"]\n', model="ner")
+    (record,) = records(result.stdout)
+    assert [token["text"] for token in record["tokens"]] == ["Ada", "Lovelace"]
+
+
+def test_rows_set_aside(models: Path, tmp_path: Path) -> None:
+    file, output = tmp_path / "texts.jsonl", tmp_path / "out.jsonl"
+    file.write_bytes(
+        b'"good"\n{"no": 1}\nnot json\n"\xff"\n""\n[1]\n"' + b"good " * 5000 + b'"\n"bad"\n"\\ud800"\n[]\n["a", ""]\n'
+    )
+    result = predict(models, str(file), "--output", str(output))
+    assert result.exit_code == 3, result.output
+    assert [each["row"] for each in records(output.read_text())] == [1, 8]
+    aside = records((tmp_path / "out.jsonl.rejected.jsonl").read_text())
+    assert [each["row"] for each in aside] == [2, 3, 4, 5, 6, 7, 9, 10, 11]
+    reasons = {each["row"]: each["reason"] for each in aside}
+    assert "--column" in reasons[2]
+    assert "not JSON" in reasons[3]
+    assert "empty" in reasons[5]
+    assert "--truncate" in reasons[7]
+    result = predict(models, str(file), "--truncate")
+    assert {each["row"] for each in records(result.stdout)} == {1, 7, 8}
+    assert {each["row"] for each in records(result.stderr)} == set(reasons) - {7}
+
+
+def test_bytes_that_are_not_utf8_spoil_their_row_alone(models: Path) -> None:
+    result = predict(models, stdin=b"good\n\xff\xfe bad\nbad\n")
+    assert [each["row"] for each in records(result.stdout)] == [1, 3]
+    assert records(result.stderr) == [{"file": "-", "row": 2, "reason": "The text is not UTF-8."}]
+
+
+@pytest.mark.parametrize("reduce", ["none", "summary"])
+def test_gates(models: Path, reduce: str) -> None:
+    result = predict(models, "--gates", "--reduce", reduce, stdin=b"A great film.\nbad\n")
+    first, second = records(result.stdout)
+    model = loader("cpu", threads=1, token_limit=4096)(load(models / "sentiment" / "1", "cpu", 4096).bundle)
+    encoded: Encoded = model.encode("A great film.", truncate=False)
+    trace = model.engine.trace([encoded.rows])
+    assert [token["text"] for token in first["tokens"]] == ["A", "great", "film", "."]
+    for layer in first["layers"]:
+        forget = trace.gate((layer["layer"], layer["direction"], "forget"), 0)
+        shown = layer["gates"]["forget"]
+        if reduce == "none":
+            np.testing.assert_allclose(shown, forget, atol=6e-5)
+        else:
+            np.testing.assert_allclose(shown["mean"], forget.mean(axis=1), atol=6e-5)
+    parts = first["contributions"]
+    np.testing.assert_allclose(np.sum(parts["tokens"], axis=0) + parts["bias"], parts["logits"], atol=1e-3)
+    assert len(second["tokens"]) == 1
+    (record,) = records(predict(models, "--gates", "--tokens", stdin=b"Ada lived\n", model="ner").stdout)
+    assert record["contributions"] is None
+    assert "label" in record["tokens"][0]
+
+
+def many(tmp_path: Path, rows: int, longest: int = 40) -> tuple[Path, Path]:
+    """Two files of rows, every seventh of which is to be set aside."""
+    files = tmp_path / "one.txt", tmp_path / "two.txt"
+    for part, file in enumerate(files):
+        texts = ("" if number % 7 == 6 else "good film " * (number * 13 % longest + part + 1) for number in range(rows))
+        file.write_text("\n".join(texts) + "\n", encoding="utf-8")
+    return files
+
+
+def test_resume_at_every_byte(models: Path, tmp_path: Path) -> None:
+    files = [str(file) for file in many(tmp_path, 9)]
+    whole, output = tmp_path / "whole.jsonl", tmp_path / "out.jsonl"
+    assert predict(models, *files, "--output", str(whole)).exit_code == 3
+    lines, aside = whole.read_bytes(), Path(f"{whole}.rejected.jsonl").read_bytes()
+    for cut in [*range(0, 300, 37), *range(300, len(lines), 797), len(lines)]:
+        written = [json.loads(line) for line in lines[:cut].splitlines(keepends=True) if line.endswith(b"\n")]
+        last = (written[-1]["file"], written[-1]["row"]) if written else ("", 0)
+        needed = sum(  # what is set aside is written before the records behind it
+            len(line)
+            for line in aside.splitlines(keepends=True)
+            if written and (json.loads(line)["file"], json.loads(line)["row"]) < last
+        )
+        for more in (0, 5, len(aside)):
+            output.write_bytes(lines[:cut])
+            Path(f"{output}.run.json").write_bytes(Path(f"{whole}.run.json").read_bytes())
+            Path(f"{output}.rejected.jsonl").write_bytes(aside[: needed + more])
+            assert predict(models, *files, "--output", str(output), "--resume").exit_code == 3
+            assert output.read_bytes() == lines, cut
+            assert Path(f"{output}.rejected.jsonl").read_bytes() == aside, cut
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv"])
+def test_resume_after_a_kill(models: Path, tmp_path: Path, form: str) -> None:
+    files = [str(file) for file in many(tmp_path, 5_000, longest=4)]
+    whole, output = tmp_path / "whole", tmp_path / "out"
+    command = [sys.executable, "-m", "service", "predict", "--models", str(models), "--model", "sentiment"]
+    command += ["--to", form, "--quiet", *files]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen([*command, "--output", str(output)], cwd=tmp_path, env=environment)
+    limit = time.monotonic() + 120
+    while not output.exists() or output.stat().st_size < 1000:
+        assert time.monotonic() < limit
+        assert process.poll() is None
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    killed_at = output.stat().st_size
+    assert predict(models, "--to", form, *files, "--output", str(whole)).exit_code == 3
+    assert 0 < killed_at < whole.stat().st_size
+    assert predict(models, "--to", form, *files, "--output", str(output), "--resume").exit_code == 3
+    assert output.read_bytes() == whole.read_bytes()
+    assert Path(f"{output}.rejected.jsonl").read_bytes() == Path(f"{whole}.rejected.jsonl").read_bytes()
+
+
+def test_only_the_same_run_goes_on(models: Path, tmp_path: Path) -> None:
+    file, output = tmp_path / "a.txt", tmp_path / "out.jsonl"
+    file.write_text("good\n")
+    assert predict(models, str(file), "--output", str(output)).exit_code == 0
+    again = predict(models, str(file), "--output", str(output))
+    assert (again.exit_code, "--resume" in again.stderr) == (1, True)
+    other = predict(models, str(file), "--output", str(output), "--resume", "--truncate")
+    assert (other.exit_code, "truncate differed" in other.stderr) == (1, True)
+    output.write_text("something else\n")
+    assert predict(models, str(file), "--output", str(output), "--resume").exit_code == 1
+    assert output.read_text() == "something else\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        (("nowhere.txt",), 1, "no such file"),
+        (("a.bin",), 1, "--format"),
+        (("--resume",), 2, "--output"),
+        (("--gates", "--to", "csv"), 2, "CSV"),
+        (("--reduce", "summary"), 2, "--gates"),
+        (("a.txt", "a.txt"), 2, "twice"),
+        (("table.csv",), 1, "it has a, b"),
+        (("broken.csv",), 1, "row 1 is not CSV"),
+        (("empty.tsv",), 1, "the file is empty"),
+        (("cut.txt.gz",), 1, "cut.txt.gz"),
+        (("--model", "nothing", "a.txt"), 1, "ner, sentiment"),
+    ],
+)
+def test_errors_are_one_line(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], status: int, words: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a.txt").write_text("good\n")
+    Path("a.bin").write_text("good\n")
+    Path("table.csv").write_text("a,b\n1,2\n")
+    Path("broken.csv").write_text('text\n"open\n')
+    Path("empty.tsv").write_text("")
+    Path("cut.txt.gz").write_bytes(gzip.compress(b"good\n" * 100)[:-10])
+    result = predict(models, *arguments)
+    assert result.exit_code == status, result.output
+    assert words in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_debug_shows_where(models: Path) -> None:
+    arguments = ["--debug", "predict", "--models", str(models), "--model", "nothing", "a.txt"]
+    assert "Traceback" in CliRunner().invoke(main, arguments).stderr
+
+
+def test_models(models: Path, tmp_path: Path) -> None:
+    result = invoke(models, "models")
+    assert result.exit_code == 0
+    assert [line.split()[:2] for line in result.stdout.splitlines()] == [["ner/1", "ok"], ["sentiment/1", "ok"]]
+    assert records(invoke(models, "models", "--json").stdout)[1]["labels"] == ["negative", "positive"]
+    broken = tmp_path / "models"
+    shutil.copytree(models, broken)
+    with (broken / "ner" / "1" / "trace.onnx").open("ab") as file:
+        file.write(b"x")
+    result = invoke(broken, "models")
+    assert result.exit_code == 3
+    assert "trace.onnx does not match" in result.stdout
+    assert invoke(tmp_path / "nowhere", "models").exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("cell", "head", "layers"),
+    [("lstm", "max", 2), ("lstm", "mean", 1), ("gru", "last", 2), ("rnn", "max", 1), ("peephole", "last", 1)],
+)
+def test_check(tmp_path: Path, cell: Any, head: Any, layers: int) -> None:
+    tiny_bundle(tmp_path / "m", cell=cell, head=head, layers=layers)
+    result = invoke(tmp_path, "check", "m", "--json")
+    assert result.exit_code == 0, result.output
+    facts = json.loads(result.stdout)
+    assert facts["not_checked"] is None
+    assert len(facts["checks"]) == 3
+    for each in facts["checks"]:
+        assert 0 < each["found"] < each["limit"]
+
+
+def test_check_sees_a_wrong_weight(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert invoke(models, "check", "ner/1").exit_code == 0
+    real = parity.load_file
+
+    def altered(path: Path) -> Any:
+        weights = real(path)
+        weights["recurrent.0.R"] = weights["recurrent.0.R"] + np.float32(0.01)
+        return weights
+
+    monkeypatch.setattr(parity, "load_file", altered)
+    result = invoke(models, "check", "ner")
+    assert result.exit_code == 3
+    assert "FAIL  gates and their equations" in result.stdout
+
+
+def test_check_says_what_it_cannot_follow(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = parity.load_file
+    monkeypatch.setattr(parity, "load_file", lambda path: {**real(path), "extra.weight": np.zeros(1, np.float32)})
+    result = invoke(models, "check", "ner")
+    assert result.exit_code == 0
+    assert "not checked, the network has parts" in result.stdout
+
+
+def test_completion() -> None:
+    for shell in ("bash", "zsh", "fish"):
+        script = CliRunner().invoke(main, ["completion", shell]).stdout
+        assert "_GATELIGHT_COMPLETE" in script
+    environment = {"_GATELIGHT_COMPLETE": "bash_complete", "COMP_WORDS": "gatelight pre", "COMP_CWORD": "1"}
+    assert "predict" in CliRunner().invoke(main, [], prog_name="gatelight", env=environment).stdout
+
+
+def test_every_command_helps() -> None:
+    listing = CliRunner().invoke(main, ["--help"]).stdout
+    for name, command in main.commands.items():
+        assert name in listing
+        shown = CliRunner().invoke(main, [name, "--help"])
+        assert shown.exit_code == 0
+        for parameter in command.params:
+            if parameter.param_type_name == "option":
+                assert getattr(parameter, "help", None), (name, parameter.name)
+
+
+def test_batches_hold_rows_of_like_length() -> None:
+    lengths = np.random.default_rng(0).integers(1, 300, 500).tolist()
+    found = list(batches(lengths, 8, 1024))
+    assert sorted(place for batch in found for place in batch) == list(range(500))
+    for batch in found:
+        rows = [lengths[place] for place in batch]
+        assert len(rows) == 1 or (len(rows) <= 8 and max(rows) * len(rows) <= 1024 and min(rows) >= LIKE * max(rows))
+
+
+def test_progress_knows_the_time_left(tmp_path: Path) -> None:
+    file = tmp_path / "a.txt"
+    file.write_text("good\n" * 100_000)
+    source = Source(str(file), None, "text")
+    shown = io.StringIO()
+    progress = Progress([source], quiet=False, stream=shown)
+    rows = source.rows()
+    for _ in range(50_000):
+        next(rows)
+    progress.add(50_000, 50_000)
+    line = progress.line(time.monotonic() + 10)
+    assert "50,000 rows" in line
+    assert " %" in line
+    assert " left" in line
+    progress.finish(3)
+    assert "3 set aside" in shown.getvalue()
