@@ -84,6 +84,35 @@ class Origin(_Frozen):
     versions: dict[str, str]
 
 
+class Spread(_Frozen):
+    """A distribution: how many observations fell into each bin of `service.health.BOUNDS`, and their sum."""
+
+    counts: tuple[Annotated[int, Field(ge=0)], ...]
+    sum: float
+
+
+class GateHealth(_Frozen):
+    """One gate of one direction of one layer, a unit over a text being one observation: its mean activation, the
+    shares of time under 0.1 and over 0.9 (of gates in 0..1), and its horizon (of the gate that keeps the state)."""
+
+    layer: Annotated[int, Field(ge=0)]
+    direction: Direction
+    gate: str
+    activation: Spread
+    below: Spread | None = None
+    above: Spread | None = None
+    horizon: Spread | None = None
+
+
+class Health(_Frozen):
+    """How the gates do on the corpus `data`, by which live traffic is judged."""
+
+    data: str
+    texts: Annotated[int, Field(ge=1)]
+    tokens: Annotated[int, Field(ge=1)]
+    gates: tuple[GateHealth, ...]
+
+
 class Parity(_Frozen):
     """The export's certificate: the largest absolute differences found over `batches` random batches.
 
@@ -117,6 +146,7 @@ class Manifest(_Frozen):
     origin: Origin
     quality: tuple[Score, ...] = ()
     parity: Parity
+    health: Health | None = None
     files: dict[str, _Sha256]
 
     @model_validator(mode="after")
@@ -186,6 +216,15 @@ def save(folder: Path, manifest: Manifest, files: Path) -> Bundle:
         final = folder / str(max(versions(folder), default=0) + 1)
         draft.rename(final)
     return load(final)
+
+
+def replace_manifest(bundle: Bundle, manifest: Manifest) -> Bundle:
+    """Give a bundle another manifest, whole or not at all, and load it back; its files stay as they are."""
+    with tempfile.TemporaryDirectory(dir=bundle.path.parent, prefix=".writing-") as scratch:
+        draft = Path(scratch) / MANIFEST
+        draft.write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        draft.replace(bundle.path / MANIFEST)
+    return load(bundle.path)
 
 
 def check_name(name: str) -> None:

@@ -27,6 +27,9 @@ Rows = NDArray[np.int32]
 Logits = NDArray[np.float32]
 """Of one input: [labels], or [tokens, labels] for a tagger."""
 
+Sample = Callable[[Model, Sequence[Rows]], None]
+"""Is told of inputs that were predicted."""
+
 TRACE_COST = 2.0
 """A trace's first estimate of seconds a token, in those of a prediction; what runs really take corrects it."""
 TRACE_ROW_SECONDS = 0.6e-3
@@ -63,15 +66,19 @@ class _Lanes:
 class Inference:
     """Runs models through one batcher."""
 
-    def __init__(self, batcher: Batcher) -> None:
+    def __init__(self, batcher: Batcher, sample: Sample | None = None) -> None:
         self._batcher = batcher
+        self._sample = sample
         # Lanes go when their model goes. They hold its engine, never the model: that would keep it for ever.
         self._lanes: WeakKeyDictionary[Model, _Lanes] = WeakKeyDictionary()
 
     async def predict(self, model: Model, encoded: Sequence[Encoded], *, deadline: float) -> list[Logits]:
         """The logits of each input. `deadline` is a time of the event loop; errors are those of `Lane.submit`."""
         rows = [source.rows for source in encoded]
-        return await self._of(model).predict.submit(rows, [len(row) for row in rows], deadline=deadline)
+        logits = await self._of(model).predict.submit(rows, [len(row) for row in rows], deadline=deadline)
+        if self._sample is not None:
+            self._sample(model, rows)
+        return logits
 
     async def trace(
         self,

@@ -6,14 +6,15 @@ lists, models are those that are loaded.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from service.tally import Board, Family, total
+from service.health import BOUNDS
+from service.tally import Board, Family, Key, total
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 PREFIX = "gatelight_"
@@ -21,6 +22,12 @@ PREFIX = "gatelight_"
 _REQUEST_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _STAGE_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 _ROWS = (1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 32.0, 64.0)
+
+_GATE = ("model", "version", "layer", "direction", "gate")
+_BY_UNIT = "one observation a unit and text, of the texts sampled."
+
+Totals = Mapping[Key, list[float]]
+"""Every series over all workers, and its cells."""
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 """Methods by name in a label; any other is ``other``."""
@@ -76,6 +83,12 @@ FAMILIES = (
         "Models loaded, retired and refused by looks at the models folder, and looks that failed.",
         ("outcome",),
     ),
+    Family("gate_sampled_texts_total", "counter", "Texts whose gates were sampled.", ("model", "version")),
+    Family("gate_sampled_tokens_total", "counter", "Tokens of those texts.", ("model", "version")),
+    Family("gate_activation", "histogram", f"Mean activation: {_BY_UNIT}", _GATE, BOUNDS["activation"]),
+    Family("gate_saturation_below", "histogram", f"Share of time under 0.1: {_BY_UNIT}", _GATE, BOUNDS["below"]),
+    Family("gate_saturation_above", "histogram", f"Share of time over 0.9: {_BY_UNIT}", _GATE, BOUNDS["above"]),
+    Family("gate_horizon_steps", "histogram", f"Memory horizon in steps: {_BY_UNIT}", _GATE, BOUNDS["horizon"]),
 )
 
 
@@ -84,8 +97,10 @@ class Metrics:
 
     def __init__(self, board: Board | None = None, boards: Sequence[Board] = ()) -> None:
         self.board = board or Board(FAMILIES)
+        self._boards = tuple(boards) or (self.board,)
+        self._derived: list[Callable[[Totals], Iterator[Metric]]] = []
         self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(_Boards(boards or (self.board,)))
+        self._registry.register(_Boards(self._boards, self._derived))
 
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
         """A request was answered."""
@@ -112,6 +127,14 @@ class Metrics:
         for wait in waits:
             queue.observe(wait)
 
+    def derive(self, figures: Callable[[Totals], Iterator[Metric]]) -> None:
+        """Add figures to `/metrics` that are worked out, whenever it is asked for, from what all workers counted."""
+        self._derived.append(figures)
+
+    def totals(self) -> Totals:
+        """What all workers have counted, by family and labels."""
+        return total(self._boards)
+
     def text(self) -> bytes:
         """Prometheus's text format, over all workers; other workers' gauges are up to a second old."""
         self.board.publish()
@@ -121,15 +144,19 @@ class Metrics:
 class _Boards(Collector):
     """The numbers of all boards, as Prometheus's client takes them."""
 
-    def __init__(self, boards: Sequence[Board]) -> None:
+    def __init__(self, boards: Sequence[Board], derived: Sequence[Callable[[Totals], Iterator[Metric]]]) -> None:
         self._boards = boards
+        self._derived = derived
 
     def collect(self) -> Iterator[Metric]:
         series: dict[str, list[tuple[Sequence[str], list[float]]]] = {}
-        for (name, *labels), cells in sorted(total(self._boards).items()):
+        totals = total(self._boards)
+        for (name, *labels), cells in sorted(totals.items()):
             series.setdefault(name, []).append((labels, cells))
         for family in self._boards[0].families.values():
             yield _metric(family, series.get(family.name, []))
+        for figures in self._derived:
+            yield from figures(totals)
 
 
 def _metric(family: Family, series: Sequence[tuple[Sequence[str], list[float]]]) -> Metric:
@@ -138,6 +165,10 @@ def _metric(family: Family, series: Sequence[tuple[Sequence[str], list[float]]])
         histogram = HistogramMetricFamily(name, family.help, labels=family.labels)
         for labels, (*counts, sum_) in series:
             histogram.add_metric(labels, _cumulative(family.buckets, counts), sum_)
+            if family.buckets[0] < 0:  # there the client leaves sum and count out, as a sum that can fall is no counter
+                named = dict(zip(family.labels, labels, strict=True))
+                histogram.add_sample(name + "_count", named, sum(counts))
+                histogram.add_sample(name + "_sum", named, sum_)
         return histogram
     kind = CounterMetricFamily if family.kind == "counter" else GaugeMetricFamily
     metric = kind(name, family.help, labels=family.labels)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from enum import Enum, auto
 from functools import partial
@@ -20,6 +20,7 @@ from service.errors import BundleRefused, StartupError, Unavailable
 from service.inference import Inference
 from service.metrics import Metrics
 from service.registry import Changes, Entry, Model, Registry
+from service.sampling import Sampler
 from service.settings import Settings
 from service.supervisor import Shared
 
@@ -70,11 +71,15 @@ class Runtime:
             ran=self._note_batch,
         )
         self._track()
-        self.inference = Inference(self.batcher)
         self._registry: Registry | None = None
+        self.sampler = Sampler(self.metrics, settings.gate_sample, self._served)
+        self.inference = Inference(self.batcher, self.sampler.offer)
         self._edge = ThreadPoolExecutor(EDGE_THREADS, thread_name_prefix="edge")
         self._loader: asyncio.Task[None] | None = None
         self._changing = asyncio.Lock()
+
+    def _served(self) -> Iterable[Model]:
+        return self._registry.models.values() if self._registry is not None else ()
 
     @property
     def registry(self) -> Registry:
@@ -154,6 +159,7 @@ class Runtime:
             self._loader.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._loader
+        self.sampler.close()
         await self.batcher.close()
         self._edge.shutdown(wait=False, cancel_futures=True)
 

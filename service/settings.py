@@ -186,6 +186,13 @@ class Settings(BaseSettings):
         le=100,
         description="A batch expected to take fewer milliseconds runs in the event loop, without changing threads.",
     )
+    gate_sample: _Real = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="Share of the inputs of predictions whose gates are traced as well, after the answer, and counted "
+        "in the metrics gate_*; 0 for none.",
+    )
     drain_seconds: _Real = Field(
         0.0,
         ge=0,

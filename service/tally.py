@@ -85,6 +85,12 @@ class Histogram:
         cells[self._place + bisect_left(self._buckets, value)] += 1.0
         cells[self._sum] += value
 
+    def add(self, counts: Sequence[float], total: float) -> None:
+        """Add many values at once: how many fell into each bucket, the last without bound, and their sum."""
+        for at, count in enumerate(counts):
+            self._cells[self._place + at] += count
+        self._cells[self._sum] += total
+
 
 class Board:
     """One process's numbers. `memory`, `MEMORY_BYTES` of zeros at first, may be shared; left out, it is its own."""

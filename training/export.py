@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from service.bundle import CARD, FILES, TOKENIZER, Bundle, Manifest, Origin, Parity, Score, digest, save
+from service.bundle import CARD, FILES, TOKENIZER, Bundle, Health, Manifest, Origin, Parity, Score, digest, save
 from service.engine import Engine, Trace
 from service.errors import BundleError
 from service.text import Tokenizer
@@ -35,10 +35,11 @@ def export(
     licence: str,
     folder: Path,
     score: Callable[[Bundle], Sequence[Score]],
+    health: Callable[[Bundle], Health] | None = None,
 ) -> Bundle:
     """Write a network as the next version below `folder`, and return the bundle.
 
-    `score` measures the draft through the serving runtime; its figures go into the manifest and the card. Raises
+    `score` and `health` measure the draft through the serving runtime, for the manifest and the card. Raises
     `BundleError` when the graphs and torch differ by more than the tolerance: then nothing is written.
     """
     network.cpu().eval()
@@ -50,7 +51,8 @@ def export(
         (draft / CARD).write_text("", encoding="utf-8")
         bundle = Bundle(folder.name, 0, draft, _manifest(network, origin, licence, draft))
         parity = certify(network, Engine(bundle))
-        manifest = bundle.manifest.model_copy(update={"parity": parity, "quality": tuple(score(bundle))})
+        measured = {"parity": parity, "quality": tuple(score(bundle)), "health": health and health(bundle)}
+        manifest = bundle.manifest.model_copy(update=measured)
         (draft / CARD).write_text(card.render(folder.name, manifest), encoding="utf-8")
         return save(folder, manifest, draft)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from service.bundle import FILES, MAX_BYTES, Bundle, Feature, FeatureName, Head, Origin, Score, Task, check_name
+from service.bundle import FILES, MAX_BYTES, Bundle, Feature, FeatureName, Head, Health, Origin, Score, Task, check_name
 from service.engine import Engine
 from service.equations import CellName, Direction, GruReset
 from service.tasks import decoder
@@ -23,6 +23,7 @@ from training.corpora import Example, check_labels, labels, read
 from training.evaluate import Corpus, corpus, corpus_name, measure, of_network
 from training.export import TOKEN_LIMIT, export
 from training.fit import Outcome, Progress, Recipe, fit, seed_everything
+from training.health import measure as gate_health
 from training.networks import EMBEDDING_SIZES, Architecture, Network
 
 _FEATURES: dict[Task, tuple[FeatureName, ...]] = {
@@ -110,6 +111,9 @@ def run(job: Job, tell: Callable[[str], None], report: Callable[[Progress], None
         engine = Engine(bundle)
         return [each for data in (*dev, *test) for each in measure(engine.predict, data, decode).scores()]
 
+    def gates(bundle: Bundle) -> Health:
+        return gate_health(bundle, Engine(bundle), [source.rows for source in dev[0].encoded], dev[0].name)
+
     origin = Origin(
         data=tuple(f"{corpus_name(path)}: {len(part):,} examples" for path, part in parts),
         command=job.command,
@@ -120,7 +124,7 @@ def run(job: Job, tell: Callable[[str], None], report: Callable[[Progress], None
             **{name: importlib.metadata.version(name) for name in _PACKAGES},
         },
     )
-    made = export(network, tokenizer, origin, job.licence, job.out, figures)
+    made = export(network, tokenizer, origin, job.licence, job.out, figures, gates)
     size = sum(made.file(name).stat().st_size for name in FILES)
     if size > MAX_BYTES:
         tell(f"note: the bundle has {size / 1e6:.1f} MB; those that ship have at most {MAX_BYTES / 1e6:.0f}")

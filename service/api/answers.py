@@ -133,6 +133,52 @@ class Traces(_Answer):
     traces: list[Trace]
 
 
+class GateFigures(_Answer):
+    """The means of what was observed of a gate, a unit over a text being one observation; null before the first."""
+
+    layer: Annotated[int, Field(ge=0)]
+    direction: Direction
+    gate: str
+    activation: float | None
+    below: _Probability | None = None
+    above: _Probability | None = None
+    horizon: float | None = None
+
+
+class Observed(_Answer):
+    """What was observed over so many texts; `data` names the corpus, `share` that of live inputs sampled."""
+
+    texts: int
+    tokens: int
+    gates: list[GateFigures]
+    data: str | None = None
+    share: float | None = None
+
+
+class GateDrift(_Answer):
+    """The population stability index of a gate's mean activations, live against training."""
+
+    layer: int
+    direction: Direction
+    gate: str
+    psi: float
+
+
+class Drift(_Answer):
+    """Under 0.1 little has changed, over 0.25 much has; null and empty until enough texts have been sampled."""
+
+    largest: float | None
+    gates: list[GateDrift]
+
+
+class ModelHealth(_Answer):
+    """How a model's gates did in training (null where the bundle does not say), and how they do in live traffic."""
+
+    trained: Observed | None
+    live: Observed
+    drift: Drift
+
+
 class ModelDescription(BaseModel):
     """A loaded model."""
 
@@ -158,6 +204,7 @@ class ModelDescription(BaseModel):
     token_limit: int
     quality: list[Score]
     licence: str
+    health: ModelHealth | None = None
 
 
 class Refused(_Answer):

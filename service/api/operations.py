@@ -12,6 +12,7 @@ from service.api.openapi import TITLE
 from service.api.page import Page
 from service.api.render import JSON, dumps
 from service.metrics import CONTENT_TYPE
+from service.registry import Model
 from service.runtime import Runtime
 from service.version import VERSION
 
@@ -56,7 +57,7 @@ class Operations:
         return _json(
             {
                 "default": {str(task): name for task, name in registry.defaults.items()},
-                "models": [model.describe() for model in registry.models.values()],
+                "models": [self._described(model) for model in registry.models.values()],
                 "refused": [
                     {"name": bundle.name, "version": str(bundle.version), "reason": bundle.reason}
                     for bundle in registry.refused
@@ -65,7 +66,10 @@ class Operations:
         )
 
     async def model(self, request: Request) -> Response:
-        return _json(self._runtime.model(request.path_params["name"], None).describe())
+        return _json(self._described(self._runtime.model(request.path_params["name"], None)))
+
+    def _described(self, model: Model) -> dict[str, object]:
+        return {**model.describe(), "health": self._runtime.sampler.describe(model)}
 
     async def metrics(self, request: Request) -> Response:
         return Response(self._runtime.metrics.text(), headers={"Content-Type": CONTENT_TYPE})

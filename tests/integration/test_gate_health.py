@@ -1,0 +1,96 @@
+"""Gate health over HTTP: what is sampled of live traffic, what the metrics say of it, and how far it has drifted."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from service import bundle as bundles
+from service.api.answers import ModelHealth
+from service.bundle import TOKENIZER, replace_manifest
+from service.engine import Engine
+from service.text import Tokenizer
+from tests.integration.conftest import Start
+from tests.integration.models import write_model
+from training.health import measure
+
+TRAINED = ["a great film", "the movie is fine", "a very good film", "it was great", "a good movie ."] * 8
+OTHER = ["dull dull dull bad bad bad bad", "not n't not n't bad dull !"] * 20
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A repository of one model whose manifest knows how its gates do."""
+    repository = tmp_path / "models"
+    write_model(repository / "sentiment-bilstm")
+    found = bundles.load(repository / "sentiment-bilstm" / "1")
+    tokenizer = Tokenizer.load(found.file(TOKENIZER), found.manifest.features)
+    rows = [tokenizer.encode(text, 100).rows for text in TRAINED]
+    replace_manifest(found, found.manifest.model_copy(update={"health": measure(found, Engine(found), rows, "dev")}))
+    return repository
+
+
+def test_traffic_like_the_dev_set_has_not_drifted_and_other_traffic_has(start: Start, folder: Path) -> None:
+    client = start("--gate-sample", "1", models=folder).until_ready().client
+    drifted, sent = [], 0
+    for texts in (TRAINED, OTHER):
+        for text in texts:
+            client.post("/predict", json={"inputs": text}).raise_for_status()
+            sent += 1
+            health = _wait(client, sent)
+        ModelHealth.model_validate(health)
+        drifted.append(health["drift"]["largest"])
+    assert drifted[0] < 0.1
+    assert drifted[1] > 2 * drifted[0]
+    assert health["trained"]["data"] == "dev"
+
+
+def test_the_metrics_are_those_of_the_trace(start: Start, folder: Path) -> None:
+    client = start("--gate-sample", "1", models=folder).until_ready().client
+    text = "a very good film"
+    client.post("/predict", json={"inputs": text}).raise_for_status()
+    _wait(client, 1)
+    trace = client.post("/gates", json={"inputs": text, "decimals": None}).json()["traces"][0]
+    metrics = client.get("/metrics").text
+    labels = 'direction="backward",gate="forget",layer="0",model="sentiment-bilstm",version="1"'
+    forget = np.array(trace["layers"][1]["gates"]["forget"])
+    assert _sample(metrics, "gate_activation_count", labels) == forget.shape[1]
+    assert _sample(metrics, "gate_activation_sum", labels) == pytest.approx(forget.mean(axis=0).sum(), rel=1e-5)
+    assert _sample(metrics, "gate_saturation_above_sum", labels) == pytest.approx((forget > 0.9).mean(axis=0).sum())
+    horizons = -1 / np.log(forget).mean(axis=0)
+    assert _sample(metrics, "gate_horizon_steps_sum", labels) == pytest.approx(horizons.sum(), rel=1e-4)
+    live = client.get("/models/sentiment-bilstm").json()["health"]["live"]
+    shown = next(each for each in live["gates"] if each["gate"] == "forget" and each["direction"] == "backward")
+    assert shown["activation"] == pytest.approx(forget.mean(), rel=1e-5)
+
+
+def test_nothing_is_sampled_where_the_setting_says_so(start: Start, folder: Path) -> None:
+    client = start("--gate-sample", "0", models=folder).until_ready().client
+    client.post("/predict", json={"inputs": ["a good film"] * 50}).raise_for_status()
+    health = client.get("/models/sentiment-bilstm").json()["health"]
+    assert (health["live"]["texts"], health["live"]["share"], health["drift"]["largest"]) == (0, 0, None)
+
+
+def _wait(client: httpx.Client, texts: int) -> Any:
+    """The model's health, once so many texts have been counted: a sample is counted after its answer."""
+    for _ in range(500):
+        health = client.get("/models/sentiment-bilstm").json()["health"]
+        if health["live"]["texts"] == texts:
+            return health
+        time.sleep(0.005)
+    raise AssertionError(health)
+
+
+def _sample(metrics: str, name: str, labels: str) -> float:
+    wanted = set(labels.split(","))
+    for line in metrics.splitlines():
+        if line.startswith(f"gatelight_{name}{{"):
+            inside, _, value = line.partition("{")[2].partition("} ")
+            if set(inside.split(",")) == wanted:
+                return float(value)
+    raise AssertionError(f"no {name} with {labels}")

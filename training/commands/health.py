@@ -1,0 +1,33 @@
+"""``training health``: what a bundle's gates do over a corpus, written into its manifest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from service import bundle
+from service.bundle import TOKENIZER, replace_manifest
+from service.engine import Engine
+from service.health import figures, restored
+from service.text import Tokenizer
+from training.commands.console import console, version_folder
+from training.evaluate import corpus
+from training.health import measure
+
+
+def health(
+    model: Annotated[Path, typer.Argument(help="A bundle: models/NAME (its highest version) or models/NAME/VERSION.")],
+    data: Annotated[Path, typer.Option(help="Labelled data like that which the service will see: a dev set.")],
+) -> None:
+    """Measure a bundle's gate health, by which the service judges its live traffic, and put it into the manifest."""
+    found = bundle.load(version_folder(model))
+    manifest = found.manifest
+    tokenizer = Tokenizer.load(found.file(TOKENIZER), manifest.features)
+    texts = corpus(data, manifest.task, manifest.labels, tokenizer, manifest.token_limit)
+    measured = measure(found, Engine(found), [source.rows for source in texts.encoded], texts.name)
+    replace_manifest(found, manifest.model_copy(update={"health": measured}))
+    console.print(f"{found.name} version {found.version}: {measured.texts:,} texts of {measured.data}")
+    for gate in figures(restored(measured))["gates"]:
+        console.print("  " + ", ".join(f"{name} {value}" for name, value in gate.items()), highlight=False)
