@@ -1,0 +1,70 @@
+"""What mkdocs needs of us: the navigation, made of the pages that there are, and the generated reference pages.
+
+A page below tutorial/, how-to/, reference/ or explanation/ stands in that section. A page beside them stands in the
+section that `SECTIONS` has for it, in how-to where it has none.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+
+from docs import reference
+
+ROOT = Path(__file__).resolve().parents[1]
+HOME = "index.md"
+TITLES = {
+    "tutorial": "Tutorial",
+    "how-to": "How-to guides",
+    "reference": "Reference",
+    "explanation": "Explanation",
+}
+SECTIONS = {
+    "benchmarks.md": "reference",
+    "data.md": "reference",
+    "quality.md": "reference",
+    "gradients.md": "explanation",
+    "explorer.md": "explanation",
+    "gates.md": "explanation",
+}
+_OUTSIDE = re.compile(r"\]\((?:\.\./)+([^)#\s]+)(#[^)\s]*)?\)")
+
+
+def navigation(pages: Iterable[str]) -> list[Any]:
+    """The pages, all of them, in their sections."""
+    sections: dict[str, list[str]] = {section: [] for section in TITLES}
+    for page in sorted(pages):
+        if page == HOME:
+            continue
+        folder = page.partition("/")[0] if "/" in page else SECTIONS.get(page, "how-to")
+        sections[folder if folder in sections else "how-to"].append(page)
+    return [{"Gatelight": HOME}, *({TITLES[section]: found} for section, found in sections.items() if found)]
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    docs = Path(config.docs_dir)
+    written = (path.relative_to(docs).as_posix() for path in docs.rglob("*.md"))
+    config.nav = navigation({*written, *(f"reference/{name}.md" for name in reference.PAGES)})
+    return config
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    for name, page in reference.PAGES.items():
+        files.append(File.generated(config, f"reference/{name}.md", content=page()))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
+    """Links that leave docs/ for a file of the repository become that file's name: the site has no such page."""
+    depth = page.file.src_uri.count("/") + 1
+
+    def named(found: re.Match[str]) -> str:
+        leaves = found[0][2:].count("../") >= depth
+        return f"]: `{found[1]}`" if leaves and (ROOT / found[1]).exists() else found[0]
+
+    return _OUTSIDE.sub(named, markdown).replace("]: `", "] `")

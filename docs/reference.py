@@ -1,0 +1,175 @@
+"""The reference pages that are made of the code: settings, metrics, commands, errors and gates.
+
+`python -m docs.reference NAME` prints one.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from inspect import cleandoc
+from typing import get_args
+
+import click
+import typer
+from pydantic import SecretStr
+
+from service import settings as configuration
+from service.__main__ import main as service
+from service.api.problems import HTTP_PROBLEMS
+from service.commands.console import EXITS
+from service.equations import CellName, GruReset, gates
+from service.errors import RequestError
+from service.metrics import FAMILIES, PREFIX
+from service.settings import Settings
+from training.cli import app as training
+
+
+def settings_page() -> str:
+    rows = []
+    for name, field in Settings.model_fields.items():
+        default = field.default.get_secret_value() if isinstance(field.default, SecretStr) else field.default
+        shown = "" if default is None else str(default).lower() if isinstance(default, bool) else str(default)
+        rows.append(
+            [
+                f"`{configuration.flag(name)}`",
+                f"`{configuration.variable(name)}`",
+                f"`{shown}`" if shown else "none",
+                field.description or "",
+            ]
+        )
+    return _page(
+        "Settings",
+        "Every setting of the service is a flag of `python -m service serve`, an environment variable, and a line that "
+        "a file `.env` can hold. Flags go before variables, variables before the file.",
+        _table(["flag", "variable", "default", "what it sets"], rows),
+    )
+
+
+def metrics_page() -> str:
+    rows = [
+        [f"`{PREFIX}{each.name}`", each.kind, ", ".join(f"`{label}`" for label in each.labels) or "none", each.help]
+        for each in FAMILIES
+    ]
+    return _page(
+        "Metrics",
+        "`GET /metrics` answers in Prometheus's text format, summed over all worker processes. Labels never hold what "
+        "a client wrote.",
+        _table(["metric", "kind", "labels", "what it counts"], rows),
+    )
+
+
+def errors_page() -> str:
+    kinds = sorted(_subclasses(RequestError), key=lambda kind: (kind.status, kind.slug))
+    rows = [[str(kind.status), f"`{kind.slug}`", kind.title] for kind in kinds]
+    rows += [[str(status), f"`{slug}`", title] for status, (slug, title) in HTTP_PROBLEMS.items()]
+    rows.append([str(RequestError.status), f"`{RequestError.slug}`", RequestError.title])
+    unique = [list(row) for row in dict.fromkeys(map(tuple, rows))]
+    exits = [[str(status), meaning] for status, meaning in EXITS.items()]
+    return _page(
+        "Errors",
+        "Errors of the service are `application/problem+json` (RFC 9457): `type` ends in the name below, `detail` says "
+        "what was wrong and what would be right, `errors` has a JSON pointer for each wrong field, and the log has the "
+        "request under `request_id`. Under `/v2` and at `POST /models/{name}` the same statuses come as "
+        '`{"error": "…"}`, the form of those protocols. `Retry-After` stands on every 429 and 503.',
+        _table(["status", "name", "meaning"], sorted(unique)),
+        "## Exit statuses of the commands",
+        _table(["status", "meaning"], exits),
+    )
+
+
+def gates_page() -> str:
+    parts = []
+    for cell in get_args(CellName):
+        for reset in get_args(GruReset) if cell == "gru" else (None,):
+            title = cell if reset is None else f"gru, reset {reset} the recurrent product"
+            rows = [
+                [f"`{gate.name}`", f"`{gate.equation}`", f"{_bound(gate.low)} to {_bound(gate.high)}"]
+                for gate in gates(cell, reset)
+            ]
+            parts += [f"## {title}", _table(["gate", "equation", "range"], rows)]
+    return _page(
+        "Gates",
+        "What `/gates` calls each activation of a cell. `x_t` is the input at step t, `h` the hidden state, `C` the "
+        "cell state, `*` element-wise, `W [h_{t-1}, x_t]` a matrix times the concatenation. Row t of every array "
+        "belongs to token t, in both directions, and the numbers obey these equations.",
+        *parts,
+    )
+
+
+def commands_page() -> str:
+    parts = []
+    programs: dict[str, click.Command] = {
+        "python -m service": service,
+        "python -m training": typer.main.get_command(training),
+    }
+    for program, group in programs.items():
+        parts += [f"## `{program}`", _help(group)]
+        context = click.Context(group, info_name=program)
+        for name in group.list_commands(context):  # type: ignore[attr-defined]  # both are groups
+            command = group.get_command(context, name)  # type: ignore[attr-defined]
+            parts += [f"### `{program} {name}`", _help(command), _options(command, context)]
+    return _page("Commands", "Each command prints this with `--help`.", *parts)
+
+
+def _help(command: click.Command) -> str:
+    """A command's help; what stands under a ``\\b`` is an example, as it is."""
+    lines: list[str] = []
+    example = False
+    for line in cleandoc(command.help or "").splitlines():
+        if line.strip() == "\b":
+            example = True
+            lines.append("```text")
+        elif example and not line.strip():
+            example = False
+            lines += ["```", ""]
+        else:
+            lines.append(line.strip() if example else line)
+    return "\n".join([*lines, "```"] if example else lines)
+
+
+def _options(command: click.Command, context: click.Context) -> str:
+    rows = []
+    for parameter in command.params:
+        if parameter.param_type_name == "argument":
+            rows.append([f"`{str(parameter.name).upper()}`", str(getattr(parameter, "help", None) or "")])
+        elif not getattr(parameter, "hidden", False):
+            names = " / ".join([*parameter.opts, *parameter.secondary_opts])
+            rows.append([f"`{names}`", str(getattr(parameter, "help", None) or "")])
+    return _table(["option", "meaning"], rows) if rows else ""
+
+
+def _subclasses(kind: type[RequestError]) -> Iterator[type[RequestError]]:
+    for each in kind.__subclasses__():
+        if each.__module__ == "service.errors":
+            yield each
+            yield from _subclasses(each)
+
+
+def _bound(value: float) -> str:
+    return {float("inf"): "∞", float("-inf"): "-∞"}.get(value, f"{value:g}")
+
+
+def _page(title: str, *parts: str) -> str:
+    return "\n\n".join([f"# {title}", *filter(None, parts)]) + "\n"
+
+
+def _table(header: list[str], rows: list[list[str]]) -> str:
+    lines = [header, ["---"] * len(header), *([_cell(cell) for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "settings": settings_page,
+    "metrics": metrics_page,
+    "commands": commands_page,
+    "errors": errors_page,
+    "gates": gates_page,
+}
+
+if __name__ == "__main__":
+    print(PAGES[sys.argv[1]](), end="")

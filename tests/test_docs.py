@@ -1,0 +1,184 @@
+"""The documentation: it builds without a warning, describes everything there is, and its commands and snippets run."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+import typer
+
+from docs import hooks, reference
+from service.__main__ import main
+from service.equations import gates
+from service.errors import RequestError
+from service.metrics import FAMILIES, PREFIX
+from service.settings import Settings, flag, variable
+from tests.integration.conftest import ROOT, Process
+from training.cli import app
+
+DOCS = ROOT / "docs"
+ADDRESS = "http://127.0.0.1:8000"
+OWN = sorted(path for folder in hooks.TITLES for path in (DOCS / folder).glob("*.md"))
+"""The pages whose every command and snippet is run. Those beside the four folders may need what is not here."""
+_BLOCK = re.compile(r"(?:<!-- not run: ([^>]+) -->\n)?^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+_RUN = ("sh", "python")
+MODELS = ("sentiment-bilstm", "ner-bilstm", "ner-bigru", "ner-gru")
+"""Those that the pages name."""
+
+
+def blocks(page: Path) -> Iterator[tuple[str, str]]:
+    """The (language, code) of a page's blocks that are run."""
+    for why, language, code in _BLOCK.findall(page.read_text(encoding="utf-8")):
+        assert language in (*_RUN, "text", "json"), f"{page.name}: a block of {language!r} is neither run nor output"
+        if language in _RUN and not why:
+            yield language, code
+
+
+def script(page: Path, url: str) -> str:
+    """A page's blocks as one shell script that stops at the first failure; what Python defines lasts for the page."""
+    lines = ["set -euo pipefail"]
+    python = ""
+    for language, code in blocks(page):
+        code = code.replace(ADDRESS, url).replace(ADDRESS.removeprefix("http://"), url.removeprefix("http://"))
+        if language == "sh":
+            lines.append(code)
+        else:
+            python += code
+    if python:
+        lines.append(f"python - <<'PYTHON'\n{python}\nPYTHON")
+    return "\n".join(lines)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder like the repository's, in which pages may write."""
+    folder = tmp_path_factory.mktemp("docs")
+    for name in MODELS:
+        shutil.copytree(ROOT / "models" / name, folder / "models" / name)
+    (folder / "examples").symlink_to(ROOT / "examples")
+    (folder / "bin").mkdir()
+    (folder / "bin" / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    (folder / "bin" / "python").chmod(0o755)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def service(place: Path) -> Iterator[Process]:
+    """The service that the pages ask; it takes up what they train."""
+    process = Process(place, place / "models", "--reload", "1")
+    yield process.until_ready()
+    process.close()
+
+
+def environment(place: Path) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("SERVICE_", "TRAINING_", "HF_"))}
+    path = f"{place / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    return {**kept, "PATH": path, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("page", OWN, ids=lambda page: page.stem)
+def test_every_command_and_snippet_runs(page: Path, place: Path, service: Process) -> None:
+    found = list(blocks(page))
+    if not found:
+        assert page.parent.name == "explanation"
+        return
+    if any("curl" in code for _, code in found) and not shutil.which("curl"):
+        pytest.skip("curl is not installed")
+    text = script(page, service.url)
+    done = subprocess.run(
+        ["bash", "-c", text.replace("curl -sf", "curl -sf --retry 20 --retry-delay 1 --retry-all-errors")],
+        cwd=place,
+        env=environment(place),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=500,
+    )
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+
+
+@pytest.mark.timeout(600)
+def test_the_notebook_runs(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nbformat = pytest.importorskip("nbformat", reason="nbformat is not installed")
+    nbclient = pytest.importorskip("nbclient", reason="nbclient is not installed")
+    pytest.importorskip("ipykernel", reason="ipykernel is not installed")
+    for name, value in environment(place).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("IPYTHONDIR", str(place / "ipython"))
+    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(place / "jupyter"))
+    notebook = nbformat.read(DOCS / "tutorial" / "csv-to-service.ipynb", as_version=4)
+    assert all(not cell.get("outputs") for cell in notebook.cells)
+    nbclient.NotebookClient(notebook, timeout=500, resources={"metadata": {"path": str(place)}}).execute()
+    assert (place / "models" / "my-reviews" / "1" / "model.json").exists()
+    shown = "".join(output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", ()))
+    assert "positive" in shown
+
+
+@pytest.mark.timeout(300)
+def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
+    pytest.importorskip("mkdocs", reason="mkdocs is not installed")
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")],
+        cwd=ROOT,
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "WARNING" not in done.stderr
+    for page in ("index.html", "tutorial/first-model.html", *(f"reference/{name}.html" for name in reference.PAGES)):
+        assert (tmp_path / "site" / page).is_file()
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    pages = {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")}
+    shown: set[str] = set()
+    for part in hooks.navigation(pages):
+        for value in part.values():
+            shown |= {value} if isinstance(value, str) else set(value)
+    assert shown == pages
+    (section,) = [part for part in hooks.navigation(["index.md", "new.md"]) if "How-to guides" in part]
+    assert section == {"How-to guides": ["new.md"]}
+
+
+def test_every_setting_metric_error_and_gate_is_described() -> None:
+    page = reference.settings_page()
+    for name, field in Settings.model_fields.items():
+        assert field.description, name
+        assert f"`{flag(name)}`" in page
+        assert f"`{variable(name)}`" in page
+    page = reference.metrics_page()
+    for family in FAMILIES:
+        assert family.help
+        assert f"`{PREFIX}{family.name}`" in page
+    page = reference.errors_page()
+    for error in RequestError.__subclasses__():
+        assert f"`{error.slug}`" in page
+    page = reference.gates_page()
+    for cell in ("rnn", "lstm", "peephole", "gru"):
+        for gate in gates(cell):
+            assert gate.equation in page
+
+
+@pytest.mark.parametrize("group", [main, typer.main.get_command(app)], ids=["service", "training"])
+def test_every_command_and_option_is_described(group: click.Group) -> None:
+    page = reference.commands_page()
+    for name, command in group.commands.items():
+        assert f" {name}`" in page
+        assert command.help, name
+        for parameter in command.params:
+            assert parameter.param_type_name == "argument" or getattr(parameter, "help", None), (name, parameter.name)
+
+
+def test_secrets_have_no_default_to_show() -> None:
+    assert "SecretStr" not in reference.settings_page()
+    assert "PydanticUndefined" not in reference.settings_page()
