@@ -43,14 +43,17 @@ LIMITS = {
 """Bytes of each file, the limits for those that are served: a larger file is not even read."""
 
 Task = Literal["sentiment", "ner"]
-Head = Literal["last", "mean", "max", "tagger"]
+Head = Literal["last", "mean", "max", "attention", "tagger"]
 """How states become logits: pooling over time for a classifier, one row a token for a tagger."""
-FeatureName = Literal["word", "shape", "prefix", "suffix"]
+FeatureName = Literal["word", "shape", "prefix", "suffix", "character"]
+CharacterNetwork = Literal["cnn", "lstm"]
+"""What reads a token's characters: convolutions and their maximum, or an LSTM in both directions."""
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}", re.IGNORECASE)
 _Label = Annotated[str, Field(min_length=1, max_length=256)]
 _Finite = Annotated[float, Field(allow_inf_nan=False)]
 _Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+_Potential = Annotated[float, Field(ge=-1000, le=1000)]
 
 
 class _Frozen(BaseModel):
@@ -58,17 +61,28 @@ class _Frozen(BaseModel):
 
 
 class Feature(_Frozen):
-    """One column of the network's integer input: an embedding table of `size` rows."""
+    """One or several columns of the network's integer input, which share an embedding table of `size` rows."""
 
     name: FeatureName
     size: Annotated[int, Field(ge=1, le=1 << 28)]
+    columns: Annotated[int, Field(ge=1, le=64)] = 1
+    """How many columns a token has of it: one, or for `character` one for each character that is read."""
+
+
+class Crf(_Frozen):
+    """The scores that a conditional random field adds to the emissions, for legal sequences; natural logarithms."""
+
+    start: tuple[_Potential, ...]
+    """Of the first token's label [labels]."""
+    transitions: tuple[tuple[_Potential, ...], ...]
+    """From a label (row) to the next (column) [labels, labels]."""
 
 
 class Score(_Frozen):
     """One measured figure: `metric` on `data` (corpus and split), over `examples` inputs, `truncated` of them cut."""
 
     data: str
-    metric: Literal["accuracy", "macro_f1", "precision", "recall", "f1"]
+    metric: Literal["accuracy", "macro_f1", "macro_recall", "precision", "recall", "f1", "calibration_error"]
     value: Annotated[float, Field(ge=0, le=1)]
     examples: Annotated[int, Field(ge=1)]
     truncated: Annotated[int, Field(ge=0)] = 0
@@ -142,6 +156,10 @@ class Manifest(_Frozen):
     labels: Annotated[tuple[_Label, ...], Field(min_length=2, max_length=4096)]
     token_limit: Annotated[int, Field(ge=1, le=1_000_000)]
     features: Annotated[tuple[Feature, ...], Field(min_length=1, max_length=16)]
+    characters: CharacterNetwork | None = None
+    crf: Crf | None = None
+    temperature: Annotated[float, Field(gt=0, le=1000)] = 1.0
+    """By what the head's logits (and the CRF's scores) were divided in the export, so that scores are calibrated."""
     licence: str
     origin: Origin
     quality: tuple[Score, ...] = ()
@@ -157,11 +175,24 @@ class Manifest(_Frozen):
             raise ValueError("a ner model has head 'tagger', a sentiment model a pooling head")
         if (self.cell == "gru") != (self.gru_reset is not None):
             raise ValueError("gru_reset belongs to the gru, and only to it")
+        self._check_features()
+        if self.crf is not None:
+            widths = {len(self.crf.start), len(self.crf.transitions), *map(len, self.crf.transitions)}
+            if self.task != "ner" or widths != {len(self.labels)}:
+                raise ValueError("a crf belongs to a ner model, with one score for each label and pair of labels")
         if len(set(self.labels)) != len(self.labels):
             raise ValueError("labels must differ from each other")
         if set(self.files) != set(FILES):
             raise ValueError(f"files: exactly {', '.join(FILES)}")
         return self
+
+    def _check_features(self) -> None:
+        if (self.characters is not None) != any(feature.name == "character" for feature in self.features):
+            raise ValueError("characters belongs to the feature 'character', and only to it")
+        if any(feature.columns > 1 and feature.name != "character" for feature in self.features):
+            raise ValueError("only the feature 'character' has several columns")
+        if len({feature.name for feature in self.features}) != len(self.features):
+            raise ValueError("features must differ from each other")
 
 
 @dataclass(frozen=True, slots=True)

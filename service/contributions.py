@@ -80,11 +80,13 @@ def contributions(
     head_bias: NDArray[np.float32],
     gates: Gates,
     explain: int | None = None,
+    query: NDArray[np.float32] | None = None,
 ) -> Contributions | None:
     """Split one input's logits, W pooled + b, over its tokens; None where `note` says why not.
 
     `head_weight` is [labels, units of all directions], forward first, `head_bias` [labels]. `explain` is the number of
-    the token whose logits are split, for a tagger; for other heads it has no meaning. Raises `InvalidField` when it is
+    the token whose logits are split, for a tagger; for other heads it has no meaning. `query` [units of all directions]
+    belongs to the attention head, whose weights count as given, like the gates. Raises `InvalidField` when `explain` is
     out of range.
     """
     if note(manifest, explain) is not None:
@@ -95,9 +97,13 @@ def contributions(
         check_explain(explain, [length])
     weight, bias = head_weight.astype(np.float64), head_bias.astype(np.float64)
     logits, tokens = bias.copy(), np.zeros((length, len(bias)))
+    attention = None
+    if manifest.head == "attention":
+        assert query is not None
+        attention = _attention(np.hstack([gates[layer, direction, "hidden"] for direction in directions]), query)
     for direction, half in zip(directions, np.hsplit(weight, len(directions)), strict=True):
         top = {name: rows for (at, side, name), rows in gates.items() if (at, side) == (layer, direction)}
-        pooled, shares = _split(manifest, top, direction, explain)
+        pooled, shares = _split(manifest, top, direction, explain, attention)
         logits += half @ pooled
         tokens += shares @ half.T
     return {
@@ -111,11 +117,18 @@ def contributions(
 
 
 def _split(
-    manifest: Manifest, gates: Mapping[str, NDArray[np.float32]], direction: Direction, explain: int | None
+    manifest: Manifest,
+    gates: Mapping[str, NDArray[np.float32]],
+    direction: Direction,
+    explain: int | None,
+    attention: Array | None,
 ) -> tuple[Array, Array]:
     """One direction's pooled vector [units], and what each token gave to it [tokens, units]."""
     hidden = gates["hidden"]
-    pooling = _pooling(manifest.head, hidden, direction, explain)
+    if attention is None:
+        pooling = _pooling(manifest.head, hidden, direction, explain)
+    else:
+        pooling = np.broadcast_to(attention[:, None], hidden.shape)
     written, kept, counted = _terms(manifest.cell, gates)
     counted *= pooling
     if direction == "forward":
@@ -124,6 +137,14 @@ def _split(
         _accumulate(counted[::-1], kept[::-1])
     counted *= written
     return np.einsum("tu,tu->u", pooling, hidden), counted
+
+
+def _attention(states: NDArray[np.float32], query: NDArray[np.float32]) -> Array:
+    """How much the attention head makes of each state: the softmax of its products with the query, [tokens]."""
+    products = states.astype(np.float64) @ query
+    weights: Array = np.exp(products - products.max())
+    weights /= weights.sum()
+    return weights
 
 
 def _pooling(head: Head, hidden: NDArray[np.float32], direction: Direction, explain: int | None) -> Array:

@@ -118,7 +118,7 @@ class Engine:
         vetting.check(bundle)
         manifest = bundle.manifest
         self._patience: ort.RunOptions | None = None
-        self._features = len(manifest.features)
+        self._features = sum(feature.columns for feature in manifest.features)
         self._output_shape = (len(manifest.labels),)
         self._tagger = manifest.head == "tagger"
         self._directions = manifest.directions
@@ -130,7 +130,7 @@ class Engine:
         _expect_outputs(self._trace, TRACE_GRAPH, ["logits", *(trace_output(*key) for key in self._keys)])
         self.placement = placement(self._model)
         self.provider: Provider = self.placement.provider
-        self.head_weight, self.head_bias = _head(bundle)
+        self.head_weight, self.head_bias, self.head_query = _head(bundle)
 
     def predict(self, rows: Sequence[NDArray[np.int32]]) -> NDArray[np.float32]:
         """Logits of a batch of inputs, each int32 [tokens, features]: [batch, labels], or [batch, time, labels]."""
@@ -232,12 +232,14 @@ def _expect_outputs(session: ort.InferenceSession, name: str, expected: list[str
         )
 
 
-def _head(bundle: Bundle) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """The head's weight [labels, units of all directions] and bias [labels], when the weights fit the manifest."""
+def _head(bundle: Bundle) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32] | None]:
+    """The head's weight [labels, units of all directions], bias [labels] and, of an attention head, query [units of all
+    directions], when the weights fit the manifest."""
     manifest = bundle.manifest
     try:
         with safe_open(bundle.file(WEIGHTS), framework="numpy") as weights:
             weight, bias = weights.get_tensor("head.weight"), weights.get_tensor("head.bias")
+            query = weights.get_tensor("head.query") if manifest.head == "attention" else None
             rows = {each.name: weights.get_slice(f"embedding.{each.name}").get_shape()[0] for each in manifest.features}
     except (SafetensorError, OSError) as error:
         raise BundleError(f"{WEIGHTS} cannot be read: {_first_line(error)}") from error
@@ -247,7 +249,9 @@ def _head(bundle: Bundle) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     expected = (len(manifest.labels), manifest.hidden * len(manifest.directions))
     if weight.shape != expected or bias.shape != expected[:1]:
         raise BundleError(f"{WEIGHTS} has a head of shape {weight.shape}, by the manifest it is {expected}")
-    return weight, bias
+    if query is not None and query.shape != expected[1:]:
+        raise BundleError(f"{WEIGHTS} has a query of shape {query.shape}, by the manifest it is {expected[1:]}")
+    return weight, bias, query
 
 
 def _first_line(error: Exception) -> str:

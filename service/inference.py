@@ -163,8 +163,8 @@ def _traced(engine: Engine, manifest: Manifest, job: TraceJob, trace: Trace, num
         layers = [_own(layer) for layer in layers]
     if not job.contributions:
         return Traced(logits, layers, None)
-    weight, bias = engine.head_weight, engine.head_bias
-    return Traced(logits, layers, contributions(manifest, weight, bias, trace.gates(number), job.explain))
+    weight, bias, query = engine.head_weight, engine.head_bias, engine.head_query
+    return Traced(logits, layers, contributions(manifest, weight, bias, trace.gates(number), job.explain, query))
 
 
 def _each(manifest: Manifest, logits: Logits, rows: Sequence[Rows]) -> list[Logits]:

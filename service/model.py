@@ -120,7 +120,7 @@ def loader(provider: Provider, threads: int, token_limit: int, *, strict: bool =
             bundle,
             Tokenizer.load(bundle.file(TOKENIZER), manifest.features),
             engine,
-            decoder(manifest.task, manifest.labels),
+            decoder(manifest.task, manifest.labels, manifest.crf),
             seconds_per_token=engine.warm_up(),
             token_limit=min(manifest.token_limit, token_limit),
             parameters=_parameters(bundle.file(WEIGHTS)),

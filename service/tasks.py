@@ -11,7 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from service.bundle import Task
+from service.bundle import Crf, Task
+from service.crf import Marginals, marginals, viterbi
 from service.errors import BundleError
 from service.text import Encoded
 
@@ -43,31 +44,6 @@ def _shifted(logits: NDArray[np.floating]) -> NDArray[np.float64]:
         raise ValueError("the model's logits are not finite")
     wide -= wide.max(axis=-1, keepdims=True)
     return wide
-
-
-def viterbi(
-    scores: NDArray[np.float64], lengths: NDArray[np.intp], transitions: NDArray[np.float64], start: NDArray[np.float64]
-) -> NDArray[np.intp]:
-    """The best label sequence of each row.
-
-    `scores` [B, T, L] are log-probabilities or emissions, `transitions` [L, L] scores from label to label, `start` [L]
-    of the first label; -inf forbids. Returns label numbers [B, T]; those from a row's length on mean nothing.
-    """
-    batch, steps, labels = scores.shape
-    rows, stay = np.arange(batch), np.arange(labels)
-    best = start + scores[:, 0]
-    came_from = np.empty((steps, batch, labels), np.intp)
-    for step in range(1, steps):
-        candidates = best[:, :, None] + transitions
-        going = (step < lengths)[:, None]
-        # Past its end a row's scores stand still, and each label came from itself: the walk back starts at the end.
-        came_from[step] = np.where(going, candidates.argmax(axis=1), stay)
-        best = np.where(going, candidates.max(axis=1) + scores[:, step], best)
-    paths = np.empty((batch, steps), np.intp)
-    paths[:, -1] = best.argmax(axis=1)
-    for step in range(steps - 1, 0, -1):
-        paths[:, step - 1] = came_from[step, rows, paths[:, step]]
-    return paths
 
 
 class Classifier:
@@ -111,30 +87,45 @@ class Tagger:
         start: NDArray[np.floating] | None = None,
     ) -> None:
         self.labels = tuple(labels)
-        self._transitions, self._start = _legal(self.labels)
+        self._transitions, self._start = legal(self.labels)
         self._learned = transitions is not None or start is not None
         if transitions is not None:
             self._transitions = self._transitions + transitions
         if start is not None:
             self._start = self._start + start
+        self._continues = np.array(
+            [[after.startswith(_INSIDE) and before[2:] == after[2:] for after in self.labels] for before in self.labels]
+        )
 
     def decode(
         self, logits: NDArray[np.float32], encoded: Sequence[Encoded], *, tokens: bool = False
     ) -> list[Prediction]:
         """Predictions from logits [B, T, L], where T may be longer than any input; with `tokens` every token's label.
 
-        A token's score is the softmax probability of its label. Raises `ValueError` for a logit that is not finite.
+        A token's score is the softmax probability of its label, or, with a CRF's scores, its marginal probability.
+        Raises `ValueError` for a logit that is not finite.
         """
         lengths = np.array([len(source) for source in encoded], np.intp)
         logits = logits[:, : lengths.max()]
         inputs = np.arange(logits.shape[1]) < lengths[:, None]
         scores = log_softmax(np.where(inputs[:, :, None], logits, np.float32(0)))
         paths = self._paths(scores, lengths, inputs)
-        probabilities = np.exp(np.take_along_axis(scores, paths[:, :, None], axis=2)[:, :, 0])
+        field: Marginals | None = None
+        if self._learned:
+            field = marginals(scores, lengths, self._transitions, self._start, self._continues, paths)
+            probabilities = field.tokens
+        else:
+            probabilities = np.exp(np.take_along_axis(scores, paths[:, :, None], axis=2)[:, :, 0])
         predictions = []
-        for source, path, row in zip(encoded, paths.tolist(), probabilities.tolist(), strict=True):
+        for number, (source, path, row) in enumerate(zip(encoded, paths.tolist(), probabilities.tolist(), strict=True)):
             labels = [self.labels[label] for label in path[: len(source)]]
-            prediction: Prediction = {"entities": _entities(labels, row, source), "truncated": source.truncated}
+            chunks = _chunks(labels)
+            if field is None:
+                chances = [math.prod(row[first:end]) for first, end in chunks]
+            else:
+                chances = [field.span(number, first, end) for first, end in chunks]
+            entities = _entities(labels, chunks, chances, source)
+            prediction: Prediction = {"entities": entities, "truncated": source.truncated}
             if tokens:
                 prediction["tokens"] = [
                     {**token, "label": label, "score": score}
@@ -158,12 +149,14 @@ class Tagger:
         return paths
 
 
-def decoder(task: Task, labels: Sequence[str]) -> Classifier | Tagger:
+def decoder(task: Task, labels: Sequence[str], crf: Crf | None = None) -> Classifier | Tagger:
     """What turns a task's logits into predictions. Raises `BundleError` for labels that a tagger cannot have."""
-    return Tagger(labels) if task == "ner" else Classifier(labels)
+    if task == "sentiment":
+        return Classifier(labels)
+    return Tagger(labels, transitions=np.array(crf.transitions), start=np.array(crf.start)) if crf else Tagger(labels)
 
 
-def _legal(labels: Sequence[str]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def legal(labels: Sequence[str]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """IOB2's rules as transition scores [L, L] and start scores [L]: 0 where a label may stand, -inf where not."""
     if OUTSIDE not in labels:
         raise BundleError(f"a tagger needs the label {OUTSIDE!r}")
@@ -180,14 +173,17 @@ def _legal(labels: Sequence[str]) -> tuple[NDArray[np.float64], NDArray[np.float
     return transitions, start
 
 
-def _entities(labels: Sequence[str], scores: Sequence[float], source: Encoded) -> list[dict[str, object]]:
+def _entities(
+    labels: Sequence[str], chunks: Sequence[tuple[int, int]], scores: Sequence[float], source: Encoded
+) -> list[dict[str, object]]:
     """The entities that a legal label sequence spells.
 
-    An entity's score is the product of its tokens' label probabilities: given the text, a softmax head draws each
-    token's label independently of the others, so this is the probability that every token bears its label.
+    An entity's score is the probability that every one of its tokens bears its label: under a softmax head the product
+    of the tokens' probabilities, because given the text each token's label is drawn independently; under a CRF the
+    marginal probability of the labels together, and of no continuation.
     """
     entities: list[dict[str, object]] = []
-    for first, end in _chunks(labels):
+    for (first, end), score in zip(chunks, scores, strict=True):
         left, right = source.spans[first][0], source.spans[end - 1][1]
         entities.append(
             {
@@ -195,7 +191,7 @@ def _entities(labels: Sequence[str], scores: Sequence[float], source: Encoded) -
                 "text": source.text[left:right],
                 "start": left,
                 "end": right,
-                "score": math.prod(scores[first:end]),
+                "score": score,
                 "token_start": first,
                 "token_end": end,
             }

@@ -135,8 +135,9 @@ class Tokenizer:
         self._normalizer, self._splitter = hub.normalizer, hub.pre_tokenizer
         if self._normalizer is None or self._splitter is None:
             raise BundleError("the tokenizer has no normalizer or no pre-tokenizer")
-        self._columns = [(_COLUMNS[feature.name], feature.size) for feature in features]
-        self._cache: dict[str, tuple[int, ...]] = {}
+        self._columns = [(_COLUMNS[feature.name], feature) for feature in features]
+        self._width = sum(feature.columns for feature in features)
+        self._cache: dict[str, bytes] = {}
 
     @classmethod
     def load(cls, path: Path, features: Sequence[Feature]) -> Tokenizer:
@@ -172,7 +173,7 @@ class Tokenizer:
             if isinstance(error, KeyboardInterrupt | SystemExit):
                 raise
             raise BundleError("the tokenizer does not work") from error
-        sizes = [size for _, size in self._columns]
+        sizes = np.repeat(*np.array([(each.size, each.columns) for _, each in self._columns], int).reshape(-1, 2).T)
         if (found >= sizes).any() or (found < 0).any():
             raise BundleError("the tokenizer gives rows that the embedding tables have not")
 
@@ -204,14 +205,15 @@ class Tokenizer:
         return form
 
     def rows(self, tokens: Iterable[str]) -> NDArray[np.int32]:
-        """Feature rows of tokens: int32 [tokens, features]."""
+        """Feature rows of tokens: int32 [tokens, columns of all features]."""
         cache, rows = self._cache, []
         for token in tokens:
             row = cache.get(token)
             if row is None:
                 row = self._row(token)
             rows.append(row)
-        return np.array(rows, dtype=np.int32).reshape(len(rows), len(self._columns))
+        # Bytes laid end to end: many times faster than an array of tuples, now that each character may have a column.
+        return np.frombuffer(b"".join(rows), np.int32).reshape(len(rows), self._width)
 
     def encode(self, value: str | Sequence[str], limit: int, *, truncate: bool = False) -> Encoded:
         """Encode raw text, or tokens, of at most `limit` tokens; with `truncate` the head is kept.
@@ -237,9 +239,11 @@ class Tokenizer:
             tokens, spans = tokens[:limit], spans[:limit]
         return Encoded(text, spans, self.rows(tokens), truncated)
 
-    def _row(self, token: str) -> tuple[int, ...]:
+    def _row(self, token: str) -> bytes:
         word = self.normalize(token)
-        row = tuple(column(self._hub, token, word, size) for column, size in self._columns)
+        row = b"".join(
+            np.array(column(self._hub, token, word, feature), np.int32).tobytes() for column, feature in self._columns
+        )
         if len(token) <= _CACHED_LENGTH:
             if len(self._cache) >= _CACHED_TOKENS:
                 self._cache.clear()
@@ -259,15 +263,16 @@ def _join(tokens: Sequence[str]) -> tuple[str, list[tuple[int, int]]]:
     return " ".join(tokens), spans
 
 
-# Feature columns: (tokenizer, token as sent, its normalised form, table size) -> row number below the size.
+# Feature columns: (tokenizer, token as sent, its normalised form, feature) -> row number below the feature's size, or
+# one for each of the feature's columns.
 
 
-def _word(hub: HubTokenizer, token: str, word: str, size: int) -> int:
+def _word(hub: HubTokenizer, token: str, word: str, feature: Feature) -> int:
     row = hub.token_to_id(word)
     return 0 if row is None else row
 
 
-def _shape(hub: HubTokenizer, token: str, word: str, size: int) -> int:
+def _shape(hub: HubTokenizer, token: str, word: str, feature: Feature) -> int:
     """Casing and character classes: 0 lower, 1 Title, 2 UPPER, 3 one capital, 4 miXed, 5 digits, 6 digits and letters,
     7 anything else."""
     if token.isalpha():
@@ -294,13 +299,40 @@ def _bucket(piece: str, size: int) -> int:
     return zlib.crc32(piece.encode("utf-8", "replace")) % size
 
 
-def _prefix(hub: HubTokenizer, token: str, word: str, size: int) -> int:
-    return _bucket(word[:3], size)
+def _prefix(hub: HubTokenizer, token: str, word: str, feature: Feature) -> int:
+    return _bucket(word[:3], feature.size)
 
 
-def _suffix(hub: HubTokenizer, token: str, word: str, size: int) -> int:
-    return _bucket(word[-3:], size)
+def _suffix(hub: HubTokenizer, token: str, word: str, feature: Feature) -> int:
+    return _bucket(word[-3:], feature.size)
 
 
-_Column = Callable[[HubTokenizer, str, str, int], int]
-_COLUMNS: dict[FeatureName, _Column] = {"word": _word, "shape": _shape, "prefix": _prefix, "suffix": _suffix}
+CHARACTERS = 160
+"""Rows of a `character` table: nothing, the 95 printable characters of ASCII, and buckets for all others."""
+
+
+def _characters(hub: HubTokenizer, token: str, word: str, feature: Feature) -> list[int]:
+    """The token's characters as sent, digits alike; of a long token the first half of the columns and the last.
+
+    0 is nothing, 1 to 95 are the printable characters of ASCII; any other falls into a bucket by its code point.
+    """
+    if len(token) > feature.columns:
+        token = token[: feature.columns // 2] + token[len(token) - (feature.columns + 1) // 2 :]
+    rows = [_character(ord("0") if character.isdigit() else ord(character), feature.size) for character in token]
+    return rows + [0] * (feature.columns - len(rows))
+
+
+def _character(code: int, size: int) -> int:
+    if 32 <= code < 127 and code - 31 < size:
+        return code - 31
+    return 96 + code % (size - 96) if size > 96 else 0
+
+
+_Column = Callable[[HubTokenizer, str, str, Feature], int | list[int]]
+_COLUMNS: dict[FeatureName, _Column] = {
+    "word": _word,
+    "shape": _shape,
+    "prefix": _prefix,
+    "suffix": _suffix,
+    "character": _characters,
+}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -10,12 +11,25 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from service.bundle import CARD, FILES, TOKENIZER, Bundle, Feature, Head, Manifest, Origin, Parity, Task, digest
+from service.bundle import (
+    CARD,
+    FILES,
+    TOKENIZER,
+    Bundle,
+    CharacterNetwork,
+    Feature,
+    Head,
+    Manifest,
+    Origin,
+    Parity,
+    Task,
+    digest,
+)
 from service.equations import CellName, Direction, GruReset
-from service.text import SHAPES, UNKNOWN, Tokenizer, build
+from service.text import CHARACTERS, SHAPES, UNKNOWN, Tokenizer, build
 from training import graph
 from training.export import export
-from training.networks import Architecture, Network
+from training.networks import Architecture, Network, WordBits
 
 WORDS: tuple[str, ...] = (
     *(UNKNOWN, "a", "the", "film", "movie", "is", "was", "very", "not", "n't", "do", "it", "'s", "and", "of", "in"),
@@ -43,18 +57,23 @@ def architecture(
     hidden: int = 8,
     head: Head | None = None,
     labels: Sequence[str] | None = None,
+    characters: CharacterNetwork | None = None,
+    crf: bool = False,
+    word_bits: WordBits = 16,
 ) -> Architecture:
-    """By default a sentiment network pools by its maximum; a network for names has every feature."""
+    """By default a sentiment network pools by its maximum; a network for names has every feature but characters."""
     directions: tuple[Direction, ...] = ("forward", "backward") if bidirectional else ("forward",)
     features = [Feature(name="word", size=len(WORDS))]
     if task == "ner":
         features.append(Feature(name="shape", size=SHAPES))
         features += [Feature(name="prefix", size=32), Feature(name="suffix", size=32)]
+    if characters:
+        features.append(Feature(name="character", size=CHARACTERS, columns=12))
     head = head or ("tagger" if task == "ner" else "max")
     name, reset = named(cell)
-    return Architecture(
-        task, name, directions, layers, hidden, head, tuple(labels or LABELS[task]), tuple(features), reset=reset
-    )
+    names = tuple(labels or LABELS[task])
+    shape = Architecture(task, name, directions, layers, hidden, head, names, tuple(features), reset=reset)
+    return replace(shape, characters=characters, crf=crf, word_bits=word_bits)
 
 
 def named(kind: Kind) -> tuple[CellName, GruReset]:
@@ -68,7 +87,7 @@ def network(shape: Architecture, seed: int = 7) -> Network:
         torch.manual_seed(seed)
         made = Network(shape)
         for name, parameter in made.named_parameters():
-            if "bias" in name or "peepholes" in name:
+            if any(part in name for part in ("bias", "peepholes", "crf", "query")):
                 parameter.data.uniform_(-0.5, 0.5)
     return made.eval()
 
@@ -78,9 +97,9 @@ def tokenizer(shape: Architecture) -> Tokenizer:
 
 
 def random_rows(shape: Architecture, lengths: Sequence[int], seed: int = 0) -> list[Rows]:
-    """Inputs of these lengths, each int32 [tokens, features], any row of any table."""
+    """Inputs of these lengths, each int32 [tokens, columns], any row of any table."""
     generator = np.random.default_rng(seed)
-    sizes = [feature.size for feature in shape.features]
+    sizes = np.repeat([each.size for each in shape.features], [each.columns for each in shape.features])
     return [generator.integers(0, sizes, (length, len(sizes))).astype(np.int32) for length in lengths]
 
 
@@ -107,6 +126,7 @@ def manifest(shape: Architecture, folder: Path) -> Manifest:
         labels=shape.labels,
         token_limit=4096,
         features=shape.features,
+        characters=shape.characters,
         licence="CC0-1.0",
         origin=ORIGIN,
         parity=Parity(model=0, trace=0, gates=0, batches=1, logits_tolerance=0, gates_tolerance=0),
@@ -124,6 +144,9 @@ def tiny_bundle(
     hidden: int = 8,
     head: Head | None = None,
     labels: Sequence[str] | None = None,
+    characters: CharacterNetwork | None = None,
+    crf: bool = False,
+    word_bits: WordBits = 16,
     seed: int = 7,
 ) -> Bundle:
     """Export a small random network as the next version below `folder`, which is ``models/NAME``.
@@ -131,6 +154,15 @@ def tiny_bundle(
     The same arguments give the same weights.
     """
     shape = architecture(
-        task=task, cell=cell, bidirectional=bidirectional, layers=layers, hidden=hidden, head=head, labels=labels
+        task=task,
+        cell=cell,
+        bidirectional=bidirectional,
+        layers=layers,
+        hidden=hidden,
+        head=head,
+        labels=labels,
+        characters=characters,
+        crf=crf,
+        word_bits=word_bits,
     )
     return export(network(shape, seed), tokenizer(shape), ORIGIN, "CC0-1.0", folder, lambda _: [])

@@ -53,11 +53,13 @@ class Builder:
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: dict[str, TensorProto] = {}
         self._numbers = count()
+        self._outer: Builder = self
+        self._widened: dict[str, str] = {}
 
     def subgraph(self) -> Builder:
         """A builder for the body of a Scan: nodes of its own, this graph's weights, constants and numbering."""
         inner = Builder(self.weights)
-        inner.initializers, inner._numbers = self.initializers, self._numbers
+        inner.initializers, inner._numbers, inner._outer = self.initializers, self._numbers, self._outer
         return inner
 
     def name(self, hint: str) -> str:
@@ -94,6 +96,15 @@ class Builder:
         if alias not in self.initializers:
             self.initializers[alias] = self.weights.tensor(alias, name, way, slice(start, stop))
         return alias
+
+    def matrix(self, name: str, way: int | None = None, start: int = 0, stop: int | None = None) -> str:
+        """The same in float32, whatever it is stored as; widened once, in the outermost graph, when it is loaded."""
+        alias, outer = self.weight(name, way, start, stop), self._outer
+        if self.weights.arrays[name].dtype == np.float32:
+            return alias
+        if alias not in outer._widened:
+            outer._widened[alias] = outer.node("Cast", alias, to=TensorProto.FLOAT)
+        return outer._widened[alias]
 
     def model(self, name: str, inputs: Sequence[onnx.ValueInfoProto], outputs: Sequence[onnx.ValueInfoProto]) -> bytes:
         """The finished model, serialised."""

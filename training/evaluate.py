@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -17,8 +17,9 @@ from service.engine import Engine, pad
 from service.tasks import Classifier, Tagger, decoder
 from service.text import Encoded, Tokenizer
 from training.batches import plan
+from training.calibration import calibration_error, temperature
 from training.corpora import check_labels, read
-from training.metrics import EntityScores, accuracy, entity_scores, macro_f1
+from training.metrics import EntityScores, accuracy, entity_scores, macro_f1, macro_recall, spans
 from training.networks import Network
 
 Predictor = Callable[[Sequence[NDArray[np.int32]]], NDArray[np.float32]]
@@ -113,10 +114,34 @@ def measure(predict: Predictor, corpus: Corpus, decode: Classifier | Tagger) -> 
     if corpus.task == "sentiment":
         gold = cast(list[str], corpus.gold)
         guesses = [str(answer["label"]) for answer in predictions]
-        return Report(corpus, {"accuracy": accuracy(gold, guesses), "macro_f1": macro_f1(gold, guesses)})
+        confidence = [cast(float, answer["score"]) for answer in predictions]
+        metrics = {
+            "accuracy": accuracy(gold, guesses),
+            "macro_f1": macro_f1(gold, guesses),
+            "macro_recall": macro_recall(gold, guesses),
+            "calibration_error": calibration_error(confidence, [g == p for g, p in zip(gold, guesses, strict=True)]),
+        }
+        return Report(corpus, metrics)
     pairs = zip(predictions, corpus.gold, strict=True)
     found = entity_scores(corpus.gold, [tags_of(answer, len(tags)) for answer, tags in pairs])
-    return Report(corpus, {"precision": found.precision, "recall": found.recall, "f1": found.f1}, found)
+    confidence, right = _entity_confidence(predictions, corpus.gold)
+    metrics = {"precision": found.precision, "recall": found.recall, "f1": found.f1}
+    if confidence:
+        metrics["calibration_error"] = calibration_error(confidence, right)
+    return Report(corpus, metrics, found)
+
+
+def _entity_confidence(
+    predictions: Sequence[dict[str, object]], gold: Sequence[str | tuple[str, ...]]
+) -> tuple[list[float], list[bool]]:
+    """Of every predicted entity its score, and whether that very span with that label is right."""
+    confidence, right = [], []
+    for answer, tags in zip(predictions, gold, strict=True):
+        there = set(spans(tags))
+        for entity in cast(list[dict[str, Any]], answer["entities"]):
+            confidence.append(entity["score"])
+            right.append((entity["label"], entity["token_start"], entity["token_end"]) in there)
+    return confidence, right
 
 
 def tags_of(answer: dict[str, object], length: int) -> list[str]:
@@ -144,7 +169,54 @@ def answers_of_bundle(bundle: Bundle, data: Path) -> tuple[Corpus, list[dict[str
     manifest = bundle.manifest
     tokenizer = Tokenizer.load(bundle.file(TOKENIZER), manifest.features)
     found = corpus(data, manifest.task, manifest.labels, tokenizer, manifest.token_limit)
-    return found, answers(Engine(bundle).predict, found, decoder(manifest.task, manifest.labels))
+    return found, answers(Engine(bundle).predict, found, decoder(manifest.task, manifest.labels, manifest.crf))
+
+
+def decoder_of(network: Network) -> Classifier | Tagger:
+    """What decodes a network's logits, with the scores that its CRF has now."""
+    architecture = network.architecture
+    return decoder(
+        architecture.task, architecture.labels, network.crf.as_manifest() if network.crf is not None else None
+    )
+
+
+def _loss(network: Network, logits: NDArray[np.float32], targets: Sequence[Sequence[int]], by: float) -> float:
+    """The negative log-likelihood of a batch's targets, with everything that is added up divided by a temperature."""
+    lengths = torch.tensor([len(row) for row in targets])
+    wanted = torch.nn.utils.rnn.pad_sequence([torch.tensor(row) for row in targets], batch_first=True)
+    scores = torch.from_numpy(logits) / by
+    with torch.inference_mode():
+        if network.crf is not None:
+            return float(network.crf.loss(scores, wanted, lengths, by)) * int(lengths.sum())
+        logs = scores.log_softmax(-1).reshape(len(targets), -1, scores.shape[-1])
+        chosen = logs.gather(2, wanted[..., None])[..., 0]
+        return -float((chosen * (torch.arange(chosen.shape[1]) < lengths[:, None])).sum())
+
+
+def best_temperature(network: Network, corpora: Sequence[Corpus]) -> float:
+    """The temperature that makes the gold labels of corpora most likely, each corpus counting the same.
+
+    Under a CRF the labels of a whole text together.
+    """
+    predict = of_network(network, next(network.parameters()).device)
+    number = {label: row for row, label in enumerate(network.architecture.labels)}
+    batches: list[tuple[NDArray[np.float32], list[list[int]], float]] = []
+    for each in corpora:
+        for positions in plan([len(row) for row in each.encoded], _ROWS, _TOKENS, None):
+            inputs = [each.encoded[position] for position in positions]
+            targets = [_numbers(each.gold[position], number, len(each.encoded[position])) for position in positions]
+            weight = len(positions) / len(each.encoded) / sum(map(len, targets))
+            batches.append((predict([row.rows for row in inputs]), targets, weight))
+
+    def loss(by: float) -> float:
+        return sum(weight * _loss(network, logits, targets, by) for logits, targets, weight in batches)
+
+    return temperature(loss)
+
+
+def _numbers(gold: str | tuple[str, ...], number: Mapping[str, int], tokens: int) -> list[int]:
+    """The labels of one input by number: one, or one for each token that was not cut off."""
+    return [number[gold]] if isinstance(gold, str) else [number[tag] for tag in gold[:tokens]]
 
 
 def of_bundle(bundle: Bundle, data: Path) -> Report:
@@ -152,4 +224,4 @@ def of_bundle(bundle: Bundle, data: Path) -> Report:
     manifest = bundle.manifest
     tokenizer = Tokenizer.load(bundle.file(TOKENIZER), manifest.features)
     found = corpus(data, manifest.task, manifest.labels, tokenizer, manifest.token_limit)
-    return measure(Engine(bundle).predict, found, decoder(manifest.task, manifest.labels))
+    return measure(Engine(bundle).predict, found, decoder(manifest.task, manifest.labels, manifest.crf))

@@ -14,7 +14,8 @@ from service.bundle import CARD, FILES, TOKENIZER, Bundle, Health, Manifest, Ori
 from service.engine import Engine, Trace
 from service.errors import BundleError
 from service.text import Tokenizer
-from training import card, graph, reference
+from training import calibration, card, graph, reference
+from training.embedding import round_to_storage
 from training.evaluate import of_network
 from training.networks import Network
 
@@ -36,32 +37,30 @@ def export(
     folder: Path,
     score: Callable[[Bundle], Sequence[Score]],
     health: Callable[[Bundle], Health] | None = None,
+    temperature: float = 1.0,
+    total: float | None = None,
 ) -> Bundle:
     """Write a network as the next version below `folder`, and return the bundle.
 
-    `score` and `health` measure the draft through the serving runtime, for the manifest and the card. Raises
-    `BundleError` when the graphs and torch differ by more than the tolerance: then nothing is written.
+    `temperature` divides its logits, and its CRF's scores, in the weights themselves; `total`, for the manifest, counts
+    what an earlier export divided by as well. `score` and `health` measure the draft through the serving runtime, for
+    the manifest and the card. Raises `BundleError` when the graphs and torch differ by more than the tolerance: then
+    nothing is written.
     """
     network.cpu().eval()
-    round_embeddings(network)
+    calibration.fold(network, temperature)
+    round_to_storage(network)
     with tempfile.TemporaryDirectory(prefix="export-") as scratch:
         draft = Path(scratch)
         graph.write(network, draft)
         tokenizer.save(draft / TOKENIZER)
         (draft / CARD).write_text("", encoding="utf-8")
-        bundle = Bundle(folder.name, 0, draft, _manifest(network, origin, licence, draft))
+        bundle = Bundle(folder.name, 0, draft, _manifest(network, origin, licence, total or temperature, draft))
         parity = certify(network, Engine(bundle))
         measured = {"parity": parity, "quality": tuple(score(bundle)), "health": health and health(bundle)}
         manifest = bundle.manifest.model_copy(update=measured)
         (draft / CARD).write_text(card.render(folder.name, manifest), encoding="utf-8")
         return save(folder, manifest, draft)
-
-
-def round_embeddings(network: Network) -> None:
-    """Round the embedding tables to float16, which is how a bundle stores them."""
-    for table in network.embeddings.values():
-        assert isinstance(table, torch.nn.Embedding)
-        table.weight.data = table.weight.data.half().float()
 
 
 def certify(network: Network, engine: Engine) -> Parity:
@@ -94,7 +93,8 @@ def certify(network: Network, engine: Engine) -> Parity:
 
 
 def _batches(network: Network, generator: np.random.Generator) -> Iterator[list[NDArray[np.int32]]]:
-    sizes = [feature.size for feature in network.architecture.features]
+    features = network.architecture.features
+    sizes = np.repeat([feature.size for feature in features], [feature.columns for feature in features])
 
     def row(length: int) -> NDArray[np.int32]:
         return generator.integers(0, sizes, (length, len(sizes))).astype(np.int32)
@@ -122,7 +122,7 @@ def _deviation(network: Network, rows: Sequence[NDArray[np.int32]], trace: Trace
     return worst
 
 
-def _manifest(network: Network, origin: Origin, licence: str, draft: Path) -> Manifest:
+def _manifest(network: Network, origin: Origin, licence: str, temperature: float, draft: Path) -> Manifest:
     architecture = network.architecture
     fields = {
         "task": architecture.task,
@@ -135,6 +135,9 @@ def _manifest(network: Network, origin: Origin, licence: str, draft: Path) -> Ma
         "labels": architecture.labels,
         "token_limit": TOKEN_LIMIT,
         "features": architecture.features,
+        "characters": architecture.characters,
+        "crf": network.crf.as_manifest() if network.crf is not None else None,
+        "temperature": temperature,
         "licence": licence,
         "origin": origin,
         "parity": _NOT_YET,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import nn
 
+from training.averaging import Average
 from training.batches import IGNORED, Batch, Sample, batched, windows
 from training.networks import Network
 
@@ -31,6 +33,8 @@ class Recipe:
     window: int = 0
     """Cut training texts to a random run of this many tokens, anew each epoch; 0 for whole texts. Sentiment only."""
     label_smoothing: float = 0.0
+    average: float = 0.0
+    """Score and keep a running mean of the weights, with this share of the old mean at each step; 0 for none."""
     seed: int = 1
 
 
@@ -80,19 +84,20 @@ def fit(
     generator = np.random.default_rng(recipe.seed)
     network.to(device)
     optimizer = torch.optim.Adam(network.parameters(), lr=recipe.learning_rate, fused=True)
-    loss_of = nn.CrossEntropyLoss(ignore_index=IGNORED, label_smoothing=recipe.label_smoothing)
+    average = Average(network, recipe.average) if recipe.average else None
     best: float | None = None
     kept: dict[str, torch.Tensor] = {}
     epoch = since = 0
     interrupted = diverged = False
     try:
         for epoch in range(1, recipe.epochs + 1):
-            _epoch(network, samples, recipe, epoch, optimizer, loss_of, report, generator, device)
-            reached = _measured(score, network)
-            since += 1
-            if best is None or reached > best:
-                best, since = reached, 0
-                kept = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
+            _epoch(network, samples, recipe, epoch, optimizer, average, report, generator, device)
+            with average.applied() if average else nullcontext():
+                reached = _measured(score, network)
+                since += 1
+                if best is None or reached > best:
+                    best, since = reached, 0
+                    kept = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
             report(Progress(epoch, 0, 0, 0.0, reached, best))
             if since >= recipe.patience:
                 break
@@ -119,7 +124,7 @@ def _epoch(
     recipe: Recipe,
     epoch: int,
     optimizer: torch.optim.Optimizer,
-    loss_of: nn.Module,
+    average: Average | None,
     report: Callable[[Progress], None],
     generator: np.random.Generator,
     device: torch.device,
@@ -133,18 +138,29 @@ def _epoch(
         progress = (epoch - 1 + number / len(batches)) / recipe.epochs
         for group in optimizer.param_groups:
             group["lr"] = recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
-        loss = _step(network, batch, recipe.clip, optimizer, loss_of)
+        loss = _step(network, batch, recipe, optimizer)
+        if average:
+            average.update()
         mean += (loss - mean) / number
         report(Progress(epoch, number, len(batches), mean))
 
 
-def _step(network: Network, batch: Batch, clip: float, optimizer: torch.optim.Optimizer, loss_of: nn.Module) -> float:
+def _step(network: Network, batch: Batch, recipe: Recipe, optimizer: torch.optim.Optimizer) -> float:
     optimizer.zero_grad(set_to_none=True)
-    logits = network(batch.tokens, batch.lengths)
-    loss: torch.Tensor = loss_of(logits.flatten(0, -2), batch.targets.flatten())
+    loss = _loss(network, batch, recipe.label_smoothing)
     if not math.isfinite(loss.item()):
         raise _Diverged
     torch.autograd.backward(loss)
-    nn.utils.clip_grad_norm_(network.parameters(), clip)
+    nn.utils.clip_grad_norm_(network.parameters(), recipe.clip)
     optimizer.step()
     return float(loss.detach())
+
+
+def _loss(network: Network, batch: Batch, smoothing: float) -> torch.Tensor:
+    """The mean negative log-likelihood: of each target, or of whole label sequences under a CRF."""
+    logits = network(batch.tokens, batch.lengths)
+    if network.crf is not None:
+        return network.crf.loss(logits, batch.targets, batch.lengths)
+    return nn.functional.cross_entropy(
+        logits.flatten(0, -2), batch.targets.flatten(), ignore_index=IGNORED, label_smoothing=smoothing
+    )

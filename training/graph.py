@@ -13,13 +13,13 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
-from torch import nn
 
 from service.bundle import MODEL_GRAPH, TRACE_GRAPH, WEIGHTS
 from service.engine import trace_output
 from service.equations import CellName, gate_names
 from training.builder import Builder, Weights, value
 from training.cells import GateWeights
+from training.embedding import embed, embeddings
 from training.networks import Architecture, Network
 from training.steps import STEPS, Recurrent
 
@@ -49,19 +49,19 @@ def _arrays(network: Network) -> dict[str, NDArray[np.generic]]:
     """Every weight by its name in the file, in ONNX's layouts; recurrent ones are stacked by direction."""
     architecture = network.architecture
     arrays: dict[str, NDArray[np.generic]] = {}
-    for name, table in network.embeddings.items():
-        assert isinstance(table, nn.Embedding)
-        arrays[f"embedding.{name}"] = table.weight.detach().cpu().numpy().astype(np.float16)
+    arrays.update(embeddings(network))
     for number, layer in enumerate(network.recurrent()):
         ways = [_stack(architecture, cell.weights()) for cell in layer.directions()]
         for part in ways[0]:
             arrays[f"recurrent.{number}.{part}"] = np.stack([way[part] for way in ways])
     arrays["head.weight"] = network.head.weight.detach().cpu().numpy()
     arrays["head.bias"] = network.head.bias.detach().cpu().numpy()
+    if network.query is not None:
+        arrays["head.query"] = network.query.detach().cpu().numpy()
     return arrays
 
 
-def _stack(architecture: Architecture, weights: Mapping[str, GateWeights]) -> dict[str, NDArray[np.float32]]:
+def _stack(architecture: Architecture, weights: Mapping[str, GateWeights]) -> dict[str, NDArray[np.floating]]:
     """W [blocks * units, inputs], R [blocks * units, units] and B [2 * blocks * units], stacked as ONNX does; and P
     [3 * units] of a cell with peepholes.
 
@@ -72,9 +72,10 @@ def _stack(architecture: Architecture, weights: Mapping[str, GateWeights]) -> di
     gates = [(weights[gate], after and gate == "candidate") for gate in stacking]
     first = [(gate.w_bias if apart else gate.w_bias + gate.r_bias).numpy() for gate, apart in gates]
     second = [(gate.r_bias if apart else gate.r_bias * 0).numpy() for gate, apart in gates]
+    stored = np.float32 if architecture.word_bits == 16 else np.float16
     parts = {
-        "W": np.concatenate([gate.w.numpy() for gate, _ in gates]),
-        "R": np.concatenate([gate.r.numpy() for gate, _ in gates]),
+        "W": np.concatenate([gate.w.numpy() for gate, _ in gates]).astype(stored),
+        "R": np.concatenate([gate.r.numpy() for gate, _ in gates]).astype(stored),
         "B": np.concatenate(first + second),
     }
     if peepholes := [gate.peephole.numpy() for gate, _ in gates if gate.peephole is not None]:
@@ -84,13 +85,13 @@ def _stack(architecture: Architecture, weights: Mapping[str, GateWeights]) -> di
 
 def _fused(builder: Builder, architecture: Architecture) -> bytes:
     """``model.onnx``: about ten nodes, one recurrent operator a layer."""
-    states = _embed(builder, architecture)
+    states = embed(builder, architecture)
     attributes: dict[str, object] = {"hidden_size": architecture.hidden}
     attributes["direction"] = "bidirectional" if len(architecture.directions) == 2 else "forward"
     if architecture.cell == "gru":
         attributes["linear_before_reset"] = int(architecture.gru_reset == "after")
     for number in range(architecture.layers):
-        inputs = [states, *(builder.weight(f"recurrent.{number}.{part}") for part in "WRB"), "lengths"]
+        inputs = [states, *(builder.matrix(f"recurrent.{number}.{part}") for part in "WRB"), "lengths"]
         if architecture.cell == "peephole":
             inputs += ["", "", builder.weight(f"recurrent.{number}.P")]  # no initial states
         output = builder.node(_OPERATORS[architecture.cell], *inputs, **attributes)
@@ -107,7 +108,7 @@ def _stepwise(builder: Builder, architecture: Architecture) -> bytes:
     backward reader's. The latter is given each row turned round, with the padding still at its end, so that it reads
     as the forward reader does, meets no padding before its tokens, and its gates come out in its own reading order.
     """
-    states = _embed(builder, architecture)
+    states = embed(builder, architecture)
     lengths = builder.node("Cast", "lengths", to=TensorProto.INT64)
     both = len(architecture.directions) == 2
     zeros = _zero_state(builder, architecture)
@@ -143,17 +144,6 @@ def _inputs() -> list[onnx.ValueInfoProto]:
 def _logits(architecture: Architecture) -> onnx.ValueInfoProto:
     time = ("time",) if architecture.head == "tagger" else ()
     return value("logits", TensorProto.FLOAT, "batch", *time, len(architecture.labels))
-
-
-def _embed(builder: Builder, architecture: Architecture) -> str:
-    """tokens [batch, time, features] → [time, batch, sum of the embedding sizes], float32."""
-    columns = builder.node("Transpose", "tokens", perm=[2, 1, 0])
-    found = []
-    for position, feature in enumerate(architecture.features):
-        rows = builder.node("Gather", columns, builder.constant(np.array(position, np.int64)), axis=0)
-        found.append(builder.node("Gather", builder.weight(f"embedding.{feature.name}"), rows, axis=0))
-    together = builder.node("Concat", *found, axis=2) if len(found) > 1 else found[0]
-    return builder.node("Cast", together, to=TensorProto.FLOAT)
 
 
 def _valid(builder: Builder) -> str:
@@ -200,6 +190,16 @@ def _mean(builder: Builder, architecture: Architecture, states: str) -> str:
     return builder.node("Div", total, builder.node("Unsqueeze", lengths, builder.integers(1)))
 
 
+def _attention(builder: Builder, architecture: Architecture, states: str) -> str:
+    """The mean of the states, weighted by the softmax over time of their products with the query."""
+    query = builder.node("Unsqueeze", builder.weight("head.query"), builder.integers(1))
+    products = builder.node("MatMul", states, query)
+    valid = builder.node("Unsqueeze", _valid(builder), builder.integers(2))
+    products = builder.node("Where", valid, products, builder.constant(np.array(-1e30, np.float32)))
+    weighted = builder.node("Mul", builder.node("Softmax", products, axis=0), states)
+    return builder.node("ReduceSum", weighted, builder.integers(0), keepdims=0)
+
+
 def _last(builder: Builder, architecture: Architecture, states: str) -> str:
     """The state after each reader's last token: at the row's end going forward, at its beginning going backward."""
     rows = builder.node("Cast", "lengths", to=TensorProto.INT64)
@@ -220,7 +220,12 @@ def _columns(builder: Builder, array: str, start: int, stop: int) -> str:
     return builder.node("Slice", array, builder.integers(start), builder.integers(stop), builder.integers(1))
 
 
-_POOLING: dict[str, Callable[[Builder, Architecture, str], str]] = {"max": _max, "mean": _mean, "last": _last}
+_POOLING: dict[str, Callable[[Builder, Architecture, str], str]] = {
+    "max": _max,
+    "mean": _mean,
+    "last": _last,
+    "attention": _attention,
+}
 
 
 def _scan(
@@ -258,7 +263,7 @@ def _scan(
 
 def _product(builder: Builder, states: str, name: str, way: int, start: int, stop: int) -> str:
     """W[start:stop] x + B[start:stop] of one direction, for all steps: [time, batch, stop - start]."""
-    turned = builder.node("Transpose", builder.weight(f"{name}.W", way, start, stop), perm=[1, 0])
+    turned = builder.node("Transpose", builder.matrix(f"{name}.W", way, start, stop), perm=[1, 0])
     return builder.node("Add", builder.node("MatMul", states, turned), builder.weight(f"{name}.B", way, start, stop))
 
 

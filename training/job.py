@@ -5,32 +5,46 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from service.bundle import FILES, MAX_BYTES, Bundle, Feature, FeatureName, Head, Health, Origin, Score, Task, check_name
+from service.bundle import (
+    FILES,
+    MAX_BYTES,
+    Bundle,
+    CharacterNetwork,
+    Feature,
+    FeatureName,
+    Head,
+    Health,
+    Origin,
+    Score,
+    Task,
+    check_name,
+)
 from service.engine import Engine
 from service.equations import CellName, Direction, GruReset
 from service.tasks import decoder
-from service.text import SHAPES, Tokenizer, build
+from service.text import CHARACTERS, SHAPES, Tokenizer, build
 from training import pretrain, vectors, vocabulary
 from training.batches import encode
 from training.corpora import Example, check_labels, labels, read
-from training.evaluate import Corpus, corpus, corpus_name, measure, of_network
+from training.evaluate import Corpus, best_temperature, corpus, corpus_name, decoder_of, measure, of_network
 from training.export import TOKEN_LIMIT, export
 from training.fit import Outcome, Progress, Recipe, fit, seed_everything
 from training.health import measure as gate_health
-from training.networks import EMBEDDING_SIZES, Architecture, Network
+from training.networks import EMBEDDING_SIZES, Architecture, Network, WordBits
 
 _FEATURES: dict[Task, tuple[FeatureName, ...]] = {
     "sentiment": ("word",),
     "ner": ("word", "shape", "prefix", "suffix"),
 }
 _BUCKETS = 2048
+_CHARACTER_COLUMNS = 20
 _PACKAGES = ("torch", "onnx", "onnxruntime", "tokenizers", "numpy")
 
 
@@ -55,6 +69,9 @@ class Job:
     start: Path | None
     """A pretrained encoder (``training pretrain``), which brings its own words; sentiment only."""
     words: int
+    word_bits: WordBits
+    characters: CharacterNetwork | None
+    crf: bool
     dropout: float
     word_dropout: float
     recipe: Recipe
@@ -89,13 +106,13 @@ def run(job: Job, tell: Callable[[str], None], report: Callable[[Progress], None
     tell(f"train: {len(samples):,} examples, {tokens:,} tokens; {', '.join(f'{d.name}: {len(d.gold):,}' for d in dev)}")
     words = network.architecture.features[0].size
     tell(f"labels: {', '.join(names)}; {words:,} words; {_parameters(network):,} weights")
-    decode = decoder(job.task, names)
 
     def score(trained: Network) -> float:
-        predict = of_network(trained, device)
+        predict, decode = of_network(trained, device), decoder_of(trained)
         return float(np.mean([measure(predict, each, decode).headline for each in dev]))
 
     job.out.mkdir(parents=True, exist_ok=True)  # where this fails it had better be before the training
+    network.learn(1 + max(int(sample.rows[:, 0].max()) for sample in samples))
     outcome = fit(network, samples, job.recipe, score, report, device)
     if outcome.diverged:
         tell(f"the loss is no number any more (in epoch {outcome.epochs}): a lower --learning-rate or --clip may help")
@@ -107,8 +124,10 @@ def run(job: Job, tell: Callable[[str], None], report: Callable[[Progress], None
         )
     tell("interrupted: exporting the best model so far" if outcome.interrupted else "exporting")
 
+    warmth = best_temperature(network, dev) if dev else 1.0
+
     def figures(bundle: Bundle) -> list[Score]:
-        engine = Engine(bundle)
+        engine, decode = Engine(bundle), decoder(job.task, names, bundle.manifest.crf)
         return [each for data in (*dev, *test) for each in measure(engine.predict, data, decode).scores()]
 
     def gates(bundle: Bundle) -> Health:
@@ -124,7 +143,7 @@ def run(job: Job, tell: Callable[[str], None], report: Callable[[Progress], None
             **{name: importlib.metadata.version(name) for name in _PACKAGES},
         },
     )
-    made = export(network, tokenizer, origin, job.licence, job.out, figures, gates)
+    made = export(network, tokenizer, origin, job.licence, job.out, figures, gates, warmth)
     size = sum(made.file(name).stat().st_size for name in FILES)
     if size > MAX_BYTES:
         tell(f"note: the bundle has {size / 1e6:.1f} MB; those that ship have at most {MAX_BYTES / 1e6:.0f}")
@@ -142,11 +161,29 @@ def _network(job: Job, examples: list[Example], names: tuple[str, ...]) -> tuple
         return _pretrained(job, job.start, names)
     loaded = vectors.load(job.vectors).merged(blank.normalize) if job.vectors else None
     size = loaded.size if loaded else EMBEDDING_SIZES["word"]
+    if job.word_bits == 4 and size % 2:
+        raise TrainingError(f"two numbers share a byte: 4 bits need word vectors of an even size, not {size}")
     words = vocabulary.choose(_words(examples, blank), loaded, job.words)
     sizes: dict[FeatureName, int] = {"word": len(words), "shape": SHAPES, "prefix": _BUCKETS, "suffix": _BUCKETS}
     features = tuple(Feature(name=name, size=sizes[name]) for name in _FEATURES[job.task])
+    if job.characters:
+        # Characters tell more than their hashed ends do.
+        features = tuple(feature for feature in features if feature.name in ("word", "shape"))
+        features += (Feature(name="character", size=CHARACTERS, columns=_CHARACTER_COLUMNS),)
     shape = Architecture(
-        job.task, job.cell, job.directions, job.layers, job.hidden, job.head, names, features, size, job.gru_reset
+        task=job.task,
+        cell=job.cell,
+        directions=job.directions,
+        layers=job.layers,
+        hidden=job.hidden,
+        head=job.head,
+        labels=names,
+        features=features,
+        word_size=size,
+        reset=job.gru_reset,
+        characters=job.characters,
+        crf=job.crf,
+        word_bits=job.word_bits,
     )
     network = Network(shape, job.dropout, job.word_dropout)
     if loaded:
@@ -160,7 +197,7 @@ def _pretrained(job: Job, start: Path, names: tuple[str, ...]) -> tuple[Network,
     words, size = pretrain.table_of(start)
     features = (Feature(name="word", size=len(words)),)
     shape = Architecture(job.task, job.cell, job.directions, job.layers, job.hidden, job.head, names, features, size)
-    network = Network(shape, job.dropout, job.word_dropout)
+    network = Network(replace(shape, word_bits=job.word_bits), job.dropout, job.word_dropout)
     pretrain.start(network, start)
     return network, build(words, features)
 
@@ -195,4 +232,4 @@ def _skew(examples: list[Example], tokenizer: Tokenizer) -> str | None:
 
 
 def _parameters(network: Network) -> int:
-    return sum(parameter.numel() for parameter in network.parameters())
+    return sum(each.numel() for name, each in network.named_parameters() if not name.endswith(".learned"))

@@ -44,6 +44,13 @@ def macro_f1(gold: Sequence[str], predicted: Sequence[str]) -> float:
     return float(np.mean(2 * counts.diagonal() / (counts.sum(axis=0) + counts.sum(axis=1))))
 
 
+def macro_recall(gold: Sequence[str], predicted: Sequence[str]) -> float:
+    """The mean over `gold`'s labels of the share of each that was found. Raises `ValueError` as `accuracy` does."""
+    counts = confusion(gold, predicted, sorted({*gold, *predicted}))
+    there = counts.sum(axis=1)
+    return float(np.mean(counts.diagonal()[there > 0] / there[there > 0]))
+
+
 @dataclass(frozen=True, slots=True)
 class EntityScores:
     """How many entities were right, predicted, and there; the same for each type in `types`, by name.

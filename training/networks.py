@@ -1,21 +1,28 @@
 """Embeddings, recurrent layers, and a head: the networks that this project trains.
 
-Shapes: tokens int [batch, time, features], lengths int [batch]; padding is on the right.
+Shapes: tokens int [batch, time, columns of all features], lengths int [batch]; padding is on the right.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from service.bundle import Feature, FeatureName, Head, Task
+from service.bundle import CharacterNetwork, Feature, FeatureName, Head, Task
 from service.equations import CellName, Direction, GruReset
 from training.cells import CELLS, Cell
+from training.characters import CHARACTERS, Characters
+from training.crf import CRF
 
 EMBEDDING_SIZES: dict[FeatureName, int] = {"word": 100, "shape": 8, "prefix": 16, "suffix": 16}
 """Columns of each feature's embedding table; pretrained word vectors bring their own number."""
+
+
+WordBits = Literal[4, 8, 16]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +40,17 @@ class Architecture:
     word_size: int = EMBEDDING_SIZES["word"]
     reset: GruReset = "after"
     """Where a GRU's reset gate acts; nothing to other cells."""
+    characters: CharacterNetwork | None = None
+    crf: bool = False
+    word_bits: WordBits = 16
+    """In how many bits a bundle stores each number of the word vectors: with 4, those that were learned keep 8. Below
+    16 it keeps the recurrent matrices in float16, too."""
 
-    def columns(self, feature: Feature) -> int:
-        """Columns of a feature's embedding table."""
+    def size(self, feature: Feature) -> int:
+        """What a feature adds to a token's vector: the columns of its embedding table, or of its network's answer."""
+        if feature.name == "character":
+            assert self.characters is not None
+            return CHARACTERS[self.characters].width
         return self.word_size if feature.name == "word" else EMBEDDING_SIZES[feature.name]
 
     @property
@@ -59,26 +74,52 @@ class Network(nn.Module):
         super().__init__()
         self.architecture, self.dropout, self.word_dropout = architecture, dropout, word_dropout
         self.embeddings = nn.ModuleDict(
-            {feature.name: _table(feature.size, architecture.columns(feature)) for feature in architecture.features}
+            {
+                feature.name: Table(feature.size, architecture.size(feature))
+                for feature in architecture.features
+                if feature.name != "character"
+            }
         )
-        width = sum(architecture.columns(feature) for feature in architecture.features)
+        self.characters: Characters | None = None
+        for feature in architecture.features:
+            if feature.name == "character" and architecture.characters:
+                self.characters = CHARACTERS[architecture.characters](feature.size)
+        width = sum(architecture.size(feature) for feature in architecture.features)
         self.layers = nn.ModuleList()
         for _ in range(architecture.layers):
             self.layers.append(Layer(architecture, width))
             width = architecture.width
         self.head = nn.Linear(width, len(architecture.labels))
+        self.query = nn.Parameter(torch.zeros(width)) if architecture.head == "attention" else None
+        self.crf = CRF(architecture.labels) if architecture.crf else None
 
     def recurrent(self) -> list[Layer]:
         """The recurrent layers, from the embeddings up."""
         return [layer for layer in self.layers if isinstance(layer, Layer)]
 
+    def learn(self, words: int) -> None:
+        """Change the first `words` rows of the word table alone: the training data has no others."""
+        table = self.embeddings["word"]
+        assert isinstance(table, Table)
+        table.learn(words)
+
     def embed(self, tokens: Tensor) -> Tensor:
-        """tokens [batch, time, features] → [batch, time, sum of the embedding sizes]."""
-        columns = list(tokens.unbind(2))
-        if self.training and self.word_dropout:
-            drop = torch.rand_like(columns[0], dtype=torch.float) < self.word_dropout
-            columns[0] = columns[0].masked_fill(drop, 0)
-        return torch.cat([table(ids) for table, ids in zip(self.embeddings.values(), columns, strict=True)], dim=2)
+        """tokens [batch, time, columns of all features] → [batch, time, sum of the features' sizes]."""
+        parts = []
+        for feature, ids in zip(self.architecture.features, self._split(tokens), strict=True):
+            if feature.name == "character":
+                assert self.characters is not None
+                parts.append(self.characters.of_batch(ids))
+                continue
+            rows = ids[..., 0]
+            if feature.name == "word" and self.training and self.word_dropout:
+                drop = torch.rand_like(rows, dtype=torch.float) < self.word_dropout
+                rows = rows.masked_fill(drop, 0)
+            parts.append(self.embeddings[feature.name](rows))
+        return torch.cat(parts, dim=2)
+
+    def _split(self, tokens: Tensor) -> tuple[Tensor, ...]:
+        return torch.split(tokens, [feature.columns for feature in self.architecture.features], dim=2)
 
     def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         valid = torch.arange(tokens.shape[1], device=tokens.device) < lengths[:, None]
@@ -97,6 +138,10 @@ class Network(nn.Module):
                 return states.masked_fill(~valid[..., None], -2.0).amax(1)
             case "mean":
                 return states.masked_fill(~valid[..., None], 0.0).sum(1) / lengths[:, None]
+            case "attention":
+                assert self.query is not None
+                weights = (states @ self.query).masked_fill(~valid, -torch.inf).softmax(1)
+                return (weights[:, None] @ states)[:, 0]
             case "last":
                 last = states[torch.arange(len(states), device=states.device), lengths - 1]
                 units = self.architecture.hidden
@@ -123,10 +168,40 @@ class Layer(nn.Module):
         return [cell for cell in self.cells if isinstance(cell, Cell)]
 
 
-def _table(rows: int, columns: int) -> nn.Embedding:
-    table = nn.Embedding(rows, columns)
-    nn.init.uniform_(table.weight, -((3 / columns) ** 0.5), (3 / columns) ** 0.5)
-    return table
+class Table(nn.Embedding):
+    """An embedding table of which training may use, and change, the first rows alone.
+
+    The rows of words that the training data has not would get no gradient; left out of the optimiser they cost nothing
+    either. `learned` is those first rows, in the same memory as `weight`.
+    """
+
+    learned: nn.Parameter
+
+    def __init__(self, rows: int, columns: int) -> None:
+        super().__init__(rows, columns, _weight=torch.empty(rows, columns))
+        # Numbers of its own, so that those of the layers above do not depend on how many words there are.
+        own = torch.Generator().manual_seed(torch.initial_seed())
+        nn.init.uniform_(self.weight, -((3 / columns) ** 0.5), (3 / columns) ** 0.5, generator=own)
+
+    def learn(self, rows: int) -> None:
+        """From now on ids of a network in training are below `rows`, and only these rows change."""
+        self.weight.requires_grad_(False)
+        self.learned = nn.Parameter(self.weight[:rows])
+
+    @property
+    def learns(self) -> bool:
+        """Whether `learn` has picked rows."""
+        return "learned" in self._parameters
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return nn.functional.embedding(ids, self.learned if self.training and self.learns else self.weight)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Table:
+        """Another device or type gives both parameters memory of their own: share it again."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch has no types here
+        if self.learns:
+            self.learned.data = self.weight.data[: len(self.learned)]
+        return self
 
 
 def _reversal(lengths: Tensor, time: int) -> Tensor:

@@ -79,7 +79,7 @@ class LanguageModel(nn.Module):
     def __init__(self, architecture: Architecture, dropout: float) -> None:
         super().__init__()
         (word,) = architecture.features
-        size = architecture.columns(word)
+        size = architecture.size(word)
         self.embeddings = nn.ModuleDict({"word": nn.Embedding(word.size, size)})
         self.layers = nn.ModuleList()
         width = size

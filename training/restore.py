@@ -11,6 +11,7 @@ from safetensors.numpy import load_file
 from torch import Tensor, nn
 
 from service.bundle import WEIGHTS, Bundle
+from service.errors import BundleError
 from training.cells import Cell, Peephole
 from training.graph import STACKING
 from training.networks import Architecture, Network
@@ -19,13 +20,23 @@ _Arrays = Mapping[str, NDArray[np.generic]]
 
 
 def network(bundle: Bundle) -> Network:
-    """The network, in evaluation mode. Exporting it again gives the same file of weights, byte for byte."""
+    """The network, in evaluation mode. Exporting it again gives the same file of weights, byte for byte.
+
+    Raises `BundleError` for a bundle that keeps less than the network had: its characters' convolutions as sums, or its
+    word vectors in 4 bits.
+    """
     arrays = load_file(bundle.file(WEIGHTS))
+    if bundle.manifest.characters is not None or "embedding.word.fine" in arrays:
+        raise BundleError(
+            f"{bundle.name} keeps characters or 4-bit word vectors in the graph's own form: train it again to export it"
+        )
     made = Network(_architecture(bundle, arrays)).eval()
     with torch.no_grad():
         for name, table in made.embeddings.items():
             assert isinstance(table, nn.Embedding)
-            table.weight.copy_(_tensor(arrays[f"embedding.{name}"]))
+            scale = arrays.get(f"embedding.{name}.scale")
+            rows = _tensor(arrays[f"embedding.{name}"])
+            table.weight.copy_(rows if scale is None else rows * _tensor(scale))
         for number, layer in enumerate(made.recurrent()):
             for way, cell in enumerate(layer.directions()):
                 parts = {part: _tensor(arrays[f"recurrent.{number}.{part}"][way]) for part in "WRB"}
@@ -34,6 +45,11 @@ def network(bundle: Bundle) -> Network:
                     _fill_peepholes(cell, _tensor(arrays[f"recurrent.{number}.P"][way]))
         made.head.weight.copy_(_tensor(arrays["head.weight"]))
         made.head.bias.copy_(_tensor(arrays["head.bias"]))
+        if made.query is not None:
+            made.query.copy_(_tensor(arrays["head.query"]))
+        if made.crf is not None and bundle.manifest.crf is not None:
+            made.crf.transitions.copy_(torch.tensor(bundle.manifest.crf.transitions))
+            made.crf.start.copy_(torch.tensor(bundle.manifest.crf.start))
     return made
 
 
@@ -50,6 +66,8 @@ def _architecture(bundle: Bundle, arrays: _Arrays) -> Architecture:
         features=manifest.features,
         word_size=arrays["embedding.word"].shape[1],
         reset=manifest.gru_reset or "after",
+        crf=manifest.crf is not None,
+        word_bits=8 if arrays["embedding.word"].dtype == np.int8 else 16,
     )
 
 

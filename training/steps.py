@@ -66,7 +66,7 @@ class Recurrent:
         return self._parts[states]
 
     def _weight(self, part: str, way: int, start: int, stop: int) -> str:
-        return self._body.weight(f"{self._name}.{part}", way, start * self._units, stop * self._units)
+        return self._body.matrix(f"{self._name}.{part}", way, start * self._units, stop * self._units)
 
 
 def _unchanged(builder: Builder, emitted: Gates) -> Gates:

@@ -235,6 +235,22 @@ def test_of_equal_peaks_the_first_token_is_split() -> None:
     assert found["logits"].tolist() == [0.5, 0.5, 1.0]
 
 
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_an_attention_head_weighs_each_state_by_the_query(cell: CellName) -> None:
+    manifest, gates = model(cell, "attention", BOTH), simulate(cell, 9, BOTH)
+    weight, bias = head_of(BOTH)
+    query = np.random.default_rng(6).normal(size=2 * UNITS).astype(np.float32)
+    states = np.hstack([gates[manifest.layers - 1, direction, "hidden"] for direction in BOTH]).astype(np.float64)
+    attention = np.exp(states @ query) / np.exp(states @ query).sum()
+    found = contributions(manifest, weight, bias, gates, query=query)
+    assert found is not None
+    assert found["logits"] == pytest.approx(bias + weight @ (attention @ states), abs=1e-6)
+    assert found["bias"] + found["tokens"].sum(axis=0) == pytest.approx(found["logits"], abs=1e-5)
+    alone = [split(model(cell, "tagger", BOTH), gates, explain=t)["tokens"] for t in range(9)]
+    expected = sum(share * tokens for share, tokens in zip(attention, alone, strict=True))
+    assert found["tokens"] == pytest.approx(expected, abs=1e-6)
+
+
 def test_the_elman_cell_has_none_and_says_why() -> None:
     hidden: Gates = {(0, "forward", "hidden"): np.zeros((4, UNITS), np.float32)}
     for manifest, explain in ((model("rnn", "last"), None), (model("rnn", "tagger"), 1)):

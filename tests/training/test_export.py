@@ -13,9 +13,22 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from service.bundle import CARD, FILES, MANIFEST, TOKENIZER, WEIGHTS, Bundle, Head, Score, discover, load
+from service.bundle import (
+    CARD,
+    FILES,
+    MANIFEST,
+    TOKENIZER,
+    WEIGHTS,
+    Bundle,
+    CharacterNetwork,
+    Head,
+    Score,
+    discover,
+    load,
+)
 from service.engine import Engine, Trace
 from service.errors import BundleError
 from service.text import Tokenizer
@@ -23,8 +36,9 @@ from tests.bundles import KINDS, ORIGIN, Kind, Rows, architecture, draft, networ
 from training import export as exporting
 from training import graph
 from training.builder import Builder
-from training.export import GATES_TOLERANCE, LOGITS_TOLERANCE, certify, export, round_embeddings
-from training.networks import Architecture, Network
+from training.embedding import round_to_storage
+from training.export import GATES_TOLERANCE, LOGITS_TOLERANCE, certify, export
+from training.networks import Architecture, Network, WordBits
 from training.steps import STEPS
 
 SCORES = (
@@ -87,7 +101,7 @@ def test_the_certificate_is_over_many_lengths_and_batch_sizes() -> None:
     assert all(len(set(lengths)) > 3 for lengths in batches if len(lengths) > 1), "ragged"
 
 
-@pytest.mark.parametrize(("cell", "head"), list(product(KINDS, ["last", "mean", "max", "tagger"])))
+@pytest.mark.parametrize(("cell", "head"), list(product(KINDS, ["last", "mean", "max", "attention", "tagger"])))
 def test_every_kind_of_network_is_exported(tmp_path: Path, cell: Kind, head: Head) -> None:
     task = "ner" if head == "tagger" else "sentiment"
     for bidirectional, layers in ((False, 1), (True, 2)):
@@ -96,6 +110,38 @@ def test_every_kind_of_network_is_exported(tmp_path: Path, cell: Kind, head: Hea
         )
         assert bundle.manifest.head == head
         assert Engine(bundle).warm_up() > 0
+
+
+@pytest.mark.parametrize("characters", ["cnn", "lstm"])
+@pytest.mark.parametrize("word_bits", [4, 8, 16])
+def test_taggers_with_characters_and_a_crf_are_exported(
+    tmp_path: Path, characters: CharacterNetwork, word_bits: WordBits
+) -> None:
+    bundle = tiny_bundle(tmp_path / "m", task="ner", characters=characters, crf=True, word_bits=word_bits, hidden=4)
+    manifest = bundle.manifest
+    assert manifest.characters == characters
+    assert manifest.features[-1].columns == 12
+    assert manifest.crf is not None
+    assert np.any(manifest.crf.transitions)
+    assert Engine(bundle).warm_up() > 0
+    with safe_open(bundle.file(WEIGHTS), "numpy") as weights:
+        assert weights.get_tensor("embedding.word").dtype == {4: np.uint8, 8: np.int8, 16: np.float16}[word_bits]
+
+
+def test_a_temperature_divides_the_logits_and_the_crf(tmp_path: Path) -> None:
+    shape = architecture(task="ner", crf=True)
+    rows = random_rows(shape, (5, 3))
+    plain, warm = (
+        export(
+            network(shape), tokenizer(shape), ORIGIN, "CC0-1.0", tmp_path / "m", lambda _: [], temperature=temperature
+        )
+        for temperature in (1.0, 2.0)
+    )
+    assert warm.manifest.temperature == 2.0
+    assert Engine(warm).predict(rows)[0] == pytest.approx(Engine(plain).predict(rows)[0] / 2, abs=1e-5)
+    assert plain.manifest.crf is not None
+    assert warm.manifest.crf is not None
+    assert np.array(warm.manifest.crf.start) == pytest.approx(np.array(plain.manifest.crf.start) / 2)
 
 
 def test_versions_count_up(tmp_path: Path) -> None:
@@ -199,7 +245,7 @@ def test_refused_when_the_network_itself_answers_no_number(tmp_path: Path) -> No
 @pytest.mark.parametrize("where", ["model", "trace", "gates"])
 def test_one_answer_that_is_no_number_is_enough(tmp_path: Path, where: str) -> None:
     net = network(architecture())
-    round_embeddings(net)
+    round_to_storage(net)
     right = Engine(draft(net, tmp_path / "draft"))
 
     def spoil(array: NDArray[np.float32], really: bool) -> NDArray[np.float32]:
@@ -268,7 +314,7 @@ def test_nothing_is_left_when_scoring_fails(tmp_path: Path) -> None:
 
 def test_certify_judges_a_draft(tmp_path: Path) -> None:
     net = network(architecture())
-    round_embeddings(net)
+    round_to_storage(net)
     engine = Engine(draft(net, tmp_path / "draft"))
     assert certify(net, engine).model < 1e-6
     net.head.bias.data[0] += 1e-3

@@ -22,7 +22,7 @@ from service.engine import Engine, pad
 from service.equations import gate_names
 from tests import reference
 from tests.bundles import KINDS, Kind, Rows, architecture, draft, network, random_rows
-from training.export import round_embeddings
+from training.embedding import round_to_storage
 from training.networks import Architecture, Network
 
 HEADS: list[Head] = ["last", "mean", "max", "tagger"]
@@ -45,7 +45,7 @@ def pair(folder: Path, shape: Architecture, seed: int = 7) -> tuple[Network, Eng
     parts = (shape.cell, shape.reset, len(shape.directions), shape.layers, shape.head, shape.hidden, seed)
     name = "-".join(map(str, parts))
     net = network(shape, seed)
-    round_embeddings(net)
+    round_to_storage(net)
     return net, Engine(draft(net, folder / name))
 
 
@@ -118,7 +118,7 @@ def test_gates_stay_with_the_equations_over_400_tokens_and_large_states(folder: 
             # Gates near 0 and 1, and cells far from 0. An Elman network of such weights is chaotic: whatever rounding
             # does to one state grows from step to step, in the reference as in the graph.
             parameter.data *= 1 if cell == "rnn" else 2
-    round_embeddings(net)
+    round_to_storage(net)
     engine = Engine(draft(net, folder / f"long-{cell}"))
     (row,) = random_rows(shape, (400,))
     expected, trace = reference.answer(net, row), engine.trace([row])

@@ -9,9 +9,11 @@ import pytest
 import torch
 
 from service.bundle import CARD, FILES, WEIGHTS, Head, load
+from service.engine import Engine
+from service.errors import BundleError
 from tests.bundles import KINDS, Kind, architecture, draft, network, random_rows, tiny_bundle
 from training.commands.export import export
-from training.export import round_embeddings
+from training.embedding import round_to_storage
 from training.restore import network as restored
 
 
@@ -21,7 +23,7 @@ def test_the_network_comes_back(tmp_path: Path, cell: Kind, head: Head, bidirect
     task = "ner" if head == "tagger" else "sentiment"
     shape = architecture(task=task, cell=cell, bidirectional=bidirectional, layers=layers, head=head)
     made = network(shape)
-    round_embeddings(made)
+    round_to_storage(made)
     back = restored(draft(made, tmp_path / "one"))
     assert back.architecture == shape
     (row,) = random_rows(shape, (9,))
@@ -30,6 +32,22 @@ def test_the_network_comes_back(tmp_path: Path, cell: Kind, head: Head, bidirect
         np.testing.assert_allclose(back(tokens, lengths), made(tokens, lengths), rtol=0, atol=1e-6)
     again = draft(back, tmp_path / "two")
     assert again.file(WEIGHTS).read_bytes() == (tmp_path / "one" / WEIGHTS).read_bytes()
+
+
+def test_attention_a_crf_and_eight_bits_come_back(tmp_path: Path) -> None:
+    for number, options in enumerate(({"head": "attention"}, {"task": "ner", "crf": True, "word_bits": 8})):
+        bundle = tiny_bundle(tmp_path / f"m{number}", **options)  # type: ignore[arg-type]  # each fits its parameter
+        export(tmp_path / f"m{number}")
+        again = load(tmp_path / f"m{number}" / "2")
+        (row,) = random_rows(restored(bundle).architecture, (9,))
+        np.testing.assert_allclose(Engine(again).predict([row]), Engine(bundle).predict([row]), rtol=0, atol=1e-5)
+        assert again.manifest.crf == bundle.manifest.crf
+
+
+def test_what_a_bundle_does_not_keep_is_said(tmp_path: Path) -> None:
+    bundle = tiny_bundle(tmp_path / "m", task="ner", characters="cnn", word_bits=4)
+    with pytest.raises(BundleError, match="train it again"):
+        restored(bundle)
 
 
 def test_exported_again_it_is_the_next_version_with_the_same_files(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from service.equations import GruReset
 from service.errors import BundleError
 from training.cells import NAMED
 from training.fit import Progress
+from training.networks import WordBits
 
 console = Console(stderr=True, log_path=False)
 
@@ -42,6 +43,22 @@ class Pooling(StrEnum):
     last = "last"
     mean = "mean"
     max = "max"
+    attention = "attention"
+
+
+class CharacterReader(StrEnum):
+    none = "none"
+    cnn = "cnn"
+    lstm = "lstm"
+
+
+_READERS: dict[CharacterReader, bundle.CharacterNetwork] = {CharacterReader.cnn: "cnn", CharacterReader.lstm: "lstm"}
+
+
+class Bits(StrEnum):
+    four = "4"
+    eight = "8"
+    sixteen = "16"
 
 
 class Device(StrEnum):
@@ -105,6 +122,15 @@ def cells_of(names: str) -> list[str]:
     if unknown := [name for name in wanted if name not in NAMED]:
         raise typer.BadParameter(f"there is no cell {unknown[0]!r}; known are {', '.join(NAMED)}", param_hint="--cells")
     return list(dict.fromkeys(wanted))
+
+
+def character_network_of(wanted: CharacterReader) -> bundle.CharacterNetwork | None:
+    return _READERS.get(wanted)
+
+
+def word_bits_of(wanted: Bits) -> WordBits:
+    bits: dict[Bits, WordBits] = {Bits.four: 4, Bits.eight: 8, Bits.sixteen: 16}
+    return bits[wanted]
 
 
 def command_line(arguments: list[str], data: str | None) -> str:

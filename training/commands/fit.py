@@ -13,17 +13,21 @@ import typer
 from service.equations import Direction
 from training.commands import recipe as recipes
 from training.commands.console import (
+    Bits,
     Cell,
+    CharacterReader,
     Device,
     Display,
     Pooling,
     Reset,
     Task,
     bar,
+    character_network_of,
     command_line,
     console,
     device_of,
     gru_reset_of,
+    word_bits_of,
 )
 from training.fit import Recipe
 from training.job import Job, run
@@ -51,6 +55,13 @@ def fit(
         Path | None, typer.Option(help="An encoder from `training pretrain` to start from (sentiment).")
     ] = None,
     words: Annotated[int, typer.Option(min=2, help="Rows of the word table, at most.")] = 20_000,
+    word_bits: Annotated[
+        Bits, typer.Option(help="Bits a number of the word table in the bundle; 4: 8 for words that were learned.")
+    ] = Bits.sixteen,
+    characters: Annotated[CharacterReader, typer.Option(help="What reads a token's characters (ner).")] = (
+        CharacterReader.none
+    ),
+    crf: Annotated[bool, typer.Option("--crf", help="Score whole label sequences, not tokens alone (ner).")] = False,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the training data, at most.")] = _DEFAULT.epochs,
     patience: Annotated[int, typer.Option(min=1, help="Stop after this many without a better dev score.")] = (
         _DEFAULT.patience
@@ -71,6 +82,9 @@ def fit(
     label_smoothing: Annotated[float, typer.Option(min=0, max=0.95, help="Share of the target spread out.")] = (
         _DEFAULT.label_smoothing
     ),
+    average: Annotated[float, typer.Option(min=0, max=0.9999, help="Share kept by a running mean of weights.")] = (
+        _DEFAULT.average
+    ),
     seed: Annotated[int, typer.Option(help="The same seed gives the same model on one machine.")] = _DEFAULT.seed,
     device: Annotated[Device, typer.Option(help="Where to train.")] = Device.auto,
     licence: Annotated[str, typer.Option(help="The licence for the card.")] = "not stated",
@@ -88,6 +102,8 @@ def fit(
         raise typer.BadParameter(
             "an encoder is for sentiment and brings its own words: no --vectors with it", param_hint="--start"
         )
+    if task == Task.sentiment and (crf or characters != CharacterReader.none):
+        raise typer.BadParameter("characters and a CRF are for --task ner", param_hint="--characters, --crf")
     recipe = Recipe(**{field.name: options[field.name] for field in fields(Recipe)})
     ways: tuple[Direction, ...] = ("forward", "backward") if bidirectional else ("forward",)
     job = Job(
@@ -104,6 +120,9 @@ def fit(
         vectors=vectors,
         start=start,
         words=words,
+        word_bits=word_bits_of(word_bits),
+        characters=character_network_of(characters),
+        crf=crf,
         dropout=dropout,
         word_dropout=word_dropout,
         recipe=recipe,
