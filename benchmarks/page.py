@@ -103,7 +103,7 @@ def _models() -> dict[str, Any]:
 
 def _visit(browser: Any, url: str, tokens: int) -> Any:
     """A page that has drawn so many tokens."""
-    page = browser.new_page(viewport={"width": 1280, "height": 1000})
+    page = browser.new_page(viewport={"width": 1280, "height": 1000}, bypass_csp=True)  # to ask it over and over
     body = answer(tokens)
 
     def gates(route: Any) -> None:
