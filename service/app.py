@@ -15,7 +15,7 @@ from starlette.routing import Match
 from starlette.types import Scope
 
 from service.api import problems
-from service.api.access import Access
+from service.api.access import SHARED, Access
 from service.api.admin import Admin
 from service.api.edge import Edge, Headers, call_of
 from service.api.huggingface import HuggingFace
@@ -72,7 +72,10 @@ def create_app(settings: Settings, shared: Shared | None = None) -> FastAPI:
     app.add_middleware(
         Edge,
         access=Access(
-            Keys(settings.keys, settings.administrators, settings.api_keys_file), settings.rate_limit, settings.origins
+            Keys(settings.keys, settings.administrators, settings.api_keys_file),
+            settings.rate_limit,
+            settings.origins,
+            buckets=SHARED,
         ),
         runtime=runtime,
         templates={route.endpoint: route.path for route in routes},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Callable, Collection, Mapping
+from mmap import mmap
 from time import monotonic
 
 from service.api.keys import Grant, Keys, digest
@@ -14,6 +15,45 @@ ADMIN = ("/admin/", "/v2/repository/models/")
 METRICS = "/metrics"
 
 _SCHEME = b"bearer "
+
+
+class Buckets:
+    """How many requests each key has left, in memory that forked processes share: limits are those of the service, not
+    of each worker. Two processes that write at the same moment can let a request more in; none is lost."""
+
+    SLOTS, TRIES = 16_384, 64
+
+    def __init__(self) -> None:
+        self._memory = memoryview(mmap(-1, 3 * 8 * self.SLOTS))
+        part = 8 * self.SLOTS
+        self._keys = self._memory[:part].cast("Q")
+        self._left = self._memory[part : 2 * part].cast("d")
+        self._then = self._memory[2 * part :].cast("d")
+
+    def take(self, key: bytes, rate: float, now: float) -> float:
+        """Take one request; the seconds until there is one where there is none, else 0."""
+        slot, capacity = self._slot(int.from_bytes(key[:8], "little") | 1), max(1.0, rate)
+        left = self._left[slot] + max(0.0, now - self._then[slot]) * rate if self._then[slot] else capacity
+        left = min(capacity, left)
+        self._left[slot], self._then[slot] = (left if left < 1 else left - 1), now or _EARLY
+        return (1 - left) / rate if left < 1 else 0.0
+
+    def _slot(self, key: int) -> int:
+        """The key's place: its own, or a free one nearby; when none is free there, that of the longest silent."""
+        places = [(key + step) % self.SLOTS for step in range(self.TRIES)]
+        for place in places:
+            if self._keys[place] in (0, key):
+                self._keys[place] = key
+                return place
+        place = min(places, key=self._then.__getitem__)
+        self._keys[place], self._then[place] = key, 0.0
+        return place
+
+
+SHARED = Buckets()
+"""Made when this module is imported, and that is before the workers are forked."""
+_EARLY = 1e-9
+"""A time that is not 0, which stands for never."""
 
 
 class Access:
@@ -31,14 +71,14 @@ class Access:
         rate: float = 0.0,
         origins: Collection[str] = (),
         clock: Callable[[], float] = monotonic,
+        buckets: Buckets | None = None,
     ) -> None:
         self._keys = keys
         self._asked_for = bool(keys)
         self._rate = rate
         self._origins = frozenset(origin.encode() for origin in origins)
         self._clock = clock
-        self._buckets: dict[bytes, tuple[float, float]] = {}
-        """Of each key that came: requests left, and when that was so."""
+        self._buckets = buckets or Buckets()
 
     def check(self, headers: Mapping[bytes, bytes], path: str) -> Grant | None:
         """Let a request in; what its key allows. Raises `Unauthorized`, `Forbidden` or `RateLimited`."""
@@ -59,15 +99,9 @@ class Access:
         return grant
 
     def _take(self, key: bytes, rate: float) -> None:
-        now, capacity = self._clock(), max(1.0, rate)
-        if len(self._buckets) > 2 * len(self._keys.current()) + 16:  # of keys that have gone, for the most part
-            self._buckets.clear()
-        left, then = self._buckets.get(key, (capacity, now))
-        left = min(capacity, left + (now - then) * rate)
-        if left < 1:
-            self._buckets[key] = (left, now)
-            raise RateLimited(f"This key may send {rate:g} requests a second.", retry_after=(1 - left) / rate)
-        self._buckets[key] = (left - 1, now)
+        wait = self._buckets.take(key, rate, self._clock())
+        if wait:
+            raise RateLimited(f"This key may send {rate:g} requests a second.", retry_after=wait)
 
 
 def _find(grants: Mapping[bytes, Grant], authorization: bytes | None) -> bytes:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 
-from service.api.access import Access
+from service.api.access import Access, Buckets
 from service.api.keys import LOOK_EVERY, MAX_FILE, Grant, Keys, digest, parse
 from service.errors import Forbidden, RateLimited, StartupError, Unauthorized
 
@@ -16,7 +17,7 @@ ONE, TWO, BOSS = "the-first-key-of-all", "another-key-entirely", "the-administra
 
 class Clock:
     def __init__(self) -> None:
-        self.now = 0.0
+        self.now = 100.0
 
     def __call__(self) -> float:
         return self.now
@@ -82,13 +83,32 @@ def test_a_rate_of_the_files_goes_before_the_settings(file: Path, clock: Clock) 
         check(access, TWO)
 
 
-def test_buckets_of_keys_that_have_gone_are_let_go(file: Path, clock: Clock) -> None:
-    access = Access(Keys(file=file, clock=clock), 5, clock=clock)
-    for number in range(200):
-        file.write_text(f"key-of-the-moment-{number:04}\n", encoding="utf-8")
-        clock.now += LOOK_EVERY
-        check(access, f"key-of-the-moment-{number:04}")
-    assert len(access._buckets) <= 20
+def test_processes_count_together(clock: Clock) -> None:
+    buckets = Buckets()
+    accesses = [Access(Keys((ONE,)), 3, clock=clock, buckets=buckets) for _ in range(3)]
+    for access in accesses:
+        check(access, ONE)
+    for access in accesses:
+        with pytest.raises(RateLimited):
+            check(access, ONE)
+
+
+def test_forked_processes_see_the_same_buckets() -> None:
+    buckets = Buckets()
+    child = os.fork()
+    if not child:
+        buckets.take(b"k" * 32, 0.001, 5.0)
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert buckets.take(b"k" * 32, 0.001, 5.0) > 0
+
+
+def test_buckets_of_keys_that_have_gone_are_taken_over() -> None:
+    buckets = Buckets()
+    for number in range(Buckets.TRIES + 20):
+        key = (1 + number * 2 * Buckets.SLOTS).to_bytes(8, "little") * 4
+        assert buckets.take(key, 1, 100.0 + number) == 0
+        assert buckets.take(key, 1, 100.0 + number) == 1
 
 
 # Who may
