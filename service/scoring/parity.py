@@ -73,6 +73,8 @@ def _unknown(manifest: Manifest, weights: Weights) -> str | None:
     """Why this module cannot follow a network; None when it can."""
     known = {f"embedding.{feature.name}" for feature in manifest.features} | {"head.weight", "head.bias"}
     known |= {f"recurrent.{layer}.{part}" for layer in range(manifest.layers) for part in "WRBP"}
+    if manifest.characters is not None:
+        return "the network that reads characters has no reference here"
     extra = sorted(set(weights) - known)
     if manifest.head not in ("last", "mean", "max", "tagger"):
         return f"the head {manifest.head!r} has no reference here"
@@ -80,7 +82,7 @@ def _unknown(manifest: Manifest, weights: Weights) -> str | None:
 
 
 def _batches(manifest: Manifest, generator: np.random.Generator) -> Iterator[list[NDArray[np.int32]]]:
-    sizes = [feature.size for feature in manifest.features]
+    sizes = [feature.size for feature in manifest.features for _ in range(feature.columns)]
     counts = [[length] for length in LENGTHS]
     counts += [generator.integers(1, longest + 1, rows).tolist() for rows, longest in RAGGED]
     for lengths in counts:

@@ -327,6 +327,20 @@ def test_check_says_what_it_cannot_follow(models: Path, monkeypatch: pytest.Monk
     assert "not checked, the network has parts" in result.stdout
 
 
+@pytest.mark.parametrize(
+    "network",
+    [{"head": "attention"}, {"word_bits": 8}, {"task": "ner", "characters": "cnn"}],
+    ids=["attention", "8-bit words", "characters"],
+)
+def test_check_holds_graph_against_graph_where_it_knows_no_more(tmp_path: Path, network: dict[str, Any]) -> None:
+    tiny_bundle(tmp_path / "m", **network)
+    result = invoke(tmp_path, "check", "m", "--json")
+    assert result.exit_code == 0, result.output
+    facts = json.loads(result.stdout)
+    assert "no reference here" in facts["not_checked"]
+    assert [each["ok"] for each in facts["checks"]] == [True]
+
+
 def test_completion() -> None:
     for shell in ("bash", "zsh", "fish"):
         script = CliRunner().invoke(main, ["completion", shell]).stdout
