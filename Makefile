@@ -47,7 +47,7 @@ train-sentiment train-ner: train-%: $(VENV)/complete
 		--batch-rows 16 --learning-rate 0.003 --dropout 0.5 --word-dropout 0.1 \
 		--train $(TRAIN) --dev $(DEV) --out models/my-$*
 
-bench: $(VENV)/complete  ## the benchmarks, with ratios against named baselines
+bench: $(VENV)/complete $(VENV)-peers/complete  ## the benchmarks, with ratios against named baselines
 	$(BIN)/python -m benchmarks
 
 bench-cuda: $(VENV)/complete  ## models on an NVIDIA GPU: placement, parity with the CPU, speed beside torch (OUTPUT=)
@@ -62,6 +62,12 @@ docs: $(VENV)/complete  ## the documentation as a site, in site/
 fuzz: $(VENV)/complete  ## 10,000 requests made up from the API document (CASES= for more)
 	FUZZ_CASES=$(or $(CASES),10000) $(BIN)/python -m pytest -q -s tests/integration/test_fuzz.py
 
+# The peers' packages conflict with the service's: an environment of their own.
+$(VENV)-peers/complete: benchmarks/peers/requirements.txt
+	$(PYTHON) -m venv --clear $(VENV)-peers
+	$(VENV)-peers/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
+
 lock:  ## write constraints.txt anew from what pyproject.toml allows today
 	rm -rf $(VENV)-lock && $(PYTHON) -m venv $(VENV)-lock
 	$(VENV)-lock/bin/python -m pip install --quiet --editable '.[cpu,training,dev]'
@@ -69,7 +75,7 @@ lock:  ## write constraints.txt anew from what pyproject.toml allows today
 	rm -rf $(VENV)-lock
 
 clean:  ## remove the environment and caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	rm -rf $(VENV) $(VENV)-peers .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.11 …")'

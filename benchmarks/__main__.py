@@ -13,7 +13,8 @@ from typing import Annotated, NamedTuple
 import typer
 from rich.console import Console
 
-from benchmarks import cells, padding, report, serving, trace
+from benchmarks import cells, field, padding, report, serving, trace
+from benchmarks.generator import LoadError
 from benchmarks.measure import Row
 from benchmarks.report import Result
 from benchmarks.serving import ServingError
@@ -28,6 +29,7 @@ class Name(StrEnum):
     padding = "padding"
     cells = "cells"
     serving = "serving"
+    field = "field"
 
 
 class Benchmark(NamedTuple):
@@ -44,6 +46,7 @@ BENCHMARKS = {
     Name.padding: Benchmark(padding.SUBJECT, padding.BASELINE, padding.measure, lambda: padding.measure(padding.QUICK)),
     Name.cells: Benchmark(cells.SUBJECT, cells.BASELINE, cells.measure, lambda: cells.measure(cells.QUICK)),
     Name.serving: Benchmark(serving.SUBJECT, serving.BASELINE, serving.measure, lambda: serving.measure(serving.QUICK)),
+    Name.field: Benchmark(field.SUBJECT, field.BASELINE, field.measure, lambda: field.measure(field.QUICK)),
 }
 
 
@@ -71,7 +74,7 @@ def main(
 ) -> None:
     try:
         results = run(names or list(Name), quick=quick)
-    except (ServingError, BundleError) as error:
+    except (ServingError, LoadError, BundleError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from error
     if not quick:

@@ -66,7 +66,7 @@ async def _ask(port: int, requests: Sequence[bytes], first: int, begin: float, e
     for number in count(first):
         asked = time.perf_counter()
         writer.write(requests[number % len(requests)])
-        await _answer(reader)
+        await read_answer(reader)
         answered = time.perf_counter()
         if answered > end:
             break
@@ -82,7 +82,7 @@ def _request(content: bytes) -> bytes:
     return f"{head}\r\n\r\n".encode() + content
 
 
-async def _answer(reader: asyncio.StreamReader) -> None:
+async def read_answer(reader: asyncio.StreamReader) -> None:
     head = await reader.readuntil(b"\r\n\r\n")
     length = _LENGTH.search(head)
     if not head.startswith(b"HTTP/1.1 200 ") or length is None:

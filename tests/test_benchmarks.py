@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from benchmarks import __main__ as runner
-from benchmarks import load, measure, padding, report, serving
+from benchmarks import field, generator, load, measure, padding, report, serving
 from benchmarks.report import Conditions, Result
 from service.equations import CellName
 from tests.bundles import tiny_bundle
@@ -61,6 +61,43 @@ def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
         serving.running(broken),
     ):
         pytest.fail("it started")
+
+
+def test_the_field_answers_alike_and_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    everyone = field.contestants
+    monkeypatch.setattr(
+        field, "contestants", lambda *given: [one for one in everyone(*given) if one.name in (field.NAIVE, field.OURS)]
+    )
+    rows = list(field.measure(field.QUICK, tiny_bundle(tmp_path / "a-model")))
+    assert [row.measure for row in rows] == ["requests/s", "requests/s", "ms, median", "ms, 99 %"]
+    assert rows[0].ratio == 1.0, "the baseline against itself"
+    assert all(row.subject > 0 for row in rows)
+
+
+def test_without_wrk_our_own_generator_takes_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generator, "NAME", "benchmarks/generate.py")
+    with serving.running(tiny_bundle(tmp_path / "a-model")) as servers:
+        found = generator.run(servers.naive, "/predict", [b'{"inputs": "a good film"}'], 2, 0.5)
+        assert found.rate > 0
+        assert 0 < found.median_ms <= found.p99_ms
+        with pytest.raises(generator.LoadError, match="422"):
+            generator.run(servers.naive, "/predict", [b"{}"], 1, 0.5)
+
+
+def test_what_wrk_says_is_read() -> None:
+    lines = ["    50%  396.13us", "    90%    2.00ms", "    99%    1.35s ", "Requests/sec:    142.12"]
+    assert generator._of_wrk("\n".join(lines)) == generator.Load(142.12, 0.39613, 1350.0)
+    refused = generator._of_wrk("\n".join([*lines, "132 requests in 2.07s", "Non-2xx or 3xx responses: 33"]))
+    assert refused.rate == pytest.approx(142.12 * 0.75), "what was refused is not counted"
+    with pytest.raises(generator.LoadError, match="nothing that can be read"):
+        generator._of_wrk("unable to connect")
+
+
+def test_texts_have_the_tokens_they_say() -> None:
+    for tokens in (1, 19, 230):
+        found = field.texts(tokens)
+        assert {len(text.split()) for text in found} == {tokens}
+        assert len(set(found)) > 10
 
 
 def test_results_are_written_and_read_back(tmp_path: Path) -> None:

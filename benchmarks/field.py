@@ -1,0 +1,241 @@
+"""The service beside what users would pick instead: every contestant serves the same model over HTTP, in two workers.
+
+All are real processes on loopback, asked in turns by the load generator; those whose turn it is not are held, so that
+an idle worker's polling costs nobody else. A contestant whose packages are not there is left out, and named.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from benchmarks import generator
+from benchmarks.generator import Load
+from benchmarks.load import HOST, TEXTS
+from benchmarks.measure import Row, row
+from benchmarks.serving import ROOT, ServingError, shipped
+from service.bundle import Bundle
+
+SUBJECT, BASELINE = "contestant", "naive FastAPI"
+PEERS = ROOT / ".venv-peers" / "bin" / "python"
+_STARTS_WITHIN, _STOPS_WITHIN = 120.0, 10.0
+_QUIET = {"BENTOML_DO_NOT_TRACK": "True", "BENTOML_CONFIG_OPTIONS": "api_server.logging.access.enabled=false"}
+
+
+def _one(text: str) -> object:
+    return {"inputs": text}
+
+
+def _list(text: str) -> object:
+    return {"inputs": [text]}
+
+
+@dataclass(frozen=True, slots=True)
+class Contestant:
+    """A server: its Python, its program, which gets ``--port``, and the JSON that asks it for one text."""
+
+    name: str
+    program: tuple[str, ...]
+    python: Path = Path(sys.executable)
+    question: Callable[[str], object] = _one
+    answers: bool = True
+    """Whether its answers are predictions, which are compared."""
+
+
+OURS = "the service, 2 workers"
+NAIVE = "naive FastAPI"
+
+
+def contestants(bundle: Bundle, models: Path) -> list[Contestant]:
+    """Those that can run here, the baseline first."""
+    copy = models / bundle.name / str(bundle.version)
+    serve = ("service", "serve", "--models", str(models), "--provider", "cpu", "--workers", "2")
+    found = [
+        Contestant(NAIVE, ("benchmarks.naive", str(copy))),
+        Contestant("naive FastAPI, 1 ORT thread, 2 workers", ("benchmarks.peers.fastapi_peer", "ort")),
+        Contestant("FastAPI + torch eager, 2 workers", ("benchmarks.peers.fastapi_peer", "torch")),
+        Contestant("LitServe, batching, 2 workers", ("benchmarks.peers.litserve_peer",), PEERS),
+        Contestant("BentoML, adaptive batching, 2 workers", ("benchmarks.peers.bentoml_peer",), PEERS, _list),
+        Contestant(OURS, serve),
+        Contestant("HTTP alone, 2 workers", ("benchmarks.peers.fastapi_peer", "echo"), answers=False),
+    ]
+    return [each for each in found if each.python.exists()]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What is asked: texts of so many tokens, over so many connections."""
+
+    name: str
+    tokens: int
+    connections: int
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """The cases, rounds, and the seconds of a turn."""
+
+    cases: tuple[Case, ...] = (
+        Case("short, 1 connection", 19, 1),
+        Case("short, 64 connections", 19, 64),
+        Case("review, 16 connections", 230, 16),
+    )
+    rounds: int = 2
+    seconds: float = 2.0
+
+
+FULL = Size()
+QUICK = Size(cases=(Case("short, 2 connections", 5, 2),), rounds=1, seconds=0.5)
+
+
+def measure(size: Size = FULL, bundle: Bundle | None = None) -> Iterator[Row]:
+    """For each case and contestant its requests a second; of the service its latencies too. Raises `ServingError`."""
+    with running(bundle or shipped()) as field:
+        for case in size.cases:
+            bodies = {name: field.bodies(name, case.tokens) for name in field.names}
+            loads: dict[str, list[Load]] = {name: [] for name in field.names}
+            for number in range(size.rounds + 1):
+                order = field.names if number % 2 else field.names[::-1]
+                for name in order:
+                    found = field.ask(name, bodies[name], case.connections, size.seconds)
+                    if number:  # the first round warms up
+                        loads[name].append(found)
+            yield from _rows(case, loads)
+
+
+def _rows(case: Case, loads: dict[str, list[Load]]) -> Iterator[Row]:
+    for name, found in loads.items():
+        pairs = list(zip(found, loads[NAIVE], strict=True))
+        yield row(f"{case.name}: {name}", "requests/s", [(one.rate, other.rate) for one, other in pairs])
+        if name == OURS:
+            yield row(f"{case.name}: {name}", "ms, median", [(one.median_ms, other.median_ms) for one, other in pairs])
+            yield row(f"{case.name}: {name}", "ms, 99 %", [(one.p99_ms, other.p99_ms) for one, other in pairs])
+
+
+def texts(tokens: int, number: int = 32) -> list[str]:
+    """Texts of exactly so many tokens."""
+    words = " ".join(TEXTS).replace(".", " .").replace(",", " ,").replace("n't", " not").replace("'s", " is").split()
+    return [" ".join(words[(start * 7 + step) % len(words)] for step in range(tokens)) for start in range(number)]
+
+
+class Field:
+    """The running contestants."""
+
+    def __init__(self) -> None:
+        self._running: dict[str, tuple[Contestant, int, int]] = {}
+
+    @property
+    def names(self) -> list[str]:
+        return list(self._running)
+
+    def add(self, contestant: Contestant, port: int, group: int) -> None:
+        """A contestant that is ready; from here on it is held but for its turns."""
+        self._running[contestant.name] = contestant, port, group
+        os.killpg(group, signal.SIGSTOP)
+
+    def bodies(self, name: str, tokens: int) -> list[bytes]:
+        question = self._running[name][0].question
+        return [json.dumps(question(text)).encode() for text in texts(tokens)]
+
+    def ask(self, name: str, bodies: Sequence[bytes], connections: int, seconds: float) -> Load:
+        """One contestant's turn. Raises `LoadError`."""
+        _, port, group = self._running[name]
+        os.killpg(group, signal.SIGCONT)
+        try:
+            return generator.run(port, "/predict", bodies, connections, seconds)
+        finally:
+            os.killpg(group, signal.SIGSTOP)
+
+
+@contextmanager
+def running(bundle: Bundle) -> Iterator[Field]:
+    """Every contestant, started and seen to give the same answers. Raises `ServingError`."""
+    field, labels = Field(), {}
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as scratch, ExitStack() as stack:
+        models = Path(scratch) / "models"
+        shutil.copytree(bundle.path, models / bundle.name / str(bundle.version))
+        for contestant in contestants(bundle, models):
+            port, group = stack.enter_context(_server(contestant, models / bundle.name / str(bundle.version)))
+            if contestant.answers:
+                labels[contestant.name] = [_label(contestant, port, text) for text in TEXTS]
+                if labels[contestant.name] != labels[NAIVE]:
+                    raise ServingError(f"{contestant.name} answers otherwise than {NAIVE}")
+            field.add(contestant, port, group)
+        yield field
+
+
+def _label(contestant: Contestant, port: int, text: str) -> object:
+    answer = httpx.post(f"http://{HOST}:{port}/predict", json=contestant.question(text), timeout=30.0)
+    if answer.status_code != 200:
+        raise ServingError(f"{contestant.name} answered {answer.status_code}: {answer.text[:200]}")
+    found = answer.json()
+    return (found if isinstance(found, list) else found["predictions"])[0]["label"]
+
+
+@contextmanager
+def _server(contestant: Contestant, bundle: Path) -> Iterator[tuple[int, int]]:
+    """The contestant's port and process group, once it answers. It is ended afterwards, with all its workers."""
+    with socket.create_server((HOST, 0)) as listener:
+        port: int = listener.getsockname()[1]
+    settings = {name: value for name, value in os.environ.items() if not name.startswith("SERVICE_")}
+    environment = {**settings, **_QUIET, "PYTHONPATH": str(ROOT), "BENCHMARK_BUNDLE": str(bundle)}
+    command = [str(contestant.python), "-m", *contestant.program, "--port", str(port)]
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as folder, tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(  # noqa: S603 # our own programs, no shell
+            command,
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+        try:
+            if not _ready(process, contestant, port):
+                log.seek(0)
+                raise ServingError(f"{contestant.name} did not start:\n{log.read().decode(errors='replace')[-2000:]}")
+            yield port, process.pid
+        finally:
+            _end(process)
+
+
+def _ready(process: subprocess.Popen[bytes], contestant: Contestant, port: int) -> bool:
+    limit = time.monotonic() + _STARTS_WITHIN
+    while process.poll() is None and time.monotonic() < limit:
+        try:
+            if contestant.answers:
+                _label(contestant, port, TEXTS[0])
+            else:
+                httpx.post(f"http://{HOST}:{port}/predict", timeout=5.0)
+        except (httpx.TransportError, ServingError):
+            time.sleep(0.1)
+        else:
+            return True
+    return False
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a whole process group, with patience first."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, signal.SIGCONT)
+            os.killpg(process.pid, number)
+        except ProcessLookupError:
+            return
+        try:
+            process.wait(_STOPS_WITHIN)
+        except subprocess.TimeoutExpired:
+            continue
