@@ -47,6 +47,8 @@ class Wire:
     settings: Settings
     metrics: Metrics
     connections: int = 0
+    begun: int = 0
+    """Connections accepted and requests begun so far: while it grows, clients are being heard."""
     unsent: int = 0
     """Bytes of answers that clients are slow to take."""
 
@@ -73,6 +75,7 @@ class Protocol(HttpToolsProtocol):
         super().connection_made(transport)
         wire = self._wire
         wire.connections += 1
+        wire.begun += 1
         self._crowded = wire.connections > self._limits.max_connections
         if wire.connections > 2 * self._limits.max_connections:
             self._count("connections")  # too many even to be told so
@@ -120,6 +123,7 @@ class Protocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._reading = _Reading.HEAD
+        self._wire.begun += 1
 
     def on_headers_complete(self) -> None:
         if self._refused:

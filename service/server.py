@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import select
 import signal
 import socket
 import sys
@@ -34,8 +35,9 @@ SWITCH_INTERVAL = 0.001
 """Seconds after which Python's lock is handed over to a thread that waits for it: the event loop must not wait for the
 5 milliseconds that are the default while another thread tokenises or builds a large answer."""
 QUIET_SECONDS = 0.25
-"""For which the last connections are taken from the queue, and clients that keep theirs open can still ask: told that
-it is to be closed, they hang up themselves, and no request meets a socket that has just gone."""
+"""Without a new connection or request, before the last ones are closed. Clients that keep theirs open can still ask
+until then: told that it is to be closed, they hang up themselves, and no request meets a socket that has just gone."""
+TURNS_TO_HEAR = 3
 TICKS_TO_PUBLISH = 5
 """Tenths of a second between two times that other workers can read this one's gauges."""
 
@@ -91,6 +93,7 @@ class Server(uvicorn.Server):
         board = self.runtime.metrics.board
         board.track("connections", read=lambda: self._wire.connections)
         board.track("unsent_bytes", read=lambda: self._wire.unsent)
+        self._settings = settings
         self._drain_seconds = settings.drain_seconds
         self._parent = parent
         self._stop_at: float | None = None
@@ -141,11 +144,30 @@ class Server(uvicorn.Server):
             self.should_exit = True
         return await super().on_tick(counter) or self.runtime.failure is not None
 
+    async def _hear_out(self, listeners: list[socket.socket]) -> None:
+        """Wait until no connection waits to be accepted, and none that was has a request that was not read."""
+        loop = asyncio.get_running_loop()
+        limit = loop.time() + self._settings.grace_seconds / 2
+        before = -1
+        while loop.time() < limit and (before != self._wire.begun or _any_waits(listeners)):
+            before = self._wire.begun
+            await asyncio.sleep(QUIET_SECONDS)
+            for _ in range(TURNS_TO_HEAR):  # a busy loop looks at its timers before it looks at its sockets
+                await asyncio.sleep(0)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Take what has come already, and no more; answer it; end."""
         self.runtime.phase = Phase.DRAINING
         for listener in sockets or []:
             turn_away(listener)
-        await asyncio.sleep(QUIET_SECONDS)
+        await self._hear_out(sockets or [])
         await super().shutdown(sockets)
         _log.info("stopped")
+
+
+def _any_waits(listeners: list[socket.socket]) -> bool:
+    """Whether a connection waits to be accepted."""
+    poll = select.poll()
+    for listener in listeners:
+        poll.register(listener, select.POLLIN)
+    return bool(poll.poll(0))

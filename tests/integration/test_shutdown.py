@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.conftest import Process, Start
+from tests.integration.metrics import value
 
 REQUEST = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 14\r\n\r\n" + (
     b'{"inputs":"a"}'
@@ -34,6 +35,7 @@ def test_connections_that_come_while_it_stops_are_answered_or_refused_and_never_
     start: Start, workers: str
 ) -> None:
     service = start("--workers", workers).until_ready()
+    service.wait(lambda: value(service, "ready") == int(workers))
     host, port = service.url.removeprefix("http://").split(":")
     outcomes: Counter[str] = Counter()
     callers = [threading.Thread(target=_connect_until_refused, args=(host, int(port), outcomes)) for _ in range(8)]
@@ -46,6 +48,21 @@ def test_connections_that_come_while_it_stops_are_answered_or_refused_and_never_
         caller.join()
     assert outcomes["answered"] > 20
     assert set(outcomes) == {"answered", "refused"}, outcomes
+
+
+def test_what_waits_at_the_socket_is_answered(start: Start) -> None:
+    service = start().until_ready()
+    host, port = service.url.removeprefix("http://").split(":")
+    service.signal(signal.SIGSTOP)  # nobody accepts
+    callers = [socket.create_connection((host, int(port)), timeout=60) for _ in range(500)]
+    for caller in callers:
+        caller.sendall(REQUEST)
+    service.signal(signal.SIGTERM)
+    service.signal(signal.SIGCONT)
+    assert Counter(_answer(caller)[:15] for caller in callers) == {b"HTTP/1.1 200 OK": 500}
+    for caller in callers:
+        caller.close()
+    assert service.exit_status() == 0
 
 
 def test_a_request_that_keeps_its_connection_is_answered_while_the_service_stops(start: Start) -> None:
