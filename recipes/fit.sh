@@ -14,12 +14,41 @@ for model in $*; do
     case "$model" in
         *gru) cell=gru ;;
         *gru-before) cell='gru --gru-reset before' ;;
-        *lstm) cell=lstm ;;
+        *lstm*) cell=lstm ;;
         *rnn) cell=rnn ;;
         *peephole) cell=peephole ;;
         *) echo "fit.sh: no recipe for $model" >&2; exit 2 ;;
     esac
     case "$model" in
+        sentiment-bilstm-tweets)
+            set -- --task sentiment --cell lstm --bidirectional --hidden 128 --pooling attention \
+                --train "$DATA/sentiment/tweets/train.tsv.gz" --dev "$DATA/sentiment/tweets/dev.tsv" \
+                --words 28000 --word-bits 8 --epochs 4 --patience 100 --batch-rows 64 --batch-tokens 6400 \
+                --dropout 0.4 --word-dropout 0.02 --average 0.995 \
+                --licence "weights CC BY-SA 4.0; the texts they learned from are licensed for research; tweets under Twitter's terms" ;;
+        sentiment-rnn)
+            # The Elman network sees short windows: its gradients do not reach further.
+            set -- --task sentiment --cell rnn --hidden 128 --pooling mean \
+                --train "$DATA/sentiment/sst2/train_phrases.tsv.gz" --train "$DATA/sentiment/imdb/train.tsv.gz" \
+                --dev "$DATA/sentiment/sst2/dev.tsv" --dev "$DATA/sentiment/imdb/dev.tsv.gz" \
+                --test "$DATA/sentiment/uci-amazon/dev.tsv" --test "$DATA/sentiment/uci-yelp/dev.tsv" \
+                --words 28000 --word-bits 8 --window 100 --epochs 2 --batch-rows 64 --batch-tokens 6400 \
+                --dropout 0.3 --word-dropout 0.02 \
+                --licence "weights CC BY-SA 4.0; the texts they learned from are licensed for research" ;;
+        ner-bilstm)
+            # First `python -m recipes.web_names $DATA/ner`: tweets and forums beside the web treebank.
+            set -- --task ner --cell lstm --bidirectional --hidden 160 --characters cnn --crf \
+                --train "$DATA/ner/uner-ewt/train.conll" --train "$DATA/ner/web/train.conll" \
+                --dev "$DATA/ner/uner-ewt/dev.conll" --test "$DATA/ner/uner-ewt/test.conll" \
+                --words 64400 --word-bits 4 --epochs 10 --patience 100 --average 0.995 --learning-rate 0.002 \
+                --dropout 0.5 --word-dropout 0.05 --batch-rows 32 \
+                --licence "CC BY-SA 4.0, as the Universal NER English-EWT data; further data: Broad Twitter Corpus and WNUT-17, CC BY 4.0" ;;
+        ner-bilstm-conll2003)
+            set -- --task ner --cell lstm --bidirectional --hidden 200 --characters cnn --crf \
+                --train "$DATA/ner/conll2003/train.conll" --dev "$DATA/ner/conll2003/dev.conll" \
+                --words 59400 --word-bits 4 --epochs 10 --patience 100 --average 0.995 --learning-rate 0.0015 \
+                --dropout 0.4 --word-dropout 0.01 --batch-rows 16 \
+                --licence "research only: the text is Reuters RCV1, licensed for research; no permissive licence covers this model" ;;
         sentiment-*)
             # Sentences and long reviews. A random window of each review an epoch: five times faster than whole ones,
             # and another view of it each time. The default model gets five epochs; the others, first versions to compare

@@ -99,6 +99,38 @@ def before(states: Array, direction: str) -> Array:
     return shifted
 
 
+def embedded(bundle: Bundle, weights: Mapping[str, NDArray[Any]], rows: NDArray[np.int32]) -> Array:
+    """The tokens' vectors [tokens, inputs], from the tables as they are stored."""
+    found, at = [], 0
+    for feature in bundle.manifest.features:
+        ids, name = rows[:, at : at + feature.columns], f"embedding.{feature.name}"
+        at += feature.columns
+        if feature.name == "character":
+            assert bundle.manifest.characters == "cnn"
+            found.append(convolved(weights[name].astype(np.float64), weights["character.bias"], ids))
+            continue
+        vectors = weights[name][ids[:, 0]].astype(np.float64)
+        if (fine := weights.get(f"{name}.fine")) is not None:
+            upper, lower = nibbles(weights[name][ids[:, 0]]), nibbles(fine[np.minimum(ids[:, 0], len(fine) - 1)])
+            vectors = 16 * upper + lower - 128
+        if (scale := weights.get(f"{name}.scale")) is not None:
+            vectors = vectors * scale[ids[:, 0]]
+        found.append(vectors)
+    return np.concatenate(found, axis=1)
+
+
+def nibbles(packed: NDArray[np.uint8]) -> Array:
+    return np.concatenate([packed & 15, packed >> 4], axis=1).astype(np.float64)
+
+
+def convolved(table: Array, bias: NDArray[Any], ids: NDArray[np.int32]) -> Array:
+    """Over each place of a token the sum of three characters' rows, and the greatest of them."""
+    places, padded = ids.shape[1], np.pad(ids, ((0, 0), (1, 1)))
+    parts = [part[padded[:, k : k + places]] for k, part in enumerate(np.split(table, 3, axis=1))]
+    greatest: Array = np.sum(parts, axis=0).max(axis=1) + bias
+    return greatest
+
+
 def of_trace(bundle: Bundle, weights: Mapping[str, NDArray[Any]], x: Array, layers: Sequence[Any]) -> dict[str, float]:
     """The largest absolute difference of each gate of one trace; `x` are the embedded tokens [tokens, inputs]."""
     worst: dict[str, float] = {}
@@ -133,12 +165,7 @@ def of_model(client: httpx.Client, bundle: Bundle, inputs: Sequence[str | list[s
         answer.raise_for_status()
         for value, trace in zip(sent, answer.json()["traces"], strict=True):
             rows = tokenizer.encode(value, bundle.manifest.token_limit).rows
-            columns = [
-                weights[f"embedding.{feature.name}"][rows[:, column]]
-                for column, feature in enumerate(bundle.manifest.features)
-            ]
-            x = np.concatenate(columns, axis=1).astype(np.float64)
-            for gate, difference in of_trace(bundle, weights, x, trace["layers"]).items():
+            for gate, difference in of_trace(bundle, weights, embedded(bundle, weights, rows), trace["layers"]).items():
                 worst[gate] = max(worst.get(gate, 0.0), difference)
     return worst
 
