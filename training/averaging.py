@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
@@ -23,6 +24,16 @@ class Average:
         self._steps += 1
         kept = min(self._decay, self._steps / (self._steps + 9))
         torch._foreach_lerp_(self._means, [each.detach() for each in self._parameters], 1 - kept)
+
+    def state(self) -> dict[str, object]:
+        """Where the mean stands, for a checkpoint."""
+        return {"steps": self._steps, "means": self._means}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Stand where `state` said."""
+        self._steps = state["steps"]
+        for mean, kept in zip(self._means, state["means"], strict=True):
+            mean.copy_(kept)
 
     @contextmanager
     def applied(self) -> Iterator[None]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ from torch.nn import functional
 
 from service.equations import CellName, GruReset
 from training import kernels
+from training.initial import Initial, initialise
 
 State = tuple[Tensor, ...]
 """What a cell carries from step to step, each [batch, units]: the hidden state, and the cell state where it has one."""
@@ -52,10 +53,17 @@ class Cell(nn.Module):
     """One direction of one layer. Subclasses name their `blocks`: the gates, in the order of the stacked rows."""
 
     blocks: tuple[str, ...] = ()
+    weight_drop = 0.0
+    """Share of the recurrent weights that are dropped in training, the same at every step of a pass (DropConnect on
+    the hidden-to-hidden matrices: Merity, Keskar and Socher 2018)."""
 
     def __init__(self, inputs: int, units: int) -> None:
         super().__init__()
         self.inputs, self.units = inputs, units
+
+    @property
+    def dropping(self) -> bool:
+        return self.training and self.weight_drop > 0
 
     def forward(self, inputs: Tensor, state: State | None = None) -> Tensor:
         """Inputs [batch, time, inputs] → hidden states [batch, time, units]."""
@@ -76,16 +84,6 @@ class Cell(nn.Module):
         parts = [part.detach().float().cpu().chunk(len(self.blocks)) for part in (w, r, w_bias, second)]
         return {gate: GateWeights(*of_gate) for gate, *of_gate in zip(self.blocks, *parts, strict=True)}
 
-    def _initialise(self) -> None:
-        """Input weights Xavier (Glorot 2010), recurrent weights orthogonal (Saxe 2014), biases zero, gate by gate."""
-        w, r, *biases = self.stacked()
-        for rows in range(0, len(self.blocks) * self.units, self.units):
-            nn.init.xavier_uniform_(w.data[rows : rows + self.units])
-            nn.init.orthogonal_(r.data[rows : rows + self.units])
-        for bias in biases:
-            if bias is not None:
-                nn.init.zeros_(bias)
-
 
 class _Fused(Cell):
     """A cell on torch's own kernel, which keeps a layer's axis in front of its states."""
@@ -93,14 +91,27 @@ class _Fused(Cell):
     def __init__(self, kernel: nn.RNNBase) -> None:
         super().__init__(kernel.input_size, kernel.hidden_size)
         self.kernel = kernel
-        self._initialise()
+        initialise(self, Initial())
 
     def read(self, inputs: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        states, last = self.kernel(inputs, None if state is None else state[0][None])
+        run = self._with_dropped if self.dropping else self.kernel
+        states, last = run(inputs, None if state is None else state[0][None])
         return states, (last[0],)
 
     def stacked(self) -> Stacked:
         return Stacked(*self.kernel.all_weights[0])
+
+    def _with_dropped(self, inputs: Tensor, state: Any) -> Any:
+        """What the kernel does, with a share of R dropped: the module itself takes no weights but its own."""
+        w, r, w_bias, r_bias = self.kernel.all_weights[0]
+        weights = [w, functional.dropout(r, self.weight_drop), w_bias, r_bias]
+        zero = inputs.new_zeros(1, len(inputs), self.units)
+        options = (weights, True, 1, 0.0, True, False, True)
+        if isinstance(self.kernel, nn.LSTM):
+            states, *last = torch.lstm(inputs, state or (zero, zero), *options)
+            return states, tuple(last)
+        run = torch.gru if isinstance(self.kernel, nn.GRU) else torch.rnn_tanh
+        return run(inputs, zero if state is None else state, *options)
 
 
 class _Own(Cell):
@@ -111,7 +122,7 @@ class _Own(Cell):
         rows = len(self.blocks) * units
         self.w, self.r = nn.Parameter(torch.empty(rows, inputs)), nn.Parameter(torch.empty(rows, units))
         self.bias = nn.Parameter(torch.empty(rows))
-        self._initialise()
+        initialise(self, Initial())
 
     def stacked(self) -> Stacked:
         return Stacked(self.w, self.r, self.bias)
@@ -120,6 +131,9 @@ class _Own(Cell):
         """``W x + b`` for all steps, [time, batch, blocks * units], and the state to begin with."""
         sums = functional.linear(inputs.transpose(0, 1), self.w, self.bias)
         return sums, state or (sums.new_zeros(len(inputs), self.units),) * states
+
+    def _recurrent(self) -> Tensor:
+        return functional.dropout(self.r, self.weight_drop) if self.dropping else self.r
 
 
 class Elman(_Fused):
@@ -144,7 +158,7 @@ class LSTM(_Fused):
         C_t = f_t * C_{t-1} + i_t * C~_t
         h_t = o_t * tanh(C_t)
 
-    The forget gate's bias starts at 1 (Jozefowicz et al. 2015): torch adds two biases, so one is 1 and the other 0.
+    torch adds two biases; the forget gate's begin at a sum of 1 (`training.initial`).
     """
 
     blocks = ("input", "forget", "candidate", "output")
@@ -153,12 +167,9 @@ class LSTM(_Fused):
         super().__init__(nn.LSTM(inputs, units, batch_first=True))
 
     def read(self, inputs: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        states, (hidden, cell) = self.kernel(inputs, None if state is None else (state[0][None], state[1][None]))
+        run = self._with_dropped if self.dropping else self.kernel
+        states, (hidden, cell) = run(inputs, None if state is None else (state[0][None], state[1][None]))
         return states, (hidden[0], cell[0])
-
-    def _initialise(self) -> None:
-        super()._initialise()
-        self.stacked().w_bias.data[self.units : 2 * self.units] = 1.0
 
 
 class Peephole(_Own):
@@ -187,7 +198,7 @@ class Peephole(_Own):
 
     def read(self, inputs: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         sums, (hidden, cell) = self._begin(inputs, state, 2)
-        states, last = kernels.peephole(sums, self.r, self.peepholes, hidden, cell)
+        states, last = kernels.peephole(sums, self._recurrent(), self.peepholes, hidden, cell)
         return states.transpose(0, 1), (states[-1], last)
 
     def weights(self) -> dict[str, GateWeights]:
@@ -196,10 +207,6 @@ class Peephole(_Own):
             plain = found[gate]
             found[gate] = GateWeights(plain.w, plain.r, plain.w_bias, plain.r_bias, peephole)
         return found
-
-    def _initialise(self) -> None:
-        super()._initialise()
-        self.bias.data[self.units : 2 * self.units] = 1.0
 
 
 class GRU(_Fused):
@@ -234,7 +241,7 @@ class ResetBeforeGRU(_Own):
 
     def read(self, inputs: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         sums, (hidden,) = self._begin(inputs, state, 1)
-        states = kernels.reset_before(sums, self.r, hidden)
+        states = kernels.reset_before(sums, self._recurrent(), hidden)
         return states.transpose(0, 1), (states[-1],)
 
 

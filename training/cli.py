@@ -13,6 +13,7 @@ import typer
 from dotenv import load_dotenv
 
 from service.errors import BundleError
+from training.checkpoints import CheckpointError
 from training.commands.compare import compare
 from training.commands.console import console
 from training.commands.data import data
@@ -25,6 +26,7 @@ from training.commands.predict import predict
 from training.commands.pretrain import pretrain
 from training.corpora import CorpusError
 from training.job import TrainingError
+from training.logs import LogError
 from training.plots import PlotError
 from training.pretrain import PretrainingError
 
@@ -41,7 +43,16 @@ def main() -> None:
         _fail(f".env cannot be read: {error}")
     try:
         app(auto_envvar_prefix="TRAINING")
-    except (CorpusError, BundleError, TrainingError, PretrainingError, PlotError, OSError) as error:
+    except (
+        CorpusError,
+        BundleError,
+        TrainingError,
+        PretrainingError,
+        PlotError,
+        LogError,
+        CheckpointError,
+        OSError,
+    ) as error:
         _fail(str(error))
 
 

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from training.averaging import Average
 from training.batches import IGNORED, Batch, Sample, batched, windows
+from training.checkpoints import Checkpoints
+from training.logs import Record, Write
 from training.networks import Network
+from training.schedules import OptimiserName, ScheduleName, factor, optimiser
+
+Precision = Literal["full", "mixed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +31,21 @@ class Recipe:
     patience: int = 3
     """Stop after this many epochs without a better dev score."""
     learning_rate: float = 1e-3
-    """Adam's (Kingma and Ba 2015); it falls to zero along half a cosine over all epochs."""
+    """The full one, of which `schedule` takes a share."""
+    optimiser: OptimiserName = "adam"
+    schedule: ScheduleName = "cosine"
+    """Over all epochs, whether they are run or not; by default it falls along half a cosine."""
+    warm_up: float = 0.0
+    """Share of the training in which the rate rises in a straight line."""
+    weight_decay: float = 0.0
     clip: float = 1.0
     """Largest global norm of the gradient (Pascanu et al. 2013)."""
+    clip_value: float = 0.0
+    """Largest absolute value of any number in the gradient, cut before the norm; 0 for any."""
+    accumulate: int = 1
+    """Batches whose gradients are added up for one step, each target counting the same."""
+    precision: Precision = "full"
+    """mixed: bfloat16 where torch knows it to be safe (CUDA)."""
     batch_rows: int = 32
     batch_tokens: int = 8192
     """Padded tokens of a batch, at most."""
@@ -48,6 +67,8 @@ class Progress:
     loss: float
     score: float | None = None
     best: float | None = None
+    clipped: float = 0.0
+    """The share of the epoch's steps so far whose gradient was clipped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,38 +98,36 @@ def fit(
     score: Callable[[Network], float],
     report: Callable[[Progress], None],
     device: torch.device,
+    checkpoints: Checkpoints | None = None,
+    state: Mapping[str, Any] | None = None,
+    log: Write | None = None,
 ) -> Outcome:
     """Train in place. `score` measures the network on dev, higher is better, and raises `ValueError` for answers that
     are no numbers. That, a loss that is none, and KeyboardInterrupt end the training early and keep the best epoch so
-    far (or the weights as they are, when no epoch was finished)."""
-    generator = np.random.default_rng(recipe.seed)
+    far (or the weights as they are, when no epoch was finished).
+
+    With `state`, what `Checkpoints.load` gave, the training goes on from there, and ends as if nothing had happened."""
     network.to(device)
-    optimizer = torch.optim.Adam(network.parameters(), lr=recipe.learning_rate, fused=True)
-    average = Average(network, recipe.average) if recipe.average else None
-    best: float | None = None
-    kept: dict[str, torch.Tensor] = {}
-    epoch = since = 0
+    training = _Training(network, samples, recipe, report, device, checkpoints, log)
+    if state is not None:
+        training.restore(state)
     interrupted = diverged = False
+    epoch = training.epoch - 1
     try:
-        for epoch in range(1, recipe.epochs + 1):
-            _epoch(network, samples, recipe, epoch, optimizer, average, report, generator, device)
-            with average.applied() if average else nullcontext():
-                reached = _measured(score, network)
-                since += 1
-                if best is None or reached > best:
-                    best, since = reached, 0
-                    kept = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
-            report(Progress(epoch, 0, 0, 0.0, reached, best))
-            if since >= recipe.patience:
-                break
+        while not training.ended:
+            epoch = training.epoch
+            training.run_epoch()
+            with training.averaged():
+                training.keep(_measured(score, network))
+            training.end_epoch()
     except KeyboardInterrupt:
         interrupted = True
     except _Diverged:
         diverged = True
-    if kept:
-        network.load_state_dict(kept)
+    if training.kept:
+        network.load_state_dict(training.kept)
     network.eval()
-    return Outcome(epoch, best, interrupted, diverged)
+    return Outcome(epoch, training.best, interrupted, diverged)
 
 
 def _measured(score: Callable[[Network], float], network: Network) -> float:
@@ -118,49 +137,151 @@ def _measured(score: Callable[[Network], float], network: Network) -> float:
         raise _Diverged from error
 
 
-def _epoch(
-    network: Network,
-    samples: Sequence[Sample],
-    recipe: Recipe,
-    epoch: int,
-    optimizer: torch.optim.Optimizer,
-    average: Average | None,
-    report: Callable[[Progress], None],
-    generator: np.random.Generator,
-    device: torch.device,
-) -> None:
-    task = network.architecture.task
-    seen = windows(samples, recipe.window, generator) if recipe.window and task == "sentiment" else samples
-    batches = list(batched(seen, task, recipe.batch_rows, recipe.batch_tokens, device, generator))
-    network.train()
-    mean = 0.0
-    for number, batch in enumerate(batches, 1):
-        progress = (epoch - 1 + number / len(batches)) / recipe.epochs
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
-        loss = _step(network, batch, recipe, optimizer)
-        if average:
-            average.update()
-        mean += (loss - mean) / number
-        report(Progress(epoch, number, len(batches), mean))
+class _Training:
+    """One training as it goes: what it works on, and where it stands."""
+
+    def __init__(
+        self,
+        network: Network,
+        samples: Sequence[Sample],
+        recipe: Recipe,
+        report: Callable[[Progress], None],
+        device: torch.device,
+        checkpoints: Checkpoints | None,
+        log: Write | None,
+    ) -> None:
+        self.network, self.samples, self.recipe, self.device = network, samples, recipe, device
+        self.report, self.checkpoints, self.log = report, checkpoints, log or (lambda _: None)
+        self.generator = np.random.default_rng(recipe.seed)
+        self.optimizer = optimiser(recipe.optimiser, network.parameters(), recipe.learning_rate, recipe.weight_decay)
+        self.average = Average(network, recipe.average) if recipe.average else None
+        self.epoch, self.done, self.step, self.since = 1, 0, 0, 0
+        """The epoch that runs, its steps that are done, those of the training, and epochs without a better score."""
+        self.mean, self.clipped = 0.0, 0
+        """Over the epoch so far: the loss, and how many steps were clipped."""
+        self.reached = 0.0
+        self.best: float | None = None
+        self.kept: dict[str, Tensor] = {}
+        self.began = self._drawn()
+
+    @property
+    def ended(self) -> bool:
+        return self.epoch > self.recipe.epochs or self.since >= self.recipe.patience
+
+    def run_epoch(self) -> None:
+        """Every batch once, from where the epoch stands."""
+        recipe = self.recipe
+        self.generator.bit_generator.state = json.loads(self.began)
+        task = self.network.architecture.task
+        cut = recipe.window and task == "sentiment"
+        seen = windows(self.samples, recipe.window, self.generator) if cut else self.samples
+        batches = batched(seen, task, recipe.batch_rows, recipe.batch_tokens, self.device, self.generator)
+        groups = list(_groups(list(batches), recipe.accumulate))
+        self.network.train()
+        for number, group in enumerate(groups[self.done :], self.done + 1):
+            share = (self.epoch - 1 + (number - 1) / len(groups)) / recipe.epochs
+            rate = recipe.learning_rate * factor(recipe.schedule, share, recipe.warm_up)
+            for options in self.optimizer.param_groups:
+                options["lr"] = rate
+            loss, norm = self._step(group)
+            clipped = norm > recipe.clip
+            self.done, self.step, self.clipped = number, self.step + 1, self.clipped + clipped
+            self.mean += (loss - self.mean) / number
+            tokens = sum(int(batch.lengths.sum()) for batch in group)
+            record: Record = {"step": self.step, "epoch": self.epoch, "loss": loss, "rate": rate, "gradient": norm}
+            self.log(record | {"clipped": int(clipped), "tokens": tokens})
+            self.report(Progress(self.epoch, number, len(groups), self.mean, clipped=self.clipped / number))
+            if self.checkpoints and self.step % self.checkpoints.every == 0:
+                self.save()
+
+    def _step(self, group: Sequence[Batch]) -> tuple[float, float]:
+        """One step of the optimiser: the mean loss of a group's batches, and the gradient's norm before clipping."""
+        self.optimizer.zero_grad(set_to_none=True)
+        counts = [_count(self.network, batch) for batch in group]
+        total = 0.0
+        for batch, count in zip(group, counts, strict=True):
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "mixed"):
+                logits = self.network(batch.tokens, batch.lengths)
+            loss = _loss(self.network, batch, logits.float(), self.recipe.label_smoothing) * (count / sum(counts))
+            if not math.isfinite(loss.item()):
+                raise _Diverged
+            torch.autograd.backward(loss)
+            total += float(loss.detach())
+        parameters = list(self.network.parameters())
+        if self.recipe.clip_value:
+            nn.utils.clip_grad_value_(parameters, self.recipe.clip_value)
+        norm = float(nn.utils.clip_grad_norm_(parameters, self.recipe.clip))
+        self.optimizer.step()
+        if self.average:
+            self.average.update()
+        return total, norm
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """Inside the block the network has the weights that are scored and kept."""
+        return self.average.applied() if self.average else nullcontext()
+
+    def keep(self, reached: float) -> None:
+        """Keep the weights, if none reached a better score."""
+        self.reached, self.since = reached, self.since + 1
+        if self.best is None or reached > self.best:
+            self.best, self.since = reached, 0
+            self.kept = {name: tensor.detach().clone() for name, tensor in self.network.state_dict().items()}
+
+    def end_epoch(self) -> None:
+        """Say what the epoch came to, and go on to the next one."""
+        assert self.best is not None
+        share = self.clipped / max(1, self.done)
+        self.log({"step": self.step, "epoch": self.epoch, "score": self.reached, "best": self.best, "clipped": share})
+        self.report(Progress(self.epoch, 0, 0, 0.0, self.reached, self.best, share))
+        self.epoch, self.done, self.mean, self.clipped, self.began = self.epoch + 1, 0, 0.0, 0, self._drawn()
+        if self.checkpoints:
+            self.save()
+
+    def save(self) -> None:
+        """Write down where the training stands."""
+        assert self.checkpoints is not None
+        state = {name: getattr(self, name) for name in _STANDING}
+        state |= {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict(), "kept": self.kept}
+        cuda = torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None
+        state["average"] = self.average.state() if self.average else None
+        self.checkpoints.save(state | {"random": torch.get_rng_state(), "cuda": cuda})
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Stand where `save` wrote it down."""
+        for name in _STANDING:
+            setattr(self, name, state[name])
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.kept = {name: tensor.to(self.device) for name, tensor in state["kept"].items()}
+        if self.average:
+            self.average.restore(state["average"])
+        torch.set_rng_state(state["random"])
+        if state["cuda"] is not None and self.device.type == "cuda":
+            torch.cuda.set_rng_state(state["cuda"], self.device)
+
+    def _drawn(self) -> str:
+        """What the generator of batches has drawn so far, as JSON: its numbers are longer than 64 bits."""
+        return json.dumps(self.generator.bit_generator.state)
 
 
-def _step(network: Network, batch: Batch, recipe: Recipe, optimizer: torch.optim.Optimizer) -> float:
-    optimizer.zero_grad(set_to_none=True)
-    loss = _loss(network, batch, recipe.label_smoothing)
-    if not math.isfinite(loss.item()):
-        raise _Diverged
-    torch.autograd.backward(loss)
-    nn.utils.clip_grad_norm_(network.parameters(), recipe.clip)
-    optimizer.step()
-    return float(loss.detach())
+_STANDING = ("epoch", "done", "step", "since", "mean", "clipped", "best", "began")
 
 
-def _loss(network: Network, batch: Batch, smoothing: float) -> torch.Tensor:
+def _count(network: Network, batch: Batch) -> int:
+    """What a batch's mean loss is a mean over: targets, or label sequences under a CRF."""
+    return len(batch.lengths) if network.crf is not None else int((batch.targets != IGNORED).sum())
+
+
+def _loss(network: Network, batch: Batch, logits: Tensor, smoothing: float) -> Tensor:
     """The mean negative log-likelihood: of each target, or of whole label sequences under a CRF."""
-    logits = network(batch.tokens, batch.lengths)
     if network.crf is not None:
         return network.crf.loss(logits, batch.targets, batch.lengths)
     return nn.functional.cross_entropy(
         logits.flatten(0, -2), batch.targets.flatten(), ignore_index=IGNORED, label_smoothing=smoothing
     )
+
+
+def _groups(batches: Sequence[Batch], count: int) -> Iterator[Sequence[Batch]]:
+    """Batches whose gradients are added up for one step."""
+    for start in range(0, len(batches), count):
+        yield batches[start : start + count]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, fields, replace
+from hashlib import sha256
 from itertools import chain
 from pathlib import Path
 
@@ -30,14 +32,17 @@ from service.engine import Engine
 from service.equations import CellName, Direction, GruReset
 from service.tasks import decoder
 from service.text import CHARACTERS, SHAPES, Tokenizer, build
-from training import pretrain, vectors, vocabulary
-from training.batches import encode
+from training import checkpoints, pretrain, vectors, vocabulary
+from training.batches import Sample, encode
+from training.checkpoints import Checkpoints
 from training.corpora import Example, check_labels, labels, read
 from training.evaluate import Corpus, best_temperature, corpus, corpus_name, decoder_of, measure, of_network
 from training.export import TOKEN_LIMIT, export
 from training.fit import Outcome, Progress, Recipe, fit, seed_everything
 from training.health import measure as gate_health
-from training.networks import EMBEDDING_SIZES, Architecture, Network, WordBits
+from training.initial import Initial
+from training.logs import Log, Write, tensorboard, together
+from training.networks import EMBEDDING_SIZES, Architecture, Dropouts, Network, WordBits
 
 _FEATURES: dict[Task, tuple[FeatureName, ...]] = {
     "sentiment": ("word",),
@@ -81,6 +86,21 @@ class Job:
     command: str
     """The command that repeats the job, for the manifest and the card."""
     gru_reset: GruReset = "after"
+    embedding_dropout: float | None = None
+    """None for the same as `dropout`."""
+    weight_drop: float = 0.0
+    locked: bool = True
+    initial: Initial | None = None
+    checkpoint_every: int = 0
+    """Steps from one checkpoint to the next, below `out`; there is one after each epoch too. 0 for none."""
+    resume: bool = False
+    log: Path | None = None
+    tensorboard: Path | None = None
+
+    @property
+    def dropouts(self) -> Dropouts:
+        embeddings = self.dropout if self.embedding_dropout is None else self.embedding_dropout
+        return Dropouts(embeddings, self.dropout, self.weight_drop, self.locked)
 
 
 def run(job: Job, tell: Callable[[str], None], report: Callable[[Progress], None]) -> tuple[Bundle, Outcome]:
@@ -113,7 +133,7 @@ def run(job: Job, tell: Callable[[str], None], report: Callable[[Progress], None
 
     job.out.mkdir(parents=True, exist_ok=True)  # where this fails it had better be before the training
     network.learn(1 + max(int(sample.rows[:, 0].max()) for sample in samples))
-    outcome = fit(network, samples, job.recipe, score, report, device)
+    outcome = _train(job, network, samples, score, tell, report)
     if outcome.diverged:
         tell(f"the loss is no number any more (in epoch {outcome.epochs}): a lower --learning-rate or --clip may help")
         if outcome.best is None:
@@ -144,10 +164,69 @@ def run(job: Job, tell: Callable[[str], None], report: Callable[[Progress], None
         },
     )
     made = export(network, tokenizer, origin, job.licence, job.out, figures, gates, warmth)
+    _forget(job, outcome)
     size = sum(made.file(name).stat().st_size for name in FILES)
     if size > MAX_BYTES:
         tell(f"note: the bundle has {size / 1e6:.1f} MB; those that ship have at most {MAX_BYTES / 1e6:.0f}")
     return made, outcome
+
+
+def _train(
+    job: Job,
+    network: Network,
+    samples: list[Sample],
+    score: Callable[[Network], float],
+    tell: Callable[[str], None],
+    report: Callable[[Progress], None],
+) -> Outcome:
+    """Train from the beginning, or from the last checkpoint on, with the logs that were asked for."""
+    kept, state = None, None
+    if job.checkpoint_every:
+        kept = Checkpoints(job.out, _settings(job, network, samples), job.checkpoint_every)
+        if job.resume:
+            state = kept.load()
+            where = f"after step {state['step']:,}" if state else "from the beginning: there is no checkpoint"
+            tell(f"resuming {where}")
+        elif kept.file.exists():
+            tell("note: the checkpoint of another training is replaced; --resume would have continued that one")
+    elif job.resume:
+        raise TrainingError("there is nothing to resume without checkpoints: --checkpoint-every is 0")
+    step, closing = state["step"] if state else 0, ExitStack()
+    with closing:
+        writes: list[Write] = []
+        if job.log:
+            log = Log(job.log, step)
+            closing.callback(log.close)
+            writes.append(log)
+        if job.tensorboard:
+            write, close = tensorboard(job.tensorboard, step)
+            closing.callback(close)
+            writes.append(write)
+        return fit(network, samples, job.recipe, score, report, torch.device(job.device), kept, state, together(writes))
+
+
+def _forget(job: Job, outcome: Outcome) -> None:
+    """A training that ended by itself has nothing to resume; one that was interrupted has."""
+    if job.checkpoint_every and not outcome.interrupted:
+        (job.out / checkpoints.FILE).unlink(missing_ok=True)
+
+
+def _settings(job: Job, network: Network, samples: list[Sample]) -> dict[str, object]:
+    """Everything that must be the same for a resumed training to give the undisturbed one's model."""
+    seen = sha256()
+    for sample in samples:
+        seen.update(sample.rows.tobytes() + sample.targets.tobytes())
+    shape = {field.name: getattr(network.architecture, field.name) for field in fields(network.architecture)}
+    return {
+        **{f"recipe.{name}": value for name, value in asdict(job.recipe).items()},
+        **{f"network.{name}": str(value) for name, value in shape.items()},
+        **{f"dropout.{name}": value for name, value in asdict(job.dropouts).items()},
+        "word_dropout": job.word_dropout,
+        "device": job.device,
+        "dev": [str(path) for path in job.dev],
+        "training data": seen.hexdigest(),
+        "torch": importlib.metadata.version("torch"),
+    }
 
 
 def _corpus(job: Job, path: Path, names: tuple[str, ...], tokenizer: Tokenizer) -> Corpus:
@@ -185,7 +264,7 @@ def _network(job: Job, examples: list[Example], names: tuple[str, ...]) -> tuple
         crf=job.crf,
         word_bits=job.word_bits,
     )
-    network = Network(shape, job.dropout, job.word_dropout)
+    network = Network(shape, 0.0, job.word_dropout, job.dropouts, job.initial)
     if loaded:
         table = vocabulary.initial_table(words, loaded, np.random.default_rng(job.recipe.seed))
         network.embeddings["word"].weight.data = torch.from_numpy(table)
@@ -196,8 +275,10 @@ def _pretrained(job: Job, start: Path, names: tuple[str, ...]) -> tuple[Network,
     """A network that begins with a pretrained encoder, and the tokenizer of that encoder's words."""
     words, size = pretrain.table_of(start)
     features = (Feature(name="word", size=len(words)),)
-    shape = Architecture(job.task, job.cell, job.directions, job.layers, job.hidden, job.head, names, features, size)
-    network = Network(replace(shape, word_bits=job.word_bits), job.dropout, job.word_dropout)
+    shape = Architecture(
+        job.task, job.cell, job.directions, job.layers, job.hidden, job.head, names, features, size, job.gru_reset
+    )
+    network = Network(replace(shape, word_bits=job.word_bits), 0.0, job.word_dropout, job.dropouts, job.initial)
     pretrain.start(network, start)
     return network, build(words, features)
 

@@ -17,6 +17,7 @@ from service.equations import CellName, Direction, GruReset
 from training.cells import CELLS, Cell
 from training.characters import CHARACTERS, Characters
 from training.crf import CRF
+from training.initial import Initial, initialise
 
 EMBEDDING_SIZES: dict[FeatureName, int] = {"word": 100, "shape": 8, "prefix": 16, "suffix": 16}
 """Columns of each feature's embedding table; pretrained word vectors bring their own number."""
@@ -63,16 +64,39 @@ class Architecture:
         return self.hidden * len(self.directions)
 
 
+@dataclass(frozen=True, slots=True)
+class Dropouts:
+    """Shares that are zeroed in training, anew for every batch."""
+
+    embeddings: float = 0.0
+    """Of the embeddings' columns, before the first layer."""
+    layers: float = 0.0
+    """Of each layer's units: between layers, and before the head."""
+    weights: float = 0.0
+    """Of the recurrent weights, for a whole pass (weight drop: Merity, Keskar and Socher 2018)."""
+    locked: bool = True
+    """One mask for all steps of a text (variational dropout, Gal and Ghahramani 2016), or a new one at each step
+    (Srivastava et al. 2014; between layers, never in the recurrence: Zaremba, Sutskever and Vinyals 2014)."""
+
+
 class Network(nn.Module):
     """tokens, lengths → logits: [batch, labels], or [batch, time, labels] under a tagging head.
 
-    `dropout` zeroes whole units for a sequence at a time (variational dropout, Gal and Ghahramani 2016), at the
-    embeddings and at each layer's output; `word_dropout` turns words into the unknown word, so that its row learns.
+    `dropouts` zero units at the embeddings and at each layer's output, and recurrent weights; `word_dropout` turns
+    words into the unknown word, so that its row learns.
     """
 
-    def __init__(self, architecture: Architecture, dropout: float = 0.0, word_dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        architecture: Architecture,
+        dropout: float = 0.0,
+        word_dropout: float = 0.0,
+        dropouts: Dropouts | None = None,
+        initial: Initial | None = None,
+    ) -> None:
         super().__init__()
-        self.architecture, self.dropout, self.word_dropout = architecture, dropout, word_dropout
+        self.architecture, self.word_dropout = architecture, word_dropout
+        self.dropouts = dropouts or Dropouts(dropout, dropout)
         self.embeddings = nn.ModuleDict(
             {
                 feature.name: Table(feature.size, architecture.size(feature))
@@ -92,6 +116,11 @@ class Network(nn.Module):
         self.head = nn.Linear(width, len(architecture.labels))
         self.query = nn.Parameter(torch.zeros(width)) if architecture.head == "attention" else None
         self.crf = CRF(architecture.labels) if architecture.crf else None
+
+        for cell in (cell for layer in self.recurrent() for cell in layer.directions()):
+            cell.weight_drop = self.dropouts.weights
+            if initial and initial != Initial():
+                initialise(cell, initial)
 
     def recurrent(self) -> list[Layer]:
         """The recurrent layers, from the embeddings up."""
@@ -123,11 +152,16 @@ class Network(nn.Module):
 
     def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         valid = torch.arange(tokens.shape[1], device=tokens.device) < lengths[:, None]
-        states = _locked_dropout(self.embed(tokens), self.dropout, self.training)
+        states = self._drop(self.embed(tokens), self.dropouts.embeddings)
         for layer in self.layers:
-            states = _locked_dropout(layer(states, lengths), self.dropout, self.training)
+            states = self._drop(layer(states, lengths), self.dropouts.layers)
         logits: Tensor = self.head(self._pool(states, lengths, valid))
         return logits
+
+    def _drop(self, states: Tensor, share: float) -> Tensor:
+        if self.dropouts.locked:
+            return _locked_dropout(states, share, self.training)
+        return nn.functional.dropout(states, share, self.training)
 
     def _pool(self, states: Tensor, lengths: Tensor, valid: Tensor) -> Tensor:
         """What the head sees: states [batch, time, width] → [batch, width], or all of them under a tagging head."""

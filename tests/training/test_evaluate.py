@@ -16,6 +16,7 @@ from service.tasks import decoder
 from tests.bundles import LABELS, architecture, network, random_rows, tiny_bundle, tokenizer
 from training.corpora import CorpusError
 from training.evaluate import Corpus, Report, corpus, corpus_name, measure, of_bundle, of_network
+from training.networks import Dropouts
 
 SENTIMENT = "text\tlabel\na great film\tpositive\nIt's dull\tnegative\nnot good . " + "very " * 30 + "bad\tnegative\n"
 NER = "Ada\tB-PER\nLovelace\tI-PER\nlived\tO\nin\tO\nLondon\tB-LOC\n\nAda\tB-PER\n.\tO\n"
@@ -182,7 +183,7 @@ def test_torch_and_the_bundle_score_the_same(tmp_path: Path, sentiment: Path) ->
 
 def test_a_network_predicts_in_evaluation_mode() -> None:
     net = network(architecture())
-    net.dropout = 0.5
+    net.dropouts = Dropouts(0.5, 0.5)
     net.train()
     rows = random_rows(net.architecture, (5, 5))
     predict = of_network(net, CPU)

@@ -13,6 +13,7 @@ from service.bundle import Task
 from tests.bundles import KINDS, Kind, architecture
 from training.batches import Sample
 from training.fit import Outcome, Progress, Recipe, fit, seed_everything
+from training.logs import Record
 from training.networks import Network
 
 CPU = torch.device("cpu")
@@ -200,6 +201,63 @@ def test_the_gradients_norm_is_clipped() -> None:
     free = gradient_norm(clip=1e9)
     assert free > 0.05
     assert gradient_norm(clip=0.01) == pytest.approx(0.01, rel=1e-3)
+
+
+def test_values_are_clipped_before_the_norm() -> None:
+    net, _ = trained(replace(FAST, epochs=1, clip_value=1e-3, clip=1e9))
+    largest = max(float(each.grad.abs().max()) for each in net.parameters() if each.grad is not None)
+    assert largest == pytest.approx(1e-3)
+
+
+def test_every_step_is_logged_with_its_gradient_and_whether_it_was_clipped() -> None:
+    reports: list[Progress] = []
+
+    def logged(clip: float) -> list[Record]:
+        seed_everything(1)
+        records: list[Record] = []
+        net, recipe = Network(architecture(hidden=8)), replace(FAST, epochs=2, clip=clip)
+        fit(net, texts(), recipe, scores(0.5, 0.75), reports.append, CPU, log=records.append)
+        return records
+
+    norms = [record["gradient"] for record in logged(1e9) if "loss" in record]
+    reports.clear()
+    limit, recipe = float(np.median(norms)), FAST
+    records = logged(limit)
+    steps = [record for record in records if "loss" in record]
+    assert [record["step"] for record in steps] == list(range(1, len(steps) + 1))
+    assert all(record["clipped"] == (record["gradient"] > limit) for record in steps)
+    assert 0 < sum(record["clipped"] for record in steps) < len(steps)
+    assert steps[0]["rate"] == recipe.learning_rate
+    assert 0 < steps[-1]["rate"] < 0.1 * recipe.learning_rate, "small at the end, but not for nothing"
+    assert sum(record["tokens"] for record in steps) == 2 * sum(len(sample.rows) for sample in texts())
+    epochs = [record for record in records if "score" in record]
+    assert [(record["score"], record["best"]) for record in epochs] == [(0.5, 0.5), (0.75, 0.75)]
+    half = steps[: len(steps) // 2]
+    share = sum(record["clipped"] for record in half) / len(half)
+    assert epochs[0]["clipped"] == next(each for each in reports if each.score is not None).clipped == share
+
+
+@pytest.mark.parametrize("task", ["sentiment", "ner"])
+def test_gradients_added_up_are_those_of_one_large_batch(task: Task) -> None:
+    """Every target counts the same, however the batches are cut."""
+    samples = [replace(each, rows=each.rows[:2], targets=each.targets[:2]) for each in (texts(8) + texts(8))]
+    if task == "ner":
+        samples = [
+            replace(each, rows=each.rows[:width], targets=each.targets[:width])
+            for each, width in zip(sentences(16), [2, 3] * 8, strict=True)
+        ]
+    found = []
+    for rows, count in ((16, 1), (4, 8)):
+        seed_everything(1)
+        net = Network(architecture(task=task, hidden=6))
+        recipe = replace(FAST, epochs=1, batch_rows=rows, accumulate=count, optimiser="sgd", learning_rate=0.1)
+        steps: list[Record] = []
+        fit(net, samples, recipe, lambda _: 0.0, lambda _: None, CPU, log=steps.append)
+        assert len(steps) == 2
+        found.append((weights(net), steps[0]["loss"]))
+    assert found[0][1] == pytest.approx(found[1][1], rel=1e-5)
+    for name, tensor in found[0][0].items():
+        torch.testing.assert_close(tensor, found[1][0][name], rtol=1e-4, atol=1e-6)
 
 
 def test_what_is_reported() -> None:

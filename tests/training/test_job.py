@@ -18,9 +18,11 @@ from service.tasks import decoder
 from service.text import Tokenizer
 from tests import corpora
 from training import export as exporting
+from training.checkpoints import FILE, CheckpointError
 from training.corpora import CorpusError
 from training.fit import Progress, Recipe
 from training.job import Job, TrainingError, run
+from training.logs import read as read_log
 
 RECIPE = Recipe(epochs=3, patience=3, batch_rows=8, learning_rate=0.02)
 
@@ -49,6 +51,9 @@ def job(folder: Path, task: Task = "sentiment") -> Job:
         vectors=None,
         start=None,
         words=1000,
+        word_bits=16,
+        characters=None,
+        crf=False,
         dropout=0.1,
         word_dropout=0.02,
         recipe=RECIPE,
@@ -224,3 +229,50 @@ def test_the_card_names_what_the_job_was(tmp_path: Path) -> None:
     assert "- mine train: 48 examples" in card
     assert "CC0-1.0" in card
     assert str(tmp_path) not in card
+
+
+def test_a_finished_job_leaves_no_checkpoint_and_an_interrupted_one_can_be_resumed(tmp_path: Path) -> None:
+    plain = replace(job(tmp_path), checkpoint_every=3, log=tmp_path / "log.jsonl")
+    undisturbed = run(plain, quiet, quiet)[0]
+    assert not (tmp_path / "models" / "tiny" / FILE).exists()
+    steps = [record["step"] for record in read_log(tmp_path / "log.jsonl")]
+
+    class Killed(Exception):
+        pass
+
+    def report(progress: Progress) -> None:
+        if (progress.epoch, progress.batch) == (2, 4):
+            raise Killed
+
+    with pytest.raises(Killed):
+        run(plain, quiet, report)
+    told: list[str] = []
+    resumed = run(replace(plain, resume=True), told.append, quiet)[0]
+    assert any(line.startswith("resuming after step") for line in told)
+    assert resumed.file(WEIGHTS).read_bytes() == undisturbed.file(WEIGHTS).read_bytes()
+    assert [record["step"] for record in read_log(tmp_path / "log.jsonl")] == steps
+    run(replace(plain, resume=True), told.append, quiet)
+    assert told[-2] != told[-1]
+    assert "resuming from the beginning: there is no checkpoint" in told
+
+
+def test_resuming_another_job_is_refused(tmp_path: Path) -> None:
+    def report(progress: Progress) -> None:
+        if progress.batch == 2:
+            raise KeyboardInterrupt
+
+    plain = replace(job(tmp_path), checkpoint_every=1)
+    with pytest.raises(TrainingError, match="before the first epoch"):
+        run(plain, quiet, report)
+    told: list[str] = []
+    for other in (
+        replace(plain, hidden=7),
+        replace(plain, dropout=0.2),
+        replace(plain, recipe=replace(RECIPE, seed=2)),
+    ):
+        with pytest.raises(CheckpointError, match="is of another training"):
+            run(replace(other, resume=True), quiet, quiet)
+    with pytest.raises(TrainingError, match="nothing to resume without checkpoints"):
+        run(replace(plain, checkpoint_every=0, resume=True), quiet, quiet)
+    run(plain, told.append, quiet)
+    assert any("the checkpoint of another training is replaced" in line for line in told)

@@ -14,7 +14,8 @@ from service.bundle import Head
 from service.engine import pad
 from tests import reference
 from tests.bundles import KINDS, Kind, Rows, architecture, network, random_rows
-from training.networks import EMBEDDING_SIZES, Architecture, Network
+from training.initial import Initial
+from training.networks import EMBEDDING_SIZES, Architecture, Dropouts, Network
 
 HEADS: list[Head] = ["last", "mean", "max", "tagger"]
 
@@ -133,6 +134,59 @@ def test_dropout_drops_a_unit_for_a_whole_text_and_keeps_the_mean() -> None:
     assert not torch.equal(kept[0], kept[1]), "and one for each text"
     assert float(kept.float().mean()) == pytest.approx(0.75, abs=0.08)
     assert seen[0][kept].numpy() == pytest.approx((whole[kept] / 0.75).numpy(), rel=1e-5)
+
+
+def test_each_kind_of_dropout_is_where_it_says() -> None:
+    shape = shape_of("lstm", "tagger", bidirectional=False, layers=2, hidden=64)
+    rows = random_rows(shape, (20, 20))
+    tokens, lengths = pad(rows, len(shape.features))
+
+    def seen(dropouts: Dropouts) -> list[torch.Tensor]:
+        net, found = Network(shape, dropouts=dropouts), []
+        for layer in net.recurrent():
+            layer.register_forward_pre_hook(lambda _, inputs: found.append(inputs[0] == 0))
+        net.train()
+        with torch.inference_mode():
+            net(torch.from_numpy(tokens), torch.from_numpy(lengths.astype(np.int64)))
+        return found
+
+    embedded, between = seen(Dropouts(embeddings=0.5))
+    assert bool(embedded.any())
+    assert not between.any()
+    embedded, between = seen(Dropouts(layers=0.5))
+    assert not embedded.any()
+    assert torch.equal(between, between[:, :1].expand_as(between))
+    _, plain = seen(Dropouts(layers=0.5, locked=False))
+    assert not torch.equal(plain, plain[:, :1].expand_as(plain)), "a new mask at each step"
+    assert float(plain.float().mean()) == pytest.approx(0.5, abs=0.05)
+
+
+@pytest.mark.parametrize("cell", KINDS)
+def test_weight_drop_drops_recurrent_weights_in_training_alone(cell: Kind) -> None:
+    shape = shape_of(cell, "mean", layers=2)
+    net = network(shape)
+    rows = random_rows(shape, (1, 1)), random_rows(shape, (9, 9))
+    whole = [logits(net, each) for each in rows]
+    dropped = Network(shape, dropouts=Dropouts(weights=0.9))
+    dropped.load_state_dict(net.state_dict())
+    assert np.array_equal(logits(dropped.eval(), rows[1]), whole[1])
+    dropped.train()
+    assert logits(dropped, rows[0]) == pytest.approx(whole[0], abs=1e-6), "the first step has no past to drop"
+    assert not np.allclose(logits(dropped, rows[1]), whole[1], atol=1e-4)
+    for layer in dropped.recurrent():
+        for each in layer.directions():
+            each.weight_drop = 1e-12  # on the way of dropped weights, without dropping any
+    assert logits(dropped, rows[1]) == pytest.approx(whole[1], abs=1e-6)
+
+
+def test_initialisation_by_name() -> None:
+    shape = shape_of("lstm", "max", hidden=64)
+    for start, square in (("xavier", 2 / (100 + 64)), ("he", 2 / 100)):
+        net = Network(shape, initial=Initial(input=start, recurrent="he", forget_bias=2.5))
+        for gate, part in net.recurrent()[0].directions()[1].weights().items():
+            assert float(part.w.square().mean()) == pytest.approx(square, rel=0.05)
+            assert float(part.r.square().mean()) == pytest.approx(2 / 64, rel=0.1)
+            assert torch.equal(part.w_bias + part.r_bias, torch.full((64,), 2.5 if gate == "forget" else 0.0))
 
 
 def test_word_dropout_makes_words_unknown_and_leaves_other_features_alone() -> None:

@@ -78,6 +78,7 @@ class Display:
     def __call__(self, progress: Progress) -> None:
         if progress.score is not None:
             line = f"epoch {progress.epoch}: loss {self._loss:.4f}, dev {progress.score:.4f}, best {progress.best:.4f}"
+            line += f"; {progress.clipped:.0%} of the steps clipped"
             console.log(line)
             self._bar.update(self._task, score=f"best dev {progress.best:.4f}")
             return

@@ -29,10 +29,13 @@ from training.commands.console import (
     gru_reset_of,
     word_bits_of,
 )
-from training.fit import Recipe
+from training.fit import Precision, Recipe
+from training.initial import Initial, InputStart, RecurrentStart
 from training.job import Job, run
+from training.logs import check_tensorboard
+from training.schedules import OptimiserName, ScheduleName
 
-_DEFAULT = Recipe()
+_DEFAULT, _INITIAL = Recipe(), Initial()
 
 
 def fit(
@@ -66,8 +69,28 @@ def fit(
     patience: Annotated[int, typer.Option(min=1, help="Stop after this many without a better dev score.")] = (
         _DEFAULT.patience
     ),
-    learning_rate: Annotated[float, typer.Option(min=1e-9, help="Adam's step size at the start.")] = (
-        _DEFAULT.learning_rate
+    optimiser: Annotated[OptimiserName, typer.Option(help="How gradients become steps.")] = _DEFAULT.optimiser,
+    learning_rate: Annotated[float, typer.Option(min=1e-9, help="The full learning rate.")] = _DEFAULT.learning_rate,
+    schedule: Annotated[ScheduleName, typer.Option(help="What becomes of the rate over all epochs.")] = (
+        _DEFAULT.schedule
+    ),
+    warm_up: Annotated[float, typer.Option(min=0, max=0.9, help="Share of the training in which it rises.")] = (
+        _DEFAULT.warm_up
+    ),
+    weight_decay: Annotated[float, typer.Option(min=0, help="How fast weights shrink by themselves.")] = (
+        _DEFAULT.weight_decay
+    ),
+    init_input: Annotated[InputStart, typer.Option(help="Where input weights begin.")] = _INITIAL.input,
+    init_recurrent: Annotated[RecurrentStart, typer.Option(help="Where recurrent weights begin.")] = _INITIAL.recurrent,
+    forget_bias: Annotated[float, typer.Option(help="Where the forget gate's bias begins.")] = _INITIAL.forget_bias,
+    clip_value: Annotated[float, typer.Option(min=0, help="Largest number in the gradient, cut first; 0 for any.")] = (
+        _DEFAULT.clip_value
+    ),
+    accumulate: Annotated[int, typer.Option(min=1, help="Batches whose gradients make one step.")] = (
+        _DEFAULT.accumulate
+    ),
+    precision: Annotated[Precision, typer.Option(help="mixed: bfloat16 where it is safe, on CUDA.")] = (
+        _DEFAULT.precision
     ),
     clip: Annotated[float, typer.Option(min=1e-9, help="Largest norm of the gradient.")] = _DEFAULT.clip,
     batch_rows: Annotated[int, typer.Option(min=1, help="Rows of a batch, at most.")] = _DEFAULT.batch_rows,
@@ -77,7 +100,12 @@ def fit(
     window: Annotated[int, typer.Option(min=0, help="Learn from random runs of this many tokens (sentiment).")] = (
         _DEFAULT.window
     ),
-    dropout: Annotated[float, typer.Option(min=0, max=0.95, help="Share of units dropped, for a whole text.")] = 0.3,
+    dropout: Annotated[float, typer.Option(min=0, max=0.95, help="Share of units dropped, between layers too.")] = 0.3,
+    embedding_dropout: Annotated[
+        float | None, typer.Option(min=0, max=0.95, help="Share of the embeddings' columns; as --dropout by default.")
+    ] = None,
+    locked: Annotated[bool, typer.Option(help="One mask for a whole text (variational dropout).")] = True,
+    weight_drop: Annotated[float, typer.Option(min=0, max=0.95, help="Share of recurrent weights dropped.")] = 0.0,
     word_dropout: Annotated[float, typer.Option(min=0, max=0.95, help="Share of words made unknown.")] = 0.02,
     label_smoothing: Annotated[float, typer.Option(min=0, max=0.95, help="Share of the target spread out.")] = (
         _DEFAULT.label_smoothing
@@ -87,6 +115,10 @@ def fit(
     ),
     seed: Annotated[int, typer.Option(help="The same seed gives the same model on one machine.")] = _DEFAULT.seed,
     device: Annotated[Device, typer.Option(help="Where to train.")] = Device.auto,
+    checkpoint_every: Annotated[int, typer.Option(min=0, help="Steps between checkpoints below --out; 0: none.")] = 500,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint below --out, if any.")] = False,
+    log: Annotated[Path | None, typer.Option(help="Write every step to this file, as lines of JSON.")] = None,
+    tensorboard: Annotated[Path | None, typer.Option(help="Write every step to this folder (extra).")] = None,
     licence: Annotated[str, typer.Option(help="The licence for the card.")] = "not stated",
     recipe_file: Annotated[
         Path | None,
@@ -95,7 +127,8 @@ def fit(
 ) -> None:
     """Train a network, export it, score it, and write it as a bundle that the service can load.
 
-    Ctrl-C ends the training early and keeps the best model so far.
+    Ctrl-C ends the training early and keeps the best model so far. A training that was killed goes on with --resume,
+    and ends with the very model that it would have ended with.
     """
     options = locals()
     if start and (vectors or task != Task.sentiment):
@@ -104,6 +137,10 @@ def fit(
         )
     if task == Task.sentiment and (crf or characters != CharacterReader.none):
         raise typer.BadParameter("characters and a CRF are for --task ner", param_hint="--characters, --crf")
+    if tensorboard:
+        check_tensorboard()
+    if precision == "mixed" and device_of(device) != "cuda":
+        raise typer.BadParameter("mixed precision needs a CUDA device", param_hint="--precision")
     recipe = Recipe(**{field.name: options[field.name] for field in fields(Recipe)})
     ways: tuple[Direction, ...] = ("forward", "backward") if bidirectional else ("forward",)
     job = Job(
@@ -125,6 +162,14 @@ def fit(
         crf=crf,
         dropout=dropout,
         word_dropout=word_dropout,
+        embedding_dropout=embedding_dropout,
+        weight_drop=weight_drop,
+        locked=locked,
+        initial=Initial(init_input, init_recurrent, forget_bias),
+        checkpoint_every=checkpoint_every,
+        resume=resume,
+        log=log,
+        tensorboard=tensorboard,
         recipe=recipe,
         device=device_of(device),
         out=out,

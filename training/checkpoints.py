@@ -1,0 +1,104 @@
+"""Where a training stood, on disk: written whole or not at all, and read without running anything that stands in it."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+FILE = "checkpoint.pt"
+_FORMAT = 1
+
+
+class CheckpointError(Exception):
+    """A checkpoint that cannot be continued from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoints:
+    """One training's checkpoint, always the latest.
+
+    `settings` are all that must be the same for a continued training to end where an undisturbed one does.
+    """
+
+    folder: Path
+    settings: Mapping[str, object]
+    every: int = 500
+    """Steps from one checkpoint to the next; there is one after each epoch too."""
+
+    @property
+    def file(self) -> Path:
+        return self.folder / FILE
+
+    def save(self, state: Mapping[str, Any]) -> None:
+        """Replace the checkpoint by this one: tensors, numbers, texts, and lists and dictionaries of them."""
+        write(self.file, {"format": _FORMAT, "settings": _plain(self.settings), "state": dict(state)})
+
+    def load(self) -> dict[str, Any] | None:
+        """What was saved last; None where nothing was. Raises `CheckpointError` when it belongs to another training."""
+        if not self.file.exists():
+            return None
+        found = read(self.file)
+        theirs, ours = json.loads(found["settings"]), json.loads(_plain(self.settings))
+        if differing := sorted(name for name in {*theirs, *ours} if theirs.get(name) != ours.get(name)):
+            name = differing[0]
+            raise CheckpointError(
+                f"{self.file} is of another training: {name} was {_short(theirs.get(name))} and is "
+                f"{_short(ours.get(name))}; train without --resume to begin anew"
+            )
+        state: dict[str, Any] = found["state"]
+        return state
+
+    def remove(self) -> None:
+        """There is nothing left to continue."""
+        self.file.unlink(missing_ok=True)
+
+
+def write(file: Path, content: Mapping[str, Any]) -> None:
+    """Write beside the file, force it to the disk, and then put it in its place in one move: whoever is killed in
+    between leaves the old file as it was."""
+    beside = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        with beside.open("wb") as out:
+            torch.save(dict(content), out)
+            out.flush()
+            os.fsync(out.fileno())
+        beside.replace(file)
+    finally:
+        beside.unlink(missing_ok=True)
+    # The move itself lives in the folder.
+    folder = os.open(file.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def read(file: Path) -> dict[str, Any]:
+    """What `write` wrote. Raises `CheckpointError` for a file that is damaged or something else."""
+    try:
+        with zipfile.ZipFile(file) as parts:
+            if damaged := parts.testzip():
+                raise CheckpointError(f"{file} cannot be read as a checkpoint: {damaged} is damaged")
+        found = torch.load(file, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, ValueError, LookupError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+        raise CheckpointError(f"{file} cannot be read as a checkpoint: {_short(error)}") from error
+    if not isinstance(found, dict) or found.get("format") != _FORMAT:
+        raise CheckpointError(f"{file} is no checkpoint of this version; train without --resume to begin anew")
+    return found
+
+
+def _plain(settings: Mapping[str, object]) -> str:
+    return json.dumps(settings, sort_keys=True, default=str)
+
+
+def _short(value: object) -> str:
+    text = " ".join(str(value).split()) or type(value).__name__
+    return text if len(text) < 60 else f"{text[:57]}…"
