@@ -70,7 +70,7 @@ $(VENV)-peers/complete: benchmarks/peers/requirements.txt
 
 lock:  ## write constraints.txt anew from what pyproject.toml allows today
 	rm -rf $(VENV)-lock && $(PYTHON) -m venv $(VENV)-lock
-	$(VENV)-lock/bin/python -m pip install --quiet --editable '.[cpu,training,dev]'
+	$(VENV)-lock/bin/python -m pip install --quiet --editable '.[cpu,training,dev,data,client,plots,tensorboard,ray]'
 	$(VENV)-lock/bin/python -m pip freeze --exclude-editable | sed 's/^torch==\([^+]*\)+.*/torch==\1/' > constraints.txt
 	rm -rf $(VENV)-lock
 
