@@ -6,7 +6,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve test train bench docs bench-cuda soak fuzz lint format lock clean
+.PHONY: help serve test train bench quality docs bench-cuda soak fuzz lint format lock clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -67,6 +67,9 @@ $(VENV)-peers/complete: benchmarks/peers/requirements.txt
 	$(PYTHON) -m venv --clear $(VENV)-peers
 	$(VENV)-peers/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
 	@touch $@
+
+quality: $(VENV)/serving  ## the measured quality of the models that ship, beside published figures
+	$(BIN)/python -m recipes.quality
 
 lock:  ## write constraints.txt anew from what pyproject.toml allows today
 	rm -rf $(VENV)-lock && $(PYTHON) -m venv $(VENV)-lock
