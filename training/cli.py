@@ -20,6 +20,7 @@ from training.commands.data import data
 from training.commands.evaluate import evaluate
 from training.commands.export import export
 from training.commands.fit import fit
+from training.commands.gradients import gradients
 from training.commands.health import health
 from training.commands.longrange import longrange
 from training.commands.predict import predict
@@ -31,7 +32,7 @@ from training.plots import PlotError
 from training.pretrain import PretrainingError
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
-for command in (fit, pretrain, export, evaluate, health, predict, compare, data, longrange):
+for command in (fit, pretrain, export, evaluate, health, predict, compare, data, longrange, gradients):
     app.command()(command)
 
 

@@ -32,7 +32,7 @@ def check(path: Path | None) -> None:
 
 
 @contextmanager
-def panels(path: Path, count: int, *, share_y: bool = True) -> Iterator[Sequence[Axes]]:
+def panels(path: Path, count: int, *, share_y: bool = True, width: float = 3.2) -> Iterator[Sequence[Axes]]:
     """Axes side by side, saved as a picture that is the same from run to run."""
     import matplotlib as mpl
 
@@ -43,7 +43,7 @@ def panels(path: Path, count: int, *, share_y: bool = True) -> Iterator[Sequence
         {"svg.hashsalt": "training", "svg.fonttype": "none", "font.size": 9, "font.family": "sans-serif"}
     ):
         figure, axes = pyplot.subplots(
-            1, count, figsize=(1.2 + 3.2 * count, 3.6), sharey=share_y, squeeze=False, layout="constrained"
+            1, count, figsize=(1.2 + width * count, 3.6), sharey=share_y, squeeze=False, layout="constrained"
         )
         try:
             yield list(axes[0])

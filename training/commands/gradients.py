@@ -1,0 +1,110 @@
+"""``training gradients``: how far the learning signal reaches, for fresh cells and for trained models."""
+
+from __future__ import annotations
+
+import json as json_
+from collections.abc import Iterator, Sequence
+from copy import deepcopy
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from service import bundle
+from service.text import Tokenizer
+from training import plots, restore
+from training.cells import make
+from training.commands.console import cells_of, version_folder
+from training.gradients import FADED, Reach, reach
+from training.networks import EMBEDDING_SIZES, Network
+
+_SHOWN = (1, 10, 50, 100, 200, 500, 1000)
+
+
+def gradients(
+    models: Annotated[
+        list[Path] | None, typer.Argument(help="Bundles: models/NAME, before and after training.")
+    ] = None,
+    cells: Annotated[str | None, typer.Option(help="Fresh cells: rnn, lstm, peephole, gru, gru-before.")] = None,
+    length: Annotated[int, typer.Option(min=2, max=10_000, help="Steps back from the loss.")] = 100,
+    text: Annotated[list[str] | None, typer.Option(help="Read this, and not random words; as long as it is.")] = None,
+    hidden: Annotated[int, typer.Option(min=1, max=8192, help="Units of fresh cells.")] = 128,
+    rows: Annotated[int, typer.Option(min=1, help="Random texts, of which the median is taken.")] = 8,
+    seed: Annotated[int, typer.Option(help="Of weights, words and directions.")] = 1,
+    json: Annotated[Path | None, typer.Option(help="Write every norm to this file.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw the signals: .svg, .png or .pdf (extra 'plots').")] = None,
+) -> None:
+    """Show how far the learning signal reaches: what is left of a gradient so many steps before the loss.
+
+    Of a model it is the forward reader of the lowest layer, over words it knows, beside the same with fresh weights.
+    """
+    plots.check(plot)
+    if not models and not cells:
+        raise typer.BadParameter("name models to look at, or fresh cells with --cells", param_hint="MODELS")
+    if text and not models:
+        raise typer.BadParameter("a text is read by a model: name one", param_hint="--text")
+    found: list[Reach] = []
+    for name in cells_of(cells) if cells else ():
+        torch.manual_seed(seed)
+        size = EMBEDDING_SIZES["word"]
+        inputs = torch.randn(rows, length, size) / size**0.5  # embeddings begin with rows of about this norm
+        found.append(reach(name, make(name, size, hidden), inputs, seed))
+    for model in models or ():
+        found += _of_model(bundle.load(version_folder(model)), length, rows, text or [], seed)
+    if json:
+        plain = [
+            {**asdict(each), "decay": each.decay, "gone_at": each.gone_at, "verdict": each.verdict} for each in found
+        ]
+        json.write_text(json_.dumps(plain, indent=1) + "\n", "utf-8")
+    if plot:
+        draw(found, plot)
+    Console().print(_table(found))
+
+
+def _of_model(model: bundle.Bundle, length: int, rows: int, texts: Sequence[str], seed: int) -> Iterator[Reach]:
+    """Before training and after it, over the same inputs."""
+    network = restore.network(model)
+    torch.manual_seed(seed)
+    fresh = Network(network.architecture)
+    sizes = torch.tensor([feature.size for feature in network.architecture.features])
+    batches = [(torch.rand(rows, length, len(sizes)) * sizes).int()]
+    if texts:
+        tokenizer = Tokenizer.load(model.file(bundle.TOKENIZER), model.manifest.features)
+        batches = [torch.tensor(tokenizer.encode(each, model.manifest.token_limit).rows)[None] for each in texts]
+    kind = "gru-before" if model.manifest.gru_reset == "before" else model.manifest.cell
+    for number, batch in enumerate(batches, 1):
+        if batch.shape[1] < 2:
+            raise typer.BadParameter("a text of one token has no step to go back", param_hint="--text")
+        which = f", text {number}" if len(batches) > 1 else ""
+        for made, when in ((fresh, "before"), (network, "after")):
+            with torch.no_grad():
+                inputs = network.embed(batch)
+            cell = deepcopy(made.recurrent()[0].directions()[0])
+            yield reach(f"{kind} {when} training ({model.name}{which})", cell, inputs, seed)
+
+
+def draw(found: Sequence[Reach], path: Path) -> None:
+    """All signals in one picture, on a logarithmic scale."""
+    with plots.panels(path, 1, width=6.4) as (axes,):
+        for each in found:
+            distances = [float(distance) for distance, norm in enumerate(each.signal) if norm > 0]
+            norms = [norm / each.signal[0] for norm in each.signal if norm > 0]
+            plots.line(axes, distances, norms, each.name, faint=" before training" in each.name)
+        axes.axhline(FADED, color="0.4", linewidth=1, linestyle=(0, (1, 2)))
+        axes.set(xlabel="steps back from the loss", ylabel="share of the gradient that is left", yscale="log")
+        axes.set_ylim(bottom=max(1e-12, axes.get_ylim()[0]))
+        axes.legend(fontsize=8)
+
+
+def _table(found: Sequence[Reach]) -> Table:
+    longest = max(len(each.signal) for each in found) - 1
+    shown = [distance for distance in _SHOWN if distance <= longest]
+    table = Table("cell", *(f"{distance} back" for distance in shown), "the signal")
+    for each in found:
+        left = [each.signal[at] / each.signal[0] if at < len(each.signal) else None for at in shown]
+        table.add_row(each.name, *("" if share is None else f"{share:.1e}" for share in left), each.verdict)
+    return table
