@@ -5,10 +5,8 @@ with all that it had ready, batches are cut from what waits, lane after lane in 
 loop, at most one in each turn of it; any other runs in one of the batcher's own threads, and what arrives meanwhile
 forms the next. One caller alone waits for nothing, and batches grow by themselves under load.
 
-How a batch is cut: of the rows by length, that window which holds the row that has waited longest and the most others,
-none shorter than `LIKE` of the longest, at most `max_rows` of them, at most `token_budget` tokens with their padding. A
-row over the budget runs alone. The rows of a large call join the queue at most a batch's worth at a time, longest
-first, so those of others come in between. Among lanes, the next is the one that has been given the least time.
+How a batch is cut from a lane's queue, `service.queueing` says. Among lanes, the next is the one that has been given
+the least time.
 
 Who is let in: what waits is bounded, in tokens. Large calls get a share of that bound, so that the rest is always there
 for small ones, and no lane may fill more than a share of what the others leave.
@@ -19,15 +17,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from bisect import bisect_left, insort
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import count
-from typing import Any, Generic, Literal, NamedTuple, NoReturn, TypeVar
+from typing import Any, Generic, Literal, NoReturn, TypeVar
 
 from service.errors import DeadlineExceeded, Unavailable
+from service.queueing import Batch, Call, Outcome, Queue, Ran, padded_tokens
 
 Row = TypeVar("Row")
 Result = TypeVar("Result")
@@ -35,8 +32,6 @@ Result = TypeVar("Result")
 Refusal = Literal["full", "closed", "deadline"]
 Drop = Literal["cancelled", "deadline", "failed"]
 
-LIKE = 0.8
-"""A row shorter than this share of the longest goes into another batch: padding it would cost more than that batch."""
 WEIGHT_OF_LAST = 0.1
 """What the last batch's seconds per token count for in a lane's running average."""
 LONGEST_RETRY = 60.0
@@ -59,17 +54,6 @@ class Counters:
     """Calls, by reason: nothing was begun for them."""
     dropped: Counter[Drop] = field(default_factory=Counter)
     """Rows that were accepted and never ran, because their call had ended: by what ended it."""
-
-
-class Ran(NamedTuple):
-    """A batch that has run, for whoever keeps statistics."""
-
-    rows: int
-    tokens: int
-    padded_tokens: int
-    waits: Sequence[float]
-    """Seconds from each row's call to the beginning of the batch."""
-    seconds: float
 
 
 class Batcher:
@@ -237,7 +221,7 @@ class Batcher:
         """Start what can start: batches in threads while one is free, and one short batch here, after those."""
         self._flush_is_due = False
         now = asyncio.get_running_loop().time()
-        short: _Batch | None = None
+        short: Batch[Lane[Any, Any]] | None = None
         passed_over: list[Lane[Any, Any]] = []
         while self._turns and (short is None or self._running < self.threads):
             lane = min(self._turns, key=_given)
@@ -262,7 +246,7 @@ class Batcher:
             if self._turns:
                 self._flush_soon()
 
-    def _take(self, lane: Lane[Any, Any], window: slice) -> _Batch:
+    def _take(self, lane: Lane[Any, Any], window: slice) -> Batch[Lane[Any, Any]]:
         self._given = lane.given
         lane.given += lane.estimate(window)
         batch = lane.take(window)
@@ -272,7 +256,7 @@ class Batcher:
         self.counters.padded_tokens += batch.padded_tokens
         return batch
 
-    def _run_here(self, batch: _Batch) -> None:
+    def _run_here(self, batch: Batch[Lane[Any, Any]]) -> None:
         self.counters.inline_batches += 1
         try:
             outcome = batch.run()
@@ -281,11 +265,11 @@ class Batcher:
         else:
             batch.lane.deliver(batch, outcome)
 
-    def _run_in_thread(self, batch: _Batch) -> None:
+    def _run_in_thread(self, batch: Batch[Lane[Any, Any]]) -> None:
         loop = asyncio.get_running_loop()
         self._running += 1
 
-        def landed(future: Future[_Outcome]) -> None:
+        def landed(future: Future[Outcome]) -> None:
             with contextlib.suppress(RuntimeError):  # the loop was closed without `close`: nobody waits any more
                 loop.call_soon_threadsafe(self._land, batch, future)
 
@@ -297,7 +281,7 @@ class Batcher:
         else:
             future.add_done_callback(landed)
 
-    def _land(self, batch: _Batch, future: Future[_Outcome]) -> None:
+    def _land(self, batch: Batch[Lane[Any, Any]], future: Future[Outcome]) -> None:
         self._running -= 1
         if error := future.exception():
             self._fail(batch, error)
@@ -307,7 +291,7 @@ class Batcher:
             self._flush_soon()
         self._note_if_drained()
 
-    def _fail(self, batch: _Batch, error: BaseException) -> None:
+    def _fail(self, batch: Batch[Lane[Any, Any]], error: BaseException) -> None:
         self.counters.failed_batches += 1
         for call in dict.fromkeys(entry.call for entry in batch.entries):
             batch.lane.end(call, error, "failed")
@@ -333,7 +317,7 @@ class Lane(Generic[Row, Result]):
         self._seconds_per_row = seconds_per_row
         self._batcher = batcher
         self._run = run
-        self._queue = _Queue(batcher.max_rows, batcher.token_budget, batcher.large_tokens)
+        self._queue = Queue(batcher.max_rows, batcher.token_budget, batcher.large_tokens)
 
     @property
     def queued_tokens(self) -> int:
@@ -361,7 +345,7 @@ class Lane(Generic[Row, Result]):
         if min(lengths) < 1:
             raise ValueError("a row has at least one token")
         loop = asyncio.get_running_loop()
-        call = _Call(rows, lengths, deadline, loop.create_future(), self._batcher.clock())
+        call = Call(rows, lengths, deadline, loop.create_future(), self._batcher.clock())
         self._batcher.admit(self, call.tokens, deadline)
         timer = loop.call_at(deadline, self._expire, call)
         self._queue.add(call)
@@ -391,13 +375,13 @@ class Lane(Generic[Row, Result]):
     def estimate(self, window: slice) -> float:
         """The seconds that a batch is expected to take."""
         rows = self._queue.rows[window]
-        return _padded_tokens(rows) * self.seconds_per_token + len(rows) * self._seconds_per_row
+        return padded_tokens(rows) * self.seconds_per_token + len(rows) * self._seconds_per_row
 
-    def take(self, window: slice) -> _Batch:
+    def take(self, window: slice) -> Batch[Lane[Any, Any]]:
         """Take a batch out of the queue; from here on it runs."""
-        return _Batch(self, self._run, self._queue.take(window), self._batcher.clock)
+        return Batch(self, self._run, self._queue.take(window), self._batcher.clock)
 
-    def deliver(self, batch: _Batch, outcome: _Outcome) -> None:
+    def deliver(self, batch: Batch[Lane[Any, Any]], outcome: Outcome) -> None:
         """Hand the results of a batch to its callers, and learn from the time that it took."""
         results, seconds = outcome
         if self._batcher.ran is not None:
@@ -416,194 +400,18 @@ class Lane(Generic[Row, Result]):
             elif not call.missing:
                 call.future.set_result(call.results)
 
-    def end(self, call: _Call, error: BaseException, reason: Literal["deadline", "failed"]) -> None:
+    def end(self, call: Call, error: BaseException, reason: Literal["deadline", "failed"]) -> None:
         """Answer a call with an error, if it has no answer yet; its other rows do not run any more."""
         if not call.future.done():
             call.future.set_exception(error)
         self._drop(call, reason)
 
-    def _expire(self, call: _Call) -> None:
+    def _expire(self, call: Call) -> None:
         self.end(call, _late(), "deadline")
 
-    def _drop(self, call: _Call, reason: Drop) -> None:
+    def _drop(self, call: Call, reason: Drop) -> None:
         if rows := self._queue.drop(call):
             self._batcher.counters.dropped[reason] += rows
-
-
-class _Call:
-    """One submit: its rows, which of them have not begun, the results so far, and the future that its caller awaits."""
-
-    __slots__ = (
-        "backlog",
-        "deadline",
-        "future",
-        "large",
-        "missing",
-        "queued",
-        "queued_tokens",
-        "results",
-        "rows",
-        "since",
-        "tokens",
-    )
-
-    def __init__(
-        self,
-        rows: Sequence[Any],
-        lengths: Sequence[int],
-        deadline: float,
-        future: asyncio.Future[list[Any]],
-        since: float,
-    ) -> None:
-        self.rows = rows
-        self.deadline = deadline
-        self.since = since
-        """When it was made, by the batcher's clock."""
-        self.future = future
-        self.results: list[Any] = [None] * len(rows)
-        self.missing = len(rows)
-        self.large = False
-        self.tokens = sum(lengths)
-        """Of the rows that have not begun."""
-        self.backlog = sorted(zip(lengths, range(len(rows)), strict=True))
-        """(length, position) of the rows that have not joined the queue, the longest last."""
-        self.queued: dict[int, _Entry] = {}
-        """The rows in the queue, by order of joining."""
-        self.queued_tokens = 0
-
-
-class _Entry(NamedTuple):
-    """A row in the queue. Entries compare by length, then by the order in which they joined."""
-
-    length: int
-    order: int
-    call: _Call
-    position: int
-
-
-class _Queue:
-    """The rows that wait in one lane, by length and by age."""
-
-    def __init__(self, max_rows: int, token_budget: int, large: int) -> None:
-        self.tokens = 0
-        """Of all rows that have not begun, those that have yet to join included."""
-        self.large_tokens = 0
-        """Those of calls of more than `large` tokens."""
-        self._large = large
-        self.rows: list[_Entry] = []
-        """The rows that have joined, ascending."""
-        self._by_age: OrderedDict[int, _Entry] = OrderedDict()
-        self._order = count()
-        self._max_rows = max_rows
-        self._token_budget = token_budget
-
-    def add(self, call: _Call) -> None:
-        self.tokens += call.tokens
-        call.large = call.tokens > self._large
-        self.large_tokens += call.tokens * call.large
-        self._refill(call)
-
-    def window(self) -> slice:
-        """Where `rows` is best cut (see the module): of windows with as many rows, that of the shortest rows."""
-        rows = self.rows
-        oldest = bisect_left(rows, next(iter(self._by_age.values())))
-        best = slice(oldest, oldest + 1)
-        for last in range(oldest, min(oldest + self._max_rows, len(rows))):
-            longest = rows[last].length
-            most = max(1, min(self._max_rows, self._token_budget // longest))
-            first = max(last + 1 - most, bisect_left(rows, (LIKE * longest,)))
-            if first > oldest:
-                break
-            if last + 1 - first > best.stop - best.start:
-                best = slice(first, last + 1)
-            if best.stop - best.start >= most:
-                break
-        return best
-
-    def take(self, window: slice) -> list[_Entry]:
-        """Take these rows out; they begin."""
-        taken = self.rows[window]
-        del self.rows[window]
-        for entry in taken:
-            del self._by_age[entry.order]
-            del entry.call.queued[entry.order]
-            entry.call.queued_tokens -= entry.length
-            entry.call.tokens -= entry.length
-            self.tokens -= entry.length
-            self.large_tokens -= entry.length * entry.call.large
-        for call in dict.fromkeys(entry.call for entry in taken if entry.call.backlog):
-            self._refill(call)
-        return taken
-
-    def drop(self, call: _Call) -> int:
-        """Take out all rows of a call that have not begun; their number."""
-        dropped = len(call.queued) + len(call.backlog)
-        for entry in call.queued.values():
-            del self.rows[bisect_left(self.rows, entry)]
-            del self._by_age[entry.order]
-        self.tokens -= call.tokens
-        self.large_tokens -= call.tokens * call.large
-        call.tokens = call.queued_tokens = 0
-        call.queued.clear()
-        call.backlog.clear()
-        return dropped
-
-    def _refill(self, call: _Call) -> None:
-        """Let rows of a call join, as long as those of it that wait would fit into one batch."""
-        while call.backlog and (not call.queued or self._fits(call, call.backlog[-1][0])):
-            length, position = call.backlog.pop()
-            entry = _Entry(length, next(self._order), call, position)
-            insort(self.rows, entry)
-            self._by_age[entry.order] = call.queued[entry.order] = entry
-            call.queued_tokens += length
-
-    def _fits(self, call: _Call, length: int) -> bool:
-        return len(call.queued) < self._max_rows and call.queued_tokens + length <= self._token_budget
-
-
-_Outcome = tuple[Sequence[Any], float]
-"""One result a row, and the seconds that the batch took."""
-
-
-class _Batch:
-    """Rows that run together."""
-
-    __slots__ = ("_clock", "_run", "entries", "lane", "padded_tokens", "since", "tokens")
-
-    def __init__(
-        self,
-        lane: Lane[Any, Any],
-        run: Callable[[Sequence[Any]], Sequence[Any]],
-        entries: Sequence[_Entry],
-        clock: Callable[[], float],
-    ) -> None:
-        self.lane = lane
-        self.entries = entries
-        self.tokens = sum(entry.length for entry in entries)
-        self.padded_tokens = _padded_tokens(entries)
-        self.since = clock()
-        self._run = run
-        self._clock = clock
-
-    def run(self) -> _Outcome:
-        """The results, and the time that they took."""
-        started = self._clock()
-        try:
-            results = self._run([entry.call.rows[entry.position] for entry in self.entries])
-        except StopIteration as error:  # no future takes it: its callers would wait for ever
-            raise RuntimeError("run raised StopIteration") from error
-        if len(results) != len(self.entries):
-            raise RuntimeError(f"run returned {len(results)} results for {len(self.entries)} rows")
-        return results, self._clock() - started
-
-    def report(self, seconds: float) -> Ran:
-        """What there is to say of it once it has run."""
-        waits = [self.since - entry.call.since for entry in self.entries]
-        return Ran(len(self.entries), self.tokens, self.padded_tokens, waits, seconds)
-
-
-def _padded_tokens(ascending: Sequence[_Entry]) -> int:
-    return ascending[-1].length * len(ascending)
 
 
 def _given(lane: Lane[Any, Any]) -> float:

@@ -13,12 +13,13 @@ from typing import TypeVar, get_args
 import structlog
 
 from service import telemetry
-from service.batching import Batcher, Drop, Ran, Refusal
+from service.batching import Batcher, Drop, Refusal
 from service.bundle import Task
 from service.cpus import usable_cpus
 from service.errors import BundleRefused, StartupError, Unavailable
 from service.inference import Inference
 from service.metrics import Metrics
+from service.queueing import Ran
 from service.registry import Changes, Entry, Model, Registry
 from service.sampling import Sampler
 from service.settings import Settings

@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from service.batching import LIKE
 from service.contributions import note
 from service.errors import InvalidField
 from service.gates import Reduce, Selection, select
 from service.inference import Logits, Traced, TraceJob, decode, predicting, tracing
 from service.model import Model
+from service.queueing import LIKE
 from service.scoring.rows import Row
 from service.text import Encoded
 

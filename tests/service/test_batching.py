@@ -15,8 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.batching import LIKE, Batcher, Lane
+from service.batching import Batcher, Lane
 from service.errors import DeadlineExceeded, Unavailable
+from service.queueing import LIKE
 from tests.service.virtual import Threads, VirtualLoop, run
 
 TICK = 1 / 64

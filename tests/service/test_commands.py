@@ -20,8 +20,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from service.__main__ import main
-from service.batching import LIKE
 from service.model import loader
+from service.queueing import LIKE
 from service.scoring import parity
 from service.scoring.progress import Progress
 from service.scoring.repository import load
