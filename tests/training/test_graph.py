@@ -125,7 +125,9 @@ def test_gates_stay_with_the_equations_over_400_tokens_and_large_states(folder: 
     if cell in ("lstm", "peephole"):
         assert np.abs(expected.gates[0, "forward", "cell"]).max() > 5
     for key, array in trace.gates(0).items():
-        assert_allclose(array, expected.gates[key], rtol=1e-5, atol=1e-4, err_msg=str(key))
+        # A cell is a sum: its rounding error is that of the largest value which it has gone through.
+        largest = np.abs(expected.gates[key]).max()
+        assert_allclose(array, expected.gates[key], rtol=1e-5, atol=max(1e-4, 1e-5 * largest), err_msg=str(key))
 
 
 @pytest.fixture(scope="module")

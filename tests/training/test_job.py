@@ -78,9 +78,10 @@ def test_from_files_to_a_bundle_that_answers(tmp_path: Path, task: Task) -> None
     assert (manifest.origin.seed, manifest.origin.epochs) == (1, outcome.epochs)
     assert manifest.origin.command == "python -m training fit …"
     assert {"python", "torch", "onnx", "onnxruntime", "numpy", "tokenizers"} <= set(manifest.origin.versions)
-    metrics = ["accuracy", "macro_f1"] if task == "sentiment" else ["precision", "recall", "f1"]
+    metrics = ["accuracy", "macro_f1", "macro_recall"] if task == "sentiment" else ["precision", "recall", "f1"]
+    metrics.append("calibration_error")
     assert [(score.data, score.metric) for score in manifest.quality] == [("mine dev", metric) for metric in metrics]
-    assert manifest.quality[-1].value > 0.9
+    assert manifest.quality[2].value > 0.9
     assert any("48 examples" in line or "24 examples" in line for line in told)
 
     tokens = Tokenizer.load(bundle.file(TOKENIZER), manifest.features)
