@@ -123,8 +123,13 @@ class Source:
         return Row(self.name, number, None, "A text, a list of tokens, or an object that holds one is expected.")
 
     def _csv(self, text: IO[str]) -> Iterator[Row]:
-        csv.field_size_limit(MAX_FIELD)
-        records = csv.reader(text, strict=True)
+        before = csv.field_size_limit(MAX_FIELD)  # the module has one limit for all of its readers
+        try:
+            yield from self._csv_rows(csv.reader(text, strict=True))
+        finally:
+            csv.field_size_limit(before)
+
+    def _csv_rows(self, records: Iterator[list[str]]) -> Iterator[Row]:
         header = next(records, None)
         place = self._place(header)
         number = 0

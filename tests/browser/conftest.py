@@ -19,9 +19,12 @@ ARTIFACTS = "SCREENSHOTS"
 """Environment variable: the folder in which the tests leave their pictures."""
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Any]:
-    """A headless browser. Skips where there is none."""
+    """A headless browser. Skips where there is none.
+
+    It ends with these tests: Playwright keeps an event loop running in this thread, and no other test could start one.
+    """
     sync_api = pytest.importorskip("playwright.sync_api", reason="no browser: the package playwright is not installed")
     executable = shutil.which("chromium") or shutil.which("google-chrome")
     if executable is None:

@@ -261,7 +261,7 @@ def test_a_manifest_that_cannot_be_read(saved: Bundle, content: str | bytes | No
         ("layers", True),
         ("hidden", 1.5),
         ("hidden", "8"),
-        ("head", "attention"),
+        ("head", "transformer"),
         ("labels", ["only"]),
         ("token_limit", 0),
         ("features", []),

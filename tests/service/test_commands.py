@@ -12,13 +12,16 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import structlog
 from click.testing import CliRunner, Result
 
+from service import telemetry
 from service.__main__ import main
 from service.model import loader
 from service.queueing import LIKE
@@ -32,6 +35,20 @@ from tests.bundles import tiny_bundle
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXTS = ["A great film.", "bad", "Ada Lovelace lived in London. " * 20, "the film is not bad", "a"]
+
+
+@pytest.fixture(autouse=True)
+def _logging_is_put_back(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The commands run in this process, and a logger once cached keeps its level for the tests that follow."""
+    configure = telemetry.configure
+
+    def uncached(*arguments: Any) -> None:
+        configure(*arguments)
+        structlog.configure(cache_logger_on_first_use=False)
+
+    monkeypatch.setattr(telemetry, "configure", uncached)
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="module")
