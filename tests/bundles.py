@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, TypedDict, Unpack, get_args
 
 import numpy as np
 import torch
@@ -25,7 +24,7 @@ from service.bundle import (
     Task,
     digest,
 )
-from service.equations import CellName, Direction, GruReset
+from service.equations import CellName, GruReset
 from service.text import CHARACTERS, SHAPES, UNKNOWN, Tokenizer, build
 from training import graph
 from training.export import export
@@ -48,32 +47,45 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 """Every cell there is: the cells' names, and the GRU whose reset gate acts before the product."""
 
 
-def architecture(
-    *,
-    task: Task = "sentiment",
-    cell: Kind = "lstm",
-    bidirectional: bool = True,
-    layers: int = 1,
-    hidden: int = 8,
-    head: Head | None = None,
-    labels: Sequence[str] | None = None,
-    characters: CharacterNetwork | None = None,
-    crf: bool = False,
-    word_bits: WordBits = 16,
-) -> Architecture:
-    """By default a sentiment network pools by its maximum; a network for names has every feature but characters."""
-    directions: tuple[Direction, ...] = ("forward", "backward") if bidirectional else ("forward",)
+class Options(TypedDict, total=False):
+    """What makes one small network differ from the default: see `architecture`."""
+
+    task: Task
+    cell: Kind
+    bidirectional: bool
+    layers: int
+    hidden: int
+    head: Head | None
+    labels: Sequence[str] | None
+    characters: CharacterNetwork | None
+    crf: bool
+    word_bits: WordBits
+
+
+def architecture(**options: Unpack[Options]) -> Architecture:
+    """One layer of 8 LSTM units in both directions; a classifier pools by its maximum, a tagger reads every feature."""
+    task, characters = options.get("task", "sentiment"), options.get("characters")
+    cell, reset = named(options.get("cell", "lstm"))
     features = [Feature(name="word", size=len(WORDS))]
     if task == "ner":
         features.append(Feature(name="shape", size=SHAPES))
         features += [Feature(name="prefix", size=32), Feature(name="suffix", size=32)]
     if characters:
         features.append(Feature(name="character", size=CHARACTERS, columns=12))
-    head = head or ("tagger" if task == "ner" else "max")
-    name, reset = named(cell)
-    names = tuple(labels or LABELS[task])
-    shape = Architecture(task, name, directions, layers, hidden, head, names, tuple(features), reset=reset)
-    return replace(shape, characters=characters, crf=crf, word_bits=word_bits)
+    return Architecture(
+        task=task,
+        cell=cell,
+        directions=("forward", "backward") if options.get("bidirectional", True) else ("forward",),
+        layers=options.get("layers", 1),
+        hidden=options.get("hidden", 8),
+        head=options.get("head") or ("tagger" if task == "ner" else "max"),
+        labels=tuple(options.get("labels") or LABELS[task]),
+        features=tuple(features),
+        reset=reset,
+        characters=characters,
+        crf=options.get("crf", False),
+        word_bits=options.get("word_bits", 16),
+    )
 
 
 def named(kind: Kind) -> tuple[CellName, GruReset]:
@@ -134,35 +146,10 @@ def manifest(shape: Architecture, folder: Path) -> Manifest:
     )
 
 
-def tiny_bundle(
-    folder: Path,
-    *,
-    task: Task = "sentiment",
-    cell: Kind = "lstm",
-    bidirectional: bool = True,
-    layers: int = 1,
-    hidden: int = 8,
-    head: Head | None = None,
-    labels: Sequence[str] | None = None,
-    characters: CharacterNetwork | None = None,
-    crf: bool = False,
-    word_bits: WordBits = 16,
-    seed: int = 7,
-) -> Bundle:
+def tiny_bundle(folder: Path, *, seed: int = 7, **options: Unpack[Options]) -> Bundle:
     """Export a small random network as the next version below `folder`, which is ``models/NAME``.
 
     The same arguments give the same weights.
     """
-    shape = architecture(
-        task=task,
-        cell=cell,
-        bidirectional=bidirectional,
-        layers=layers,
-        hidden=hidden,
-        head=head,
-        labels=labels,
-        characters=characters,
-        crf=crf,
-        word_bits=word_bits,
-    )
+    shape = architecture(**options)
     return export(network(shape, seed), tokenizer(shape), ORIGIN, "CC0-1.0", folder, lambda _: [])

@@ -11,6 +11,7 @@ from huggingface_hub import InferenceClient
 from huggingface_hub.errors import HfHubHTTPError
 
 from tests.integration.conftest import Process, Start
+from tests.integration.protocols import error
 
 TEXT = "Ada Lovelace lived in London. Ada Lovelace was not bad, and London is in London."
 
@@ -33,15 +34,6 @@ def native(client: httpx.Client, model: str, inputs: Any) -> Any:
 
 def post(client: httpx.Client, model: str, inputs: Any, **parameters: Any) -> httpx.Response:
     return client.post(f"/models/{model}", json={"inputs": inputs, "parameters": parameters})
-
-
-def error(response: httpx.Response, status: int) -> str:
-    """Check that an answer is an error in the protocol's own form; its message."""
-    assert response.status_code == status, response.text
-    assert response.headers["Content-Type"] == "application/json"
-    body = response.json()
-    assert set(body) == {"error"}
-    return str(body["error"])
 
 
 @pytest.mark.parametrize("model", ["sentiment-bilstm", "sentiment-bigru"])

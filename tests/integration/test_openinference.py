@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from tests.integration.conftest import Process, Start
 from tests.integration.models import HIDDEN
+from tests.integration.protocols import error
 
 triton = pytest.importorskip("tritonclient.http", reason="tritonclient[http] is not installed")
 InferenceServerException = pytest.importorskip("tritonclient.utils").InferenceServerException
@@ -53,15 +54,6 @@ def native(client: httpx.Client, path: str, model: str, **more: Any) -> Any:
 
 def infer(client: httpx.Client, body: Any, model: str = "sentiment-bilstm") -> httpx.Response:
     return client.post(f"/v2/models/{model}/infer", json=body)
-
-
-def error(response: httpx.Response, status: int) -> str:
-    """Check that an answer is an error in the protocol's own form; its message."""
-    assert response.status_code == status, response.text
-    assert response.headers["Content-Type"] == "application/json"
-    body = response.json()
-    assert set(body) == {"error"}
-    return str(body["error"])
 
 
 def test_health_and_metadata(inference: Any) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -19,14 +19,6 @@ from training.networks import Network
 CPU = torch.device("cpu")
 FAST = Recipe(epochs=4, patience=4, batch_rows=8, batch_tokens=400, learning_rate=0.01)
 GOOD, BAD = 16, 19  # rows of the word table
-
-
-@pytest.fixture(autouse=True)
-def _nothing_global_is_left() -> Iterator[None]:
-    before = torch.are_deterministic_algorithms_enabled()
-    with torch.random.fork_rng(devices=[]):
-        yield
-    torch.use_deterministic_algorithms(before)
 
 
 def texts(count: int = 48) -> list[Sample]:

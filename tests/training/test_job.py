@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from safetensors.numpy import load_file
 
 from service.bundle import CARD, TOKENIZER, WEIGHTS, Task, discover, load
@@ -25,14 +23,6 @@ from training.job import Job, TrainingError, run
 from training.logs import read as read_log
 
 RECIPE = Recipe(epochs=3, patience=3, batch_rows=8, learning_rate=0.02)
-
-
-@pytest.fixture(autouse=True)
-def _nothing_global_is_left() -> Iterator[None]:
-    before = torch.are_deterministic_algorithms_enabled()
-    with torch.random.fork_rng(devices=[]):
-        yield
-    torch.use_deterministic_algorithms(before)
 
 
 def job(folder: Path, task: Task = "sentiment") -> Job:

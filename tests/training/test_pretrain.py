@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,14 +18,6 @@ from training.pretrain import LanguageModel, Pretraining, PretrainingError, Read
 
 BOTH: tuple[Direction, ...] = ("forward", "backward")
 TEXTS = "one two three four five six seven\n" * 40 + "seven six five four three two one\n" * 40
-
-
-@pytest.fixture(autouse=True)
-def _nothing_global_is_left() -> Iterator[None]:
-    before = torch.are_deterministic_algorithms_enabled()
-    with torch.random.fork_rng(devices=[]):
-        yield
-    torch.use_deterministic_algorithms(before)
 
 
 def model(cell: CellName = "lstm", directions: tuple[Direction, ...] = BOTH) -> LanguageModel:

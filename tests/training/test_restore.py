@@ -11,7 +11,7 @@ import torch
 from service.bundle import CARD, FILES, WEIGHTS, Head, load
 from service.engine import Engine
 from service.errors import BundleError
-from tests.bundles import KINDS, Kind, architecture, draft, network, random_rows, tiny_bundle
+from tests.bundles import KINDS, Kind, Options, architecture, draft, network, random_rows, tiny_bundle
 from training.commands.export import export
 from training.embedding import round_to_storage
 from training.restore import network as restored
@@ -35,8 +35,9 @@ def test_the_network_comes_back(tmp_path: Path, cell: Kind, head: Head, bidirect
 
 
 def test_attention_a_crf_and_eight_bits_come_back(tmp_path: Path) -> None:
-    for number, options in enumerate(({"head": "attention"}, {"task": "ner", "crf": True, "word_bits": 8})):
-        bundle = tiny_bundle(tmp_path / f"m{number}", **options)  # type: ignore[arg-type]  # each fits its parameter
+    several: tuple[Options, ...] = ({"head": "attention"}, {"task": "ner", "crf": True, "word_bits": 8})
+    for number, options in enumerate(several):
+        bundle = tiny_bundle(tmp_path / f"m{number}", **options)
         export(tmp_path / f"m{number}")
         again = load(tmp_path / f"m{number}" / "2")
         (row,) = random_rows(restored(bundle).architecture, (9,))
