@@ -11,43 +11,41 @@ const POLES = {
 
 export const isDark = () => matchMedia("(prefers-color-scheme: dark)").matches;
 
+const rgba = ([red, green, blue]) => (255 << 24) | (blue << 16) | (green << 8) | red;
 const hex = (text) => [1, 3, 5].map((at) => parseInt(text.slice(at, at + 2), 16));
+const tableOf = (rgb) => Uint32Array.from({ length: STEPS }, (_, step) => rgba(rgb(step / (STEPS - 1))));
 
-function diverging(share) {
-  const { low, middle, high } = POLES[isDark() ? "dark" : "light"];
+const diverging = ({ low, middle, high }) => (share) => {
   const end = share < 0.5 ? low : high;
   const weight = Math.abs(share - 0.5) * 2;
   return middle.map((channel, at) => Math.round(channel + (end[at] - channel) * weight));
-}
+};
+
+// Made once: every answer is drawn with them.
+const SEQUENTIAL = tableOf((share) => hex(viridis(share)));
+const DIVERGING = { light: tableOf(diverging(POLES.light)), dark: tableOf(diverging(POLES.dark)) };
 
 /**
- * A scale from `low` to `high`: {low, high, table (RGBA as one number a step), css(value)}. `beyond` says that numbers
- * lie outside of it, which are drawn as its ends.
+ * A scale from `low` to `high`: {low, high, around, beyond, table}, where `table` has a colour a step, RGBA as one
+ * number. `beyond` says that numbers lie outside of it, which are drawn as its ends.
  */
 export function scale(low, high, beyond = false) {
   const around = low < 0;
-  const rgb = (share) => (around ? diverging(share) : hex(viridis(share)));
-  const table = Uint32Array.from({ length: STEPS }, (_, step) => {
-    const [red, green, blue] = rgb(step / (STEPS - 1));
-    return (255 << 24) | (blue << 16) | (green << 8) | red;
-  });
-  return { low, high, around, beyond, table, css: (value) => `rgb(${rgb(clamp((value - low) / (high - low))).join(" ")})` };
+  return { low, high, around, beyond, table: around ? DIVERGING[isDark() ? "dark" : "light"] : SEQUENTIAL };
 }
 
-const clamp = (share) => Math.min(1, Math.max(0, share));
-
-/** Paint numbers into pixels: `pick(row, column)` is the index of each in `data`, or -1 for none. */
-export function paint(pixels, data, columns, rows, indexOf, { low, high, table }, blank) {
+/**
+ * Paint the numbers of `columns` (tokens, -1 for none, which stays as it is) and of the units of `order` into pixels,
+ * row after row. `data` is [tokens, units].
+ */
+export function paint(pixels, { data, units, order, columns }, { low, high, table }) {
   const factor = (STEPS - 1) / (high - low);
-  let at = 0;
-  for (let row = 0; row < rows; row++) {
-    for (let column = 0; column < columns; column++, at++) {
-      const index = indexOf(row, column);
-      if (index < 0) {
-        pixels[at] = blank;
-        continue;
-      }
-      const step = (data[index] - low) * factor;
+  const wide = columns.length;
+  for (let row = 0, at = 0; row < order.length; row++) {
+    const unit = order[row];
+    for (let column = 0; column < wide; column++, at++) {
+      if (columns[column] < 0) continue;
+      const step = (data[columns[column] * units + unit] - low) * factor;
       pixels[at] = table[step <= 0 ? 0 : step >= STEPS - 1 ? STEPS - 1 : (step + 0.5) | 0];
     }
   }
@@ -63,6 +61,9 @@ export function reach(data) {
 /** The largest absolute number. */
 export function largest(data) {
   let most = 0;
-  for (let at = 0; at < data.length; at++) most = Math.max(most, Math.abs(data[at]));
+  for (let at = 0; at < data.length; at++) {
+    if (data[at] > most) most = data[at];
+    else if (-data[at] > most) most = -data[at];
+  }
   return most;
 }

@@ -1,6 +1,6 @@
 // The heat maps of all gates: what is shown of them, where the cursor is, and how they are drawn together.
 
-import { h, segmented } from "./dom.js";
+import { h, replace, segmented } from "./dom.js";
 import { listen } from "./gestures.js";
 import { HeatMap } from "./heatmap.js";
 import { createInspector, describe } from "./inspector.js";
@@ -39,13 +39,20 @@ export class Gates {
     return this._maps;
   }
 
+  /** Put up the panels and the equations of a model whose reading is on its way. */
+  expect(model, frame) {
+    this._build(frame);
+    for (const map of this._maps) map.drawLegend(map.panel.colours);
+    this.inspector.show({ model, equations: model.equations, version: model.version }, null);
+    this._schedule();
+  }
+
   /** Show readings: one, or two with `columns` that pair their tokens. `plan` is a list of panels to show. */
   show(plan, labels, state) {
     const before = this._shape;
     this._shape = labels.join(" ");
     if (before !== this._shape) this.view.fit(labels.length, labels.length > LONG * 1.4 ? LONG : labels.length);
-    const key = plan.map((panel) => panel.id).join();
-    if (key !== this._key) this._build(plan, key);
+    this._build(plan);
     for (const [at, panel] of plan.entries()) {
       const map = this._maps[at];
       map.panel = panel;
@@ -58,12 +65,15 @@ export class Gates {
     this._refresh();
   }
 
-  _build(plan, key) {
+  _build(plan) {
+    const key = plan.map((panel) => panel.id).join();
+    if (key === this._key) return;
     this._key = key;
     this._seen.disconnect();
     this._maps = plan.map((panel) => {
       const map = new HeatMap({ id: panel.id, title: panel.title, note: panel.note, theme: this._theme });
       map.element.dataset.gate = panel.gate;
+      map.panel = panel;
       listen(map, this.view, {
         hover: (cell) => this._look(map, cell),
         pick: (cell) => this._pick(map, cell),
@@ -73,6 +83,15 @@ export class Gates {
       return map;
     });
     this.panels.replaceChildren(...this._maps.map((map) => map.element));
+  }
+
+  /** Put the controls over the panels, where they have changed. */
+  control(model, names, state, { both, problem }) {
+    const { layer, shown, sort, by, units } = state;
+    const key = JSON.stringify([model.layers, model.directions, names, layer, shown, sort, by, units, both, problem]);
+    if (key === this._controls) return;
+    this._controls = key;
+    replace(this.toolbar, controls(model, names, state, this, this._store, { both, problem }));
   }
 
   /** Point at the panel of a gate; with `go`, move there. */
@@ -112,7 +131,7 @@ export class Gates {
 
   _inspect() {
     const map = this._hover?.map ?? this._maps.find((each) => this._cursorOn(each)) ?? this._maps[0];
-    if (!map) return;
+    if (!map?.panel.reading) return;
     const cursor = this._cursorOn(map);
     const { reading, layer, direction, tokens } = map.panel;
     const token = cursor ? tokens[cursor.column] : -1;
@@ -121,6 +140,7 @@ export class Gates {
   }
 
   _key_(map, name) {
+    if (!map.panel.reading) return false;
     const step = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1], PageUp: [0, -10], PageDown: [0, 10] }[name];
     if (name === "+" || name === "=") this.view.zoom(0.7);
     else if (name === "-") this.view.zoom(1 / 0.7);
@@ -172,7 +192,8 @@ export class Gates {
     if (!width) return;
     for (const map of this._maps) {
       map.resize(width);
-      if (this._fresh || map.canvas.inSight !== false) map.draw(this.view, this._cursorOn(map));
+      if (!map.panel.reading) map.clear();
+      else if (this._fresh || map.canvas.inSight !== false) map.draw(this.view, this._cursorOn(map));
     }
     if (this._fresh) performance.measure("first picture", "answer");
     this._fresh = false;
@@ -180,9 +201,11 @@ export class Gates {
   }
 }
 
-/** Controls over the panels: layer, directions, order and choice of units, zoom. `both` offers all directions at once. */
-export function controls(reading, state, gates, store, { both, problem }) {
-  const { layers, directions } = reading.model;
+/**
+ * Controls over the panels: layer, directions, order and choice of units, zoom. `names` are the cell's gates; `both`
+ * offers all directions at once.
+ */
+function controls({ layers, directions }, names, state, gates, store, { both, problem }) {
   const found = [];
   if (layers > 1) {
     const choices = Array.from({ length: layers }, (_, layer) => [layer, String(layer)]);
@@ -196,7 +219,7 @@ export function controls(reading, state, gates, store, { both, problem }) {
   const sort = h("select", { id: "sort", on: { change: () => store.set({ sort: sort.value }) } },
     options([["none", "as they are"], ["mean", "by their mean"], ["change", "by how much they change"]], state.sort));
   const by = h("select", { id: "by", "aria-label": "by which gate", on: { change: () => store.set({ by: by.value }) } },
-    options(reading.gates.map((gate) => [gate, gate]), state.by));
+    options(names.map((gate) => [gate, gate]), state.by));
   const units = h("input", {
     id: "units", type: "text", value: state.units, placeholder: "all, or 0-15, 42", autocomplete: "off", size: "14",
     "aria-invalid": String(Boolean(problem)), "aria-describedby": problem ? "units-problem" : null,

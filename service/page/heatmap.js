@@ -11,12 +11,14 @@ const LABEL_ROOM = 62;
 const CELLS = 216;
 const FONT = "11px system-ui, sans-serif";
 const SLANT = -Math.PI / 3.4;
+/** Pixels that scripts set are kept where scripts can reach them, not on the graphics card. */
+const DRAWN_BY_HAND = { willReadFrequently: true };
 
 export class HeatMap {
   /** `theme()` gives the colours of text and lines. */
   constructor({ id, title, note, theme }) {
     this._theme = theme;
-    this.canvas = h("canvas", { tabindex: "0", role: "application", "aria-roledescription": "heat map", id });
+    this.canvas = h("canvas", { tabindex: "0", role: "application", "aria-roledescription": "heat map", "aria-label": title, id });
     this.canvas.addEventListener("focus", () => this.canvas.scrollIntoView?.({ block: "nearest" }));
     this._title = h("span", { class: "panel-title" }, title);
     this._note = h("span", { class: "panel-note" }, note);
@@ -34,14 +36,13 @@ export class HeatMap {
   show({ data, units, order, columns, labels, colours, description }) {
     Object.assign(this, { data, units, order, columns, labels, colours });
     this.canvas.setAttribute("aria-label", description);
-    this._drawLegend();
+    this.drawLegend(colours);
     this._cells.width = columns.length;
     this._cells.height = order.length;
-    const context = this._cells.getContext("2d");
+    const context = this._cells.getContext("2d", DRAWN_BY_HAND);
     const image = context.createImageData(columns.length, order.length);
     const pixels = new Uint32Array(image.data.buffer);
-    const index = (row, column) => (columns[column] < 0 ? -1 : columns[column] * units + order[row]);
-    paint(pixels, data, columns.length, order.length, index, colours, 0);
+    paint(pixels, this, colours);
     context.putImageData(image, 0, 0);
   }
 
@@ -50,14 +51,16 @@ export class HeatMap {
     return this._cells;
   }
 
-  _drawLegend() {
-    const { low, high, around, beyond } = this.colours;
-    const ramp = h("canvas", { width: 64, height: 1, "aria-hidden": "true" });
-    const context = ramp.getContext("2d");
-    for (let at = 0; at < 64; at++) {
-      context.fillStyle = this.colours.css(low + ((high - low) * at) / 63);
-      context.fillRect(at, 0, 1, 1);
-    }
+  /** What the colours mean, where that has changed. */
+  drawLegend({ low, high, around, beyond, table }) {
+    const shown = this._scale;
+    if (shown?.low === low && shown.high === high && shown.beyond === beyond && shown.table === table) return;
+    this._scale = { low, high, beyond, table };
+    const ramp = h("canvas", { width: table.length, height: 1, "aria-hidden": "true" });
+    const context = ramp.getContext("2d", DRAWN_BY_HAND);
+    const image = context.createImageData(table.length, 1);
+    new Uint32Array(image.data.buffer).set(table);
+    context.putImageData(image, 0, 0);
     const digits = high >= 10 || Number.isInteger(high) ? 0 : 2;
     const [under, over] = beyond ? ["≤ ", "≥ "] : ["", ""];
     this._legend.replaceChildren(under + number(low, around ? digits : 0), ramp, over + number(high, digits));
@@ -82,6 +85,7 @@ export class HeatMap {
 
   /** The row and column under a place in CSS pixels from the canvas's corner, or null. */
   cellAt(x, y, view) {
+    if (!this.order) return null;
     const { left, top, width, height } = this.box;
     const acrossShare = (x - left) / width;
     const downShare = (y - top) / height;
@@ -91,13 +95,23 @@ export class HeatMap {
     return this.columns[column] === undefined || this.order[row] === undefined ? null : { column, row };
   }
 
-  /** Draw one frame. `cursor` is {column, unit} or null. */
-  draw(view, cursor) {
+  /** Draw the frame alone: nothing has been read yet. */
+  clear() {
     const context = this.canvas.getContext("2d");
     const ratio = devicePixelRatio || 1;
     const { left, top, width, height } = this.box;
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     context.clearRect(0, 0, this._width, TOP + CELLS + LABEL_ROOM);
+    context.strokeStyle = this._theme().line;
+    context.strokeRect(left - 0.5, top - 0.5, width + 1, height + 1);
+    return context;
+  }
+
+  /** Draw one frame. `cursor` is {column, unit} or null. */
+  draw(view, cursor) {
+    const context = this.clear();
+    const ratio = devicePixelRatio || 1;
+    const { left, top, width, height } = this.box;
     const rows = this.order.length;
     const across = width / (view.x[1] - view.x[0]);
     const down = height / ((view.y[1] - view.y[0]) * rows);
@@ -113,11 +127,8 @@ export class HeatMap {
 
   _drawAxes(context, view, across, down) {
     const { left, top, width, height } = this.box;
-    const { muted, line } = this._theme();
     context.font = FONT;
-    context.fillStyle = muted;
-    context.strokeStyle = line;
-    context.strokeRect(left - 0.5, top - 0.5, width + 1, height + 1);
+    context.fillStyle = this._theme().muted;
     context.textAlign = "right";
     context.textBaseline = "middle";
     const first = view.y[0] * this.order.length;

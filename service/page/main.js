@@ -3,9 +3,9 @@
 import { align, names } from "./align.js";
 import { listModels, setKey } from "./client.js";
 import { createDifference } from "./difference.js";
-import { h, replace } from "./dom.js";
-import { controls, Gates } from "./gates.js";
-import { planOf, planOfTwo } from "./plan.js";
+import { h } from "./dom.js";
+import { Gates } from "./gates.js";
+import { frameOf, planOf, planOfTwo } from "./plan.js";
 import { Side } from "./side.js";
 import { createStatistics } from "./statistics.js";
 import { Store } from "./store.js";
@@ -102,6 +102,21 @@ function showAll() {
   showCounted();
 }
 
+/** While the first answer is on its way: the panels, empty, and the equations. */
+function expectGates({ model }) {
+  const { shown, by } = store.state;
+  const directions = model.directions.filter((each) => shown === "both" || shown === each);
+  section("gates").hidden = false;
+  arrange(directions.length);
+  gates.control(model, model.gates, { ...store.state, by: model.gates.includes(by) ? by : model.gates[0] }, { both: true });
+  gates.expect(model, frameOf(model, directions));
+}
+
+function arrange(columns) {
+  gates.panels.classList.toggle("triple", columns === 3);
+  gates.panels.classList.toggle("paired", columns === 2);
+}
+
 const called = ({ id, reading }) => (comparing() ? `${id.toUpperCase()} · ${reading.model.name}` : null);
 
 function showMattered() {
@@ -129,7 +144,7 @@ function showGates() {
   const directions = shared.filter((each) => (state.shown === "both" || state.shown === each) && sides().every(({ reading }) => reading.has(layerOf(reading, layer), each)));
   if (!directions.length) directions.push(shared[0]);
   const { wanted, problem } = chosenUnits(a.reading);
-  replace(gates.toolbar, controls(a.reading, state, gates, store, { both: !comparing(), problem }));
+  gates.control(a.reading.model, a.reading.gates, state, { both: !comparing(), problem });
   gates.notice.hidden = !sides().some(({ reading }) => reading.narrowed);
   gates.notice.textContent = "All numbers of this text are more than the service returns at once: those of one layer, or of one direction, are shown.";
   if (comparing()) {
@@ -142,8 +157,7 @@ function showGates() {
     page.plan = planOf(a.reading, layer, directions, orders);
   }
   const triple = page.plan.some(({ side }) => side === "difference");
-  gates.panels.classList.toggle("triple", triple);
-  gates.panels.classList.toggle("paired", !triple && (comparing() || directions.length > 1));
+  arrange(triple ? 3 : comparing() ? 2 : directions.length);
   gates.show(page.plan, page.labels, state);
 }
 
@@ -226,6 +240,7 @@ async function start() {
     Object.assign(store.state, a.offer(models, first), known ? {} : { with: null, and: null });
     if (comparing()) Object.assign(store.state, b.offer(models, first));
     showAll();
+    if (!comparing()) expectGates(a);
     await Promise.all([a.read(), comparing() && b.read()]);
   } catch (error) {
     fail(error);

@@ -14,7 +14,7 @@ export function coloursOf(equation, ...arrays) {
 }
 
 function around(arrays, least) {
-  const most = Math.max(...arrays.map(({ data }) => largest(data)));
+  const most = Math.max(0, ...arrays.map(({ data }) => largest(data)));
   if (most <= least) return scale(-least, least);
   const far = Math.max(...arrays.map(({ data }) => reach(data)), least);
   return scale(-far, far, far < most);
@@ -23,24 +23,35 @@ function around(arrays, least) {
 const words = (gate, direction, layer, units, tokens) =>
   `${gate}, ${direction}, layer ${layer}: ${units} units by ${tokens} tokens. ${MOVE}`;
 
+/** The panels of a model before it has read anything: what they are called, and their usual colours. */
+export function frameOf(model, directions, equations = model.equations) {
+  return Object.entries(equations).flatMap(([gate, equation]) => directions.map((direction) => ({
+    id: `map-${gate}-${direction}`,
+    gate, direction,
+    title: gate,
+    note: model.directions.length > 1 ? `${ARROW[direction]} ${direction}` : "",
+    colours: coloursOf(equation),
+  })));
+}
+
 /** The panels of one reading. `orders` are the units by direction. */
 export function planOf(reading, layer, directions, orders) {
-  const { gates, equations, tokens } = reading;
+  const { model, equations, tokens } = reading;
   const columns = everything(tokens.length);
-  return gates.flatMap((gate) => {
-    const arrays = directions.map((direction) => reading.array(layer, direction, gate));
-    const colours = coloursOf(equations[gate], ...arrays);
-    return directions.map((direction, at) => ({
-      id: `map-${gate}-${direction}`,
-      gate, direction, layer, reading, columns, tokens: columns, colours,
+  const colours = {};
+  return frameOf(model, directions, equations).map((frame) => {
+    const { gate, direction } = frame;
+    colours[gate] ??= coloursOf(equations[gate], ...directions.map((each) => reading.array(layer, each, gate)));
+    return {
+      ...frame,
+      layer, reading, columns, tokens: columns,
+      colours: colours[gate],
       side: "a",
       group: "a",
-      array: arrays[at],
+      array: reading.array(layer, direction, gate),
       order: orders[direction],
-      title: gate,
-      note: reading.model.directions.length > 1 ? `${ARROW[direction]} ${direction}` : "",
       description: words(gate, direction, layer, orders[direction].length, tokens.length),
-    }));
+    };
   });
 }
 
