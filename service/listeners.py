@@ -13,7 +13,7 @@ from service.errors import StartupError
 BACKLOG = 2048
 
 _LINUX = sys.platform == "linux"
-_SO_ATTACH_FILTER = 26
+_SO_ATTACH_FILTER, _SO_DETACH_FILTER = 26, 27
 # Classic BPF over a TCP header: a segment with SYN and without ACK, a new connection, is dropped; all else passes.
 _LOAD_FLAGS = (0x30, 0, 0, 13)  # A = byte 13
 _AND_SYN_ACK = (0x54, 0, 0, 0x12)  # A &= SYN | ACK
@@ -66,3 +66,10 @@ def turn_away(listener: socket.socket) -> None:
     program = struct.pack("HP", len(_NO_NEW_CONNECTIONS), ctypes.addressof(memory))
     with contextlib.suppress(OSError):  # in a sandbox without filters the queue is emptied as far as it goes
         listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
+
+
+def welcome(listener: socket.socket) -> None:
+    """Take new connections again, at a socket whose last process turned them away: the filter is the socket's."""
+    if _LINUX:
+        with contextlib.suppress(OSError):  # there is none
+            listener.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)

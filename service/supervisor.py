@@ -27,10 +27,10 @@ import structlog
 
 from service import telemetry
 from service.errors import StartupError
-from service.listeners import listen, url
+from service.listeners import listen, url, welcome
 from service.metrics import FAMILIES, Metrics
 from service.settings import Settings
-from service.tally import MEMORY_BYTES, Board
+from service.tally import MEMORY_BYTES, Board, total
 
 Method = Literal["fork", "spawn"]
 METHOD: Method = "fork" if sys.platform == "linux" else "spawn"
@@ -66,7 +66,7 @@ class _Worker:
     started: float = 0.0
     starts: int = 0
     failures: int = 0
-    """Deaths in a row, each soon after its start."""
+    """Deaths in a row, each soon after its start, and starts that failed."""
     start_at: float = 0.0
 
 
@@ -110,6 +110,8 @@ class Supervisor:
             return self._stop(sleeper)
         finally:
             signal.set_wakeup_fd(-1)
+            waker.close()
+            sleeper.close()
             for worker in self._workers:
                 if worker.process is not None:
                     worker.process.kill()
@@ -122,15 +124,21 @@ class Supervisor:
 
     def _start(self, worker: _Worker, now: float) -> None:
         listener = self._listeners[worker.number % len(self._listeners)]
+        welcome(listener)
         others = self._others(listener)
         arguments = (self._settings, worker.number, listener, self._memory, self._work, others, worker.starts > 0)
-        worker.process = self._context.Process(target=_run, args=arguments, name=f"worker-{worker.number}")
+        process = self._context.Process(target=_run, args=arguments, name=f"worker-{worker.number}")
         worker.started = now
-        worker.starts += 1
         # A signal between the fork and the worker's own handler would be the supervisor's in the worker: held back.
         held = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         try:
-            worker.process.start()
+            process.start()
+        except OSError as error:  # no memory for it, or no more processes: those that run go on
+            pause = self._postpone(worker)
+            _log.error("worker not started", worker=worker.number, reason=error.strerror, restart_in=pause)
+        else:
+            worker.process = process
+            worker.starts += 1
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, held)
 
@@ -158,12 +166,20 @@ class Supervisor:
         worker.process.close()
         worker.process = None
         lived = time.monotonic() - worker.started
-        worker.failures = 0 if lived >= STABLE_SECONDS else worker.failures + 1
-        if status == STARTUP_STATUS and not any(board.number("ready").value for board in self._boards):
+        # Added up, not looked up: what a board does not know of another process's memory yet, it would write there.
+        if status == STARTUP_STATUS and not any(total(self._boards).get(("ready",), ())):
             raise StartupError("no worker could start; the log says why")
-        pause = min(LONGEST_PAUSE, 0.1 * 2 ** (worker.failures - 2)) if worker.failures > 1 else 0.0
-        worker.start_at = time.monotonic() + pause
+        pause = self._postpone(worker)
         _log.error("worker died", worker=worker.number, status=status, seconds=round(lived, 3), restart_in=pause)
+
+    def _postpone(self, worker: _Worker) -> float:
+        """Have a worker that ended, or did not begin, be started anew; the seconds until then."""
+        now = time.monotonic()
+        worker.failures = 0 if now - worker.started >= STABLE_SECONDS else worker.failures + 1
+        # The exponent is bounded: a worker that cannot start for days must not come to a number that is none.
+        pause = min(LONGEST_PAUSE, 0.1 * 2 ** min(worker.failures - 2, 16)) if worker.failures > 1 else 0.0
+        worker.start_at = now + pause
+        return pause
 
     def _stop(self, sleeper: socket.socket) -> int:
         """Have every worker end; the exit status. A second signal ends them at once."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -117,6 +118,17 @@ def test_what_waits_for_a_dead_worker_is_answered_by_its_replacement(start: Star
     assert statuses == [200] * 16
 
 
+def test_the_replacement_of_a_worker_that_was_told_to_end_takes_new_connections(start: Start) -> None:
+    """A worker that ends keeps new connections out, at a socket that its replacement goes on with."""
+    service = all_ready(start("--workers", "2"), 2)
+    victim = workers_of(service)[0]
+    os.kill(victim, signal.SIGTERM)
+    service.wait(lambda: victim not in workers_of(service) and len(workers_of(service)) == 2)
+    service.wait(lambda: service.output.count('"ready"') == 3)
+    for _ in range(24):  # that none of them goes to the replacement has a chance of 2 to the -24
+        assert httpx.get(f"{service.url}/health/ready", timeout=5).status_code == 200
+
+
 def test_sigterm_finishes_what_was_sent(start: Start) -> None:
     service = all_ready(start("--workers", "2"), 2)
     host, port = service.url.removeprefix("http://").split(":")
@@ -159,6 +171,22 @@ def test_no_worker_can_start(start: Start, tmp_path: Path) -> None:
     assert "no model" in service.output
     assert "no worker could start" in service.output
     assert "Traceback" not in service.output
+
+
+def test_a_worker_that_cannot_be_replaced_yet_leaves_the_others_in_peace(
+    start: Start, repository: Path, tmp_path: Path
+) -> None:
+    models, away = tmp_path / "models", tmp_path / "away"
+    shutil.copytree(repository / "sentiment-bilstm", models / "sentiment-bilstm")
+    service = all_ready(start("--workers", "2", models=models), 2)
+    models.rename(away)
+    victim, survivor = workers_of(service)
+    os.kill(victim, signal.SIGKILL)
+    service.wait(lambda: service.output.count('"worker died"') >= 3)
+    assert survivor in workers_of(service)
+    away.rename(models)
+    all_ready(service, 2)
+    assert survivor in workers_of(service)
 
 
 def test_spawned_workers_serve_too(tmp_path: Path, repository: Path) -> None:

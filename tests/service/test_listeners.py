@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from service.errors import StartupError
-from service.listeners import listen, turn_away, url
+from service.listeners import listen, turn_away, url, welcome
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has these socket options")
 
@@ -39,7 +39,7 @@ def test_where_it_listens() -> None:
 
 
 @linux
-def test_turned_away_clients_wait_and_those_before_them_are_kept() -> None:
+def test_turned_away_clients_wait_until_they_are_welcome_and_those_before_them_are_kept() -> None:
     (listener,) = listen("127.0.0.1", 0)
     before = [socket.create_connection(listener.getsockname()) for _ in range(20)]
     for client in before:
@@ -47,8 +47,11 @@ def test_turned_away_clients_wait_and_those_before_them_are_kept() -> None:
     turn_away(listener)
     with pytest.raises(TimeoutError):
         socket.create_connection(listener.getsockname(), timeout=0.3)
+    welcome(listener)
+    before.append(socket.create_connection(listener.getsockname(), timeout=5))
+    before[-1].sendall(b"x")
     servers = _accept_all(listener)
-    assert len(servers) == 20
+    assert len(servers) == 21
     listener.close()
     for server in servers:
         assert server.recv(1) == b"x"
