@@ -61,17 +61,22 @@ class Cell(nn.Module):
         super().__init__()
         self.inputs, self.units = inputs, units
 
-    @property
-    def dropping(self) -> bool:
-        return self.training and self.weight_drop > 0
-
     def forward(self, inputs: Tensor, state: State | None = None) -> Tensor:
         """Inputs [batch, time, inputs] → hidden states [batch, time, units]."""
-        return self.read(inputs, state)[0]
+        return self.read(inputs, state, self.mask())[0]
 
-    def read(self, inputs: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """The hidden states, and the state after the last column; `state` None is a zero state."""
+    def read(self, inputs: Tensor, state: State | None = None, mask: Tensor | None = None) -> tuple[Tensor, State]:
+        """The hidden states, and the state after the last column; `state` None is a zero state.
+
+        `mask`, of the shape of all recurrent weights, is what these are multiplied with.
+        """
         raise NotImplementedError
+
+    def mask(self) -> Tensor | None:
+        """What drops recurrent weights, for a whole text; None where none are dropped."""
+        if not (self.training and self.weight_drop):
+            return None
+        return functional.dropout(torch.ones_like(self.stacked().r), self.weight_drop)
 
     def stacked(self) -> Stacked:
         """The parameters themselves, not copies."""
@@ -93,18 +98,19 @@ class _Fused(Cell):
         self.kernel = kernel
         initialise(self, Initial())
 
-    def read(self, inputs: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        run = self._with_dropped if self.dropping else self.kernel
-        states, last = run(inputs, None if state is None else state[0][None])
+    def read(self, inputs: Tensor, state: State | None = None, mask: Tensor | None = None) -> tuple[Tensor, State]:
+        states, last = self._run(inputs, None if state is None else state[0][None], mask)
         return states, (last[0],)
 
     def stacked(self) -> Stacked:
         return Stacked(*self.kernel.all_weights[0])
 
-    def _with_dropped(self, inputs: Tensor, state: Any) -> Any:
-        """What the kernel does, with a share of R dropped: the module itself takes no weights but its own."""
+    def _run(self, inputs: Tensor, state: Any, mask: Tensor | None) -> Any:
+        """What the kernel does; with a mask by torch's functions, as the module takes no weights but its own."""
+        if mask is None:
+            return self.kernel(inputs, state)
         w, r, w_bias, r_bias = self.kernel.all_weights[0]
-        weights = [w, functional.dropout(r, self.weight_drop), w_bias, r_bias]
+        weights = [w, r * mask, w_bias, r_bias]
         zero = inputs.new_zeros(1, len(inputs), self.units)
         options = (weights, True, 1, 0.0, True, False, True)
         if isinstance(self.kernel, nn.LSTM):
@@ -132,8 +138,8 @@ class _Own(Cell):
         sums = functional.linear(inputs.transpose(0, 1), self.w, self.bias)
         return sums, state or (sums.new_zeros(len(inputs), self.units),) * states
 
-    def _recurrent(self) -> Tensor:
-        return functional.dropout(self.r, self.weight_drop) if self.dropping else self.r
+    def _recurrent(self, mask: Tensor | None) -> Tensor:
+        return self.r if mask is None else self.r * mask
 
 
 class Elman(_Fused):
@@ -166,9 +172,9 @@ class LSTM(_Fused):
     def __init__(self, inputs: int, units: int) -> None:
         super().__init__(nn.LSTM(inputs, units, batch_first=True))
 
-    def read(self, inputs: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        run = self._with_dropped if self.dropping else self.kernel
-        states, (hidden, cell) = run(inputs, None if state is None else (state[0][None], state[1][None]))
+    def read(self, inputs: Tensor, state: State | None = None, mask: Tensor | None = None) -> tuple[Tensor, State]:
+        before = None if state is None else (state[0][None], state[1][None])
+        states, (hidden, cell) = self._run(inputs, before, mask)
         return states, (hidden[0], cell[0])
 
 
@@ -196,9 +202,9 @@ class Peephole(_Own):
         super().__init__(inputs, units)
         self.peepholes = nn.Parameter(torch.zeros(len(self.seeing), units))
 
-    def read(self, inputs: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+    def read(self, inputs: Tensor, state: State | None = None, mask: Tensor | None = None) -> tuple[Tensor, State]:
         sums, (hidden, cell) = self._begin(inputs, state, 2)
-        states, last = kernels.peephole(sums, self._recurrent(), self.peepholes, hidden, cell)
+        states, last = kernels.peephole(sums, self._recurrent(mask), self.peepholes, hidden, cell)
         return states.transpose(0, 1), (states[-1], last)
 
     def weights(self) -> dict[str, GateWeights]:
@@ -239,9 +245,9 @@ class ResetBeforeGRU(_Own):
 
     blocks = ("reset", "keep", "candidate")
 
-    def read(self, inputs: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+    def read(self, inputs: Tensor, state: State | None = None, mask: Tensor | None = None) -> tuple[Tensor, State]:
         sums, (hidden,) = self._begin(inputs, state, 1)
-        states = kernels.reset_before(sums, self._recurrent(), hidden)
+        states = kernels.reset_before(sums, self._recurrent(mask), hidden)
         return states.transpose(0, 1), (states[-1],)
 
 

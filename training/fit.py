@@ -13,12 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from training import truncated
 from training.averaging import Average
 from training.batches import IGNORED, Batch, Sample, batched, windows
 from training.checkpoints import Checkpoints
 from training.logs import Record, Write
-from training.networks import Network
+from training.networks import Network, Passage
 from training.schedules import OptimiserName, ScheduleName, factor, optimiser
+from training.truncated import DocumentLoss
 
 Precision = Literal["full", "mixed"]
 
@@ -49,6 +51,10 @@ class Recipe:
     batch_rows: int = 32
     batch_tokens: int = 8192
     """Padded tokens of a batch, at most."""
+    bptt: int = 0
+    """Truncated backpropagation through time, in windows of this many tokens; 0 for whole texts (`truncated`)."""
+    bptt_loss: DocumentLoss = "windows"
+    """Where a document's loss stands then; nothing to taggers."""
     window: int = 0
     """Cut training texts to a random run of this many tokens, anew each epoch; 0 for whole texts. Sentiment only."""
     label_smoothing: float = 0.0
@@ -197,16 +203,14 @@ class _Training:
     def _step(self, group: Sequence[Batch]) -> tuple[float, float]:
         """One step of the optimiser: the mean loss of a group's batches, and the gradient's norm before clipping."""
         self.optimizer.zero_grad(set_to_none=True)
-        counts = [_count(self.network, batch) for batch in group]
+        passages = [list(self._cut(batch)) for batch in group]
+        count = sum(_count(window) for cut in passages for _, window in cut)
         total = 0.0
-        for batch, count in zip(group, counts, strict=True):
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "mixed"):
-                logits = self.network(batch.tokens, batch.lengths)
-            loss = _loss(self.network, batch, logits.float(), self.recipe.label_smoothing) * (count / sum(counts))
-            if not math.isfinite(loss.item()):
-                raise _Diverged
-            torch.autograd.backward(loss)
-            total += float(loss.detach())
+        for cut in passages:
+            passage = Passage()
+            for rows, window in cut:
+                passage.cut(rows)
+                total += self._learn(window, passage, _count(window) / count)
         parameters = list(self.network.parameters())
         if self.recipe.clip_value:
             nn.utils.clip_grad_value_(parameters, self.recipe.clip_value)
@@ -215,6 +219,23 @@ class _Training:
         if self.average:
             self.average.update()
         return total, norm
+
+    def _cut(self, batch: Batch) -> Iterator[tuple[Tensor, Batch]]:
+        task, recipe = self.network.architecture.task, self.recipe
+        return truncated.cut(batch, task, recipe.bptt or batch.tokens.shape[1], recipe.bptt_loss)
+
+    def _learn(self, window: Batch, passage: Passage, share: float) -> float:
+        """Add to the gradient what a window, whose targets are this share of the step's, has to say; its loss."""
+        mixed = torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "mixed")
+        with mixed, torch.set_grad_enabled(share > 0):
+            logits = self.network(window.tokens, window.lengths, passage)
+        if not share:
+            return 0.0
+        loss = _loss(self.network, window, logits.float(), self.recipe.label_smoothing) * share
+        if not math.isfinite(loss.item()):
+            raise _Diverged
+        torch.autograd.backward(loss)
+        return float(loss.detach())
 
     def averaged(self) -> AbstractContextManager[None]:
         """Inside the block the network has the weights that are scored and kept."""
@@ -267,13 +288,13 @@ class _Training:
 _STANDING = ("epoch", "done", "step", "since", "mean", "clipped", "best", "began")
 
 
-def _count(network: Network, batch: Batch) -> int:
-    """What a batch's mean loss is a mean over: targets, or label sequences under a CRF."""
-    return len(batch.lengths) if network.crf is not None else int((batch.targets != IGNORED).sum())
+def _count(batch: Batch) -> int:
+    """What a batch's mean loss is a mean over."""
+    return int((batch.targets != IGNORED).sum())
 
 
 def _loss(network: Network, batch: Batch, logits: Tensor, smoothing: float) -> Tensor:
-    """The mean negative log-likelihood: of each target, or of whole label sequences under a CRF."""
+    """The mean negative log-likelihood of a target, under a CRF that of whole label sequences, by its tokens."""
     if network.crf is not None:
         return network.crf.loss(logits, batch.targets, batch.lengths)
     return nn.functional.cross_entropy(

@@ -6,7 +6,7 @@ Shapes: tokens int [batch, time, columns of all features], lengths int [batch]; 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from service.bundle import CharacterNetwork, Feature, FeatureName, Head, Task
 from service.equations import CellName, Direction, GruReset
-from training.cells import CELLS, Cell
+from training.cells import CELLS, Cell, State
 from training.characters import CHARACTERS, Characters
 from training.crf import CRF
 from training.initial import Initial, initialise
+from training.pooling import Statistics, pool
 
 EMBEDDING_SIZES: dict[FeatureName, int] = {"word": 100, "shape": 8, "prefix": 16, "suffix": 16}
 """Columns of each feature's embedding table; pretrained word vectors bring their own number."""
@@ -150,36 +151,46 @@ class Network(nn.Module):
     def _split(self, tokens: Tensor) -> tuple[Tensor, ...]:
         return torch.split(tokens, [feature.columns for feature in self.architecture.features], dim=2)
 
-    def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
-        valid = torch.arange(tokens.shape[1], device=tokens.device) < lengths[:, None]
-        states = self._drop(self.embed(tokens), self.dropouts.embeddings)
-        for layer in self.layers:
-            states = self._drop(layer(states, lengths), self.dropouts.layers)
-        logits: Tensor = self.head(self._pool(states, lengths, valid))
+    def forward(self, tokens: Tensor, lengths: Tensor, passage: Passage | None = None) -> Tensor:
+        """With a `passage`, the next window of texts that go on after it; lengths are the window's. A classifier's
+        logits are those of all that was read so far. The passage is changed: the window after this one needs it so.
+        """
+        passage = passage or Passage()
+        states = self._drop(self.embed(tokens), self.dropouts.embeddings, 0, passage)
+        for number, layer in enumerate(self.layers):
+            states = self._drop(layer(states, lengths, passage, number), self.dropouts.layers, 1 + number, passage)
+        units = self.architecture.hidden
+        pooled, passage.pooled = pool(self.architecture.head, states, lengths, units, self.query, passage.pooled)
+        logits: Tensor = self.head(pooled)
         return logits
 
-    def _drop(self, states: Tensor, share: float) -> Tensor:
-        if self.dropouts.locked:
-            return _locked_dropout(states, share, self.training)
-        return nn.functional.dropout(states, share, self.training)
+    def _drop(self, states: Tensor, share: float, place: int, passage: Passage) -> Tensor:
+        if not self.dropouts.locked:
+            return nn.functional.dropout(states, share, self.training)
+        if not (self.training and share):
+            return states
+        if place not in passage.units:
+            passage.units[place] = torch.rand(states.shape[0], 1, states.shape[2], device=states.device) >= share
+        return states * passage.units[place] / (1 - share)
 
-    def _pool(self, states: Tensor, lengths: Tensor, valid: Tensor) -> Tensor:
-        """What the head sees: states [batch, time, width] → [batch, width], or all of them under a tagging head."""
-        match self.architecture.head:
-            case "tagger":
-                return states
-            case "max":
-                return states.masked_fill(~valid[..., None], -2.0).amax(1)
-            case "mean":
-                return states.masked_fill(~valid[..., None], 0.0).sum(1) / lengths[:, None]
-            case "attention":
-                assert self.query is not None
-                weights = (states @ self.query).masked_fill(~valid, -torch.inf).softmax(1)
-                return (weights[:, None] @ states)[:, 0]
-            case "last":
-                last = states[torch.arange(len(states), device=states.device), lengths - 1]
-                units = self.architecture.hidden
-                return torch.cat([last[:, :units], states[:, 0, units:]], dim=1)
+
+@dataclass(slots=True)
+class Passage:
+    """What texts take along on their way through a network, from one window to the next; for the first, nothing."""
+
+    states: dict[int, State] = field(default_factory=dict)
+    """By layer: after the last column of the window."""
+    weights: dict[int, Tensor | None] = field(default_factory=dict)
+    units: dict[int, Tensor] = field(default_factory=dict)
+    """Masks that stay the same for a whole text: by layer those of its recurrent weights, and those of the units, of
+    the embeddings (0) and of each layer's output (from 1)."""
+    pooled: Statistics = ()
+
+    def cut(self, rows: Tensor) -> None:
+        """Go on with these rows of the batch, and with no gradient into what was read so far."""
+        self.states = {layer: tuple(part.detach()[rows] for part in state) for layer, state in self.states.items()}
+        self.units = {place: mask[rows] for place, mask in self.units.items()}
+        self.pooled = tuple(part.detach()[rows] for part in self.pooled)
 
 
 class Layer(nn.Module):
@@ -190,12 +201,20 @@ class Layer(nn.Module):
         make = CELLS[architecture.cell, architecture.gru_reset]
         self.cells = nn.ModuleList(make(inputs, architecture.hidden) for _ in architecture.directions)
 
-    def forward(self, inputs: Tensor, lengths: Tensor) -> Tensor:
-        outputs = [self.cells[0](inputs)]
-        if len(self.cells) == 2:
-            turn = _reversal(lengths, inputs.shape[1])
-            outputs.append(_reorder(self.cells[1](_reorder(inputs, turn)), turn))
-        return torch.cat(outputs, dim=2)
+    def forward(self, inputs: Tensor, lengths: Tensor, passage: Passage | None = None, number: int = 0) -> Tensor:
+        """With a `passage`, the next window, for the layer of this number. Raises `ValueError` for a second one where
+        there is a backward reader: it begins at the text's end, which only the last window has."""
+        passage = passage or Passage()
+        forward, *backward = self.directions()
+        if backward and number in passage.states:
+            raise ValueError("a backward reader's state cannot be carried over")
+        if number not in passage.weights:
+            passage.weights[number] = forward.mask()
+        output, passage.states[number] = forward.read(inputs, passage.states.get(number), passage.weights[number])
+        if not backward:
+            return output
+        turn = _reversal(lengths, inputs.shape[1])
+        return torch.cat([output, _reorder(backward[0](_reorder(inputs, turn)), turn)], dim=2)
 
     def directions(self) -> list[Cell]:
         """The forward cell, then the backward one where there is one."""
@@ -247,10 +266,3 @@ def _reversal(lengths: Tensor, time: int) -> Tensor:
 
 def _reorder(states: Tensor, positions: Tensor) -> Tensor:
     return states.gather(1, positions[..., None].expand(-1, -1, states.shape[2]))
-
-
-def _locked_dropout(states: Tensor, share: float, training: bool) -> Tensor:
-    if not (training and share):
-        return states
-    keep = torch.rand(states.shape[0], 1, states.shape[2], device=states.device) >= share
-    return states * keep / (1 - share)

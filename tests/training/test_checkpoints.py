@@ -18,7 +18,7 @@ from tests.bundles import architecture
 from tests.training.test_fit import CPU, FAST, same, texts, weights
 from training import checkpoints
 from training.checkpoints import CheckpointError, Checkpoints
-from training.fit import Outcome, Progress, fit, seed_everything
+from training.fit import Outcome, Progress, Recipe, fit, seed_everything
 from training.networks import Dropouts, Network
 
 RECIPE = replace(FAST, epochs=3, window=6, optimiser="nadam", accumulate=2, patience=2, average=0.9)
@@ -40,21 +40,24 @@ def score(net: Network) -> float:
     return float(sum(parameter.detach().double().sum() for parameter in net.parameters()))
 
 
-def train(folder: Path | None, report: Callable[[Progress], None] = lambda _: None) -> tuple[Network, Outcome]:
+def train(
+    folder: Path | None, report: Callable[[Progress], None] = lambda _: None, recipe: Recipe = RECIPE
+) -> tuple[Network, Outcome]:
     """Train from the beginning, or from the checkpoint on where there is one, with every kind of dropout."""
-    seed_everything(RECIPE.seed)
-    net = Network(architecture(cell="peephole", hidden=5), 0.0, 0.05, Dropouts(0.2, 0.3, 0.1, locked=False))
+    seed_everything(recipe.seed)
+    shape = architecture(cell="peephole", bidirectional=not recipe.bptt, hidden=5)
+    net = Network(shape, 0.0, 0.05, Dropouts(0.2, 0.3, 0.1, locked=bool(recipe.bptt)))
     kept = Checkpoints(folder, SETTINGS, every=1) if folder else None
     state = kept.load() if kept else None
-    return net, fit(net, texts(40), RECIPE, score, report, CPU, kept, state)
+    return net, fit(net, texts(40), recipe, score, report, CPU, kept, state)
 
 
-def killed(folder: Path, arrange: Callable[[], Callable[[Progress], None]]) -> None:
+def killed(folder: Path, arrange: Callable[[], Callable[[Progress], None]], recipe: Recipe = RECIPE) -> None:
     """Train in a process of its own that kills itself: nothing of it can be tidied up."""
     child = os.fork()
     if not child:
         try:
-            train(folder, arrange())
+            train(folder, arrange(), recipe)
         finally:
             os._exit(1)
     _, status = os.waitpid(child, 0)
@@ -112,6 +115,16 @@ def test_killed_and_resumed_it_gives_the_undisturbed_model_bit_for_bit(tmp_path:
     undisturbed, expected = train(None)
     killed(tmp_path, MOMENTS[moment])
     found, outcome = train(tmp_path)
+    assert same(weights(found), weights(undisturbed))
+    assert outcome == expected
+
+
+@pytest.mark.parametrize("moment", ["in the first step", "within an epoch"])
+def test_so_does_one_that_reads_in_windows(tmp_path: Path, moment: str) -> None:
+    recipe = replace(RECIPE, window=0, bptt=4, bptt_loss="end")
+    undisturbed, expected = train(None, recipe=recipe)
+    killed(tmp_path, MOMENTS[moment], recipe)
+    found, outcome = train(tmp_path, recipe=recipe)
     assert same(weights(found), weights(undisturbed))
     assert outcome == expected
 

@@ -229,8 +229,8 @@ def test_every_step_is_logged_with_its_gradient_and_whether_it_was_clipped() -> 
     assert epochs[0]["clipped"] == next(each for each in reports if each.score is not None).clipped == share
 
 
-@pytest.mark.parametrize("task", ["sentiment", "ner"])
-def test_gradients_added_up_are_those_of_one_large_batch(task: Task) -> None:
+@pytest.mark.parametrize(("task", "crf"), [("sentiment", False), ("ner", False), ("ner", True)])
+def test_gradients_added_up_are_those_of_one_large_batch(task: Task, crf: bool) -> None:
     """Every target counts the same, however the batches are cut."""
     samples = [replace(each, rows=each.rows[:2], targets=each.targets[:2]) for each in (texts(8) + texts(8))]
     if task == "ner":
@@ -241,7 +241,7 @@ def test_gradients_added_up_are_those_of_one_large_batch(task: Task) -> None:
     found = []
     for rows, count in ((16, 1), (4, 8)):
         seed_everything(1)
-        net = Network(architecture(task=task, hidden=6))
+        net = Network(architecture(task=task, hidden=6, crf=crf))
         recipe = replace(FAST, epochs=1, batch_rows=rows, accumulate=count, optimiser="sgd", learning_rate=0.1)
         steps: list[Record] = []
         fit(net, samples, recipe, lambda _: 0.0, lambda _: None, CPU, log=steps.append)

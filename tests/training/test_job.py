@@ -19,8 +19,9 @@ from training import export as exporting
 from training.checkpoints import FILE, CheckpointError
 from training.corpora import CorpusError
 from training.fit import Progress, Recipe
-from training.job import Job, TrainingError, run
+from training.job import Job, TrainingError
 from training.logs import read as read_log
+from training.run import run
 
 RECIPE = Recipe(epochs=3, patience=3, batch_rows=8, learning_rate=0.02)
 
@@ -159,6 +160,22 @@ def test_an_interrupt_before_the_first_epoch_is_finished_writes_nothing(tmp_path
     with pytest.raises(TrainingError, match="before the first epoch was finished"):
         run(job(tmp_path), quiet, report)
     assert list(discover(tmp_path / "models")) == []
+
+
+def test_truncated_bptt_says_what_it_does_and_refuses_what_it_cannot(tmp_path: Path) -> None:
+    told: list[str] = []
+    plain = replace(job(tmp_path), recipe=replace(RECIPE, bptt=5, epochs=1))
+    with pytest.raises(TrainingError, match="the backward direction cannot be carried over"):
+        run(plain, quiet, quiet)
+    one_way = replace(plain, directions=("forward",))
+    run(one_way, told.append, quiet)
+    run(replace(one_way, recipe=replace(one_way.recipe, bptt_loss="end")), told.append, quiet)
+    each, end = [line for line in told if line.startswith("truncated BPTT in windows of 5 tokens")]
+    assert each.endswith("each window has a loss, for the label by what was read so far")
+    assert end.endswith("its gradient reaches the last window alone")
+    tagger = replace(job(tmp_path, "ner"), directions=("forward",), crf=True, recipe=replace(RECIPE, bptt=5))
+    with pytest.raises(TrainingError, match="without the CRF"):
+        run(tagger, quiet, quiet)
 
 
 def test_tokens_that_raw_text_would_not_give_are_told(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import torch
 from service.bundle import Feature
 from service.equations import CellName, Direction
 from tests.training.test_job import job as fit_job
-from training import job as fitting
+from training import run as fitting
 from training.networks import Architecture, Network
 from training.pretrain import LanguageModel, Pretraining, PretrainingError, Reading, run, start, table_of
 

@@ -31,9 +31,11 @@ from training.commands.console import (
 )
 from training.fit import Precision, Recipe
 from training.initial import Initial, InputStart, RecurrentStart
-from training.job import Job, run
+from training.job import Job
 from training.logs import check_tensorboard
+from training.run import run
 from training.schedules import OptimiserName, ScheduleName
+from training.truncated import DocumentLoss
 
 _DEFAULT, _INITIAL = Recipe(), Initial()
 
@@ -97,6 +99,21 @@ def fit(
     batch_tokens: Annotated[int, typer.Option(min=1, help="Padded tokens of a batch, at most.")] = (
         _DEFAULT.batch_tokens
     ),
+    bptt: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Truncated BPTT: learn in windows of this many tokens; the state is carried over, the graph is cut. "
+            "One direction, no CRF. 0: whole texts.",
+        ),
+    ] = _DEFAULT.bptt,
+    bptt_loss: Annotated[
+        DocumentLoss,
+        typer.Option(
+            help="With --bptt, the loss of a text (sentiment): one for each window, on what was read so far; or one at "
+            "the end, whose gradient reaches the last window alone."
+        ),
+    ] = _DEFAULT.bptt_loss,
     window: Annotated[int, typer.Option(min=0, help="Learn from random runs of this many tokens (sentiment).")] = (
         _DEFAULT.window
     ),

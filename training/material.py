@@ -1,0 +1,164 @@
+"""What a job works with: its examples in numbers, and the untrained network and tokenizer that fit them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from service.bundle import Feature, FeatureName, Task
+from service.text import CHARACTERS, SHAPES, Tokenizer, build
+from training import pretrain, vectors, vocabulary
+from training.batches import Sample, encode
+from training.corpora import Example, check_labels, labels, read
+from training.evaluate import Corpus, corpus
+from training.export import TOKEN_LIMIT
+from training.job import Job, TrainingError
+from training.networks import EMBEDDING_SIZES, Architecture, Network
+
+_FEATURES: dict[Task, tuple[FeatureName, ...]] = {
+    "sentiment": ("word",),
+    "ner": ("word", "shape", "prefix", "suffix"),
+}
+_BUCKETS = 2048
+_CHARACTER_COLUMNS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """`sizes` are the training files, each with the number of its examples."""
+
+    network: Network
+    tokenizer: Tokenizer
+    labels: tuple[str, ...]
+    samples: list[Sample]
+    dev: list[Corpus]
+    test: list[Corpus]
+    sizes: list[tuple[Path, int]]
+
+
+def gather(job: Job, tell: Callable[[str], None]) -> Material:
+    """Read a job's files and make its network. `tell` gets a line on what is there.
+
+    Raises `CorpusError` for data that cannot be used, `TrainingError` for what does not go together.
+    """
+    parts = [(path, read(path, job.task)) for path in job.train]
+    examples = list(chain.from_iterable(part for _, part in parts))
+    names = labels(examples, job.task, job.train[0])
+    for path in (*job.dev, *job.test):
+        check_labels(names, read(path, job.task), path)
+    network, tokenizer = _network(job, examples, names)
+    if skew := _skew(examples, tokenizer):
+        tell(skew)
+    samples = encode(examples, tokenizer, names)
+    dev, test = (
+        [corpus(path, job.task, names, tokenizer, TOKEN_LIMIT) for path in paths] for paths in (job.dev, job.test)
+    )
+    tokens = sum(len(sample.rows) for sample in samples)
+    tell(f"train: {len(samples):,} examples, {tokens:,} tokens; {', '.join(f'{d.name}: {len(d.gold):,}' for d in dev)}")
+    words = network.architecture.features[0].size
+    tell(f"labels: {', '.join(names)}; {words:,} words; {_parameters(network):,} weights")
+    if job.recipe.bptt:
+        tell(_windows(job, samples))
+    network.learn(1 + max(int(sample.rows[:, 0].max()) for sample in samples))
+    return Material(network, tokenizer, names, samples, dev, test, [(path, len(part)) for path, part in parts])
+
+
+def _windows(job: Job, samples: list[Sample]) -> str:
+    """What truncated BPTT comes to on this data."""
+    width = job.recipe.bptt
+    longer = sum(len(sample.rows) > width for sample in samples)
+    losses = {
+        "windows": "each window has a loss, for the label by what was read so far",
+        "end": "the loss stands at a text's end: its gradient reaches the last window alone",
+    }
+    where = losses[job.recipe.bptt_loss] if job.task == "sentiment" else "each token's loss stands in its own window"
+    much = f"{longer:,} of {len(samples):,} examples are longer"
+    return f"truncated BPTT in windows of {width:,} tokens ({much}); {where}"
+
+
+def _network(job: Job, examples: list[Example], names: tuple[str, ...]) -> tuple[Network, Tokenizer]:
+    """An untrained network and the tokenizer that its embeddings belong to."""
+    blank = build(["<unk>"], [])
+    if job.start:
+        return _pretrained(job, job.start, names)
+    loaded = vectors.load(job.vectors).merged(blank.normalize) if job.vectors else None
+    size = loaded.size if loaded else EMBEDDING_SIZES["word"]
+    if job.word_bits == 4 and size % 2:
+        raise TrainingError(f"two numbers share a byte: 4 bits need word vectors of an even size, not {size}")
+    words = vocabulary.choose(_words(examples, blank), loaded, job.words)
+    sizes: dict[FeatureName, int] = {"word": len(words), "shape": SHAPES, "prefix": _BUCKETS, "suffix": _BUCKETS}
+    features = tuple(Feature(name=name, size=sizes[name]) for name in _FEATURES[job.task])
+    if job.characters:
+        # Characters tell more than their hashed ends do.
+        features = tuple(feature for feature in features if feature.name in ("word", "shape"))
+        features += (Feature(name="character", size=CHARACTERS, columns=_CHARACTER_COLUMNS),)
+    shape = Architecture(
+        task=job.task,
+        cell=job.cell,
+        directions=job.directions,
+        layers=job.layers,
+        hidden=job.hidden,
+        head=job.head,
+        labels=names,
+        features=features,
+        word_size=size,
+        reset=job.gru_reset,
+        characters=job.characters,
+        crf=job.crf,
+        word_bits=job.word_bits,
+    )
+    network = Network(shape, 0.0, job.word_dropout, job.dropouts, job.initial)
+    if loaded:
+        table = vocabulary.initial_table(words, loaded, np.random.default_rng(job.recipe.seed))
+        network.embeddings["word"].weight.data = torch.from_numpy(table)
+    return network, build(words, features)
+
+
+def _pretrained(job: Job, start: Path, names: tuple[str, ...]) -> tuple[Network, Tokenizer]:
+    """A network that begins with a pretrained encoder, and the tokenizer of that encoder's words."""
+    words, size = pretrain.table_of(start)
+    features = (Feature(name="word", size=len(words)),)
+    shape = Architecture(
+        job.task, job.cell, job.directions, job.layers, job.hidden, job.head, names, features, size, job.gru_reset
+    )
+    network = Network(replace(shape, word_bits=job.word_bits), 0.0, job.word_dropout, job.dropouts, job.initial)
+    pretrain.start(network, start)
+    return network, build(words, features)
+
+
+def _words(examples: list[Example], tokenizer: Tokenizer) -> list[str]:
+    """Every token of the examples, normalised."""
+    forms: dict[str, str] = {}
+    found = []
+    for example in examples:
+        value = example.value
+        for token in [piece for piece, _ in tokenizer.split(value)] if isinstance(value, str) else value:
+            form = forms.get(token)
+            if form is None:
+                form = forms[token] = tokenizer.normalize(token)
+            found.append(form)
+    return found
+
+
+def _skew(examples: list[Example], tokenizer: Tokenizer) -> str | None:
+    """What to know of tokenised data whose tokens are not those that the tokenizer finds in raw text."""
+    words = {token for example in examples if not isinstance(example.value, str) for token in example.value}
+    cut = sorted(word for word in words if len(tokenizer.split(word)) != 1)
+    if not cut:
+        return None
+    shown = ", ".join(
+        f"{word} → {' '.join(piece for piece, _ in tokenizer.split(word)) or 'nothing'}" for word in cut[:3]
+    )
+    return (
+        f"note: {len(cut):,} of {len(words):,} different tokens are cut up in raw text ({shown}): where that matters, "
+        "send the service tokens, or label tokens like its own"
+    )
+
+
+def _parameters(network: Network) -> int:
+    return sum(each.numel() for name, each in network.named_parameters() if not name.endswith(".learned"))

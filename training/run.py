@@ -1,0 +1,150 @@
+"""A training job from files to bundle: read, encode, train, export, score."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import asdict, fields
+from hashlib import sha256
+
+import numpy as np
+import torch
+
+from service.bundle import FILES, MAX_BYTES, Bundle, Health, Origin, Score, check_name
+from service.engine import Engine
+from service.tasks import decoder
+from training import checkpoints, truncated
+from training.checkpoints import Checkpoints
+from training.evaluate import best_temperature, corpus_name, decoder_of, measure, of_network
+from training.export import export
+from training.fit import Outcome, Progress, fit, seed_everything
+from training.health import measure as gate_health
+from training.job import Job, TrainingError
+from training.logs import Log, Write, tensorboard, together
+from training.material import Material, gather
+from training.networks import Network
+
+_PACKAGES = ("torch", "onnx", "onnxruntime", "tokenizers", "numpy")
+
+
+def run(job: Job, tell: Callable[[str], None], report: Callable[[Progress], None]) -> tuple[Bundle, Outcome]:
+    """Run a job. `tell` gets a line on each stage, `report` the loop's progress.
+
+    Raises `TrainingError` when it was interrupted before there was a model, `CorpusError` for data that cannot be used,
+    `BundleError` for a name that cannot be one, or graphs that do not agree with torch.
+    """
+    check_name(job.out.name)
+    if job.recipe.bptt and (reason := truncated.refusal(job.directions, job.crf)):
+        raise TrainingError(reason)
+    device = torch.device(job.device)
+    seed_everything(job.recipe.seed)
+    material = gather(job, tell)
+
+    def score(trained: Network) -> float:
+        predict, decode = of_network(trained, device), decoder_of(trained)
+        return float(np.mean([measure(predict, each, decode).headline for each in material.dev]))
+
+    job.out.mkdir(parents=True, exist_ok=True)  # where this fails it had better be before the training
+    outcome = _train(job, material, score, tell, report)
+    if outcome.diverged:
+        tell(f"the loss is no number any more (in epoch {outcome.epochs}): a lower --learning-rate or --clip may help")
+        if outcome.best is None:
+            raise TrainingError("the training diverged in its first epoch: there is no model, nothing is written")
+    if outcome.interrupted and outcome.best is None:
+        raise TrainingError(
+            "interrupted before the first epoch was finished: there is no model yet, nothing is written"
+        )
+    tell("interrupted: exporting the best model so far" if outcome.interrupted else "exporting")
+    return _publish(job, material, outcome, tell), outcome
+
+
+def _train(
+    job: Job,
+    material: Material,
+    score: Callable[[Network], float],
+    tell: Callable[[str], None],
+    report: Callable[[Progress], None],
+) -> Outcome:
+    """Train from the beginning, or from the last checkpoint on, with the logs that were asked for."""
+    kept, state = None, None
+    if job.checkpoint_every:
+        kept = Checkpoints(job.out, _settings(job, material), job.checkpoint_every)
+        if job.resume:
+            state = kept.load()
+            where = f"after step {state['step']:,}" if state else "from the beginning: there is no checkpoint"
+            tell(f"resuming {where}")
+        elif kept.file.exists():
+            tell("note: the checkpoint of another training is replaced; --resume would have continued that one")
+    elif job.resume:
+        raise TrainingError("there is nothing to resume without checkpoints: --checkpoint-every is 0")
+    step, closing = state["step"] if state else 0, ExitStack()
+    with closing:
+        writes: list[Write] = []
+        if job.log:
+            log = Log(job.log, step)
+            closing.callback(log.close)
+            writes.append(log)
+        if job.tensorboard:
+            write, close = tensorboard(job.tensorboard, step)
+            closing.callback(close)
+            writes.append(write)
+        device = torch.device(job.device)
+        log_all = together(writes)
+        return fit(material.network, material.samples, job.recipe, score, report, device, kept, state, log_all)
+
+
+def _forget(job: Job, outcome: Outcome) -> None:
+    """A training that ended by itself has nothing to resume; one that was interrupted has."""
+    if job.checkpoint_every and not outcome.interrupted:
+        (job.out / checkpoints.FILE).unlink(missing_ok=True)
+
+
+def _settings(job: Job, material: Material) -> dict[str, object]:
+    """Everything that must be the same for a resumed training to give the undisturbed one's model."""
+    seen = sha256()
+    for sample in material.samples:
+        seen.update(sample.rows.tobytes() + sample.targets.tobytes())
+    architecture = material.network.architecture
+    shape = {field.name: getattr(architecture, field.name) for field in fields(architecture)}
+    return {
+        **{f"recipe.{name}": value for name, value in asdict(job.recipe).items()},
+        **{f"network.{name}": str(value) for name, value in shape.items()},
+        **{f"dropout.{name}": value for name, value in asdict(job.dropouts).items()},
+        "word_dropout": job.word_dropout,
+        "device": job.device,
+        "dev": [str(path) for path in job.dev],
+        "training data": seen.hexdigest(),
+        "torch": importlib.metadata.version("torch"),
+    }
+
+
+def _publish(job: Job, material: Material, outcome: Outcome, tell: Callable[[str], None]) -> Bundle:
+    """Export what was trained, calibrated and scored."""
+    dev, test = material.dev, material.test
+    warmth = best_temperature(material.network, dev) if dev else 1.0
+
+    def figures(bundle: Bundle) -> list[Score]:
+        engine, decode = Engine(bundle), decoder(job.task, material.labels, bundle.manifest.crf)
+        return [each for data in (*dev, *test) for each in measure(engine.predict, data, decode).scores()]
+
+    def gates(bundle: Bundle) -> Health:
+        return gate_health(bundle, Engine(bundle), [source.rows for source in dev[0].encoded], dev[0].name)
+
+    origin = Origin(
+        data=tuple(f"{corpus_name(path)}: {examples:,} examples" for path, examples in material.sizes),
+        command=job.command,
+        seed=job.recipe.seed,
+        epochs=outcome.epochs,
+        versions={
+            "python": platform.python_version(),
+            **{name: importlib.metadata.version(name) for name in _PACKAGES},
+        },
+    )
+    made = export(material.network, material.tokenizer, origin, job.licence, job.out, figures, gates, warmth)
+    _forget(job, outcome)
+    size = sum(made.file(name).stat().st_size for name in FILES)
+    if size > MAX_BYTES:
+        tell(f"note: the bundle has {size / 1e6:.1f} MB; those that ship have at most {MAX_BYTES / 1e6:.0f}")
+    return made
