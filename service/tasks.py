@@ -19,15 +19,23 @@ from service.text import Encoded
 OUTSIDE = "O"
 _BEGIN, _INSIDE = "B-", "I-"
 
+NOT_FINITE = "the model's logits are not finite"
+
 Prediction = dict[str, object]
 """One input's prediction, of plain Python values: what `/predict` answers for it."""
 
 
-def softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Probabilities along the last axis. Raises `ValueError` for a logit that is not finite."""
-    probabilities = np.exp(_shifted(logits))
-    probabilities /= probabilities.sum(axis=-1, keepdims=True)
-    return probabilities
+def softmax(logits: Sequence[float]) -> list[float]:
+    """Probabilities of one row. Raises `ValueError` for a logit that is not finite.
+
+    Plain Python: for the few labels of a text an array's overhead is ten times the arithmetic.
+    """
+    if not all(map(math.isfinite, logits)):
+        raise ValueError(NOT_FINITE)
+    highest = max(logits)
+    powers = [math.exp(logit - highest) for logit in logits]
+    total = math.fsum(powers)
+    return [power / total for power in powers]
 
 
 def log_softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -41,7 +49,7 @@ def _shifted(logits: NDArray[np.floating]) -> NDArray[np.float64]:
     """A float64 copy whose largest value along the last axis is 0, so that no exponential overflows."""
     wide = logits.astype(np.float64)
     if not np.isfinite(wide).all():
-        raise ValueError("the model's logits are not finite")
+        raise ValueError(NOT_FINITE)
     wide -= wide.max(axis=-1, keepdims=True)
     return wide
 
@@ -59,17 +67,19 @@ class Classifier:
 
         Raises `ValueError` for a logit that is not finite.
         """
-        probabilities = softmax(logits)
-        best = probabilities.argmax(axis=1).tolist()
-        return [
-            {
-                "label": self.labels[label],
-                "score": row[label],
-                "scores": dict(zip(self.labels, row, strict=True)),
-                "truncated": source.truncated,
-            }
-            for label, row, source in zip(best, probabilities.tolist(), encoded, strict=True)
-        ]
+        predictions: list[Prediction] = []
+        for row, source in zip(logits.tolist(), encoded, strict=True):
+            scores = softmax(row)
+            best = max(range(len(scores)), key=scores.__getitem__)
+            predictions.append(
+                {
+                    "label": self.labels[best],
+                    "score": scores[best],
+                    "scores": dict(zip(self.labels, scores, strict=True)),
+                    "truncated": source.truncated,
+                }
+            )
+        return predictions
 
 
 class Tagger:

@@ -6,11 +6,11 @@ One middleware, plain ASGI: each layer around a route costs about as much as the
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from time import perf_counter
-from uuid import uuid4
 
 import structlog
 from starlette.requests import ClientDisconnect
@@ -203,4 +203,4 @@ def request_id(sent: bytes | None) -> str:
     """The id that came, if it is printable ASCII without spaces and not too long; else a new one."""
     if sent is not None and _REQUEST_ID.fullmatch(sent):
         return sent.decode("ascii")
-    return uuid4().hex
+    return os.urandom(16).hex()

@@ -380,11 +380,40 @@ def test_prefixes_and_suffixes_are_stable_buckets_of_the_form() -> None:
 
 
 def test_a_token_gets_the_same_row_from_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(texts, "_CACHED_TOKENS", 3)
+    monkeypatch.setattr(texts, "_CACHED", 3)
     fresh = build(WORDS, FEATURES)
     tokens = ["Film", "a", "x" * 100, "do", "n't", "it", "Film", "x" * 100, "a"]
     np.testing.assert_array_equal(fresh.rows(tokens), np.vstack([build(WORDS, FEATURES).rows([t]) for t in tokens]))
     assert len(fresh._cache) <= 3
+
+
+_BETWEEN = st.sampled_from(
+    [" ", "\n", "\t", "  ", "\r\n", "\x0b", "\u00a0", "\u2028", "\u0600 ", "\u0d4e ", " \u0301", "\u200d "]
+)
+_WORDS_OF_ALL_KINDS = st.sampled_from(
+    [*_HOSTILE.values(), *_PARTS, "<br />", "<br", "/>", "don't", "New", "www.a", "a@b.c", ":-)", "U.S."]
+) | st.text(max_size=8)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.tuples(_WORDS_OF_ALL_KINDS, _BETWEEN), min_size=1, max_size=12))
+def test_a_text_read_word_by_word_has_the_tokens_of_the_whole(parts: list[tuple[str, str]]) -> None:
+    text = "".join(word + space for word, space in parts)
+    found = TOKENIZER.split(text)
+    assume(found)
+    fresh = build(WORDS, FEATURES)
+    for _ in range(2):  # read, and remembered
+        read = fresh.encode(text, 1_000_000)
+        assert read.spans == [span for _, span in found]
+        np.testing.assert_array_equal(read.rows, fresh.rows([token for token, _ in found]))
+
+
+def test_no_more_words_are_remembered_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(texts, "_CACHED", 3)
+    fresh = build(WORDS, FEATURES)
+    for text in ("a film", "do n't", "it is", "x" * 100, "a film."):
+        fresh.encode(text, 100)
+    assert 0 < len(fresh._words) <= 3
 
 
 # Tokens that were sent.
