@@ -59,6 +59,20 @@ class CharacterCNN(Characters):
         with torch.no_grad():
             return torch.einsum("re,wek->krw", self.table.weight.double(), self.convolution.weight.double()).float()
 
+    @torch.no_grad()
+    def take(self, tables: Tensor, bias: Tensor) -> None:
+        """Become a network with these `tables` [reach, rows, width], which are all that a bundle keeps of one.
+
+        Many character tables and convolutions have the same product; the singular value decomposition gives one. Its
+        table has a row of 0 for padding, as the product has.
+        """
+        rows = tables.permute(1, 0, 2).flatten(1).double()
+        left, values, right = torch.linalg.svd(rows, full_matrices=False)
+        self.table.weight.copy_(left[:, :EMBEDDING] * values[:EMBEDDING])
+        self.convolution.weight.copy_(right[:EMBEDDING].view(EMBEDDING, self.reach, self.width).permute(2, 0, 1))
+        assert self.convolution.bias is not None
+        self.convolution.bias.copy_(bias)
+
 
 class CharacterLSTM(Characters):
     """An LSTM in each direction, and where it ends (Lample et al. 2016)."""

@@ -42,6 +42,14 @@ class Quantised:
     def rounded(self) -> torch.Tensor:
         return torch.from_numpy(self.whole.astype(np.float32) * self.scale.astype(np.float32))
 
+    @classmethod
+    def of_halves(cls, upper: NDArray[np.uint8], lower: NDArray[np.uint8], scale: NDArray[np.float16]) -> Quantised:
+        """What `halves` and `scale` were made of."""
+        high, low = (np.concatenate([part & 15, part >> 4], axis=1).astype(np.int16) for part in (upper, lower))
+        coarse = len(lower) - 1
+        whole = high * 16 + low[np.minimum(np.arange(len(high)), coarse)] - 128
+        return cls(whole.astype(np.int16), scale, coarse)
+
     def halves(self) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """The upper four bits of ``whole + 128`` of every row; and the lower four of the fine rows and of one row more,
         which stands for all coarse ones. Two numbers a byte, the second half of the columns in its upper bits."""

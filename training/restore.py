@@ -11,8 +11,9 @@ from safetensors.numpy import load_file
 from torch import Tensor, nn
 
 from service.bundle import WEIGHTS, Bundle
-from service.errors import BundleError
 from training.cells import Cell, Peephole
+from training.characters import CharacterCNN, CharacterLSTM, Characters
+from training.embedding import Quantised
 from training.graph import STACKING
 from training.networks import Architecture, Network
 
@@ -20,23 +21,20 @@ _Arrays = Mapping[str, NDArray[np.generic]]
 
 
 def network(bundle: Bundle) -> Network:
-    """The network, in evaluation mode. Exporting it again gives the same file of weights, byte for byte.
-
-    Raises `BundleError` for a bundle that keeps less than the network had: its characters' convolutions as sums, or its
-    word vectors in 4 bits.
+    """The network, in evaluation mode. Exporting it again gives the same file of weights, byte for byte; convolutions
+    over characters, which a bundle keeps multiplied out, to a few millionths.
     """
     arrays = load_file(bundle.file(WEIGHTS))
-    if bundle.manifest.characters is not None or "embedding.word.fine" in arrays:
-        raise BundleError(
-            f"{bundle.name} keeps characters or 4-bit word vectors in the graph's own form: train it again to export it"
-        )
     made = Network(_architecture(bundle, arrays)).eval()
     with torch.no_grad():
         for name, table in made.embeddings.items():
             assert isinstance(table, nn.Embedding)
-            scale = arrays.get(f"embedding.{name}.scale")
-            rows = _tensor(arrays[f"embedding.{name}"])
-            table.weight.copy_(rows if scale is None else rows * _tensor(scale))
+            table.weight.copy_(_words(arrays) if name == "word" else _tensor(arrays[f"embedding.{name}"]))
+        if "embedding.word.fine" in arrays:
+            # Which rows were learned decides which of them keep 8 bits.
+            made.learn(len(arrays["embedding.word.fine"]) - 1)
+        if made.characters is not None:
+            _fill_characters(made.characters, arrays)
         for number, layer in enumerate(made.recurrent()):
             for way, cell in enumerate(layer.directions()):
                 parts = {part: _tensor(arrays[f"recurrent.{number}.{part}"][way]) for part in "WRB"}
@@ -53,8 +51,31 @@ def network(bundle: Bundle) -> Network:
     return made
 
 
+def _words(arrays: _Arrays) -> Tensor:
+    """The word vectors, from whichever of the forms a bundle keeps them in."""
+    stored, scale = arrays["embedding.word"], arrays.get("embedding.word.scale")
+    if scale is None:
+        return _tensor(stored)
+    fine = arrays.get("embedding.word.fine")
+    if fine is None:
+        return _tensor(stored) * _tensor(scale)
+    return Quantised.of_halves(stored.astype(np.uint8), fine.astype(np.uint8), scale.astype(np.float16)).rounded()
+
+
+def _fill_characters(network: Characters, arrays: _Arrays) -> None:
+    stored = _tensor(arrays["embedding.character"])
+    if isinstance(network, CharacterCNN):
+        tables = stored.view(len(stored), network.reach, network.width).permute(1, 0, 2)
+        network.take(tables, _tensor(arrays["character.bias"]))
+    elif isinstance(network, CharacterLSTM):
+        network.table.weight.copy_(stored)
+        for way, cell in enumerate(network.directions()):
+            _fill(cell, STACKING["lstm"], {part: _tensor(arrays[f"character.{part}"][way]) for part in "WRB"})
+
+
 def _architecture(bundle: Bundle, arrays: _Arrays) -> Architecture:
     manifest = bundle.manifest
+    words, packed = arrays["embedding.word"], "embedding.word.fine" in arrays
     return Architecture(
         task=manifest.task,
         cell=manifest.cell,
@@ -64,10 +85,11 @@ def _architecture(bundle: Bundle, arrays: _Arrays) -> Architecture:
         head=manifest.head,
         labels=manifest.labels,
         features=manifest.features,
-        word_size=arrays["embedding.word"].shape[1],
+        word_size=words.shape[1] * (2 if packed else 1),
         reset=manifest.gru_reset or "after",
+        characters=manifest.characters,
         crf=manifest.crf is not None,
-        word_bits=8 if arrays["embedding.word"].dtype == np.int8 else 16,
+        word_bits=4 if packed else 8 if words.dtype == np.int8 else 16,
     )
 
 

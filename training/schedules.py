@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Literal, get_args
 
 import torch
-from torch import nn
 from torch.optim import Optimizer
+from torch.optim.optimizer import ParamsT
 
 OptimiserName = Literal["adam", "adamw", "nadam", "sgd"]
 ScheduleName = Literal["constant", "linear", "cosine", "one-cycle"]
@@ -19,7 +19,7 @@ _RISE, _START, _END = 0.3, 1 / 25, 1e-4
 _MOMENTUM = 0.9
 
 
-def optimiser(name: OptimiserName, parameters: Iterable[nn.Parameter], rate: float, decay: float) -> Optimizer:
+def optimiser(name: OptimiserName, parameters: ParamsT, rate: float, decay: float) -> Optimizer:
     """Adam (Kingma and Ba 2015), AdamW (Loshchilov and Hutter 2019), NAdam (Dozat 2016), or SGD with momentum 0.9.
 
     `decay` shrinks the weights: for AdamW by that share of the rate at each step, for the others as an L2 term.

@@ -277,3 +277,21 @@ def test_windows_cut_texts_but_never_sentences() -> None:
 
     assert recording("sentiment") == 3
     assert recording("ner") > 3
+
+
+@pytest.mark.parametrize(("share", "moved"), [(0.0, 0.0), (0.1, 0.1), (1.0, 1.0)])
+def test_word_vectors_learn_at_their_share_of_the_rate(share: float, moved: float) -> None:
+    # Adam's first step is the rate, whatever the gradient: one batch, one epoch.
+    once = replace(FAST, epochs=1, batch_rows=48, batch_tokens=9999, schedule="constant", word_rate=share)
+    made, _ = trained(once)
+    fresh, _ = trained(replace(once, learning_rate=1e-12))
+    steps = {name: (made.state_dict()[name] - start).abs().max() for name, start in fresh.state_dict().items()}
+    assert float(steps["embeddings.word.weight"]) == pytest.approx(moved * FAST.learning_rate, rel=0.02)
+    assert float(steps["head.weight"]) == pytest.approx(FAST.learning_rate, rel=0.02)
+
+
+def test_bfloat16_learns_the_same_on_a_cpu() -> None:
+    samples = texts()
+    network, outcome = trained(replace(FAST, epochs=8, precision="mixed"), score=lambda net: correct(net, samples))
+    assert outcome.best == 1.0
+    assert all(weight.dtype == torch.float32 for weight in network.parameters())

@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file
 
-from service.bundle import CARD, FILES, WEIGHTS, Head, load
+from service.bundle import CARD, FILES, WEIGHTS, CharacterNetwork, Head, load
 from service.engine import Engine
-from service.errors import BundleError
 from tests.bundles import KINDS, Kind, Options, architecture, draft, network, random_rows, tiny_bundle
 from training.commands.export import export
-from training.embedding import round_to_storage
+from training.embedding import Quantised, round_to_storage
+from training.networks import WordBits
 from training.restore import network as restored
 
 
@@ -45,10 +46,31 @@ def test_attention_a_crf_and_eight_bits_come_back(tmp_path: Path) -> None:
         assert again.manifest.crf == bundle.manifest.crf
 
 
-def test_what_a_bundle_does_not_keep_is_said(tmp_path: Path) -> None:
-    bundle = tiny_bundle(tmp_path / "m", task="ner", characters="cnn", word_bits=4)
-    with pytest.raises(BundleError, match="train it again"):
-        restored(bundle)
+@pytest.mark.parametrize(("characters", "word_bits"), [("cnn", 4), ("lstm", 4), ("cnn", 8), ("lstm", 16)])
+def test_characters_and_packed_words_come_back(
+    tmp_path: Path, characters: CharacterNetwork, word_bits: WordBits
+) -> None:
+    bundle = tiny_bundle(tmp_path / "m", task="ner", characters=characters, crf=True, word_bits=word_bits)
+    export(tmp_path / "m")
+    again = load(tmp_path / "m" / "2")
+    before, after = (load_file(each.file(WEIGHTS)) for each in (bundle, again))
+    assert before.keys() == after.keys()
+    for name, array in before.items():
+        if name == "embedding.character":
+            np.testing.assert_allclose(after[name], array, rtol=0, atol=1e-6)
+        else:
+            np.testing.assert_array_equal(after[name], array, err_msg=name)
+    rows = random_rows(restored(bundle).architecture, (9, 3))
+    np.testing.assert_allclose(Engine(again).predict(rows), Engine(bundle).predict(rows), rtol=0, atol=1e-5)
+
+
+def test_packed_words_that_were_not_all_learned_come_back() -> None:
+    table = torch.randn(20, 6, generator=torch.Generator().manual_seed(1))
+    packed = Quantised.of(table, coarse=7)
+    back = Quantised.of_halves(*packed.halves(), packed.scale)
+    assert back.coarse == 7
+    np.testing.assert_array_equal(back.whole, packed.whole)
+    np.testing.assert_array_equal(Quantised.of(back.rounded(), 7).whole, packed.whole)
 
 
 def test_exported_again_it_is_the_next_version_with_the_same_files(tmp_path: Path) -> None:

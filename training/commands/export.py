@@ -31,7 +31,8 @@ def export(
 ) -> None:
     """Export a bundle again, without training: its weights, in today's graphs, certified anew, as the next version.
 
-    With --dev its scores are calibrated and its figures measured anew.
+    With --dev its scores are calibrated and its figures measured anew. What its gates do stays as it was measured: no
+    calibration touches them.
     """
     found = bundle.load(version_folder(model))
     manifest = found.manifest
@@ -58,6 +59,7 @@ def export(
         manifest.licence,
         folder,
         figures,
+        (lambda _: kept) if (kept := manifest.health) else None,
         temperature=by,
         total=manifest.temperature * by,
     )

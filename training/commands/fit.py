@@ -79,6 +79,9 @@ def fit(
     warm_up: Annotated[float, typer.Option(min=0, max=0.9, help="Share of the training in which it rises.")] = (
         _DEFAULT.warm_up
     ),
+    word_rate: Annotated[float, typer.Option(min=0, max=1, help="Share of the rate for word vectors; 0: fixed.")] = (
+        _DEFAULT.word_rate
+    ),
     weight_decay: Annotated[float, typer.Option(min=0, help="How fast weights shrink by themselves.")] = (
         _DEFAULT.weight_decay
     ),
@@ -91,9 +94,9 @@ def fit(
     accumulate: Annotated[int, typer.Option(min=1, help="Batches whose gradients make one step.")] = (
         _DEFAULT.accumulate
     ),
-    precision: Annotated[Precision, typer.Option(help="mixed: bfloat16 where it is safe, on CUDA.")] = (
-        _DEFAULT.precision
-    ),
+    precision: Annotated[
+        Precision, typer.Option(help="mixed: bfloat16 where it is safe. For CUDA, and CPUs with avx512_bf16 or AMX.")
+    ] = (_DEFAULT.precision),
     clip: Annotated[float, typer.Option(min=1e-9, help="Largest norm of the gradient.")] = _DEFAULT.clip,
     batch_rows: Annotated[int, typer.Option(min=1, help="Rows of a batch, at most.")] = _DEFAULT.batch_rows,
     batch_tokens: Annotated[int, typer.Option(min=1, help="Padded tokens of a batch, at most.")] = (
@@ -156,8 +159,6 @@ def fit(
         raise typer.BadParameter("characters and a CRF are for --task ner", param_hint="--characters, --crf")
     if tensorboard:
         check_tensorboard()
-    if precision == "mixed" and device_of(device) != "cuda":
-        raise typer.BadParameter("mixed precision needs a CUDA device", param_hint="--precision")
     recipe = Recipe(**{field.name: options[field.name] for field in fields(Recipe)})
     ways: tuple[Direction, ...] = ("forward", "backward") if bidirectional else ("forward",)
     job = Job(
