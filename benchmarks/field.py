@@ -24,6 +24,7 @@ import httpx
 
 from benchmarks import generator
 from benchmarks.generator import Load
+from benchmarks.int8 import twin
 from benchmarks.load import HOST, TEXTS
 from benchmarks.measure import Row, row
 from benchmarks.serving import ROOT, ServingError, shipped
@@ -56,22 +57,25 @@ class Contestant:
 
 
 OURS = "the service, 2 workers"
+INT8 = "the service, int8 model, 2 workers"
 NAIVE = "naive FastAPI"
 
 
 def contestants(bundle: Bundle, models: Path) -> list[Contestant]:
     """Those that can run here, the baseline first."""
     copy = models / bundle.name / str(bundle.version)
-    serve = ("service", "serve", "--models", str(models), "--provider", "cpu", "--workers", "2")
+    serve = ("service", "serve", "--provider", "cpu", "--workers", "2", "--models")
     found = [
         Contestant(NAIVE, ("benchmarks.naive", str(copy))),
         Contestant("naive FastAPI, 1 ORT thread, 2 workers", ("benchmarks.peers.fastapi_peer", "ort")),
         Contestant("FastAPI + torch eager, 2 workers", ("benchmarks.peers.fastapi_peer", "torch")),
         Contestant("LitServe, batching, 2 workers", ("benchmarks.peers.litserve_peer",), PEERS),
         Contestant("BentoML, adaptive batching, 2 workers", ("benchmarks.peers.bentoml_peer",), PEERS, _list),
-        Contestant(OURS, serve),
+        Contestant(OURS, (*serve, str(models))),
         Contestant("HTTP alone, 2 workers", ("benchmarks.peers.fastapi_peer", "echo"), answers=False),
     ]
+    if twin(bundle, int8 := models.with_name("int8")):
+        found.insert(-1, Contestant(INT8, (*serve, str(int8))))
     return [each for each in found if each.python.exists()]
 
 

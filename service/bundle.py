@@ -45,6 +45,9 @@ LIMITS = {
 Task = Literal["sentiment", "ner"]
 Head = Literal["last", "mean", "max", "attention", "tagger"]
 """How states become logits: pooling over time for a classifier, one row a token for a tagger."""
+Precision = Literal["float32", "int8"]
+"""In what the recurrent layers of ``model.onnx`` compute. Those of ``trace.onnx`` compute in float32 always, with the
+same weights."""
 FeatureName = Literal["word", "shape", "prefix", "suffix", "character"]
 CharacterNetwork = Literal["cnn", "lstm"]
 """What reads a token's characters: convolutions and their maximum, or an LSTM in both directions."""
@@ -131,12 +134,14 @@ class Parity(_Frozen):
     """The export's certificate: the largest absolute differences found over `batches` random batches.
 
     `model` and `trace` are those of the two graphs' logits from torch's, `gates` that of the traced gates from the
-    cell's equations in float64 (relative to values over 1).
+    cell's equations in float64 (relative to values over 1), `batch` that of a probability in a batch from the same
+    input's alone (None where it was not measured).
     """
 
     model: _Finite
     trace: _Finite
     gates: _Finite
+    batch: _Finite | None = None
     batches: int
     logits_tolerance: _Finite
     gates_tolerance: _Finite
@@ -162,7 +167,10 @@ class Manifest(_Frozen):
     """By what the head's logits (and the CRF's scores) were divided in the export, so that scores are calibrated."""
     licence: str
     origin: Origin
+    precision: Precision = "float32"
     quality: tuple[Score, ...] = ()
+    quality_before: tuple[Score, ...] = ()
+    """Of an int8 model: the same figures of the float32 model that it was made from."""
     parity: Parity
     health: Health | None = None
     files: dict[str, _Sha256]
@@ -175,6 +183,8 @@ class Manifest(_Frozen):
             raise ValueError("a ner model has head 'tagger', a sentiment model a pooling head")
         if (self.cell == "gru") != (self.gru_reset is not None):
             raise ValueError("gru_reset belongs to the gru, and only to it")
+        if self.precision == "int8" and self.cell != "lstm":
+            raise ValueError("int8 is for the lstm: there is no other recurrent operator of integers")
         self._check_features()
         if self.crf is not None:
             widths = {len(self.crf.start), len(self.crf.transitions), *map(len, self.crf.transitions)}

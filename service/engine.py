@@ -34,7 +34,7 @@ _PROVIDERS: dict[Provider, list[str | tuple[str, dict[str, str]]]] = {
     "cpu": ["CPUExecutionProvider"],
     "cuda": [("CUDAExecutionProvider", {"use_tf32": "0"}), "CPUExecutionProvider"],
 }
-RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
+RECURRENT = frozenset({"LSTM", "GRU", "RNN", "DynamicQuantizeLSTM"})
 """Operators that make a layer; nearly all of a prediction's arithmetic is theirs."""
 WARM_UP_SECONDS = 20.0
 """After so long a graph that is warmed up is stopped, and refused."""

@@ -58,7 +58,7 @@ class Model:
     def describe(self) -> dict[str, object]:
         """What `GET /models` says of the model, of plain values that JSON has."""
         manifest, placement = self.bundle.manifest, self.engine.placement
-        plain = manifest.model_dump(mode="json", include={"quality", "parity", "features"})
+        plain = manifest.model_dump(mode="json", include={"quality", "quality_before", "parity", "features"})
         return {
             "name": self.name,
             "version": self.version,
@@ -69,6 +69,7 @@ class Model:
             "layers": manifest.layers,
             "hidden": manifest.hidden,
             "head": manifest.head,
+            "precision": manifest.precision,
             "labels": list(manifest.labels),
             "gates": list(gate_names(manifest.cell)),
             "equations": equations(manifest.cell, manifest.gru_reset),
@@ -78,6 +79,7 @@ class Model:
             "parameters": self.parameters,
             "features": plain["features"],
             "quality": plain["quality"],
+            "quality_before": plain["quality_before"],
             "parity": plain["parity"],
             "licence": manifest.licence,
             "seed": manifest.origin.seed,
@@ -133,6 +135,8 @@ def fallback_reason(manifest: Manifest) -> str:
     """Why a model's recurrent layers run on the CPU though CUDA was chosen."""
     if manifest.cell == "gru" and manifest.gru_reset == "before":
         return "the CUDA provider has no GRU whose reset comes before the product"
+    if manifest.precision == "int8":
+        return "the CUDA provider has no LSTM of integers"
     if manifest.cell == "peephole":
         return "the CUDA provider has no LSTM with peepholes"
     return "there is no GPU or no driver, or CUDA or cuDNN cannot be loaded"

@@ -65,13 +65,17 @@ def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
 
 def test_the_field_answers_alike_and_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     everyone = field.contestants
-    monkeypatch.setattr(
-        field, "contestants", lambda *given: [one for one in everyone(*given) if one.name in (field.NAIVE, field.OURS)]
-    )
+    some = (field.NAIVE, field.OURS, field.INT8)
+    monkeypatch.setattr(field, "contestants", lambda *given: [one for one in everyone(*given) if one.name in some])
     rows = list(field.measure(field.QUICK, tiny_bundle(tmp_path / "a-model")))
-    assert [row.measure for row in rows] == ["requests/s", "requests/s", "ms, median", "ms, 99 %"]
+    assert [row.measure for row in rows] == ["requests/s", "requests/s", "ms, median", "ms, 99 %", "requests/s"]
     assert rows[0].ratio == 1.0, "the baseline against itself"
     assert all(row.subject > 0 for row in rows)
+
+
+def test_a_cell_without_an_int8_form_has_no_such_contestant(tmp_path: Path) -> None:
+    bundle = tiny_bundle(tmp_path / "a-model", cell="gru")
+    assert field.INT8 not in [one.name for one in field.contestants(bundle, tmp_path / "models")]
 
 
 def test_without_wrk_our_own_generator_takes_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,8 @@ from safetensors.numpy import save_file
 OPSET = 17
 """Its recurrent operators (version 14) are those that ONNX Runtime's CUDA provider knows."""
 IR_VERSION = 9
+CONTRIBUTED = "com.microsoft"
+"""The domain of ONNX Runtime's own operators."""
 
 
 class Weights:
@@ -110,6 +112,8 @@ class Builder:
         """The finished model, serialised."""
         graph = helper.make_graph(self.nodes, name, inputs, outputs, list(self.initializers.values()))
         opsets = [helper.make_opsetid("", OPSET)]
+        if any(node.domain == CONTRIBUTED for node in self.nodes):
+            opsets.append(helper.make_opsetid(CONTRIBUTED, 1))
         model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="training")
         data: bytes = model.SerializeToString(deterministic=True)
         return data

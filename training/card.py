@@ -25,6 +25,10 @@ _LIMITS = {
 }
 
 
+_HEADINGS = ("| data | inputs | cut | metric | value |", "| --- | --- | --- | --- | --- |")
+_INT8 = "| precision | int8: weights of 7 bits, inputs and states rounded to 8; gates are traced in float32 |"
+
+
 def render(name: str, manifest: Manifest) -> str:
     """The card in Markdown: what the model is, its data, licence, command, figures and limits."""
     types = sorted({label.partition("-")[2] for label in manifest.labels if "-" in label})
@@ -43,6 +47,7 @@ def render(name: str, manifest: Manifest) -> str:
         f"| head | {manifest.head} |",
         f"| inputs | {', '.join(f'{feature.name} ({feature.size:,} rows)' for feature in manifest.features)} |",
         f"| longest input | {manifest.token_limit:,} tokens |",
+        *([_INT8] if manifest.precision == "int8" else []),
         f"| licence | {manifest.licence} |",
         "",
         "## Data and training",
@@ -62,11 +67,11 @@ def render(name: str, manifest: Manifest) -> str:
         "Measured through the exported bundle and the serving runtime "
         f"(`python -m training evaluate models/{name} --data FILE`); one seed.",
         "",
-        "| data | inputs | cut | metric | value |",
-        "| --- | --- | --- | --- | --- |",
+        *_HEADINGS,
         *(_row(score) for score in manifest.quality),
         "",
-        f"The exported graphs agree with torch to {max(parity.model, parity.trace):.0e} in the logits, and the traced "
+        *_loss(manifest),
+        f"The exported graphs agree with torch to {_agreement(manifest)} in the logits, and the traced "
         f"gates with the equations in float64 to {parity.gates:.0e}, over {parity.batches} random batches of 1 to 64 "
         "inputs and 1 to 400 tokens.",
         "",
@@ -81,6 +86,22 @@ def render(name: str, manifest: Manifest) -> str:
         "```",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _loss(manifest: Manifest) -> list[str]:
+    """The figures from before a model became int8."""
+    if not manifest.quality_before:
+        return []
+    return ["Before it was made int8:", "", *_HEADINGS, *(_row(score) for score in manifest.quality_before), ""]
+
+
+def _agreement(manifest: Manifest) -> str:
+    parity = manifest.parity
+    if manifest.precision == "float32":
+        return f"{max(parity.model, parity.trace):.0e}"
+    batch = parity.batch or 0.0
+    depends = f"depend on the batch by {batch:.0e} at most" if batch else "do not depend on the batch"
+    return f"{parity.model:.0e} (integers; its answers {depends}) and {parity.trace:.0e} (gates)"
 
 
 def _row(score: Score) -> str:

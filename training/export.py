@@ -10,17 +10,35 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from service.bundle import CARD, FILES, TOKENIZER, Bundle, Health, Manifest, Origin, Parity, Score, digest, save
+from service.bundle import (
+    CARD,
+    FILES,
+    TOKENIZER,
+    Bundle,
+    Health,
+    Manifest,
+    Origin,
+    Parity,
+    Precision,
+    Score,
+    digest,
+    save,
+)
 from service.engine import Engine, Trace
 from service.errors import BundleError
+from service.tasks import log_softmax
 from service.text import Tokenizer
-from training import calibration, card, graph, reference
+from training import calibration, card, graph, integers, reference
 from training.embedding import round_to_storage
 from training.evaluate import of_network
 from training.networks import Network
 
 LOGITS_TOLERANCE = 5e-5
 GATES_TOLERANCE = 1e-5
+INT8_TOLERANCE = 0.5
+"""Of logits, for a fused graph that rounds every input and state to 8 bits."""
+BATCH_TOLERANCE = 5e-3
+"""Of probabilities: what an int8 model's answer may depend on the batch."""
 TOKEN_LIMIT = 4096
 _LENGTHS = (1, 2, 3, 7, 20, 64, 200, 400)
 _RAGGED = ((8, 40), (64, 30), (16, 200))
@@ -39,57 +57,86 @@ def export(
     health: Callable[[Bundle], Health] | None = None,
     temperature: float = 1.0,
     total: float | None = None,
+    precision: Precision = "float32",
+    quality_before: Sequence[Score] = (),
 ) -> Bundle:
     """Write a network as the next version below `folder`, and return the bundle.
 
     `temperature` divides its logits, and its CRF's scores, in the weights themselves; `total`, for the manifest, counts
     what an earlier export divided by as well. `score` and `health` measure the draft through the serving runtime, for
-    the manifest and the card. Raises `BundleError` when the graphs and torch differ by more than the tolerance: then
-    nothing is written.
+    the manifest and the card; with int8 `quality_before` are the figures of the network as it was. Raises `BundleError`
+    when the graphs and torch differ by more than the tolerance, or the network has no int8 form: then nothing is
+    written.
     """
     network.cpu().eval()
     calibration.fold(network, temperature)
+    if precision == "int8":
+        integers.prepare(network)
     round_to_storage(network)
     with tempfile.TemporaryDirectory(prefix="export-") as scratch:
         draft = Path(scratch)
-        graph.write(network, draft)
+        graph.write(network, draft, precision)
         tokenizer.save(draft / TOKENIZER)
         (draft / CARD).write_text("", encoding="utf-8")
-        bundle = Bundle(folder.name, 0, draft, _manifest(network, origin, licence, total or temperature, draft))
-        parity = certify(network, Engine(bundle))
+        manifest = _manifest(network, origin, licence, total or temperature, draft)
+        manifest = manifest.model_copy(update={"precision": precision, "quality_before": tuple(quality_before)})
+        bundle = Bundle(folder.name, 0, draft, manifest)
+        parity = certify(network, Engine(bundle), precision)
         measured = {"parity": parity, "quality": tuple(score(bundle)), "health": health and health(bundle)}
         manifest = bundle.manifest.model_copy(update=measured)
         (draft / CARD).write_text(card.render(folder.name, manifest), encoding="utf-8")
         return save(folder, manifest, draft)
 
 
-def certify(network: Network, engine: Engine) -> Parity:
-    """Compare torch, the fused graph, the trace graph and the equations in float64, at many lengths and batch sizes."""
+def certify(network: Network, engine: Engine, precision: Precision = "float32") -> Parity:
+    """Compare torch, the fused graph, the trace graph and the equations in float64, at many lengths and batch sizes;
+    and answers in a batch with the same inputs alone."""
+    tolerance = INT8_TOLERANCE if precision == "int8" else LOGITS_TOLERANCE
     torch_logits = of_network(network, torch.device("cpu"))
     generator = np.random.default_rng(0)
-    model = trace = gates = 0.0
+    model = trace = gates = batch = 0.0
     batches = 0
     for rows in _batches(network, generator):
-        expected, traced = torch_logits(rows), engine.trace(rows)
+        expected, traced, predicted = torch_logits(rows), engine.trace(rows), engine.predict(rows)
         # NumPy's maximum keeps NaN, which Python's would drop.
-        model = float(np.maximum(model, _largest(engine.predict(rows), expected, rows)))
+        model = float(np.maximum(model, _largest(predicted, expected, rows)))
         trace = float(np.maximum(trace, _largest(traced.logits, expected, rows)))
         gates = float(np.maximum(gates, _deviation(network, rows, traced)))
+        batch = float(np.maximum(batch, _dependence(engine, predicted, rows)))
         batches += 1
-    if not (model <= LOGITS_TOLERANCE and trace <= LOGITS_TOLERANCE and gates <= GATES_TOLERANCE):
+    if not (model <= tolerance and trace <= LOGITS_TOLERANCE and gates <= GATES_TOLERANCE):
         raise BundleError(
             f"the graphs do not agree with torch: logits differ by {model:.1e} (model.onnx) and {trace:.1e} "
-            f"(trace.onnx), the limit is {LOGITS_TOLERANCE:.0e}; gates by {gates:.1e}, the limit is "
-            f"{GATES_TOLERANCE:.0e}"
+            f"(trace.onnx), the limits are {tolerance:.0e} and {LOGITS_TOLERANCE:.0e}; gates by {gates:.1e}, the limit "
+            f"is {GATES_TOLERANCE:.0e}"
         )
+    if not batch <= BATCH_TOLERANCE:
+        raise BundleError(f"answers depend on the batch by {batch:.1e}, the limit is {BATCH_TOLERANCE:.0e}")
     return Parity(
         model=model,
         trace=trace,
         gates=gates,
+        batch=batch,
         batches=batches,
-        logits_tolerance=LOGITS_TOLERANCE,
+        logits_tolerance=tolerance,
         gates_tolerance=GATES_TOLERANCE,
     )
+
+
+def _dependence(engine: Engine, together: NDArray[np.float32], rows: Sequence[NDArray[np.int32]]) -> float:
+    """How much the probabilities of a batch's shortest, longest and first rows differ from those of each alone."""
+    if len(rows) == 1:
+        return 0.0
+    if not np.isfinite(together).all():
+        return float("nan")
+    lengths = [len(row) for row in rows]
+    picked = {0, int(np.argmin(lengths)), int(np.argmax(lengths))}
+    worst = 0.0
+    for number in picked:
+        alone = np.exp(log_softmax(engine.predict([rows[number]])[0]))
+        mine = together[number] if together.ndim == 2 else together[number, : len(rows[number])]
+        worst = max(worst, float(np.abs(np.exp(log_softmax(mine)) - alone).max()))
+    return worst
 
 
 def _batches(network: Network, generator: np.random.Generator) -> Iterator[list[NDArray[np.int32]]]:

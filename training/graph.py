@@ -14,9 +14,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from service.bundle import MODEL_GRAPH, TRACE_GRAPH, WEIGHTS
+from service.bundle import MODEL_GRAPH, TRACE_GRAPH, WEIGHTS, Precision
 from service.engine import trace_output
 from service.equations import CellName, gate_names
+from training import integers
 from training.builder import Builder, Weights, value
 from training.cells import GateWeights
 from training.embedding import embed, embeddings
@@ -34,12 +35,15 @@ STACKING: dict[CellName, tuple[str, ...]] = {
 _OPERATORS: dict[CellName, str] = {"rnn": "RNN", "lstm": "LSTM", "peephole": "LSTM", "gru": "GRU"}
 
 
-def write(network: Network, folder: Path) -> None:
+def write(network: Network, folder: Path, precision: Precision = "float32") -> None:
     """Write ``weights.safetensors``, ``model.onnx`` and ``trace.onnx`` into a folder.
 
-    Embeddings are stored as float16: a network whose tables are not rounded to it answers slightly differently.
+    Embeddings are stored as float16: a network whose tables are not rounded to it answers slightly differently. With
+    int8 the weights of an LSTM that `integers.prepare` has rounded are kept as integers: the fused graph computes with
+    them, and the trace graph with the same numbers in float32.
     """
-    weights = Weights(folder / WEIGHTS, _arrays(network))
+    arrays = _arrays(network)
+    weights = Weights(folder / WEIGHTS, integers.stored(arrays) if precision == "int8" else arrays)
     for name, build in ((MODEL_GRAPH, _fused), (TRACE_GRAPH, _stepwise)):
         (folder / name).write_bytes(build(Builder(weights), network.architecture))
         onnx.checker.check_model(str(folder / name), full_check=True)
@@ -91,10 +95,14 @@ def _fused(builder: Builder, architecture: Architecture) -> bytes:
     if architecture.cell == "gru":
         attributes["linear_before_reset"] = int(architecture.gru_reset == "after")
     for number in range(architecture.layers):
-        inputs = [states, *(builder.matrix(f"recurrent.{number}.{part}") for part in "WRB"), "lengths"]
-        if architecture.cell == "peephole":
-            inputs += ["", "", builder.weight(f"recurrent.{number}.P")]  # no initial states
-        output = builder.node(_OPERATORS[architecture.cell], *inputs, **attributes)
+        name = f"recurrent.{number}"
+        if integers.is_stored(builder, name):
+            output = integers.layer(builder, name, states, attributes)
+        else:
+            inputs = [states, *(builder.matrix(f"{name}.{part}") for part in "WRB"), "lengths"]
+            if architecture.cell == "peephole":
+                inputs += ["", "", builder.weight(f"{name}.P")]  # no initial states
+            output = builder.node(_OPERATORS[architecture.cell], *inputs, **attributes)
         together = builder.node("Transpose", output, perm=[0, 2, 1, 3])
         states = builder.node("Reshape", together, builder.integers(0, 0, architecture.width))
     _head(builder, architecture, states)
@@ -251,7 +259,9 @@ def _scan(
     before = {state: body.name(f"{state}_before") for state in step.states}
     states = [value(each, TensorProto.FLOAT, "rows", units) for each in before.values()]
     peepholes = _peepholes(builder, architecture, name) if architecture.cell == "peephole" else ()
-    gates = step.equations(body, Recurrent(body, name, len(readers), units, peepholes), arrived, before)
+    ways = range(len(readers)) if integers.is_stored(builder, name) else ()
+    floats = [integers.matrix(builder, f"{name}.R", way, units) for way in ways]
+    gates = step.equations(body, Recurrent(body, name, len(readers), units, peepholes, floats), arrived, before)
     # A body's outputs need names of their own: a state is given on and emitted.
     given_on = [body.node("Identity", gates[state]) for state in step.states]
     outs = [value(each, TensorProto.FLOAT, "rows", units) for each in (*given_on, *gates.values())]
@@ -263,8 +273,14 @@ def _scan(
 
 def _product(builder: Builder, states: str, name: str, way: int, start: int, stop: int) -> str:
     """W[start:stop] x + B[start:stop] of one direction, for all steps: [time, batch, stop - start]."""
-    turned = builder.node("Transpose", builder.matrix(f"{name}.W", way, start, stop), perm=[1, 0])
-    return builder.node("Add", builder.node("MatMul", states, turned), builder.weight(f"{name}.B", way, start, stop))
+    if integers.is_stored(builder, name):  # an LSTM, all of whose gates arrive together
+        units = stop // 4
+        turned = integers.matrix(builder, f"{name}.W", way, units)
+        bias = integers.bias(builder, f"{name}.B", way, units)
+    else:
+        turned = builder.node("Transpose", builder.matrix(f"{name}.W", way, start, stop), perm=[1, 0])
+        bias = builder.weight(f"{name}.B", way, start, stop)
+    return builder.node("Add", builder.node("MatMul", states, turned), bias)
 
 
 def _peepholes(builder: Builder, architecture: Architecture, name: str) -> list[str]:

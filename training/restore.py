@@ -11,6 +11,7 @@ from safetensors.numpy import load_file
 from torch import Tensor, nn
 
 from service.bundle import WEIGHTS, Bundle
+from service.errors import BundleError
 from training.cells import Cell, Peephole
 from training.characters import CharacterCNN, CharacterLSTM, Characters
 from training.embedding import Quantised
@@ -23,7 +24,13 @@ _Arrays = Mapping[str, NDArray[np.generic]]
 def network(bundle: Bundle) -> Network:
     """The network, in evaluation mode. Exporting it again gives the same file of weights, byte for byte; convolutions
     over characters, which a bundle keeps multiplied out, to a few millionths.
+
+    Raises `BundleError` for a bundle of integers, which keep less than the network had.
     """
+    if bundle.manifest.precision != "float32":
+        raise BundleError(
+            f"{bundle.name} is {bundle.manifest.precision} already: export the float32 bundle that it came from"
+        )
     arrays = load_file(bundle.file(WEIGHTS))
     made = Network(_architecture(bundle, arrays)).eval()
     with torch.no_grad():

@@ -32,21 +32,32 @@ class Block(NamedTuple):
 class Recurrent:
     """A layer's recurrent weights, inside a Scan's body; gates are counted in ONNX's order.
 
-    `peepholes` are values of the outer graph, [rows, units] by number of the gate, where the cell has any.
+    Values of the outer graph are `peepholes` [rows, units] by number of the gate, where the cell has any, and `floats`
+    [units, all gates' units] by direction, where the weights file has integers in place of R.
     """
 
-    def __init__(self, body: Builder, name: str, directions: int, units: int, peepholes: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        body: Builder,
+        name: str,
+        directions: int,
+        units: int,
+        peepholes: Sequence[str] = (),
+        floats: Sequence[str] = (),
+    ) -> None:
         self._body, self._name, self._directions, self._units = body, name, directions, units
-        self._peepholes = peepholes
+        self._peepholes, self._floats = peepholes, floats
         self._parts: dict[str, list[str]] = {}
 
     def product(self, states: str, addends: Sequence[str], start: int, stop: int) -> str:
         """R[start:stop] h + addend, each direction with its own weights and its own addend [batch, …]: states
         [rows, units] → [rows, (stop - start) * units]."""
-        products = [
-            self._body.node("Gemm", part, self._weight("R", way, start, stop), addend, transB=1)
-            for way, (part, addend) in enumerate(zip(self._apart(states), addends, strict=True))
-        ]
+        products = []
+        for way, (part, addend) in enumerate(zip(self._apart(states), addends, strict=True)):
+            if self._floats:
+                products.append(self._body.node("Gemm", part, self._floats[way], addend))
+            else:
+                products.append(self._body.node("Gemm", part, self._weight("R", way, start, stop), addend, transB=1))
         return self._body.node("Concat", *products, axis=0) if self._directions > 1 else products[0]
 
     def biases(self, start: int, stop: int) -> list[str]:

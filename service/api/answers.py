@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.bundle import Head, Score, Task
+from service.bundle import Head, Precision, Score, Task
 from service.equations import CellName, Direction, GruReset
 
 _Probability = Annotated[float, Field(ge=0, le=1)]
@@ -193,6 +193,10 @@ class ModelDescription(BaseModel):
     layers: int
     hidden: int
     head: Head
+    precision: Annotated[
+        Precision,
+        Field(description="In what the recurrent layers of a prediction compute; gates are float32 always."),
+    ]
     labels: list[str]
     gates: list[str]
     equations: dict[str, str]
@@ -203,6 +207,9 @@ class ModelDescription(BaseModel):
     ]
     token_limit: int
     quality: list[Score]
+    quality_before: Annotated[
+        list[Score], Field(description="Of an int8 model: the figures of the float32 model that it was made from.")
+    ]
     licence: str
     health: ModelHealth | None = None
 

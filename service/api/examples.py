@@ -82,6 +82,7 @@ MODEL: dict[str, object] = {
     "layers": 1,
     "hidden": 128,
     "head": "max",
+    "precision": "float32",
     "labels": ["negative", "positive"],
     "gates": ["forget", "input", "output", "candidate", "cell", "hidden"],
     "equations": equations("lstm"),
@@ -89,6 +90,7 @@ MODEL: dict[str, object] = {
     "placement": {"recurrent": {"cpu": 1}, "other": {"cpu": 8}},
     "token_limit": 4096,
     "quality": [{"data": "SST-2 dev", "metric": "accuracy", "value": 0.85, "examples": 872, "truncated": 0}],
+    "quality_before": [],
     "licence": "Apache-2.0",
 }
 MODELS: dict[str, object] = {

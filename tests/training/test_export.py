@@ -25,6 +25,7 @@ from service.bundle import (
     Bundle,
     CharacterNetwork,
     Head,
+    Precision,
     Score,
     discover,
     load,
@@ -200,8 +201,8 @@ def corrupt(monkeypatch: pytest.MonkeyPatch, change: Callable[[dict[str, np.ndar
     """Alter the weights file between its writing and the certificate."""
     write = graph.write
 
-    def spoilt(net: Network, folder: Path) -> None:
-        write(net, folder)
+    def spoilt(net: Network, folder: Path, precision: Precision) -> None:
+        write(net, folder, precision)
         arrays = {name: array.copy() for name, array in load_file(folder / WEIGHTS).items()}
         change(arrays)
         save_file(arrays, folder / WEIGHTS)

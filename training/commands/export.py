@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +14,7 @@ from service.text import Tokenizer
 from training.commands.console import console, version_folder
 from training.evaluate import best_temperature, corpus, measure
 from training.export import export as export_network
+from training.health import measure as measure_gates
 from training.restore import network
 
 
@@ -22,45 +22,69 @@ def export(
     model: Annotated[Path, typer.Argument(help="A bundle: models/NAME (its highest version) or models/NAME/VERSION.")],
     out: Annotated[
         Path | None,
-        typer.Option(help="The folder models/NAME that gets the new version; the bundle's own if left out."),
+        typer.Option(
+            help="The folder that gets the next version: if left out the bundle's own; with --int8, NAME-int8."
+        ),
     ] = None,
     dev: Annotated[
-        list[Path] | None, typer.Option(help="Labelled data that the scores are calibrated on; several count the same.")
+        list[Path] | None,
+        typer.Option(
+            help="Labelled data that the scores are calibrated on, or with --int8 the loss is measured on; several "
+            "count the same."
+        ),
     ] = None,
     test: Annotated[list[Path] | None, typer.Option(help="Further data to score, for the card.")] = None,
+    int8: Annotated[
+        bool,
+        typer.Option("--int8", help="Compute an LSTM's layers in integers: faster, at a loss that --dev measures."),
+    ] = False,
 ) -> None:
     """Export a bundle again, without training: its weights, in today's graphs, certified anew, as the next version.
 
     With --dev its scores are calibrated and its figures measured anew. What its gates do stays as it was measured: no
-    calibration touches them.
+    calibration touches them. With --int8 its scores stay calibrated as they are, its figures are measured before and
+    after, and its gates anew.
     """
+    if int8 and not dev:
+        raise typer.BadParameter("int8 costs quality: name data to measure how much", param_hint="--dev")
     found = bundle.load(version_folder(model))
-    manifest = found.manifest
+    manifest, own = found.manifest, found.path.parent
     tokenizer = Tokenizer.load(found.file(bundle.TOKENIZER), manifest.features)
-    folder = out or found.path.parent
     restored, by = network(found), 1.0
     corpora = [
         corpus(path, manifest.task, manifest.labels, tokenizer, manifest.token_limit)
         for path in (*(dev or ()), *(test or ()))
     ]
-    if dev:
+    if dev and not int8:
         by = best_temperature(restored, corpora[: len(dev)])
 
-    def figures(draft: bundle.Bundle) -> Sequence[bundle.Score]:
+    def figures(of: bundle.Bundle) -> tuple[bundle.Score, ...]:
         if not corpora:
             return manifest.quality
-        decode, predict = decoder(manifest.task, manifest.labels, draft.manifest.crf), Engine(draft).predict
-        return [score for each in corpora for score in measure(predict, each, decode).scores()]
+        decode, predict = decoder(manifest.task, manifest.labels, of.manifest.crf), Engine(of).predict
+        return tuple(score for each in corpora for score in measure(predict, each, decode).scores())
 
+    def gates(of: bundle.Bundle) -> bundle.Health:
+        if int8:
+            rows = [source.rows for source in corpora[0].encoded]
+            return measure_gates(of, Engine(of), rows, corpora[0].name)
+        assert manifest.health is not None
+        return manifest.health
+
+    before = figures(found) if int8 else ()
     made = export_network(
         restored,
         tokenizer,
         manifest.origin,
         manifest.licence,
-        folder,
+        out or (own.with_name(f"{own.name}-int8") if int8 else own),
         figures,
-        (lambda _: kept) if (kept := manifest.health) else None,
+        gates if manifest.health else None,
         temperature=by,
         total=manifest.temperature * by,
+        precision="int8" if int8 else "float32",
+        quality_before=before,
     )
     console.print(f"{made.name} version {made.version}: {made.path}", markup=False, highlight=False)
+    for one, other in zip(before, made.manifest.quality, strict=False):
+        console.print(f"{one.metric} on {one.data}: {one.value:.4f} before, {other.value:.4f} now", highlight=False)
