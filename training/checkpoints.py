@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 FILE = "checkpoint.pt"
-_FORMAT = 1
+_FORMAT = 2
 
 
 class CheckpointError(Exception):

@@ -30,10 +30,18 @@ from training.job import TrainingError
 from training.logs import LogError
 from training.plots import PlotError
 from training.pretrain import PretrainingError
+from training.processes import ProcessesError, started
 
-app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 for command in (fit, pretrain, export, evaluate, health, predict, compare, data, longrange, gradients):
     app.command()(command)
+
+
+@app.callback(help=__doc__)
+def check(context: typer.Context) -> None:
+    """Before any command."""
+    if started().count > 1 and context.invoked_subcommand != "fit":
+        raise ProcessesError(f"{context.invoked_subcommand} runs in one process: only fit can be started by torchrun")
 
 
 def main() -> None:
@@ -52,6 +60,7 @@ def main() -> None:
         PlotError,
         LogError,
         CheckpointError,
+        ProcessesError,
         OSError,
     ) as error:
         _fail(str(error))

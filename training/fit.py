@@ -19,6 +19,7 @@ from training.batches import IGNORED, Batch, Sample, batched, windows
 from training.checkpoints import Checkpoints
 from training.logs import Record, Write
 from training.networks import Network, Passage
+from training.processes import ALONE, Processes
 from training.schedules import OptimiserName, ScheduleName, factor, optimiser
 from training.truncated import DocumentLoss
 
@@ -47,7 +48,7 @@ class Recipe:
     clip_value: float = 0.0
     """Largest absolute value of any number in the gradient, cut before the norm; 0 for any."""
     accumulate: int = 1
-    """Batches whose gradients are added up for one step, each target counting the same."""
+    """Batches of each process whose gradients are added up for one step, each target counting the same."""
     precision: Precision = "full"
     """mixed: bfloat16 where torch knows it to be safe; faster on CUDA, and on a CPU that computes with it."""
     batch_rows: int = 32
@@ -111,14 +112,18 @@ def fit(
     checkpoints: Checkpoints | None = None,
     state: Mapping[str, Any] | None = None,
     log: Write | None = None,
+    processes: Processes = ALONE,
 ) -> Outcome:
     """Train in place. `score` measures the network on dev, higher is better, and raises `ValueError` for answers that
     are no numbers. That, a loss that is none, and KeyboardInterrupt end the training early and keep the best epoch so
     far (or the weights as they are, when no epoch was finished).
 
-    With `state`, what `Checkpoints.load` gave, the training goes on from there, and ends as if nothing had happened."""
+    With `state`, what `Checkpoints.load` gave, the training goes on from there, and ends as if nothing had happened.
+
+    All `processes` call this with the same samples, recipe and state; the first one's weights, score, checkpoints and
+    log count. KeyboardInterrupt is then raised: the others wait for nobody who ends early."""
     network.to(device)
-    training = _Training(network, samples, recipe, report, device, checkpoints, log)
+    training = _Training(network, samples, recipe, report, device, checkpoints, log, processes)
     if state is not None:
         training.restore(state)
     interrupted = diverged = False
@@ -128,9 +133,11 @@ def fit(
             epoch = training.epoch
             training.run_epoch()
             with training.averaged():
-                training.keep(_measured(score, network))
+                training.keep(processes.from_first(_measured(score, network) if processes.first else 0.0))
             training.end_epoch()
     except KeyboardInterrupt:
+        if processes.count > 1:
+            raise
         interrupted = True
     except _Diverged:
         diverged = True
@@ -163,10 +170,11 @@ def _rated(network: Network, recipe: Recipe) -> list[dict[str, Any]]:
 
 
 def _measured(score: Callable[[Network], float], network: Network) -> float:
+    """NaN for answers that are no numbers."""
     try:
         return score(network)
-    except ValueError as error:
-        raise _Diverged from error
+    except ValueError:
+        return math.nan
 
 
 class _Training:
@@ -181,8 +189,14 @@ class _Training:
         device: torch.device,
         checkpoints: Checkpoints | None,
         log: Write | None,
+        processes: Processes,
     ) -> None:
         self.network, self.samples, self.recipe, self.device = network, samples, recipe, device
+        self.processes = processes
+        # One machine's rounding may differ from another's in the weights that it draws.
+        processes.alike(network.state_dict().values())
+        if not processes.first:
+            torch.manual_seed(recipe.seed + processes.rank)  # other rows, other dropout
         self.report, self.checkpoints, self.log = report, checkpoints, log or (lambda _: None)
         self.generator = np.random.default_rng(recipe.seed)
         self.optimizer = optimiser(recipe.optimiser, _rated(network, recipe), recipe.learning_rate, recipe.weight_decay)
@@ -208,7 +222,7 @@ class _Training:
         cut = recipe.window and task == "sentiment"
         seen = windows(self.samples, recipe.window, self.generator) if cut else self.samples
         batches = batched(seen, task, recipe.batch_rows, recipe.batch_tokens, self.device, self.generator)
-        groups = list(_groups(list(batches), recipe.accumulate))
+        groups = list(_groups(list(batches), recipe.accumulate * self.processes.count))
         self.network.train()
         for number, group in enumerate(groups[self.done :], self.done + 1):
             share = (self.epoch - 1 + (number - 1) / len(groups)) / recipe.epochs
@@ -229,14 +243,16 @@ class _Training:
     def _step(self, group: Sequence[Batch]) -> tuple[float, float]:
         """One step of the optimiser: the mean loss of a group's batches, and the gradient's norm before clipping."""
         self.optimizer.zero_grad(set_to_none=True)
-        passages = [list(self._cut(batch)) for batch in group]
-        count = sum(_count(window) for cut in passages for _, window in cut)
-        total = 0.0
-        for cut in passages:
+        count = sum(_count(window) for batch in group for _, window in self._cut(batch))
+        total = torch.zeros((), device=self.device)
+        for batch in self.processes.share(group):
             passage = Passage()
-            for rows, window in cut:
+            for rows, window in self._cut(batch):
                 passage.cut(rows)
                 total += self._learn(window, passage, _count(window) / count)
+        self._add_up(total)
+        if not math.isfinite(loss := float(total)):
+            raise _Diverged
         parameters = list(self.network.parameters())
         if self.recipe.clip_value:
             nn.utils.clip_grad_value_(parameters, self.recipe.clip_value)
@@ -244,24 +260,30 @@ class _Training:
         self.optimizer.step()
         if self.average:
             self.average.update()
-        return total, norm
+        return loss, norm
+
+    def _add_up(self, total: Tensor) -> None:
+        """Sum loss and gradients over all processes, in place; one that had no batch has nothing to add."""
+        if self.processes.count > 1:
+            trained = [each for each in self.network.parameters() if each.requires_grad]
+            for each in trained:
+                each.grad = torch.zeros_like(each) if each.grad is None else each.grad
+            self.processes.add([total, *(each.grad for each in trained if each.grad is not None)])
 
     def _cut(self, batch: Batch) -> Iterator[tuple[Tensor, Batch]]:
         task, recipe = self.network.architecture.task, self.recipe
         return truncated.cut(batch, task, recipe.bptt or batch.tokens.shape[1], recipe.bptt_loss)
 
-    def _learn(self, window: Batch, passage: Passage, share: float) -> float:
+    def _learn(self, window: Batch, passage: Passage, share: float) -> Tensor:
         """Add to the gradient what a window, whose targets are this share of the step's, has to say; its loss."""
         mixed = torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "mixed")
         with mixed, torch.set_grad_enabled(share > 0):
             logits = self.network(window.tokens, window.lengths, passage)
         if not share:
-            return 0.0
+            return torch.zeros((), device=self.device)
         loss = _loss(self.network, window, logits.float(), self.recipe.label_smoothing) * share
-        if not math.isfinite(loss.item()):
-            raise _Diverged
         torch.autograd.backward(loss)
-        return float(loss.detach())
+        return loss.detach()
 
     def averaged(self) -> AbstractContextManager[None]:
         """Inside the block the network has the weights that are scored and kept."""
@@ -269,6 +291,8 @@ class _Training:
 
     def keep(self, reached: float) -> None:
         """Keep the weights, if none reached a better score."""
+        if math.isnan(reached):
+            raise _Diverged
         self.reached, self.since = reached, self.since + 1
         if self.best is None or reached > self.best:
             self.best, self.since = reached, 0
@@ -285,13 +309,15 @@ class _Training:
             self.save()
 
     def save(self) -> None:
-        """Write down where the training stands."""
+        """Write down where the training stands, every process in it."""
         assert self.checkpoints is not None
-        state = {name: getattr(self, name) for name in _STANDING}
-        state |= {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict(), "kept": self.kept}
         cuda = torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None
-        state["average"] = self.average.state() if self.average else None
-        self.checkpoints.save(state | {"random": torch.get_rng_state(), "cuda": cuda})
+        random = self.processes.gathered({"cpu": torch.get_rng_state(), "cuda": cuda})
+        if self.processes.first:
+            state = {name: getattr(self, name) for name in _STANDING}
+            state |= {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict(), "kept": self.kept}
+            state |= {"average": self.average.state() if self.average else None, "random": random}
+            self.checkpoints.save(state)
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Stand where `save` wrote it down."""
@@ -302,9 +328,10 @@ class _Training:
         self.kept = {name: tensor.to(self.device) for name, tensor in state["kept"].items()}
         if self.average:
             self.average.restore(state["average"])
-        torch.set_rng_state(state["random"])
-        if state["cuda"] is not None and self.device.type == "cuda":
-            torch.cuda.set_rng_state(state["cuda"], self.device)
+        random = state["random"][self.processes.rank]
+        torch.set_rng_state(random["cpu"])
+        if random["cuda"] is not None and self.device.type == "cuda":
+            torch.cuda.set_rng_state(random["cuda"], self.device)
 
     def _drawn(self) -> str:
         """What the generator of batches has drawn so far, as JSON: its numbers are longer than 64 bits."""

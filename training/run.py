@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, fields
 from hashlib import sha256
@@ -25,12 +25,14 @@ from training.job import Job, TrainingError
 from training.logs import Log, Write, tensorboard, together
 from training.material import Material, gather
 from training.networks import Network
+from training.processes import Processes, ProcessesError, device_of, joined
 
 _PACKAGES = ("torch", "onnx", "onnxruntime", "tokenizers", "numpy")
 
 
-def run(job: Job, tell: Callable[[str], None], report: Callable[[Progress], None]) -> tuple[Bundle, Outcome]:
-    """Run a job. `tell` gets a line on each stage, `report` the loop's progress.
+def run(job: Job, tell: Callable[[str], None], report: Callable[[Progress], None]) -> tuple[Bundle | None, Outcome]:
+    """Run a job. `tell` gets a line on each stage, `report` the loop's progress. Of several processes (`processes`) the
+    first alone makes the bundle.
 
     Raises `TrainingError` when it was interrupted before there was a model, `CorpusError` for data that cannot be used,
     `BundleError` for a name that cannot be one, or graphs that do not agree with torch.
@@ -38,7 +40,7 @@ def run(job: Job, tell: Callable[[str], None], report: Callable[[Progress], None
     check_name(job.out.name)
     if job.recipe.bptt and (reason := truncated.refusal(job.directions, job.crf)):
         raise TrainingError(reason)
-    device = torch.device(job.device)
+    device = device_of(job.device)
     seed_everything(job.recipe.seed)
     material = gather(job, tell)
 
@@ -47,7 +49,8 @@ def run(job: Job, tell: Callable[[str], None], report: Callable[[Progress], None
         return float(np.mean([measure(predict, each, decode).headline for each in material.dev]))
 
     job.out.mkdir(parents=True, exist_ok=True)  # where this fails it had better be before the training
-    outcome = _train(job, material, score, tell, report)
+    with joined(device) as processes:
+        outcome = _train(job, material, score, tell, report, device, processes)
     if outcome.diverged:
         tell(f"the loss is no number any more (in epoch {outcome.epochs}): a lower --learning-rate or --clip may help")
         if outcome.best is None:
@@ -56,6 +59,8 @@ def run(job: Job, tell: Callable[[str], None], report: Callable[[Progress], None
         raise TrainingError(
             "interrupted before the first epoch was finished: there is no model yet, nothing is written"
         )
+    if not processes.first:
+        return None, outcome
     tell("interrupted: exporting the best model so far" if outcome.interrupted else "exporting")
     return _publish(job, material, outcome, tell), outcome
 
@@ -66,33 +71,50 @@ def _train(
     score: Callable[[Network], float],
     tell: Callable[[str], None],
     report: Callable[[Progress], None],
+    device: torch.device,
+    processes: Processes,
 ) -> Outcome:
     """Train from the beginning, or from the last checkpoint on, with the logs that were asked for."""
     kept, state = None, None
+    settings = {**_settings(job, material), "processes": processes.count}
+    _agree(settings, processes)
     if job.checkpoint_every:
-        kept = Checkpoints(job.out, _settings(job, material), job.checkpoint_every)
+        kept = Checkpoints(job.out, settings, job.checkpoint_every)
         if job.resume:
-            state = kept.load()
+            state = processes.from_first(kept.load() if processes.first else None)
             where = f"after step {state['step']:,}" if state else "from the beginning: there is no checkpoint"
             tell(f"resuming {where}")
         elif kept.file.exists():
             tell("note: the checkpoint of another training is replaced; --resume would have continued that one")
     elif job.resume:
         raise TrainingError("there is nothing to resume without checkpoints: --checkpoint-every is 0")
-    step, closing = state["step"] if state else 0, ExitStack()
-    with closing:
-        writes: list[Write] = []
-        if job.log:
-            log = Log(job.log, step)
-            closing.callback(log.close)
-            writes.append(log)
-        if job.tensorboard:
-            write, close = tensorboard(job.tensorboard, step)
-            closing.callback(close)
-            writes.append(write)
-        device = torch.device(job.device)
-        log_all = together(writes)
-        return fit(material.network, material.samples, job.recipe, score, report, device, kept, state, log_all)
+    with ExitStack() as closing:
+        log = together(_logs(job, state["step"] if state else 0, closing)) if processes.first else None
+        recipe = job.recipe
+        return fit(material.network, material.samples, recipe, score, report, device, kept, state, log, processes)
+
+
+def _logs(job: Job, step: int, closing: ExitStack) -> list[Write]:
+    """The logs that were asked for, which go on after a step."""
+    writes: list[Write] = []
+    if job.log:
+        log = Log(job.log, step)
+        closing.callback(log.close)
+        writes.append(log)
+    if job.tensorboard:
+        write, close = tensorboard(job.tensorboard, step)
+        closing.callback(close)
+        writes.append(write)
+    return writes
+
+
+def _agree(settings: Mapping[str, object], processes: Processes) -> None:
+    """Raise `ProcessesError` where not all processes were started with the same settings on the same data."""
+    every = processes.gathered(dict(settings))
+    for rank, theirs in enumerate(every):
+        for name, value in theirs.items():
+            if value != every[0][name]:
+                raise ProcessesError(f"process {rank} has another {name} than process 0: {value} and {every[0][name]}")
 
 
 def _forget(job: Job, outcome: Outcome) -> None:

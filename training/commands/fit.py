@@ -33,6 +33,7 @@ from training.fit import Precision, Recipe
 from training.initial import Initial, InputStart, RecurrentStart
 from training.job import Job
 from training.logs import check_tensorboard
+from training.processes import started
 from training.run import run
 from training.schedules import OptimiserName, ScheduleName
 from training.truncated import DocumentLoss
@@ -149,6 +150,9 @@ def fit(
 
     Ctrl-C ends the training early and keeps the best model so far. A training that was killed goes on with --resume,
     and ends with the very model that it would have ended with.
+
+    `torchrun --nproc-per-node 2 -m training -- fit …` trains in two processes, each on its share of the batches of a
+    step; an interrupt ends them without a model, and --resume goes on.
     """
     options = locals()
     if start and (vectors or task != Task.sentiment):
@@ -194,9 +198,13 @@ def fit(
         licence=licence,
         command=command_line(sys.argv[1:], os.environ.get("DATA")),
     )
+    if not started().first:
+        run(job, lambda _: None, lambda _: None)
+        return
     with bar() as shown:
         show = Display(shown, recipe.epochs)
         made, outcome = run(job, console.log, show)
+    assert made is not None
     best = "none" if outcome.best is None else f"{outcome.best:.4f}"
     console.print(f"{made.name} version {made.version}: best dev score {best} in {outcome.epochs} epochs")
     for figure in made.manifest.quality:
