@@ -26,7 +26,9 @@ from service.settings import Settings
 LINGER_SECONDS = 1.0
 """In which a refused client has to stop sending: closing on unread data resets the connection, the answer with it."""
 LEAST_PROGRESS = 64 * 1024
-"""Bytes of an answer that a client has to take in every `read_seconds`."""
+"""Bytes of an answer, or all that is left of it, that a client has to take in every `read_seconds`."""
+MOST_PIPELINED = 64
+"""Requests that one connection may have waiting behind the one that is answered: each takes some kilobytes."""
 RETRY_WHEN_CROWDED = 1.0
 
 _log = structlog.get_logger()
@@ -61,7 +63,8 @@ class Protocol(HttpToolsProtocol):
         self._wire = wire
         self._limits = wire.settings
         self._reading = _Reading.NOTHING
-        self._head_bytes = 0
+        self._bare_bytes = 0
+        """Read since a request began, or since its body's last bytes: header lines, trailers, chunks' extensions."""
         self._refused = False
         self._crowded = False
         self._last = False
@@ -103,8 +106,7 @@ class Protocol(HttpToolsProtocol):
         if self._refused:
             return
         self._unset_keepalive_if_required()
-        if self._reading is not _Reading.BODY:
-            self._head_bytes += len(data)
+        self._bare_bytes += len(data)
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -114,8 +116,8 @@ class Protocol(HttpToolsProtocol):
                 self._refuse(MalformedRequest(f"The request is not HTTP/1.1: {error}."), "malformed-request")
         if self._refused:
             return
-        if self._reading is _Reading.HEAD and self._head_bytes > self._limits.max_header:
-            self._refuse_head(self._head_bytes)
+        if self._reading is not _Reading.NOTHING and self._bare_bytes > self._limits.max_header:
+            self._refuse_head(self._bare_bytes)
             return
         idle = self._reading is _Reading.NOTHING and (self.cycle is None or self.cycle.response_complete)
         self._time(_Reading.HEAD if idle else self._reading)
@@ -125,11 +127,15 @@ class Protocol(HttpToolsProtocol):
         self._reading = _Reading.HEAD
         self._wire.begun += 1
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._reading is _Reading.HEAD:  # a trailer would pass for a header, and replace one of its name
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
         if self._refused:
             return
         size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
-        self._reading, self._head_bytes = _Reading.BODY, 0
+        self._reading, self._bare_bytes = _Reading.BODY, 0
         if size > self._limits.max_header:
             self._refuse_head(size)
         elif self._crowded:
@@ -140,12 +146,16 @@ class Protocol(HttpToolsProtocol):
                 f"{self._wire.unsent} bytes of answers wait for their clients, the limit is {self._limits.max_unsent}."
             )
             self._refuse(Unavailable(detail, retry_after=RETRY_WHEN_CROWDED), "unsent")
+        elif len(self.pipeline) >= MOST_PIPELINED:
+            detail = f"{MOST_PIPELINED} requests wait on this connection already."
+            self._refuse(Unavailable(detail, retry_after=RETRY_WHEN_CROWDED), "pipelined")
         else:
             super().on_headers_complete()
             if self._last:
                 self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
+        self._bare_bytes = 0
         if not self._refused:
             super().on_body(body)
 
@@ -161,6 +171,8 @@ class Protocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         self._task = None
+        if self.transport.is_closing():
+            self._watch_rest()
         super().on_response_complete()
 
     def shutdown(self) -> None:
@@ -180,16 +192,32 @@ class Protocol(HttpToolsProtocol):
     def resume_writing(self) -> None:
         super().resume_writing()
         self._note_sent()
+        if self.transport.is_closing():
+            self._watch_rest()
+
+    def timeout_keep_alive_handler(self) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        self.transport.close()
+        self._watch_rest()
+
+    def _watch_rest(self) -> None:
+        """A transport that closes waits until everything is sent, for ever: what is left is watched to its end."""
+        if self._slow is None and self.transport.get_write_buffer_size():
+            self._watch_reader()
 
     def _watch_reader(self) -> None:
         left = self.transport.get_write_buffer_size()
         self._slow = self.loop.call_later(self._limits.read_seconds, self._judge_reader, left)
 
     def _judge_reader(self, before: int) -> None:
-        if before - self.transport.get_write_buffer_size() < LEAST_PROGRESS:
+        left = self.transport.get_write_buffer_size()
+        self._slow = None
+        if left and before - left < LEAST_PROGRESS:
             self._count("slow-reader")
             self.transport.abort()
-        else:
+        elif left:
             self._watch_reader()
 
     def _note_sent(self) -> None:
@@ -215,7 +243,7 @@ class Protocol(HttpToolsProtocol):
     def _too_slow(self, what: str) -> None:
         cycle: RequestResponseCycle | None = self.cycle
         if what == "body" and cycle is not None and cycle.response_complete:
-            self.transport.close()  # refused long ago, and still sending
+            self._close()  # refused long ago, and still sending
             return
         limit = self._limits.header_seconds if what == "header" else self._limits.body_seconds
         self._refuse(RequestTooSlow(f"The request's {what} did not come within {limit:g} seconds."), f"slow-{what}")
@@ -234,7 +262,7 @@ class Protocol(HttpToolsProtocol):
         identity = request_id(sent.get(b"x-request-id"))
         self._count(reason, request_id=identity, status=error.status)
         if busy and not own:
-            self.transport.close()  # an answer to an earlier request is under way: there is no place for another
+            self._close()  # an answer to an earlier request is under way: there is no place for another
             return
         if own and cycle is not None:
             cycle.scope["state"]["gone"] = error.status
@@ -244,7 +272,7 @@ class Protocol(HttpToolsProtocol):
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self.flow.resume_reading()  # what still comes is thrown away
-        self.loop.call_later(LINGER_SECONDS, self.transport.close)
+        self.loop.call_later(LINGER_SECONDS, self._close)
 
     def _problem(self, error: RequestError, identity: str) -> bytes:
         problem = problems.of(error)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import httpx
 import pytest
 
+from service.protocol import MOST_PIPELINED
 from tests.integration.conftest import Process, Start
 from tests.integration.metrics import value
 
@@ -25,7 +26,7 @@ def limited(start: Start) -> Process:
     return start(*FLAGS).until_ready()
 
 
-@contextmanager
+@contextlib.contextmanager
 def connected(service: Process) -> Iterator[socket.socket]:
     host, port = service.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=20) as connection:
@@ -101,6 +102,51 @@ def test_a_header_without_end_is_not_read_to_its_end(service: Process) -> None:
         connection.sendall(POST + b"X-Large: ")
         assert _bytes_taken(connection, 60 * 2**20) < 30 * 2**20
     assert httpx.get(f"{service.url}/health/live").status_code == 200
+
+
+CHUNKED = POST + b'X-Request-ID: mine\r\nTransfer-Encoding: chunked\r\n\r\nE\r\n{"inputs":"a"}\r\n0\r\n'
+
+
+def test_trailers_do_not_pass_for_headers(service: Process) -> None:
+    with connected(service) as connection:
+        connection.sendall(CHUNKED + b"X-Request-ID: forged\r\n\r\n")
+        answer = connection.recv(65_536)
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert b"x-request-id: mine\r\n" in answer
+
+
+@pytest.mark.parametrize("endless", [b"X-Large: ", b"1;extension="], ids=["a trailer", "a chunk's extension"])
+def test_what_follows_a_body_is_not_read_to_its_end(service: Process, endless: bytes) -> None:
+    before = value(service, "refusals_total", reason="header-size")
+    with connected(service) as connection:
+        connection.sendall(CHUNKED.removesuffix(b"0\r\n") + (b"0\r\n" if endless[0:1] == b"X" else b"") + endless)
+        assert _bytes_taken(connection, 60 * 2**20) < 30 * 2**20
+    assert value(service, "refusals_total", reason="header-size") == before + 1
+
+
+def test_a_large_body_in_small_chunks_is_no_header(service: Process) -> None:
+    body = b'{"inputs":"' + b"a " * 1500 + b'"}'
+    chunks = b"".join(b"1;%s\r\n%c\r\n" % (b"x" * 30, byte) for byte in body)  # 110 kB around 3 kB
+    with connected(service) as connection:
+        connection.sendall(POST + b"Transfer-Encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n")
+        assert connection.recv(16).startswith(b"HTTP/1.1 200")
+
+
+def test_few_requests_wait_on_one_connection(service: Process) -> None:
+    request = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
+    with connected(service) as connection:
+        connection.sendall(request * 40)
+        answers = b""
+        while answers.count(b"HTTP/1.1 200") < 40:
+            answers += connection.recv(65_536)
+    before = value(service, "refusals_total", reason="pipelined")
+    with connected(service) as connection:
+        connection.sendall(request * 5000)
+        received = b""
+        with contextlib.suppress(ConnectionResetError):
+            received = everything(connection)
+    assert received.count(b"HTTP/1.1 200") <= MOST_PIPELINED + 1
+    assert value(service, "refusals_total", reason="pipelined") == before + 1
 
 
 def test_a_header_just_below_the_limit_is_taken(service: Process) -> None:
