@@ -58,7 +58,10 @@ class MalformedBody(RequestError):
 
 
 class Unauthorized(RequestError):
+    """`challenge` is what the answer's `WWW-Authenticate` says."""
+
     status, slug, title = 401, "unauthorized", "An API key is needed"
+    challenge = "Bearer"
 
 
 class Forbidden(RequestError):

@@ -52,5 +52,6 @@ def test_the_commands_run(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert '"default"' in done.stdout
+    assert "<title>Gatelight" in done.stdout
     assert "gatelight_requests_total" in done.stdout
     assert '"name":"ner-gru"' in done.stdout

@@ -28,6 +28,11 @@ def wants_index(accept: bytes | None) -> bool:
     return _weight(ranges, JSON) > _weight(ranges, HTML)
 
 
+def names_html(accept: bytes | None) -> bool:
+    """Whether whoever asks is a person's browser: only those name HTML."""
+    return HTML.encode() in _ranges(accept)
+
+
 def _ranges(accept: bytes | None) -> dict[bytes, float]:
     return dict(_range(part) for part in (accept or b"").lower().split(b",") if part.strip())
 

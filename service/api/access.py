@@ -1,12 +1,19 @@
-"""Who may ask for what, and how often: API keys, their scopes, and a rate for each of them."""
+"""Who may ask for what, and how often: API keys, their scopes, and a rate for each of them.
+
+Programs send a key as `Authorization: Bearer KEY`. A person's browser cannot, so it is asked for one at the page and
+sends it by Basic authentication, as the password; the page's own requests carry it then.
+"""
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hmac
 from collections.abc import Callable, Collection, Mapping
 from mmap import mmap
 from time import monotonic
 
+from service.api.accept import names_html
 from service.api.keys import Grant, Keys, digest
 from service.errors import Forbidden, RateLimited, Unauthorized
 
@@ -14,7 +21,13 @@ ADMIN = ("/admin/", "/v2/repository/models/")
 """How the paths begin that change what is served."""
 METRICS = "/metrics"
 
-_SCHEME = b"bearer "
+PAGE, PAGE_FILES = "/", "/page/"
+"""The gate explorer: files that are the same for everyone, and cost nothing."""
+
+_BEARER, _BASIC = b"bearer ", b"basic "
+_SIGN_IN = 'Basic realm="Gatelight", charset="UTF-8"'
+_OWN_SITE = (None, b"same-origin", b"none")
+"""`Sec-Fetch-Site` of what a page of this service asks, or a person; of no browser, or an old one."""
 
 
 class Buckets:
@@ -88,9 +101,15 @@ class Access:
         if not self._asked_for:
             return None
         grants = self._keys.current()
-        key = _find(grants, headers.get(b"authorization"))
+        try:
+            key = _find(grants, _sent(headers, path))
+        except Unauthorized as error:
+            if path == PAGE and names_html(headers.get(b"accept")):
+                error.challenge = _SIGN_IN
+            raise
         grant = grants[key]
-        if rate := self._rate if grant.rate is None else grant.rate:
+        rate = self._rate if grant.rate is None else grant.rate
+        if rate and not path.startswith(PAGE_FILES):
             self._take(key, rate)
         if admin and grant.scope != "admin" and any(each.scope == "admin" for each in grants.values()):
             raise Forbidden("This key cannot load and unload models.")
@@ -104,13 +123,37 @@ class Access:
             raise RateLimited(f"This key may send {rate:g} requests a second.", retry_after=wait)
 
 
-def _find(grants: Mapping[bytes, Grant], authorization: bytes | None) -> bytes:
-    """The digest of the valid key that came. Raises `Unauthorized`."""
+def _sent(headers: Mapping[bytes, bytes], path: str) -> bytes:
+    """The key that came. Raises `Unauthorized`."""
+    authorization = headers.get(b"authorization")
     if authorization is None:
         raise Unauthorized("Send an API key: Authorization: Bearer KEY.")
-    if not authorization[: len(_SCHEME)].lower() == _SCHEME:
-        raise Unauthorized("The Authorization header has another scheme: Authorization: Bearer KEY.")
-    sent = digest(authorization[len(_SCHEME) :].strip())
+    if authorization[: len(_BEARER)].lower() == _BEARER:
+        return authorization[len(_BEARER) :].strip()
+    if authorization[: len(_BASIC)].lower() == _BASIC and _may_be_basic(headers, path):
+        return _password(authorization[len(_BASIC) :])
+    raise Unauthorized("The Authorization header has another scheme: Authorization: Bearer KEY.")
+
+
+def _may_be_basic(headers: Mapping[bytes, bytes], path: str) -> bool:
+    """A browser adds its password by itself, also to what pages of others ask: those get no further than the page."""
+    if path == PAGE or path.startswith(PAGE_FILES):
+        return True
+    return not path.startswith(ADMIN) and headers.get(b"sec-fetch-site") in _OWN_SITE
+
+
+def _password(credentials: bytes) -> bytes:
+    """The password of Basic credentials, or the user's name where there is none; empty for what cannot be read."""
+    try:
+        user, _, password = base64.b64decode(credentials.strip(), validate=True).partition(b":")
+    except binascii.Error:
+        return b""
+    return password or user
+
+
+def _find(grants: Mapping[bytes, Grant], key: bytes) -> bytes:
+    """The digest of a valid key. Raises `Unauthorized`."""
+    sent = digest(key)
     # Every key is compared, each in constant time: how long it takes says nothing about the keys.
     matches = [each for each in grants if hmac.compare_digest(each, sent)]
     if not matches:

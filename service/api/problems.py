@@ -80,7 +80,7 @@ def of(error: Exception) -> Problem:
 
 def _headers(error: RequestError) -> dict[str, str]:
     if isinstance(error, Unauthorized):
-        return {"WWW-Authenticate": "Bearer"}
+        return {"WWW-Authenticate": error.challenge}
     if isinstance(error, RateLimited | Unavailable):
         return {"Retry-After": str(max(1, math.ceil(error.retry_after or 1)))}
     return {}

@@ -76,6 +76,6 @@ export function createTake({ store, look, announce, fail }) {
       button("safetensors", () => each(async (side, name) => save(await download(bodyOf(side), true), `${name}.safetensors`))),
       button("curl", say(curl, "The curl line")),
       button("Python", say(python, "The Python code"))),
-    h("p", { class: "hint" }, "The link holds text and view behind its #, which is not sent to any server."), status, shown);
+    h("p", { class: "hint" }, "The link holds text and view behind its #, which is not sent to any server. Where the service asks for keys, both requests want the header ", h("code", {}, "Authorization: Bearer KEY"), "."), status, shown);
   return { element };
 }

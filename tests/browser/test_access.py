@@ -130,6 +130,24 @@ def test_errors_are_told_in_words(visiting: Visiting, start: Any) -> None:
     visit.errors = [error for error in visit.errors if "Failed to load resource" not in error]
 
 
+def test_a_browser_signs_in_with_a_key(visiting: Visiting, start: Any) -> None:
+    key = "a-key-for-people-in-browsers"
+    process = start("--rate-limit", "10", SERVICE_API_KEYS=key).until_ready()
+    stranger = visiting(process)
+    with pytest.raises(Exception, match="ERR_INVALID_AUTH_CREDENTIALS"):  # nobody is there to ask for a password
+        stranger.page.goto(stranger.url)
+    visit = visiting(process, http_credentials={"username": "me", "password": key})
+    page = visit.open()
+    for each in (stranger, visit):  # the console tells of the question that the password answers
+        each.errors = [error for error in each.errors if "status of 401" not in error]
+    visit.type("A wonderful film.")
+    assert page.inner_text(".verdict").lower() in ("positive", "negative")
+    page.wait_for_selector("#statistics .chart")
+    assert key not in page.content()
+    assert key not in page.url
+    assert key not in process.output
+
+
 def test_an_empty_text_asks_for_one(visit: Visit) -> None:
     page = visit.open()
     visit.type("   ")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 from pathlib import Path
 
@@ -119,6 +120,65 @@ def test_keys_that_do_not_fit(header: bytes | None) -> None:
     headers = {} if header is None else {b"authorization": header}
     with capture_logs(), pytest.raises(Unauthorized):
         Access(Keys(("one", "two"))).check(headers, "/")
+
+
+def basic(credentials: str) -> bytes:
+    return b"Basic " + base64.b64encode(credentials.encode())
+
+
+@pytest.mark.parametrize("credentials", [f"me:{ONE}", f":{ONE}", f"{ONE}:"])
+def test_a_browser_sends_its_key_as_a_password(credentials: str) -> None:
+    access = Access(Keys((ONE,)))
+    for path in ("/", "/page/main.js"):
+        check(access, None, path, authorization=basic(credentials), **{"sec-fetch-site": b"cross-site"})
+    for path in ("/models", "/gates", "/openapi.json"):
+        for headers in ({}, {"sec-fetch-site": b"same-origin"}, {"sec-fetch-site": b"none"}):
+            check(access, None, path, authorization=basic(credentials), **headers)
+
+
+@pytest.mark.parametrize(
+    "sent", [basic("me:another"), basic(f"{ONE}:wrong"), b"Basic " + ONE.encode(), b"Basic", b"Basic =", basic("")]
+)
+def test_a_password_that_is_no_key(sent: bytes) -> None:
+    with pytest.raises(Unauthorized):
+        check(Access(Keys((ONE,))), None, "/", authorization=sent)
+
+
+def test_pages_of_others_cannot_use_the_password_that_a_browser_keeps() -> None:
+    access = Access(Keys((ONE,)))
+    for site in (b"cross-site", b"same-site"):
+        with pytest.raises(Unauthorized):
+            check(access, None, "/predict", authorization=basic(f":{ONE}"), **{"sec-fetch-site": site})
+    for path in ("/admin/models", "/v2/repository/models/x/load"):
+        with pytest.raises(Unauthorized):
+            check(access, None, path, authorization=basic(f":{ONE}"), **{"sec-fetch-site": b"same-origin"})
+
+
+@pytest.mark.parametrize(
+    ("path", "accept", "challenge"),
+    [
+        ("/", b"text/html,application/xhtml+xml,*/*;q=0.8", "Basic"),
+        ("/", b"*/*", "Bearer"),
+        ("/", b"application/json", "Bearer"),
+        ("/models", b"text/html,*/*;q=0.8", "Bearer"),
+        ("/page/main.js", b"*/*", "Bearer"),
+    ],
+)
+def test_only_a_person_at_the_page_is_asked_for_a_password(path: str, accept: bytes, challenge: str) -> None:
+    access = Access(Keys((ONE,)))
+    for sent in ({}, {"authorization": basic(":wrong")}):
+        with pytest.raises(Unauthorized) as error:
+            check(access, None, path, accept=accept, **sent)
+        assert error.value.challenge.split()[0] == challenge
+
+
+def test_the_pages_files_do_not_count(clock: Clock) -> None:
+    access = Access(Keys((ONE,)), 1, clock=clock)
+    for _ in range(40):
+        check(access, ONE, "/page/main.js")
+    check(access, ONE, "/gates")
+    with pytest.raises(RateLimited):
+        check(access, ONE, "/gates")
 
 
 def test_without_keys_everyone_may_ask() -> None:
