@@ -6,7 +6,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve test train bench quality docs bench-cuda soak fuzz lint format lock clean
+.PHONY: help serve test train bench quality docs pictures bench-cuda soak fuzz lint format lock clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -58,6 +58,9 @@ soak: $(VENV)/complete  ## half an hour of load with faults, and its curves in s
 
 docs: $(VENV)/complete  ## the documentation as a site, in site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+pictures: $(VENV)/complete  ## the reading guides' pictures and figures, anew from the models in models/
+	$(BIN)/python -m docs.pictures
 
 fuzz: $(VENV)/complete  ## 10,000 requests made up from the API document (CASES= for more)
 	FUZZ_CASES=$(or $(CASES),10000) $(BIN)/python -m pytest -q -s tests/integration/test_fuzz.py

@@ -13,8 +13,13 @@ import shutil
 import struct
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Thread
+from time import sleep
 from typing import Any
 
+import httpx
 import numpy as np
 
 from service.equations import equations
@@ -156,17 +161,11 @@ def main() -> None:
     executable = shutil.which("chromium") or shutil.which("google-chrome")
     if executable is None:
         sys.exit("no browser: neither chromium nor google-chrome is on the PATH")
-    command = [sys.executable, "-m", "service", "serve", "--port", "0", "--log-format", "json"]
-    service = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)  # noqa: S603 # our own program, no shell
-    with service, sync_playwright() as playwright:
-        try:
-            url = _url(service)
-            arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
-            browser = playwright.chromium.launch(executable_path=executable, args=arguments)
-            found = measure(browser, url)
-            browser.close()
-        finally:
-            service.terminate()
+    with served() as url, sync_playwright() as playwright:
+        arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+        browser = playwright.chromium.launch(executable_path=executable, args=arguments)
+        found = measure(browser, url)
+        browser.close()
     for name, value in found.items():
         print(f"{name:50} {value:8.1f}")
     good = (
@@ -176,6 +175,22 @@ def main() -> None:
     )
     if options.check and not good:
         sys.exit(1)
+
+
+@contextmanager
+def served() -> Iterator[str]:
+    """The address of a service of the shipped models, for as long as the block lasts."""
+    command = [sys.executable, "-m", "service", "serve", "--port", "0", "--log-format", "json"]
+    service = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)  # noqa: S603 # our own program, no shell
+    with service:
+        try:
+            url = _url(service)
+            while httpx.get(f"{url}/health/ready").status_code != 200:
+                sleep(0.1)
+            Thread(target=service.stderr.read, daemon=True).start()  # type: ignore[union-attr]  # a pipe, as asked
+            yield url
+        finally:
+            service.terminate()
 
 
 def _url(service: subprocess.Popen[str]) -> str:

@@ -1,7 +1,7 @@
 """What mkdocs needs of us: the navigation, made of the pages that there are, and the generated reference pages.
 
-A page below tutorial/, how-to/, reference/ or explanation/ stands in that section. A page beside them stands in the
-section that `SECTIONS` has for it, in how-to where it has none.
+A page below tutorial/, how-to/, reference/ or explanation/ stands in that section. Another page stands in the section
+that `SECTIONS` has for it or its folder, in how-to where it has none.
 """
 
 from __future__ import annotations
@@ -29,8 +29,7 @@ SECTIONS = {
     "data.md": "reference",
     "quality.md": "reference",
     "gradients.md": "explanation",
-    "explorer.md": "explanation",
-    "gates.md": "explanation",
+    "reading": "explanation",
 }
 _OUTSIDE = re.compile(r"\]\((?:\.\./)+([^)#\s]+)(#[^)\s]*)?\)")
 
@@ -41,8 +40,8 @@ def navigation(pages: Iterable[str]) -> list[Any]:
     for page in sorted(pages):
         if page == HOME:
             continue
-        folder = page.partition("/")[0] if "/" in page else SECTIONS.get(page, "how-to")
-        sections[folder if folder in sections else "how-to"].append(page)
+        place = page.partition("/")[0]
+        sections[place if place in sections else SECTIONS.get(place, "how-to")].append(page)
     return [{"Gatelight": HOME}, *({TITLES[section]: found} for section, found in sections.items() if found)]
 
 

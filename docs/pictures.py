@@ -1,6 +1,7 @@
-"""Take the pictures of the reading guides from the real page: `python docs/pictures.py http://127.0.0.1:8000`.
+"""Take the pictures of the reading guides from the real page, and put the shipped model's figures into their text.
 
-Each is a part of the gate explorer as a browser shows it, for a link that the guide gives too.
+`make pictures`, or `python -m docs.pictures [URL]` for a service that runs already. Each picture is a part of the gate
+explorer as a browser shows it.
 """
 
 from __future__ import annotations
@@ -8,78 +9,81 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from pathlib import Path
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
-from playwright.sync_api import Page, sync_playwright
+from benchmarks.page import served
+from docs.figures import FOLDER, MODEL, REVIEW, TWO_LEADS, asking, figures, fill
 
-FOLDER = Path(__file__).parent / "reading"
-TWO_LEADS = "The plot is thin and the jokes are not funny, but the two leads are wonderful."
-WRONG = "You will not be disappointed."
-PLAIN = "You will be disappointed."
-REVIEW = (
-    "I had heard good things about this film. The first hour is slow, the middle is slower, and by the end I did not "
-    "care who lived. The actors try. The music tries too. Nothing helps: it is a dull, long, empty film."
-)
+if TYPE_CHECKING:
+    from playwright.sync_api import Page, ViewportSize
+
+PICTURES = ("page", "forget", "horizon", "saturation", "wrong-answer", "wrong-shares", "wrong-compared")
 
 
-def fragment(**state: object) -> str:
-    """The part of the page's address that holds a view."""
-    return "#" + urlencode(state)
+SIZE: ViewportSize = {"width": 1180, "height": 860}
 
 
-VIEWS = {
-    "page": (
-        fragment(model="sentiment-bilstm", text=TWO_LEADS, gate="cell", unit=49, token=17, direction="forward"),
-        None,
-    ),
-    "forget": (
-        fragment(model="sentiment-bilstm", text=REVIEW, shown="forward", sort="mean", by="forget"),
-        ".panels .panel",
-    ),
-    "horizon": (
-        fragment(model="sentiment-bilstm", text=REVIEW, direction="forward"),
-        "#statistics .boxes > :nth-child(3)",
-    ),
-    "saturation": (
-        fragment(model="sentiment-bilstm", text=REVIEW, direction="forward"),
-        "#statistics .boxes > :nth-child(2)",
-    ),
-    "wrong-answer": (fragment(model="sentiment-bilstm", text=WRONG, label="positive"), "#ask .ask"),
-    "wrong-shares": (fragment(model="sentiment-bilstm", text=WRONG, label="positive"), "#mattered-a"),
-    "wrong-compared": (
-        fragment(model="sentiment-bilstm", text=WRONG, label="positive", **{"with": "sentiment-bilstm", "and": PLAIN}),
-        "#mattered .stack",
-    ),
-}
+def views(found: dict[str, str]) -> dict[str, tuple[dict[str, object], str | None]]:
+    """What each picture shows: a state of the page, and the part of it, or all that is in sight."""
+    review = {"text": REVIEW, "direction": "forward"}
+    wrong = {"text": found["wrong.text"], "label": "positive"}
+    unit = int(found["horizon.unit"])
+    parts: list[tuple[dict[str, object], str | None]] = [
+        ({"text": TWO_LEADS, "gate": "cell", "unit": unit, "token": 17, "direction": "forward"}, None),
+        ({"text": REVIEW, "shown": "forward", "sort": "mean", "by": "forget"}, ".panels .panel"),
+        (review, "#statistics .boxes > :nth-child(3)"),
+        (review, "#statistics .boxes > :nth-child(2)"),
+        (wrong, "#ask .ask"),
+        (wrong, "#mattered-a"),
+        ({**wrong, "with": MODEL, "and": found["wrong.plain"]}, "#mattered .stack"),
+    ]
+    return dict(zip(PICTURES, parts, strict=True))
 
 
-def take(page: Page, url: str) -> None:
+def take(page: Page, url: str, found: dict[str, str]) -> None:
     """Write every picture."""
-    FOLDER.mkdir(exist_ok=True)
-    for name, (view, part) in VIEWS.items():
+    for name, (state, part) in views(found).items():
         page.goto("about:blank")
-        page.goto(f"{url}/{view}")
+        page.goto(f"{url}/#{urlencode({'model': MODEL, **state})}")
         page.wait_for_selector("main[aria-busy=false]")
         page.wait_for_selector("#statistics .chart")
         page.wait_for_timeout(400)
         path = FOLDER / f"{name}.png"
         if part is None:
+            page.set_viewport_size({**SIZE, "height": 1620})  # down to the gates
+            page.wait_for_timeout(400)
             page.screenshot(path=path)
+            page.set_viewport_size(SIZE)
         else:
             page.locator(part).first.screenshot(path=path)
         print(f"{path.name}: {path.stat().st_size / 1000:.0f} kB")
 
 
+def write(found: dict[str, str]) -> None:
+    """Put the figures into every guide."""
+    for page in sorted(FOLDER.glob("*.md")):
+        text = page.read_text(encoding="utf-8")
+        page.write_text(fill(text, found), encoding="utf-8")
+        print(f"{page.name}: {'as it was' if fill(text, found) == text else 'written anew'}")
+
+
 def main() -> None:
-    """Start a browser and take the pictures."""
+    """Ask the model for the figures, write them, and take the pictures."""
+    from playwright.sync_api import sync_playwright
+
     executable = shutil.which("chromium") or shutil.which("google-chrome")
-    if len(sys.argv) != 2 or executable is None:
-        sys.exit("usage: python docs/pictures.py URL, with chromium or google-chrome on the PATH")
-    with sync_playwright() as playwright:
+    if len(sys.argv) > 2 or executable is None:
+        sys.exit("usage: python -m docs.pictures [URL], with chromium or google-chrome on the PATH")
+    with ExitStack() as stack:
+        url = sys.argv[1].rstrip("/") if len(sys.argv) == 2 else stack.enter_context(served())
+        found = figures(asking(url))
+        write(found)
+        playwright = stack.enter_context(sync_playwright())
         arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
         browser = playwright.chromium.launch(executable_path=executable, args=arguments)
-        take(browser.new_page(viewport={"width": 1180, "height": 860}), sys.argv[1])
+        take(browser.new_page(viewport=SIZE), url, found)
         browser.close()
 
 
