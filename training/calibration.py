@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from training.networks import Network
 
@@ -13,7 +14,7 @@ BINS = 15
 TEMPERATURES = np.exp(np.linspace(np.log(0.25), np.log(4.0), 161))
 
 
-def calibration_error(confidence: Sequence[float], right: Sequence[bool]) -> float:
+def calibration_error(confidence: Sequence[float], right: Sequence[bool] | NDArray[np.bool_]) -> float:
     """The expected calibration error: how far confidence is from the share that is right, over `BINS` equal bins.
 
     Raises `ValueError` for nothing to measure.
@@ -24,6 +25,15 @@ def calibration_error(confidence: Sequence[float], right: Sequence[bool]) -> flo
     bins = np.minimum((scores * BINS).astype(int), BINS - 1)
     gaps = np.bincount(bins, scores - hits, BINS)
     return float(np.abs(gaps).sum() / len(scores))
+
+
+def error_by_chance(confidence: Sequence[float], draws: int = 200) -> float:
+    """The calibration error that answers with these scores have on average when the scores are perfectly right.
+
+    It is not 0: each bin's share of right answers strays from its mean, the more the fewer answers there are.
+    """
+    scores, generator = np.asarray(confidence, float), np.random.default_rng(0)
+    return float(np.mean([calibration_error(confidence, generator.random(len(scores)) < scores) for _ in range(draws)]))
 
 
 def temperature(loss: Callable[[float], float]) -> float:

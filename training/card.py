@@ -14,15 +14,21 @@ _USE = {
 _LIMITS = {
     "sentiment": (
         "It knows the language and the kinds of text that it learned from, named above; irony and mixed opinions are "
-        "where it errs first. A text of unknown words alone gets an answer too, which means nothing. Probabilities are "
-        "a softmax's; read them as a ranking unless the figures above include a calibration error."
+        "where it errs first. A text of unknown words alone gets an answer too, which means nothing. A score is the "
+        "softmax's probability of the label; how far it can be taken at its word is the calibration error above."
     ),
     "ner": (
         "It knows the language and the kinds of text that it learned from, named above. Names that occur neither in "
         "its training data nor among its word vectors are recognised by their shape and context alone; text all in "
-        "lower or upper case is harder. An entity's score is the product of its tokens' probabilities."
+        "lower or upper case is harder. {score}"
     ),
 }
+
+_CRF = (
+    "An entity's score is its marginal probability under the conditional random field: what all label sequences that "
+    "hold this very entity come to together."
+)
+_SOFTMAX = "An entity's score is the product of its tokens' probabilities."
 
 
 _HEADINGS = ("| data | inputs | cut | metric | value |", "| --- | --- | --- | --- | --- |")
@@ -65,7 +71,7 @@ def render(name: str, manifest: Manifest) -> str:
         "## Figures",
         "",
         "Measured through the exported bundle and the serving runtime "
-        f"(`python -m training evaluate models/{name} --data FILE`); one seed.",
+        f"(`python -m training evaluate models/{name} --data FILE`); one seed." + _warmth(manifest),
         "",
         *_HEADINGS,
         *(_row(score) for score in manifest.quality),
@@ -77,7 +83,7 @@ def render(name: str, manifest: Manifest) -> str:
         "",
         "## Limits",
         "",
-        _LIMITS[manifest.task],
+        _LIMITS[manifest.task].format(score=_CRF if manifest.crf else _SOFTMAX),
         "",
         "## Equations",
         "",
@@ -102,6 +108,12 @@ def _agreement(manifest: Manifest) -> str:
     batch = parity.batch or 0.0
     depends = f"depend on the batch by {batch:.0e} at most" if batch else "do not depend on the batch"
     return f"{parity.model:.0e} (integers; its answers {depends}) and {parity.trace:.0e} (gates)"
+
+
+def _warmth(manifest: Manifest) -> str:
+    if manifest.temperature == 1:
+        return ""
+    return f" Scores are calibrated on dev: what they are made of is divided by {manifest.temperature:.3g}."
 
 
 def _row(score: Score) -> str:

@@ -25,6 +25,7 @@ from training.commands.health import health
 from training.commands.longrange import longrange
 from training.commands.predict import predict
 from training.commands.pretrain import pretrain
+from training.commands.robustness import robustness
 from training.corpora import CorpusError
 from training.job import TrainingError
 from training.logs import LogError
@@ -33,7 +34,7 @@ from training.pretrain import PretrainingError
 from training.processes import ProcessesError, started
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
-for command in (fit, pretrain, export, evaluate, health, predict, compare, data, longrange, gradients):
+for command in (fit, pretrain, export, evaluate, robustness, health, predict, compare, data, longrange, gradients):
     app.command()(command)
 
 

@@ -17,8 +17,8 @@ from service.engine import Engine, pad
 from service.tasks import Classifier, Tagger, decoder
 from service.text import Encoded, Tokenizer
 from training.batches import plan
-from training.calibration import calibration_error, temperature
-from training.corpora import check_labels, read
+from training.calibration import calibration_error, error_by_chance, temperature
+from training.corpora import Example, check_labels, read
 from training.metrics import EntityScores, accuracy, entity_scores, macro_f1, macro_recall, spans
 from training.networks import Network
 
@@ -49,6 +49,8 @@ class Report:
     corpus: Corpus
     metrics: dict[str, float]
     entities: EntityScores | None = None
+    by_chance: float | None = None
+    """The calibration error that as many answers with perfectly right scores would have."""
 
     @property
     def headline(self) -> float:
@@ -59,6 +61,8 @@ class Report:
         """One line: model, version, data, inputs, cut, and the metrics; a tagger's also by type."""
         line: dict[str, object] = {"model": model, "version": str(version), "data": self.corpus.name}
         line |= {"inputs": len(self.corpus.gold), "truncated": self.corpus.truncated, **self.metrics}
+        if self.by_chance is not None:
+            line["calibration_error_by_chance"] = self.by_chance
         if self.entities:
             line["types"] = {
                 kind: {"precision": one.precision, "recall": one.recall, "f1": one.f1}
@@ -82,13 +86,18 @@ def corpus(path: Path, task: Task, labels: Sequence[str], tokenizer: Tokenizer, 
     """
     examples = read(path, task)
     check_labels(labels, examples, path)
+    return corpus_of(corpus_name(path), examples, task, tokenizer, limit)
+
+
+def corpus_of(name: str, examples: Sequence[Example], task: Task, tokenizer: Tokenizer, limit: int) -> Corpus:
+    """Examples for scoring, under a name; texts without a token are left out."""
     encoded, gold = [], []
     for example in examples:
         if isinstance(example.value, str) and not tokenizer.split(example.value):
             continue
         encoded.append(tokenizer.encode(example.value, limit, truncate=True))
         gold.append(example.label)
-    return Corpus(corpus_name(path), task, gold, encoded)
+    return Corpus(name, task, gold, encoded)
 
 
 def corpus_name(path: Path) -> str:
@@ -121,14 +130,14 @@ def measure(predict: Predictor, corpus: Corpus, decode: Classifier | Tagger) -> 
             "macro_recall": macro_recall(gold, guesses),
             "calibration_error": calibration_error(confidence, [g == p for g, p in zip(gold, guesses, strict=True)]),
         }
-        return Report(corpus, metrics)
+        return Report(corpus, metrics, None, error_by_chance(confidence))
     pairs = zip(predictions, corpus.gold, strict=True)
     found = entity_scores(corpus.gold, [tags_of(answer, len(tags)) for answer, tags in pairs])
     confidence, right = _entity_confidence(predictions, corpus.gold)
     metrics = {"precision": found.precision, "recall": found.recall, "f1": found.f1}
     if confidence:
         metrics["calibration_error"] = calibration_error(confidence, right)
-    return Report(corpus, metrics, found)
+    return Report(corpus, metrics, found, error_by_chance(confidence) if confidence else None)
 
 
 def _entity_confidence(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from service.bundle import CARD, Manifest, Origin, Parity, Score, Task
+from service.bundle import CARD, Crf, Manifest, Origin, Parity, Score, Task
 from service.equations import equations
 from tests.bundles import architecture, draft, manifest, network, tiny_bundle
 from training.card import render
@@ -66,6 +66,15 @@ def test_every_equation_is_printed(tmp_path: Path) -> None:
 def test_limits_are_those_of_the_task(tmp_path: Path) -> None:
     assert "irony" in card(tmp_path, "sentiment")
     assert "irony" not in card(tmp_path, "ner")
+
+
+def test_a_card_says_what_a_score_means(tmp_path: Path) -> None:
+    assert "product of its tokens" in card(tmp_path)
+    assert "calibrated" not in card(tmp_path)
+    field = Crf(start=(0.0,) * 5, transitions=((0.0,) * 5,) * 5)
+    found = card(tmp_path, crf=field, temperature=1.3)
+    assert "marginal probability" in found
+    assert "calibrated on dev: what they are made of is divided by 1.3." in found
 
 
 def test_a_card_without_figures_is_still_a_card(tmp_path: Path) -> None:

@@ -163,6 +163,7 @@ def test_as_json(ner: Path) -> None:
         "recall": pytest.approx(2 / 3),
         "f1": pytest.approx(0.8),
         "calibration_error": pytest.approx(0.0, abs=0.01),
+        "calibration_error_by_chance": pytest.approx(0.0, abs=0.01),
         "types": {
             "LOC": {"precision": 0.0, "recall": 0.0, "f1": 0.0},
             "PER": {"precision": 1.0, "recall": 1.0, "f1": 1.0},

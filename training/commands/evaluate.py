@@ -32,6 +32,8 @@ def _print_report(found: bundle.Bundle, report: Report) -> None:
     table = Table("metric", "value", title=f"{found.name} version {found.version} on {corpus.name}: {counts}")
     for metric, value in report.metrics.items():
         table.add_row(metric.replace("_", " "), f"{value:.4f}")
+    if report.by_chance is not None:
+        table.add_row("calibration error of perfect scores", f"{report.by_chance:.4f}")
     for kind, of_type in sorted(report.entities.types.items()) if report.entities else ():
         table.add_row(f"f1 of {kind}", f"{of_type.f1:.4f}")
     Console().print(table)

@@ -1,0 +1,57 @@
+"""``training robustness``: a bundle scored on data that was changed in the ways in which people write."""
+
+from __future__ import annotations
+
+import json as json_lines
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from service import bundle
+from service.bundle import TOKENIZER
+from service.engine import Engine
+from service.tasks import decoder
+from service.text import Tokenizer
+from training.commands.console import version_folder
+from training.corpora import check_labels, read
+from training.evaluate import corpus_name, corpus_of, measure
+from training.robustness import variants
+
+
+def robustness(
+    model: Annotated[Path, typer.Argument(help="A bundle: models/NAME (its highest version) or models/NAME/VERSION.")],
+    data: Annotated[list[Path], typer.Option(help="Labelled data. Give it again for further files.")],
+    most: Annotated[int, typer.Option(min=1, help="Inputs taken of each file, from its beginning.")] = 1000,
+    seed: Annotated[int, typer.Option(help="The same seed makes the same typing mistakes.")] = 1,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON lines.")] = False,
+) -> None:
+    """Score a bundle on data in lower and upper case, with typing mistakes, without its last stop, and so on."""
+    found = bundle.load(version_folder(model))
+    manifest = found.manifest
+    tokenizer = Tokenizer.load(found.file(TOKENIZER), manifest.features)
+    engine, decode = Engine(found), decoder(manifest.task, manifest.labels, manifest.crf)
+    for path in data:
+        examples = read(path, manifest.task)[:most]
+        check_labels(manifest.labels, examples, path)
+        rows = []
+        for variant in variants(examples, manifest.task, manifest.labels, seed):
+            texts = corpus_of(variant.name, variant.examples, manifest.task, tokenizer, manifest.token_limit)
+            if texts.gold:
+                rows.append((variant.name, len(texts.gold), measure(engine.predict, texts, decode).headline))
+        metric = "accuracy" if manifest.task == "sentiment" else "f1"
+        if json:
+            for name, inputs, value in rows:
+                line = {"model": found.name, "version": str(found.version), "data": corpus_name(path), "change": name}
+                print(json_lines.dumps(line | {"inputs": inputs, metric: round(value, 4)}))
+        else:
+            _print(f"{found.name} version {found.version} on {corpus_name(path)}", metric, rows)
+
+
+def _print(title: str, metric: str, rows: list[tuple[str, int, float]]) -> None:
+    table = Table("change", "inputs", metric, title=title)
+    for name, inputs, value in rows:
+        table.add_row(name, f"{inputs:,}", f"{value:.4f}")
+    Console().print(table)
