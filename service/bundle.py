@@ -57,6 +57,9 @@ _Label = Annotated[str, Field(min_length=1, max_length=256)]
 _Finite = Annotated[float, Field(allow_inf_nan=False)]
 _Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 _Potential = Annotated[float, Field(ge=-1000, le=1000)]
+_MOST = 1 << 53
+"""Of a whole number that is only told on: every reader of JSON, and float64, has those up to it."""
+_Count = Annotated[int, Field(ge=0, le=_MOST)]
 
 
 class _Frozen(BaseModel):
@@ -84,11 +87,11 @@ class Crf(_Frozen):
 class Score(_Frozen):
     """One measured figure: `metric` on `data` (corpus and split), over `examples` inputs, `truncated` of them cut."""
 
-    data: str
+    data: _Label
     metric: Literal["accuracy", "macro_f1", "macro_recall", "precision", "recall", "f1", "calibration_error"]
     value: Annotated[float, Field(ge=0, le=1)]
-    examples: Annotated[int, Field(ge=1)]
-    truncated: Annotated[int, Field(ge=0)] = 0
+    examples: Annotated[int, Field(ge=1, le=_MOST)]
+    truncated: _Count = 0
 
 
 class Origin(_Frozen):
@@ -96,23 +99,23 @@ class Origin(_Frozen):
 
     data: tuple[str, ...]
     command: str
-    seed: int
-    epochs: Annotated[int, Field(ge=0)]
+    seed: Annotated[int, Field(ge=-(1 << 63), lt=1 << 64)]
+    epochs: _Count
     versions: dict[str, str]
 
 
 class Spread(_Frozen):
     """A distribution: how many observations fell into each bin of `service.health.BOUNDS`, and their sum."""
 
-    counts: tuple[Annotated[int, Field(ge=0)], ...]
-    sum: float
+    counts: tuple[_Count, ...]
+    sum: _Finite
 
 
 class GateHealth(_Frozen):
     """One gate of one direction of one layer, a unit over a text being one observation: its mean activation, the
     shares of time under 0.1 and over 0.9 (of gates in 0..1), and its horizon (of the gate that keeps the state)."""
 
-    layer: Annotated[int, Field(ge=0)]
+    layer: _Count
     direction: Direction
     gate: str
     activation: Spread
@@ -125,8 +128,8 @@ class Health(_Frozen):
     """How the gates do on the corpus `data`, by which live traffic is judged."""
 
     data: str
-    texts: Annotated[int, Field(ge=1)]
-    tokens: Annotated[int, Field(ge=1)]
+    texts: Annotated[int, Field(ge=1, le=_MOST)]
+    tokens: Annotated[int, Field(ge=1, le=_MOST)]
     gates: tuple[GateHealth, ...]
 
 
@@ -142,7 +145,7 @@ class Parity(_Frozen):
     trace: _Finite
     gates: _Finite
     batch: _Finite | None = None
-    batches: int
+    batches: _Count
     logits_tolerance: _Finite
     gates_tolerance: _Finite
 
@@ -168,7 +171,7 @@ class Manifest(_Frozen):
     licence: str
     origin: Origin
     precision: Precision = "float32"
-    quality: tuple[Score, ...] = ()
+    quality: Annotated[tuple[Score, ...], Field(max_length=256)] = ()
     quality_before: tuple[Score, ...] = ()
     """Of an int8 model: the same figures of the float32 model that it was made from."""
     parity: Parity
@@ -290,7 +293,12 @@ def discover(repository: Path) -> Iterator[tuple[str, list[int]]]:
     """Every model name below a repository that has a version, with its versions; hidden folders are passed over."""
     for folder in sorted(repository.iterdir()):
         if folder.is_dir() and not folder.name.startswith("."):
-            found = versions(folder)
+            try:
+                found = versions(folder)
+            except PermissionError:
+                if _NAME.fullmatch(folder.name):
+                    raise
+                continue  # no model's, such as lost+found at the root of a volume
             if found:
                 yield folder.name, found
 
@@ -311,7 +319,7 @@ def _check_plain(path: Path) -> None:
     """What is not a plain file may lie outside the bundle, or never end (a pipe); a large one takes long to read."""
     try:
         found = path.lstat()
-    except FileNotFoundError:
+    except OSError:
         return  # whoever reads it says so
     if not stat.S_ISREG(found.st_mode):
         raise BundleError(f"{path.name} is a link, a folder or a device; a bundle holds plain files")

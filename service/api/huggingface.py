@@ -174,8 +174,8 @@ _SCORES: dict[str, Callable[[Any], Any]] = {
 def _entities(prediction: Prediction, text: str, job: _Job) -> _Results:
     """Tokens or groups of them, without those that are to be ignored."""
     tokens: Any = prediction["tokens"]
-    ignored = job.parameters.ignore_labels
-    ignored = [OUTSIDE] if ignored is None else ignored
+    asked = job.parameters.ignore_labels
+    ignored = {OUTSIDE} if asked is None else set(asked)
     if job.parameters.aggregation_strategy == "none":
         results = [
             {

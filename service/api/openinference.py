@@ -17,7 +17,7 @@ from starlette.routing import Route
 
 from service.api import body, outputs, tensors
 from service.api.edge import Call
-from service.api.native import A_NUMBER_OUT, A_TOKEN_OUT, AN_INPUT_OUT, Answer, Endpoint, cost_in, note_job
+from service.api.native import A_BYTE_IN, A_NUMBER_OUT, A_TOKEN_OUT, AN_INPUT_OUT, Answer, Endpoint, cost_in, note_job
 from service.api.render import JSON, dumps
 from service.api.schemas import checked, read_object
 from service.errors import MalformedBody, TooLarge, VersionNotFound
@@ -146,7 +146,10 @@ class OpenInference:
     async def infer(self, call: Call, content: bytes, deadline: float) -> Answer:
         """Answer a `tensors.InferRequest`."""
         offload, inference = self._runtime.offload, self._runtime.inference
-        job = await offload(cost_in(content), partial(self._prepare, call, content))
+        packed = call.headers.get(b"content-encoding", b"").strip().lower() in _WINDOW_BITS
+        # What a compressed body costs its size does not tell: it may be a thousand times as large.
+        cost = A_BYTE_IN * self._settings.max_body if packed else cost_in(content)
+        job = await offload(cost, partial(self._prepare, call, content))
         note_job(call, self._settings, job.model, job.encoded)
         if job.request.parameters.timeout is not None:
             deadline = min(deadline, asyncio.get_running_loop().time() + job.request.parameters.timeout / 1e6)

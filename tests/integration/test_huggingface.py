@@ -154,3 +154,11 @@ def test_the_client_meets_errors_as_its_own(start: Start) -> None:
     with pytest.raises(HfHubHTTPError) as wrong:
         hub(service, "nothing", token="right-key").text_classification("a")
     assert wrong.value.response.status_code == 404
+
+
+def test_many_labels_to_ignore_cost_no_more_than_few(client: httpx.Client) -> None:
+    labels = [f"label {number}" for number in range(80_000)]
+    body = {"inputs": ["a b c d " * 200] * 64, "parameters": {"aggregation_strategy": "none", "ignore_labels": labels}}
+    answer = client.post("/models/ner-bilstm", json=body, headers={"X-Request-Timeout": "20"})
+    assert answer.status_code == 200
+    assert [len(tokens) for tokens in answer.json()] == [800] * 64

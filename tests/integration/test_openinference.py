@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import struct
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -12,12 +14,17 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from service import settings
+from service.api.edge import Call
+from service.api.openinference import OpenInference
+from service.runtime import INLINE_SECONDS
 from tests.integration.conftest import Process, Start
 from tests.integration.models import HIDDEN
 from tests.integration.protocols import error
 
 triton = pytest.importorskip("tritonclient.http", reason="tritonclient[http] is not installed")
-InferenceServerException = pytest.importorskip("tritonclient.utils").InferenceServerException
+utils = pytest.importorskip("tritonclient.utils", reason="tritonclient[http] is not installed")
+InferenceServerException = utils.InferenceServerException
 
 TEXTS = ["A great film.", "Ada Lovelace lived in London. 🎉 naïve", "bad"]
 
@@ -283,3 +290,19 @@ def test_load_and_unload(start: Start) -> None:
     with pytest.raises(InferenceServerException, match="/parameters"):
         client.load_model("ner-bigru", config="{}")
     client.close()
+
+
+@pytest.mark.parametrize("encoding", [b"gzip", b"deflate", b""])
+def test_what_a_compressed_body_costs_is_not_told_by_its_size(encoding: bytes) -> None:
+    """It leaves the event loop, which a body of two kilobytes that unpacks to two megabytes would hold for a second."""
+    estimates: list[float] = []
+
+    async def offload(seconds: float, work: object) -> None:
+        estimates.append(seconds)
+        raise NotImplementedError
+
+    runtime: Any = SimpleNamespace(settings=settings.read({}, _env_file=None), offload=offload, inference=None)
+    call = Call("id", {b"content-encoding": encoding})
+    with pytest.raises(NotImplementedError):
+        asyncio.run(OpenInference(runtime).infer(call, b"{}", 0.0))
+    assert (estimates[0] > INLINE_SECONDS) == bool(encoding)

@@ -340,6 +340,35 @@ def test_a_manifest_cannot_be_changed_in_memory(saved: Bundle) -> None:
         saved.manifest.task = "ner"  # type: ignore[misc]  # that is what is tried
 
 
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("origin", "seed"), 1 << 64),
+        (("origin", "epochs"), 1 << 54),
+        (("parity", "batches"), 10**400),
+        (("health", "texts"), 1 << 64),
+        (("health", "gates", 0, "activation", "counts", 0), 10**400),
+        (("health", "gates", 0, "activation", "sum"), float("inf")),
+        (("quality",), [{"data": "x" * 300, "metric": "f1", "value": 1, "examples": 1}]),
+    ],
+    ids=lambda value: ".".join(map(str, value)) if isinstance(value, tuple) else "",
+)
+def test_numbers_that_no_answer_could_tell_on_are_refused(
+    saved: Bundle, path: tuple[str | int, ...], value: object
+) -> None:
+    spread = {"counts": [1], "sum": 1.0}
+    manifest = json.loads(saved.manifest.model_dump_json())
+    gates = [{"layer": 0, "direction": "forward", "gate": "forget", "activation": spread}]
+    manifest["health"] = {"data": "made up", "texts": 1, "tokens": 1, "gates": gates}
+    Manifest.model_validate_json(json.dumps(manifest))
+    inner: Any = manifest
+    for step in path[:-1]:
+        inner = inner[step]
+    inner[path[-1]] = value
+    (saved.path / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
+    assert refusal(saved.path).startswith(f"model.json: {'.'.join(map(str, path))}")
+
+
 def test_the_manifest_goes_through_json_unchanged(saved: Bundle) -> None:
     assert Manifest.model_validate_json(saved.manifest.model_dump_json()) == saved.manifest
 

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import errno
 import gc
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -195,6 +197,27 @@ def test_an_error_of_another_kind_is_refused_without_its_words(repository: Path,
     registry.refresh()
     assert served(registry) == {"two": "1"}
     assert [refused.reason for refused in registry.refused] == ["it cannot be loaded (OSError)"]
+
+
+def test_folders_that_cannot_be_read(repository: Path, load: Loader, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one without the right to read them meets them: these tests may run as root, who has every right."""
+    write(repository, "good")
+    locked = (write(repository, "locked").path, repository / "lost+found")
+    locked[1].mkdir()
+    for method in ("lstat", "open", "iterdir"):
+        original = getattr(Path, method)
+
+        def refuse(path: Path, *rest: Any, original: Any = original, **more: Any) -> Any:
+            if {path, path.parent} & set(locked):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            return original(path, *rest, **more)
+
+        monkeypatch.setattr(Path, method, refuse)
+    registry = registry_of(repository, load)
+    for _ in range(2):
+        registry.refresh()
+        assert served(registry) == {"good": "1"}
+        assert [(each.name, each.reason) for each in registry.refused] == [("locked", "model.json: Permission denied")]
 
 
 # What changes
