@@ -17,6 +17,7 @@ from service.bundle import (
     Bundle,
     CharacterNetwork,
     Feature,
+    FeatureName,
     Head,
     Manifest,
     Origin,
@@ -28,7 +29,7 @@ from service.equations import CellName, GruReset
 from service.text import CHARACTERS, SHAPES, UNKNOWN, Tokenizer, build
 from training import graph
 from training.export import export
-from training.networks import Architecture, Network, WordBits
+from training.networks import Architecture, Network, Table, WordBits
 
 WORDS: tuple[str, ...] = (
     *(UNKNOWN, "a", "the", "film", "movie", "is", "was", "very", "not", "n't", "do", "it", "'s", "and", "of", "in"),
@@ -102,6 +103,13 @@ def network(shape: Architecture, seed: int = 7) -> Network:
             if any(part in name for part in ("bias", "peepholes", "crf", "query")):
                 parameter.data.uniform_(-0.5, 0.5)
     return made.eval()
+
+
+def table(made: Network, name: FeatureName = "word") -> torch.Tensor:
+    """A feature's embedding table [rows, numbers], without its graph."""
+    embedding = made.embeddings[name]
+    assert isinstance(embedding, Table)
+    return embedding.weight.detach()
 
 
 def tokenizer(shape: Architecture) -> Tokenizer:

@@ -16,14 +16,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor
 
 from service.equations import Direction
 from training.cells import Cell, Peephole, ResetBeforeGRU
-from training.networks import Network
+from training.networks import Network, Table
 
 Array = NDArray[np.float64]
 Key = tuple[int, Direction, str]
@@ -107,8 +108,8 @@ def _gru(cell: Cell, inputs: Array, *, before: bool) -> dict[str, Array]:
     hidden = np.zeros(units)
     steps = []
     for x in inputs:
-        reset = sigmoid(sum(product("r", x, hidden)))
-        update = sigmoid(-sum(product("z", x, hidden)))
+        reset = sigmoid(np.add(*product("r", x, hidden)))
+        update = sigmoid(-np.add(*product("z", x, hidden)))
         now, past = product("n", x, reset * hidden if before else hidden)
         candidate = np.tanh(now + (past if before else reset * past))
         hidden = (1 - update) * hidden + update * candidate
@@ -135,7 +136,7 @@ def read(kind: str, cell: Cell, inputs: Array, direction: Direction) -> dict[str
 def answer(network: Network, row: NDArray[np.int32]) -> Answer:
     """What a network makes of one input, int32 [tokens, features]."""
     shape = network.architecture
-    tables = [_wide(table.weight) for table in network.embeddings.values()]
+    tables = [_wide(cast(Table, table).weight) for table in network.embeddings.values()]
     states = np.concatenate([table[ids] for table, ids in zip(tables, row.T, strict=True)], axis=1)
     gates: dict[Key, Array] = {}
     for number in range(shape.layers):
@@ -164,5 +165,5 @@ def _parameters(cell: Cell) -> list[Array]:
     return [_wide(getattr(cell.kernel, name)) for name in names]
 
 
-def _wide(parameter: nn.Parameter) -> Array:
+def _wide(parameter: Tensor) -> Array:
     return parameter.detach().cpu().double().numpy()

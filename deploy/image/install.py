@@ -11,12 +11,12 @@ import shutil
 import subprocess
 import sys
 import venv
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
 
 from pip._vendor.packaging.requirements import Requirement
-from pip._vendor.packaging.utils import canonicalize_name
+from pip._vendor.packaging.utils import NormalizedName, canonicalize_name
 
 VENV = Path("/opt/venv")
 PIP = [sys.executable, "-m", "pip", "--python", str(VENV / "bin/python"), "--disable-pip-version-check"]
@@ -55,7 +55,7 @@ def prune(site: Path, requirements: Path) -> None:
         path.unlink()
 
 
-def reached(installed: dict[str, Distribution], wanted: list[Requirement]) -> Iterator[str]:
+def reached(installed: Mapping[NormalizedName, Distribution], wanted: list[Requirement]) -> Iterator[str]:
     """The names of the distributions that requirements lead to, without `UNUSED`."""
     waiting = [(each, "") for each in wanted]
     seen: set[tuple[str, str]] = set()

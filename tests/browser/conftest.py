@@ -47,7 +47,7 @@ class Visit:
         self._folder = folder
         self.errors: list[str] = []
         page.on("pageerror", lambda error: self.errors.append(str(error)))
-        page.on("console", lambda message: message.type == "error" and self.errors.append(message.text))
+        page.on("console", lambda message: self.errors.extend([message.text] if message.type == "error" else []))
 
     def open(self, fragment: str = "") -> Any:
         """Go to the page and wait for its first answer."""

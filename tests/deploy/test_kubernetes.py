@@ -128,7 +128,7 @@ def test_variables_are_settings_and_their_values_are_right(overlay: str) -> None
     values = environment(overlay)
     names = {variable(name): name for name in Settings.model_fields}
     assert values.keys() <= names.keys()
-    settings = Settings(**{names[name]: value for name, value in values.items()}, _env_file=None)
+    settings = Settings.model_validate({names[name]: value for name, value in values.items()})
     assert settings.drain_seconds + settings.grace_seconds < pod(overlay)["terminationGracePeriodSeconds"]
     readiness = container(overlay)["readinessProbe"]
     assert settings.drain_seconds > readiness["periodSeconds"] * readiness["failureThreshold"]

@@ -20,7 +20,7 @@ from tests import deviation
 from tests.bundles import Kind, named
 from tests.integration.models import HIDDEN
 
-TEXTS = ["A great film.", "Ada lived in London . " * 30, "bad", ["It", "'s", "not", "a film"]]
+TEXTS: list[str | list[str]] = ["A great film.", "Ada lived in London . " * 30, "bad", ["It", "'s", "not", "a film"]]
 MODELS: dict[str, tuple[Kind, int, int]] = {
     "sentiment-bilstm": ("lstm", 1, 2),
     "sentiment-lstm": ("lstm", 2, 1),

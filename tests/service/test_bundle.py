@@ -59,7 +59,7 @@ def refusal(path: Path) -> str:
     return message
 
 
-def rewrite(bundle: Bundle, change: Callable[[dict[str, Any]], None]) -> None:
+def rewrite(bundle: Bundle, change: Callable[[dict[str, Any]], object]) -> None:
     """Alter the manifest on disk."""
     path = bundle.file(MANIFEST)
     document = json.loads(path.read_text("utf-8"))

@@ -245,9 +245,10 @@ def test_pieces_hold_no_more_than_a_body_may() -> None:
 def test_wrong_arguments() -> None:
     with Client() as client, pytest.raises(ValueError, match="no input"):
         client.predict([])
-    for options in ({"batch": 0}, {"concurrency": 0}, {"timeout": 0.0}):
+    wrong: tuple[dict[str, Any], ...] = ({"batch": 0}, {"concurrency": 0}, {"timeout": 0.0})
+    for options in wrong:
         with pytest.raises(ValueError, match="batch and concurrency"):
-            Client(**options)  # type: ignore[arg-type]
+            Client(**options)
 
 
 def test_the_public_names() -> None:

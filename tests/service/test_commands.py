@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 import structlog
 from click.testing import CliRunner, Result
+from safetensors.numpy import load_file
 
 from service import telemetry
 from service.__main__ import main
@@ -323,7 +324,7 @@ def test_check(tmp_path: Path, cell: Any, head: Any, layers: int) -> None:
 
 def test_check_sees_a_wrong_weight(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert invoke(models, "check", "ner/1").exit_code == 0
-    real = parity.load_file
+    real = load_file
 
     def altered(path: Path) -> Any:
         weights = real(path)
@@ -337,7 +338,7 @@ def test_check_sees_a_wrong_weight(models: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_check_says_what_it_cannot_follow(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = parity.load_file
+    real = load_file
     monkeypatch.setattr(parity, "load_file", lambda path: {**real(path), "extra.weight": np.zeros(1, np.float32)})
     result = invoke(models, "check", "ner")
     assert result.exit_code == 0

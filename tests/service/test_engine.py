@@ -89,11 +89,11 @@ def test_eight_threads_get_what_one_gets(engine: Engine) -> None:
     with ThreadPoolExecutor(8) as pool:
         for found, expected in zip(pool.map(engine.predict, batches * 4), predicted * 4, strict=True):
             np.testing.assert_array_equal(found, expected)
-        for found, expected in zip(pool.map(engine.trace, batches), traced, strict=True):
-            np.testing.assert_array_equal(found.logits, expected.logits)
-            for row in range(len(found.lengths)):
-                again = expected.gates(row)
-                for key, array in found.gates(row).items():
+        for made, wanted in zip(pool.map(engine.trace, batches), traced, strict=True):
+            np.testing.assert_array_equal(made.logits, wanted.logits)
+            for row in range(len(made.lengths)):
+                again = wanted.gates(row)
+                for key, array in made.gates(row).items():
                     np.testing.assert_array_equal(array, again[key])
 
 
@@ -105,7 +105,7 @@ def test_several_threads_of_one_run_answer_the_same(bundle: Bundle, engine: Engi
 def test_padding() -> None:
     rows = [np.full((length, 2), length, np.int32) for length in (2, 4, 1)]
     tokens, lengths = pad(rows, 2)
-    assert (tokens.dtype, lengths.dtype) == (np.int32, np.int32)
+    assert tokens.dtype == lengths.dtype == np.dtype(np.int32)
     assert tokens.shape == (3, 4, 2)
     assert lengths.tolist() == [2, 4, 1]
     assert tokens[..., 0].tolist() == [[2, 2, 0, 0], [4, 4, 4, 4], [1, 0, 0, 0]]

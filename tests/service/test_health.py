@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from service.engine import GateKey
 from service.health import BOUNDS, ENOUGH_TEXTS, Tally, drift, drifts, figures, observe, restored, stored
 
 
-def gates(value: float, tokens: int = 4, units: int = 5) -> dict:
+def gates(value: float, tokens: int = 4, units: int = 5) -> dict[GateKey, NDArray[np.float32]]:
     generator = np.random.default_rng(0)
     noise = generator.normal(0, 0.02, (tokens, units))
     names = ("forget", "input", "output", "candidate", "cell", "hidden")
@@ -36,7 +38,7 @@ def test_every_unit_of_every_text_is_one_observation() -> None:
 
 
 def test_an_observation_on_a_bound_belongs_below_it() -> None:
-    exact = {(0, "forward", "forget"): np.full((2, 1), 0.5, np.float32)}
+    exact: dict[GateKey, NDArray[np.float32]] = {(0, "forward", "forget"): np.full((2, 1), 0.5, np.float32)}
     bins = observe("lstm", exact)[0, "forward", "forget", "activation"].bins
     assert bins.argmax() == BOUNDS["activation"].index(0.5)
 

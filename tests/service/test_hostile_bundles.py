@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -82,18 +83,18 @@ def outcome(good: Bundle, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     return found
 
 
-def test_the_good_one_is_served_and_no_other(outcome: dict[str, object]) -> None:
+def test_the_good_one_is_served_and_no_other(outcome: dict[str, Any]) -> None:
     assert outcome["served"] == ["good"]
     assert np.isfinite(outcome["logits"]).all()
 
 
-def test_none_takes_much_memory(outcome: dict[str, object]) -> None:
+def test_none_takes_much_memory(outcome: dict[str, Any]) -> None:
     assert isinstance(outcome["megabytes"], int)
     assert outcome["megabytes"] < 2000
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
-def test_a_hostile_bundle_is_refused_with_its_reason(case: Case, outcome: dict[str, object]) -> None:
+def test_a_hostile_bundle_is_refused_with_its_reason(case: Case, outcome: dict[str, Any]) -> None:
     refused = outcome["refused"]
     assert isinstance(refused, dict)
     assert case.reason in refused[case.name]

@@ -63,7 +63,7 @@ def test_turned_away_clients_wait_until_they_are_welcome_and_those_before_them_a
 
 
 def _accept_all(listener: socket.socket) -> list[socket.socket]:
-    accepted = []
+    accepted: list[socket.socket] = []
     while True:
         try:
             connection, _ = listener.accept()

@@ -16,7 +16,7 @@ def column(*values: float) -> np.ndarray:
 def test_saturation_is_a_share_of_time() -> None:
     below, above = saturation(column(0.05, 0.5, 0.95, 0.99))
     assert (below.tolist(), above.tolist()) == ([0.25], [0.5])
-    edges = saturation(column(np.float32(0.1), np.float32(0.9)))
+    edges = saturation(column(float(np.float32(0.1)), float(np.float32(0.9))))
     assert [each.tolist() for each in edges] == [[0.0], [0.0]]
 
 
@@ -29,7 +29,9 @@ def test_saturation_is_a_share_of_time() -> None:
         ((1.0, 1.0), LONGEST),
     ],
 )
-def test_a_horizon_is_where_the_product_of_what_is_kept_reaches_one_over_e(factors: tuple, steps: float) -> None:
+def test_a_horizon_is_where_the_product_of_what_is_kept_reaches_one_over_e(
+    factors: tuple[float, ...], steps: float
+) -> None:
     assert horizon(column(*factors)) == pytest.approx([steps], rel=1e-6)
 
 

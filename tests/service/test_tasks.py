@@ -17,8 +17,9 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from service.bundle import Feature
+from service.crf import viterbi
 from service.errors import BundleError
-from service.tasks import Classifier, Tagger, decoder, log_softmax, softmax, viterbi
+from service.tasks import Classifier, Tagger, decoder, log_softmax, softmax
 from service.text import UNKNOWN, Encoded, build
 
 LABELS = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC")

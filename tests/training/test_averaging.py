@@ -8,6 +8,7 @@ from torch import nn
 
 from tests.bundles import architecture, network
 from training.averaging import Average
+from training.networks import Table
 
 
 def test_the_mean_follows_slowly_and_is_lent_only() -> None:
@@ -29,6 +30,7 @@ def test_rows_that_do_not_learn_are_left_alone() -> None:
     net = network(architecture())
     net.learn(5)
     table = net.embeddings["word"]
+    assert isinstance(table, Table)
     before = table.weight.detach().clone()
     net.train()
     loss = net(torch.tensor([[[1], [4]]]), torch.tensor([2])).sum()

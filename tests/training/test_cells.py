@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from service.equations import equations
 from tests.bundles import KINDS, Kind, named
@@ -88,13 +89,15 @@ def test_weights_by_name_are_torchs_blocks_in_torchs_order(name: Kind, order: tu
     for number, gate in enumerate(order):
         rows = slice(number * UNITS, (number + 1) * UNITS)
         kernel = cell.kernel
-        for part, stacked in (
-            (found[gate].w, kernel.weight_ih_l0),
-            (found[gate].r, kernel.weight_hh_l0),
-            (found[gate].w_bias, kernel.bias_ih_l0),
-            (found[gate].r_bias, kernel.bias_hh_l0),
+        assert isinstance(kernel, nn.RNNBase)
+        stacked = dict(kernel.named_parameters())
+        for part, name_of_block in (
+            (found[gate].w, "weight_ih_l0"),
+            (found[gate].r, "weight_hh_l0"),
+            (found[gate].w_bias, "bias_ih_l0"),
+            (found[gate].r_bias, "bias_hh_l0"),
         ):
-            assert torch.equal(part, stacked.detach()[rows])
+            assert torch.equal(part, stacked[name_of_block].detach()[rows])
             assert not part.requires_grad
 
 

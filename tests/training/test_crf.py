@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from service.crf import marginals, viterbi
 from service.tasks import legal
@@ -57,7 +59,7 @@ def chances(field: CRF, emissions: torch.Tensor, row: int) -> dict[tuple[int, ..
     return {path: math.exp(score) / total for path, score in scores.items()}
 
 
-def arrays(field: CRF, emissions: torch.Tensor) -> tuple[np.ndarray, ...]:
+def arrays(field: CRF, emissions: torch.Tensor) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:
     moves, begins = legal(LABELS)
     transitions = moves + field.transitions.detach().numpy()
     return emissions.numpy(), np.array(LENGTHS), transitions, begins + field.start.detach().numpy()

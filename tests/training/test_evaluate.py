@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -85,7 +86,7 @@ def test_data_in_the_current_folder_is_named_by_it(tmp_path: Path, monkeypatch: 
 def test_a_classifier_is_measured(sentiment: Path) -> None:
     data = read_sentiment(sentiment)
 
-    def predict(rows: list[NDArray[np.int32]]) -> NDArray[np.float32]:
+    def predict(rows: Sequence[NDArray[np.int32]]) -> NDArray[np.float32]:
         # Short texts are positive, long ones negative: two of three are right.
         return np.array([[0, 1] if len(row) < 10 else [1, 0] for row in rows], np.float32)
 
@@ -107,7 +108,7 @@ def test_answers_go_back_to_their_inputs_whatever_the_order_of_the_batches(tmp_p
     lines = [f"{'good ' * length}\t{('negative', 'positive')[length % 2]}\n" for length in lengths]
     (tmp_path / "dev.tsv").write_text("text\tlabel\n" + "".join(lines), "utf-8")
 
-    def predict(rows: list[NDArray[np.int32]]) -> NDArray[np.float32]:
+    def predict(rows: Sequence[NDArray[np.int32]]) -> NDArray[np.float32]:
         assert len(rows) <= 64
         return np.array([[0, 1] if len(row) % 2 else [1, 0] for row in rows], np.float32)
 

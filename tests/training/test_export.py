@@ -27,6 +27,7 @@ from service.bundle import (
     Head,
     Precision,
     Score,
+    Task,
     discover,
     load,
 )
@@ -34,6 +35,7 @@ from service.engine import Engine, Trace
 from service.errors import BundleError
 from service.text import Tokenizer
 from tests.bundles import KINDS, ORIGIN, Kind, Rows, architecture, draft, network, random_rows, tiny_bundle, tokenizer
+from tests.bundles import table as table_of
 from training import export as exporting
 from training import graph
 from training.builder import Builder
@@ -104,7 +106,7 @@ def test_the_certificate_is_over_many_lengths_and_batch_sizes() -> None:
 
 @pytest.mark.parametrize(("cell", "head"), list(product(KINDS, ["last", "mean", "max", "attention", "tagger"])))
 def test_every_kind_of_network_is_exported(tmp_path: Path, cell: Kind, head: Head) -> None:
-    task = "ner" if head == "tagger" else "sentiment"
+    task: Task = "ner" if head == "tagger" else "sentiment"
     for bidirectional, layers in ((False, 1), (True, 2)):
         bundle = tiny_bundle(
             tmp_path / "m", task=task, cell=cell, head=head, bidirectional=bidirectional, layers=layers, hidden=4
@@ -182,7 +184,7 @@ def test_embeddings_are_rounded_to_half_precision_before_anything_is_measured(tm
     bundle = exported(tmp_path / "m", net)
     table = load_file(bundle.file(WEIGHTS))["embedding.word"]
     assert table.dtype == np.float16
-    kept = net.embeddings["word"].weight.detach().numpy()
+    kept = table_of(net).numpy()
     np.testing.assert_array_equal(kept, table.astype(np.float32))
 
 

@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
 
-from service.bundle import MODEL_GRAPH, TRACE_GRAPH, WEIGHTS, Head
+from service.bundle import MODEL_GRAPH, TRACE_GRAPH, WEIGHTS, Head, Task
 from service.engine import Engine, pad
 from service.equations import gate_names
 from tests import reference
-from tests.bundles import KINDS, Kind, Rows, architecture, draft, network, random_rows
+from tests.bundles import KINDS, Kind, Rows, architecture, draft, network, random_rows, table
 from training.embedding import round_to_storage
 from training.networks import Architecture, Network
 
@@ -36,7 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def shape_of(cell: Kind, head: Head, bidirectional: bool = True, layers: int = 1, hidden: int = 8) -> Architecture:
-    task = "ner" if head == "tagger" else "sentiment"
+    task: Task = "ner" if head == "tagger" else "sentiment"
     return architecture(task=task, cell=cell, bidirectional=bidirectional, layers=layers, hidden=hidden, head=head)
 
 
@@ -233,7 +233,7 @@ def test_weights_lie_once_in_one_file_beside_both_graphs(folder: Path, cell: Kin
     assert {path.name for path in weights.parent.iterdir() if path.suffix == ".safetensors"} == {WEIGHTS}
     start, size = 8 + int.from_bytes(weights.read_bytes()[:8], "little"), weights.stat().st_size
     net = network(shape)
-    words = sum(table.weight.numel() for table in net.embeddings.values())
+    words = sum(table(net, feature.name).numel() for feature in shape.features)
     rest = sum(parameter.numel() for parameter in net.parameters()) - words
     assert size - start == pytest.approx(2 * words + 4 * rest, rel=0.02), "float16 embeddings, the rest float32"
     used = set()

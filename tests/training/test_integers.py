@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import typer
+from numpy.typing import NDArray
 from pydantic import ValidationError
 from safetensors.numpy import load_file
 
@@ -34,7 +35,7 @@ SHAPES: list[Options] = [
 
 
 def int8(folder: Path, shape: Options) -> Bundle:
-    form = architecture(**{**shape, "hidden": 16})
+    form = architecture(**(shape | Options(hidden=16)))
     return export(network(form), tokenizer(form), ORIGIN, "CC0-1.0", folder, lambda _: [], precision="int8")
 
 
@@ -53,13 +54,14 @@ def test_columns_are_brought_to_one_range_and_nothing_else_changes() -> None:
 def test_integers_times_their_scales_are_the_weights_that_were_rounded() -> None:
     made = network(architecture(hidden=16))
     integers.prepare(made)
-    whole = np.stack([cell.stacked().r.detach().numpy() for cell in made.recurrent()[0].directions()])
+    cells = made.recurrent()[0].directions()
+    whole: NDArray[np.float32] = np.stack([cell.stacked().r.detach().numpy() for cell in cells])
     found = integers.stored({"recurrent.0.R": whole, "head.weight": whole})
     kept, scale = found["recurrent.0.R"], found["recurrent.0.R.scale"]
     assert kept.dtype == np.int8
     assert kept.shape == (2, 18, 4 * 18)
     assert np.abs(kept.astype(int)).max() == integers.LARGEST
-    back = (kept.transpose(0, 2, 1) * scale[..., None]).reshape(2, 4, 18, 18)
+    back = (kept.astype(float).transpose(0, 2, 1) * scale.astype(float)[..., None]).reshape(2, 4, 18, 18)
     np.testing.assert_allclose(back[:, :, :16, :16].reshape(whole.shape), whole, rtol=1e-6)
     assert not back[:, :, 16:].any()
     assert not back[..., 16:].any()
@@ -121,7 +123,7 @@ def test_other_cells_are_refused_with_the_reason(tmp_path: Path, cell: Kind) -> 
 @pytest.mark.parametrize("options", [{"characters": "cnn"}, {"word_bits": 8}])
 def test_inputs_of_unknown_range_are_refused(options: Options) -> None:
     with pytest.raises(BundleError, match="no characters, no smaller word vectors"):
-        integers.check(architecture(task="ner", **options))
+        integers.check(architecture(**(options | Options(task="ner"))))
 
 
 def test_integers_are_not_exported_again(tmp_path: Path) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from service.bundle import CARD, TOKENIZER, WEIGHTS, Task, discover, load
+from service.bundle import CARD, TOKENIZER, WEIGHTS, Bundle, Task, discover, load
 from service.engine import Engine
 from service.errors import BundleError
 from service.tasks import decoder
@@ -59,10 +60,18 @@ def quiet(_: object) -> None:
     """Told, and reported to."""
 
 
+def made(given: Job) -> Bundle:
+    """What a job exports."""
+    bundle, _ = run(given, quiet, quiet)
+    assert bundle is not None
+    return bundle
+
+
 @pytest.mark.parametrize("task", ["sentiment", "ner"])
 def test_from_files_to_a_bundle_that_answers(tmp_path: Path, task: Task) -> None:
     told: list[str] = []
     bundle, outcome = run(replace(job(tmp_path, task), recipe=replace(RECIPE, epochs=8)), told.append, quiet)
+    assert bundle is not None
     assert load(tmp_path / "models" / "tiny" / "1") == bundle
     manifest = bundle.manifest
     assert manifest.origin.data == ("mine train: 48 examples" if task == "sentiment" else "mine train: 24 examples",)
@@ -82,15 +91,16 @@ def test_from_files_to_a_bundle_that_answers(tmp_path: Path, task: Task) -> None
     if task == "sentiment":
         assert answer["label"] == "negative"
     else:
-        assert [(found["label"], found["text"]) for found in answer["entities"]] == [("PER", "Grace"), ("LOC", "Paris")]
+        entities = cast(list[dict[str, str]], answer["entities"])
+        assert [(found["label"], found["text"]) for found in entities] == [("PER", "Grace"), ("LOC", "Paris")]
 
 
 def test_the_same_job_twice_gives_the_same_bundle(tmp_path: Path) -> None:
-    one, two = (run(job(tmp_path), quiet, quiet)[0] for _ in range(2))
+    one, two = (made(job(tmp_path)) for _ in range(2))
     assert (one.version, two.version) == (1, 2)
     assert one.file(WEIGHTS).read_bytes() == two.file(WEIGHTS).read_bytes()
     assert one.manifest == two.manifest
-    other = run(replace(job(tmp_path), recipe=replace(RECIPE, seed=2)), quiet, quiet)[0]
+    other = made(replace(job(tmp_path), recipe=replace(RECIPE, seed=2)))
     assert other.file(WEIGHTS).read_bytes() != one.file(WEIGHTS).read_bytes()
 
 
@@ -100,7 +110,7 @@ def test_several_files_of_each_kind(tmp_path: Path) -> None:
     dev = corpora.sentiment(tmp_path / "other" / "dev.tsv", step=5)
     test = corpora.sentiment(tmp_path / "other" / "test.tsv", step=6)
     several = replace(plain, train=(*plain.train, more), dev=(*plain.dev, dev), test=(test,))
-    manifest = run(several, quiet, quiet)[0].manifest
+    manifest = made(several).manifest
     assert manifest.origin.data == ("mine train: 48 examples", "other train: 12 examples")
     assert [score.data for score in manifest.quality if score.metric == "accuracy"] == [
         "mine dev",
@@ -118,7 +128,7 @@ def vectors(path: Path, words: list[str], size: int = 100) -> Path:
 def test_word_vectors_widen_the_vocabulary_and_start_its_rows(tmp_path: Path) -> None:
     path = vectors(tmp_path / "v.npz", ["the", "terrible", "1996", "2004", "film"])
     frozen = replace(RECIPE, epochs=1, learning_rate=1e-9)
-    bundle = run(replace(job(tmp_path), vectors=path, recipe=frozen), quiet, quiet)[0]
+    bundle = made(replace(job(tmp_path), vectors=path, recipe=frozen))
     tokens = Tokenizer.load(bundle.file(TOKENIZER), bundle.manifest.features)
     assert tokens.rows(["terrible"])[0, 0] != 0, "a word that only the vectors know"
     assert tokens.rows(["1837"])[0, 0] == tokens.rows(["2004"])[0, 0] != 0
@@ -131,12 +141,12 @@ def test_word_vectors_widen_the_vocabulary_and_start_its_rows(tmp_path: Path) ->
 
 def test_vectors_bring_their_own_size(tmp_path: Path) -> None:
     path = vectors(tmp_path / "v.npz", ["the"], size=50)
-    bundle = run(replace(job(tmp_path), vectors=path), quiet, quiet)[0]
+    bundle = made(replace(job(tmp_path), vectors=path))
     assert load_file(bundle.file(WEIGHTS))["embedding.word"].shape[1] == 50
 
 
 def test_the_vocabulary_is_bounded(tmp_path: Path) -> None:
-    bundle = run(replace(job(tmp_path), words=10), quiet, quiet)[0]
+    bundle = made(replace(job(tmp_path), words=10))
     assert bundle.manifest.features[0].size == 10
 
 
@@ -148,6 +158,7 @@ def test_an_interrupted_job_exports_the_best_model_so_far(tmp_path: Path) -> Non
             raise KeyboardInterrupt
 
     bundle, outcome = run(job(tmp_path), told.append, report)
+    assert bundle is not None
     assert outcome.interrupted
     assert told[-1] == "interrupted: exporting the best model so far"
     assert bundle.manifest.quality[0].value == pytest.approx(outcome.best, abs=1e-4)
@@ -211,8 +222,10 @@ def test_a_folder_that_cannot_be_written_is_told_before_the_training(tmp_path: P
 def test_labels_that_train_lacks_are_refused(tmp_path: Path, part: str) -> None:
     path = tmp_path / "strange.tsv"
     path.write_text("text\tlabel\na film\tneutral\n", "utf-8")
+    given = job(tmp_path)
+    given = replace(given, dev=(path,)) if part == "dev" else replace(given, test=(path,))
     with pytest.raises(CorpusError, match=r"strange\.tsv:2: the label 'neutral'"):
-        run(replace(job(tmp_path), **{part: (path,)}), quiet, quiet)
+        run(given, quiet, quiet)
     assert not (tmp_path / "models").exists()
 
 
@@ -231,7 +244,7 @@ def test_graphs_that_do_not_agree_with_torch_leave_no_bundle(tmp_path: Path, mon
 
 
 def test_the_card_names_what_the_job_was(tmp_path: Path) -> None:
-    bundle = run(replace(job(tmp_path), command="python -m training fit --seed 1"), quiet, quiet)[0]
+    bundle = made(replace(job(tmp_path), command="python -m training fit --seed 1"))
     card = bundle.file(CARD).read_text("utf-8")
     assert "```sh\npython -m training fit --seed 1\n```" in card
     assert "- mine train: 48 examples" in card
@@ -241,7 +254,7 @@ def test_the_card_names_what_the_job_was(tmp_path: Path) -> None:
 
 def test_a_finished_job_leaves_no_checkpoint_and_an_interrupted_one_can_be_resumed(tmp_path: Path) -> None:
     plain = replace(job(tmp_path), checkpoint_every=3, log=tmp_path / "log.jsonl")
-    undisturbed = run(plain, quiet, quiet)[0]
+    undisturbed = made(plain)
     assert not (tmp_path / "models" / "tiny" / FILE).exists()
     steps = [record["step"] for record in read_log(tmp_path / "log.jsonl")]
 
@@ -255,7 +268,8 @@ def test_a_finished_job_leaves_no_checkpoint_and_an_interrupted_one_can_be_resum
     with pytest.raises(Killed):
         run(plain, quiet, report)
     told: list[str] = []
-    resumed = run(replace(plain, resume=True), told.append, quiet)[0]
+    resumed, _ = run(replace(plain, resume=True), told.append, quiet)
+    assert resumed is not None
     assert any(line.startswith("resuming after step") for line in told)
     assert resumed.file(WEIGHTS).read_bytes() == undisturbed.file(WEIGHTS).read_bytes()
     assert [record["step"] for record in read_log(tmp_path / "log.jsonl")] == steps

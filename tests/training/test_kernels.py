@@ -38,7 +38,11 @@ def reset_before_by_autograd(sums: Tensor, r: Tensor, hidden: Tensor) -> Sequenc
     return (torch.stack(states),)
 
 
-CASES = {"peephole": (peephole, peephole_by_autograd, 4), "reset_before": (reset_before, reset_before_by_autograd, 3)}
+Pass = Callable[..., Tensor | Sequence[Tensor]]
+CASES: dict[str, tuple[Pass, Pass, int]] = {
+    "peephole": (peephole, peephole_by_autograd, 4),
+    "reset_before": (reset_before, reset_before_by_autograd, 3),
+}
 
 
 def arguments(name: str, time: int, batch: int, dtype: torch.dtype = torch.float64) -> list[Tensor]:

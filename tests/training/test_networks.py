@@ -10,18 +10,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.bundle import Head
+from service.bundle import Head, Task
 from service.engine import pad
 from tests import reference
-from tests.bundles import KINDS, Kind, Rows, architecture, network, random_rows
-from training.initial import Initial
+from tests.bundles import KINDS, Kind, Rows, architecture, network, random_rows, table
+from training.initial import Initial, InputStart
 from training.networks import EMBEDDING_SIZES, Architecture, Dropouts, Network
 
 HEADS: list[Head] = ["last", "mean", "max", "tagger"]
 
 
 def shape_of(cell: Kind, head: Head, bidirectional: bool = True, layers: int = 1, hidden: int = 6) -> Architecture:
-    task = "ner" if head == "tagger" else "sentiment"
+    task: Task = "ner" if head == "tagger" else "sentiment"
     return architecture(task=task, cell=cell, bidirectional=bidirectional, layers=layers, hidden=hidden, head=head)
 
 
@@ -181,7 +181,8 @@ def test_weight_drop_drops_recurrent_weights_in_training_alone(cell: Kind) -> No
 
 def test_initialisation_by_name() -> None:
     shape = shape_of("lstm", "max", hidden=64)
-    for start, square in (("xavier", 2 / (100 + 64)), ("he", 2 / 100)):
+    squares: dict[InputStart, float] = {"xavier": 2 / (100 + 64), "he": 2 / 100}
+    for start, square in squares.items():
         net = Network(shape, initial=Initial(input=start, recurrent="he", forget_bias=2.5))
         for gate, part in net.recurrent()[0].directions()[1].weights().items():
             assert float(part.w.square().mean()) == pytest.approx(square, rel=0.05)
@@ -199,7 +200,7 @@ def test_word_dropout_makes_words_unknown_and_leaves_other_features_alone() -> N
         embedded = net.embed(torch.from_numpy(row)[None])[0]
         net.eval()
         whole = net.embed(torch.from_numpy(row)[None])[0]
-        unknown = net.embeddings["word"].weight[0]
+        unknown = table(net)[0]
     words = EMBEDDING_SIZES["word"]
     dropped = (embedded[:, :words] == unknown).all(dim=1)
     assert float(dropped.float().mean()) == pytest.approx(0.3, abs=0.04)
@@ -209,8 +210,9 @@ def test_word_dropout_makes_words_unknown_and_leaves_other_features_alone() -> N
 
 def test_embedding_tables_start_with_unit_variance_over_the_row() -> None:
     shape = shape_of("lstm", "tagger")
-    for name, table in Network(shape).embeddings.items():
-        columns = EMBEDDING_SIZES[name]
-        weight = table.weight.detach()
+    net = Network(shape)
+    for feature in shape.features:
+        columns = EMBEDDING_SIZES[feature.name]
+        weight = table(net, feature.name)
         assert float(weight.abs().max()) <= (3 / columns) ** 0.5
         assert float(weight.std()) == pytest.approx(columns**-0.5, rel=0.2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -26,7 +27,7 @@ def model(cell: CellName = "lstm", directions: tuple[Direction, ...] = BOTH) -> 
     return LanguageModel(shape, 0.0).eval()
 
 
-def reading(folder: Path, **changed: int) -> Pretraining:
+def reading(folder: Path, **changed: Any) -> Pretraining:
     (folder / "texts.txt").write_text(TEXTS, "utf-8")
     loop = Reading(epochs=changed.pop("epochs", 10), learning_rate=0.05, window=7, batch_rows=8, dropout=0.0)
     job = Pretraining("gru", BOTH, 1, 12, (folder / "texts.txt",), (folder / "texts.txt",), None, 100, loop)
@@ -77,6 +78,7 @@ def test_fit_starts_from_an_encoder(tmp_path: Path) -> None:
     loop = Reading(epochs=1, batch_rows=8)
     run(Pretraining("gru", BOTH, 1, 6, plain.train, (), None, 100, loop), encoder, quiet, quiet)
     made, _ = fitting.run(replace(plain, start=encoder), quiet, quiet)
+    assert made is not None
     assert made.manifest.features[0].size == len(table_of(encoder)[0])
     with pytest.raises(PretrainingError, match=r"another cell, size or number of directions: .*needed"):
         fitting.run(replace(plain, start=encoder, hidden=7), quiet, quiet)

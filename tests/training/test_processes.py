@@ -23,9 +23,29 @@ from training.logs import read
 from training.processes import ALONE, Processes, ProcessesError
 
 # Without the two dashes at its end torchrun takes --log for the beginning of an option of its own.
-TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "training", "--")
+TORCHRUN: tuple[str, ...] = (
+    "-m",
+    "torch.distributed.run",
+    "--standalone",
+    "--nproc-per-node",
+    "2",
+    "-m",
+    "training",
+    "--",
+)
 ALONE_ = ("-m", "training")
-SETTINGS = ("--hidden", "5", "--epochs", "2", "--patience", "2", "--batch-rows", "5", "--learning-rate", "0.01")
+SETTINGS: tuple[str, ...] = (
+    "--hidden",
+    "5",
+    "--epochs",
+    "2",
+    "--patience",
+    "2",
+    "--batch-rows",
+    "5",
+    "--learning-rate",
+    "0.01",
+)
 SETTINGS += ("--device", "cpu", "--dropout", "0", "--word-dropout", "0", "--optimiser", "sgd")
 
 
@@ -92,19 +112,8 @@ def test_two_processes_give_what_one_gives_that_sees_the_same_batches(folder: Pa
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_killed_and_resumed_they_give_the_undisturbed_model_bit_for_bit(folder: Path) -> None:
-    more = (
-        "--dropout",
-        "0.3",
-        "--weight-drop",
-        "0.2",
-        "--batch-rows",
-        "7",
-        "--checkpoint-every",
-        "1",
-        "--epochs",
-        "30",
-    )
-    more += ("--patience", "30")
+    more: tuple[str, ...] = ("--dropout", "0.3", "--weight-drop", "0.2", "--batch-rows", "7", "--checkpoint-every", "1")
+    more = (*more, "--epochs", "30", "--patience", "30")
     assert "exporting" in ended(fit(folder, TORCHRUN, "whole", *more))
     disturbed = fit(folder, TORCHRUN, "cut", *more, "--log", "cut.jsonl")
     limit = time.monotonic() + 100

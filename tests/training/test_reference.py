@@ -9,8 +9,9 @@ import pytest
 from numpy.typing import NDArray
 
 from service.engine import GateKey
+from service.equations import Direction
 from tests import reference as own
-from tests.bundles import KINDS, Kind, architecture, network, random_rows
+from tests.bundles import KINDS, Kind, architecture, network, random_rows, table
 from training.networks import Network
 from training.reference import deviation, step
 
@@ -19,7 +20,7 @@ def traced(cell: Kind, layers: int = 2) -> tuple[Network, NDArray[np.float64], d
     """A network, one embedded input, and its trace by the tests' own reference."""
     shape = architecture(cell=cell, layers=layers)
     net, (row,) = network(shape), random_rows(shape, (12,))
-    embedded = net.embeddings["word"].weight.detach().double().numpy()[row[:, 0]]
+    embedded = table(net).double().numpy()[row[:, 0]]
     return net, embedded, own.answer(net, row).gates
 
 
@@ -51,7 +52,7 @@ def test_any_gate_that_is_wrong_at_any_row_is_seen(cell: Kind) -> None:
 @pytest.mark.parametrize("cell", KINDS)
 def test_a_trace_whose_directions_are_swapped_is_seen(cell: Kind) -> None:
     net, embedded, gates = traced(cell, layers=1)
-    turned = {"forward": "backward", "backward": "forward"}
+    turned: dict[Direction, Direction] = {"forward": "backward", "backward": "forward"}
     swapped = {key: gates[key[0], turned[key[1]], key[2]] for key in gates}
     assert deviation(net, embedded, swapped) > 0.01
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from service.bundle import CARD, FILES, WEIGHTS, CharacterNetwork, Head, load
+from service.bundle import CARD, FILES, WEIGHTS, CharacterNetwork, Head, Task, load
 from service.engine import Engine
 from tests.bundles import KINDS, Kind, Options, architecture, draft, network, random_rows, tiny_bundle
 from training.commands.export import export
@@ -21,7 +21,7 @@ from training.restore import network as restored
 @pytest.mark.parametrize("cell", KINDS)
 @pytest.mark.parametrize(("head", "bidirectional", "layers"), [("last", False, 1), ("tagger", True, 2)])
 def test_the_network_comes_back(tmp_path: Path, cell: Kind, head: Head, bidirectional: bool, layers: int) -> None:
-    task = "ner" if head == "tagger" else "sentiment"
+    task: Task = "ner" if head == "tagger" else "sentiment"
     shape = architecture(task=task, cell=cell, bidirectional=bidirectional, layers=layers, head=head)
     made = network(shape)
     round_to_storage(made)

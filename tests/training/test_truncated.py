@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from service.bundle import Head
+from service.bundle import Head, Task
 from service.engine import pad
-from tests.bundles import KINDS, Kind, Rows, architecture, network, random_rows
+from tests.bundles import KINDS, Kind, Rows, architecture, network, random_rows, table
 from tests.training.test_fit import CPU, FAST, same, sentences, texts, weights
 from training.batches import IGNORED, Batch, Sample
 from training.fit import Recipe, fit, seed_everything
@@ -26,17 +26,15 @@ ONE_STEP = Recipe(epochs=1, batch_rows=100, optimiser="sgd", learning_rate=1.0, 
 
 
 @pytest.fixture(autouse=True)
-def _nothing_global_is_left() -> Iterator[None]:
-    before, threads = torch.are_deterministic_algorithms_enabled(), torch.get_num_threads()
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
     torch.set_num_threads(1)
-    with torch.random.fork_rng(devices=[]):
-        yield
-    torch.use_deterministic_algorithms(before)
-    torch.set_num_threads(threads)
+    yield
+    torch.set_num_threads(before)
 
 
 def one_way(head: Head, cell: Kind = "lstm", layers: int = 1) -> Network:
-    task = "ner" if head == "tagger" else "sentiment"
+    task: Task = "ner" if head == "tagger" else "sentiment"
     return network(architecture(task=task, cell=cell, bidirectional=False, layers=layers, hidden=5, head=head))
 
 
@@ -122,19 +120,20 @@ def expected_gradients(net: Network, samples: list[Sample], width: int, loss: Do
     """By the definition, text by text and step by step: for each window the whole text up to its end is read anew, and
     every state before the window counts as a constant."""
     net = network(net.architecture).double()
-    losses = []
+    losses: list[Tensor] = []
     for sample in samples:
         embedded = net.embed(torch.from_numpy(sample.rows)[None])[0]
         length = len(embedded)
         for start in range(0, length, width):
             end = min(start + width, length)
-            steps, tops = [None] * len(net.recurrent()), []
+            steps: list[tuple[Tensor, ...] | None] = [None] * len(net.recurrent())
+            tops = []
             for at in range(end):
                 value = embedded[at]
                 for number, layer in enumerate(net.recurrent()):
                     _, state = layer.directions()[0].read(value[None, None], steps[number])
-                    steps[number] = state if at >= start else tuple(part.detach() for part in state)
-                    value = steps[number][0][0]
+                    carried = state if at >= start else tuple(part.detach() for part in state)
+                    steps[number], value = carried, carried[0][0]
                 tops.append(value)
             states = torch.stack(tops)
             if net.architecture.head == "tagger":
@@ -156,6 +155,7 @@ def _pooled(net: Network, states: Tensor, start: int) -> Tensor:
             return states.mean(0)
         case "max":
             return states.amax(0)
+    assert net.query is not None
     scores = torch.cat([(states[:start] @ net.query).detach(), states[start:] @ net.query])
     return scores.softmax(0) @ states
 
@@ -183,10 +183,10 @@ def test_a_loss_at_the_end_reaches_the_last_window_alone() -> None:
 
     def reached(loss: DocumentLoss) -> list[int]:
         fresh = network(net.architecture)
-        before = fresh.embeddings["word"].weight.detach().clone()
+        before = table(fresh).clone()
         sample = Sample(rows, np.array([1]))
         fit(fresh, [sample], replace(ONE_STEP, bptt=4, bptt_loss=loss), lambda _: 0.0, lambda _: None, CPU)
-        return (fresh.embeddings["word"].weight.detach() != before).any(1).nonzero()[:, 0].tolist()
+        return (table(fresh) != before).any(1).nonzero()[:, 0].tolist()
 
     assert reached("end") == [9, 10], "the text's last two words make its last window"
     assert reached("windows") == list(range(1, 11))
