@@ -52,7 +52,7 @@ def take(page: Page, url: str, found: dict[str, str]) -> None:
         page.wait_for_timeout(400)
         path = FOLDER / f"{name}.png"
         if part is None:
-            page.set_viewport_size({**SIZE, "height": 1620})  # down to the gates
+            page.set_viewport_size({**SIZE, "height": 1330})  # down to the first gates
             page.wait_for_timeout(400)
             page.screenshot(path=path)
             page.set_viewport_size(SIZE)
