@@ -20,7 +20,7 @@ from service.api.problems import HTTP_PROBLEMS
 from service.commands.console import EXITS
 from service.equations import CellName, GruReset, gates
 from service.errors import RequestError
-from service.metrics import FAMILIES, PREFIX
+from service.metrics import DERIVED, FAMILIES, PREFIX
 from service.settings import Settings
 from training.cli import app as training
 
@@ -49,7 +49,7 @@ def settings_page() -> str:
 def metrics_page() -> str:
     rows = [
         [f"`{PREFIX}{each.name}`", each.kind, ", ".join(f"`{label}`" for label in each.labels) or "none", each.help]
-        for each in FAMILIES
+        for each in (*FAMILIES, *DERIVED)
     ]
     return _page(
         "Metrics",

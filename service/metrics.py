@@ -90,6 +90,14 @@ FAMILIES = (
     Family("gate_saturation_above", "histogram", f"Share of time over 0.9: {_BY_UNIT}", _GATE, BOUNDS["above"]),
     Family("gate_horizon_steps", "histogram", f"Memory horizon in steps: {_BY_UNIT}", _GATE, BOUNDS["horizon"]),
 )
+GATE_DRIFT = Family(
+    "gate_drift",
+    "gauge",
+    "Population stability index of each gate's mean activations, sampled traffic against the dev set.",
+    _GATE,
+)
+DERIVED = (GATE_DRIFT,)
+"""What no worker counts: it is worked out of the counts of all when `/metrics` is asked for."""
 
 
 class Metrics:

@@ -20,7 +20,7 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 
 from service.equations import Direction
 from service.health import Counts, Key, Tally, What, drifts, figures, observe, restored
-from service.metrics import PREFIX, Metrics, Totals
+from service.metrics import GATE_DRIFT, PREFIX, Metrics, Totals
 from service.registry import Model
 
 MAX_TOKENS = 512
@@ -104,11 +104,7 @@ class Sampler:
             board.histogram(_FAMILIES[what], *labels).add(counts.bins.tolist(), counts.sum)
 
     def _drift(self, totals: Totals) -> Iterator[Metric]:
-        family = GaugeMetricFamily(
-            PREFIX + "gate_drift",
-            "Population stability index of each gate's mean activations, sampled traffic against the dev set.",
-            labels=("model", "version", "layer", "direction", "gate"),
-        )
+        family = GaugeMetricFamily(PREFIX + GATE_DRIFT.name, GATE_DRIFT.help, labels=GATE_DRIFT.labels)
         for model in self._models():
             trained = _trained(model)
             if trained is None:

@@ -18,7 +18,7 @@ from docs import hooks, reference
 from service.__main__ import main
 from service.equations import gates
 from service.errors import RequestError
-from service.metrics import FAMILIES, PREFIX
+from service.metrics import DERIVED, FAMILIES, PREFIX
 from service.settings import Settings, flag, variable
 from tests.integration.conftest import ROOT, Process
 from training.cli import app
@@ -157,7 +157,7 @@ def test_every_setting_metric_error_and_gate_is_described() -> None:
         assert f"`{flag(name)}`" in page
         assert f"`{variable(name)}`" in page
     page = reference.metrics_page()
-    for family in FAMILIES:
+    for family in (*FAMILIES, *DERIVED):
         assert family.help
         assert f"`{PREFIX}{family.name}`" in page
     page = reference.errors_page()

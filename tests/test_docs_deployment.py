@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from service.metrics import FAMILIES, PREFIX
+from service.metrics import DERIVED, FAMILIES, PREFIX
 from service.settings import Settings, flag, variable
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -46,7 +46,7 @@ def test_files_settings_and_metrics_are_real(page: Path) -> None:
         assert (page.parent / target).exists(), target
     known = {variable(name) for name in Settings.model_fields}
     assert set(re.findall(r"\bSERVICE_[A-Z_]+", text)) <= known
-    names = {PREFIX + family.name for family in FAMILIES}
+    names = {PREFIX + family.name for family in (*FAMILIES, *DERIVED)}
     assert set(re.findall(r"\bgatelight_(?!service)\w+", text)) <= names
 
 

@@ -16,7 +16,7 @@ import httpx
 import pytest
 import yaml
 
-from service.metrics import FAMILIES, PREFIX
+from service.metrics import DERIVED, FAMILIES, PREFIX
 from tests.integration.conftest import Process
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,7 +29,7 @@ ANSWERS_WITHIN = 60.0
 
 EXPOSED = {
     PREFIX + family.name + suffix
-    for family in FAMILIES
+    for family in (*FAMILIES, *DERIVED)
     for suffix in (("_bucket", "_sum", "_count") if family.kind == "histogram" else ("",))
 }
 
@@ -121,7 +121,7 @@ def ask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], li
     program, folder = tool("prometheus"), tmp_path_factory.mktemp("prometheus")
     models = tmp_path_factory.mktemp("models")
     shutil.copytree(ROOT / "models" / MODEL, models / MODEL)
-    service = Process(folder, models, "--queue-tokens", "40").until_ready()
+    service = Process(folder, models, "--queue-tokens", "40", "--gate-sample", "1").until_ready()
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = f"127.0.0.1:{free.getsockname()[1]}"
     target = service.url.removeprefix("http://")
