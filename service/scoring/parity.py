@@ -18,16 +18,12 @@ from safetensors.numpy import load_file
 from service.bundle import WEIGHTS, Bundle, Manifest
 from service.engine import Engine, GateKey
 from service.equations import Direction
-
-Float64 = NDArray[np.float64]
-Weights = Mapping[str, Float64]
+from service.scoring import reference
+from service.scoring.reference import Float64, Stored
 
 LENGTHS = (1, 2, 3, 7, 20, 64, 200, 400)
 RAGGED = ((8, 40), (64, 30), (16, 200))
 """(rows, longest) of the ragged batches."""
-_ORDER = {"lstm": ("input", "output", "forget", "candidate"), "gru": ("keep", "reset", "candidate"), "rnn": ("hidden",)}
-_ORDER["peephole"] = _ORDER["lstm"]
-_PEEPHOLES = ("input", "output", "forget")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +43,8 @@ def check(bundle: Bundle, engine: Engine, seed: int = 0) -> tuple[list[Check], s
     """Every check of a bundle, and why the equations were not checked; None where they were."""
     manifest = bundle.manifest
     parity = manifest.parity
-    weights = {name: array.astype(np.float64) for name, array in load_file(bundle.file(WEIGHTS)).items()}
-    unknown = _unknown(manifest, weights)
+    stored = load_file(bundle.file(WEIGHTS))
+    unknown = _unknown(manifest, stored)
     generator = np.random.default_rng(seed)
     graphs = gates = logits = 0.0
     for rows in _batches(manifest, generator):
@@ -58,9 +54,9 @@ def check(bundle: Bundle, engine: Engine, seed: int = 0) -> tuple[list[Check], s
             graphs = _worse(graphs, np.abs(ours - theirs))
             if unknown is None and number in (0, len(rows) - 1):
                 found = {key: array.astype(np.float64) for key, array in traced.gates(number).items()}
-                states, difference = _gates(manifest, weights, row, found)
+                states, difference = _gates(manifest, stored, row, found)
                 gates = _worse(gates, np.array(difference))
-                logits = _worse(logits, np.abs(_head(manifest, weights, states) - theirs))
+                logits = _worse(logits, np.abs(reference.head(manifest, stored, states) - theirs))
     # Both graphs were within the tolerance of torch: of each other they are within twice that.
     checks = [Check("logits of model.onnx and of trace.onnx", graphs, 2 * parity.logits_tolerance)]
     if unknown is None:
@@ -69,15 +65,9 @@ def check(bundle: Bundle, engine: Engine, seed: int = 0) -> tuple[list[Check], s
     return checks, unknown
 
 
-def _unknown(manifest: Manifest, weights: Weights) -> str | None:
-    """Why this module cannot follow a network; None when it can."""
-    known = {f"embedding.{feature.name}" for feature in manifest.features} | {"head.weight", "head.bias"}
-    known |= {f"recurrent.{layer}.{part}" for layer in range(manifest.layers) for part in "WRBP"}
-    if manifest.characters is not None:
-        return "the network that reads characters has no reference here"
-    extra = sorted(set(weights) - known)
-    if manifest.head not in ("last", "mean", "max", "tagger"):
-        return f"the head {manifest.head!r} has no reference here"
+def _unknown(manifest: Manifest, stored: Stored) -> str | None:
+    """Why `reference` cannot follow a network; None when it can."""
+    extra = sorted(set(stored) - reference.names(manifest))
     return f"the network has parts that have no reference here: {', '.join(extra)}" if extra else None
 
 
@@ -99,14 +89,12 @@ def _worse(worst: float, differences: NDArray[np.floating]) -> float:
 
 
 def _gates(
-    manifest: Manifest, weights: Weights, row: NDArray[np.int32], found: Mapping[GateKey, Float64]
+    manifest: Manifest, stored: Stored, row: NDArray[np.int32], found: Mapping[GateKey, Float64]
 ) -> tuple[Float64, float]:
     """The top layer's traced states [tokens, units of all directions], and how far any gate is from its equation,
     relative to values over 1."""
-    inputs = np.concatenate(
-        [weights[f"embedding.{feature.name}"][row[:, column]] for column, feature in enumerate(manifest.features)],
-        axis=1,
-    )
+    inputs = reference.embed(manifest, stored, row)
+    weights = {name: array.astype(np.float64) for name, array in stored.items() if name.startswith("recurrent.")}
     worst = 0.0
     for layer in range(manifest.layers):
         states = []
@@ -116,7 +104,7 @@ def _gates(
                 name: _before(rows[name], direction) for name in ("hidden", "cell") if name in rows
             }
             parts = {part: weights[name][way] for part in "WRBP" if (name := f"recurrent.{layer}.{part}") in weights}
-            expected = _step(manifest, parts, inputs, before)
+            expected = reference.step(manifest, parts, inputs, before)
             for gate, array in rows.items():
                 difference = np.abs(expected[gate] - array) / np.maximum(1, np.abs(expected[gate]))
                 worst = _worse(worst, difference)
@@ -133,55 +121,6 @@ def _before(states: Float64, direction: Direction) -> Float64:
     else:
         shifted[:-1] = states[1:]
     return shifted
-
-
-def _step(manifest: Manifest, parts: Mapping[str, Float64], x: Float64, before: Mapping[str, Float64]) -> Weights:
-    """One step of a cell for every row at once."""
-    order, units = _ORDER[manifest.cell], manifest.hidden
-    h = before["hidden"]
-    at = {gate: slice(number * units, (number + 1) * units) for number, gate in enumerate(order)}
-    biases = parts["B"].reshape(2, -1)
-    wx = {gate: x @ parts["W"][part].T + biases[0, part] for gate, part in at.items()}
-    rh = {gate: h @ parts["R"][part].T + biases[1, part] for gate, part in at.items()}
-    if manifest.cell == "rnn":
-        return {"hidden": np.tanh(wx["hidden"] + rh["hidden"])}
-    if manifest.cell == "gru":
-        keep, reset = (_sigmoid(wx[gate] + rh[gate]) for gate in ("keep", "reset"))
-        if manifest.gru_reset == "before":
-            past = (reset * h) @ parts["R"][at["candidate"]].T + biases[1, at["candidate"]]
-        else:
-            past = reset * rh["candidate"]
-        candidate = np.tanh(wx["candidate"] + past)
-        return {
-            "update": 1 - keep,
-            "reset": reset,
-            "candidate": candidate,
-            "hidden": (1 - keep) * candidate + keep * h,
-        }
-    peepholes = parts.get("P", np.zeros(3 * units)).reshape(3, units)
-    p = dict(zip(_PEEPHOLES, peepholes, strict=True))
-    i, f = (_sigmoid(wx[gate] + rh[gate] + p[gate] * before["cell"]) for gate in ("input", "forget"))
-    candidate = np.tanh(wx["candidate"] + rh["candidate"])
-    cell = f * before["cell"] + i * candidate
-    o = _sigmoid(wx["output"] + rh["output"] + p["output"] * cell)
-    hidden = o * np.tanh(cell)
-    return {"forget": f, "input": i, "output": o, "candidate": candidate, "cell": cell, "hidden": hidden}
-
-
-def _head(manifest: Manifest, weights: Weights, states: Float64) -> Float64:
-    units = manifest.hidden
-    pooled: dict[str, Float64] = {
-        "tagger": states,
-        "max": states.max(axis=0),
-        "mean": states.mean(axis=0),
-        "last": np.concatenate([states[-1, :units], states[0, units:]]),
-    }
-    logits: Float64 = pooled[manifest.head] @ weights["head.weight"].T + weights["head.bias"]
-    return logits
-
-
-def _sigmoid(x: Float64) -> Float64:
-    return 0.5 * (1 + np.tanh(0.5 * x))  # never overflows
 
 
 def lines(checks: Sequence[Check]) -> Iterator[str]:

@@ -345,18 +345,35 @@ def test_check_says_what_it_cannot_follow(models: Path, monkeypatch: pytest.Monk
     assert "not checked, the network has parts" in result.stdout
 
 
-@pytest.mark.parametrize(
-    "network",
-    [{"head": "attention"}, {"word_bits": 8}, {"task": "ner", "characters": "cnn"}],
-    ids=["attention", "8-bit words", "characters"],
-)
-def test_check_holds_graph_against_graph_where_it_knows_no_more(tmp_path: Path, network: dict[str, Any]) -> None:
+NETWORKS = [
+    ({"head": "attention"}, "head.query", "logits and the traced states"),
+    ({"word_bits": 8}, "embedding.word.scale", "gates and their equations"),
+    ({"word_bits": 4}, "embedding.word.fine", "gates and their equations"),
+    ({"task": "ner", "characters": "cnn"}, "character.bias", "gates and their equations"),
+    ({"task": "ner", "characters": "lstm"}, "character.B", "gates and their equations"),
+]
+
+
+@pytest.mark.parametrize(("network", "weight", "what"), NETWORKS, ids=[weight for _, weight, _ in NETWORKS])
+def test_check_follows_every_part_of_a_network(
+    tmp_path: Path, network: dict[str, Any], weight: str, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tiny_bundle(tmp_path / "m", **network)
-    result = invoke(tmp_path, "check", "m", "--json")
-    assert result.exit_code == 0, result.output
-    facts = json.loads(result.stdout)
-    assert "no reference here" in facts["not_checked"]
-    assert [each["ok"] for each in facts["checks"]] == [True]
+    facts = json.loads(invoke(tmp_path, "check", "m", "--json").stdout)
+    assert facts["not_checked"] is None
+    assert [each["ok"] for each in facts["checks"]] == [True] * 3
+    real = load_file
+
+    def altered(path: Path) -> Any:
+        weights = real(path)
+        assert weights[weight].any()
+        weights[weight] = weights[weight] // 2 if weights[weight].dtype == np.uint8 else weights[weight] + 0.05
+        return weights
+
+    monkeypatch.setattr(parity, "load_file", altered)
+    result = invoke(tmp_path, "check", "m")
+    assert result.exit_code == 3
+    assert f"FAIL  {what}" in result.stdout
 
 
 def test_completion() -> None:
