@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from enum import Enum, auto
 from functools import partial
-from typing import TypeVar, get_args
+from typing import Any, TypeVar, get_args
 
 import structlog
 
@@ -78,6 +78,8 @@ class Runtime:
         self._edge = ThreadPoolExecutor(EDGE_THREADS, thread_name_prefix="edge")
         self._loader: asyncio.Task[None] | None = None
         self._changing = asyncio.Lock()
+        self._changes: set[asyncio.Task[Any]] = set()
+        """Under way, at somebody's word; the event loop itself keeps no task alive."""
 
     def _served(self) -> Iterable[Model]:
         return self._registry.models.values() if self._registry is not None else ()
@@ -97,19 +99,35 @@ class Runtime:
 
     async def load(self, name: str, version: int | None = None) -> Model:
         """Load a version from the models folder, the highest where none is given, and serve it: `Registry.load`."""
-        try:
-            model = await self._change(lambda registry: registry.load(name, version))
-        except BundleRefused:
-            self._count_reloads("refused")
-            raise
-        self._count_reloads("loaded")
-        self._note_ready()
-        return model
+
+        async def load() -> Model:
+            try:
+                model = await self._change(lambda registry: registry.load(name, version))
+            except BundleRefused:
+                self._count_reloads("refused")
+                raise
+            self._count_reloads("loaded")
+            self._note_ready()
+            return model
+
+        return await self._to_its_end(load())
 
     async def unload(self, name: str) -> None:
         """Serve a model no more; requests that have it finish: `Registry.unload`."""
-        await self._change(lambda registry: registry.unload(name))
-        self._count_reloads("retired")
+
+        async def unload() -> None:
+            await self._change(lambda registry: registry.unload(name))
+            self._count_reloads("retired")
+
+        await self._to_its_end(unload())
+
+    async def _to_its_end(self, change: Coroutine[Any, Any, _Value]) -> _Value:
+        """Await a change that goes on when whoever asked for it hangs up or meets a deadline: its thread does too, and
+        what it has changed has to be told."""
+        task = asyncio.create_task(change)
+        self._changes.add(task)
+        task.add_done_callback(self._changes.discard)
+        return await asyncio.shield(task)
 
     async def index(self) -> list[Entry]:
         """Every version in the models folder, and whether it is served."""

@@ -163,9 +163,12 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Take what has come already, and no more; answer it; end."""
         self.runtime.phase = Phase.DRAINING
+        end = asyncio.get_running_loop().time() + self._settings.grace_seconds
         for listener in sockets or []:
             turn_away(listener)
         await self._hear_out(sockets or [])
+        # One grace period for both: a supervisor, or an orchestrator, kills at its end.
+        self.config.timeout_graceful_shutdown = max(1, round(end - asyncio.get_running_loop().time()))
         await super().shutdown(sockets)
         _log.info("stopped")
 
