@@ -123,7 +123,7 @@ class Run:
     async def kill_a_worker(self) -> None:
         """Kill one, and see how long it takes until there are as many again that answer."""
         before = workers(self.pid)
-        victim = random.choice(before)  # noqa: S311
+        victim = random.choice(before)  # noqa: S311  (a victim, not a secret)
         os.kill(victim, signal.SIGKILL)
         killed = time.monotonic()
         while victim in (now := workers(self.pid)) or len(now) < len(before) or await _ready(self.port) < len(before):
@@ -178,7 +178,7 @@ def _resident(pid: int) -> float:
 
 def requests(count: int, longest: int, seed: int = 0) -> list[bytes]:
     """Requests of one text each, 1 to `longest` tokens, short ones as likely as long ones."""
-    choose = random.Random(seed)  # noqa: S311
+    choose = random.Random(seed)  # noqa: S311  (load, not secrets)
     words = ["the", "a", "film", "was", "it", "not", "very", "good", "bad", "great", "dull", "but", "Ada", "London"]
     made = []
     for _ in range(count):

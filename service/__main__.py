@@ -26,6 +26,7 @@ from service import settings as configuration
 from service import telemetry
 from service.commands.check import check
 from service.commands.completion import completion
+from service.commands.console import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE
 from service.commands.models import models
 from service.commands.predict import predict
 from service.errors import StartupError
@@ -33,7 +34,6 @@ from service.settings import Settings, SettingsError
 from service.version import VERSION
 
 _METAVARS: dict[object, str] = {int: "N", float: "X", Path: "PATH", Path | None: "PATH"}
-EXIT_STARTUP, EXIT_SETTINGS, EXIT_INTERRUPTED = 1, 2, 130
 
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
@@ -69,7 +69,7 @@ def serve(**flags: object) -> None:
         settings = configuration.read({name: value for name, value in flags.items() if value is not None})
     except SettingsError as error:
         click.echo(f"error: {error}", err=True)
-        sys.exit(EXIT_SETTINGS)
+        sys.exit(EXIT_USAGE)
     telemetry.configure(settings.log_format, settings.log_level)
     log = structlog.get_logger()
     for name in configuration.unknown_variables():
@@ -78,7 +78,7 @@ def serve(**flags: object) -> None:
         sys.exit(_server().serve(settings))
     except StartupError as error:
         log.error(f"cannot start: {error}")
-        sys.exit(EXIT_STARTUP)
+        sys.exit(EXIT_FAILED)
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
 

@@ -12,7 +12,7 @@ from onnxruntime import RunOptions
 try:
     import resource
 except ImportError:  # Windows has no such limits
-    resource = None  # type: ignore[assignment]
+    resource = None  # type: ignore[assignment]  # a module by its type
 
 _STATUS = Path("/proc/self/status")
 _lock = threading.Lock()

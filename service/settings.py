@@ -103,7 +103,8 @@ class Settings(BaseSettings):
         0.0,
         ge=0,
         le=1_000_000,
-        description="Requests a second for each API key, in each worker, as many of them at once; 0 for no limit.",
+        description="Requests a second for each API key, over all workers where they are forked (Linux), as many of "
+        "them at once; 0 for no limit.",
     )
     cors_origins: str = Field(
         "",

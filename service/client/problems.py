@@ -115,7 +115,7 @@ def check(response: httpx.Response) -> None:
         status,
         str(body.get("title") or response.reason_phrase or "error"),
         str(body.get("detail") or body.get("error") or "The answer says no more."),
-        [FieldProblem(str(each["pointer"]), str(each["detail"])) for each in body.get("errors", ())],
+        _field_problems(body.get("errors")),
         response.headers.get("X-Request-ID"),
         _seconds(response.headers.get("Retry-After")),
     )
@@ -137,8 +137,15 @@ def _body(response: httpx.Response) -> dict[str, Any]:
     return body if isinstance(body, dict) else {}
 
 
+def _field_problems(errors: object) -> list[FieldProblem]:
+    """An error's wrong fields; none where they are of another shape, as somebody else's may be."""
+    found = [each for each in errors if isinstance(each, dict)] if isinstance(errors, list) else []
+    return [FieldProblem(str(each.get("pointer", "")), str(each.get("detail", ""))) for each in found]
+
+
 def _seconds(header: str | None) -> float | None:
-    return float(header) if header is not None and header.isdigit() else None
+    """Of a Retry-After in seconds; it may also be a date, which is not waited for."""
+    return float(header) if header is not None and header.isascii() and header.isdigit() else None
 
 
 def _shifted(pointer: str, first: int) -> str:

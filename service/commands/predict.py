@@ -82,13 +82,13 @@ def predict(
         kind=kind,  # type: ignore[arg-type]  # click has checked the choices
         column=column,
         output=output,
-        form=form,  # type: ignore[arg-type]
+        form=form,  # type: ignore[arg-type]  # as above
         resume=resume,
         truncate=truncate,
         tokens=tokens,
-        reduce=(reduce or "none") if gates else None,  # type: ignore[arg-type]
+        reduce=(reduce or "none") if gates else None,  # type: ignore[arg-type]  # as above
         threads=threads,
-        provider=provider,  # type: ignore[arg-type]
+        provider=provider,  # type: ignore[arg-type]  # as above
         quiet=quiet,
     )
     return EXIT_INCOMPLETE if run(batch) else EXIT_OK

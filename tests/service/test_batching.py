@@ -757,7 +757,7 @@ def test_real_threads_do_the_work_and_end() -> None:
 
 
 def test_what_batches_take_is_measured_where_the_loop_has_a_coarse_clock() -> None:
-    uvloop = pytest.importorskip("uvloop")
+    uvloop = pytest.importorskip("uvloop", reason="uvloop is not installed")
 
     def work(rows: Sequence[int]) -> Sequence[int]:
         time.sleep(0.003)

@@ -210,7 +210,12 @@ def test_nobody_there(asynchronous: bool) -> None:
 @both
 def test_a_service_that_does_not_answer(asynchronous: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.client.base.GRACE", 0.1)
-    with stub(lambda request, number: (time.sleep(1), answer(request))[1]) as server:  # type: ignore[func-returns-value]
+
+    def late(request: Any, number: int) -> Reply:
+        time.sleep(1)
+        return answer(request)
+
+    with stub(late) as server:
         with pytest.raises(TimedOut, match="waited"):
             ask(server.url, "a", asynchronous, timeout=0.1)
         assert server.headers[0]["x-request-timeout"] == "0.100"
@@ -270,3 +275,14 @@ def test_nothing_of_the_server_is_imported() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[] ['service.version']"
+
+
+@both
+@pytest.mark.parametrize("errors", ["no", None, 7, ["no"], [{"reason": "no"}], {"inputs": "no"}])
+def test_an_error_of_somebody_in_between_is_a_problem_too(asynchronous: bool, errors: object) -> None:
+    with (
+        stub(lambda request, number: (422, {"Retry-After": "²"}, {"title": "A title", "errors": errors})) as server,
+        pytest.raises(InvalidRequest, match="A title") as raised,
+    ):
+        ask(server.url, "a", asynchronous)
+    assert raised.value.retry_after is None
