@@ -144,8 +144,8 @@ class Board:
                 self._cells[place] = 0.0
 
     def read(self) -> Iterator[tuple[Key, list[float]]]:
-        """Every series and its cells, as of now; by any process."""
-        for key, place in self._places_now().items():
+        """Every series and its cells, as of now; by any process, and in any thread of the one that counts."""
+        for key, place in list(self._places_now().items()):
             yield key, list(self._cells[place : place + self.families[key[0]].width])
 
     def _find(self, key: Key) -> tuple[memoryview[float], int]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -72,7 +74,9 @@ class Operations:
         return {**model.describe(), "health": self._runtime.sampler.describe(model)}
 
     async def metrics(self, request: Request) -> Response:
-        return Response(self._runtime.metrics.text(), headers={"Content-Type": CONTENT_TYPE})
+        metrics = self._runtime.metrics
+        metrics.board.publish()  # here: only the event loop counts
+        return Response(await asyncio.to_thread(metrics.text), headers={"Content-Type": CONTENT_TYPE})
 
     async def live(self, request: Request) -> Response:
         return _json(_OK)

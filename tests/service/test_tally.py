@@ -45,6 +45,17 @@ def test_another_board_of_the_same_memory_sees_what_is_counted_after_it_was_made
     assert dict(reader.read())["asked", "b"] == [3.0]
 
 
+def test_what_is_counted_while_it_is_read_does_not_disturb_the_reader() -> None:
+    board = Board(FAMILIES)
+    board.number("asked", "a").add()
+    board.number("asked", "b").add()
+    reading = board.read()
+    assert next(reading) == (("asked", "a"), [1.0])
+    board.number("asked", "c").add()
+    assert dict(reading) == {("asked", "b"): [1.0]}
+    assert dict(board.read())["asked", "c"] == [1.0]
+
+
 def test_the_next_process_goes_on_with_counters_and_tracked_counters() -> None:
     shared = memory()
     for _ in range(2):
