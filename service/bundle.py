@@ -29,6 +29,8 @@ WEIGHTS = "weights.safetensors"
 TOKENIZER = "tokenizer.json"
 CARD = "README.md"
 FILES = (MODEL_GRAPH, TRACE_GRAPH, WEIGHTS, TOKENIZER, CARD)
+MAX_TOKENS = 1_000_000
+"""Of one input, for any model: what its manifest, or a service of it, can be set to."""
 MAX_BYTES = 6_000_000
 """A bundle's files together, the limit for those that ship."""
 
@@ -162,7 +164,7 @@ class Manifest(_Frozen):
     hidden: Annotated[int, Field(ge=1, le=8192)]
     head: Head
     labels: Annotated[tuple[_Label, ...], Field(min_length=2, max_length=4096)]
-    token_limit: Annotated[int, Field(ge=1, le=1_000_000)]
+    token_limit: Annotated[int, Field(ge=1, le=MAX_TOKENS)]
     features: Annotated[tuple[Feature, ...], Field(min_length=1, max_length=16)]
     characters: CharacterNetwork | None = None
     crf: Crf | None = None

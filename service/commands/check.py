@@ -32,7 +32,7 @@ def check(bundle: str, models: Path, json: bool) -> int:
 
     telemetry.configure("console", "error")
     found = bundles.load(repository.find(models, bundle))
-    model = loader(choose_provider("cpu"), threads=1, token_limit=1_000_000)(found)
+    model = loader(choose_provider("cpu"), threads=1, token_limit=bundles.MAX_TOKENS)(found)
     checks, unknown = parity.check(found, model.engine)
     ok = all(each.ok for each in checks)
     if json:

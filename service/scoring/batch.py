@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from service import telemetry
+from service.bundle import MAX_TOKENS
 from service.cpus import usable_cpus
 from service.gates import Reduce
 from service.model import ProviderSetting
@@ -15,9 +16,6 @@ from service.scoring.output import Form, Key, Lines, Output, place
 from service.scoring.progress import Progress
 from service.scoring.rows import Format, Row, Source
 from service.scoring.work import Options, score
-
-TOKEN_LIMIT = 1_000_000
-"""The service's own limit does not hold here: the model's does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +42,8 @@ def run(batch: Batch) -> int:
     """Score everything; how many rows were set aside. Raises `ServiceError`."""
     telemetry.configure("console", "error")
     sources = [Source(name, batch.kind, batch.column) for name in batch.files]
-    model = repository.load(repository.find(batch.models, batch.model), batch.provider, TOKEN_LIMIT)
+    # The service's own limit does not hold here: the model's does.
+    model = repository.load(repository.find(batch.models, batch.model), batch.provider, MAX_TOKENS)
     about = {
         "model": model.name,
         "version": model.version,
