@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,7 @@ from service.bundle import (
 )
 from service.engine import Engine, Trace
 from service.errors import BundleError
+from service.scoring.parity import LOGITS_TOLERANCE, batches
 from service.tasks import log_softmax
 from service.text import Tokenizer
 from training import calibration, card, graph, integers, reference
@@ -33,16 +34,12 @@ from training.embedding import round_to_storage
 from training.evaluate import of_network
 from training.networks import Network
 
-LOGITS_TOLERANCE = 5e-5
 GATES_TOLERANCE = 1e-5
 INT8_TOLERANCE = 0.5
 """Of logits, for a fused graph that rounds every input and state to 8 bits."""
 BATCH_TOLERANCE = 5e-3
 """Of probabilities: what an int8 model's answer may depend on the batch."""
 TOKEN_LIMIT = 4096
-_LENGTHS = (1, 2, 3, 7, 20, 64, 200, 400)
-_RAGGED = ((8, 40), (64, 30), (16, 200))
-"""(rows, longest) of the ragged batches."""
 
 _NOT_YET = Parity(model=0, trace=0, gates=0, batches=0, logits_tolerance=0, gates_tolerance=0)
 
@@ -95,15 +92,15 @@ def certify(network: Network, engine: Engine, precision: Precision = "float32") 
     torch_logits = of_network(network, torch.device("cpu"))
     generator = np.random.default_rng(0)
     model = trace = gates = batch = 0.0
-    batches = 0
-    for rows in _batches(network, generator):
+    count = 0
+    for rows in batches(network.architecture.features, generator):
         expected, traced, predicted = torch_logits(rows), engine.trace(rows), engine.predict(rows)
         # NumPy's maximum keeps NaN, which Python's would drop.
         model = float(np.maximum(model, _largest(predicted, expected, rows)))
         trace = float(np.maximum(trace, _largest(traced.logits, expected, rows)))
         gates = float(np.maximum(gates, _deviation(network, rows, traced)))
         batch = float(np.maximum(batch, _dependence(engine, predicted, rows)))
-        batches += 1
+        count += 1
     if not (model <= tolerance and trace <= LOGITS_TOLERANCE and gates <= GATES_TOLERANCE):
         raise BundleError(
             f"the graphs do not agree with torch: logits differ by {model:.1e} (model.onnx) and {trace:.1e} "
@@ -117,7 +114,7 @@ def certify(network: Network, engine: Engine, precision: Precision = "float32") 
         trace=trace,
         gates=gates,
         batch=batch,
-        batches=batches,
+        batches=count,
         logits_tolerance=tolerance,
         gates_tolerance=GATES_TOLERANCE,
     )
@@ -137,19 +134,6 @@ def _dependence(engine: Engine, together: NDArray[np.float32], rows: Sequence[ND
         mine = together[number] if together.ndim == 2 else together[number, : len(rows[number])]
         worst = max(worst, float(np.abs(np.exp(log_softmax(mine)) - alone).max()))
     return worst
-
-
-def _batches(network: Network, generator: np.random.Generator) -> Iterator[list[NDArray[np.int32]]]:
-    features = network.architecture.features
-    sizes = np.repeat([feature.size for feature in features], [feature.columns for feature in features])
-
-    def row(length: int) -> NDArray[np.int32]:
-        return generator.integers(0, sizes, (length, len(sizes))).astype(np.int32)
-
-    for length in _LENGTHS:
-        yield [row(length)]
-    for count, longest in _RAGGED:
-        yield [row(int(length)) for length in generator.integers(1, longest + 1, count)]
 
 
 def _largest(actual: NDArray[np.float32], expected: NDArray[np.float32], rows: Sequence[NDArray[np.int32]]) -> float:

@@ -1,174 +1,192 @@
-"""What a bundle computes, in float64 NumPy, from the weights in its file alone: each token's vector, one step of each
-cell, and the head. It knows ONNX's layout of the weights and shares nothing with the graphs' operators.
+"""A bundle's network in float64 NumPy, read from its file of weights in ONNX's layout: the judge of its graphs.
+
+Slow, and independent of the graphs' operators. What it reads is what `training.graph` and `training.embedding` wrote.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors.numpy import load_file
 
-from service.bundle import Feature, Manifest
+from service import recurrence
+from service.bundle import WEIGHTS, Bundle, Feature, Manifest
+from service.engine import GateKey
+from service.equations import CellName
+from service.recurrence import Cell, Float64, Gates, GateWeights
 
-Float64 = NDArray[np.float64]
-Stored = Mapping[str, NDArray[np.generic]]
-"""The arrays of a weights file, as they lie there."""
-Weights = Mapping[str, Float64]
-Integers = NDArray[np.integer]
-
-_ORDER = {"lstm": ("input", "output", "forget", "candidate"), "gru": ("keep", "reset", "candidate"), "rnn": ("hidden",)}
-_ORDER["peephole"] = _ORDER["lstm"]
+_LSTM = ("input", "output", "forget", "candidate")
+_ORDER: Mapping[CellName, Sequence[str]] = {
+    "rnn": ("hidden",),
+    "lstm": _LSTM,
+    "peephole": _LSTM,
+    "gru": ("keep", "reset", "candidate"),
+}
+"""The order in which ONNX stacks the gates."""
 _PEEPHOLES = ("input", "output", "forget")
-_CNN = {"embedding.character", "character.bias"}
-_LSTM = {"embedding.character", "character.W", "character.R", "character.B"}
+_BOUNDS = 2
+"""Of int8 layers: columns, and units of each direction, that fix a range and reach nothing."""
+
+Arrays = Mapping[str, NDArray[np.generic]]
 
 
-def names(manifest: Manifest) -> set[str]:
-    """The weights that can stand in a bundle's file: a network with others has no reference here."""
-    known = {f"embedding.{feature.name}" for feature in manifest.features} | {"head.weight", "head.bias"}
-    known |= {f"recurrent.{layer}.{part}" for layer in range(manifest.layers) for part in "WRBP"}
-    known |= {"embedding.word.scale", "embedding.word.fine"}
-    known |= {"head.query"} if manifest.head == "attention" else set()
-    return known | {"cnn": _CNN, "lstm": _LSTM, None: set()}[manifest.characters]
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A network as its manifest describes it, with its arrays as the file has them."""
+
+    manifest: Manifest
+    arrays: Arrays
+
+    @classmethod
+    def read(cls, bundle: Bundle) -> Reference:
+        return cls(bundle.manifest, load_file(bundle.file(WEIGHTS)))
+
+    def unknown(self) -> str | None:
+        """Why this module cannot follow the network: it has arrays of no known use. None when it can."""
+        known = {f"embedding.{each.name}" for each in self.manifest.features} | {"head.weight", "head.bias"}
+        known |= {"embedding.word.scale", "embedding.word.fine"}
+        layers = [f"recurrent.{layer}" for layer in range(self.manifest.layers)]
+        known |= {f"{layer}.{part}" for layer in layers for part in "WRBP"}
+        if self.manifest.precision == "int8":
+            known |= {f"{layer}.{part}.{what}" for layer in layers for part in "WR" for what in ("scale", "zero")}
+        if self.manifest.head == "attention":
+            known.add("head.query")
+        if self.manifest.characters is not None:
+            known |= {f"character.{part}" for part in ("W", "R", "B", "bias")}
+        extra = sorted(self.arrays.keys() - known)
+        return f"the network has parts that have no reference here: {', '.join(extra)}" if extra else None
+
+    def deviation(
+        self, row: NDArray[np.int32], traced: Mapping[GateKey, NDArray[np.floating]]
+    ) -> tuple[float, Float64]:
+        """How far the trace of one input [tokens, columns] is from the equations, and the top layer's traced states:
+        see `service.recurrence.deviation`."""
+        shape = self.manifest
+        cells = [self._layer(f"recurrent.{layer}") for layer in range(shape.layers)]
+
+        def expected(layer: int, number: int, x: Float64, before: Gates) -> Gates:
+            return recurrence.step(shape.cell, shape.gru_reset, cells[layer][number], x, before)
+
+        return recurrence.deviation(expected, shape.layers, shape.directions, self._embed(row), traced)
+
+    def logits(self, states: Float64) -> Float64:
+        """What the head makes of the top layer's states [tokens, units of all directions]: [labels], a tagger's
+        [tokens, labels]."""
+        units = self.manifest.hidden
+        match self.manifest.head:
+            case "tagger":
+                pooled = states
+            case "max":
+                pooled = states.max(axis=0)
+            case "mean":
+                pooled = states.mean(axis=0)
+            case "last":
+                pooled = np.concatenate([states[-1, :units], states[0, units:]])
+            case "attention":
+                scores = states @ self._wide("head.query")
+                shares = np.exp(scores - scores.max())
+                pooled = shares @ states / shares.sum()
+        found: Float64 = pooled @ self._wide("head.weight").T + self._wide("head.bias")
+        return found
+
+    def _wide(self, name: str) -> Float64:
+        return self.arrays[name].astype(np.float64)
+
+    def _layer(self, name: str) -> list[Cell]:
+        """The cells of a layer, one a direction."""
+        int8 = self.manifest.precision == "int8"
+        w, r = ((self._whole(f"{name}.{part}") if int8 else self._wide(f"{name}.{part}")) for part in "WR")
+        p = self._wide(f"{name}.P") if f"{name}.P" in self.arrays else None
+        units = self.manifest.hidden
+        stacked = units + _BOUNDS if int8 else units
+        biases = self._wide(f"{name}.B")
+        return [
+            _cell(self.manifest.cell, units, stacked, w[way], r[way], biases[way], None if p is None else p[way])
+            for way in range(len(w))
+        ]
+
+    def _whole(self, name: str) -> Float64:
+        """A matrix kept as integers [directions, columns, rows], as [directions, rows, columns] without bounds."""
+        scaled = self._wide(name) * self._wide(f"{name}.scale")[:, None]
+        return scaled.transpose(0, 2, 1)[..., :-_BOUNDS]
+
+    def _embed(self, row: NDArray[np.int32]) -> Float64:
+        """Each token's vector: [tokens, sum of the features' sizes]."""
+        found, at = [], 0
+        for feature in self.manifest.features:
+            columns = row[:, at : at + feature.columns]
+            found.append(self._feature(feature, columns))
+            at += feature.columns
+        return np.concatenate(found, axis=1)
+
+    def _feature(self, feature: Feature, columns: NDArray[np.int32]) -> Float64:
+        name = f"embedding.{feature.name}"
+        if feature.name == "character":
+            return self._convolved(columns) if self.manifest.characters == "cnn" else self._spelt(columns)
+        rows = columns[:, 0]
+        if f"{name}.fine" in self.arrays:
+            vectors = self._halves(name, rows)
+        else:
+            vectors = self.arrays[name][rows].astype(np.float64)
+        if f"{name}.scale" in self.arrays:
+            vectors = vectors * self.arrays[f"{name}.scale"][rows].astype(np.float64)
+        return vectors
+
+    def _halves(self, name: str, rows: NDArray[np.int32]) -> Float64:
+        """Numbers in two halves: the upper four bits of every row, the lower four of the first ones, and the last of
+        them for all that follow."""
+        lower = self.arrays[f"{name}.fine"]
+        upper = _nibbles(self.arrays[name][rows])
+        whole: Float64 = 16 * upper + _nibbles(lower[np.minimum(rows, len(lower) - 1)]) - 128
+        return whole
+
+    def _convolved(self, characters: NDArray[np.int32]) -> Float64:
+        """The largest of the sums of three neighbours, each with a table of its own, [tokens, width]."""
+        bias = self._wide("character.bias")
+        tables = self._wide("embedding.character").reshape(self.arrays["embedding.character"].shape[0], -1, len(bias))
+        reach = tables.shape[1]
+        padded = np.pad(characters, ((0, 0), (reach // 2, reach // 2)))
+        places = np.arange(characters.shape[1])
+        sums = np.sum([tables[padded[:, places + offset], offset] for offset in range(reach)], axis=0)
+        found: Float64 = sums.max(axis=1) + bias
+        return found
+
+    def _spelt(self, characters: NDArray[np.int32]) -> Float64:
+        """Where an LSTM ends that reads a token's characters forward, and one that reads them backward."""
+        w, r, biases = (self._wide(f"character.{part}") for part in "WRB")
+        table, units = self._wide("embedding.character"), r.shape[2]
+        lengths = (characters > 0).sum(axis=1)
+        ends = []
+        for way in range(2):
+            cell = _cell("lstm", units, units, w[way], r[way], biases[way], None)
+            states = {name: np.zeros((len(characters), units)) for name in ("hidden", "cell")}
+            for place in range(int(lengths.max(initial=0))):
+                there = lengths > place
+                read = characters[there, lengths[there] - 1 - place if way else place]
+                made = recurrence.step("lstm", None, cell, table[read], {k: v[there] for k, v in states.items()})
+                for name, state in states.items():
+                    state[there] = made[name]
+            ends.append(states["hidden"])
+        return np.concatenate(ends, axis=1)
 
 
-def embed(manifest: Manifest, stored: Stored, row: Integers) -> Float64:
-    """Each token's vector [tokens, inputs], of its numbers [tokens, columns]."""
-    found, at = [], 0
-    for feature in manifest.features:
-        columns = row[:, at : at + feature.columns]
-        found.append(
-            _characters(manifest, stored, columns)
-            if feature.name == "character"
-            else _looked_up(feature, stored, columns[:, 0])
-        )
-        at += feature.columns
-    return np.concatenate(found, axis=1)
-
-
-def _looked_up(feature: Feature, stored: Stored, rows: Integers) -> Float64:
-    """A table's rows: of floats; or of whole numbers, 8 or 4 bits each, with what one of them is worth in each row."""
-    name = f"embedding.{feature.name}"
-    found = stored[name][rows]
-    if f"{name}.scale" not in stored:
-        return found.astype(np.float64)
-    whole = found.astype(np.float64)
-    if f"{name}.fine" in stored:
-        fine = stored[f"{name}.fine"]
-        lower = _nibbles(fine[np.minimum(rows, len(fine) - 1)])  # the last row stands for all that have none
-        whole = 16 * _nibbles(found) + lower - 128
-    return whole * stored[f"{name}.scale"][rows].astype(np.float64)
+def _cell(
+    cell: CellName, units: int, stacked: int, w: Float64, r: Float64, biases: Float64, peepholes: Float64 | None
+) -> Cell:
+    """A direction's parameters by gate: each gate has the first `units` of `stacked` rows."""
+    first, second = biases.reshape(2, -1)
+    seen = {} if peepholes is None else dict(zip(_PEEPHOLES, peepholes.reshape(3, -1), strict=True))
+    found = {}
+    for number, gate in enumerate(_ORDER[cell]):
+        at = slice(number * stacked, number * stacked + units)
+        found[gate] = GateWeights(w[at], r[at], first[at], second[at], seen.get(gate))
+    return found
 
 
 def _nibbles(packed: NDArray[np.generic]) -> Float64:
-    """The lower four bits of each byte of [rows, n], then the upper ones: [rows, 2n]."""
+    """Bytes [rows, n] → their lower four bits, then their upper ones: [rows, 2n]."""
     whole = packed.astype(np.int64)
     return np.concatenate([whole & 15, whole >> 4], axis=1).astype(np.float64)
-
-
-def _characters(manifest: Manifest, stored: Stored, ids: Integers) -> Float64:
-    """What each token's characters say, by the network that reads them: [tokens, width]."""
-    table = stored["embedding.character"].astype(np.float64)
-    if manifest.characters == "lstm":
-        parts = {part: stored[f"character.{part}"].astype(np.float64) for part in "WRB"}
-        return np.stack([_spelt(parts, table[token[: np.count_nonzero(token)]]) for token in ids])
-    bias = stored["character.bias"].astype(np.float64)
-    width = len(bias)
-    reach = table.shape[1] // width
-    padded = np.pad(ids, ((0, 0), (reach // 2, reach // 2)))
-    places = ids.shape[1]
-    sums = sum(table[padded[:, at : at + places], at * width : (at + 1) * width] for at in range(reach))
-    total: Float64 = np.asarray(sums).max(axis=1) + bias
-    return total
-
-
-def _spelt(parts: Weights, letters: Float64) -> Float64:
-    """Where an LSTM in each direction ends after these letters: both hidden states."""
-    ends = []
-    for way, read in enumerate((letters, letters[::-1])):
-        mine = {part: array[way] for part, array in parts.items()}
-        units = mine["R"].shape[1]
-        before = {"hidden": np.zeros((1, units)), "cell": np.zeros((1, units))}
-        for letter in read:
-            before = dict(_lstm(mine, letter[None], before))
-        ends.append(before["hidden"][0])
-    return np.concatenate(ends)
-
-
-def step(manifest: Manifest, parts: Weights, inputs: Float64, before: Weights) -> Weights:
-    """One step of a cell for every row at once: its gates [rows, units]."""
-    if manifest.cell == "rnn":
-        wx, rh = _products("rnn", parts, inputs, before["hidden"])
-        return {"hidden": np.tanh(wx["hidden"] + rh["hidden"])}
-    if manifest.cell == "gru":
-        return _gru(manifest, parts, inputs, before["hidden"])
-    return _lstm(parts, inputs, before)
-
-
-def _products(cell: str, parts: Weights, inputs: Float64, hidden: Float64) -> tuple[Weights, Weights]:
-    """By gate, W x and R h, each with its bias."""
-    at = _blocks(_ORDER[cell], hidden.shape[1])
-    biases = parts["B"].reshape(2, -1)
-    wx = {gate: inputs @ parts["W"][part].T + biases[0, part] for gate, part in at.items()}
-    return wx, {gate: hidden @ parts["R"][part].T + biases[1, part] for gate, part in at.items()}
-
-
-def _blocks(order: Sequence[str], units: int) -> dict[str, slice]:
-    return {gate: slice(number * units, (number + 1) * units) for number, gate in enumerate(order)}
-
-
-def _gru(manifest: Manifest, parts: Weights, inputs: Float64, hidden: Float64) -> Weights:
-    wx, rh = _products("gru", parts, inputs, hidden)
-    keep, reset = (_sigmoid(wx[gate] + rh[gate]) for gate in ("keep", "reset"))
-    past = reset * rh["candidate"]
-    if manifest.gru_reset == "before":
-        part = _blocks(_ORDER["gru"], hidden.shape[1])["candidate"]
-        past = (reset * hidden) @ parts["R"][part].T + parts["B"].reshape(2, -1)[1, part]
-    candidate = np.tanh(wx["candidate"] + past)
-    return {
-        "update": 1 - keep,
-        "reset": reset,
-        "candidate": candidate,
-        "hidden": (1 - keep) * candidate + keep * hidden,
-    }
-
-
-def _lstm(parts: Weights, inputs: Float64, before: Weights) -> Weights:
-    """With peepholes or without."""
-    wx, rh = _products("lstm", parts, inputs, before["hidden"])
-    units = before["hidden"].shape[1]
-    p = dict(zip(_PEEPHOLES, parts.get("P", np.zeros(3 * units)).reshape(3, units), strict=True))
-    i, f = (_sigmoid(wx[gate] + rh[gate] + p[gate] * before["cell"]) for gate in ("input", "forget"))
-    candidate = np.tanh(wx["candidate"] + rh["candidate"])
-    cell = f * before["cell"] + i * candidate
-    o = _sigmoid(wx["output"] + rh["output"] + p["output"] * cell)
-    hidden = o * np.tanh(cell)
-    return {"forget": f, "input": i, "output": o, "candidate": candidate, "cell": cell, "hidden": hidden}
-
-
-def head(manifest: Manifest, stored: Stored, states: Float64) -> Float64:
-    """The logits of one input's top states [tokens, units of all directions]."""
-    weight, bias = (stored[f"head.{part}"].astype(np.float64) for part in ("weight", "bias"))
-    logits: Float64 = _pooled(manifest, stored, states) @ weight.T + bias
-    return logits
-
-
-def _pooled(manifest: Manifest, stored: Stored, states: Float64) -> Float64:
-    if manifest.head == "attention":
-        products = states @ stored["head.query"].astype(np.float64)
-        shares = np.exp(products - products.max())
-        mean: Float64 = shares @ states / shares.sum()
-        return mean
-    units = manifest.hidden
-    pooled: dict[str, Float64] = {
-        "tagger": states,
-        "max": states.max(axis=0),
-        "mean": states.mean(axis=0),
-        "last": np.concatenate([states[-1, :units], states[0, units:]]),
-    }
-    return pooled[manifest.head]
-
-
-def _sigmoid(x: Float64) -> Float64:
-    return 0.5 * (1 + np.tanh(0.5 * x))  # never overflows

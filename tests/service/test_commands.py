@@ -24,15 +24,17 @@ from safetensors.numpy import load_file
 
 from service import telemetry
 from service.__main__ import main
+from service.bundle import Bundle
 from service.model import loader
 from service.queueing import LIKE
-from service.scoring import parity
+from service.scoring import reference
 from service.scoring.progress import Progress
 from service.scoring.repository import load
 from service.scoring.rows import Source
 from service.scoring.work import batches
 from service.text import Encoded
-from tests.bundles import tiny_bundle
+from tests.bundles import ORIGIN, Options, architecture, network, tiny_bundle, tokenizer
+from training.export import export
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXTS = ["A great film.", "bad", "Ada Lovelace lived in London. " * 20, "the film is not bad", "a"]
@@ -307,13 +309,33 @@ def test_models(models: Path, tmp_path: Path) -> None:
     assert invoke(tmp_path / "nowhere", "models").exit_code == 1
 
 
-@pytest.mark.parametrize(
-    ("cell", "head", "layers"),
-    [("lstm", "max", 2), ("lstm", "mean", 1), ("gru", "last", 2), ("rnn", "max", 1), ("peephole", "last", 1)],
-)
-def test_check(tmp_path: Path, cell: Any, head: Any, layers: int) -> None:
-    tiny_bundle(tmp_path / "m", cell=cell, head=head, layers=layers)
-    result = invoke(tmp_path, "check", "m", "--json")
+NETWORKS: dict[str, Options] = {
+    "lstm": {"layers": 2},
+    "gru, last": {"cell": "gru", "head": "last", "layers": 2},
+    "gru, reset before": {"cell": "gru-before", "head": "mean", "bidirectional": False},
+    "rnn": {"cell": "rnn"},
+    "peephole": {"cell": "peephole", "head": "last"},
+    "attention": {"head": "attention"},
+    "8-bit words": {"word_bits": 8},
+    "4-bit words": {"word_bits": 4},
+    "characters, cnn": {"task": "ner", "characters": "cnn", "crf": True, "word_bits": 4},
+    "characters, lstm": {"task": "ner", "characters": "lstm"},
+}
+
+
+@pytest.mark.parametrize("options", NETWORKS.values(), ids=NETWORKS)
+def test_check(tmp_path: Path, options: Options) -> None:
+    _holds(tiny_bundle(tmp_path / "m", **options))
+
+
+def test_check_follows_integers(tmp_path: Path) -> None:
+    shape = architecture(layers=2)
+    folder = tmp_path / "m"
+    _holds(export(network(shape), tokenizer(shape), ORIGIN, "none", folder, lambda _: [], precision="int8"))
+
+
+def _holds(bundle: Bundle) -> None:
+    result = invoke(bundle.path.parents[1], "check", "m", "--json")
     assert result.exit_code == 0, result.output
     facts = json.loads(result.stdout)
     assert facts["not_checked"] is None
@@ -331,7 +353,7 @@ def test_check_sees_a_wrong_weight(models: Path, monkeypatch: pytest.MonkeyPatch
         weights["recurrent.0.R"] = weights["recurrent.0.R"] + np.float32(0.01)
         return weights
 
-    monkeypatch.setattr(parity, "load_file", altered)
+    monkeypatch.setattr(reference, "load_file", altered)
     result = invoke(models, "check", "ner")
     assert result.exit_code == 3
     assert "FAIL  gates and their equations" in result.stdout
@@ -339,13 +361,13 @@ def test_check_sees_a_wrong_weight(models: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_check_says_what_it_cannot_follow(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = load_file
-    monkeypatch.setattr(parity, "load_file", lambda path: {**real(path), "extra.weight": np.zeros(1, np.float32)})
+    monkeypatch.setattr(reference, "load_file", lambda path: {**real(path), "extra.weight": np.zeros(1, np.float32)})
     result = invoke(models, "check", "ner")
     assert result.exit_code == 0
     assert "not checked, the network has parts" in result.stdout
 
 
-NETWORKS = [
+PARTS: list[tuple[Options, str, str]] = [
     ({"head": "attention"}, "head.query", "logits and the traced states"),
     ({"word_bits": 8}, "embedding.word.scale", "gates and their equations"),
     ({"word_bits": 4}, "embedding.word.fine", "gates and their equations"),
@@ -354,14 +376,11 @@ NETWORKS = [
 ]
 
 
-@pytest.mark.parametrize(("network", "weight", "what"), NETWORKS, ids=[weight for _, weight, _ in NETWORKS])
-def test_check_follows_every_part_of_a_network(
-    tmp_path: Path, network: dict[str, Any], weight: str, what: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("options", "weight", "what"), PARTS, ids=[weight for _, weight, _ in PARTS])
+def test_check_sees_a_wrong_number_in_every_part(
+    tmp_path: Path, options: Options, weight: str, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tiny_bundle(tmp_path / "m", **network)
-    facts = json.loads(invoke(tmp_path, "check", "m", "--json").stdout)
-    assert facts["not_checked"] is None
-    assert [each["ok"] for each in facts["checks"]] == [True] * 3
+    tiny_bundle(tmp_path / "m", **options)
     real = load_file
 
     def altered(path: Path) -> Any:
@@ -370,7 +389,7 @@ def test_check_follows_every_part_of_a_network(
         weights[weight] = weights[weight] // 2 if weights[weight].dtype == np.uint8 else weights[weight] + 0.05
         return weights
 
-    monkeypatch.setattr(parity, "load_file", altered)
+    monkeypatch.setattr(reference, "load_file", altered)
     result = invoke(tmp_path, "check", "m")
     assert result.exit_code == 3
     assert f"FAIL  {what}" in result.stdout

@@ -33,14 +33,14 @@ from service.bundle import (
 )
 from service.engine import Engine, Trace
 from service.errors import BundleError
+from service.scoring.parity import LOGITS_TOLERANCE, batches
 from service.text import Tokenizer
 from tests.bundles import KINDS, ORIGIN, Kind, Rows, architecture, draft, network, random_rows, tiny_bundle, tokenizer
 from tests.bundles import table as table_of
-from training import export as exporting
 from training import graph
 from training.builder import Builder
 from training.embedding import round_to_storage
-from training.export import GATES_TOLERANCE, LOGITS_TOLERANCE, certify, export
+from training.export import GATES_TOLERANCE, certify, export
 from training.networks import Architecture, Network, WordBits
 from training.steps import STEPS
 
@@ -96,12 +96,12 @@ def test_the_certificate_covers_both_graphs_and_the_gates(tmp_path: Path) -> Non
 
 
 def test_the_certificate_is_over_many_lengths_and_batch_sizes() -> None:
-    drawn = exporting._batches(network(architecture()), np.random.default_rng(0))
-    batches = [[len(row) for row in rows] for rows in drawn]
-    alone = {lengths[0] for lengths in batches if len(lengths) == 1}
+    drawn = batches(architecture().features, np.random.default_rng(0))
+    counts = [[len(row) for row in rows] for rows in drawn]
+    alone = {lengths[0] for lengths in counts if len(lengths) == 1}
     assert {1, 2, 400} <= alone
-    assert max(map(len, batches)) == 64
-    assert all(len(set(lengths)) > 3 for lengths in batches if len(lengths) > 1), "ragged"
+    assert max(map(len, counts)) == 64
+    assert all(len(set(lengths)) > 3 for lengths in counts if len(lengths) > 1), "ragged"
 
 
 @pytest.mark.parametrize(("cell", "head"), list(product(KINDS, ["last", "mean", "max", "attention", "tagger"])))

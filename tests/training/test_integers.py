@@ -15,6 +15,7 @@ from safetensors.numpy import load_file
 from service.bundle import CARD, MANIFEST, WEIGHTS, Bundle, Manifest, load
 from service.engine import Engine
 from service.errors import BundleError
+from service.scoring.parity import LOGITS_TOLERANCE
 from service.tasks import log_softmax
 from service.text import Tokenizer
 from tests import corpora
@@ -23,7 +24,7 @@ from training import export as exporting
 from training import integers
 from training.commands.export import export as export_command
 from training.evaluate import of_network
-from training.export import GATES_TOLERANCE, LOGITS_TOLERANCE, export
+from training.export import GATES_TOLERANCE, export
 from training.restore import network as restored
 
 SHAPES: list[Options] = [

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from service.engine import GateKey
 from service.equations import Direction
+from service.recurrence import step
 from tests import reference as own
 from tests.bundles import KINDS, Kind, architecture, network, random_rows, table
 from training.networks import Network
-from training.reference import deviation, step
+from training.reference import deviation, weights
 
 
 def traced(cell: Kind, layers: int = 2) -> tuple[Network, NDArray[np.float64], dict[GateKey, NDArray[np.float64]]]:
@@ -27,10 +28,10 @@ def traced(cell: Kind, layers: int = 2) -> tuple[Network, NDArray[np.float64], d
 @pytest.mark.parametrize("cell", KINDS)
 def test_a_step_is_the_equations(cell: Kind) -> None:
     net, embedded, gates = traced(cell, layers=1)
-    weights = net.recurrent()[0].directions()[0].weights()
+    cell_weights = weights(net.recurrent()[0].directions()[0])
     states = ("hidden", "cell") if cell in ("lstm", "peephole") else ("hidden",)
     before = {state: np.vstack([np.zeros(8), gates[0, "forward", state][:-1]]) for state in states}
-    for gate, rows in step(net.architecture.cell, net.architecture.gru_reset, weights, embedded, before).items():
+    for gate, rows in step(net.architecture.cell, net.architecture.gru_reset, cell_weights, embedded, before).items():
         assert rows.dtype == np.float64
         assert rows == pytest.approx(gates[0, "forward", gate], abs=1e-12), gate
 
