@@ -4,52 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Self, Unpack
 
 import httpx
 from httpx_retries import Retry
 
 from service.client import answers
 from service.client.answers import ModelInfo, Models, Predictions, Traces
-from service.client.base import POLL_SECONDS, Base, Call, predicting, tracing
+from service.client.base import POLL_SECONDS, Base, Call, GateFields, PredictFields, predicting, tracing
 from service.client.cutting import Answer, Inputs, Piece, joined
 from service.client.problems import Problem, TooLarge, Unreachable, check
 
 
 class AsyncClient(Base[httpx.AsyncClient]):
-    """An asynchronous client, for one event loop.
+    """An asynchronous client, for one event loop. Its arguments are those of `Base`."""
 
-    Its arguments are those of `Client`.
-    """
-
-    def __init__(
-        self,
-        url: str = "http://127.0.0.1:8000",
-        *,
-        api_key: str | None = None,
-        timeout: float = 30.0,
-        retries: int = 5,
-        backoff: float = 0.2,
-        max_wait: float = 30.0,
-        batch: int = 64,
-        concurrency: int = 4,
-        **options: Any,
-    ) -> None:
-        super().__init__(
-            url,
-            api_key=api_key,
-            timeout=timeout,
-            retries=retries,
-            backoff=backoff,
-            max_wait=max_wait,
-            batch=batch,
-            concurrency=concurrency,
-            http=httpx.AsyncClient,
-            transport=httpx.AsyncHTTPTransport,
-            options=options,
-        )
+    _client = httpx.AsyncClient
+    _transport = httpx.AsyncHTTPTransport
 
     async def __aenter__(self) -> Self:
         return self
@@ -63,47 +35,13 @@ class AsyncClient(Base[httpx.AsyncClient]):
         """Close the connections."""
         await self._http.aclose()
 
-    async def predict(
-        self,
-        inputs: Inputs,
-        *,
-        model: str | None = None,
-        task: str | None = None,
-        truncate: bool = False,
-        tokens: bool = False,
-    ) -> Predictions:
+    async def predict(self, inputs: Inputs, **fields: Unpack[PredictFields]) -> Predictions:
         """Predictions for a text, or for a list of texts and of token lists. Raises `ClientError`."""
-        return await self._all(predicting(model, task, truncate, tokens), inputs)
+        return await self._all(predicting(fields), inputs)
 
-    async def gates(
-        self,
-        inputs: Inputs,
-        *,
-        model: str | None = None,
-        task: str | None = None,
-        truncate: bool = False,
-        gates: Sequence[str] | None = None,
-        layers: Sequence[int] | None = None,
-        directions: Sequence[str] | None = None,
-        units: Sequence[int] | None = None,
-        reduce: Literal["none", "summary"] | None = None,
-        contributions: bool = True,
-        explain: int | None = None,
-    ) -> Traces:
+    async def gates(self, inputs: Inputs, **fields: Unpack[GateFields]) -> Traces:
         """Traces with gates as float32 arrays, in full precision. Raises `ClientError`."""
-        call = tracing(
-            model=model,
-            task=task,
-            truncate=truncate,
-            gates=gates,
-            layers=layers,
-            directions=directions,
-            units=units,
-            reduce=reduce,
-            explain=explain,
-        )
-        call[1]["contributions"] = contributions
-        return await self._all(call, inputs)
+        return await self._all(tracing(fields), inputs)
 
     async def models(self) -> Models:
         """What is loaded."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, Literal, TypedDict, TypeVar, get_type_hints
 
 import httpx
 from httpx_retries import Retry, RetryTransport
@@ -22,23 +22,56 @@ POLL_SECONDS = 0.1
 _Http = TypeVar("_Http", httpx.Client, httpx.AsyncClient)
 
 
+class Choice(TypedDict, total=False):
+    """What both requests can say; what is left out is the service's to decide."""
+
+    model: str | None
+    task: str | None
+    truncate: bool
+    """Keep the head of a text over the token limit, in place of refusing it."""
+
+
+class PredictFields(Choice, total=False):
+    tokens: bool
+    """Also a tagger's labels, token by token."""
+
+
+class GateFields(Choice, total=False):
+    gates: Sequence[str] | None
+    layers: Sequence[int] | None
+    directions: Sequence[str] | None
+    units: Sequence[int] | None
+    """All of each, where they are left out."""
+    reduce: Literal["none", "summary"] | None
+    contributions: bool
+    explain: int | None
+    """The number of the token whose decision is split: for taggers."""
+
+
 class Base(Generic[_Http]):
-    """What both clients are made of: an httpx client with retries, and the bodies of requests."""
+    """What both clients are made of: an httpx client with retries, and the bodies of requests.
+
+    `timeout` is each request's seconds, told to the service too, so that it stops when nobody waits any more. A service
+    that is full (503), over a rate (429) or not there is asked again up to `retries` times, when its `Retry-After` says
+    or after `backoff` times 1, 2, 4, … seconds, at most `max_wait`. A list is cut into requests of `batch` inputs, of
+    which `concurrency` are on their way at once. Other `options` go to httpx's transport: `verify`, `cert`, `proxy`, …
+    """
+
+    _client: Callable[..., _Http]
+    _transport: Callable[..., Any]
 
     def __init__(
         self,
-        url: str,
+        url: str = "http://127.0.0.1:8000",
         *,
-        api_key: str | None,
-        timeout: float,
-        retries: int,
-        backoff: float,
-        max_wait: float,
-        batch: int,
-        concurrency: int,
-        http: type[_Http],
-        transport: Any,
-        options: dict[str, Any],
+        api_key: str | None = None,
+        timeout: float = 30.0,
+        retries: int = 5,
+        backoff: float = 0.2,
+        max_wait: float = 30.0,
+        batch: int = 64,
+        concurrency: int = 4,
+        **options: Any,
     ) -> None:
         if batch < 1 or concurrency < 1 or timeout <= 0:
             raise ValueError("batch and concurrency are 1 or more, timeout is over 0")
@@ -55,11 +88,11 @@ class Base(Generic[_Http]):
         if api_key is not None:
             headers["Authorization"] = f"Bearer {api_key}"
         limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
-        self._http: _Http = http(
+        self._http: _Http = type(self)._client(
             base_url=url,
             headers=headers,
             timeout=httpx.Timeout(timeout + GRACE, connect=min(timeout, 5.0), pool=None),
-            transport=RetryTransport(transport=transport(limits=limits, **options), retry=retry),
+            transport=RetryTransport(transport=type(self)._transport(limits=limits, **options), retry=retry),
         )
 
     def pieces(self, inputs: Inputs) -> list[Piece]:
@@ -69,20 +102,21 @@ class Base(Generic[_Http]):
         return of_transport(error, self._timeout)
 
 
-def predicting(
-    model: str | None, task: str | None, truncate: bool, tokens: bool
-) -> tuple[str, dict[str, Any], dict[str, str], Callable[[bytes], Predictions]]:
-    return "/predict", _body(model=model, task=task, truncate=truncate, tokens=tokens), {}, answers.predictions
-
-
-def tracing(**fields: Any) -> tuple[str, dict[str, Any], dict[str, str], Callable[[bytes], Traces]]:
-    return "/gates", _body(**fields), {"Accept": "application/vnd.safetensors"}, answers.traces
-
-
-def _body(**fields: Any) -> dict[str, Any]:
-    """The fields that are set: what is left out is the service's to decide."""
-    return {name: value for name, value in fields.items() if value is not None and value is not False}
-
-
 Call = tuple[str, dict[str, Any], dict[str, str], Callable[[bytes], Answer]]
 """Path, body without its inputs, headers, and what makes an answer of the bytes that come."""
+
+
+def predicting(fields: PredictFields) -> Call[Predictions]:
+    return "/predict", _body(PredictFields, fields), {}, answers.predictions
+
+
+def tracing(fields: GateFields) -> Call[Traces]:
+    body = _body(GateFields, fields)
+    return "/gates", body, {"Accept": "application/vnd.safetensors"}, answers.traces
+
+
+def _body(kind: type, fields: PredictFields | GateFields) -> dict[str, Any]:
+    """The fields that are set. Raises `TypeError` for one that there is not."""
+    if unknown := fields.keys() - get_type_hints(kind).keys():
+        raise TypeError(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(get_type_hints(kind))}")
+    return {name: value for name, value in fields.items() if value is not None}

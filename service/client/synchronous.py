@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Self, Unpack
 
 import httpx
 from httpx_retries import Retry
 
 from service.client import answers
 from service.client.answers import ModelInfo, Models, Predictions, Traces
-from service.client.base import POLL_SECONDS, Base, Call, predicting, tracing
+from service.client.base import POLL_SECONDS, Base, Call, GateFields, PredictFields, predicting, tracing
 from service.client.cutting import Answer, Inputs, Piece, joined
 from service.client.problems import Problem, TooLarge, Unreachable, check
 
@@ -21,38 +20,11 @@ from service.client.problems import Problem, TooLarge, Unreachable, check
 class Client(Base[httpx.Client]):
     """A synchronous client. Connections are kept and shared; it may be used from several threads at once.
 
-    `timeout` is each request's seconds, told to the service too, so that it stops when nobody waits any more. A service
-    that is full (503), over a rate (429) or not there is asked again up to `retries` times, when its `Retry-After` says
-    or after `backoff` times 1, 2, 4, … seconds, at most `max_wait`. A list is cut into requests of `batch` inputs, of
-    which `concurrency` are on their way at once. Other `options` go to httpx's transport: `verify`, `cert`, `proxy`, …
+    Its arguments are those of `Base`.
     """
 
-    def __init__(
-        self,
-        url: str = "http://127.0.0.1:8000",
-        *,
-        api_key: str | None = None,
-        timeout: float = 30.0,
-        retries: int = 5,
-        backoff: float = 0.2,
-        max_wait: float = 30.0,
-        batch: int = 64,
-        concurrency: int = 4,
-        **options: Any,
-    ) -> None:
-        super().__init__(
-            url,
-            api_key=api_key,
-            timeout=timeout,
-            retries=retries,
-            backoff=backoff,
-            max_wait=max_wait,
-            batch=batch,
-            concurrency=concurrency,
-            http=httpx.Client,
-            transport=httpx.HTTPTransport,
-            options=options,
-        )
+    _client = httpx.Client
+    _transport = httpx.HTTPTransport
 
     def __enter__(self) -> Self:
         return self
@@ -66,47 +38,13 @@ class Client(Base[httpx.Client]):
         """Close the connections."""
         self._http.close()
 
-    def predict(
-        self,
-        inputs: Inputs,
-        *,
-        model: str | None = None,
-        task: str | None = None,
-        truncate: bool = False,
-        tokens: bool = False,
-    ) -> Predictions:
+    def predict(self, inputs: Inputs, **fields: Unpack[PredictFields]) -> Predictions:
         """Predictions for a text, or for a list of texts and of token lists. Raises `ClientError`."""
-        return self._all(predicting(model, task, truncate, tokens), inputs)
+        return self._all(predicting(fields), inputs)
 
-    def gates(
-        self,
-        inputs: Inputs,
-        *,
-        model: str | None = None,
-        task: str | None = None,
-        truncate: bool = False,
-        gates: Sequence[str] | None = None,
-        layers: Sequence[int] | None = None,
-        directions: Sequence[str] | None = None,
-        units: Sequence[int] | None = None,
-        reduce: Literal["none", "summary"] | None = None,
-        contributions: bool = True,
-        explain: int | None = None,
-    ) -> Traces:
+    def gates(self, inputs: Inputs, **fields: Unpack[GateFields]) -> Traces:
         """Traces with gates as float32 arrays, in full precision. Raises `ClientError`."""
-        call = tracing(
-            model=model,
-            task=task,
-            truncate=truncate,
-            gates=gates,
-            layers=layers,
-            directions=directions,
-            units=units,
-            reduce=reduce,
-            explain=explain,
-        )
-        call[1]["contributions"] = contributions
-        return self._all(call, inputs)
+        return self._all(tracing(fields), inputs)
 
     def models(self) -> Models:
         """What is loaded."""

@@ -256,6 +256,11 @@ def test_wrong_arguments() -> None:
             Client(**options)
 
 
+def test_a_field_that_there_is_not() -> None:
+    with Client("http://127.0.0.1:1") as client, pytest.raises(TypeError, match=r"unknown: gate; there are .*gates"):
+        client.gates("a film", gate=["forget"])  # type: ignore[call-arg]  # that is the point
+
+
 def test_the_public_names() -> None:
     assert sorted(public.__all__) == sorted(
         name
