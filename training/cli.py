@@ -7,7 +7,7 @@ line in a file named .env; a flag goes before the environment, the environment b
 from __future__ import annotations
 
 import sys
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 from dotenv import load_dotenv
@@ -39,8 +39,12 @@ for command in (fit, pretrain, export, evaluate, robustness, health, predict, co
 
 
 @app.callback(help=__doc__)
-def check(context: typer.Context) -> None:
+def check(
+    context: typer.Context,
+    debug: Annotated[bool, typer.Option("--debug", help="Show where in the code an error comes from.")] = False,
+) -> None:
     """Before any command."""
+    context.obj["debug"] = debug
     if started().count > 1 and context.invoked_subcommand != "fit":
         raise ProcessesError(f"{context.invoked_subcommand} runs in one process: only fit can be started by torchrun")
 
@@ -51,8 +55,9 @@ def main() -> None:
         load_dotenv(".env")
     except (OSError, UnicodeDecodeError) as error:
         _fail(f".env cannot be read: {error}")
+    options = {"debug": False}
     try:
-        app(auto_envvar_prefix="TRAINING")
+        app(auto_envvar_prefix="TRAINING", obj=options)
     except (
         CorpusError,
         BundleError,
@@ -64,6 +69,8 @@ def main() -> None:
         ProcessesError,
         OSError,
     ) as error:
+        if options["debug"]:
+            raise
         _fail(str(error))
 
 

@@ -399,8 +399,28 @@ def test_completion() -> None:
     for shell in ("bash", "zsh", "fish"):
         script = CliRunner().invoke(main, ["completion", shell]).stdout
         assert "_GATELIGHT_COMPLETE" in script
-    environment = {"_GATELIGHT_COMPLETE": "bash_complete", "COMP_WORDS": "gatelight pre", "COMP_CWORD": "1"}
-    assert "predict" in CliRunner().invoke(main, [], prog_name="gatelight", env=environment).stdout
+
+
+@pytest.mark.parametrize(
+    ("line", "completed"), [("gatelight pre", ["predict"]), ("gatelight check senti", ["sentiment"])]
+)
+def test_bash_completes(models: Path, line: str, completed: list[str]) -> None:
+    program = models.parent / "gatelight"
+    program.write_text(f"#!{sys.executable}\nfrom service.__main__ import main\nmain()\n", encoding="utf-8")
+    program.chmod(0o755)
+    words = line.split()
+    script = f"""
+        eval "$(gatelight completion bash)"
+        COMP_WORDS=({line}) COMP_CWORD={len(words) - 1}
+        _gatelight_completion gatelight {words[-1]}
+        echo "${{COMPREPLY[@]}}"
+    """
+    path = f"{program.parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "SERVICE_MODELS": str(models)}
+    done = subprocess.run(
+        ["bash", "-c", script], env=environment, cwd=models.parent, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == completed
 
 
 def test_every_command_helps() -> None:

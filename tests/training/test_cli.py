@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from service.bundle import CARD, Task, load, versions
+from service.errors import BundleError
 from tests import corpora
 from tests.bundles import tiny_bundle
 from training import cli
@@ -301,6 +302,14 @@ def test_names_that_no_model_can_have(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     assert "is no model name" in refused(capsys, monkeypatch, *fit(place, out=f"models/{name}"))
+
+
+def test_debug_shows_where_an_error_comes_from(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "no version there" in refused(capsys, monkeypatch, "evaluate", "nothing", "--data", "x.tsv")
+    with pytest.raises(BundleError, match="no version there"):
+        main(monkeypatch, "--debug", "evaluate", "nothing", "--data", "x.tsv")
 
 
 def test_vectors_that_cannot_be_used(
