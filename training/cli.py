@@ -44,7 +44,7 @@ def check(
     debug: Annotated[bool, typer.Option("--debug", help="Show where in the code an error comes from.")] = False,
 ) -> None:
     """Before any command."""
-    context.obj["debug"] = debug
+    context.ensure_object(dict)["debug"] = debug
     if started().count > 1 and context.invoked_subcommand != "fit":
         raise ProcessesError(f"{context.invoked_subcommand} runs in one process: only fit can be started by torchrun")
 

@@ -171,6 +171,20 @@ def test_data_of_tags_through_the_command(tmp_path: Path) -> None:
         assert examples[0].label == ("B-PER", "I-PER", "O")
 
 
+def test_data_of_a_script_comes_from_what_the_hub_made_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, fetched, asked = tagged_set(tmp_path / "set"), datasets.load_dataset, []
+
+    def hub(name: str, configuration: str | None, revision: str | None = None) -> Any:
+        asked.append(revision)
+        if revision is None:
+            raise RuntimeError(f"Dataset scripts are no longer supported, but found {name}.py")
+        return fetched(str(source))
+
+    monkeypatch.setattr(datasets, "load_dataset", hub)
+    assert len(dict(write(KNOWN["wnut17"], tmp_path / "out"))) == 3
+    assert asked == [None, "refs/convert/parquet"]
+
+
 def test_data_that_is_not_as_expected(tmp_path: Path) -> None:
     source = sentiment_set(tmp_path / "set", ["a", "b"])
     wanted = Wanted(str(source), "sentiment")
