@@ -6,10 +6,12 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve test train bench quality docs pictures bench-cuda soak fuzz lint format lock clean
+.PHONY: help setup serve test train bench quality docs pictures bench-cuda soak fuzz lint format lock clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+setup: $(VENV)/complete  ## all that serving, training and testing need, in .venv
 
 serve: $(VENV)/serving  ## serve the models in models/ on http://127.0.0.1:8000 (HOST=, PORT=)
 	$(BIN)/python -m service serve $(if $(filter command,$(firstword $(origin HOST))),--host $(HOST)) $(if $(PORT),--port $(PORT))
