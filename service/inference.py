@@ -127,7 +127,7 @@ def encode(
 def decode(model: Model, logits: Sequence[Logits], encoded: Sequence[Encoded], *, tokens: bool) -> list[Prediction]:
     """The prediction of each input, from its logits."""
     if model.bundle.manifest.head != "tagger":
-        return model.decoder.decode(np.stack(logits), encoded)
+        return model.decoder.decode(logits[0][None] if len(logits) == 1 else np.stack(logits), encoded)
     predictions: list[Prediction] = [{}] * len(encoded)
     for group in _alike([len(source) for source in encoded]):
         together = padded([logits[number] for number in group])

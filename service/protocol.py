@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Any
+from typing import Any, cast
 
 import httptools
 import orjson
@@ -30,6 +30,7 @@ LEAST_PROGRESS = 64 * 1024
 MOST_PIPELINED = 64
 """Requests that one connection may have waiting behind the one that is answered: each takes some kilobytes."""
 RETRY_WHEN_CROWDED = 1.0
+_CONTINUE = b"HTTP/1.1 100"
 
 _log = structlog.get_logger()
 
@@ -55,6 +56,42 @@ class Wire:
     """Bytes of answers that clients are slow to take."""
 
 
+class _Whole:
+    """What an answer is written to: its head waits for the beginning of its body, so that both leave in one packet.
+
+    Of an answer as short as a prediction the call to the system is the dearest part, and the client wakes up but once.
+    """
+
+    __slots__ = ("_begun", "_head", "_transport")
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._head = b""
+        self._begun = False
+
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
+
+    def write(self, data: bytes) -> None:
+        if self._head:
+            self._transport.writelines((self._head, data))
+            self._head = b""
+        elif self._begun or data.startswith(_CONTINUE):
+            self._transport.write(data)
+        else:
+            self._begun, self._head = True, data
+
+    def flush(self) -> None:
+        """Let a head go out that no body follows."""
+        if self._head:
+            self._transport.write(self._head)
+            self._head = b""
+
+    def close(self) -> None:
+        self.flush()
+        self._transport.close()
+
+
 class Protocol(HttpToolsProtocol):
     """One connection. Made by uvicorn, but for `wire`."""
 
@@ -69,6 +106,7 @@ class Protocol(HttpToolsProtocol):
         self._crowded = False
         self._last = False
         self._task: asyncio.Task[None] | None = None
+        self._answer: _Whole | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timed = _Reading.NOTHING
         self._unsent = 0
@@ -165,12 +203,16 @@ class Protocol(HttpToolsProtocol):
             super().on_message_complete()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._answer = _Whole(self.transport)
+        cycle.transport = cast(asyncio.Transport, self._answer)  # as much of one as an answer needs
         self._task = task = self.loop.create_task(cycle.run_asgi(app))
         task.add_done_callback(self.tasks.discard)
         self.tasks.add(task)
 
     def on_response_complete(self) -> None:
         self._task = None
+        if self._answer is not None:
+            self._answer.flush()
         if self.transport.is_closing():
             self._watch_rest()
         super().on_response_complete()

@@ -1,7 +1,8 @@
 """Gate health of live traffic: a few of the texts of `/predict` are traced too, after their answer, and counted.
 
 The fused graph gives no gates, so a sample costs a run of the trace graph, in a thread of its own. One at a time: a
-sample that is due while another runs is left out, so that sampling never queues.
+sample that is due while another runs is left out, so that sampling never queues; and after each the sampler rests, so
+that it never takes more than its share of the time either.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from time import perf_counter
 from typing import cast
 from weakref import WeakKeyDictionary
 
@@ -25,6 +27,10 @@ from service.registry import Model
 
 MAX_TOKENS = 512
 """Of a sampled text; a longer one's head is traced."""
+
+REST = 50
+"""A sample takes as long as several short predictions. Of so many times what one took the sampler works but once: of a
+busy service it takes a fiftieth of a CPU, where a larger share is not asked for."""
 
 _FAMILIES: dict[What, str] = {
     "activation": "gate_activation",
@@ -50,6 +56,7 @@ class Sampler:
         self._seen: WeakKeyDictionary[Model, int] = WeakKeyDictionary()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="sampler")
         self._busy = False
+        self._rests_until = 0.0
         metrics.derive(self._drift)
 
     def offer(self, model: Model, rows: Sequence[NDArray[np.int32]]) -> None:
@@ -59,12 +66,12 @@ class Sampler:
         seen = self._seen.get(model, 0)
         self._seen[model] = seen + len(rows)
         due = -seen % self._every
-        if due >= len(rows) or self._busy:
+        if due >= len(rows) or self._busy or perf_counter() < self._rests_until:
             return
         self._busy = True
         sample = rows[due][:MAX_TOKENS]
         future = asyncio.get_running_loop().run_in_executor(self._thread, partial(_observe, model, sample))
-        future.add_done_callback(partial(self._count, model.name, model.version, len(sample)))
+        future.add_done_callback(partial(self._count, model.name, model.version, len(sample), perf_counter()))
 
     def close(self) -> None:
         """End the thread; a sample that runs is finished, and not counted."""
@@ -89,8 +96,12 @@ class Sampler:
             },
         }
 
-    def _count(self, name: str, version: str, tokens: int, future: asyncio.Future[dict[Key, Counts]]) -> None:
+    def _count(
+        self, name: str, version: str, tokens: int, begun: float, future: asyncio.Future[dict[Key, Counts]]
+    ) -> None:
         self._busy = False
+        now = perf_counter()
+        self._rests_until = now + (now - begun) * (min(self._every, REST) - 1)
         if future.cancelled() or not self._every:
             return
         if future.exception() is not None:  # a sample is nobody's request: it must not become anybody's error

@@ -23,7 +23,7 @@ import structlog
 import uvicorn
 from fastapi import FastAPI
 
-from service import tls
+from service import telemetry, tls
 from service.app import create_app
 from service.cpus import usable_cpus
 from service.listeners import listen, turn_away, url
@@ -113,9 +113,11 @@ class Server(uvicorn.Server):
         numbers = _SIGNALS if self._parent is None else (signal.SIGTERM,)
         for number in numbers:
             loop.add_signal_handler(number, self._on_signal, number)
+        telemetry.gather(loop.call_soon)
         try:
             yield
         finally:
+            telemetry.gather(None)
             # Every request has its answer by now: a signal must not change with which status the process ends.
             held = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
             for number in numbers:
@@ -129,6 +131,7 @@ class Server(uvicorn.Server):
             self._begin_to_stop(number.name)
         elif self._parent is None:
             _log.warning("stopped at once", signal=number.name)
+            telemetry.gather(None)
             sys.stderr.flush()
             os._exit(1)
 

@@ -182,7 +182,7 @@ class Settings(BaseSettings):
     )
     batch_rows: int = Field(8, ge=1, le=4096, description="Inputs in one batch.")
     inline_ms: _Real = Field(
-        1.0,
+        4.0,
         ge=0,
         le=100,
         description="A batch expected to take fewer milliseconds runs in the event loop, without changing threads.",

@@ -78,6 +78,10 @@ _PATTERN = "|".join(
 )
 
 
+_Word = tuple[bytes, list[tuple[int, int]] | None]
+"""Of what stands between spaces: the rows of its tokens, and their spans; None where it is a token as it stands."""
+
+
 def build(words: Sequence[str], features: Sequence[Feature]) -> Tokenizer:
     """A tokenizer whose vocabulary is `words`, already normalised, row 0 being `UNKNOWN`."""
     if not words or words[0] != UNKNOWN:
@@ -143,8 +147,7 @@ class Tokenizer:
         self._columns = [(_COLUMNS[feature.name], feature) for feature in features]
         self._width = sum(feature.columns for feature in features)
         self._cache: dict[str, bytes] = {}
-        self._words: dict[str, tuple[bytes, tuple[tuple[int, int], ...]]] = {}
-        """Rows and spans of the tokens of what stands between spaces."""
+        self._words: dict[str, _Word] = {}
 
     @classmethod
     def load(cls, path: Path, features: Sequence[Feature]) -> Tokenizer:
@@ -230,17 +233,21 @@ class Tokenizer:
         for match in _WORD.finditer(text):
             word = match[0]
             row, places = words.get(word) or self._read_word(word, limit)
-            start = match.start()
             rows.append(row)
-            spans += [(start + left, start + right) for left, right in places]
+            if places is None:
+                spans.append(match.span())
+            else:
+                start = match.start()
+                spans += [(start + left, start + right) for left, right in places]
             if len(spans) > limit:
                 break
         return self._array(rows), spans
 
-    def _read_word(self, word: str, limit: int) -> tuple[bytes, tuple[tuple[int, int], ...]]:
+    def _read_word(self, word: str, limit: int) -> _Word:
         kept = len(word) <= _CACHED_LENGTH
         found = self.split(word, None if kept else limit)
-        read = b"".join(self._bytes(token) for token, _ in found), tuple(span for _, span in found)
+        whole = len(found) == 1 and found[0][0] == word
+        read = b"".join(self._bytes(token) for token, _ in found), None if whole else [span for _, span in found]
         if kept:
             if len(self._words) >= _CACHED:
                 self._words.clear()
