@@ -229,7 +229,7 @@ class Batcher:
             window = lane.next_window(now)
             if window is None:
                 continue
-            if short is None and lane.estimate(window) < self.inline_seconds:
+            if short is None and self._may_run_here(lane, window):
                 short = self._take(lane, window)
             elif self._running < self.threads:
                 self._run_in_thread(self._take(lane, window))
@@ -245,6 +245,12 @@ class Batcher:
             self._run_here(short)
             if self._turns:
                 self._flush_soon()
+
+    def _may_run_here(self, lane: Lane[Any, Any], window: slice) -> bool:
+        """Whether a batch may run in the event loop: a short one. With threads on several CPUs, only one that is alone:
+        while the loop runs a batch, threads that are done with theirs wait for the next."""
+        alone = not self._running and not self._turns and lane.is_all(window)
+        return lane.estimate(window) < self.inline_seconds and (self.threads == 1 or alone)
 
     def _take(self, lane: Lane[Any, Any], window: slice) -> Batch[Lane[Any, Any]]:
         self._given = lane.given
@@ -376,6 +382,10 @@ class Lane(Generic[Row, Result]):
         """The seconds that a batch is expected to take."""
         rows = self._queue.rows[window]
         return padded_tokens(rows) * self.seconds_per_token + len(rows) * self._seconds_per_row
+
+    def is_all(self, window: slice) -> bool:
+        """Whether nothing is left to run after this batch."""
+        return sum(entry.length for entry in self._queue.rows[window]) == self.queued_tokens
 
     def take(self, window: slice) -> Batch[Lane[Any, Any]]:
         """Take a batch out of the queue; from here on it runs."""
