@@ -92,9 +92,10 @@ CMD ["--help"]
 
 FROM common AS serving
 EXPOSE 8000
-# -I and -S leave out what the check does not need: it takes some 50 ms of one core.
+COPY --link deploy/image/health.py /opt/health.py
+# -I and -S leave out what the check does not need.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --start-interval=1s --retries=3 \
-    CMD ["python", "-I", "-S", "-c", "import http.client, os, sys; c = http.client.HTTPConnection('127.0.0.1', int(os.environ.get('SERVICE_PORT') or 8000), timeout=4); c.request('GET', '/health/ready'); sys.exit(c.getresponse().status != 200)"]
+    CMD ["python", "-I", "-S", "/opt/health.py"]
 CMD ["python", "-m", "service", "serve", "--host", "0.0.0.0"]
 
 

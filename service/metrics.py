@@ -55,6 +55,7 @@ FAMILIES = (
     Family("queued_tokens", "gauge", "Tokens that wait for a batch."),
     Family("connections", "gauge", "Connections that are open."),
     Family("unsent_bytes", "gauge", "Bytes of answers that wait for clients that read slowly."),
+    Family("unread_bytes", "gauge", "Bytes of bodies that clients have not sent the ends of."),
     Family("refusals_total", "counter", "Requests and connections refused, by reason.", ("reason",)),
     Family("dropped_inputs_total", "counter", "Inputs accepted that never ran, by what ended their request.", ("why",)),
     Family("failed_batches_total", "counter", "Batches that failed."),

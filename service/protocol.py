@@ -54,6 +54,8 @@ class Wire:
     """Connections accepted and requests begun so far: while it grows, clients are being heard."""
     unsent: int = 0
     """Bytes of answers that clients are slow to take."""
+    unread: int = 0
+    """Bytes of bodies whose ends have not come."""
 
 
 class _Whole:
@@ -110,6 +112,10 @@ class Protocol(HttpToolsProtocol):
         self._timer: asyncio.TimerHandle | None = None
         self._timed = _Reading.NOTHING
         self._unsent = 0
+        self._body = 0
+        """Bytes that have come of the body that is being read."""
+        self._unread = 0
+        """What of them counts among the wire's."""
         self._slow: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
@@ -131,6 +137,7 @@ class Protocol(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         self._time(_Reading.NOTHING)
         self._note_sent()
+        self._hold(0)
         cycle: RequestResponseCycle | None = self.cycle
         if cycle is not None and not cycle.response_complete:
             for waiting in (cycle, *(queued for queued, _ in self.pipeline)):
@@ -157,6 +164,14 @@ class Protocol(HttpToolsProtocol):
         if self._reading is not _Reading.NOTHING and self._bare_bytes > self._limits.max_header:
             self._refuse_head(self._bare_bytes)
             return
+        self._hold(self._body if self._reading is _Reading.BODY else 0)
+        if self._wire.unread > self._limits.max_unread and self._unread:
+            detail = (
+                f"{self._wire.unread} bytes of bodies wait for their ends, the limit is {self._limits.max_unread}; "
+                f"bodies that come in one piece are not counted."
+            )
+            self._refuse(Unavailable(detail, retry_after=RETRY_WHEN_CROWDED), "unread")
+            return
         idle = self._reading is _Reading.NOTHING and (self.cycle is None or self.cycle.response_complete)
         self._time(_Reading.HEAD if idle else self._reading)
 
@@ -173,7 +188,7 @@ class Protocol(HttpToolsProtocol):
         if self._refused:
             return
         size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
-        self._reading, self._bare_bytes = _Reading.BODY, 0
+        self._reading, self._bare_bytes, self._body = _Reading.BODY, 0, 0
         if size > self._limits.max_header:
             self._refuse_head(size)
         elif self._crowded:
@@ -195,6 +210,8 @@ class Protocol(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         self._bare_bytes = 0
         if not self._refused:
+            if not self.cycle.response_complete:  # or it is thrown away
+                self._body += len(body)
             super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -269,6 +286,11 @@ class Protocol(HttpToolsProtocol):
             self._slow.cancel()
             self._slow = None
 
+    def _hold(self, size: int) -> None:
+        """Count the bytes that this connection's unfinished body takes."""
+        self._wire.unread += size - self._unread
+        self._unread = size
+
     def _time(self, reading: _Reading) -> None:
         """Have the timer run for what is being read, if it does not yet."""
         if reading is self._timed:
@@ -297,6 +319,7 @@ class Protocol(HttpToolsProtocol):
         """Answer with an error in place of the application, if an answer can still be given, and close."""
         self._refused = True
         self._time(_Reading.NOTHING)
+        self._hold(0)
         cycle: RequestResponseCycle | None = self.cycle
         busy = cycle is not None and not cycle.response_complete
         own = busy and self._reading is _Reading.BODY and cycle is not None and not cycle.response_started

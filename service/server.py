@@ -98,6 +98,7 @@ class Server(uvicorn.Server):
         board = self.runtime.metrics.board
         board.track("connections", read=lambda: self._wire.connections)
         board.track("unsent_bytes", read=lambda: self._wire.unsent)
+        board.track("unread_bytes", read=lambda: self._wire.unread)
         self._settings = settings
         self._drain_seconds = settings.drain_seconds
         self._parent = parent

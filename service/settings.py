@@ -143,6 +143,12 @@ class Settings(BaseSettings):
         ge=1,
         description="Bytes of answers that may wait for slow clients, in each worker; beyond, requests get a 503.",
     )
+    max_unread: int = Field(
+        64 * 1024**2,
+        ge=1,
+        description="Bytes of bodies that may have come without their ends, in each worker; beyond, the request whose "
+        "body goes on gets a 503.",
+    )
     idle_seconds: int = Field(
         75, ge=1, le=86_400, description="Seconds after which a connection without a request is closed."
     )

@@ -19,6 +19,8 @@ from service.api.render import JSON
 from service.errors import FieldProblem, InvalidField, RateLimited, RequestError, Unauthorized, Unavailable
 
 MEDIA_TYPE = "application/problem+json"
+_LONGEST_WAIT = 86_400.0
+"""Seconds, of all that `Retry-After` asks for: with next to no rate the wait comes to infinity."""
 TYPE_PREFIX = "/openapi.json#/components/responses/"
 
 INTERNAL = "Something went wrong here, not in the request. The log has it under this request_id."
@@ -82,5 +84,5 @@ def _headers(error: RequestError) -> dict[str, str]:
     if isinstance(error, Unauthorized):
         return {"WWW-Authenticate": error.challenge}
     if isinstance(error, RateLimited | Unavailable):
-        return {"Retry-After": str(max(1, math.ceil(error.retry_after or 1)))}
+        return {"Retry-After": str(max(1, math.ceil(min(error.retry_after or 1, _LONGEST_WAIT))))}
     return {}

@@ -6,6 +6,7 @@ import asyncio
 import time
 from types import TracebackType
 from typing import Self, Unpack
+from urllib.parse import quote
 
 import httpx
 from httpx_retries import Retry
@@ -49,7 +50,7 @@ class AsyncClient(Base[httpx.AsyncClient]):
 
     async def model(self, name: str) -> ModelInfo:
         """One model. Raises `NotFound`."""
-        return answers.model((await self._get(f"/models/{name}")).json())
+        return answers.model((await self._get(f"/models/{quote(name, safe='')}")).json())
 
     async def ready(self) -> bool:
         """Whether requests are welcome now; asked once, without retries."""

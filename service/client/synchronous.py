@@ -6,6 +6,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Self, Unpack
+from urllib.parse import quote
 
 import httpx
 from httpx_retries import Retry
@@ -52,7 +53,7 @@ class Client(Base[httpx.Client]):
 
     def model(self, name: str) -> ModelInfo:
         """One model. Raises `NotFound`."""
-        return answers.model(self._get(f"/models/{name}").json())
+        return answers.model(self._get(f"/models/{quote(name, safe='')}").json())
 
     def ready(self) -> bool:
         """Whether requests are welcome now; asked once, without retries."""

@@ -9,6 +9,7 @@ import httpx
 import pytest
 import trustme
 
+from deploy.image import health
 from tests.integration.conftest import Start
 
 ONE, TWO, SCRAPER = "first-key-0123456789", "second-key-0123456789", "scraper-key-0123456789"
@@ -103,6 +104,7 @@ def test_https(start: Start, files: tuple[Path, Path], authority: trustme.CA) ->
         assert response.headers["Strict-Transport-Security"] == "max-age=60"
         large = client.post("/gates", json={"inputs": ["a fine film " * 300] * 4})
         assert len(large.json()["traces"]) == 4
+    assert health.ready(int(service.url.rpartition(":")[2]), tls=True), "what the container asks of itself"
     with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
         httpx.get(f"{service.url}/health/live")
     with pytest.raises(httpx.HTTPError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import Any
 
 import httpx
@@ -52,6 +53,10 @@ ERRORS: list[tuple[Exception, int, str]] = [
     (RuntimeError("secret /etc/passwd"), 500, "internal-error"),
     (HTTPException(418, "secret"), 500, "internal-error"),
 ]
+
+
+def test_no_wait_is_longer_than_a_day() -> None:
+    assert problems.of(RateLimited("no", retry_after=math.inf)).headers == {"Retry-After": "86400"}
 
 
 @pytest.mark.parametrize(("error", "status", "slug"), ERRORS)

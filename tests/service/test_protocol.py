@@ -1,4 +1,5 @@
-"""A connection whose client does not take the end of its answer: too little for the server to be told to pause."""
+"""A connection whose client does not take the end of its answer, too little for the server to be told to pause; and
+bodies whose ends do not come."""
 
 from __future__ import annotations
 
@@ -50,6 +51,21 @@ class Sluggish(asyncio.Transport):
         self.aborted = self._closing = True
 
 
+class Kept(Sluggish):
+    """A transport that remembers what was written."""
+
+    def __init__(self, protocol: Protocol) -> None:
+        super().__init__(protocol)
+        self.written = b""
+
+    def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
+        super().write(data)
+        self.written += bytes(data)
+
+    def can_write_eof(self) -> bool:
+        return False
+
+
 async def _answer(scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"9000")]})
     await send({"type": "http.response.body", "body": b"x" * 9000})
@@ -91,5 +107,53 @@ def test_who_takes_the_end_in_time_is_not() -> None:
         await asyncio.sleep(10 * READ_SECONDS)
         assert not transport.aborted
         assert metrics.board.number("refusals_total", "slow-reader").value == 0
+
+    run(main)
+
+
+async def _echo(scope: Scope, receive: Receive, send: Send) -> None:
+    more = True
+    while more:
+        message = await receive()
+        more = message["type"] == "http.request" and message.get("more_body", False)
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+    await send({"type": "http.response.body", "body": b"ok"})
+
+
+def test_bodies_without_their_ends_have_one_limit_together() -> None:
+    async def main(loop: VirtualLoop) -> None:
+        metrics = Metrics()
+        wire = Wire(settings.read({"max_unread": 1000}, _env_file=None), metrics)
+        config = uvicorn.Config(_echo, log_config=None)
+
+        def sent(data: bytes) -> tuple[Protocol, Kept]:
+            protocol = Protocol(config, ServerState(), {}, loop, wire=wire)
+            transport = Kept(protocol)
+            protocol.connection_made(transport)
+            protocol.data_received(data)
+            return protocol, transport
+
+        head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
+        first, told = sent(head % 901 + b"x" * 900)
+        assert wire.unread == 900
+        _, whole = sent(head % 2000 + b"x" * 2000)  # in one piece: it waits for nothing
+        assert wire.unread == 900
+        _, refused = sent(head % 500 + b"x" * 200)
+        assert wire.unread == 900
+        first.data_received(b"x")
+        await asyncio.sleep(0.1)
+        assert wire.unread == 0
+        assert told.written.startswith(b"HTTP/1.1 200")
+        assert whole.written.startswith(b"HTTP/1.1 200")
+        assert refused.written.startswith(b"HTTP/1.1 503")
+        assert b"1100 bytes of bodies wait for their ends, the limit is 1000" in refused.written
+        assert metrics.board.number("refusals_total", "unread").value == 1
+
+        left, _ = sent(head % 901 + b"x" * 900)
+        left.connection_lost(None)
+        assert wire.unread == 0
+        later, _ = sent(head % 600 + b"x" * 200)
+        later.data_received(b"x" * 200)
+        assert wire.unread == 400
 
     run(main)
