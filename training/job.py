@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.bundle import CharacterNetwork, Head, Task
-from service.equations import CellName, Direction, GruReset
 from training.fit import Recipe
 from training.initial import Initial
-from training.networks import Dropouts, WordBits
+from training.networks import Design, Dropouts
 
 
 class TrainingError(Exception):
@@ -20,12 +18,7 @@ class TrainingError(Exception):
 class Job:
     """What to train, on which files, and where the bundle goes (`out` is its folder, ``models/NAME``)."""
 
-    task: Task
-    cell: CellName
-    directions: tuple[Direction, ...]
-    layers: int
-    hidden: int
-    head: Head
+    design: Design
     train: tuple[Path, ...]
     dev: tuple[Path, ...]
     test: tuple[Path, ...]
@@ -33,9 +26,6 @@ class Job:
     start: Path | None
     """A pretrained encoder (``training pretrain``), which brings its own words; sentiment only."""
     words: int
-    word_bits: WordBits
-    characters: CharacterNetwork | None
-    crf: bool
     dropout: float
     word_dropout: float
     recipe: Recipe
@@ -44,7 +34,6 @@ class Job:
     licence: str
     command: str
     """The command that repeats the job, for the manifest and the card."""
-    gru_reset: GruReset = "after"
     embedding_dropout: float | None = None
     """None for the same as `dropout`."""
     weight_drop: float = 0.0

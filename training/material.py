@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
@@ -46,18 +46,20 @@ def gather(job: Job, tell: Callable[[str], None]) -> Material:
 
     Raises `CorpusError` for data that cannot be used, `TrainingError` for what does not go together.
     """
-    parts = [(path, read(path, job.task)) for path in job.train]
+    parts = [(path, read(path, job.design.task)) for path in job.train]
     examples = list(chain.from_iterable(part for _, part in parts))
-    names = labels(examples, job.task, job.train[0])
+    names = labels(examples, job.design.task, job.train[0])
     for path in (*job.dev, *job.test):
-        check_labels(names, read(path, job.task), path)
+        check_labels(names, read(path, job.design.task), path)
     network, tokenizer = _network(job, examples, names)
     if skew := _skew(examples, tokenizer):
         tell(skew)
     samples = encode(examples, tokenizer, names)
-    dev, test = (
-        [corpus(path, job.task, names, tokenizer, TOKEN_LIMIT) for path in paths] for paths in (job.dev, job.test)
-    )
+
+    def corpora(paths: Sequence[Path]) -> list[Corpus]:
+        return [corpus(path, job.design.task, names, tokenizer, TOKEN_LIMIT) for path in paths]
+
+    dev, test = corpora(job.dev), corpora(job.test)
     tokens = sum(len(sample.rows) for sample in samples)
     tell(f"train: {len(samples):,} examples, {tokens:,} tokens; {', '.join(f'{d.name}: {len(d.gold):,}' for d in dev)}")
     words = network.architecture.features[0].size
@@ -76,7 +78,8 @@ def _windows(job: Job, samples: list[Sample]) -> str:
         "windows": "each window has a loss, for the label by what was read so far",
         "end": "the loss stands at a text's end: its gradient reaches the last window alone",
     }
-    where = losses[job.recipe.bptt_loss] if job.task == "sentiment" else "each token's loss stands in its own window"
+    document = job.design.task == "sentiment"
+    where = losses[job.recipe.bptt_loss] if document else "each token's loss stands in its own window"
     much = f"{longer:,} of {len(samples):,} examples are longer"
     return f"truncated BPTT in windows of {width:,} tokens ({much}); {where}"
 
@@ -88,30 +91,16 @@ def _network(job: Job, examples: list[Example], names: tuple[str, ...]) -> tuple
         return _pretrained(job, job.start, names)
     loaded = vectors.load(job.vectors).merged(blank.normalize) if job.vectors else None
     size = loaded.size if loaded else EMBEDDING_SIZES["word"]
-    if job.word_bits == 4 and size % 2:
+    if job.design.word_bits == 4 and size % 2:
         raise TrainingError(f"two numbers share a byte: 4 bits need word vectors of an even size, not {size}")
     words = vocabulary.choose(_words(examples, blank), loaded, job.words)
     sizes: dict[FeatureName, int] = {"word": len(words), "shape": SHAPES, "prefix": _BUCKETS, "suffix": _BUCKETS}
-    features = tuple(Feature(name=name, size=sizes[name]) for name in _FEATURES[job.task])
-    if job.characters:
+    features = tuple(Feature(name=name, size=sizes[name]) for name in _FEATURES[job.design.task])
+    if job.design.characters:
         # Characters tell more than their hashed ends do.
         features = tuple(feature for feature in features if feature.name in ("word", "shape"))
         features += (Feature(name="character", size=CHARACTERS, columns=_CHARACTER_COLUMNS),)
-    shape = Architecture(
-        task=job.task,
-        cell=job.cell,
-        directions=job.directions,
-        layers=job.layers,
-        hidden=job.hidden,
-        head=job.head,
-        labels=names,
-        features=features,
-        word_size=size,
-        reset=job.gru_reset,
-        characters=job.characters,
-        crf=job.crf,
-        word_bits=job.word_bits,
-    )
+    shape = Architecture.of(job.design, names, features, size)
     network = Network(shape, 0.0, job.word_dropout, job.dropouts, job.initial)
     if loaded:
         table = vocabulary.initial_table(words, loaded, np.random.default_rng(job.recipe.seed))
@@ -123,10 +112,8 @@ def _pretrained(job: Job, start: Path, names: tuple[str, ...]) -> tuple[Network,
     """A network that begins with a pretrained encoder, and the tokenizer of that encoder's words."""
     words, size = pretrain.table_of(start)
     features = (Feature(name="word", size=len(words)),)
-    shape = Architecture(
-        job.task, job.cell, job.directions, job.layers, job.hidden, job.head, names, features, size, job.gru_reset
-    )
-    network = Network(replace(shape, word_bits=job.word_bits), 0.0, job.word_dropout, job.dropouts, job.initial)
+    shape = Architecture.of(job.design, names, features, size)
+    network = Network(shape, 0.0, job.word_dropout, job.dropouts, job.initial)
     pretrain.start(network, start)
     return network, build(words, features)
 

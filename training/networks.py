@@ -6,7 +6,7 @@ Shapes: tokens int [batch, time, columns of all features], lengths int [batch]; 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
 import torch
@@ -28,8 +28,8 @@ WordBits = Literal[4, 8, 16]
 
 
 @dataclass(frozen=True, slots=True)
-class Architecture:
-    """Everything that fixes a network's parameters and their shapes."""
+class Design:
+    """What can be chosen of a network before any data is seen."""
 
     task: Task
     cell: CellName
@@ -37,23 +37,13 @@ class Architecture:
     layers: int
     hidden: int
     head: Head
-    labels: tuple[str, ...]
-    features: tuple[Feature, ...]
-    word_size: int = EMBEDDING_SIZES["word"]
-    reset: GruReset = "after"
+    reset: GruReset = field(default="after", kw_only=True)
     """Where a GRU's reset gate acts; nothing to other cells."""
-    characters: CharacterNetwork | None = None
-    crf: bool = False
-    word_bits: WordBits = 16
+    characters: CharacterNetwork | None = field(default=None, kw_only=True)
+    crf: bool = field(default=False, kw_only=True)
+    word_bits: WordBits = field(default=16, kw_only=True)
     """In how many bits a bundle stores each number of the word vectors: with 4, those that were learned keep 8. Below
     16 it keeps the recurrent matrices in float16, too."""
-
-    def size(self, feature: Feature) -> int:
-        """What a feature adds to a token's vector: the columns of its embedding table, or of its network's answer."""
-        if feature.name == "character":
-            assert self.characters is not None
-            return CHARACTERS[self.characters].width
-        return self.word_size if feature.name == "word" else EMBEDDING_SIZES[feature.name]
 
     @property
     def gru_reset(self) -> GruReset | None:
@@ -63,6 +53,27 @@ class Architecture:
     def width(self) -> int:
         """Units of all directions together: the size of a layer's output."""
         return self.hidden * len(self.directions)
+
+
+@dataclass(frozen=True, slots=True)
+class Architecture(Design):
+    """Everything that fixes a network's parameters and their shapes: a design, and what the data brings."""
+
+    labels: tuple[str, ...]
+    features: tuple[Feature, ...]
+    word_size: int = EMBEDDING_SIZES["word"]
+
+    @classmethod
+    def of(cls, design: Design, labels: tuple[str, ...], features: tuple[Feature, ...], word_size: int) -> Architecture:
+        chosen = {each.name: getattr(design, each.name) for each in fields(Design)}
+        return cls(**chosen, labels=labels, features=features, word_size=word_size)
+
+    def size(self, feature: Feature) -> int:
+        """What a feature adds to a token's vector: the columns of its embedding table, or of its network's answer."""
+        if feature.name == "character":
+            assert self.characters is not None
+            return CHARACTERS[self.characters].width
+        return self.word_size if feature.name == "word" else EMBEDDING_SIZES[feature.name]
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,13 +24,12 @@ from torch import Tensor, nn
 
 from service.bundle import Feature
 from service.engine import pad
-from service.equations import CellName, Direction
 from service.text import Tokenizer, build
 from training import vectors, vocabulary
 from training.batches import plan
 from training.corpora import CorpusError, read
 from training.fit import Progress, seed_everything
-from training.networks import EMBEDDING_SIZES, Architecture, Layer, Network
+from training.networks import EMBEDDING_SIZES, Architecture, Design, Layer, Network
 
 _CUTOFFS = (1000, 6000)
 """Ranks of words at which the adaptive softmax begins its cheaper clusters."""
@@ -61,10 +60,8 @@ class Reading:
 class Pretraining:
     """What to read, with which encoder, and how."""
 
-    cell: CellName
-    directions: tuple[Direction, ...]
-    layers: int
-    hidden: int
+    design: Design
+    """Of the classifier that will start from it."""
     texts: tuple[Path, ...]
     """Labelled tables, whose labels are not looked at, or plain text, one a line (``.txt``, ``.txt.gz``)."""
     dev: tuple[Path, ...]
@@ -118,7 +115,7 @@ def run(job: Pretraining, out: Path, tell: Callable[[str], None], report: Callab
 
     Raises `PretrainingError`, and `CorpusError` for files that cannot be read.
     """
-    if len(job.directions) == 2 and job.layers > 1:
+    if len(job.design.directions) == 2 and job.design.layers > 1:
         raise PretrainingError(
             "a second layer over two directions would see the very words that it has to predict: pretrain one layer, "
             "or one direction"
@@ -131,7 +128,7 @@ def run(job: Pretraining, out: Path, tell: Callable[[str], None], report: Callab
     tell(f"{len(runs):,} texts, {sum(map(len, runs)):,} tokens, {len(words):,} words")
     size = table.shape[1] if table is not None else EMBEDDING_SIZES["word"]
     features = (Feature(name="word", size=len(words)),)
-    shape = Architecture("sentiment", job.cell, job.directions, job.layers, job.hidden, "max", (), features, size)
+    shape = Architecture.of(job.design, (), features, size)
     model = LanguageModel(shape, job.reading.dropout)
     if table is not None:
         word_table = model.embeddings["word"]
@@ -153,7 +150,9 @@ def run(job: Pretraining, out: Path, tell: Callable[[str], None], report: Callab
 def save(out: Path, model: LanguageModel, words: Sequence[str], job: Pretraining) -> None:
     """Write the encoder's weights, with the words of its table and what made it as the file's metadata."""
     weights = {name: each.contiguous() for name, each in model.state_dict().items() if name.startswith(_ENCODER)}
-    made = {"cell": job.cell, "directions": job.directions, "words": len(words), **asdict(job.reading)}
+    design = job.design
+    made = {"cell": design.cell, "gru_reset": design.gru_reset, "directions": design.directions, "words": len(words)}
+    made |= asdict(job.reading)
     metadata = {"words": json.dumps(list(words)), "made": json.dumps(made)}
     partial = out.with_name(out.name + ".part")
     save_file(weights, partial, metadata)

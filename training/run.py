@@ -38,7 +38,7 @@ def run(job: Job, tell: Callable[[str], None], report: Callable[[Progress], None
     `BundleError` for a name that cannot be one, or graphs that do not agree with torch.
     """
     check_name(job.out.name)
-    if job.recipe.bptt and (reason := truncated.refusal(job.directions, job.crf)):
+    if job.recipe.bptt and (reason := truncated.refusal(job.design.directions, job.design.crf)):
         raise TrainingError(reason)
     device = device_of(job.device)
     seed_everything(job.recipe.seed)
@@ -148,7 +148,7 @@ def _publish(job: Job, material: Material, outcome: Outcome, tell: Callable[[str
     warmth = best_temperature(material.network, dev) if dev else 1.0
 
     def figures(bundle: Bundle) -> list[Score]:
-        engine, decode = Engine(bundle), decoder(job.task, material.labels, bundle.manifest.crf)
+        engine, decode = Engine(bundle), decoder(job.design.task, material.labels, bundle.manifest.crf)
         return [each for data in (*dev, *test) for each in measure(engine.predict, data, decode).scores()]
 
     def gates(bundle: Bundle) -> Health:

@@ -22,6 +22,7 @@ from training import cli
 from training.commands import fit as fit_command
 from training.fit import Recipe
 from training.job import Job
+from training.networks import Design
 
 ROOT = Path(__file__).resolve().parents[2]
 FIT = ("--hidden", "6", "--epochs", "8", "--batch-rows", "8", "--learning-rate", "0.02", "--device", "cpu")
@@ -175,7 +176,7 @@ def test_flags_go_before_the_environment_and_the_environment_before_the_file(
     os.environ["TRAINING_FIT_LAYERS"] = "3"
     assert main(monkeypatch, *NEEDED, "--hidden", "33") == 0
     (job,) = jobs
-    assert (job.hidden, job.layers, job.recipe.seed, job.cell) == (33, 3, 5, "gru")
+    assert (job.design.hidden, job.design.layers, job.recipe.seed, job.design.cell) == (33, 3, 5, "gru")
 
 
 @pytest.mark.usefixtures("place")
@@ -184,16 +185,15 @@ def test_required_options_come_from_the_environment_too(monkeypatch: pytest.Monk
     Path(".env").write_text("TRAINING_FIT_DEV=b.conll\nTRAINING_FIT_BIDIRECTIONAL=1\n", "utf-8")
     assert main(monkeypatch, "fit") == 0
     (job,) = jobs
-    assert (job.task, job.train, job.dev, job.out) == ("ner", (Path("a.conll"),), (Path("b.conll"),), Path("models/x"))
-    assert job.directions == ("forward", "backward")
-    assert job.head == "tagger"
+    assert (job.train, job.dev, job.out) == ((Path("a.conll"),), (Path("b.conll"),), Path("models/x"))
+    assert (job.design.task, job.design.directions, job.design.head) == ("ner", ("forward", "backward"), "tagger")
 
 
 @pytest.mark.usefixtures("place")
 def test_defaults(monkeypatch: pytest.MonkeyPatch, jobs: list[Job]) -> None:
     assert main(monkeypatch, *NEEDED) == 0
     (job,) = jobs
-    assert (job.cell, job.directions, job.layers, job.hidden, job.head) == ("lstm", ("forward",), 1, 128, "max")
+    assert job.design == Design("sentiment", "lstm", ("forward",), 1, 128, "max")
     assert (job.test, job.vectors) == ((), None)
     assert job.recipe == Recipe()
 
@@ -202,7 +202,7 @@ def test_defaults(monkeypatch: pytest.MonkeyPatch, jobs: list[Job]) -> None:
 def test_the_reset_gate_is_a_grus(monkeypatch: pytest.MonkeyPatch, jobs: list[Job]) -> None:
     assert main(monkeypatch, *NEEDED, "--cell", "gru") == 0
     assert main(monkeypatch, *NEEDED, "--cell", "gru", "--gru-reset", "before") == 0
-    assert [job.gru_reset for job in jobs] == ["after", "before"]
+    assert [job.design.reset for job in jobs] == ["after", "before"]
     assert main(monkeypatch, *NEEDED, "--cell", "peephole", "--gru-reset", "before") == 2
     assert len(jobs) == 2
 
@@ -218,7 +218,7 @@ def test_options_reach_the_job(monkeypatch: pytest.MonkeyPatch, jobs: list[Job])
     assert {name: getattr(job.recipe, name) for name in options} == options
     assert job.train == (Path("t.tsv"), Path("u.tsv"))
     assert job.dev == (Path("d.tsv"), Path("e.tsv"))
-    assert (job.test, job.vectors, job.head) == ((Path("x.tsv"),), Path("v.npz"), "mean")
+    assert (job.test, job.vectors, job.design.head) == ((Path("x.tsv"),), Path("v.npz"), "mean")
     assert (job.dropout, job.words, job.licence) == (0.0, 50, "MIT")
 
 

@@ -94,8 +94,8 @@ def test_a_recipe_stands_for_flags_and_flags_win(
     monkeypatch.setenv("DATA", "/data")
     CliRunner().invoke(app, ["fit", "--recipe", str(recipe), "--hidden", "44"])
     (found,) = job
-    assert (found.task, found.cell, found.hidden) == ("sentiment", "gru", 44)
-    assert found.directions == ("forward", "backward")
+    assert (found.design.task, found.design.cell, found.design.hidden) == ("sentiment", "gru", 44)
+    assert found.design.directions == ("forward", "backward")
     assert found.train == (Path("/data/train.tsv"), Path("more.tsv"))
     assert found.dev == (Path("/data/dev.tsv"),)
     assert found.recipe.learning_rate == 0.5

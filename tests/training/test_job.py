@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -22,6 +22,7 @@ from training.corpora import CorpusError
 from training.fit import Progress, Recipe
 from training.job import Job, TrainingError
 from training.logs import read as read_log
+from training.networks import Design
 from training.run import run
 
 RECIPE = Recipe(epochs=3, patience=3, batch_rows=8, learning_rate=0.02)
@@ -31,21 +32,13 @@ def job(folder: Path, task: Task = "sentiment") -> Job:
     """A small job on data of its own below `folder`, into ``folder/models/tiny``."""
     write, ending = (corpora.sentiment, "tsv") if task == "sentiment" else (corpora.ner, "conll")
     return Job(
-        task=task,
-        cell="gru",
-        directions=("forward", "backward"),
-        layers=1,
-        hidden=6,
-        head="max" if task == "sentiment" else "tagger",
+        design=Design(task, "gru", ("forward", "backward"), 1, 6, "max" if task == "sentiment" else "tagger"),
         train=(write(folder / "mine" / f"train.{ending}"),),
         dev=(write(folder / "mine" / f"dev.{ending}", start=1, step=3),),
         test=(),
         vectors=None,
         start=None,
         words=1000,
-        word_bits=16,
-        characters=None,
-        crf=False,
         dropout=0.1,
         word_dropout=0.02,
         recipe=RECIPE,
@@ -54,6 +47,11 @@ def job(folder: Path, task: Task = "sentiment") -> Job:
         licence="CC0-1.0",
         command="python -m training fit …",
     )
+
+
+def designed(job: Job, **changed: Any) -> Job:
+    """The job with another design."""
+    return replace(job, design=replace(job.design, **changed))
 
 
 def quiet(_: object) -> None:
@@ -178,15 +176,15 @@ def test_truncated_bptt_says_what_it_does_and_refuses_what_it_cannot(tmp_path: P
     plain = replace(job(tmp_path), recipe=replace(RECIPE, bptt=5, epochs=1))
     with pytest.raises(TrainingError, match="the backward direction cannot be carried over"):
         run(plain, quiet, quiet)
-    one_way = replace(plain, directions=("forward",))
+    one_way = designed(plain, directions=("forward",))
     run(one_way, told.append, quiet)
     run(replace(one_way, recipe=replace(one_way.recipe, bptt_loss="end")), told.append, quiet)
     each, end = [line for line in told if line.startswith("truncated BPTT in windows of 5 tokens")]
     assert each.endswith("each window has a loss, for the label by what was read so far")
     assert end.endswith("its gradient reaches the last window alone")
-    tagger = replace(job(tmp_path, "ner"), directions=("forward",), crf=True, recipe=replace(RECIPE, bptt=5))
+    tagger = designed(job(tmp_path, "ner"), directions=("forward",), crf=True)
     with pytest.raises(TrainingError, match="without the CRF"):
-        run(tagger, quiet, quiet)
+        run(replace(tagger, recipe=replace(RECIPE, bptt=5)), quiet, quiet)
 
 
 def test_tokens_that_raw_text_would_not_give_are_told(tmp_path: Path) -> None:
@@ -288,7 +286,7 @@ def test_resuming_another_job_is_refused(tmp_path: Path) -> None:
         run(plain, quiet, report)
     told: list[str] = []
     for other in (
-        replace(plain, hidden=7),
+        designed(plain, hidden=7),
         replace(plain, dropout=0.2),
         replace(plain, recipe=replace(RECIPE, seed=2)),
     ):

@@ -14,7 +14,7 @@ from service.bundle import Feature
 from service.equations import CellName, Direction
 from tests.training.test_job import job as fit_job
 from training import run as fitting
-from training.networks import Architecture, Network
+from training.networks import Architecture, Design, Network
 from training.pretrain import LanguageModel, Pretraining, PretrainingError, Reading, run, start, table_of
 
 BOTH: tuple[Direction, ...] = ("forward", "backward")
@@ -27,10 +27,14 @@ def model(cell: CellName = "lstm", directions: tuple[Direction, ...] = BOTH) -> 
     return LanguageModel(shape, 0.0).eval()
 
 
+def designed(cell: CellName, hidden: int, **more: Any) -> Design:
+    return Design("sentiment", cell, BOTH, 1, hidden, "max", **more)
+
+
 def reading(folder: Path, **changed: Any) -> Pretraining:
     (folder / "texts.txt").write_text(TEXTS, "utf-8")
     loop = Reading(epochs=changed.pop("epochs", 10), learning_rate=0.05, window=7, batch_rows=8, dropout=0.0)
-    job = Pretraining("gru", BOTH, 1, 12, (folder / "texts.txt",), (folder / "texts.txt",), None, 100, loop)
+    job = Pretraining(designed("gru", 12), (folder / "texts.txt",), (folder / "texts.txt",), None, 100, loop)
     return replace(job, **changed)
 
 
@@ -76,14 +80,25 @@ def test_fit_starts_from_an_encoder(tmp_path: Path) -> None:
     plain = fit_job(tmp_path)
     encoder = tmp_path / "encoder.safetensors"
     loop = Reading(epochs=1, batch_rows=8)
-    run(Pretraining("gru", BOTH, 1, 6, plain.train, (), None, 100, loop), encoder, quiet, quiet)
+    run(Pretraining(designed("gru", 6), plain.train, (), None, 100, loop), encoder, quiet, quiet)
     made, _ = fitting.run(replace(plain, start=encoder), quiet, quiet)
     assert made is not None
     assert made.manifest.features[0].size == len(table_of(encoder)[0])
     with pytest.raises(PretrainingError, match=r"another cell, size or number of directions: .*needed"):
-        fitting.run(replace(plain, start=encoder, hidden=7), quiet, quiet)
+        fitting.run(replace(plain, start=encoder, design=replace(plain.design, hidden=7)), quiet, quiet)
     with pytest.raises(PretrainingError, match="not an encoder that"):
         fitting.run(replace(plain, start=plain.train[0]), quiet, quiet)
+
+
+def test_a_gru_whose_reset_gate_acts_before_is_pretrained_too(tmp_path: Path) -> None:
+    encoder, plain = tmp_path / "encoder.safetensors", fit_job(tmp_path)
+    before = designed("gru", 6, reset="before")
+    run(Pretraining(before, plain.train, (), None, 100, Reading(epochs=1, batch_rows=8)), encoder, quiet, quiet)
+    made, _ = fitting.run(replace(plain, design=before, start=encoder), quiet, quiet)
+    assert made is not None
+    assert made.manifest.gru_reset == "before"
+    with pytest.raises(PretrainingError, match="another cell"):
+        fitting.run(replace(plain, start=encoder), quiet, quiet)
 
 
 def test_every_weight_of_the_encoder_is_taken_over_and_the_head_is_not(tmp_path: Path) -> None:
@@ -100,8 +115,9 @@ def test_every_weight_of_the_encoder_is_taken_over_and_the_head_is_not(tmp_path:
 
 
 def test_a_second_layer_over_both_directions_is_refused(tmp_path: Path) -> None:
+    plain = reading(tmp_path)
     with pytest.raises(PretrainingError, match="would see the very words"):
-        run(reading(tmp_path, layers=2), tmp_path / "out.safetensors", quiet, quiet)
+        run(replace(plain, design=replace(plain.design, layers=2)), tmp_path / "out.safetensors", quiet, quiet)
 
 
 def test_a_loss_that_is_no_number_ends_it(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ from training.fit import Precision, Recipe
 from training.initial import Initial, InputStart, RecurrentStart
 from training.job import Job
 from training.logs import check_tensorboard
+from training.networks import Design
 from training.processes import started
 from training.run import run
 from training.schedules import OptimiserName, ScheduleName
@@ -165,23 +166,26 @@ def fit(
         check_tensorboard()
     recipe = Recipe(**{field.name: options[field.name] for field in fields(Recipe)})
     ways: tuple[Direction, ...] = ("forward", "backward") if bidirectional else ("forward",)
+    design = Design(
+        task.value,
+        cell.value,
+        ways,
+        layers,
+        hidden,
+        "tagger" if task == Task.ner else pooling.value,
+        reset=gru_reset_of(cell, gru_reset),
+        characters=character_network_of(characters),
+        crf=crf,
+        word_bits=word_bits_of(word_bits),
+    )
     job = Job(
-        task=task.value,
-        cell=cell.value,
-        gru_reset=gru_reset_of(cell, gru_reset),
-        directions=ways,
-        layers=layers,
-        hidden=hidden,
-        head="tagger" if task == Task.ner else pooling.value,
+        design=design,
         train=tuple(train),
         dev=tuple(dev),
         test=tuple(test or ()),
         vectors=vectors,
         start=start,
         words=words,
-        word_bits=word_bits_of(word_bits),
-        characters=character_network_of(characters),
-        crf=crf,
         dropout=dropout,
         word_dropout=word_dropout,
         embedding_dropout=embedding_dropout,

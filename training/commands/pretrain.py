@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from training.commands.console import Cell, Display, bar, console
+from training.commands.console import Cell, Display, Reset, bar, console, gru_reset_of
+from training.networks import Design
 from training.pretrain import Pretraining, Reading, run
 
 _DEFAULT = Reading()
@@ -19,6 +20,10 @@ def pretrain(
     out: Annotated[Path, typer.Option(help="The encoder's file, such as encoder.safetensors.")],
     dev: Annotated[list[Path] | None, typer.Option(help="Texts held out, for the perplexity of each epoch.")] = None,
     cell: Annotated[Cell, typer.Option(help="The recurrent cell.")] = Cell.lstm,
+    gru_reset: Annotated[
+        Reset | None,
+        typer.Option(help="A GRU's reset gate: after the recurrent product (torch, cuDNN) or before it (Cho 2014)."),
+    ] = None,
     bidirectional: Annotated[bool, typer.Option("--bidirectional", help="Read in both directions.")] = False,
     layers: Annotated[int, typer.Option(min=1, max=16, help="Recurrent layers; one with --bidirectional.")] = 1,
     hidden: Annotated[int, typer.Option(min=1, max=8192, help="Units of each direction.")] = 128,
@@ -38,10 +43,15 @@ def pretrain(
     options = locals()
     reading = Reading(**{field.name: options[field.name] for field in fields(Reading)})
     job = Pretraining(
-        cell=cell.value,
-        directions=("forward", "backward") if bidirectional else ("forward",),
-        layers=layers,
-        hidden=hidden,
+        design=Design(
+            "sentiment",
+            cell.value,
+            ("forward", "backward") if bidirectional else ("forward",),
+            layers,
+            hidden,
+            "max",
+            reset=gru_reset_of(cell, gru_reset),
+        ),
         texts=tuple(texts),
         dev=tuple(dev or ()),
         vectors=vectors,
