@@ -13,7 +13,7 @@ from typing import Annotated, NamedTuple
 import typer
 from rich.console import Console
 
-from benchmarks import cells, field, padding, report, serving, trace
+from benchmarks import bptt, cells, field, padding, report, serving, trace
 from benchmarks.generator import LoadError
 from benchmarks.measure import Row
 from benchmarks.report import Result
@@ -28,6 +28,7 @@ class Name(StrEnum):
     trace = "trace"
     padding = "padding"
     cells = "cells"
+    bptt = "bptt"
     serving = "serving"
     field = "field"
 
@@ -45,6 +46,7 @@ BENCHMARKS = {
     Name.trace: Benchmark(trace.SUBJECT, trace.BASELINE, trace.measure, lambda: trace.measure(trace.QUICK)),
     Name.padding: Benchmark(padding.SUBJECT, padding.BASELINE, padding.measure, lambda: padding.measure(padding.QUICK)),
     Name.cells: Benchmark(cells.SUBJECT, cells.BASELINE, cells.measure, lambda: cells.measure(cells.QUICK)),
+    Name.bptt: Benchmark(bptt.SUBJECT, bptt.BASELINE, bptt.measure, lambda: bptt.measure(bptt.QUICK)),
     Name.serving: Benchmark(serving.SUBJECT, serving.BASELINE, serving.measure, lambda: serving.measure(serving.QUICK)),
     Name.field: Benchmark(field.SUBJECT, field.BASELINE, field.measure, lambda: field.measure(field.QUICK)),
 }

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
+from itertools import takewhile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from docs import hooks
 from tests.integration.conftest import ROOT
 from tests.test_docs import DOCS, blocks, environment
-from training.longrange import SOLVED
+from training.longrange import SOLVED, baseline
 
 PAGE = DOCS / "gradients.md"
 PICTURES = DOCS / "gradients"
@@ -43,19 +46,39 @@ def test_every_command_runs_in_a_short_form(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     assert {path.name for path in PICTURES.glob("*.svg")} == {path.name for path in tmp_path.glob("*.svg")}
-    assert len(json.loads((tmp_path / "adding.json").read_text("utf-8"))) == 8  # four cells, two lengths
+    for problem in ("adding", "copy"):  # four cells, two lengths
+        assert len(json.loads((tmp_path / f"{problem}.json").read_text("utf-8"))) == 8
 
 
-def test_the_table_says_what_was_measured() -> None:
-    rows = [line.strip("| ").split(" | ") for line in PAGE.read_text("utf-8").splitlines() if line.startswith("|")]
-    head = next(row for row in rows if row[0] == "Cell")
-    shown = {row[0]: row[1:] for row in rows[rows.index(head) + 2 :]}
-    measured: dict[str, dict[str, str]] = {}
-    for curve in json.loads((PICTURES / "adding.json").read_text("utf-8")):
+def table(name: str) -> dict[str, dict[str, str]]:
+    """A table of the page by the name in its corner: row → column → text."""
+    lines = PAGE.read_text("utf-8").splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith(f"| {name} |"))
+    rows = [line.strip("| ").split(" | ") for line in takewhile(lambda line: line.startswith("|"), lines[start:])]
+    return {row[0]: dict(zip(rows[0][1:], row[1:], strict=True)) for row in rows[2:]}
+
+
+def measured(problem: str, text: Callable[[dict[str, Any]], str]) -> dict[str, dict[str, str]]:
+    found: dict[str, dict[str, str]] = {}
+    for curve in json.loads((PICTURES / f"{problem}.json").read_text("utf-8")):
+        assert curve["settings"]["problem"] == problem
+        found.setdefault(curve["cell"], {})[f"T = {curve['settings']['length']}"] = text(curve)
+    return found
+
+
+def test_the_table_of_the_adding_problem_says_what_was_measured() -> None:
+    def text(curve: dict[str, Any]) -> str:
         solved = [point["step"] for point in curve["points"] if point["loss"] < SOLVED * curve["baseline"]]
-        text = f"{solved[0]:,}" if solved else f"not solved, best {curve['best']:.4f}"
-        measured.setdefault(curve["cell"], {})[f"T = {curve['settings']['length']}"] = text
-    assert shown == {cell: [found[length] for length in head[1:]] for cell, found in measured.items()}
+        return f"{solved[0]:,}" if solved else f"not solved, best {curve['best']:.4f}"
+
+    assert table("Adding") == measured("adding", text)
+
+
+def test_the_table_of_the_copy_problem_says_what_was_measured() -> None:
+    shown = table("Copy")
+    no_idea = {f"T = {length}": f"{baseline('copy', length):.4f}" for length in (10, 50)}
+    assert shown.pop("who has no idea") == no_idea
+    assert shown == measured("copy", lambda curve: f"{curve['best']:.4f}")
 
 
 def test_every_picture_is_small_and_shown() -> None:

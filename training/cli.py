@@ -23,6 +23,7 @@ from training.commands.fit import fit
 from training.commands.gradients import gradients
 from training.commands.health import health
 from training.commands.longrange import longrange
+from training.commands.plot import plot
 from training.commands.predict import predict
 from training.commands.pretrain import pretrain
 from training.commands.robustness import robustness
@@ -34,7 +35,11 @@ from training.pretrain import PretrainingError
 from training.processes import ProcessesError, started
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
-for command in (fit, pretrain, export, evaluate, robustness, health, predict, compare, data, longrange, gradients):
+COMMANDS = (
+    *(fit, pretrain, export, evaluate, robustness, health, predict, compare, data),
+    *(plot, longrange, gradients),
+)
+for command in COMMANDS:
     app.command()(command)
 
 

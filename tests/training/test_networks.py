@@ -181,12 +181,15 @@ def test_weight_drop_drops_recurrent_weights_in_training_alone(cell: Kind) -> No
 
 def test_initialisation_by_name() -> None:
     shape = shape_of("lstm", "max", hidden=64)
-    squares: dict[InputStart, float] = {"xavier": 2 / (100 + 64), "he": 2 / 100}
-    for start, square in squares.items():
-        net = Network(shape, initial=Initial(input=start, recurrent="he", forget_bias=2.5))
+    squares: dict[InputStart, tuple[float, float]] = {
+        "xavier": (2 / (100 + 64), 2 / (64 + 64)),
+        "he": (2 / 100, 2 / 64),
+    }
+    for start, (square, recurrent) in squares.items():
+        net = Network(shape, initial=Initial(input=start, recurrent=start, forget_bias=2.5))
         for gate, part in net.recurrent()[0].directions()[1].weights().items():
             assert float(part.w.square().mean()) == pytest.approx(square, rel=0.05)
-            assert float(part.r.square().mean()) == pytest.approx(2 / 64, rel=0.1)
+            assert float(part.r.square().mean()) == pytest.approx(recurrent, rel=0.1)
             assert torch.equal(part.w_bias + part.r_bias, torch.full((64,), 2.5 if gate == "forget" else 0.0))
 
 

@@ -1,0 +1,69 @@
+"""``training plot``: a training's log, as a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import fmean, median
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from training import plots
+from training.commands.console import console
+from training.logs import LogError, Record, read
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_POINTS = 300
+"""Of a curve, at most: a point stands for as many steps as it takes."""
+_SHARES = 60
+"""Of the curve of clipped steps, whose points are shares of many steps."""
+
+
+def plot(
+    logs: Annotated[list[Path], typer.Argument(help="Logs that `training fit --log` wrote, or writes just now.")],
+    out: Annotated[Path, typer.Option(help="The picture: .svg, .png or .pdf (extra 'plots').")],
+) -> None:
+    """Draw logs of `training fit`: loss, dev score, gradient norm and the share of clipped steps, by step.
+
+    A curve is named by its log's file.
+    """
+    plots.check(out)
+    draw([(path.stem, read(path)) for path in logs], out)
+    console.print(f"{out}: {len(logs)} {'log' if len(logs) == 1 else 'logs'}", markup=False, highlight=False)
+
+
+def draw(logs: Sequence[tuple[str, Sequence[Record]]], path: Path) -> None:
+    """A panel for each of the four figures, a curve for each (name, records). Raises `LogError` for a log without a
+    step."""
+    with plots.panels(path, 4, share_y=False) as (loss, score, gradient, clipped):
+        for name, records in logs:
+            steps = [record for record in records if "loss" in record]
+            if not steps:
+                raise LogError(f"{name}: no step of a training is in this log")
+            _curve(loss, name, steps, "loss", fmean, _POINTS)
+            _curve(score, name, [record for record in records if "score" in record], "score", fmean, _POINTS)
+            _curve(gradient, name, steps, "gradient", median, _POINTS)
+            _curve(clipped, name, steps, "clipped", fmean, _SHARES)
+        for axes, title in (
+            (loss, "loss, nats a target"),
+            (score, "dev score"),
+            (gradient, "gradient norm, before clipping"),
+            (clipped, "share of clipped steps"),
+        ):
+            axes.set(title=title, xlabel="steps")
+        gradient.set_yscale("log")
+        clipped.set_ylim(-0.03, 1.03)
+        loss.legend(fontsize=8)
+
+
+def _curve(
+    axes: Axes, name: str, records: Sequence[Record], figure: str, of_many: Callable[[list[float]], float], points: int
+) -> None:
+    """One figure by step, `of_many` neighbouring records where there are more than the curve has points."""
+    width = -(-len(records) // points) or 1
+    runs = [records[start : start + width] for start in range(0, len(records), width)]
+    values = [of_many([record[figure] for record in run]) for run in runs]
+    plots.line(axes, [run[-1]["step"] for run in runs], values, name)
