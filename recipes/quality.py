@@ -1,6 +1,7 @@
 """The quality of the models that ship, beside published figures: ``make quality``. Nothing is trained or run.
 
-What was measured stands in the bundles' manifests, which the export wrote; what was published in ``published.json``.
+What was measured stands in the manifests, which the export wrote; what other seeds gave in ``seeds.json``; what
+was published in ``published.json``.
 """
 
 from __future__ import annotations
@@ -8,7 +9,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 
+from recipes import seeds
 from service.bundle import discover, load
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -28,10 +31,26 @@ def rows(models: Path) -> Iterator[tuple[str, ...]]:
                 yield name, score.data, score.metric, f"1 (seed {manifest.origin.seed})", f"{score.value:.4f}", beside
 
 
+def of_seeds(file: Path = seeds.FILE) -> Iterator[tuple[str, ...]]:
+    """The same columns for models that were trained with several seeds: median, and range."""
+    for name, by_seed in seeds.known(file).items():
+        numbers = sorted(by_seed, key=int)
+        for figure in by_seed[numbers[0]]:
+            data, _, metric = figure.rpartition(" ")
+            values = [by_seed[number][figure] for number in numbers]
+            if metric in _METRICS:
+                counted = f"{len(values)} ({', '.join(numbers)})"
+                beside = PUBLISHED.get(name, {}).get(figure, "")
+                yield name, data, metric, counted, f"{median(values):.4f} ({min(values):.4f}–{max(values):.4f})", beside
+
+
 def table(models: Path) -> str:
     """The rows as a Markdown table."""
-    lines = ["| model | data | metric | seeds | value | target, published |", "| --- | --- | --- | --- | --- | --- |"]
-    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows(models))])
+    heads = ("model", "data", "metric", "seeds", "value", "target, published")
+    shipped = [f"| {' | '.join(row)} |" for row in (heads, ("---",) * len(heads), *rows(models))]
+    heads = (*heads[:4], "median (range)", heads[5])
+    several = [f"| {' | '.join(row)} |" for row in (heads, ("---",) * len(heads), *of_seeds())]
+    return "\n".join(["As shipped:", "", *shipped, "", "The same recipe with several seeds:", "", *several])
 
 
 if __name__ == "__main__":

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
 from pathlib import Path
 
-from recipes.quality import PUBLISHED, ROOT, rows, table
+from recipes import seeds
+from recipes.quality import PUBLISHED, ROOT, of_seeds, rows, table
 from recipes.web_names import web_names, write
+from service.bundle import Score, replace_manifest
+from tests.bundles import tiny_bundle
 from training.corpora import read
 
 
@@ -31,3 +37,29 @@ def test_tweets_that_mark_users_are_left_out_and_types_are_mapped(tmp_path: Path
     write(web_names(tmp_path), tmp_path / "web" / "train.conll")
     labels = [example.label for example in read(tmp_path / "web" / "train.conll", "ner")]
     assert labels == [("B-LOC",), ("B-ORG", "I-ORG", "O")]
+
+
+def test_seeds_are_gathered_and_shown_as_median_and_range(tmp_path: Path) -> None:
+    for seed, value in ((1, 0.5), (2, 0.8), (3, 0.7)):
+        made = tiny_bundle(tmp_path / str(seed) / "m")
+        score = Score(data="some dev", metric="accuracy", value=value, examples=9)
+        origin = made.manifest.origin.model_copy(update={"seed": seed})
+        replace_manifest(made, made.manifest.model_copy(update={"quality": (score,), "origin": origin}))
+    file = tmp_path / "seeds.json"
+    file.write_text(json.dumps(seeds.gathered([tmp_path / str(seed) / "m" for seed in (3, 1, 2)])), "utf-8")
+    assert list(of_seeds(file)) == [("m", "some dev", "accuracy", "3 (1, 2, 3)", "0.7000 (0.5000–0.8000)", "")]
+
+
+def test_every_recipe_is_shell_that_names_data_below_the_folder(tmp_path: Path) -> None:
+    """Run with a stand-in for Python that prints what it is asked."""
+    stand_in = tmp_path / "python"
+    stand_in.write_text('#!/bin/sh\necho "$@"\n', "utf-8")
+    stand_in.chmod(0o755)
+    names = ["ner-bilstm", "ner-gru", "sentiment-bilstm", "sentiment-bilstm-pretrained", "sentiment-rnn"]
+    environment = {"PATH": os.environ["PATH"], "DATA": "/data", "PYTHON": str(stand_in), "SEED": "7", "OUT": "/o"}
+    done = subprocess.run(
+        ["sh", ROOT / "recipes" / "fit.sh", *names], env=environment, capture_output=True, text=True, check=True
+    )
+    fits = [line for line in done.stdout.splitlines() if " fit " in line]
+    assert [line.rpartition("--out ")[2] for line in fits] == [f"/o/{name}" for name in names]
+    assert all("--seed 7" in line and ("--vectors /data" in line) != ("--start /data" in line) for line in fits)
