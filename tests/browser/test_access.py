@@ -67,6 +67,11 @@ def test_nothing_leaves_a_narrow_screen(visiting: Visiting, served: Process, wid
     page = visit.open("#model=ner-bilstm&unit=3&token=1&direction=forward")
     page.wait_for_selector("#statistics .chart")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    outside = """() => [...document.querySelectorAll(".card")].flatMap((card) =>
+        [...card.querySelectorAll("select, textarea, input, button.chip")]
+            .filter((each) => each.getBoundingClientRect().right > card.getBoundingClientRect().right)
+            .map((each) => each.outerHTML.slice(0, 80)))"""
+    assert page.evaluate(outside) == []
     visit.picture(f"narrow-{width}")
 
 

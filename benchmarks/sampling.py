@@ -1,0 +1,64 @@
+"""What it costs to watch the gates of live traffic: `python -m benchmarks.sampling`.
+
+Milliseconds of a CPU for a prediction and for a sample (a trace, and counting it), and what that is for each text at
+the service's own share of samples. CPU time, which a busy machine changes little; the least of several rounds.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service import bundle as bundles
+from service.bundle import TOKENIZER, Bundle
+from service.engine import Engine
+from service.health import observe
+from service.settings import Settings
+from service.text import Tokenizer
+
+MODEL = Path(__file__).resolve().parents[1] / "models" / "sentiment-bilstm"
+SHORT = "A slow start, but the ending is wonderful and I was moved."
+TEXTS = (SHORT, " ".join([SHORT] * 17))
+ROUNDS, CALLS = 7, 40
+
+
+def milliseconds(act: Callable[[], object]) -> float:
+    """Of CPU time, for one call."""
+    found = []
+    for _ in range(ROUNDS):
+        started = time.process_time()
+        for _ in range(CALLS):
+            act()
+        found.append((time.process_time() - started) / CALLS)
+    return 1000 * min(found)
+
+
+def sample(bundle: Bundle, engine: Engine, row: NDArray[np.int32]) -> object:
+    """What the service does with an input that is sampled."""
+    return observe(bundle.manifest.cell, engine.trace([row]).gates(0))
+
+
+def main() -> None:
+    """Measure, and print a line for each text."""
+    bundle = bundles.load(MODEL / str(bundles.versions(MODEL)[-1]))
+    engine = Engine(bundle)
+    tokenizer = Tokenizer.load(bundle.file(TOKENIZER), bundle.manifest.features)
+    share = float(Settings.model_fields["gate_sample"].default)
+    for text in TEXTS:
+        row = tokenizer.encode(text, bundle.manifest.token_limit).rows
+        predicted, sampled = (
+            milliseconds(act) for act in (partial(engine.predict, [row]), partial(sample, bundle, engine, row))
+        )
+        print(
+            f"{len(row):4} tokens: prediction {predicted:.2f} ms, sample {sampled:.2f} ms; "
+            f"at {share:g} of the texts {1000 * share * sampled:.0f} microseconds a text"
+        )
+
+
+if __name__ == "__main__":
+    main()
