@@ -57,6 +57,7 @@ class Run:
 
     port: int
     pid: int
+    workers: int
     texts: list[bytes]
     expected: dict[int, bytes] = field(default_factory=dict)
     outcomes: Counter[str] = field(default_factory=Counter)
@@ -64,6 +65,8 @@ class Run:
     seconds: list[Second] = field(default_factory=list)
     recoveries: list[float] = field(default_factory=list)
     phase: str = "steady"
+    pause: float = 0.0
+    """Seconds for which a caller waits after each answer."""
     going: bool = True
 
     async def learn(self) -> None:
@@ -89,6 +92,8 @@ class Run:
             try:
                 while self.going:
                     await self._once(reader, writer, choose.randrange(len(self.texts)))
+                    if self.pause:
+                        await asyncio.sleep(self.pause)
             except (OSError, EOFError, ValueError) as error:
                 self.outcomes[type(error).__name__] += 1
             finally:
@@ -114,7 +119,7 @@ class Run:
             taken, self.latencies = self.latencies, []
             new, before = self.outcomes - before, Counter(self.outcomes)
             spread = quantiles(taken, n=100) if len(taken) > 1 else [0.0] * 99
-            memory = max(map(_resident, workers(self.pid)), default=0.0)
+            memory = max(map(_resident, processes(self.pid)), default=0.0)
             at = time.monotonic() - began
             self.seconds.append(
                 Second(at, memory, spread[49] * 1e3, spread[98] * 1e3, new.pop("right", 0), new, self.phase)
@@ -122,11 +127,11 @@ class Run:
 
     async def kill_a_worker(self) -> None:
         """Kill one, and see how long it takes until there are as many again that answer."""
-        before = workers(self.pid)
-        victim = random.choice(before)  # noqa: S311  (a victim, not a secret)
+        # The spare comes last.
+        victim = random.choice(processes(self.pid)[: self.workers])  # noqa: S311  (a victim, not a secret)
         os.kill(victim, signal.SIGKILL)
         killed = time.monotonic()
-        while victim in (now := workers(self.pid)) or len(now) < len(before) or await _ready(self.port) < len(before):
+        while victim in processes(self.pid) or await _ready(self.port) < self.workers:
             await asyncio.sleep(0.05)
             if time.monotonic() - killed > 30:
                 self.outcomes["not replaced"] += 1
@@ -163,8 +168,8 @@ async def _ready(port: int) -> float:
     return float(text.partition(b"\ngatelight_ready ")[2].partition(b"\n")[0])
 
 
-def workers(pid: int) -> list[int]:
-    """The worker processes of a supervisor."""
+def processes(pid: int) -> list[int]:
+    """The processes of a supervisor, in the order in which they were started: the workers, then the spare."""
     return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()]
 
 
@@ -198,14 +203,14 @@ async def hide(folder: Path, seconds: float) -> None:
 
 
 async def play(run: Run, models: Path, minutes: float, callers: int) -> None:
-    """Load for so long, a fault now and then, and ten times the callers in the last third."""
+    """Load for so long, a fault now and then; at last the same callers without a pause, and ten times as many."""
     await run.learn()
     tasks = [asyncio.create_task(run.call(seed)) for seed in range(callers)]
     tasks.append(asyncio.create_task(run.watch()))
     loop = asyncio.get_running_loop()
     end, overload = loop.time() + minutes * 60, min(60.0, minutes * 10)
     turn = 0
-    while loop.time() < end - overload - 5:
+    while loop.time() < end - 2 * overload - 5:
         run.phase = "steady"
         await asyncio.sleep(FAULT_EVERY)
         run.phase = "faults"
@@ -217,6 +222,8 @@ async def play(run: Run, models: Path, minutes: float, callers: int) -> None:
             await hide(models, 3)
         await asyncio.sleep(2)
         turn += 1
+    run.phase, run.pause = "peak", 0.0
+    await asyncio.sleep(overload)
     run.phase = "overload"
     tasks += [asyncio.create_task(run.call(1000 + seed)) for seed in range(9 * callers)]
     await asyncio.sleep(overload)
@@ -227,15 +234,16 @@ async def play(run: Run, models: Path, minutes: float, callers: int) -> None:
 def report(run: Run, out: Path) -> bool:
     """Print what came of it, draw the curves; whether everything held."""
     steady = [second for second in run.seconds if second.phase == "steady"]
-    over = [second for second in run.seconds if second.phase == "overload"][2:]
+    peak, over = ([s for s in run.seconds if s.phase == phase][2:] for phase in ("peak", "overload"))
     after_start = steady[min(len(steady) // 4, 60) :]
     growth = median(s.memory for s in after_start[-10:]) / median(s.memory for s in after_start[:10]) - 1
-    rate, rate_over = median(s.answered for s in steady), median(s.answered for s in over)
+    rate, rate_over = median(s.answered for s in peak), median(s.answered for s in over)
     print(f"answered right: {run.outcomes['right']}; all else: {dict(run.outcomes - Counter(right=10**12))}")
     print(f"recoveries of a killed worker, seconds: {[round(each, 2) for each in run.recoveries]}")
     print(f"goodput with ten times the callers: {rate_over / rate:.2f} of {rate:.0f} a second")
+    print(f"steady load: {median(s.answered for s in steady):.0f} a second over {len(steady) / 60:.0f} minutes")
     print(f"p50 {median(s.p50 for s in steady):.1f} ms, p99 {median(s.p99 for s in steady):.1f} ms")
-    print(f"memory of the largest worker: {steady[-1].memory:.0f} MB, growth {growth:+.1%}")
+    print(f"memory of the largest worker: {steady[-1].memory:.0f} MB, growth {growth:+.1%}", flush=True)
     at = [second.at / 60 for second in run.seconds]
     draw(
         out,
@@ -256,15 +264,12 @@ def report(run: Run, out: Path) -> bool:
     return not run.outcomes["wrong"] and not run.outcomes["500"] and not run.outcomes["not replaced"]
 
 
-def _bad(outcomes: Counter[str]) -> int:
-    return sum(count for outcome, count in outcomes.items() if outcome not in ("right", "503"))
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=30, help="how long (default: 30)")
     parser.add_argument("--workers", type=int, default=2, help="worker processes (default: 2)")
     parser.add_argument("--callers", type=int, default=16, help="callers at once; ten times as many at the end")
+    parser.add_argument("--pause", type=float, default=0.05, help="seconds between a caller's requests (default: 0.05)")
     parser.add_argument("--longest", type=int, default=2000, help="tokens in the longest text (default: 2000)")
     parser.add_argument("--models", type=Path, default=ROOT / "models", help="the models, which are copied")
     parser.add_argument("--out", type=Path, default=ROOT / "soak.svg", help="the picture (default: soak.svg)")
@@ -285,7 +290,7 @@ async def _soak(asked: argparse.Namespace, models: Path, log: Path) -> bool:
         service = await asyncio.create_subprocess_exec(
             sys.executable, *command, "--log-level", "warning", stdout=output, stderr=output, cwd=ROOT
         )
-    run = Run(port, service.pid, requests(TEXTS, asked.longest))
+    run = Run(port, service.pid, asked.workers, requests(TEXTS, asked.longest), pause=asked.pause)
     try:
         for _ in range(600):
             await asyncio.sleep(0.1)

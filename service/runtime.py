@@ -54,6 +54,7 @@ class Runtime:
         self.metrics = shared.metrics if shared is not None else Metrics()
         self._workers = shared.workers if shared is not None else 1
         self._replaces = shared is not None and shared.replaces
+        self._called = shared.called if shared is not None else None
         self._looked = asyncio.Event()
         """Whether the models folder has been looked at."""
         self.phase = Phase.LOADING
@@ -165,11 +166,14 @@ class Runtime:
     async def start(self) -> None:
         """Begin to load models, and go on looking for new ones where the settings ask for it.
 
-        Returns at once, so that the service can say that it is loading; one that takes another's place waits for them.
+        Returns at once, so that the service can say that it is loading; one that takes another's place waits for them,
+        and a spare until there is a place to take.
         """
         self._loader = asyncio.create_task(self._keep_loaded())
         if self._replaces:
             await self._looked.wait()
+        if self._called is not None:
+            await self._called(self.failure)
 
     async def close(self) -> None:
         """Finish what was accepted, and end the threads."""

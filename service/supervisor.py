@@ -2,11 +2,13 @@
 
 The supervisor serves nothing. It makes the sockets, starts a worker for each, replaces one that dies, and passes on the
 signal to stop. It keeps every socket open: what waits in a dead worker's queue is answered by the replacement, and the
-other workers never notice.
+other workers never notice. The replacement is a spare process that has its models already (`service.standby`), where
+there is one; the next spare is started then.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import multiprocessing
@@ -15,9 +17,9 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from multiprocessing.connection import wait
+from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkContext, SpawnContext
 from multiprocessing.process import BaseProcess
 from multiprocessing.sharedctypes import RawArray
@@ -30,6 +32,7 @@ from service.errors import StartupError
 from service.listeners import listen, url, welcome
 from service.metrics import FAMILIES, Metrics
 from service.settings import Settings
+from service.standby import STARTUP_STATUS, Standby
 from service.tally import MEMORY_BYTES, Board, total
 
 Method = Literal["fork", "spawn"]
@@ -40,6 +43,8 @@ KILL_AFTER = 5.0
 STABLE_SECONDS = 10.0
 """A worker that lived for so long is replaced at once; one that did not, after a pause."""
 LONGEST_PAUSE = 5.0
+LOOK_SECONDS = 0.5
+"""Between two looks whether all workers are ready, after which the spare is started: it must not slow them down."""
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _log = structlog.get_logger()
@@ -53,6 +58,8 @@ class Shared:
     metrics: Metrics
     replaces: bool = False
     """Another worker had its socket before: it has models first, and then answers what waits there."""
+    called: Callable[[StartupError | None], Awaitable[None]] | None = None
+    """Of a spare: `Standby.called`, to be awaited once its models are loaded or have failed to."""
 
 
 Work = Callable[[Settings, socket.socket, Shared], int]
@@ -61,13 +68,24 @@ Work = Callable[[Settings, socket.socket, Shared], int]
 
 @dataclass(slots=True)
 class _Worker:
-    number: int
+    """What stands, or will, at a place: a socket's number, or None for the spare's."""
+
+    place: int | None
+    board: int
     process: BaseProcess | None = None
+    calls: Connection | None = None
+    """To a spare, until it is called."""
+    loaded: bool = False
+    """Of a spare: whether it said so."""
     started: float = 0.0
     starts: int = 0
     failures: int = 0
     """Deaths in a row, each soon after its start, and starts that failed."""
     start_at: float = 0.0
+
+    @property
+    def name(self) -> str | int:
+        return "spare" if self.place is None else self.place
 
 
 class Supervisor:
@@ -79,11 +97,11 @@ class Supervisor:
         self._forks = method == "fork"
         self._context = _context(method)
         self._listeners = listen(settings.host, settings.port, count)
-        # One board for each worker, which its replacement goes on with, and the supervisor's own, the last.
-        self._memory = RawArray(ctypes.c_char, MEMORY_BYTES * (count + 1))
+        # One board for each worker and the spare, which others go on with, and the supervisor's own, the last.
+        self._memory = RawArray(ctypes.c_char, MEMORY_BYTES * (count + 2))
         self._boards = boards(self._memory)
-        self._workers = [_Worker(number) for number in range(count)]
-        self._stopping = False
+        self._workers = [_Worker(number, board=number) for number in range(count)]
+        self._spare = _Worker(None, board=count)
         self._signals: list[int] = []
 
     def run(self) -> int:
@@ -103,7 +121,9 @@ class Supervisor:
         try:
             while not self._signals:
                 self._start_due()
-                wait([sleeper, *self._sentinels()], self._pause())
+                calls = [self._spare.calls] if self._spare.calls is not None and not self._spare.loaded else []
+                wait([sleeper, *calls, *self._sentinels()], self._pause())
+                self._hear_spare()
                 for worker in self._ended():
                     self._note_death(worker)
                     restarts.add()
@@ -112,22 +132,83 @@ class Supervisor:
             signal.set_wakeup_fd(-1)
             waker.close()
             sleeper.close()
-            for worker in self._workers:
+            for worker in self._all:
                 if worker.process is not None:
                     worker.process.kill()
+
+    @property
+    def _all(self) -> list[_Worker]:
+        return [*self._workers, self._spare]
 
     def _start_due(self) -> None:
         now = time.monotonic()
         for worker in self._workers:
-            if worker.process is None and worker.start_at <= now:
+            if worker.process is None and worker.start_at <= now and not self._hand_over(worker, now):
                 self._start(worker, now)
+        if self._wants_spare() and self._spare.start_at <= now and self._all_ready():
+            self._start(self._spare, now)
+
+    def _wants_spare(self) -> bool:
+        return self._settings.spare and self._spare.process is None
+
+    def _all_ready(self) -> bool:
+        """Whether every worker has said so on its board."""
+        return sum(total(self._boards).get(("ready",), ())) >= len(self._workers)
+
+    def _hand_over(self, worker: _Worker, now: float) -> bool:
+        """Have the spare take a worker's place, loaded or not: it is nearer to it than a new process. Whether there was
+        one. The board of the one that died is the next spare's."""
+        spare = self._spare
+        if spare.process is None or spare.calls is None or worker.place is None:
+            return False
+        place = worker.place % len(self._listeners)
+        welcome(self._listeners[place])
+        try:
+            spare.calls.send(place)
+        except OSError:  # it has just died: its sentinel tells
+            return False
+        spare.calls.close()
+        worker.process, spare.process, spare.calls = spare.process, None, None
+        worker.board, spare.board = spare.board, worker.board
+        worker.started, spare.start_at = now, now
+        worker.starts += 1
+        self._show_spare(loaded=False)
+        return True
+
+    def _hear_spare(self) -> None:
+        """Take note that the spare has its models."""
+        calls = self._spare.calls
+        if calls is not None and not self._spare.loaded and calls.poll():
+            with contextlib.suppress(EOFError, OSError):  # it has died: its sentinel tells
+                calls.recv()
+                self._show_spare(loaded=True)
+
+    def _hang_up(self, worker: _Worker) -> None:
+        if worker.calls is not None:
+            worker.calls.close()
+            worker.calls = None
+            self._show_spare(loaded=False)
+
+    def _show_spare(self, *, loaded: bool) -> None:
+        self._spare.loaded = loaded
+        self._boards[-1].number("spares").set(loaded)
 
     def _start(self, worker: _Worker, now: float) -> None:
-        listener = self._listeners[worker.number % len(self._listeners)]
-        welcome(listener)
-        others = self._others(listener)
-        arguments = (self._settings, worker.number, listener, self._memory, self._work, others, worker.starts > 0)
-        process = self._context.Process(target=_run, args=arguments, name=f"worker-{worker.number}")
+        spare = worker.place is None
+        if spare:
+            places, others = self._listeners, []
+            worker.calls, calls = self._context.Pipe()
+        else:
+            assert worker.place is not None
+            places, calls = [self._listeners[worker.place % len(self._listeners)]], None
+            welcome(places[0])
+            others = self._others(places[0])
+        arguments = _Start(
+            self._settings, worker.board, len(self._workers), self._memory, self._work, worker.starts > 0
+        )
+        process = self._context.Process(
+            target=_run, args=(arguments, places, others, calls), name="spare" if spare else f"worker-{worker.place}"
+        )
         worker.started = now
         # A signal between the fork and the worker's own handler would be the supervisor's in the worker: held back.
         held = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
@@ -135,29 +216,35 @@ class Supervisor:
             process.start()
         except OSError as error:  # no memory for it, or no more processes: those that run go on
             pause = self._postpone(worker)
-            _log.error("worker not started", worker=worker.number, reason=error.strerror, restart_in=pause)
+            _log.error("worker not started", worker=worker.name, reason=error.strerror, restart_in=pause)
+            self._hang_up(worker)
         else:
             worker.process = process
             worker.starts += 1
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, held)
+        if calls is not None:
+            calls.close()
 
     def _others(self, own: socket.socket) -> list[socket.socket]:
         """Sockets that a forked worker finds open and must not keep; a spawned one has its own alone."""
         return [each for each in self._listeners if each is not own] if self._forks else []
 
     def _sentinels(self) -> list[int]:
-        return [worker.process.sentinel for worker in self._workers if worker.process is not None]
+        return [worker.process.sentinel for worker in self._all if worker.process is not None]
 
     def _pause(self) -> float | None:
         """Seconds until a worker is due to be started; None when none is."""
+        now = time.monotonic()
         due = [worker.start_at for worker in self._workers if worker.process is None]
-        return max(0.0, min(due) - time.monotonic()) if due else None
+        if self._wants_spare():
+            due.append(max(self._spare.start_at, now + LOOK_SECONDS))
+        return max(0.0, min(due) - now) if due else None
 
     def _ended(self) -> list[_Worker]:
-        ended = [worker for worker in self._workers if worker.process is not None and not worker.process.is_alive()]
+        ended = [worker for worker in self._all if worker.process is not None and not worker.process.is_alive()]
         for worker in ended:
-            self._boards[worker.number].clear_gauges()
+            self._boards[worker.board].clear_gauges()
         return ended
 
     def _note_death(self, worker: _Worker) -> None:
@@ -165,12 +252,13 @@ class Supervisor:
         status = worker.process.exitcode
         worker.process.close()
         worker.process = None
+        self._hang_up(worker)
         lived = time.monotonic() - worker.started
         # Added up, not looked up: what a board does not know of another process's memory yet, it would write there.
-        if status == STARTUP_STATUS and not any(total(self._boards).get(("ready",), ())):
+        if worker.place is not None and status == STARTUP_STATUS and not any(total(self._boards).get(("ready",), ())):
             raise StartupError("no worker could start; the log says why")
         pause = self._postpone(worker)
-        _log.error("worker died", worker=worker.number, status=status, seconds=round(lived, 3), restart_in=pause)
+        _log.error("worker died", worker=worker.name, status=status, seconds=round(lived, 3), restart_in=pause)
 
     def _postpone(self, worker: _Worker) -> float:
         """Have a worker that ended, or did not begin, be started anew; the seconds until then."""
@@ -186,6 +274,8 @@ class Supervisor:
         settings = self._settings
         for listener in self._listeners:
             listener.close()  # the workers have theirs
+        if self._spare.process is not None:
+            self._spare.process.kill()  # it has begun nothing, and holds every socket
         for worker in self._workers:
             if worker.process is not None:
                 worker.process.terminate()
@@ -206,10 +296,6 @@ class Supervisor:
         return 0
 
 
-STARTUP_STATUS = 1
-"""With which a worker ends that cannot start."""
-
-
 def _context(method: Method) -> ForkContext | SpawnContext:
     return multiprocessing.get_context("fork") if method == "fork" else multiprocessing.get_context("spawn")
 
@@ -220,28 +306,40 @@ def boards(memory: ctypes.Array[ctypes.c_char]) -> list[Board]:
     return [Board(FAMILIES, view[start : start + MEMORY_BYTES]) for start in range(0, len(view), MEMORY_BYTES)]
 
 
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """What every worker is given. `board` is the number of its own."""
+
+    settings: Settings
+    board: int
+    workers: int
+    memory: ctypes.Array[ctypes.c_char]
+    work: Work
+    replaces: bool
+
+
 def _run(
-    settings: Settings,
-    number: int,
-    listener: socket.socket,
-    memory: ctypes.Array[ctypes.c_char],
-    work: Work,
-    others: Sequence[socket.socket],
-    replaces: bool,
+    start: _Start, places: Sequence[socket.socket], others: Sequence[socket.socket], calls: Connection | None
 ) -> None:
-    """The worker's process."""
+    """The worker's process: of the one socket in `places` or, with `calls`, a spare for all of them."""
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # from a terminal it comes to all; the supervisor decides
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # until the server has its own: nothing has begun
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     for other in others:
         other.close()
+    settings = start.settings
     telemetry.configure(settings.log_format, settings.log_level)  # a spawned process has its own
-    structlog.contextvars.bind_contextvars(worker=number)
-    all_boards = boards(memory)
+    structlog.contextvars.bind_contextvars(worker=start.board)
+    all_boards = boards(start.memory)
+    standby = Standby(calls, places) if calls is not None else None
+    metrics = Metrics(all_boards[start.board], all_boards)
     try:
-        shared = Shared(len(all_boards) - 1, Metrics(all_boards[number], all_boards), replaces)
-        status = work(settings, listener, shared)
+        if standby is None:
+            status = start.work(settings, places[0], Shared(start.workers, metrics, start.replaces))
+        else:
+            shared = Shared(start.workers, metrics, replaces=True, called=standby.called)
+            status = start.work(settings, standby.listener, shared)
     except StartupError as error:
         _log.error(f"cannot start: {error}")
         status = STARTUP_STATUS

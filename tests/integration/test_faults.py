@@ -27,7 +27,7 @@ def under_load(service: Process, fault: Callable[[Run], object], callers: int = 
     """Load while something goes wrong, and for a second after it: what became of the requests, by kind."""
 
     async def play() -> Counter[str]:
-        run = Run(int(service.url.rpartition(":")[2]), service.process.pid, requests(32, longest=60))
+        run = Run(int(service.url.rpartition(":")[2]), service.process.pid, 1, requests(32, longest=60))
         await run.learn()
         tasks = [asyncio.create_task(run.call(seed)) for seed in range(callers)]
         await asyncio.sleep(0.5)

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
@@ -23,9 +24,14 @@ from tests.integration.metrics import value
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 
-def workers_of(service: Process) -> list[int]:
+def children_of(service: Process) -> list[int]:
+    """The workers, oldest first, and then the spare, which is started once they are ready."""
     children = Path(f"/proc/{service.process.pid}/task/{service.process.pid}/children")
     return [int(pid) for pid in children.read_text(encoding="ascii").split()]
+
+
+def workers_of(service: Process) -> list[int]:
+    return children_of(service)[:2]
 
 
 def all_ready(service: Process, count: int) -> Process:
@@ -97,6 +103,58 @@ def test_a_killed_worker_is_replaced_and_the_others_never_notice(start: Start) -
     assert value(service, "workers") == 2
 
 
+def with_spare(service: Process) -> Process:
+    all_ready(service, 2)
+    service.wait(lambda: value(service, "spares") == 1)
+    return service
+
+
+def time_of(service: Process, event: str) -> datetime:
+    """When something happened first, as the log says."""
+    lines = (json.loads(line) for line in service.output.splitlines() if event in line)
+    return next(datetime.fromisoformat(line["timestamp"]) for line in lines if line["event"] == event)
+
+
+def test_a_spare_takes_the_place_of_a_killed_worker_at_once(start: Start) -> None:
+    service = with_spare(start("--workers", "2"))
+    spare = children_of(service)[2]
+    callers = Callers(service, 8)
+    time.sleep(0.5)
+    victim = workers_of(service)[0]
+    killed = datetime.now(tz=UTC)
+    os.kill(victim, signal.SIGKILL)
+    service.wait(lambda: value(service, "worker_restarts_total") == 1 and value(service, "ready") == 2)
+    assert spare in workers_of(service)
+    assert (time_of(service, "place taken") - killed).total_seconds() < 2
+    service.wait(lambda: value(service, "spares") == 1)
+    assert spare not in children_of(service)[2:], "there is a new one"
+    before = callers.outcomes["200"]
+    service.wait(lambda: callers.outcomes["200"] > before + 20)
+    outcomes = callers.stop()
+    assert not {"500", "503"} & set(outcomes)
+    assert sum(count for outcome, count in outcomes.items() if outcome != "200") <= 8
+    assert len(callers.labels) == 1
+    service.signal()
+    assert service.exit_status() == 0
+
+
+def test_a_spare_that_dies_is_replaced(start: Start) -> None:
+    service = with_spare(start("--workers", "2"))
+    *workers, spare = children_of(service)
+    os.kill(spare, signal.SIGKILL)
+    service.wait(lambda: value(service, "worker_restarts_total") == 1)
+    service.wait(lambda: value(service, "spares") == 1)
+    assert workers_of(service) == workers
+    assert value(service, "ready") == value(service, "workers") == 2
+
+
+def test_without_a_spare_there_is_none(start: Start) -> None:
+    service = all_ready(start("--workers", "2", "--no-spare"), 2)
+    time.sleep(1.5)
+    assert len(children_of(service)) == 2
+    assert value(service, "spares") == 0
+
+
 def test_what_waits_for_a_dead_worker_is_answered_by_its_replacement(start: Start) -> None:
     service = all_ready(start("--workers", "2"), 2)
     workers = workers_of(service)
@@ -157,8 +215,9 @@ def test_a_second_signal_ends_all_at_once(start: Start) -> None:
 
 
 def test_workers_end_when_their_supervisor_was_killed(start: Start) -> None:
-    service = all_ready(start("--workers", "2"), 2)
-    workers = workers_of(service)
+    service = with_spare(start("--workers", "2"))
+    workers = children_of(service)
+    assert len(workers) == 3
     service.signal(signal.SIGKILL)
     service.process.wait(10)
     _wait_until_gone(workers)
@@ -213,6 +272,18 @@ def test_spawned_workers_serve_too(tmp_path: Path, repository: Path) -> None:
             assert time.monotonic() < limit, log.read_text(encoding="utf-8")
             time.sleep(0.05)
         url = log.read_text(encoding="utf-8").partition("url=")[2].split()[0]
+        while "gatelight_spares 1" not in httpx.get(f"{url}/metrics").text:
+            assert time.monotonic() < limit, log.read_text(encoding="utf-8")
+            time.sleep(0.05)
+        for _ in range(10):
+            assert httpx.post(f"{url}/predict", json={"inputs": "a"}).status_code == 200
+        for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(encoding="ascii").split():
+            if b"resource_tracker" not in Path(f"/proc/{child}/cmdline").read_bytes():
+                os.kill(int(child), signal.SIGKILL)
+                break
+        while "place taken" not in log.read_text(encoding="utf-8"):
+            assert time.monotonic() < limit, log.read_text(encoding="utf-8")
+            time.sleep(0.05)
         for _ in range(10):
             assert httpx.post(f"{url}/predict", json={"inputs": "a"}).status_code == 200
         process.terminate()
