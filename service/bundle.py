@@ -6,7 +6,9 @@ keep their weights in one file, ``weights.safetensors``, as ONNX external data: 
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 import re
 import shutil
 import stat
@@ -292,7 +294,11 @@ def versions(folder: Path) -> list[int]:
 
 
 def discover(repository: Path) -> Iterator[tuple[str, list[int]]]:
-    """Every model name below a repository that has a version, with its versions; hidden folders are passed over."""
+    """Every model name below a repository that has a version, with its versions; hidden folders are passed over.
+
+    Raises `OSError` where it cannot be read, also when it is moved away meanwhile: its models are not gone for that.
+    """
+    before = repository.stat()
     for folder in sorted(repository.iterdir()):
         if folder.is_dir() and not folder.name.startswith("."):
             try:
@@ -303,6 +309,8 @@ def discover(repository: Path) -> Iterator[tuple[str, list[int]]]:
                 continue  # no model's, such as lost+found at the root of a volume
             if found:
                 yield folder.name, found
+    if not os.path.samestat(before, repository.stat()):
+        raise FileNotFoundError(errno.ENOENT, "it was replaced while it was read")
 
 
 def _read_manifest(path: Path) -> Manifest:

@@ -375,3 +375,20 @@ def test_the_manifest_goes_through_json_unchanged(saved: Bundle) -> None:
 
 def test_the_limit_of_what_ships() -> None:
     assert MAX_BYTES == 6_000_000
+
+
+def test_a_repository_that_is_moved_away_while_it_is_read_has_not_lost_its_models(tmp_path: Path) -> None:
+    repository = tmp_path / "models"
+    for name in "abc":
+        (repository / name / "1").mkdir(parents=True)
+    found = discover(repository)
+    assert next(found) == ("a", [1])
+    repository.rename(tmp_path / "away")
+    with pytest.raises(FileNotFoundError):
+        list(found)
+    found = discover(tmp_path / "away")
+    next(found)
+    (tmp_path / "away").rename(repository)
+    (tmp_path / "away").mkdir()
+    with pytest.raises(FileNotFoundError, match="replaced while it was read"):
+        list(found)
