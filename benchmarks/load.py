@@ -49,14 +49,22 @@ def body(model: str, text: str) -> bytes:
 
 async def load(port: int, model: str, connections: int, warm_up: float, seconds: float) -> Figures:
     """Ask for `warm_up` seconds, then go on for `seconds` and count. Raises `RuntimeError` for an answer but 200."""
-    requests = [_request(body(model, text)) for text in TEXTS]
+    requests = [request("/predict", body(model, text)) for text in TEXTS]
+    times = await answers(port, requests, connections, warm_up, seconds)
+    return Figures(len(times) / seconds, median(times) * 1000)
+
+
+async def answers(
+    port: int, requests: Sequence[bytes], connections: int, warm_up: float, seconds: float
+) -> list[float]:
+    """The seconds that each answer took, of those that came after `warm_up` seconds and within `seconds` from then."""
     begin = time.perf_counter() + warm_up
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(_ask(port, requests, first, begin, begin + seconds)) for first in range(connections)]
     times = [each for task in tasks for each in task.result()]
     if not times:
         raise RuntimeError(f"no answer within {seconds:g} seconds")
-    return Figures(len(times) / seconds, median(times) * 1000)
+    return times
 
 
 async def _ask(port: int, requests: Sequence[bytes], first: int, begin: float, end: float) -> list[float]:
@@ -77,8 +85,8 @@ async def _ask(port: int, requests: Sequence[bytes], first: int, begin: float, e
     return times
 
 
-def _request(content: bytes) -> bytes:
-    head = f"POST /predict HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: application/json\r\nContent-Length: {len(content)}"
+def request(path: str, content: bytes) -> bytes:
+    head = f"POST {path} HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: application/json\r\nContent-Length: {len(content)}"
     return f"{head}\r\n\r\n".encode() + content
 
 
