@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
@@ -29,6 +30,7 @@ from service.api.operations import Operations
 from service.runtime import Runtime
 from service.settings import Settings
 from service.supervisor import Shared
+from service.tracing import Tracing
 from service.version import VERSION
 
 _NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
@@ -62,16 +64,21 @@ class Application(FastAPI):
         await scope["endpoint"](scope, receive, send)
 
 
-def create_app(settings: Settings, shared: Shared | None = None) -> FastAPI:
+def create_app(settings: Settings, shared: Shared | None = None, tracing: Tracing | None = None) -> FastAPI:
     """The application. Models load once it is started, while it already answers `/health`; `app.state.runtime` is the
-    running service behind it. `shared` is what it has in common with other processes at the same port."""
+    running service behind it. `shared` is what it has in common with other processes at the same port, `tracing` makes
+    its traces; left out, the settings say whether there are any. Raises `StartupError` where they cannot be made."""
     runtime = Runtime(settings, shared)
+    if tracing is None and settings.tracing:
+        tracing = Tracing()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await runtime.start()
         yield
         await runtime.close()
+        if tracing is not None:
+            await asyncio.to_thread(tracing.close)
 
     # The API document is the service's own, and the pages that FastAPI has for it load their scripts from elsewhere.
     app = Application(
@@ -108,6 +115,7 @@ def create_app(settings: Settings, shared: Shared | None = None) -> FastAPI:
         runtime=runtime,
         templates={route.endpoint: route.path for route in routes},
         headers=_hsts(settings.hsts_seconds),
+        tracing=tracing,
     )
     app.add_middleware(edge)
     app.direct = {("POST", route.path): route.endpoint for route in native}
@@ -118,7 +126,7 @@ def create_app(settings: Settings, shared: Shared | None = None) -> FastAPI:
             allow_origins=settings.origins,
             allow_methods=["GET", "POST"],
             allow_headers=_CORS_HEADERS,
-            expose_headers=["Retry-After", "X-Request-ID"],
+            expose_headers=["Retry-After", "X-Request-ID", "traceparent"],
         )
         app.add_middleware(cors)
         app.around = cors(app.around)

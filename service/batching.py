@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, NoReturn, TypeVar
 
 from service.errors import DeadlineExceeded, Unavailable
-from service.queueing import Batch, Call, Outcome, Queue, Ran, padded_tokens
+from service.queueing import Batch, Call, Outcome, Queue, Ran, Times, padded_tokens
 
 Row = TypeVar("Row")
 Result = TypeVar("Result")
@@ -339,8 +339,11 @@ class Lane(Generic[Row, Result]):
         """Raises `Unavailable` when a call of usual length would be refused: before more is done for it."""
         self._batcher.check_lane(self)
 
-    async def submit(self, rows: Sequence[Row], lengths: Sequence[int], *, deadline: float) -> list[Result]:
+    async def submit(
+        self, rows: Sequence[Row], lengths: Sequence[int], *, deadline: float, times: Times | None = None
+    ) -> list[Result]:
         """The results of `rows`, in their order; `lengths` are their tokens, `deadline` is a time of the event loop.
+        `times` are written down where there are any.
 
         Raises `Unavailable` when too much waits already or the batcher is closed, before any work; `DeadlineExceeded`
         at the deadline; and whatever `run` raised for a batch in which one of the rows was. Rows of a caller that was
@@ -351,7 +354,7 @@ class Lane(Generic[Row, Result]):
         if min(lengths) < 1:
             raise ValueError("a row has at least one token")
         loop = asyncio.get_running_loop()
-        call = Call(rows, lengths, deadline, loop.create_future(), self._batcher.clock())
+        call = Call(rows, lengths, deadline, loop.create_future(), self._batcher.clock(), times)
         self._batcher.admit(self, call.tokens, deadline)
         timer = loop.call_at(deadline, self._expire, call)
         self._queue.add(call)
@@ -403,6 +406,8 @@ class Lane(Generic[Row, Result]):
             call = entry.call
             if call.future.done():
                 continue
+            if call.times is not None:
+                call.times.note(batch.since, self._batcher.clock())
             call.results[entry.position] = result
             call.missing -= 1
             if call.deadline <= now:

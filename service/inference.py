@@ -19,6 +19,7 @@ from service.contributions import Contributions, contributions
 from service.engine import Engine, Trace
 from service.errors import InvalidField
 from service.gates import LayerGates, Selection, extract
+from service.queueing import Times
 from service.registry import Model
 from service.tasks import Prediction
 from service.text import Encoded
@@ -72,10 +73,13 @@ class Inference:
         # Lanes go when their model goes. They hold its engine, never the model: that would keep it for ever.
         self._lanes: WeakKeyDictionary[Model, _Lanes] = WeakKeyDictionary()
 
-    async def predict(self, model: Model, encoded: Sequence[Encoded], *, deadline: float) -> list[Logits]:
-        """The logits of each input. `deadline` is a time of the event loop; errors are those of `Lane.submit`."""
+    async def predict(
+        self, model: Model, encoded: Sequence[Encoded], *, deadline: float, times: Times | None = None
+    ) -> list[Logits]:
+        """The logits of each input. `deadline` is a time of the event loop; `times` and errors are those of
+        `Lane.submit`."""
         rows = [source.rows for source in encoded]
-        logits = await self._of(model).predict.submit(rows, [len(row) for row in rows], deadline=deadline)
+        logits = await self._of(model).predict.submit(rows, [len(row) for row in rows], deadline=deadline, times=times)
         if self._sample is not None:
             self._sample(model, rows)
         return logits
@@ -89,10 +93,13 @@ class Inference:
         contributions: bool,
         explain: int | None,
         deadline: float,
+        times: Times | None = None,
     ) -> list[Traced]:
         """The logits, the selected gates and, if wanted, the contributions of each input."""
         jobs = [TraceJob(source.rows, selection, contributions, explain) for source in encoded]
-        return await self._of(model).trace.submit(jobs, [len(source) for source in encoded], deadline=deadline)
+        return await self._of(model).trace.submit(
+            jobs, [len(source) for source in encoded], deadline=deadline, times=times
+        )
 
     def check_room(self, model: Model, *, trace: bool = False) -> None:
         """Raises `Unavailable` when the model's queue is full: before its inputs are tokenised."""

@@ -22,6 +22,21 @@ LIKE = 0.8
 """A row shorter than this share of the longest goes into another batch: padding it would cost more than that batch."""
 
 
+class Times:
+    """When a call came, when the first of its rows began to run, and when the last was done; by the batcher's clock."""
+
+    __slots__ = ("begun", "ended", "since")
+
+    def __init__(self, since: float) -> None:
+        self.since = self.ended = since
+        self.begun: float | None = None
+
+    def note(self, begun: float, ended: float) -> None:
+        """A batch with rows of the call has run."""
+        self.begun = begun if self.begun is None else min(begun, self.begun)
+        self.ended = max(ended, self.ended)
+
+
 class Call:
     """One submit: its rows, which of them have not begun, the results so far, and the future that its caller awaits."""
 
@@ -36,6 +51,7 @@ class Call:
         "results",
         "rows",
         "since",
+        "times",
         "tokens",
     )
 
@@ -46,8 +62,11 @@ class Call:
         deadline: float,
         future: asyncio.Future[list[Any]],
         since: float,
+        times: Times | None = None,
     ) -> None:
         self.rows = rows
+        self.times = times
+        """Where somebody asked for them."""
         self.deadline = deadline
         self.since = since
         """When it was made, by the batcher's clock."""

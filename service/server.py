@@ -23,7 +23,7 @@ import structlog
 import uvicorn
 from fastapi import FastAPI
 
-from service import telemetry, tls
+from service import telemetry, tls, tracing
 from service.app import create_app
 from service.cpus import usable_cpus
 from service.listeners import listen, turn_away, url
@@ -51,6 +51,8 @@ _log = structlog.get_logger()
 
 def serve(settings: Settings) -> int:
     """Serve until a signal comes, in this process or in several; the exit status. Raises `StartupError`."""
+    if settings.tracing:
+        tracing.check()
     workers = settings.workers or usable_cpus()
     if workers > 1:
         return Supervisor(settings, workers, work).run()

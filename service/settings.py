@@ -217,6 +217,11 @@ class Settings(BaseSettings):
     )
     log_format: Literal["console", "json"] = Field("console", description="Log lines for people, or JSON for machines.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
+    tracing: bool = Field(
+        False,
+        description="Send a trace of every request by OpenTelemetry, where the OTEL_ variables say; needs the extra "
+        "otel.",
+    )
     log_text: bool = Field(
         False, description="Log the texts of requests too. They are personal data more often than not."
     )

@@ -19,7 +19,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.api import problems
 from service.api.access import Access
 from service.errors import Forbidden, RateLimited, TooLarge, Unauthorized, Unavailable
+from service.metrics import METHODS
+from service.queueing import Times
 from service.runtime import Phase, Runtime
+from service.tracing import Trace, Tracing
 
 Headers = tuple[tuple[bytes, bytes], ...]
 
@@ -57,10 +60,19 @@ class Call:
     log: dict[str, object] = field(default_factory=dict)
     stages: dict[str, float] = field(default_factory=dict)
     """Seconds that each stage took, by its name in `/metrics`."""
+    trace: Trace | None = None
+    """Where requests are traced."""
 
     def stage(self, name: str) -> _Stage:
         """Times what is done within it."""
-        return _Stage(self.stages, name)
+        return _Stage(self.stages, name) if self.trace is None else _Traced(self.stages, name, self.trace)
+
+    def times(self) -> Times | None:
+        """For the batcher, to write down when it had the call's inputs run; None where nobody asks."""
+        if self.trace is None:
+            return None
+        self.trace.batched = times = Times(perf_counter())
+        return times
 
 
 class _Stage:
@@ -77,6 +89,20 @@ class _Stage:
 
     def __exit__(self, *_: object) -> None:
         self._stages[self._name] = perf_counter() - self._started
+
+
+class _Traced(_Stage):
+    """The same, for a trace as well."""
+
+    __slots__ = ("_trace",)
+
+    def __init__(self, stages: dict[str, float], name: str, trace: Trace) -> None:
+        super().__init__(stages, name)
+        self._trace = trace
+
+    def __exit__(self, *error: object) -> None:
+        super().__exit__(*error)
+        self._trace.stages.append((self._name, self._started, perf_counter()))
 
 
 def call_of(scope: Scope) -> Call:
@@ -100,8 +126,10 @@ class Edge:
         runtime: Runtime,
         templates: Mapping[object, str],
         headers: Headers = (),
+        tracing: Tracing | None = None,
     ) -> None:
         self._app = app
+        self._tracing = tracing
         self._headers = (*SAFE, *headers)
         self._access = access
         self._runtime = runtime
@@ -119,16 +147,29 @@ class Edge:
         method = scope["method"]
         if method == "HEAD":  # the server leaves the body out; routes need not know
             scope = {**scope, "method": "GET"}
-        outgoing = _Outgoing(send, call.request_id, self._headers, self._runtime)
+        own = self._headers
+        if self._tracing is not None and scope["path"] not in HEALTH:
+            own = (*own, self._trace(self._tracing, call, method))
+        outgoing = _Outgoing(send, call.request_id, own, self._runtime)
         try:
             await self._answer(scope, receive, outgoing, call)
         finally:
             template = self._templates.get(scope.get("endpoint"), "none")
+            if call.trace is not None:
+                call.trace.end(template, outgoing.status, call.log)
             log = _log.debug if template in HEALTH else _log.info
             seconds = perf_counter() - started
             self._count(template, method, outgoing.status, seconds, call)
             milliseconds = round(seconds * 1000, 3)
             log("request", method=method, route=template, status=outgoing.status, ms=milliseconds, **call.log)
+
+    @staticmethod
+    def _trace(tracing: Tracing, call: Call, method: str) -> tuple[bytes, bytes]:
+        """Begin a call's trace; the header by which its answer tells of it."""
+        known = method if method in METHODS else "_OTHER"
+        call.trace = trace = tracing.begin(known, call.headers, call.request_id)
+        structlog.contextvars.bind_contextvars(trace_id=trace.trace_id)
+        return b"traceparent", trace.header
 
     def _count(self, route: str, method: str, status: int, seconds: float, call: Call) -> None:
         metrics = self._runtime.metrics

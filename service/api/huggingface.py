@@ -109,7 +109,7 @@ class HuggingFace:
         offload, inference = self._runtime.offload, self._runtime.inference
         job = await offload(cost_in(content), partial(self._prepare, call, content))
         note_job(call, self._settings, job.model, job.encoded)
-        logits = await inference.predict(job.model, job.encoded, deadline=deadline)
+        logits = await inference.predict(job.model, job.encoded, deadline=deadline, times=call.times())
         tokens = sum(map(len, job.encoded)) if job.model.task == "ner" else 0
         cost = len(job.encoded) * AN_INPUT_OUT + tokens * A_TOKEN_OUT * 2
         return await offload(cost, partial(_answer, call, job, logits))

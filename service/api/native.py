@@ -138,7 +138,7 @@ class Native:
         offload, inference = self._runtime.offload, self._runtime.inference
         job = await offload(cost_in(content), partial(self._prepare, call, content, PredictRequest))
         note_job(call, self._settings, job.model, job.encoded)
-        logits = await inference.predict(job.model, job.encoded, deadline=deadline)
+        logits = await inference.predict(job.model, job.encoded, deadline=deadline, times=call.times())
         cost = len(job.encoded) * AN_INPUT_OUT + (job.tokens * A_TOKEN_OUT if job.model.task == "ner" else 0)
         return await offload(cost, partial(_predictions, call, job, logits))
 
@@ -156,6 +156,7 @@ class Native:
             contributions=asked.contributions,
             explain=asked.explain,
             deadline=deadline,
+            times=call.times(),
         )
         cost = len(job.encoded) * AN_INPUT_OUT + job.tokens * A_TOKEN_OUT
         cost += selection.numbers(job.tokens) * A_NUMBER_OUT

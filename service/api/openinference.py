@@ -155,10 +155,16 @@ class OpenInference:
             deadline = min(deadline, asyncio.get_running_loop().time() + job.request.parameters.timeout / 1e6)
         traced: list[Traced] | None = None
         if job.selection is None:
-            logits = await inference.predict(job.model, job.encoded, deadline=deadline)
+            logits = await inference.predict(job.model, job.encoded, deadline=deadline, times=call.times())
         else:
             traced = await inference.trace(
-                job.model, job.encoded, job.selection, contributions=False, explain=None, deadline=deadline
+                job.model,
+                job.encoded,
+                job.selection,
+                contributions=False,
+                explain=None,
+                deadline=deadline,
+                times=call.times(),
             )
             logits = [trace.logits for trace in traced]
         tokens = sum(map(len, job.encoded))
