@@ -42,8 +42,13 @@ def _panel(curve: Curve, top: float) -> str:
     return (
         f'<text x="{MARGIN}" y="{top - 6}" font-weight="bold">{escape(curve.title)}</text>'
         f'<path d="M{MARGIN},{top} V{bottom} H{MARGIN + WIDTH}" fill="none" stroke="#888"/>'
-        f'<text x="{MARGIN - 6}" y="{top + 10}" text-anchor="end">{most:.4g}</text>'
+        f'<text x="{MARGIN - 6}" y="{top + 10}" text-anchor="end">{_label(most)}</text>'
         f'<text x="{MARGIN - 6}" y="{bottom}" text-anchor="end">0</text>'
         f'<text x="{MARGIN + WIDTH}" y="{bottom + 16}" text-anchor="end">{last:.3g}</text>'
         f'<polyline points="{points}" fill="none" stroke="#1f5fa8" stroke-width="1.5"/>'
     )
+
+
+def _label(most: float) -> str:
+    """An axis' end, short enough for the margin."""
+    return f"{most:.4g}" if most < 10_000 else f"{most:.0f}"

@@ -34,6 +34,8 @@ QUEUE_TOKENS = 10_000
 TEXTS = 256
 FAULT_EVERY = 20.0
 RESETS = 20
+LAST_CHARACTERS = 20_000
+"""Of the service's log, which are shown when it answered 500."""
 
 
 @dataclass
@@ -306,6 +308,9 @@ async def _soak(asked: argparse.Namespace, models: Path, log: Path) -> bool:
             service.terminate()
         status = await asyncio.wait_for(service.wait(), 60)
     print(f"exit status after SIGTERM: {status}")
+    if run.outcomes["500"]:
+        lines = await asyncio.to_thread(log.read_text, encoding="utf-8", errors="replace")
+        print(lines[-LAST_CHARACTERS:])
     return held and status == 0
 
 
