@@ -13,7 +13,7 @@ from typing import Annotated, NamedTuple
 import typer
 from rich.console import Console
 
-from benchmarks import bptt, cells, field, padding, report, serving, trace
+from benchmarks import bptt, cells, field, gates, many, padding, report, resources, serving, trace
 from benchmarks.generator import LoadError
 from benchmarks.measure import Row
 from benchmarks.report import Result
@@ -31,6 +31,9 @@ class Name(StrEnum):
     bptt = "bptt"
     serving = "serving"
     field = "field"
+    many = "many"
+    gates = "gates"
+    resources = "resources"
 
 
 class Benchmark(NamedTuple):
@@ -49,6 +52,11 @@ BENCHMARKS = {
     Name.bptt: Benchmark(bptt.SUBJECT, bptt.BASELINE, bptt.measure, lambda: bptt.measure(bptt.QUICK)),
     Name.serving: Benchmark(serving.SUBJECT, serving.BASELINE, serving.measure, lambda: serving.measure(serving.QUICK)),
     Name.field: Benchmark(field.SUBJECT, field.BASELINE, field.measure, lambda: field.measure(field.QUICK)),
+    Name.many: Benchmark(many.SUBJECT, many.BASELINE, many.measure, lambda: many.measure(many.QUICK)),
+    Name.gates: Benchmark(gates.SUBJECT, gates.BASELINE, gates.measure, lambda: gates.measure(gates.QUICK)),
+    Name.resources: Benchmark(
+        resources.SUBJECT, resources.BASELINE, resources.measure, lambda: resources.measure(resources.QUICK)
+    ),
 }
 
 

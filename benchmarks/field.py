@@ -172,7 +172,7 @@ def running(bundle: Bundle) -> Iterator[Field]:
         models = Path(scratch) / "models"
         shutil.copytree(bundle.path, models / bundle.name / str(bundle.version))
         for contestant in contestants(bundle, models):
-            port, group = stack.enter_context(_server(contestant, models / bundle.name / str(bundle.version)))
+            port, group = stack.enter_context(server(contestant, models / bundle.name / str(bundle.version)))
             if contestant.answers:
                 labels[contestant.name] = [_label(contestant, port, text) for text in TEXTS]
                 if labels[contestant.name] != labels[NAIVE]:
@@ -190,7 +190,7 @@ def _label(contestant: Contestant, port: int, text: str) -> object:
 
 
 @contextmanager
-def _server(contestant: Contestant, bundle: Path) -> Iterator[tuple[int, int]]:
+def server(contestant: Contestant, bundle: Path) -> Iterator[tuple[int, int]]:
     """The contestant's port and process group, once it answers. It is ended afterwards, with all its workers."""
     with socket.create_server((HOST, 0)) as listener:
         port: int = listener.getsockname()[1]

@@ -37,11 +37,13 @@ class Load:
     p99_ms: float
 
 
-def run(port: int, path: str, bodies: Sequence[bytes], connections: int, seconds: float) -> Load:
-    """Ask for `seconds`. Raises `LoadError`."""
+def run(
+    port: int, path: str, bodies: Sequence[bytes], connections: int, seconds: float, *, accept: str = "*/*"
+) -> Load:
+    """Ask for `seconds`, with an ``Accept`` header. Raises `LoadError`."""
     with tempfile.TemporaryDirectory(prefix="load-") as folder:
         make = _wrk if NAME == "wrk" else _python
-        command = make(Path(folder), port, path, bodies, connections, seconds)
+        command = make(Path(folder), port, path, bodies, connections, seconds, accept)
         try:
             done = subprocess.run(  # noqa: S603 # our own command, no shell
                 command, cwd=ROOT, capture_output=True, text=True, timeout=seconds + _PATIENCE, check=True
@@ -52,12 +54,14 @@ def run(port: int, path: str, bodies: Sequence[bytes], connections: int, seconds
     return _of_wrk(done.stdout) if NAME == "wrk" else Load(**json.loads(done.stdout))
 
 
-def _wrk(folder: Path, port: int, path: str, bodies: Sequence[bytes], connections: int, seconds: float) -> list[str]:
+def _wrk(
+    folder: Path, port: int, path: str, bodies: Sequence[bytes], connections: int, seconds: float, accept: str
+) -> list[str]:
     script = folder / "requests.lua"
     quoted = ",\n".join(json.dumps(body.decode("ascii")) for body in bodies)
     script.write_text(
         f'local bodies = {{\n{quoted}\n}}\nlocal turn = 0\nwrk.method = "POST"\n'
-        'wrk.headers["Content-Type"] = "application/json"\n'
+        f'wrk.headers["Content-Type"] = "application/json"\nwrk.headers["Accept"] = "{accept}"\n'
         "request = function()\n  turn = turn % #bodies + 1\n  return wrk.format(nil, nil, nil, bodies[turn])\nend\n"
     )
     flags = ["-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--latency", "--timeout=20s", f"-s{script}"]
@@ -75,8 +79,11 @@ def _of_wrk(output: str) -> Load:
     return Load(float(rate[1]) * good, median, p99)
 
 
-def _python(folder: Path, port: int, path: str, bodies: Sequence[bytes], connections: int, seconds: float) -> list[str]:
+def _python(
+    folder: Path, port: int, path: str, bodies: Sequence[bytes], connections: int, seconds: float, accept: str
+) -> list[str]:
     file = folder / "bodies.json"
     file.write_text(json.dumps([body.decode("ascii") for body in bodies]))
     options = {"port": port, "path": path, "bodies": file, "connections": connections, "seconds": seconds}
+    options["accept"] = accept
     return [sys.executable, "-m", "benchmarks.generate", *(f"--{key}={value}" for key, value in options.items())]

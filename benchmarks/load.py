@@ -85,9 +85,9 @@ async def _ask(port: int, requests: Sequence[bytes], first: int, begin: float, e
     return times
 
 
-def request(path: str, content: bytes) -> bytes:
-    head = f"POST {path} HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: application/json\r\nContent-Length: {len(content)}"
-    return f"{head}\r\n\r\n".encode() + content
+def request(path: str, content: bytes, accept: str = "*/*") -> bytes:
+    head = f"POST {path} HTTP/1.1\r\nHost: {HOST}\r\nAccept: {accept}\r\nContent-Type: application/json"
+    return f"{head}\r\nContent-Length: {len(content)}\r\n\r\n".encode() + content
 
 
 async def read_answer(reader: asyncio.StreamReader) -> None:

@@ -155,7 +155,7 @@ def _load(model: str, port: int, connections: int, size: Size) -> Figures:
 @contextmanager
 def _server(model: str, *program: str) -> Iterator[int]:
     """A Python program that serves on the port of its flag ``--port``, ready: the port. It is ended afterwards."""
-    port = _free_port()
+    port = free_port()
     settings = {name: value for name, value in os.environ.items() if not name.startswith("SERVICE_")}
     environment = {**settings, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", *program, "--port", str(port)]
@@ -191,7 +191,8 @@ def _ready(process: subprocess.Popen[bytes], port: int, model: str) -> bool:
     return False
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody listens on, as of now."""
     with socket.create_server((HOST, 0)) as listener:
         port: int = listener.getsockname()[1]
     return port

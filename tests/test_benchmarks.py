@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from benchmarks import __main__ as runner
-from benchmarks import field, generator, load, measure, padding, report, serving
+from benchmarks import field, gates, generator, load, many, measure, padding, report, resources, serving
 from benchmarks.report import Conditions, Result
 from service.equations import CellName
 from tests.bundles import tiny_bundle
@@ -70,6 +70,33 @@ def test_the_field_answers_alike_and_is_measured(tmp_path: Path, monkeypatch: py
     rows = list(field.measure(field.QUICK, tiny_bundle(tmp_path / "a-model")))
     assert [row.measure for row in rows] == ["requests/s", "requests/s", "ms, median", "ms, 99 %", "requests/s"]
     assert rows[0].ratio == 1.0, "the baseline against itself"
+    assert all(row.subject > 0 for row in rows)
+
+
+def test_many_texts_are_measured_over_http_in_process_and_from_the_command_line(tmp_path: Path) -> None:
+    rows = list(many.measure(many.QUICK, tiny_bundle(tmp_path / "a-model")))
+    assert [row.measure for row in rows] == ["texts/s"] * 3
+    assert all(row.subject > 0 and row.baseline > 0 for row in rows)
+
+
+def test_texts_of_many_lengths_are_the_same_every_time() -> None:
+    found = many.mixed(500)
+    lengths = [len(text.split()) for text in found]
+    assert found == many.mixed(500)
+    assert min(lengths) >= 1
+    assert max(lengths) == 200
+
+
+def test_a_loop_over_torchs_cells_gives_the_gates_of_the_service(tmp_path: Path) -> None:
+    rows = list(gates.measure(gates.QUICK, tiny_bundle(tmp_path / "a-model")))
+    assert len(rows) == 2
+    assert all(row.subject > 0 and row.baseline > 0 for row in rows)
+
+
+def test_memory_start_and_capacity_are_measured(tmp_path: Path) -> None:
+    tiny_bundle(tmp_path / "models" / "a-model")
+    rows = list(resources.measure(resources.QUICK, tmp_path / "models"))
+    assert [row.measure for row in rows] == ["s", "MB", "MB", "requests/CPU-s"]
     assert all(row.subject > 0 for row in rows)
 
 

@@ -119,6 +119,7 @@ class HuggingFace:
         request = parse(content, HuggingFaceRequest, self._settings.max_inputs)
         parameters = request.parameters or Parameters.model_construct()
         _check_task(parameters, model)
+        self._runtime.inference.check_room(model)
         with call.stage("tokenise"):
             encoded = encode(model, request.items(), bool(parameters.truncation), request.pointer)
         return _Job(request, model, encoded)

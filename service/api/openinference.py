@@ -179,10 +179,12 @@ class OpenInference:
         request, texts = tensors.read(content, call.headers.get(tensors.HEADER_LENGTH), settings.max_inputs)
         manifest = model.bundle.manifest
         wanted = outputs.resolve(manifest, request.wanted(), request.parameters.binary_data_output)
+        selection = outputs.selection(manifest, list(wanted))
+        self._runtime.inference.check_room(model, trace=selection is not None)
         with call.stage("tokenise"):
             encoded = encode(model, texts, request.parameters.truncate, lambda number: f"/inputs/0/data/{number}")
         outputs.check_size(manifest, list(wanted), [len(source) for source in encoded], settings.max_trace)
-        return _Job(request, model, encoded, wanted, outputs.selection(manifest, list(wanted)))
+        return _Job(request, model, encoded, wanted, selection)
 
     def _model(self, path: object) -> Model:
         """The model that a path names. Raises `ModelNotFound`, or `VersionNotFound` for one not served."""
