@@ -78,7 +78,7 @@ quality: $(VENV)/serving  ## the measured quality of the models that ship, besid
 
 lock:  ## write constraints.txt anew from what pyproject.toml allows today
 	rm -rf $(VENV)-lock && $(PYTHON) -m venv $(VENV)-lock
-	$(VENV)-lock/bin/python -m pip install --quiet --editable '.[cpu,training,dev,data,client,plots,tensorboard,ray]'
+	$(VENV)-lock/bin/python -m pip install --quiet --editable '.[cpu,training,dev,data,client,otel,plots,tensorboard,ray]'
 	$(VENV)-lock/bin/python -m pip freeze --exclude-editable | sed 's/^torch==\([^+]*\)+.*/torch==\1/' > constraints.txt
 	rm -rf $(VENV)-lock
 
