@@ -1,7 +1,7 @@
 """The README's answers and tables, made by the service and from the bundles: `python -m tests.readme URL` writes them.
 
-Every ``sh`` block that calls curl is followed by a ``json`` block with its answer; the table of models stands between
-two comments. `tests/integration/test_readme.py` holds the README to what the service says today.
+Every ``sh`` block that calls curl is followed by a ``json`` block with its answer; each table stands between two
+comments. `tests/integration/test_readme.py` holds the README to what the service says today.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from service import bundle as bundles
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
+RESULTS = ROOT / "benchmarks" / "results.json"
 _CALL = re.compile(r"```sh\n(curl [^`]*?)```\n\n```json\n(.*?)```", re.DOTALL)
-_TABLE = re.compile(r"(<!-- models -->\n).*?(<!-- /models -->)", re.DOTALL)
+_TABLES = re.compile(r"<!-- (models|field) -->\n(.*?)<!-- /\1 -->", re.DOTALL)
 _FLAT = re.compile(r"\[[^\[\]{}]*\]|\{[^\[\]{}]*\}")
 LINE = 140
 
@@ -61,7 +62,7 @@ def _on_one_line(found: re.Match[str]) -> str:
     return line if len(line) <= LINE else found[0]
 
 
-def table() -> str:
+def models() -> str:
     """The models that ship and their figures, as the manifests have them."""
     rows = ["| model | cell | figures |", "| --- | --- | --- |"]
     for name, versions in bundles.discover(ROOT / "models"):
@@ -79,16 +80,33 @@ def table() -> str:
     return "\n".join(rows) + "\n"
 
 
+def field() -> str:
+    """Requests a second beside what else one could take, as `make bench` last wrote them: the ratio, and the rate."""
+    found: dict[str, dict[str, str]] = {}
+    for row in json.loads(RESULTS.read_text("utf-8"))["field"]["rows"]:
+        if row["measure"] == "requests/s":
+            case, server = row["case"].split(": ", 1)
+            found.setdefault(server, {})[case] = f"{row['ratio']:,.1f} ({row['subject']:,.0f}/s)"
+    cases = list(next(iter(found.values())))
+    rows = [f"| server | {' | '.join(cases)} |", f"| --- |{' ---: |' * len(cases)}"]
+    rows += [f"| {server} | {' | '.join(rates[case] for case in cases)} |" for server, rates in found.items()]
+    return "\n".join(rows) + "\n"
+
+
+TABLES = {"models": models, "field": field}
+"""What makes each table."""
+
+
 def rewritten(text: str, client: httpx.Client) -> str:
-    """The README with the answers and the table of today."""
+    """The README with the answers and the tables of today."""
     for call in calls(text):
         text = text.replace(call.shown, pretty(call.run(client)) + "\n")
-    return _TABLE.sub(lambda found: found[1] + table() + found[2], text)
+    return _TABLES.sub(lambda found: f"<!-- {found[1]} -->\n{TABLES[found[1]]()}<!-- /{found[1]} -->", text)
 
 
-def shown_table(text: str) -> str:
-    found = _TABLE.search(text)
-    return found[0].partition("\n")[2].removesuffix("<!-- /models -->") if found else ""
+def shown_tables(text: str) -> dict[str, str]:
+    """By its name, what stands in each table's place."""
+    return dict(_TABLES.findall(text))
 
 
 if __name__ == "__main__":

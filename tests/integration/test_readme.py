@@ -37,8 +37,8 @@ def test_a_curl_line_gives_what_the_readme_shows(call: readme.Call, served: Proc
     assert alike(json.loads(call.shown), call.run(served.client))
 
 
-def test_the_table_of_models_is_what_the_bundles_say() -> None:
-    assert readme.shown_table(TEXT) == readme.table()
+def test_the_tables_are_what_the_bundles_and_the_benchmarks_say() -> None:
+    assert readme.shown_tables(TEXT) == {name: made() for name, made in readme.TABLES.items()}
 
 
 def test_the_make_targets_that_the_readme_names_exist() -> None:
