@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from inspect import cleandoc
-from typing import get_args
+from typing import cast, get_args
 
 import click
 import typer
@@ -101,7 +101,7 @@ def commands_page() -> str:
     parts = []
     programs: dict[str, click.Command] = {
         "python -m service": service,
-        "python -m training": typer.main.get_command(training),
+        "python -m training": cast(click.Command, typer.main.get_command(training)),  # typer keeps a click of its own
     }
     for program, group in programs.items():
         parts += [f"## `{program}`", _help(group)]

@@ -107,22 +107,27 @@ class HuggingFace:
     async def infer(self, call: Call, content: bytes, deadline: float) -> Answer:
         """Answer a `HuggingFaceRequest`."""
         offload, inference = self._runtime.offload, self._runtime.inference
-        job = await offload(cost_in(content), partial(self._prepare, call, content))
+        cost = cost_in(content)
+        request, model = await offload(cost, partial(self._asked, call, content))
+        inference.check_room(model)
+        job = await offload(cost, partial(_encode, call, request, model))
         note_job(call, self._settings, job.model, job.encoded)
         logits = await inference.predict(job.model, job.encoded, deadline=deadline, times=call.times())
         tokens = sum(map(len, job.encoded)) if job.model.task == "ner" else 0
         cost = len(job.encoded) * AN_INPUT_OUT + tokens * A_TOKEN_OUT * 2
         return await offload(cost, partial(_answer, call, job, logits))
 
-    def _prepare(self, call: Call, content: bytes) -> _Job:
+    def _asked(self, call: Call, content: bytes) -> tuple[HuggingFaceRequest, Model]:
         model = self._runtime.model(call.path["name"], None)
         request = parse(content, HuggingFaceRequest, self._settings.max_inputs)
-        parameters = request.parameters or Parameters.model_construct()
-        _check_task(parameters, model)
-        self._runtime.inference.check_room(model)
-        with call.stage("tokenise"):
-            encoded = encode(model, request.items(), bool(parameters.truncation), request.pointer)
-        return _Job(request, model, encoded)
+        _check_task(request.parameters or Parameters.model_construct(), model)
+        return request, model
+
+
+def _encode(call: Call, request: HuggingFaceRequest, model: Model) -> _Job:
+    truncate = request.parameters is not None and bool(request.parameters.truncation)
+    with call.stage("tokenise"):
+        return _Job(request, model, encode(model, request.items(), truncate, request.pointer))
 
 
 def _check_task(parameters: Parameters, model: Model) -> None:

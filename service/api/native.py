@@ -136,7 +136,10 @@ class Native:
     async def predict(self, call: Call, content: bytes, deadline: float) -> Answer:
         """Answer a `PredictRequest`."""
         offload, inference = self._runtime.offload, self._runtime.inference
-        job = await offload(cost_in(content), partial(self._prepare, call, content, PredictRequest))
+        cost = cost_in(content)
+        request, model = await offload(cost, partial(self._asked, content, PredictRequest))
+        inference.check_room(model)
+        job = await offload(cost, partial(self._encode, call, request, model))
         note_job(call, self._settings, job.model, job.encoded)
         logits = await inference.predict(job.model, job.encoded, deadline=deadline, times=call.times())
         cost = len(job.encoded) * AN_INPUT_OUT + (job.tokens * A_TOKEN_OUT if job.model.task == "ner" else 0)
@@ -146,9 +149,11 @@ class Native:
         """Answer a `GatesRequest`."""
         offload, inference = self._runtime.offload, self._runtime.inference
         binary = wants_safetensors(call.headers.get(b"accept"))
-        job, selection = await offload(cost_in(content), partial(self._prepare_trace, call, content))
+        cost = cost_in(content)
+        asked, model, selection = await offload(cost, partial(self._asked_trace, content))
+        inference.check_room(model, trace=True)
+        job = await offload(cost, partial(self._encode_trace, call, asked, model, selection))
         note_job(call, self._settings, job.model, job.encoded)
-        asked = job.request
         traced = await inference.trace(
             job.model,
             job.encoded,
@@ -162,19 +167,16 @@ class Native:
         cost += selection.numbers(job.tokens) * A_NUMBER_OUT
         return await offload(cost, partial(_traces, call, job, traced, binary))
 
-    def _prepare(self, call: Call, content: bytes, kind: type[_Request]) -> _Job[_Request]:
+    def _asked(self, content: bytes, kind: type[_Request]) -> tuple[_Request, Model]:
         request = parse(content, kind, self._settings.max_inputs)
-        model = self._runtime.model(request.model, request.task)
-        self._runtime.inference.check_room(model)
-        return self._encode(call, request, model)
+        return request, self._runtime.model(request.model, request.task)
 
     def _encode(self, call: Call, request: _Request, model: Model) -> _Job[_Request]:
         with call.stage("tokenise"):
             return _Job(request, model, encode(model, request.items(), request.truncate, request.pointer))
 
-    def _prepare_trace(self, call: Call, content: bytes) -> tuple[_Job[GatesRequest], Selection]:
-        request = parse(content, GatesRequest, self._settings.max_inputs)
-        model = self._runtime.model(request.model, request.task)
+    def _asked_trace(self, content: bytes) -> tuple[GatesRequest, Model, Selection]:
+        request, model = self._asked(content, GatesRequest)
         manifest = model.bundle.manifest
         if request.explain is not None and manifest.head != "tagger":
             raise InvalidField("/explain", f"{model.name} has one prediction a text; explain is for taggers.")
@@ -187,13 +189,17 @@ class Native:
             request.reduce,
             request.statistics,
         )
-        self._runtime.inference.check_room(model, trace=True)
+        return request, model, selection
+
+    def _encode_trace(
+        self, call: Call, request: GatesRequest, model: Model, selection: Selection
+    ) -> _Job[GatesRequest]:
         job = self._encode(call, request, model)
         check_explain(request.explain, [len(source) for source in job.encoded])
         numbers = selection.numbers(job.tokens, len(job.encoded))
         if numbers > self._settings.max_trace:
             raise TooLarge("Numbers in the trace", numbers, self._settings.max_trace)
-        return job, selection
+        return job
 
 
 def note_job(call: Call, settings: Settings, model: Model, encoded: Sequence[Encoded]) -> None:

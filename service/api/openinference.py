@@ -37,6 +37,15 @@ _WINDOW_BITS = {b"gzip": 31, b"deflate": 15}
 
 
 @dataclass(frozen=True, slots=True)
+class _Asked:
+    request: tensors.InferRequest
+    texts: list[str]
+    model: Model
+    wanted: dict[str, bool]
+    selection: Selection | None
+
+
+@dataclass(frozen=True, slots=True)
 class _Job:
     request: tensors.InferRequest
     model: Model
@@ -149,7 +158,9 @@ class OpenInference:
         packed = call.headers.get(b"content-encoding", b"").strip().lower() in _WINDOW_BITS
         # What a compressed body costs its size does not tell: it may be a thousand times as large.
         cost = A_BYTE_IN * self._settings.max_body if packed else cost_in(content)
-        job = await offload(cost, partial(self._prepare, call, content))
+        asked = await offload(cost, partial(self._asked, call, content))
+        inference.check_room(asked.model, trace=asked.selection is not None)
+        job = await offload(cost, partial(self._encode, call, asked))
         note_job(call, self._settings, job.model, job.encoded)
         if job.request.parameters.timeout is not None:
             deadline = min(deadline, asyncio.get_running_loop().time() + job.request.parameters.timeout / 1e6)
@@ -172,19 +183,22 @@ class OpenInference:
         cost += job.selection.numbers(tokens) * A_NUMBER_OUT if job.selection else 0
         return await offload(cost, partial(_answer, call, job, logits, traced))
 
-    def _prepare(self, call: Call, content: bytes) -> _Job:
+    def _asked(self, call: Call, content: bytes) -> _Asked:
         settings = self._settings
         model = self._model(call.path)
         content = _plain(content, call.headers.get(b"content-encoding", b""), settings.max_body)
         request, texts = tensors.read(content, call.headers.get(tensors.HEADER_LENGTH), settings.max_inputs)
         manifest = model.bundle.manifest
         wanted = outputs.resolve(manifest, request.wanted(), request.parameters.binary_data_output)
-        selection = outputs.selection(manifest, list(wanted))
-        self._runtime.inference.check_room(model, trace=selection is not None)
+        return _Asked(request, texts, model, wanted, outputs.selection(manifest, list(wanted)))
+
+    def _encode(self, call: Call, asked: _Asked) -> _Job:
+        request, model, wanted = asked.request, asked.model, asked.wanted
         with call.stage("tokenise"):
-            encoded = encode(model, texts, request.parameters.truncate, lambda number: f"/inputs/0/data/{number}")
-        outputs.check_size(manifest, list(wanted), [len(source) for source in encoded], settings.max_trace)
-        return _Job(request, model, encoded, wanted, selection)
+            encoded = encode(model, asked.texts, request.parameters.truncate, lambda number: f"/inputs/0/data/{number}")
+        lengths = [len(source) for source in encoded]
+        outputs.check_size(model.bundle.manifest, list(wanted), lengths, self._settings.max_trace)
+        return _Job(request, model, encoded, wanted, asked.selection)
 
     def _model(self, path: object) -> Model:
         """The model that a path names. Raises `ModelNotFound`, or `VersionNotFound` for one not served."""
