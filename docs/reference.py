@@ -99,15 +99,15 @@ def gates_page() -> str:
 
 def commands_page() -> str:
     parts = []
-    programs: dict[str, click.Command] = {
+    programs: dict[str, click.Group] = {
         "python -m service": service,
-        "python -m training": cast(click.Command, typer.main.get_command(training)),  # typer keeps a click of its own
+        "python -m training": cast(click.Group, typer.main.get_command(training)),  # typer keeps a click of its own
     }
     for program, group in programs.items():
         parts += [f"## `{program}`", _help(group)]
         context = click.Context(group, info_name=program)
-        for name in group.list_commands(context):  # type: ignore[attr-defined]  # both are groups
-            command = group.get_command(context, name)  # type: ignore[attr-defined]
+        for name in group.list_commands(context):
+            command = group.commands[name]
             parts += [f"### `{program} {name}`", _help(command), _options(command, context)]
     return _page("Commands", "Each command prints this with `--help`.", *parts)
 

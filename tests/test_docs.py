@@ -42,8 +42,8 @@ def blocks(page: Path) -> Iterator[tuple[str, str]]:
 
 
 def script(page: Path, url: str) -> str:
-    """A page's blocks as one shell script that stops at the first failure; what Python defines lasts for the page."""
-    lines = ["set -euo pipefail"]
+    """A page's blocks as one shell script; what Python defines lasts for the page."""
+    lines = []
     python = ""
     for language, code in blocks(page):
         code = code.replace(ADDRESS, url).replace(ADDRESS.removeprefix("http://"), url.removeprefix("http://"))
@@ -83,6 +83,20 @@ def environment(place: Path) -> dict[str, str]:
     return {**kept, "PATH": path, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
 
 
+def run(commands: str, place: Path) -> None:
+    """Have bash run commands in a folder, whose ``bin`` comes first on the path; all of them have to succeed."""
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", commands],
+        cwd=place,
+        env=environment(place),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=500,
+    )
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+
+
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("page", OWN, ids=lambda page: page.stem)
 def test_every_command_and_snippet_runs(page: Path, place: Path, service: Process) -> None:
@@ -93,16 +107,7 @@ def test_every_command_and_snippet_runs(page: Path, place: Path, service: Proces
     if any("curl" in code for _, code in found) and not shutil.which("curl"):
         pytest.skip("curl is not installed")
     text = script(page, service.url)
-    done = subprocess.run(
-        ["bash", "-c", text.replace("curl -sf", "curl -sf --retry 20 --retry-delay 1 --retry-all-errors")],
-        cwd=place,
-        env=environment(place),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=500,
-    )
-    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    run(text.replace("curl -sf", "curl -sf --retry 20 --retry-delay 1 --retry-all-errors"), place)
 
 
 @pytest.mark.timeout(600)

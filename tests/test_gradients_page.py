@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Callable
 from itertools import takewhile
@@ -14,7 +13,7 @@ import pytest
 
 from docs import hooks
 from tests.integration.conftest import ROOT
-from tests.test_docs import DOCS, blocks, environment
+from tests.test_docs import DOCS, blocks, run
 from training.longrange import SOLVED, baseline
 
 PAGE = DOCS / "gradients.md"
@@ -35,16 +34,7 @@ def test_every_command_runs_in_a_short_form(tmp_path: Path) -> None:
     for long, short in SHORTER.items():
         assert long in commands
         commands = commands.replace(long, short)
-    done = subprocess.run(
-        ["bash", "-c", f"set -euo pipefail\n{commands}"],
-        cwd=tmp_path,
-        env=environment(tmp_path),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=280,
-    )
-    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    run(commands, tmp_path)
     assert {path.name for path in PICTURES.glob("*.svg")} == {path.name for path in tmp_path.glob("*.svg")}
     for problem in ("adding", "copy"):  # four cells, two lengths
         assert len(json.loads((tmp_path / f"{problem}.json").read_text("utf-8"))) == 8

@@ -12,6 +12,7 @@ The others run on `training.kernels`.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -49,7 +50,7 @@ class Stacked(NamedTuple):
     r_bias: Tensor | None = None
 
 
-class Cell(nn.Module):
+class Cell(nn.Module, ABC):
     """One direction of one layer. Subclasses name their `blocks`: the gates, in the order of the stacked rows."""
 
     blocks: tuple[str, ...] = ()
@@ -65,12 +66,12 @@ class Cell(nn.Module):
         """Inputs [batch, time, inputs] → hidden states [batch, time, units]."""
         return self.read(inputs, state, self.mask())[0]
 
+    @abstractmethod
     def read(self, inputs: Tensor, state: State | None = None, mask: Tensor | None = None) -> tuple[Tensor, State]:
         """The hidden states, and the state after the last column; `state` None is a zero state.
 
         `mask`, of the shape of all recurrent weights, is what these are multiplied with.
         """
-        raise NotImplementedError
 
     def mask(self) -> Tensor | None:
         """What drops recurrent weights, for a whole text; None where none are dropped."""
@@ -78,9 +79,9 @@ class Cell(nn.Module):
             return None
         return functional.dropout(torch.ones_like(self.stacked().r), self.weight_drop)
 
+    @abstractmethod
     def stacked(self) -> Stacked:
         """The parameters themselves, not copies."""
-        raise NotImplementedError
 
     def weights(self) -> dict[str, GateWeights]:
         """The parameters by gate name, detached, in float32 on the CPU."""
