@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import os
 import select
 import signal
@@ -23,7 +22,7 @@ import structlog
 import uvicorn
 from fastapi import FastAPI
 
-from service import telemetry, tls, tracing
+from service import interpreter, telemetry, tls, tracing
 from service.app import create_app
 from service.cpus import usable_cpus
 from service.listeners import listen, turn_away, url
@@ -32,12 +31,6 @@ from service.runtime import Phase, Runtime
 from service.settings import Settings
 from service.supervisor import Shared, Supervisor
 
-SWITCH_INTERVAL = 0.001
-"""Seconds after which Python's lock is handed over to a thread that waits for it: the event loop must not wait for the
-5 milliseconds that are the default while another thread tokenises or builds a large answer."""
-GARBAGE_AFTER = 50_000
-"""New objects, less those that have gone, after which cycles are looked for. Requests leave none, and with the default
-of 700 the objects of those under way alone would have them looked for a hundred times a second."""
 QUIET_SECONDS = 0.25
 """Without a new connection or request, before the last ones are closed. Clients that keep theirs open can still ask
 until then: told that it is to be closed, they hang up themselves, and no request meets a socket that has just gone."""
@@ -66,8 +59,7 @@ def work(settings: Settings, listener: socket.socket, shared: Shared | None) -> 
 
     Raises `StartupError`.
     """
-    sys.setswitchinterval(SWITCH_INTERVAL)
-    gc.set_threshold(GARBAGE_AFTER)
+    interpreter.tune()
     server = Server(create_app(settings, shared), settings, parent=os.getppid() if shared else None)
     server.run(sockets=[listener])
     if server.runtime.failure is not None:

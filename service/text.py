@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -78,8 +77,12 @@ _PATTERN = "|".join(
 )
 
 
-_Word = tuple[bytes, list[tuple[int, int]] | None]
+_Spans = list[tuple[int, int]]
+_Word = tuple[bytes, _Spans | None]
 """Of what stands between spaces: the rows of its tokens, and their spans; None where it is a token as it stands."""
+
+_NOTHING: Mapping[str, _Word] = {"": (b"", [])}
+"""What stands between two spaces in a row."""
 
 
 def build(words: Sequence[str], features: Sequence[Feature]) -> Tokenizer:
@@ -115,21 +118,31 @@ def _rules() -> object:
     return described
 
 
-@dataclass(frozen=True, slots=True)
 class Encoded:
     """One input, ready for the network.
 
-    `text` is the text as sent (tokens sent are joined by one space), `spans` are (start, end) of each token in it, in
-    code points, end exclusive; `rows` is int32 [tokens, features]; `truncated` says whether a tail was cut off.
+    `text` is the text as sent (tokens sent are joined by one space), `rows` is int32 [tokens, features]; `truncated`
+    says whether a tail was cut off.
     """
 
-    text: str
-    spans: list[tuple[int, int]]
-    rows: NDArray[np.int32]
-    truncated: bool
+    __slots__ = ("_spans", "rows", "text", "truncated")
+
+    def __init__(
+        self, text: str, spans: _Spans | Callable[[], _Spans], rows: NDArray[np.int32], truncated: bool
+    ) -> None:
+        """`spans` may be what finds them: a label for a whole text, which is all that most callers want, needs none."""
+        self.text, self.rows, self.truncated = text, rows, truncated
+        self._spans = spans
 
     def __len__(self) -> int:
-        return len(self.spans)
+        return len(self.rows)
+
+    @property
+    def spans(self) -> list[tuple[int, int]]:
+        """(start, end) of each token in the text, in code points, end exclusive."""
+        if callable(self._spans):
+            self._spans = self._spans()
+        return self._spans
 
     def tokens(self) -> list[dict[str, str | int]]:
         """Each token's text and offsets; the text is exactly the slice of the text as sent."""
@@ -147,7 +160,7 @@ class Tokenizer:
         self._columns = [(_COLUMNS[feature.name], feature) for feature in features]
         self._width = sum(feature.columns for feature in features)
         self._cache: dict[str, bytes] = {}
-        self._words: dict[str, _Word] = {}
+        self._words = dict(_NOTHING)
 
     @classmethod
     def load(cls, path: Path, features: Sequence[Feature]) -> Tokenizer:
@@ -222,26 +235,42 @@ class Tokenizer:
         # Bytes laid end to end: many times faster than an array of tuples, now that each character may have a column.
         return np.frombuffer(b"".join(rows), np.int32).reshape(-1, self._width)
 
-    def _read(self, text: str, limit: int) -> tuple[NDArray[np.int32], list[tuple[int, int]]]:
-        """The rows and spans of the tokens of raw text; not many more than `limit` of them.
+    def _read(self, text: str, limit: int) -> NDArray[np.int32]:
+        """The rows of the tokens of raw text; of a long text, not many more than `limit` of them.
 
         The same tokens as `split` finds, word by word: most words have been seen before, and looking one up takes a
         tenth of matching it.
         """
-        words, rows = self._words, []
-        spans: list[tuple[int, int]] = []
+        if len(text) <= _PIECE:
+            try:
+                return self._array([self._words[word][0] for word in _words(text)])
+            except KeyError:
+                pass  # a word that was not seen before
+        rows, count = [], 0
         for match in _WORD.finditer(text):
-            word = match[0]
-            row, places = words.get(word) or self._read_word(word, limit)
+            row, places = self._word(match[0], limit)
             rows.append(row)
+            count += 1 if places is None else len(places)
+            if count > limit:
+                break
+        return self._array(rows)
+
+    def _locate(self, text: str, tokens: int) -> _Spans:
+        """Where the first `tokens` tokens of raw text stand."""
+        spans: _Spans = []
+        for match in _WORD.finditer(text):
+            _, places = self._word(match[0], tokens)
             if places is None:
                 spans.append(match.span())
             else:
                 start = match.start()
                 spans += [(start + left, start + right) for left, right in places]
-            if len(spans) > limit:
+            if len(spans) >= tokens:
                 break
-        return self._array(rows), spans
+        return spans[:tokens]
+
+    def _word(self, word: str, limit: int) -> _Word:
+        return self._words.get(word) or self._read_word(word, limit)
 
     def _read_word(self, word: str, limit: int) -> _Word:
         kept = len(word) <= _CACHED_LENGTH
@@ -250,7 +279,7 @@ class Tokenizer:
         read = b"".join(self._bytes(token) for token, _ in found), None if whole else [span for _, span in found]
         if kept:
             if len(self._words) >= _CACHED:
-                self._words.clear()
+                self._words = dict(_NOTHING)
             self._words[word] = read
         return read
 
@@ -261,22 +290,23 @@ class Tokenizer:
         input over the limit.
         """
         if isinstance(value, str):
-            text = value
-            rows, spans = self._read(text, limit)
-            if not spans:
+            rows = self._read(value, limit)
+            if not len(rows):
                 raise InvalidField("", "The text is empty: it holds no token.")
+            count = len(rows)
         else:
             text, spans = _join(value)
-            rows = self.rows(value[: limit + 1])
-        if truncated := len(spans) > limit:
+            rows, count = self.rows(value[: limit + 1]), len(value)
+        if truncated := count > limit:
             if not truncate:
                 raise InvalidField(
                     "",
-                    f"At least {len(spans)} tokens; the model's limit is {limit}. Send less, or set truncate to true.",
+                    f"At least {count} tokens; the model's limit is {limit}. Send less, or set truncate to true.",
                 )
-            # A copy: a view would keep the rows of the tail in memory.
-            rows, spans = rows[:limit].copy(), spans[:limit]
-        return Encoded(text, spans, rows, truncated)
+            rows = rows[:limit].copy()  # a view would keep the rows of the tail in memory
+        if isinstance(value, str):
+            return Encoded(value, partial(self._locate, value, len(rows)), rows, truncated)
+        return Encoded(text, spans[:limit], rows, truncated)
 
     def _bytes(self, token: str) -> bytes:
         """The feature row of a token, as the bytes of an array."""
@@ -292,6 +322,13 @@ class Tokenizer:
                 self._cache.clear()
             self._cache[token] = row
         return row
+
+
+def _words(text: str) -> list[str]:
+    """What stands between spaces; nothing, too, where there are two in a row. Plain text needs no matcher."""
+    if "\n" in text or "\t" in text or "<" in text:
+        return _WORD.findall(text)
+    return text.split(" ")
 
 
 def _join(tokens: Sequence[str]) -> tuple[str, list[tuple[int, int]]]:

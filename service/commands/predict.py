@@ -65,6 +65,7 @@ def predict(
     there is no --output; the exit status is 3 then. A run that was killed goes on with the same command and --resume:
     nothing is lost and nothing is doubled.
     """
+    from service import interpreter
     from service.scoring.batch import Batch, run
 
     if resume and output is None:
@@ -91,4 +92,5 @@ def predict(
         provider=provider,  # type: ignore[arg-type]  # as above
         quiet=quiet,
     )
+    interpreter.tune()
     return EXIT_INCOMPLETE if run(batch) else EXIT_OK

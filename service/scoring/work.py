@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,9 @@ WINDOW_ROWS = 4096
 """Rows that are sorted together: enough that batches are of like length, few enough to keep two in memory."""
 TRACED_NUMBERS = 2_000_000
 """Gate numbers that a window holds at most, about: those of a long window would not fit into memory."""
+SHARE_TOKENS = 2048
+"""Padded tokens, about, that are handed to a thread at once: handing on a batch of a few short texts would cost a tenth
+of running it."""
 DECIMALS = 4
 
 
@@ -149,13 +152,32 @@ def _begin(
     )
     additive = manifest.head != "tagger"
     lengths = [len(source) for source in window.encoded]
-    begun = []
-    for batch in batches(lengths, options.batch_rows, options.batch_tokens):
-        rows: list[Any] = [window.encoded[number].rows for number in batch]
-        if selection is not None:
-            rows = [TraceJob(row, selection, contributions=additive, explain=None) for row in rows]
-        begun.append((batch, pool.submit(run, rows)))
-    return begun
+
+    def work(share: list[list[int]]) -> list[Any]:
+        found: list[Any] = []
+        for batch in share:
+            rows: list[Any] = [window.encoded[number].rows for number in batch]
+            if selection is not None:
+                rows = [TraceJob(row, selection, contributions=additive, explain=None) for row in rows]
+            found += run(rows)
+        return found
+
+    cut = batches(lengths, options.batch_rows, options.batch_tokens)
+    return [(list(chain.from_iterable(share)), pool.submit(work, share)) for share in _shares(cut, lengths)]
+
+
+def _shares(cut: Iterable[list[int]], lengths: Sequence[int]) -> Iterator[list[list[int]]]:
+    """Batches, the longest first, put together to what a thread does before it asks for more."""
+    share: list[list[int]] = []
+    tokens = 0
+    for batch in cut:
+        share.append(batch)
+        tokens += lengths[batch[0]] * len(batch)
+        if tokens >= SHARE_TOKENS:
+            yield share
+            share, tokens = [], 0
+    if share:
+        yield share
 
 
 def _finish(
