@@ -13,7 +13,7 @@ from typing import Annotated, NamedTuple
 import typer
 from rich.console import Console
 
-from benchmarks import bptt, cells, field, gates, many, padding, report, resources, serving, trace
+from benchmarks import bptt, cells, decoding, field, gates, many, padding, report, resources, serving, trace
 from benchmarks.generator import LoadError
 from benchmarks.measure import Row
 from benchmarks.report import Result
@@ -33,6 +33,7 @@ class Name(StrEnum):
     field = "field"
     many = "many"
     gates = "gates"
+    decoding = "decoding"
     resources = "resources"
 
 
@@ -54,6 +55,9 @@ BENCHMARKS = {
     Name.field: Benchmark(field.SUBJECT, field.BASELINE, field.measure, lambda: field.measure(field.QUICK)),
     Name.many: Benchmark(many.SUBJECT, many.BASELINE, many.measure, lambda: many.measure(many.QUICK)),
     Name.gates: Benchmark(gates.SUBJECT, gates.BASELINE, gates.measure, lambda: gates.measure(gates.QUICK)),
+    Name.decoding: Benchmark(
+        decoding.SUBJECT, decoding.BASELINE, decoding.measure, lambda: decoding.measure(decoding.QUICK)
+    ),
     Name.resources: Benchmark(
         resources.SUBJECT, resources.BASELINE, resources.measure, lambda: resources.measure(resources.QUICK)
     ),

@@ -26,26 +26,25 @@ def viterbi(scores: Floats, lengths: NDArray[np.intp], transitions: Floats, star
     of the first label; -inf forbids. Returns label numbers [B, T]; those from a row's length on mean nothing.
     """
     batch, steps, labels = scores.shape
-    rows, stay = np.arange(batch), np.arange(labels)
-    arriving = np.ascontiguousarray(transitions.T)
-    best = start + scores[:, 0]
-    came_from = np.empty((steps, batch, labels), np.intp)
+    best = np.empty((steps, batch, labels))  # of all sequences that end in a label
+    best[0] = start + scores[:, 0]
+    going = np.arange(steps)[:, None] < lengths
     shortest = int(lengths.min())
+    leaving, candidates = transitions[:, None, :], np.empty((labels, batch, labels))
     for step in range(1, steps):
-        candidates = best[:, None, :] + arriving
-        np.argmax(candidates, axis=2, out=came_from[step])
-        reached = candidates.max(axis=2)
-        reached += scores[:, step]
-        if step >= shortest:
-            # Past its end a row's scores stand still, and each label came from itself: the walk back starts at the end.
-            going = (step < lengths)[:, None]
-            came_from[step] = np.where(going, came_from[step], stay)
-            reached = np.where(going, reached, best)
-        best = reached
+        # Labels that come from are the first axis: the maximum over them is taken for all rows and labels together.
+        np.add(best[step - 1].T[:, :, None], leaving, out=candidates)
+        np.max(candidates, axis=0, out=best[step])
+        best[step] += scores[:, step]
+        if step >= shortest:  # past its end a row's scores stand still
+            ended = ~going[step]
+            best[step, ended] = best[step - 1, ended]
+    arriving = np.ascontiguousarray(transitions.T)
     paths = np.empty((batch, steps), np.intp)
-    label = paths[:, -1] = best.argmax(axis=1)
+    label = paths[:, -1] = best[-1].argmax(axis=1)
     for step in range(steps - 1, 0, -1):
-        label = paths[:, step - 1] = came_from[step, rows, label]
+        before = (best[step - 1] + arriving[label]).argmax(axis=1)
+        label = paths[:, step - 1] = before if step < shortest else np.where(going[step], before, label)
     return paths
 
 
@@ -62,10 +61,20 @@ class Marginals:
     steps: Floats
     ends: Floats
 
-    def span(self, row: int, first: int, end: int) -> float:
-        """The probability of the labels of tokens first to end - 1, and that the entity ends there."""
-        steps = self.steps[row, first + 1 : end]
-        return min(1.0, float(self.begins[row, first] * steps.prod() * self.ends[row, end - 1]))
+    def spans(self, rows: NDArray[np.intp], firsts: NDArray[np.intp], ends: NDArray[np.intp]) -> Floats:
+        """Of each span of tokens, first to end - 1 of a row, the probability of its labels, and that the entity ends
+        there: [spans]."""
+        inside = products(self.steps, rows, firsts + 1, ends)
+        return np.minimum(self.begins[rows, firsts] * inside * self.ends[rows, ends - 1], 1.0)
+
+
+def products(factors: Floats, rows: NDArray[np.intp], firsts: NDArray[np.intp], ends: NDArray[np.intp]) -> Floats:
+    """The product of each row's factors [B, T] from first to end - 1: [spans]; 1 where there are none."""
+    found = np.ones(len(rows))
+    for ahead in range(int((ends - firsts).max(initial=0))):
+        there = firsts + ahead < ends
+        found[there] *= factors[rows[there], firsts[there] + ahead]
+    return found
 
 
 def marginals(

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.bundle import Crf, Task
-from service.crf import Marginals, marginals, viterbi
+from service.crf import Marginals, marginals, products, viterbi
 from service.errors import BundleError
 from service.text import Encoded
 
@@ -103,6 +103,10 @@ class Tagger:
             self._transitions = self._transitions + transitions
         if start is not None:
             self._start = self._start + start
+        self._begin, self._inside = (
+            np.array([label.startswith(prefix) for label in self.labels]) for prefix in (_BEGIN, _INSIDE)
+        )
+        self._kinds = tuple(label[len(_BEGIN) :] for label in self.labels)
         self._continues = np.array(
             [[after.startswith(_INSIDE) and before[2:] == after[2:] for after in self.labels] for before in self.labels]
         )
@@ -126,23 +130,37 @@ class Tagger:
             probabilities = field.tokens
         else:
             probabilities = np.exp(np.take_along_axis(scores, paths[:, :, None], axis=2)[:, :, 0])
-        predictions = []
-        for number, (source, path, row) in enumerate(zip(encoded, paths.tolist(), probabilities.tolist(), strict=True)):
-            labels = [self.labels[label] for label in path[: len(source)]]
-            chunks = _chunks(labels)
-            if field is None:
-                chances = [math.prod(row[first:end]) for first, end in chunks]
-            else:
-                chances = [field.span(number, first, end) for first, end in chunks]
-            entities = _entities(labels, chunks, chances, source)
-            prediction: Prediction = {"entities": entities, "truncated": source.truncated}
-            if tokens:
+        rows, firsts, ends = self._spans(paths, inputs)
+        chances = products(probabilities, rows, firsts, ends) if field is None else field.spans(rows, firsts, ends)
+        entities: list[list[dict[str, object]]] = [[] for _ in encoded]
+        kinds = paths[rows, firsts]
+        for row, kind, score, first, end in zip(
+            *(array.tolist() for array in (rows, kinds, chances, firsts, ends)), strict=True
+        ):
+            entities[row].append(_entity(self._kinds[kind], score, first, end, encoded[row]))
+        predictions: list[Prediction] = [
+            {"entities": found, "truncated": source.truncated} for found, source in zip(entities, encoded, strict=True)
+        ]
+        if tokens:
+            names = np.array(self.labels, object)[paths].tolist()
+            for prediction, source, labels, scores_ in zip(
+                predictions, encoded, names, probabilities.tolist(), strict=True
+            ):
                 prediction["tokens"] = [
                     {**token, "label": label, "score": score}
-                    for token, label, score in zip(source.tokens(), labels, row, strict=False)
+                    for token, label, score in zip(source.tokens(), labels, scores_, strict=False)
                 ]
-            predictions.append(prediction)
         return predictions
+
+    def _spans(self, paths: NDArray[np.intp], inputs: NDArray[np.bool_]) -> tuple[NDArray[np.intp], ...]:
+        """Row, first token and end of each entity in legal sequences, where every I-X continues what stands before it;
+        in order."""
+        rows, firsts = (self._begin[paths] & inputs).nonzero()
+        steps = paths.shape[1]
+        places = np.where(self._inside[paths] & inputs, steps, np.arange(steps))
+        after = np.minimum.accumulate(places[:, ::-1], axis=1)[:, ::-1]  # the first place from here on outside of I-X
+        after = np.concatenate([after, np.full((len(paths), 1), steps)], axis=1)
+        return rows, firsts, after[rows, firsts + 1]
 
     def _paths(
         self, scores: NDArray[np.float64], lengths: NDArray[np.intp], inputs: NDArray[np.bool_]
@@ -183,39 +201,20 @@ def legal(labels: Sequence[str]) -> tuple[NDArray[np.float64], NDArray[np.float6
     return transitions, start
 
 
-def _entities(
-    labels: Sequence[str], chunks: Sequence[tuple[int, int]], scores: Sequence[float], source: Encoded
-) -> list[dict[str, object]]:
-    """The entities that a legal label sequence spells.
+def _entity(kind: str, score: float, first: int, end: int, source: Encoded) -> dict[str, object]:
+    """An entity of the tokens first to end - 1.
 
-    An entity's score is the probability that every one of its tokens bears its label: under a softmax head the product
+    Its score is the probability that every one of its tokens bears its label: under a softmax head the product
     of the tokens' probabilities, because given the text each token's label is drawn independently; under a CRF the
     marginal probability of the labels together, and of no continuation.
     """
-    entities: list[dict[str, object]] = []
-    for (first, end), score in zip(chunks, scores, strict=True):
-        left, right = source.spans[first][0], source.spans[end - 1][1]
-        entities.append(
-            {
-                "label": labels[first][len(_BEGIN) :],
-                "text": source.text[left:right],
-                "start": left,
-                "end": right,
-                "score": score,
-                "token_start": first,
-                "token_end": end,
-            }
-        )
-    return entities
-
-
-def _chunks(labels: Sequence[str]) -> list[tuple[int, int]]:
-    """(first token, end) of each entity in a legal sequence, where every I-X continues what stands before it."""
-    begins = [position for position, label in enumerate(labels) if label.startswith(_BEGIN)]
-    chunks = []
-    for first in begins:
-        end = first + 1
-        while end < len(labels) and labels[end].startswith(_INSIDE):
-            end += 1
-        chunks.append((first, end))
-    return chunks
+    left, right = source.spans[first][0], source.spans[end - 1][1]
+    return {
+        "label": kind,
+        "text": source.text[left:right],
+        "start": left,
+        "end": right,
+        "score": score,
+        "token_start": first,
+        "token_end": end,
+    }

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from benchmarks import __main__ as runner
-from benchmarks import field, gates, generator, load, many, measure, padding, report, resources, serving
+from benchmarks import decoding, field, gates, generator, load, many, measure, padding, report, resources, serving
 from benchmarks.report import Conditions, Result
 from service.equations import CellName
 from tests.bundles import tiny_bundle
@@ -91,6 +91,12 @@ def test_a_loop_over_torchs_cells_gives_the_gates_of_the_service(tmp_path: Path)
     rows = list(gates.measure(gates.QUICK, tiny_bundle(tmp_path / "a-model")))
     assert len(rows) == 2
     assert all(row.subject > 0 and row.baseline > 0 for row in rows)
+
+
+def test_decoding_is_a_part_of_a_prediction() -> None:
+    (found,) = decoding.measure(decoding.QUICK)
+    assert 0 < found.subject < found.baseline
+    assert all(len(tokens) == decoding.TOKENS for tokens in decoding.sentences(40))
 
 
 def test_memory_start_and_capacity_are_measured(tmp_path: Path) -> None:

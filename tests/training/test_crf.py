@@ -113,7 +113,7 @@ def test_marginals_and_spans_are_sums_over_all_sequences(field: CRF, emissions: 
                 for path, p in each.items()
                 if path[first:end] == labels and not (end < length and continues[path[end - 1], path[end]])
             )
-            assert found.span(row, first, end) == pytest.approx(expected, abs=1e-12)
+            assert found.spans(*np.array([[row], [first], [end]])) == pytest.approx([expected], abs=1e-12)
 
 
 def test_long_texts_and_strong_scores_stay_finite(field: CRF) -> None:
