@@ -52,14 +52,6 @@ for model in $*; do
                 --words 28000 --word-bits 8 --window 100 --epochs 2 --batch-rows 64 --batch-tokens 6400 \
                 --dropout 0.3 --word-dropout 0.02 \
                 --licence "weights CC BY-SA 4.0; the texts they learned from are licensed for research" ;;
-        ner-bilstm)
-            # First `python -m recipes.web_names $DATA/ner`: tweets and forums beside the web treebank.
-            set -- --task ner --cell lstm --bidirectional --hidden 160 --characters cnn --crf \
-                --train "$DATA/ner/uner-ewt/train.conll" --train "$DATA/ner/web/train.conll" \
-                --dev "$DATA/ner/uner-ewt/dev.conll" --test "$DATA/ner/uner-ewt/test.conll" \
-                --words 64400 --word-bits 4 --epochs 8 --patience 100 --average 0.995 --learning-rate 0.002 \
-                --dropout 0.5 --word-dropout 0.05 --batch-rows 32 --precision mixed \
-                --licence "CC BY-SA 4.0, as the Universal NER English-EWT data; further data: Broad Twitter Corpus and WNUT-17, CC BY 4.0" ;;
         ner-bilstm-conll2003)
             set -- --task ner --cell lstm --bidirectional --hidden 200 --characters cnn --crf \
                 --train "$DATA/ner/conll2003/train.conll" --dev "$DATA/ner/conll2003/dev.conll" \
@@ -78,11 +70,14 @@ for model in $*; do
                 --window 200 --epochs "$epochs" --batch-rows 64 --batch-tokens 6400 --dropout 0.4 --word-dropout 0.02 \
                 --licence "weights CC BY-SA 4.0; the texts they learned from are licensed for research" ;;
         ner-*)
-            set -- --task ner --cell $cell $way --hidden 128 \
-                --train "$DATA/ner/uner-ewt/train.conll" \
+            # First `python -m recipes.web_names $DATA/ner`: tweets and forums beside the web treebank.
+            case "$model" in *-bilstm) hidden=160 ;; *) hidden=128 ;; esac
+            set -- --task ner --cell $cell $way --hidden "$hidden" --characters cnn --crf \
+                --train "$DATA/ner/uner-ewt/train.conll" --train "$DATA/ner/web/train.conll" \
                 --dev "$DATA/ner/uner-ewt/dev.conll" --test "$DATA/ner/uner-ewt/test.conll" \
-                --epochs 16 --patience 6 --learning-rate 0.002 --dropout 0.5 --word-dropout 0.05 \
-                --licence "CC BY-SA 4.0, as the Universal NER English-EWT data" ;;
+                --words 64400 --word-bits 4 --epochs 8 --patience 100 --average 0.995 --learning-rate 0.002 \
+                --dropout 0.5 --word-dropout 0.05 --batch-rows 32 \
+                --licence "CC BY-SA 4.0, as the Universal NER English-EWT data; further data: Broad Twitter Corpus and WNUT-17, CC BY 4.0" ;;
         *) echo "fit.sh: no recipe for $model" >&2; exit 2 ;;
     esac
     "$PYTHON" -m training fit "$@" "$begin" "$from" --seed "${SEED:-1}" --out "${OUT:-models}/$model"
