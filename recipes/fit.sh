@@ -69,6 +69,13 @@ for model in $*; do
                 --test "$DATA/sentiment/uci-amazon/dev.tsv" --test "$DATA/sentiment/uci-yelp/dev.tsv" \
                 --window 200 --epochs "$epochs" --batch-rows 64 --batch-tokens 6400 --dropout 0.4 --word-dropout 0.02 \
                 --licence "weights CC BY-SA 4.0; the texts they learned from are licensed for research" ;;
+        ner-bilstm-wnut17)
+            # Does not ship. People and places of tweets and the web treebank beside its own few sentences: `web_names`.
+            set -- --task ner --cell lstm --bidirectional --hidden 160 --characters lstm --crf \
+                --train "$DATA/ner/wnut17/train.conll" --train "$DATA/ner/emerging/train.conll" \
+                --dev "$DATA/ner/wnut17/dev.conll" --test "$DATA/ner/wnut17/test.conll" \
+                --words 64400 --word-bits 4 --epochs 12 --patience 100 --average 0.995 --learning-rate 0.002 \
+                --dropout 0.5 --word-dropout 0.1 --batch-rows 16 --licence "CC BY 4.0" ;;
         ner-*)
             # First `python -m recipes.web_names $DATA/ner`: tweets and forums beside the web treebank.
             case "$model" in *-bilstm) hidden=160 ;; *) hidden=128 ;; esac

@@ -1,27 +1,39 @@
-"""Names in tweets and forums, in the three types of Universal NER: further training data for the default tagger.
+"""Names in tweets and forums, put into the types of another corpus: further training data for taggers.
 
     python -m recipes.web_names $DATA/ner
 
 reads ``btc/train.conll`` (Broad Twitter Corpus) and ``wnut17/train.conll`` below that folder, both CC BY 4.0, and
-writes ``web/train.conll``. Of WNUT-17, corporations and groups become ORG, and products and works are no names here. Of
-BTC, tweets are left out that mark a user's name behind an @, which no other corpus does.
+writes ``web/train.conll`` in the three types of Universal NER, for the default tagger. Of WNUT-17, corporations and
+groups become ORG, and products and works are no names here. Where ``uner-ewt/train.conll`` is there too,
+``emerging/train.conll`` gets people and places in the types of WNUT-17: sentences that name an organisation are left
+out, which may be a corporation or a group there. Of BTC, tweets are left out that mark a user's name behind an @,
+which no other corpus does.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from training.corpora import Example, read
 
 _TYPES = {"person": "PER", "location": "LOC", "corporation": "ORG", "group": "ORG"}
+_EMERGING = {"PER": "person", "LOC": "location"}
 
 
 def web_names(folder: Path) -> list[Example]:
     """The sentences of both corpora, with types PER, LOC and ORG."""
-    tweets = [example for example in read(folder / "btc" / "train.conll", "ner") if not _marks_a_user(example)]
-    forums = [Example(each.value, _renamed(each.label)) for each in read(folder / "wnut17" / "train.conll", "ner")]
-    return tweets + forums
+    forums = [_renamed(each, _TYPES) for each in read(folder / "wnut17" / "train.conll", "ner")]
+    return _tweets(folder) + forums
+
+
+def emerging_names(folder: Path) -> list[Example]:
+    """Sentences of BTC and UNER that name people or places and no organisation, with WNUT-17's types for these."""
+    examples = _tweets(folder) + read(folder / "uner-ewt" / "train.conll", "ner")
+    kinds = [{tag[2:] for tag in each.label} - {""} for each in examples]
+    chosen = [each for each, names in zip(examples, kinds, strict=True) if names and "ORG" not in names]
+    return [_renamed(each, _EMERGING) for each in chosen]
 
 
 def write(examples: list[Example], path: Path) -> None:
@@ -30,6 +42,10 @@ def write(examples: list[Example], path: Path) -> None:
         "".join(f"{token}\t{tag}\n" for token, tag in zip(each.value, each.label, strict=True)) for each in examples
     ]
     path.write_text("\n".join(sentences), "utf-8", newline="\n")
+
+
+def _tweets(folder: Path) -> list[Example]:
+    return [example for example in read(folder / "btc" / "train.conll", "ner") if not _marks_a_user(example)]
 
 
 def _marks_a_user(example: Example) -> bool:
@@ -41,13 +57,18 @@ def _marks_a_user(example: Example) -> bool:
     return False
 
 
-def _renamed(tags: str | tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(f"{tag[:2]}{_TYPES[tag[2:]]}" if tag[2:] in _TYPES else "O" for tag in tags)
+def _renamed(example: Example, types: Mapping[str, str]) -> Example:
+    tags = tuple(f"{tag[:2]}{types[tag[2:]]}" if tag[2:] in types else "O" for tag in example.label)
+    return Example(example.value, tags)
 
 
 if __name__ == "__main__":
     if len(sys.argv) != 2:
         sys.exit("usage: python -m recipes.web_names $DATA/ner")
-    made = web_names(Path(sys.argv[1]))
-    write(made, Path(sys.argv[1]) / "web" / "train.conll")
-    print(f"{len(made):,} sentences")
+    data = Path(sys.argv[1])
+    made = {"web": web_names(data)}
+    if (data / "uner-ewt" / "train.conll").exists():
+        made["emerging"] = emerging_names(data)
+    for name, sentences in made.items():
+        write(sentences, data / name / "train.conll")
+        print(f"{name}: {len(sentences):,} sentences")

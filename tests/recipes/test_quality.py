@@ -9,7 +9,7 @@ from pathlib import Path
 
 from recipes import seeds
 from recipes.quality import PUBLISHED, ROOT, of_seeds, rows, table
-from recipes.web_names import web_names, write
+from recipes.web_names import emerging_names, web_names, write
 from service.bundle import Score, replace_manifest
 from tests.bundles import tiny_bundle
 from training.corpora import read
@@ -31,12 +31,14 @@ def test_tweets_that_mark_users_are_left_out_and_types_are_mapped(tmp_path: Path
     for name, text in (
         ("btc", "@\tO\nada\tB-PER\n\nParis\tB-LOC\n"),
         ("wnut17", "Acme\tB-corporation\nInc\tI-corporation\nphone\tB-product\n"),
+        ("uner-ewt", "Ada\tB-PER\nin\tO\nParis\tB-LOC\n\nIBM\tB-ORG\nParis\tB-LOC\n\nnothing\tO\n"),
     ):
         (tmp_path / name).mkdir()
         (tmp_path / name / "train.conll").write_text(text, "utf-8")
     write(web_names(tmp_path), tmp_path / "web" / "train.conll")
     labels = [example.label for example in read(tmp_path / "web" / "train.conll", "ner")]
     assert labels == [("B-LOC",), ("B-ORG", "I-ORG", "O")]
+    assert [each.label for each in emerging_names(tmp_path)] == [("B-location",), ("B-person", "O", "B-location")]
 
 
 def test_seeds_are_gathered_and_shown_as_median_and_range(tmp_path: Path) -> None:
@@ -55,7 +57,7 @@ def test_every_recipe_is_shell_that_names_data_below_the_folder(tmp_path: Path) 
     stand_in = tmp_path / "python"
     stand_in.write_text('#!/bin/sh\necho "$@"\n', "utf-8")
     stand_in.chmod(0o755)
-    names = ["ner-bilstm", "ner-gru", "sentiment-bilstm", "sentiment-bilstm-pretrained", "sentiment-rnn"]
+    names = ["ner-bilstm", "ner-bilstm-wnut17", "ner-gru", "sentiment-bilstm", "sentiment-bilstm-pretrained", "sentiment-rnn"]
     environment = {"PATH": os.environ["PATH"], "DATA": "/data", "PYTHON": str(stand_in), "SEED": "7", "OUT": "/o"}
     done = subprocess.run(
         ["sh", ROOT / "recipes" / "fit.sh", *names], env=environment, capture_output=True, text=True, check=True
