@@ -15,6 +15,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from service.api.printing import rows_as_json
 from service.contributions import Contributions
 from service.gates import LayerGates
 from service.tasks import Prediction
@@ -152,8 +153,11 @@ def array_as_json(array: NDArray[np.float32], decimals: int | None) -> Iterator[
     yield b"["
     for start in range(0, len(array), rows):
         block = array[start : start + rows]
-        check_finite(block)
-        yield b"," * (start > 0) + dumps(_rounded(block, decimals))[1:-1]
+        printed = rows_as_json(block, decimals) if decimals is not None and block.ndim == 2 else None
+        if printed is None:
+            check_finite(block)
+            printed = dumps(_rounded(block, decimals))[1:-1]
+        yield b"," * (start > 0) + printed
     yield b"]"
 
 

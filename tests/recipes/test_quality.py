@@ -57,7 +57,14 @@ def test_every_recipe_is_shell_that_names_data_below_the_folder(tmp_path: Path) 
     stand_in = tmp_path / "python"
     stand_in.write_text('#!/bin/sh\necho "$@"\n', "utf-8")
     stand_in.chmod(0o755)
-    names = ["ner-bilstm", "ner-bilstm-wnut17", "ner-gru", "sentiment-bilstm", "sentiment-bilstm-pretrained", "sentiment-rnn"]
+    names = [
+        "ner-bilstm",
+        "ner-bilstm-wnut17",
+        "ner-gru",
+        "sentiment-bilstm",
+        "sentiment-bilstm-pretrained",
+        "sentiment-rnn",
+    ]
     environment = {"PATH": os.environ["PATH"], "DATA": "/data", "PYTHON": str(stand_in), "SEED": "7", "OUT": "/o"}
     done = subprocess.run(
         ["sh", ROOT / "recipes" / "fit.sh", *names], env=environment, capture_output=True, text=True, check=True

@@ -6,9 +6,12 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from safetensors.numpy import load
 
+from service.api.printing import LARGEST, rows_as_json
 from service.api.render import NUMBERS_AT_ONCE, PIECE, TraceAnswer, traces_as_json, traces_as_safetensors
 from service.contributions import Contributions
 from service.gates import LayerGates
@@ -27,17 +30,32 @@ def shown(array: NDArray[np.float32], decimals: int | None) -> list[list[float]]
     return rows
 
 
-def test_numbers_are_as_short_as_they_can_be() -> None:
-    array = np.array([[0.91, -0.00001, 1 / 3]], np.float32)
-    body = b"".join(traces_as_json(HEAD, [answer(array)], 4))
-    assert b"[[0.91,0.0,0.3333]]" in body
-    assert shown(array, None) == [[0.91, -1e-05, 0.33333334]]
+def test_numbers_are_rounded_and_none_is_minus_zero() -> None:
+    array = np.array([[0.91, -0.00001, 1 / 3], [-9.99996, 9.9999, -0.5]], np.float32)
+    body = b"".join(traces_as_json(HEAD, [answer(array[:1])], 4))
+    assert b"[[ 0.9100, 0.0000, 0.3333]]" in body.replace(b"[       ", b"[")
+    assert b"-0.0," not in body
+    assert shown(array, 4) == [[0.91, 0.0, 0.3333], [-10.0, 9.9999, -0.5]], "-10 is printed without the table"
+    assert shown(array[:1], None) == [[0.91, -1e-05, 0.33333334]]
 
 
-@pytest.mark.parametrize("decimals", [0, 1, 4, 17])
-def test_rounding_is_numpys(decimals: int) -> None:
-    array = np.random.default_rng(0).normal(0, 3, (50, 7)).astype(np.float32)
+@pytest.mark.parametrize("decimals", [0, 1, 2, 3, 4, 17])
+@pytest.mark.parametrize("scale", [0.3, 3.0, 30.0])
+@pytest.mark.parametrize("shape", [(50, 7), (1, 1), (NUMBERS_AT_ONCE // 64 + 3, 64)])
+def test_rounding_is_numpys(decimals: int, scale: float, shape: tuple[int, int]) -> None:
+    array = np.random.default_rng(0).normal(0, scale, shape).astype(np.float32)
+    array[0, 0] = 0.5  # half to even
     assert np.array_equal(np.array(shown(array, decimals)), np.round(array.astype(np.float64), decimals))
+
+
+@given(st.lists(st.floats(-12, 12, width=32), min_size=1, max_size=20), st.integers(1, 4))
+def test_a_row_of_the_table_is_what_a_serialiser_makes_of_it(row: list[float], decimals: int) -> None:
+    block = np.array([row], np.float32)
+    rounded = np.round(block.astype(np.float64), decimals)
+    printed = rows_as_json(block, decimals)
+    assert (printed is None) == bool((abs(rounded) >= LARGEST).any())
+    if printed is not None:
+        assert json.loads(b"[" + printed + b"]") == rounded.tolist()
 
 
 def test_arrays_of_any_layout() -> None:

@@ -1,0 +1,60 @@
+"""Rounded numbers as JSON, from a table: what most gates are, and four times as fast as printing each.
+
+A number rounded to a few decimals and under `LARGEST` is one of some hundred thousand, which are kept printed: eight
+bytes each, sign or space, digits, and the comma behind them. A row of these, laid end to end, is a row of JSON.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+LARGEST = 10
+"""Numbers in the table lie below this, either way: cell states seldom reach it, and no other gate passes 1."""
+MOST_DECIMALS = 4
+"""With more the table would not fit into a CPU's cache; -9.9999 and a comma just fit into a cell."""
+
+_CELL = 8
+_BEGIN = np.frombuffer(b"[".ljust(_CELL) + b",[".ljust(_CELL), np.uint64)
+"""What stands before a first row, and before any other."""
+_END = ord("]")
+
+
+def rows_as_json(block: NDArray[np.float32], decimals: int) -> bytes | None:
+    """A block [rows, units] as JSON without its outermost brackets, each number with all its decimals; None where one
+    is too large for the table or not finite, or `decimals` are none or too many.
+
+    Rounded in float64 like `np.round`: half to even.
+    """
+    if not 0 < decimals <= MOST_DECIMALS or not block.size:
+        return None
+    scaled = block.astype(np.float64)
+    scaled *= 10**decimals
+    np.rint(scaled, out=scaled)
+    table = _table(decimals)
+    zero = len(table) // 2
+    if not -zero <= scaled.min() <= scaled.max() <= zero:  # nor does NaN lie in between
+        return None
+    cells = np.empty((len(block), block.shape[1] + 1), np.uint64)
+    cells[0, 0], cells[1:, 0] = _BEGIN
+    cells[:, 1:] = table[scaled.astype(np.int32) + zero]
+    cells.view(np.uint8)[:, -1] = _END
+    return cells.tobytes()
+
+
+@lru_cache
+def _table(decimals: int) -> NDArray[np.uint64]:
+    """All numbers of so many decimals, ascending, each as a cell of bytes."""
+    numbers = np.arange(1 - LARGEST * 10**decimals, LARGEST * 10**decimals)
+    cells = np.full((len(numbers), _CELL), ord(" "), np.uint8)
+    cells[:, -1] = ord(",")
+    point = _CELL - 2 - decimals
+    left = np.abs(numbers)
+    for place in (*range(_CELL - 2, point, -1), point - 1):
+        cells[:, place] = ord("0") + left % 10
+        left //= 10
+    cells[:, point] = ord(".")
+    cells[numbers < 0, point - 2] = ord("-")
+    return cells.view(np.uint64)[:, 0]
