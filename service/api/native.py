@@ -43,7 +43,7 @@ A_BYTE_IN = 0.4e-6  # parsed, checked, tokenised
 A_STRING_IN = 16e-6  # beside its bytes
 AN_INPUT_OUT = 10e-6
 A_TOKEN_OUT = 2e-6  # decoded by a tagger, or named in a trace
-A_NUMBER_OUT = 35e-9
+A_NUMBER_OUT = 15e-9
 
 _TIMEOUT = re.compile(rb"\d{1,9}(\.\d{1,9})?")
 
