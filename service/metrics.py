@@ -50,6 +50,7 @@ FAMILIES = (
         _STAGE_SECONDS,
     ),
     Family("batch_rows", "histogram", "Inputs in each batch.", (), _ROWS),
+    Family("inline_batches_total", "counter", "Batches that ran in the event loop, short as they were."),
     Family("batch_tokens_total", "counter", "Tokens that were run, without padding."),
     Family("batch_padded_tokens_total", "counter", "Tokens that were run, padding included."),
     Family("queued_tokens", "gauge", "Tokens that wait for a batch."),

@@ -8,17 +8,20 @@ which a request that comes in one piece never starts.
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import struct
+import sys
+import termios
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, cast
 
 import httptools
-import orjson
 import structlog
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from service.api import problems
-from service.api.edge import CLIENT_GONE, SAFE, request_id
+from service.api.edge import CLIENT_GONE, HEALTH, SAFE, request_id
 from service.errors import HeaderTooLarge, MalformedRequest, RequestError, RequestTooSlow, Unavailable
 from service.metrics import Metrics
 from service.settings import Settings
@@ -31,6 +34,7 @@ MOST_PIPELINED = 64
 """Requests that one connection may have waiting behind the one that is answered: each takes some kilobytes."""
 RETRY_WHEN_CROWDED = 1.0
 _CONTINUE = b"HTTP/1.1 100"
+_HEALTH = frozenset(path.encode() for path in HEALTH)
 
 _log = structlog.get_logger()
 
@@ -191,10 +195,10 @@ class Protocol(HttpToolsProtocol):
         self._reading, self._bare_bytes, self._body = _Reading.BODY, 0, 0
         if size > self._limits.max_header:
             self._refuse_head(size)
-        elif self._crowded:
+        elif self._crowded and not self._asks_for_health:
             detail = f"The service has {self._limits.max_connections} connections, and no room for more."
             self._refuse(Unavailable(detail, retry_after=RETRY_WHEN_CROWDED), "connections")
-        elif self._wire.unsent > self._limits.max_unsent:
+        elif self._wire.unsent > self._limits.max_unsent and not self._asks_for_health:
             detail = (
                 f"{self._wire.unsent} bytes of answers wait for their clients, the limit is {self._limits.max_unsent}."
             )
@@ -206,6 +210,11 @@ class Protocol(HttpToolsProtocol):
             super().on_headers_complete()
             if self._last:
                 self.cycle.keep_alive = False
+
+    @property
+    def _asks_for_health(self) -> bool:
+        """Whether an answer is a few bytes, without which whoever watches would restart a service that is but busy."""
+        return self.url.partition(b"?")[0] in _HEALTH
 
     def on_body(self, body: bytes) -> None:
         self._bare_bytes = 0
@@ -267,13 +276,16 @@ class Protocol(HttpToolsProtocol):
             self._watch_reader()
 
     def _watch_reader(self) -> None:
-        left = self.transport.get_write_buffer_size()
-        self._slow = self.loop.call_later(self._limits.read_seconds, self._judge_reader, left)
+        self._slow = self.loop.call_later(self._limits.read_seconds, self._judge_reader, self._untaken())
+
+    def _untaken(self) -> int:
+        """Bytes that the client has not taken: in the transport, and in the system, which makes room in large steps."""
+        return self.transport.get_write_buffer_size() + _unsent_by_system(self.transport)
 
     def _judge_reader(self, before: int) -> None:
         left = self.transport.get_write_buffer_size()
         self._slow = None
-        if left and before - left < LEAST_PROGRESS:
+        if left and before - self._untaken() < LEAST_PROGRESS:
             self._count("slow-reader")
             self.transport.abort()
         elif left:
@@ -340,20 +352,29 @@ class Protocol(HttpToolsProtocol):
         self.loop.call_later(LINGER_SECONDS, self._close)
 
     def _problem(self, error: RequestError, identity: str) -> bytes:
-        problem = problems.of(error)
-        body = orjson.dumps(problem.body(identity))
+        """The whole answer, in the form that errors have in the protocol asked for, as far as that is known."""
+        url, method = (self.url, self.parser.get_method()) if self._reading is not _Reading.NOTHING else (b"", b"")
+        asked = {"path": url.partition(b"?")[0].decode("latin-1"), "method": method.decode("ascii")}
+        response = problems.of(error).response(identity, asked)
         headers = [
             *self.server_state.default_headers,
-            (b"content-type", problems.MEDIA_TYPE.encode()),
-            (b"content-length", str(len(body)).encode()),
-            *((name.lower().encode(), value.encode()) for name, value in problem.headers.items()),
+            *response.raw_headers,
             (b"x-request-id", identity.encode()),
             *SAFE,
             (b"connection", b"close"),
         ]
         lines = b"".join(name + b": " + value + b"\r\n" for name, value in headers)
-        return STATUS_LINE[problem.status] + lines + b"\r\n" + body
+        return STATUS_LINE[response.status_code] + lines + b"\r\n" + bytes(response.body)
 
     def _count(self, reason: str, **details: object) -> None:
         self._wire.metrics.refused(reason)
         _log.info("refused", reason=reason, **details)
+
+
+def _unsent_by_system(transport: asyncio.Transport) -> int:
+    """Bytes that the system has taken for a client and not yet got rid of; 0 where it does not say (not on Linux)."""
+    connection = transport.get_extra_info("socket")
+    if sys.platform != "linux" or connection is None or connection.fileno() < 0:
+        return 0
+    found: int = struct.unpack("i", fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, bytes(4)))[0]
+    return found

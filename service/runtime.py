@@ -190,6 +190,7 @@ class Runtime:
         """Have the numbers of `/metrics` read that are kept anyway."""
         board, counters = self.metrics.board, self.batcher.counters
         board.track("queued_tokens", read=lambda: self.batcher.queued_tokens)
+        board.track("inline_batches_total", read=lambda: counters.inline_batches)
         board.track("failed_batches_total", read=lambda: counters.failed_batches)
         for refusal in REFUSALS:
             board.track("refusals_total", refusal, read=partial(counters.refused.__getitem__, refusal))

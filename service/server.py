@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import resource
 import select
 import signal
 import socket
@@ -31,6 +32,8 @@ from service.runtime import Phase, Runtime
 from service.settings import Settings
 from service.supervisor import Shared, Supervisor
 
+OTHER_FILES = 256
+"""Open files beside connections, at most: models, listeners, pipes, logs."""
 QUIET_SECONDS = 0.25
 """Without a new connection or request, before the last ones are closed. Clients that keep theirs open can still ask
 until then: told that it is to be closed, they hang up themselves, and no request meets a socket that has just gone."""
@@ -46,12 +49,27 @@ def serve(settings: Settings) -> int:
     """Serve until a signal comes, in this process or in several; the exit status. Raises `StartupError`."""
     if settings.tracing:
         tracing.check()
+    allow_connections(settings.max_connections)
     workers = settings.workers or usable_cpus()
     if workers > 1:
         return Supervisor(settings, workers, work).run()
     (listener,) = listen(settings.host, settings.port)
     _log.info("listening", url=url(listener, settings.scheme), pid=os.getpid(), workers=1)
     return work(settings, listener, None)
+
+
+def allow_connections(most: int) -> None:
+    """Have the system let a process have as many open files as connections are answered, some of them to be refused.
+
+    Where it does not, clients would find their connections gone without a word; the log says so beforehand.
+    """
+    wanted = 2 * most + OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    if allowed < wanted:
+        _log.warning("the system allows fewer open files than connections", allowed=allowed, wanted=wanted)
 
 
 def work(settings: Settings, listener: socket.socket, shared: Shared | None) -> int:

@@ -19,8 +19,11 @@ from typing import Any, Literal
 import orjson
 import structlog
 
-KEY_BYTES = 256 * 1024
-CELLS = 16 * 1024
+KEY_BYTES = 1024 * 1024
+CELLS = 128 * 1024
+OF_MODELS = 0.5
+"""The share of a board that series of models may fill: there may be any number of models and versions, and of what
+their bundles say, and what the service counts of itself must always find room."""
 MEMORY_BYTES = KEY_BYTES + CELLS * 8
 """What one board takes; its pages are not touched before they are needed."""
 
@@ -47,6 +50,11 @@ class Family:
     def width(self) -> int:
         """Cells of one series."""
         return len(self.buckets) + 2 if self.kind == "histogram" else 1
+
+    @property
+    def room(self) -> float:
+        """The share of a board that its series may fill, together with all others."""
+        return OF_MODELS if "model" in self.labels else 1.0
 
 
 class Number:
@@ -157,10 +165,11 @@ class Board:
         if place is None:
             line = orjson.dumps(key) + b"\n"
             used = self._used[0]
-            if used + len(line) > len(self._keys) or self._free + family.width > len(self._cells):
+            keys, cells = family.room * len(self._keys), family.room * len(self._cells)
+            if used + len(line) > keys or self._free + family.width > cells:
                 if family.name not in self._complained:
                     self._complained.add(family.name)
-                    _log.error("no room for another series: a label has too many values", metric=family.name)
+                    _log.error("no room for another series: its labels have too many values", metric=family.name)
                 return memoryview(bytearray(8 * family.width)).cast("d"), 0  # whoever counts must not fail for that
             self._keys[used : used + len(line)] = line
             place = self._place(key)

@@ -161,6 +161,15 @@ def test_what_is_not_http_is_answered_with_a_problem(service: Process) -> None:
         assert "HTTP/1.1" in problem(everything(connection), 400)["detail"]
 
 
+def test_the_wire_refuses_in_the_form_of_the_protocol_asked_for(service: Process) -> None:
+    with connected(service) as connection:
+        connection.sendall(b"POST /v2/models/m/infer?a=b HTTP/1.1\r\nHost: x\r\nX-Long: " + b"x" * 40_000 + b"\r\n\r\n")
+        head, _, body = everything(connection).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 431")
+        assert b"content-type: application/json" in head.lower()
+        assert set(json.loads(body)) == {"error"}
+
+
 @pytest.mark.parametrize(
     ("sent", "what"),
     [(POST + b"X-Slow: ", "header"), (b"\r\n", "header"), (POST + b"Content-Length: 14\r\n\r\n{", "body")],
@@ -201,6 +210,9 @@ def test_connections_over_the_limit_are_told_so(start: Start) -> None:
             answer = everything(fifth)
             assert "4 connections" in problem(answer, 503)["detail"]
             assert b"retry-after: 1" in answer
+        with connected(service) as sixth:
+            sixth.sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            assert everything(sixth).startswith(b"HTTP/1.1 200"), "busy is not dead"
         assert answered(a)
     service.wait(lambda: httpx.get(f"{service.url}/health/ready").status_code == 200)
     assert value(service, "refusals_total", reason="connections") >= 1

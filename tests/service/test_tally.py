@@ -109,3 +109,15 @@ def test_wrong_labels_are_refused_and_series_too_many_overwrite_nothing() -> Non
     assert board.number("waiting").value == 1
     assert all(cells == [1.0] for cells in dict(board.read()).values())
     assert len(dict(board.read())) > 1000
+
+
+def test_series_of_models_leave_room_for_what_the_service_counts_of_itself() -> None:
+    families = (Family("quality", "gauge", "", ("model", "data")), Family("asked", "counter", "", ("who",)))
+    board = Board(families)
+    for number in range(2000):
+        board.number("quality", str(number), "x" * 1000).set(1)
+    for number in range(1000):
+        board.number("asked", str(number)).add()
+    kept = [key for key, _ in board.read() if key[0] == "quality"]
+    assert 0 < len(kept) < 2000
+    assert sum(key[0] == "asked" for key, _ in board.read()) == 1000
