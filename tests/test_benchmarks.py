@@ -76,7 +76,9 @@ def test_the_field_answers_alike_and_is_measured(tmp_path: Path, monkeypatch: py
 def test_many_texts_are_measured_over_http_in_process_and_from_the_command_line(tmp_path: Path) -> None:
     rows = list(many.measure(many.QUICK, tiny_bundle(tmp_path / "a-model")))
     assert [row.measure for row in rows] == ["texts/s"] * 3
-    assert all(row.subject > 0 and row.baseline > 0 for row in rows)
+    assert all(row.baseline > 0 for row in rows)
+    # A file's rate is the difference between two runs of the command: of a short file it may come to anything.
+    assert all(row.subject > 0 for row in rows[:2])
 
 
 def test_texts_of_many_lengths_are_the_same_every_time() -> None:
