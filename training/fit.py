@@ -66,6 +66,13 @@ class Recipe:
     seed: int = 1
 
 
+def refusal(precision: Precision, device: torch.device) -> str | None:
+    """Why a network cannot be trained in this precision on a device; None where it can."""
+    if precision == "mixed" and device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return "this CPU computes no LSTM in bfloat16, which takes AVX-512: leave out --precision mixed, or use a GPU"
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Progress:
     """What the loop reports after each batch and, with a `score`, after each epoch."""

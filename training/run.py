@@ -19,7 +19,7 @@ from training import checkpoints, truncated
 from training.checkpoints import Checkpoints
 from training.evaluate import best_temperature, corpus_name, decoder_of, measure, of_network
 from training.export import export
-from training.fit import Outcome, Progress, fit, seed_everything
+from training.fit import Outcome, Progress, fit, refusal, seed_everything
 from training.health import measure as gate_health
 from training.job import Job, TrainingError
 from training.logs import Log, Write, tensorboard, together
@@ -41,6 +41,8 @@ def run(job: Job, tell: Callable[[str], None], report: Callable[[Progress], None
     if job.recipe.bptt and (reason := truncated.refusal(job.design.directions, job.design.crf)):
         raise TrainingError(reason)
     device = device_of(job.device)
+    if reason := refusal(job.recipe.precision, device):
+        raise TrainingError(reason)
     seed_everything(job.recipe.seed)
     material = gather(job, tell)
 

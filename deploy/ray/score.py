@@ -234,6 +234,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         started = time.perf_counter()
         work_on = locally(job, parts) if given.local else on_ray(job, parts, given.address, given.actors)
         done = list(work_on) if parts else []
+        for draft in Path(job.output).glob(".part-*"):  # of a worker that was killed: all that still run are done
+            draft.unlink()
     except (ServiceError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

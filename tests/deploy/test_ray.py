@@ -87,6 +87,7 @@ def test_a_job_goes_on_with_what_is_missing(
     assert score.main(arguments) == 0
     assert json.loads(capsys.readouterr().out)["parts"] == 1
     assert (out / "part-000002.jsonl").read_bytes() == (tmp_path / "lost").read_bytes()
+    assert not list(out.glob(".part-*"))
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert score.main([*arguments, "--truncate"]) == 1
     assert "of another job: truncate differed" in capsys.readouterr().err

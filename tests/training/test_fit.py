@@ -12,7 +12,7 @@ import torch
 from service.bundle import Task
 from tests.bundles import KINDS, Kind, architecture
 from training.batches import Sample
-from training.fit import Outcome, Progress, Recipe, fit, seed_everything
+from training.fit import Outcome, Progress, Recipe, fit, refusal, seed_everything
 from training.logs import Record
 from training.networks import Network
 
@@ -290,6 +290,17 @@ def test_word_vectors_learn_at_their_share_of_the_rate(share: float, moved: floa
     assert float(steps["head.weight"]) == pytest.approx(FAST.learning_rate, rel=0.02)
 
 
+@pytest.mark.parametrize("supported", [True, False])
+def test_bfloat16_is_refused_where_the_cpu_has_none(monkeypatch: pytest.MonkeyPatch, supported: bool) -> None:
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: supported)
+    reason = refusal("mixed", torch.device("cpu"))
+    assert (reason is None) == supported
+    assert supported or "leave out --precision mixed" in str(reason)
+    assert refusal("full", torch.device("cpu")) is None
+    assert refusal("mixed", torch.device("cuda")) is None
+
+
+@pytest.mark.skipif(refusal("mixed", torch.device("cpu")) is not None, reason="this CPU has no bfloat16")
 def test_bfloat16_learns_the_same_on_a_cpu() -> None:
     samples = texts()
     network, outcome = trained(replace(FAST, epochs=8, precision="mixed"), score=lambda net: correct(net, samples))
