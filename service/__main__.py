@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 
 if __name__ == "__main__":
-    # A signal to stop that comes while the modules below are imported is heeded like any other: nothing has begun.
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    if next((word for word in sys.argv[1:] if not word.startswith("-")), None) == "serve":
+        # A signal to stop that comes while the modules below are imported is heeded like any other: nothing has begun.
+        # Of the other commands it ends the work: whoever waits for them must see that it was not done.
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     # One batch takes one thread, in NumPy too; and workers have to be forked before there is a second thread.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-import sys
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path

@@ -27,12 +27,19 @@ def check(bundle: str, models: Path, json: bool) -> int:
     """
     from service import bundle as bundles
     from service import telemetry
+    from service.errors import BundleError
     from service.model import choose_provider, loader
     from service.scoring import parity, repository
 
     telemetry.configure("console", "error")
-    found = bundles.load(repository.find(models, bundle))
-    model = loader(choose_provider("cpu"), threads=1, token_limit=bundles.MAX_TOKENS)(found)
+    path, provider = repository.find(models, bundle), choose_provider("cpu")
+    try:
+        found = bundles.load(path)
+        model = loader(provider, threads=1, token_limit=bundles.MAX_TOKENS)(found)
+    except BundleError as error:
+        refused = {"name": path.parent.name, "version": path.name, "ok": False, "reason": str(error)}
+        click.echo(json_.dumps(refused) if json else f"FAIL  {path.parent.name}/{path.name}: {error}")
+        return EXIT_INCOMPLETE
     checks, unknown = parity.check(found, model.engine)
     ok = all(each.ok for each in checks)
     if json:

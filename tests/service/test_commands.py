@@ -221,8 +221,10 @@ def test_resume_at_every_byte(models: Path, tmp_path: Path) -> None:
             assert Path(f"{output}.rejected.jsonl").read_bytes() == aside, cut
 
 
-@pytest.mark.parametrize("form", ["jsonl", "csv"])
-def test_resume_after_a_kill(models: Path, tmp_path: Path, form: str) -> None:
+@pytest.mark.parametrize(
+    ("form", "killed_by"), [("jsonl", signal.SIGKILL), ("csv", signal.SIGKILL), ("jsonl", signal.SIGTERM)]
+)
+def test_resume_after_a_kill(models: Path, tmp_path: Path, form: str, killed_by: signal.Signals) -> None:
     files = [str(file) for file in many(tmp_path, 5_000, longest=4)]
     whole, output = tmp_path / "whole", tmp_path / "out"
     command = [sys.executable, "-m", "service", "predict", "--models", str(models), "--model", "sentiment"]
@@ -234,8 +236,8 @@ def test_resume_after_a_kill(models: Path, tmp_path: Path, form: str) -> None:
         assert time.monotonic() < limit
         assert process.poll() is None
         time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.send_signal(killed_by)
+    assert process.wait() == -killed_by, "what was not done does not end as if it were"
     killed_at = output.stat().st_size
     assert predict(models, "--to", form, *files, "--output", str(whole)).exit_code == 3
     assert 0 < killed_at < whole.stat().st_size
@@ -357,6 +359,18 @@ def test_check_sees_a_wrong_weight(models: Path, monkeypatch: pytest.MonkeyPatch
     result = invoke(models, "check", "ner")
     assert result.exit_code == 3
     assert "FAIL  gates and their equations" in result.stdout
+
+
+def test_check_of_a_damaged_bundle_says_what_is_wrong(tmp_path: Path) -> None:
+    made = tiny_bundle(tmp_path / "m")
+    with (made.path / "tokenizer.json").open("ab") as file:
+        file.write(b" ")
+    result = invoke(tmp_path, "check", "m")
+    assert result.exit_code == 3
+    assert result.stdout.startswith(f"FAIL  m/{made.version}: tokenizer.json does not match the manifest")
+    facts = json.loads(invoke(tmp_path, "check", "m", "--json").stdout)
+    assert (facts["name"], facts["ok"]) == ("m", False)
+    assert "tokenizer.json" in facts["reason"]
 
 
 def test_check_says_what_it_cannot_follow(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
