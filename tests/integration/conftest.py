@@ -65,6 +65,10 @@ class Process:
             assert time.monotonic() < limit, f"not so within {STARTS_WITHIN:g} s:\n{self.output}"
             time.sleep(0.02)
 
+    def says(self, text: str, times: int = 1) -> None:
+        """Wait until its log has a text so often: a request's line follows its answer."""
+        self.wait(lambda: self.output.count(text) >= times)
+
     def until_ready(self) -> Process:
         self.wait(lambda: self.client.get("/health/ready").status_code == 200)
         return self

@@ -58,7 +58,7 @@ def test_the_models_folder_disappears_and_comes_back(start: Start, repository: P
     service = start("--reload", "0.1", models=models).until_ready()
     served = value(service, "model_info", **_labels(service))
     assert set(under_load(service, lambda run: hide(models, 0.5))) == {"right"}
-    assert "cannot be read" in service.output
+    service.says("cannot be read")
     assert value(service, "model_info", **_labels(service)) == served == 1
 
 

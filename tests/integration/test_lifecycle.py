@@ -212,6 +212,8 @@ def test_logs_never_hold_the_text_unless_asked_to(start: Start) -> None:
         service.client.post("/predict", json={"inputs": "Unspeakable secret"}, headers=headers)
         service.client.post("/predict", json={"inputs": ["a", "Unspeakable secret", 3]}, headers=headers)
         service.client.get("/Unspeakable/secret", headers=headers)
+        # A request's line follows its answer.
+        service.says("findme", times=3)
         assert ("Unspeakable" in service.output) is logged
         lines = [json.loads(line) for line in service.output.splitlines() if "findme" in line]
         assert [(line["event"], line["route"], line["status"]) for line in lines] == [

@@ -76,9 +76,10 @@ def test_workers_share_the_work_and_the_numbers(start: Start) -> None:
     assert value(service, "workers") == 2
     for _ in range(40):
         assert httpx.post(f"{service.url}/predict", json={"inputs": "a"}).status_code == 200
+    service.says('"/predict"', times=40)
     served = Counter(json.loads(line)["worker"] for line in service.output.splitlines() if '"/predict"' in line)
     assert set(served) == {0, 1}
-    assert value(service, "requests_total", route="/predict", method="POST", status="200") == 40
+    service.wait(lambda: value(service, "requests_total", route="/predict", method="POST", status="200") == 40)
     assert value(service, "stage_seconds_count", stage="run") == value(service, "batch_rows_count") == 40
 
 
