@@ -129,8 +129,7 @@ class Run:
 
     async def kill_a_worker(self) -> None:
         """Kill one, and see how long it takes until there are as many again that answer."""
-        # The spare comes last.
-        victim = random.choice(processes(self.pid)[: self.workers])  # noqa: S311  (a victim, not a secret)
+        victim = random.choice(processes(self.pid))  # noqa: S311  (a victim, not a secret)
         os.kill(victim, signal.SIGKILL)
         killed = time.monotonic()
         while victim in processes(self.pid) or await _ready(self.port) < self.workers:
@@ -171,7 +170,7 @@ async def _ready(port: int) -> float:
 
 
 def processes(pid: int) -> list[int]:
-    """The processes of a supervisor, in the order in which they were started: the workers, then the spare."""
+    """The processes of a supervisor, in the order in which they were started."""
     return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()]
 
 

@@ -56,6 +56,7 @@ def patience(seconds: float) -> Iterator[RunOptions]:
         yield options
     finally:
         timer.cancel()
+        timer.join()  # a process with a second thread cannot be forked safely
 
 
 def _taken() -> int | None:

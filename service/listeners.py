@@ -7,18 +7,21 @@ import ctypes
 import socket
 import struct
 import sys
+from collections.abc import Sequence
 
 from service.errors import StartupError
 
 BACKLOG = 2048
 
 _LINUX = sys.platform == "linux"
-_SO_ATTACH_FILTER, _SO_DETACH_FILTER = 26, 27
+_SO_ATTACH_FILTER, _SO_DETACH_FILTER, _SO_ATTACH_REUSEPORT_CBPF = 26, 27, 51
 # Classic BPF over a TCP header: a segment with SYN and without ACK, a new connection, is dropped; all else passes.
 _LOAD_FLAGS = (0x30, 0, 0, 13)  # A = byte 13
 _AND_SYN_ACK = (0x54, 0, 0, 0x12)  # A &= SYN | ACK
 _IF_SYN_ALONE = (0x15, 0, 1, 0x02)  # A == SYN: the next instruction, else the one after it
 _DROP, _PASS = (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFFFFFF)
+_LOAD_RANDOM = (0x20, 0, 0, 0xFFFFF000 + 56)  # A = a random number
+_MODULO, _IF_EQUAL = 0x94, 0x15
 _NO_NEW_CONNECTIONS = (_LOAD_FLAGS, _AND_SYN_ACK, _IF_SYN_ALONE, _DROP, _PASS)
 
 
@@ -61,11 +64,7 @@ def turn_away(listener: socket.socket) -> None:
     """
     if not _LINUX:
         return
-    code = b"".join(struct.pack("HBBI", *instruction) for instruction in _NO_NEW_CONNECTIONS)
-    memory = ctypes.create_string_buffer(code)
-    program = struct.pack("HP", len(_NO_NEW_CONNECTIONS), ctypes.addressof(memory))
-    with contextlib.suppress(OSError):  # in a sandbox without filters the queue is emptied as far as it goes
-        listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
+    _attach(listener, _SO_ATTACH_FILTER, _NO_NEW_CONNECTIONS)
 
 
 def welcome(listener: socket.socket) -> None:
@@ -73,3 +72,26 @@ def welcome(listener: socket.socket) -> None:
     if _LINUX:
         with contextlib.suppress(OSError):  # there is none
             listener.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
+
+
+def steer(listeners: Sequence[socket.socket], live: Sequence[int]) -> None:
+    """Have new connections go to the sockets of these numbers alone, evenly; what waits at the others stays there.
+
+    `listeners` are those of `listen`, all of them. Where they are one, or the kernel will not, nothing changes.
+    """
+    if not _LINUX or len(listeners) < 2:
+        return
+    choose = [
+        instruction for n, place in enumerate(live) for instruction in ((_IF_EQUAL, 0, 1, n), (0x06, 0, 0, place))
+    ]
+    program = (_LOAD_RANDOM, (_MODULO, 0, 0, len(live)), *choose, (0x06, 0, 0, live[0]))
+    _attach(listeners[0], _SO_ATTACH_REUSEPORT_CBPF, program)
+
+
+def _attach(listener: socket.socket, option: int, instructions: Sequence[tuple[int, int, int, int]]) -> None:
+    """Set a program of classic BPF as a socket's option; without effect in a sandbox that has no filters."""
+    code = b"".join(struct.pack("HBBI", *instruction) for instruction in instructions)
+    memory = ctypes.create_string_buffer(code)
+    program = struct.pack("HP", len(instructions), ctypes.addressof(memory))
+    with contextlib.suppress(OSError):
+        listener.setsockopt(socket.SOL_SOCKET, option, program)

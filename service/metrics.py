@@ -78,7 +78,6 @@ FAMILIES = (
     Family("workers", "gauge", "Worker processes that run."),
     Family("log_failures_total", "counter", "Times that the log could not be written."),
     Family("worker_restarts_total", "counter", "Worker processes that died and were replaced."),
-    Family("spares", "gauge", "Processes that have their models loaded and wait for a worker to die."),
     Family("ready", "gauge", "Worker processes that are ready: as many as workers when all is well."),
     Family(
         "reloads_total",

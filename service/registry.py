@@ -21,8 +21,9 @@ from service import bundle as bundles
 from service.bundle import MANIFEST, Task
 from service.errors import BundleError, BundleRefused, InvalidField, ModelNotFound, RequestError, StartupError
 from service.model import Load, Model, ProviderSetting, choose_provider, loader
+from service.settings import Settings
 
-__all__ = ["Changes", "Entry", "Model", "Refused", "Registry"]
+__all__ = ["Changes", "Entry", "Model", "Refused", "Registry", "open_registry"]
 
 DEFAULT_TASK: Task = "sentiment"
 """What is meant by a request that names neither a model nor a task."""
@@ -54,6 +55,11 @@ class Changes:
 
     def __bool__(self) -> bool:
         return bool(self.loaded or self.retired or self.refused)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many of each outcome."""
+        return {"loaded": len(self.loaded), "retired": len(self.retired), "refused": len(self.refused)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,6 +334,27 @@ class Registry:
         for folder in (self._repository.absolute(), self._repository.resolve()):
             reason = reason.replace(f"{folder}/", "").replace(str(folder), "the models folder")
         return reason
+
+
+def open_registry(settings: Settings) -> tuple[Registry, Changes]:
+    """The registry that the settings ask for, and what its first look at the models folder loaded. Blocks.
+
+    Raises `StartupError` as `Registry.refresh` does, and where nothing can be served and the settings let nothing come.
+    """
+    registry = Registry(
+        settings.models,
+        provider=settings.provider,
+        strict=settings.strict,
+        threads=1,  # a batch takes one thread: two batches at once are faster than one batch on two threads
+        token_limit=settings.max_tokens,
+        defaults={"sentiment": settings.default_sentiment, "ner": settings.default_ner},
+    )
+    changes = registry.refresh()
+    if not registry.models and not (settings.reload or settings.admin):
+        reasons = "; ".join(f"{r.name}/{r.version}: {r.reason}" for r in registry.refused)
+        why = f"none of its bundles can be served: {reasons}" if reasons else "it holds no bundle NAME/VERSION/"
+        raise StartupError(f"no model to serve in the folder {str(settings.models)!r}: {why}")
+    return registry, changes
 
 
 class _NoModelForTask(ModelNotFound):

@@ -20,7 +20,7 @@ from service.errors import BundleRefused, StartupError, Unavailable
 from service.inference import Inference
 from service.metrics import Metrics
 from service.queueing import Ran
-from service.registry import Changes, Entry, Model, Registry
+from service.registry import Changes, Entry, Model, Registry, open_registry
 from service.sampling import Sampler
 from service.settings import Settings
 from service.supervisor import Shared
@@ -38,8 +38,12 @@ _log = structlog.get_logger()
 
 
 class Phase(Enum):
-    """Where in its life the service is. Ready is said in READY alone, and requests are taken until STOPPING."""
+    """Where in its life the service is. Ready is said in READY alone, and requests are taken until STOPPING.
 
+    GREETING is LOADING in a process that loads nothing and ends when others, which do, take its place.
+    """
+
+    GREETING = auto()
     LOADING = auto()
     READY = auto()
     DRAINING = auto()
@@ -54,10 +58,9 @@ class Runtime:
         self.metrics = shared.metrics if shared is not None else Metrics()
         self._workers = shared.workers if shared is not None else 1
         self._replaces = shared is not None and shared.replaces
-        self._called = shared.called if shared is not None else None
         self._looked = asyncio.Event()
         """Whether the models folder has been looked at."""
-        self.phase = Phase.LOADING
+        self.phase = Phase.GREETING if shared is not None and shared.greets is not None else Phase.LOADING
         self.failure: StartupError | None = None
         """Why the service cannot go on, once it is known: whoever runs the process has to end it."""
         threads = settings.threads or max(1, usable_cpus() // self._workers)
@@ -73,7 +76,7 @@ class Runtime:
             ran=self._note_batch,
         )
         self._track()
-        self._registry: Registry | None = None
+        self._registry = shared.registry if shared is not None else None
         self.sampler = Sampler(self.metrics, settings.gate_sample, self._served)
         self.inference = Inference(self.batcher, self.sampler.offer)
         self._edge = ThreadPoolExecutor(EDGE_THREADS, thread_name_prefix="edge")
@@ -166,14 +169,13 @@ class Runtime:
     async def start(self) -> None:
         """Begin to load models, and go on looking for new ones where the settings ask for it.
 
-        Returns at once, so that the service can say that it is loading; one that takes another's place waits for them,
-        and a spare until there is a place to take.
+        Returns at once, so that the service can say that it is loading; one that takes another's place waits for them.
         """
+        if self.phase is Phase.GREETING:
+            return
         self._loader = asyncio.create_task(self._keep_loaded())
         if self._replaces:
             await self._looked.wait()
-        if self._called is not None:
-            await self._called(self.failure)
 
     async def close(self) -> None:
         """Finish what was accepted, and end the threads."""
@@ -197,7 +199,7 @@ class Runtime:
         for reason in DROPS:
             board.track("dropped_inputs_total", reason, read=partial(counters.dropped.__getitem__, reason))
         board.track("log_failures_total", read=telemetry.lost)
-        board.track("workers", read=lambda: 1)
+        board.track("workers", read=lambda: self.phase is not Phase.GREETING)
         board.track("threads", read=lambda: self.batcher.threads)
         board.track("ready", read=lambda: self.phase is Phase.READY)
 
@@ -205,8 +207,8 @@ class Runtime:
         self.metrics.batch(ran.rows, ran.tokens, ran.padded_tokens, ran.waits, ran.seconds)
 
     def _note_changes(self, changes: Changes) -> None:
-        for outcome, what in (("loaded", changes.loaded), ("retired", changes.retired), ("refused", changes.refused)):
-            self._count_reloads(outcome, len(what))
+        for outcome, count in changes.counts.items():
+            self._count_reloads(outcome, count)
 
     def _count_reloads(self, outcome: str, count: int = 1) -> None:
         self.metrics.board.number("reloads_total", outcome).add(count)
@@ -224,7 +226,7 @@ class Runtime:
 
     async def _keep_loaded(self) -> None:
         try:
-            changes = await asyncio.to_thread(self._load)
+            await self._first_look()
         except StartupError as error:
             self.failure = error
             return
@@ -234,30 +236,19 @@ class Runtime:
             return
         finally:
             self._looked.set()
-        self._note_changes(changes)
         self._show_models()
         self._note_ready()
         while self.settings.reload:
             await asyncio.sleep(self.settings.reload)
             await self._reload()
 
-    def _load(self) -> Changes:
-        settings = self.settings
-        registry = Registry(
-            settings.models,
-            provider=settings.provider,
-            strict=settings.strict,
-            threads=1,  # a batch takes one thread: two batches at once are faster than one batch on two threads
-            token_limit=settings.max_tokens,
-            defaults={"sentiment": settings.default_sentiment, "ner": settings.default_ner},
-        )
-        changes = registry.refresh()
-        if not registry.models and not (settings.reload or settings.admin):
-            reasons = "; ".join(f"{r.name}/{r.version}: {r.reason}" for r in registry.refused)
-            why = f"none of its bundles can be served: {reasons}" if reasons else "it holds no bundle NAME/VERSION/"
-            raise StartupError(f"no model to serve in the folder {str(settings.models)!r}: {why}")
-        self._registry = registry
-        return changes
+    async def _first_look(self) -> None:
+        """Have models: those that this process was forked with and, in another's place, what came since; or its own."""
+        if self._registry is None:
+            self._registry, changes = await asyncio.to_thread(open_registry, self.settings)
+            self._note_changes(changes)
+        elif self._replaces and self.settings.reload:
+            await self._reload()
 
     async def _reload(self) -> None:
         try:

@@ -15,8 +15,9 @@ import select
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
+from multiprocessing.connection import Connection
 from typing import cast
 
 import structlog
@@ -27,10 +28,12 @@ from service import interpreter, telemetry, tls, tracing
 from service.app import create_app
 from service.cpus import usable_cpus
 from service.listeners import listen, turn_away, url
+from service.model import choose_provider
 from service.protocol import Protocol, Wire
+from service.registry import open_registry
 from service.runtime import Phase, Runtime
 from service.settings import Settings
-from service.supervisor import Shared, Supervisor
+from service.supervisor import METHOD, Loading, Shared, Supervisor
 
 OTHER_FILES = 256
 """Open files beside connections, at most: models, listeners, pipes, logs."""
@@ -52,10 +55,18 @@ def serve(settings: Settings) -> int:
     allow_connections(settings.max_connections)
     workers = settings.workers or usable_cpus()
     if workers > 1:
-        return Supervisor(settings, workers, work).run()
+        return Supervisor(settings, workers, work, loading(settings)).run()
     (listener,) = listen(settings.host, settings.port)
     _log.info("listening", url=url(listener, settings.scheme), pid=os.getpid(), workers=1)
-    return work(settings, listener, None)
+    return work(settings, [listener], None)
+
+
+def loading(settings: Settings) -> Loading | None:
+    """How models are loaded for all workers at once; None where each has to load its own. Raises `StartupError`."""
+    provider = choose_provider(settings.provider)
+    if METHOD != "fork" or provider != "cpu":  # what CUDA has begun cannot be forked
+        return None
+    return partial(open_registry, settings.model_copy(update={"provider": provider}))
 
 
 def allow_connections(most: int) -> None:
@@ -72,14 +83,19 @@ def allow_connections(most: int) -> None:
         _log.warning("the system allows fewer open files than connections", allowed=allowed, wanted=wanted)
 
 
-def work(settings: Settings, listener: socket.socket, shared: Shared | None) -> int:
-    """Serve at a socket until a signal comes; the exit status. `shared` is what a worker has in common with others.
+def work(settings: Settings, listeners: Sequence[socket.socket], shared: Shared | None) -> int:
+    """Serve at sockets until a signal comes; the exit status. `shared` is what a worker has in common with others.
 
     Raises `StartupError`.
     """
     interpreter.tune()
-    server = Server(create_app(settings, shared), settings, parent=os.getppid() if shared else None)
-    server.run(sockets=[listener])
+    app, parent = create_app(settings, shared), os.getppid() if shared else None
+    server = (
+        Greeter(app, settings, parent=parent, accepts=shared.greets)
+        if shared is not None and shared.greets is not None
+        else Server(app, settings, parent=parent)
+    )
+    server.run(sockets=list(listeners))
     if server.runtime.failure is not None:
         raise server.runtime.failure
     return 0
@@ -187,6 +203,26 @@ class Server(uvicorn.Server):
         self.config.timeout_graceful_shutdown = max(1, round(end - asyncio.get_running_loop().time()))
         await super().shutdown(sockets)
         _log.info("stopped")
+
+
+class Greeter(Server):
+    """Says that the models are loading, until it is told to end; others go on at its sockets."""
+
+    def __init__(self, app: FastAPI, settings: Settings, *, parent: int | None, accepts: Connection) -> None:
+        super().__init__(app, settings, parent=parent)
+        self._accepts = accepts
+        """Closed once it accepts no more."""
+
+    def _on_signal(self, number: signal.Signals) -> None:
+        for server in self.servers:
+            server.close()
+        self._accepts.close()
+        self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Answer what it has accepted."""
+        await self._hear_out([])
+        await uvicorn.Server.shutdown(self, sockets)
 
 
 def _any_waits(listeners: list[socket.socket]) -> bool:

@@ -59,11 +59,6 @@ class Settings(BaseSettings):
         description="Processes that serve, on one port; 0 for one a CPU. Limits on what waits, and on connections, "
         "hold for each of them.",
     )
-    spare: bool = Field(
-        True,
-        description="With several workers, keep one process more that has its models loaded and takes the place of a "
-        "worker that dies, at once.",
-    )
     strict: bool = Field(
         False,
         description="Refuse a model of which a recurrent layer would not run on the provider chosen, rather than run "

@@ -1,14 +1,13 @@
 """Several worker processes on one port, and one that watches over them.
 
-The supervisor serves nothing. It makes the sockets, starts a worker for each, replaces one that dies, and passes on the
-signal to stop. It keeps every socket open: what waits in a dead worker's queue is answered by the replacement, and the
-other workers never notice. The replacement is a spare process that has its models already (`service.standby`), where
-there is one; the next spare is started then.
+The supervisor serves nothing. It makes the sockets, loads the models, forks a worker for each socket, replaces one that
+dies, and passes on the signal to stop. It keeps every socket open: what waits in a dead worker's queue is answered by
+the replacement, and the other workers never notice. Workers share the memory of the models that they were forked with,
+and have them at once. Where that cannot be (CUDA, systems without a safe fork), each loads its own.
 """
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import gc
 import multiprocessing
@@ -17,7 +16,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkContext, SpawnContext
@@ -29,10 +28,10 @@ import structlog
 
 from service import telemetry
 from service.errors import StartupError
-from service.listeners import listen, url, welcome
+from service.listeners import listen, steer, url, welcome
 from service.metrics import FAMILIES, Metrics
+from service.registry import Changes, Registry
 from service.settings import Settings
-from service.standby import STARTUP_STATUS, Standby
 from service.tally import MEMORY_BYTES, Board, total
 
 Method = Literal["fork", "spawn"]
@@ -43,8 +42,10 @@ KILL_AFTER = 5.0
 STABLE_SECONDS = 10.0
 """A worker that lived for so long is replaced at once; one that did not, after a pause."""
 LONGEST_PAUSE = 5.0
-LOOK_SECONDS = 0.5
-"""Between two looks whether all workers are ready, after which the spare is started: it must not slow them down."""
+GREETER_SECONDS = 5.0
+"""In which the greeter has to stop accepting: longer than it ever needs."""
+STARTUP_STATUS = 1
+"""With which a worker ends that cannot start."""
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _log = structlog.get_logger()
@@ -56,27 +57,27 @@ class Shared:
 
     workers: int
     metrics: Metrics
+    registry: Registry | None = None
+    """The models that all were forked with; None where a worker loads its own."""
     replaces: bool = False
     """Another worker had its socket before: it has models first, and then answers what waits there."""
-    called: Callable[[StartupError | None], Awaitable[None]] | None = None
-    """Of a spare: `Standby.called`, to be awaited once its models are loaded or have failed to."""
+    greets: Connection | None = None
+    """Of the greeter, which says at all sockets that the models are loading: closed once it accepts no more."""
 
 
-Work = Callable[[Settings, socket.socket, Shared], int]
+Work = Callable[[Settings, Sequence[socket.socket], Shared], int]
 """What a worker does: serve until SIGTERM comes; its exit status. Raises `StartupError`."""
+Loading = Callable[[], tuple[Registry, Changes]]
+"""How the models are loaded that all workers share. Raises `StartupError`."""
 
 
 @dataclass(slots=True)
 class _Worker:
-    """What stands, or will, at a place: a socket's number, or None for the spare's."""
+    """What stands, or will, at a place: a socket's number, or None for the greeter's, which stands at all of them."""
 
     place: int | None
     board: int
     process: BaseProcess | None = None
-    calls: Connection | None = None
-    """To a spare, until it is called."""
-    loaded: bool = False
-    """Of a spare: whether it said so."""
     started: float = 0.0
     starts: int = 0
     failures: int = 0
@@ -85,23 +86,29 @@ class _Worker:
 
     @property
     def name(self) -> str | int:
-        return "spare" if self.place is None else self.place
+        return "greeter" if self.place is None else self.place
 
 
 class Supervisor:
-    """Starts `count` workers that `work`, and keeps them running. `work` has to be a function of a module."""
+    """Starts `count` workers that `work`, and keeps them running. `work` has to be a function of a module. They are
+    forked with what `load` returns; without it each loads its own models."""
 
-    def __init__(self, settings: Settings, count: int, work: Work, method: Method = METHOD) -> None:
+    def __init__(
+        self, settings: Settings, count: int, work: Work, load: Loading | None = None, *, method: Method = METHOD
+    ) -> None:
         self._settings = settings
         self._work = work
+        self._load = load
+        self._registry: Registry | None = None
         self._forks = method == "fork"
         self._context = _context(method)
         self._listeners = listen(settings.host, settings.port, count)
-        # One board for each worker and the spare, which others go on with, and the supervisor's own, the last.
+        # One board for each worker, which its replacement goes on with, the greeter's, and the supervisor's own.
         self._memory = RawArray(ctypes.c_char, MEMORY_BYTES * (count + 2))
         self._boards = boards(self._memory)
         self._workers = [_Worker(number, board=number) for number in range(count)]
-        self._spare = _Worker(None, board=count)
+        self._greeter = _Worker(None, board=count)
+        self._steered = False
         self._signals: list[int] = []
 
     def run(self) -> int:
@@ -116,17 +123,18 @@ class Supervisor:
             "listening", url=url(self._listeners[0], self._settings.scheme), pid=os.getpid(), workers=len(self._workers)
         )
         restarts = self._boards[-1].number("worker_restarts_total")
-        gc.collect()
-        gc.freeze()  # what is shared with the workers stays shared: no collection writes to it
         try:
+            if self._load is not None:
+                self._load_for_all(self._load)
+            gc.collect()
+            gc.freeze()  # what is shared with the workers stays shared: no collection writes to it
             while not self._signals:
                 self._start_due()
-                calls = [self._spare.calls] if self._spare.calls is not None and not self._spare.loaded else []
-                wait([sleeper, *calls, *self._sentinels()], self._pause())
-                self._hear_spare()
+                self._steer()
+                wait([sleeper, *self._sentinels()], self._pause())
                 for worker in self._ended():
                     self._note_death(worker)
-                    restarts.add()
+                    restarts.add(worker is not self._greeter)
             return self._stop(sleeper)
         finally:
             signal.set_wakeup_fd(-1)
@@ -138,78 +146,55 @@ class Supervisor:
 
     @property
     def _all(self) -> list[_Worker]:
-        return [*self._workers, self._spare]
+        return [*self._workers, self._greeter]
+
+    def _load_for_all(self, load: Loading) -> None:
+        """Load the models, while the greeter says so to whoever asks."""
+        accepts, greets = self._context.Pipe(duplex=False)
+        self._start(self._greeter, self._listeners, greets)
+        greets.close()
+        self._registry, changes = load()
+        for outcome, count in changes.counts.items():
+            self._boards[-1].number("reloads_total", outcome).add(count)
+        if self._greeter.process is not None:
+            self._greeter.process.terminate()
+            wait([accepts], GREETER_SECONDS)  # else it would say so still when workers are ready
+        accepts.close()
 
     def _start_due(self) -> None:
         now = time.monotonic()
         for worker in self._workers:
-            if worker.process is None and worker.start_at <= now and not self._hand_over(worker, now):
-                self._start(worker, now)
-        if self._wants_spare() and self._spare.start_at <= now and self._all_ready():
-            self._start(self._spare, now)
+            if worker.place is not None and worker.process is None and worker.start_at <= now:
+                place = self._listeners[worker.place % len(self._listeners)]
+                welcome(place)
+                self._start(worker, [place])
 
-    def _wants_spare(self) -> bool:
-        return self._settings.spare and self._spare.process is None
+    def _steer(self) -> None:
+        """Have new connections go where somebody is: a place whose worker is to be started later gets none."""
+        live = [
+            worker.place for worker in self._workers if worker.place is not None and worker.start_at <= time.monotonic()
+        ]
+        vacant = len(live) < len(self._workers)
+        if (vacant or self._steered) and live:
+            steer(self._listeners, live)
+            self._steered = vacant
 
-    def _all_ready(self) -> bool:
-        """Whether every worker has said so on its board."""
-        return sum(total(self._boards).get(("ready",), ())) >= len(self._workers)
-
-    def _hand_over(self, worker: _Worker, now: float) -> bool:
-        """Have the spare take a worker's place, loaded or not: it is nearer to it than a new process. Whether there was
-        one. The board of the one that died is the next spare's."""
-        spare = self._spare
-        if spare.process is None or spare.calls is None or worker.place is None:
-            return False
-        place = worker.place % len(self._listeners)
-        welcome(self._listeners[place])
-        try:
-            spare.calls.send(place)
-        except OSError:  # it has just died: its sentinel tells
-            return False
-        spare.calls.close()
-        worker.process, spare.process, spare.calls = spare.process, None, None
-        worker.board, spare.board = spare.board, worker.board
-        worker.started, spare.start_at = now, now
-        worker.starts += 1
-        self._show_spare(loaded=False)
-        return True
-
-    def _hear_spare(self) -> None:
-        """Take note that the spare has its models."""
-        calls = self._spare.calls
-        if calls is not None and not self._spare.loaded and calls.poll():
-            with contextlib.suppress(EOFError, OSError):  # it has died: its sentinel tells
-                calls.recv()
-                self._show_spare(loaded=True)
-
-    def _hang_up(self, worker: _Worker) -> None:
-        if worker.calls is not None:
-            worker.calls.close()
-            worker.calls = None
-            self._show_spare(loaded=False)
-
-    def _show_spare(self, *, loaded: bool) -> None:
-        self._spare.loaded = loaded
-        self._boards[-1].number("spares").set(loaded)
-
-    def _start(self, worker: _Worker, now: float) -> None:
-        spare = worker.place is None
-        if spare:
-            places, others = self._listeners, []
-            worker.calls, calls = self._context.Pipe()
-        else:
-            assert worker.place is not None
-            places, calls = [self._listeners[worker.place % len(self._listeners)]], None
-            welcome(places[0])
-            others = self._others(places[0])
+    def _start(self, worker: _Worker, places: Sequence[socket.socket], greets: Connection | None = None) -> None:
         arguments = _Start(
-            self._settings, worker.board, len(self._workers), self._memory, self._work, worker.starts > 0
+            self._settings,
+            worker.board,
+            len(self._workers),
+            self._memory,
+            self._work,
+            self._registry,
+            worker.starts > 0,
         )
         process = self._context.Process(
-            target=_run, args=(arguments, places, others, calls), name="spare" if spare else f"worker-{worker.place}"
+            target=_run,
+            args=(arguments, places, self._others(places), greets),
+            name=f"worker-{worker.name}",
         )
-        worker.started = now
+        worker.started = time.monotonic()
         # A signal between the fork and the worker's own handler would be the supervisor's in the worker: held back.
         held = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         try:
@@ -217,18 +202,15 @@ class Supervisor:
         except OSError as error:  # no memory for it, or no more processes: those that run go on
             pause = self._postpone(worker)
             _log.error("worker not started", worker=worker.name, reason=error.strerror, restart_in=pause)
-            self._hang_up(worker)
         else:
             worker.process = process
             worker.starts += 1
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, held)
-        if calls is not None:
-            calls.close()
 
-    def _others(self, own: socket.socket) -> list[socket.socket]:
+    def _others(self, places: Sequence[socket.socket]) -> list[socket.socket]:
         """Sockets that a forked worker finds open and must not keep; a spawned one has its own alone."""
-        return [each for each in self._listeners if each is not own] if self._forks else []
+        return [each for each in self._listeners if each not in places] if self._forks else []
 
     def _sentinels(self) -> list[int]:
         return [worker.process.sentinel for worker in self._all if worker.process is not None]
@@ -237,8 +219,6 @@ class Supervisor:
         """Seconds until a worker is due to be started; None when none is."""
         now = time.monotonic()
         due = [worker.start_at for worker in self._workers if worker.process is None]
-        if self._wants_spare():
-            due.append(max(self._spare.start_at, now + LOOK_SECONDS))
         return max(0.0, min(due) - now) if due else None
 
     def _ended(self) -> list[_Worker]:
@@ -252,10 +232,11 @@ class Supervisor:
         status = worker.process.exitcode
         worker.process.close()
         worker.process = None
-        self._hang_up(worker)
+        if worker is self._greeter:
+            return
         lived = time.monotonic() - worker.started
         # Added up, not looked up: what a board does not know of another process's memory yet, it would write there.
-        if worker.place is not None and status == STARTUP_STATUS and not any(total(self._boards).get(("ready",), ())):
+        if status == STARTUP_STATUS and not any(total(self._boards).get(("ready",), ())):
             raise StartupError("no worker could start; the log says why")
         pause = self._postpone(worker)
         _log.error("worker died", worker=worker.name, status=status, seconds=round(lived, 3), restart_in=pause)
@@ -274,9 +255,7 @@ class Supervisor:
         settings = self._settings
         for listener in self._listeners:
             listener.close()  # the workers have theirs
-        if self._spare.process is not None:
-            self._spare.process.kill()  # it has begun nothing, and holds every socket
-        for worker in self._workers:
+        for worker in self._all:
             if worker.process is not None:
                 worker.process.terminate()
         _log.info("stopping workers", signal=signal.Signals(self._signals[0]).name)
@@ -315,13 +294,14 @@ class _Start:
     workers: int
     memory: ctypes.Array[ctypes.c_char]
     work: Work
+    registry: Registry | None
     replaces: bool
 
 
 def _run(
-    start: _Start, places: Sequence[socket.socket], others: Sequence[socket.socket], calls: Connection | None
+    start: _Start, places: Sequence[socket.socket], others: Sequence[socket.socket], greets: Connection | None
 ) -> None:
-    """The worker's process: of the one socket in `places` or, with `calls`, a spare for all of them."""
+    """The worker's process, at its places."""
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # from a terminal it comes to all; the supervisor decides
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # until the server has its own: nothing has begun
@@ -332,14 +312,9 @@ def _run(
     telemetry.configure(settings.log_format, settings.log_level)  # a spawned process has its own
     structlog.contextvars.bind_contextvars(worker=start.board)
     all_boards = boards(start.memory)
-    standby = Standby(calls, places) if calls is not None else None
     metrics = Metrics(all_boards[start.board], all_boards)
     try:
-        if standby is None:
-            status = start.work(settings, places[0], Shared(start.workers, metrics, start.replaces))
-        else:
-            shared = Shared(start.workers, metrics, replaces=True, called=standby.called)
-            status = start.work(settings, standby.listener, shared)
+        status = start.work(settings, places, Shared(start.workers, metrics, start.registry, start.replaces, greets))
     except StartupError as error:
         _log.error(f"cannot start: {error}")
         status = STARTUP_STATUS

@@ -44,6 +44,8 @@ it runs nothing, is framed by nobody and kept nowhere."""
 _PLAIN = 2
 """Headers of an answer that sets none but its type and its length."""
 
+_PARTING = (Phase.GREETING, Phase.DRAINING, Phase.STOPPING)
+"""In which every answer closes its connection: the next request is another process's."""
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 
 _log = structlog.get_logger()
@@ -234,7 +236,7 @@ class _Outgoing:
             else:
                 names = {name for name, _ in own}
                 headers += [each for each in self._headers if each[0] not in names]
-            if self._runtime.phase in (Phase.DRAINING, Phase.STOPPING):
+            if self._runtime.phase in _PARTING:
                 headers.append((b"connection", b"close"))
             message["headers"] = headers
         await self._send(message)

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from service.errors import StartupError
-from service.listeners import listen, turn_away, url, welcome
+from service.listeners import listen, steer, turn_away, url, welcome
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has these socket options")
 
@@ -21,6 +21,27 @@ def test_several_have_one_port_and_share_its_connections() -> None:
     accepted = [_accept_all(listener) for listener in listeners]
     assert sum(map(len, accepted)) == 64
     assert all(accepted)
+    for each in (*clients, *listeners, *(server for servers in accepted for server in servers)):
+        each.close()
+
+
+@linux
+def test_new_connections_go_where_they_are_steered_and_what_waits_elsewhere_is_kept() -> None:
+    listeners = listen("127.0.0.1", 0, 3)
+    clients = [socket.create_connection(listeners[0].getsockname()) for _ in range(32)]
+    steer(listeners, [0, 2])
+    clients += [socket.create_connection(listeners[0].getsockname()) for _ in range(64)]
+    steer(listeners, [1])
+    clients += [socket.create_connection(listeners[0].getsockname()) for _ in range(8)]
+    steer(listeners, [0, 1, 2])
+    clients += [socket.create_connection(listeners[0].getsockname()) for _ in range(64)]
+    accepted = [_accept_all(listener) for listener in listeners]
+    order = [[server.getpeername() for server in servers] for servers in accepted]
+    names = [client.getsockname() for client in clients]
+    reached = [next(n for n, peers in enumerate(order) if name in peers) for name in names]
+    assert set(reached[32:96]) == {0, 2}
+    assert set(reached[96:104]) == {1}
+    assert set(reached[:32]) == set(reached[104:]) == {0, 1, 2}
     for each in (*clients, *listeners, *(server for servers in accepted for server in servers)):
         each.close()
 

@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import time
+from collections.abc import Sequence
 
 import pytest
 
@@ -15,7 +16,7 @@ from service import settings
 from service.supervisor import LONGEST_PAUSE, METHOD, Shared, Supervisor, _Worker
 
 
-def _serve_nothing(asked: settings.Settings, listener: socket.socket, shared: Shared) -> int:
+def _serve_nothing(asked: settings.Settings, listeners: Sequence[socket.socket], shared: Shared) -> int:
     """Wait for the signal to stop."""
     signal.sigwait({signal.SIGTERM})
     return 0
