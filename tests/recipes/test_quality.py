@@ -60,7 +60,6 @@ def test_every_recipe_is_shell_that_names_data_below_the_folder(tmp_path: Path) 
     names = [
         "ner-bilstm",
         "ner-bilstm-wnut17",
-        "sentiment-bilstm-attention",
         "ner-gru",
         "sentiment-bilstm",
         "sentiment-bilstm-pretrained",
