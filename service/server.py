@@ -17,7 +17,6 @@ import socket
 import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
-from multiprocessing.connection import Connection
 from typing import cast
 
 import structlog
@@ -89,12 +88,8 @@ def work(settings: Settings, listeners: Sequence[socket.socket], shared: Shared 
     Raises `StartupError`.
     """
     interpreter.tune()
-    app, parent = create_app(settings, shared), os.getppid() if shared else None
-    server = (
-        Greeter(app, settings, parent=parent, accepts=shared.greets)
-        if shared is not None and shared.greets is not None
-        else Server(app, settings, parent=parent)
-    )
+    kind = Greeter if shared is not None and shared.greets is not None else Server
+    server = kind(create_app(settings, shared), settings, shared)
     server.run(sockets=list(listeners))
     if server.runtime.failure is not None:
         raise server.runtime.failure
@@ -104,8 +99,7 @@ def work(settings: Settings, listeners: Sequence[socket.socket], shared: Shared 
 class Server(uvicorn.Server):
     """uvicorn's server, which ends the way described above, and also when the runtime cannot go on."""
 
-    def __init__(self, app: FastAPI, settings: Settings, *, parent: int | None = None) -> None:
-        """`parent` is the process that gives a worker its signals, and whose end is one too."""
+    def __init__(self, app: FastAPI, settings: Settings, shared: Shared | None = None) -> None:
         self.runtime: Runtime = app.state.runtime
         self._wire = Wire(settings, self.runtime.metrics)
         super().__init__(
@@ -129,7 +123,9 @@ class Server(uvicorn.Server):
         board.track("unread_bytes", read=lambda: self._wire.unread)
         self._settings = settings
         self._drain_seconds = settings.drain_seconds
-        self._parent = parent
+        self._shared = shared
+        self._parent = os.getppid() if shared is not None else None
+        """Gives a worker its signals, and its end is one too."""
         self._stop_at: float | None = None
 
     @contextlib.contextmanager
@@ -173,6 +169,8 @@ class Server(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         """Called ten times a second: whether it is time to shut down."""
+        if self._shared is not None:
+            self._shared.turn()
         if counter % TICKS_TO_PUBLISH == 0:
             self.runtime.metrics.board.publish()
         if self._parent is not None and self._stop_at is None and os.getppid() != self._parent:
@@ -208,15 +206,12 @@ class Server(uvicorn.Server):
 class Greeter(Server):
     """Says that the models are loading, until it is told to end; others go on at its sockets."""
 
-    def __init__(self, app: FastAPI, settings: Settings, *, parent: int | None, accepts: Connection) -> None:
-        super().__init__(app, settings, parent=parent)
-        self._accepts = accepts
-        """Closed once it accepts no more."""
-
     def _on_signal(self, number: signal.Signals) -> None:
         for server in self.servers:
             server.close()
-        self._accepts.close()
+        assert self._shared is not None
+        assert self._shared.greets is not None
+        self._shared.greets.close()
         self.should_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

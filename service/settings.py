@@ -59,6 +59,13 @@ class Settings(BaseSettings):
         description="Processes that serve, on one port; 0 for one a CPU. Limits on what waits, and on connections, "
         "hold for each of them.",
     )
+    hang_seconds: int = Field(
+        60,
+        ge=0,
+        le=86_400,
+        description="With several workers: seconds for which one's event loop may stand still before it is ended and "
+        "replaced; 0 for ever.",
+    )
     strict: bool = Field(
         False,
         description="Refuse a model of which a recurrent layer would not run on the provider chosen, rather than run "

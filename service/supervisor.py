@@ -9,6 +9,7 @@ and have them at once. Where that cannot be (CUDA, systems without a safe fork),
 from __future__ import annotations
 
 import ctypes
+import faulthandler
 import gc
 import multiprocessing
 import os
@@ -44,6 +45,8 @@ STABLE_SECONDS = 10.0
 LONGEST_PAUSE = 5.0
 GREETER_SECONDS = 5.0
 """In which the greeter has to stop accepting: longer than it ever needs."""
+LOOK_SECONDS = 1.0
+"""Between two looks whether the workers' event loops turn."""
 STARTUP_STATUS = 1
 """With which a worker ends that cannot start."""
 
@@ -63,6 +66,8 @@ class Shared:
     """Another worker had its socket before: it has models first, and then answers what waits there."""
     greets: Connection | None = None
     """Of the greeter, which says at all sockets that the models are loading: closed once it accepts no more."""
+    turn: Callable[[], None] = lambda: None
+    """To be called by the event loop now and then, more often than once in `LOOK_SECONDS`: it turns."""
 
 
 Work = Callable[[Settings, Sequence[socket.socket], Shared], int]
@@ -83,6 +88,10 @@ class _Worker:
     failures: int = 0
     """Deaths in a row, each soon after its start, and starts that failed."""
     start_at: float = 0.0
+    turns: float = 0.0
+    """Of its event loop, as of the last look."""
+    still: int = 0
+    """Looks in a row that found it where it was, once it had turned."""
 
     @property
     def name(self) -> str | int:
@@ -106,6 +115,8 @@ class Supervisor:
         # One board for each worker, which its replacement goes on with, the greeter's, and the supervisor's own.
         self._memory = RawArray(ctypes.c_char, MEMORY_BYTES * (count + 2))
         self._boards = boards(self._memory)
+        self._turns = RawArray(ctypes.c_double, count + 1)
+        self._looked = time.monotonic()
         self._workers = [_Worker(number, board=number) for number in range(count)]
         self._greeter = _Worker(None, board=count)
         self._steered = False
@@ -132,6 +143,7 @@ class Supervisor:
                 self._start_due()
                 self._steer()
                 wait([sleeper, *self._sentinels()], self._pause())
+                self._look()
                 for worker in self._ended():
                     self._note_death(worker)
                     restarts.add(worker is not self._greeter)
@@ -179,16 +191,37 @@ class Supervisor:
             steer(self._listeners, live)
             self._steered = vacant
 
+    def _look(self) -> None:
+        """End a worker whose event loop stands still. Looks are counted, not seconds: those in which the machine slept,
+        or this process too got no turn, say nothing."""
+        if not self._settings.hang_seconds or time.monotonic() - self._looked < LOOK_SECONDS:
+            return
+        self._looked = time.monotonic()
+        for worker in self._workers:
+            turns = self._turns[worker.board]
+            moved, worker.turns = turns != worker.turns, turns
+            worker.still = 0 if moved or not turns or worker.process is None else worker.still + 1
+            over = worker.still * LOOK_SECONDS - self._settings.hang_seconds
+            if worker.process is None or worker.process.pid is None or over < 0:
+                continue
+            if over < LOOK_SECONDS:
+                _log.error("worker hangs", worker=worker.name, seconds=worker.still * LOOK_SECONDS)
+                os.kill(worker.process.pid, signal.SIGABRT)  # it says on standard error where it stands
+            else:
+                worker.process.kill()
+
     def _start(self, worker: _Worker, places: Sequence[socket.socket], greets: Connection | None = None) -> None:
         arguments = _Start(
             self._settings,
             worker.board,
             len(self._workers),
             self._memory,
+            self._turns,
             self._work,
             self._registry,
             worker.starts > 0,
         )
+        self._turns[worker.board] = worker.still = 0
         process = self._context.Process(
             target=_run,
             args=(arguments, places, self._others(places), greets),
@@ -216,9 +249,11 @@ class Supervisor:
         return [worker.process.sentinel for worker in self._all if worker.process is not None]
 
     def _pause(self) -> float | None:
-        """Seconds until a worker is due to be started; None when none is."""
+        """Seconds until a worker is due to be started, or all are to be looked at; None for neither."""
         now = time.monotonic()
         due = [worker.start_at for worker in self._workers if worker.process is None]
+        if self._settings.hang_seconds:
+            due.append(self._looked + LOOK_SECONDS)
         return max(0.0, min(due) - now) if due else None
 
     def _ended(self) -> list[_Worker]:
@@ -293,6 +328,7 @@ class _Start:
     board: int
     workers: int
     memory: ctypes.Array[ctypes.c_char]
+    turns: ctypes.Array[ctypes.c_double]
     work: Work
     registry: Registry | None
     replaces: bool
@@ -309,12 +345,18 @@ def _run(
     for other in others:
         other.close()
     settings = start.settings
+    faulthandler.enable()
     telemetry.configure(settings.log_format, settings.log_level)  # a spawned process has its own
     structlog.contextvars.bind_contextvars(worker=start.board)
     all_boards = boards(start.memory)
     metrics = Metrics(all_boards[start.board], all_boards)
+
+    def turn() -> None:
+        start.turns[start.board] += 1
+
+    shared = Shared(start.workers, metrics, start.registry, start.replaces, greets, turn)
     try:
-        status = start.work(settings, places, Shared(start.workers, metrics, start.registry, start.replaces, greets))
+        status = start.work(settings, places, shared)
     except StartupError as error:
         _log.error(f"cannot start: {error}")
         status = STARTUP_STATUS

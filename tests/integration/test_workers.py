@@ -287,6 +287,19 @@ def test_connections_go_past_a_place_that_stays_vacant_for_a_while(start: Start)
     assert served == {0, 1}, "and again to both once somebody is there"
 
 
+def test_a_worker_that_hangs_is_replaced(start: Start) -> None:
+    service = all_ready(start("--workers", "2", "--hang-seconds", "2"), 2)
+    victim, survivor = workers_of(service)
+    time.sleep(3)
+    assert workers_of(service) == [victim, survivor], "they turn, though nobody asks"
+    os.kill(victim, signal.SIGSTOP)
+    service.says('"worker hangs"')
+    service.wait(lambda: victim not in workers_of(service) and len(workers_of(service)) == 2)
+    all_ready(service, 2)
+    assert survivor in workers_of(service)
+    assert value(service, "worker_restarts_total") == 1
+
+
 def test_spawned_workers_serve_too(tmp_path: Path, repository: Path) -> None:
     """As on systems where a process cannot be forked safely."""
     script = tmp_path / "spawned.py"
