@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterator
 from inspect import cleandoc
@@ -22,7 +23,16 @@ from service.equations import CellName, GruReset, gates
 from service.errors import RequestError
 from service.metrics import DERIVED, FAMILIES, PREFIX
 from service.settings import Settings
+from training.cli import PREFIX as PREFIX_OF_TRAINING
 from training.cli import app as training
+
+PROGRAMS: dict[str, tuple[click.Group, str | None]] = {
+    "python -m service": (service, None),
+    "python -m training": (cast(click.Group, typer.main.get_command(training)), PREFIX_OF_TRAINING),
+}
+"""The programs, and what their options' variables begin with by themselves. typer keeps a click of its own."""
+_BAR = re.compile(r"(`[^`]*`)|\|")
+_FACTS = re.compile(r"  \[([^\[\]]+)\]$")
 
 
 def settings_page() -> str:
@@ -99,17 +109,18 @@ def gates_page() -> str:
 
 def commands_page() -> str:
     parts = []
-    programs: dict[str, click.Group] = {
-        "python -m service": service,
-        "python -m training": cast(click.Group, typer.main.get_command(training)),  # typer keeps a click of its own
-    }
-    for program, group in programs.items():
-        parts += [f"## `{program}`", _help(group)]
-        context = click.Context(group, info_name=program)
+    for program, (group, prefix) in PROGRAMS.items():
+        context = group.context_class(group, info_name=program, auto_envvar_prefix=prefix, **group.context_settings)
+        parts += [f"## `{program}`", _help(group), _parameters(group, context)]
         for name in group.list_commands(context):
             command = group.commands[name]
-            parts += [f"### `{program} {name}`", _help(command), _options(command, context)]
-    return _page("Commands", "Each command prints this with `--help`.", *parts)
+            inner = command.context_class(command, info_name=name, parent=context)
+            parts += [f"### `{program} {name}`", _help(command), _parameters(command, inner)]
+    return _page(
+        "Commands",
+        "Each command prints this with `--help`. A flag goes before its environment variable.",
+        *parts,
+    )
 
 
 def _help(command: click.Command) -> str:
@@ -128,15 +139,24 @@ def _help(command: click.Command) -> str:
     return "\n".join([*lines, "```"] if example else lines)
 
 
-def _options(command: click.Command, context: click.Context) -> str:
-    rows = []
-    for parameter in command.params:
-        if parameter.param_type_name == "argument":
-            rows.append([f"`{str(parameter.name).upper()}`", str(getattr(parameter, "help", None) or "")])
-        elif not getattr(parameter, "hidden", False):
-            names = " / ".join([*parameter.opts, *parameter.secondary_opts])
-            rows.append([f"`{names}`", str(getattr(parameter, "help", None) or "")])
-    return _table(["option", "meaning"], rows) if rows else ""
+def _parameters(command: click.Command, context: click.Context) -> str:
+    rows = [_row(each, *record) for each in command.params if (record := each.get_help_record(context))]
+    return _table(["option", "default", "variable", "meaning"], rows) if rows else ""
+
+
+def _row(parameter: click.Parameter, names: str, text: str) -> list[str]:
+    """Of what `--help` prints of an option or argument: its names, and its meaning with facts in brackets."""
+    found = _FACTS.search(text)
+    facts = found[1].split("; ") if found else []
+    named = dict(fact.split(": ", 1) for fact in facts if ": " in fact)
+    default = "required" if parameter.required else _code(named.get("default", ""))
+    bounds = "".join(f" ({fact})" for fact in facts if ": " not in fact and fact != "required")
+    meaning = (text[: found.start()] if found else text) + bounds
+    return [_code(names), default, _code(named.get("env var") or named.get("env", "")), meaning]
+
+
+def _code(text: str) -> str:
+    return f"`{text}`" if text else ""
 
 
 def _subclasses(kind: type[RequestError]) -> Iterator[type[RequestError]]:
@@ -160,7 +180,8 @@ def _table(header: list[str], rows: list[list[str]]) -> str:
 
 
 def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")
+    """One line, whose bars end no cell; in code they end none, and a backslash there would be shown."""
+    return _BAR.sub(lambda found: found[1] or "\\|", " ".join(text.split()))
 
 
 PAGES: dict[str, Callable[[], str]] = {
