@@ -1,4 +1,4 @@
-"""The reference pages that are made of the code: settings, metrics, commands, errors and gates.
+"""The reference pages that are made of the code: HTTP, settings, metrics, commands, errors and gates.
 
 `python -m docs.reference NAME` prints one.
 """
@@ -15,6 +15,8 @@ import click
 import typer
 from pydantic import SecretStr
 
+from docs.interface import http_page
+from docs.tables import code, page, table
 from service import settings as configuration
 from service.__main__ import main as service
 from service.api.problems import HTTP_PROBLEMS
@@ -31,7 +33,6 @@ PROGRAMS: dict[str, tuple[click.Group, str | None]] = {
     "python -m training": (cast(click.Group, typer.main.get_command(training)), PREFIX_OF_TRAINING),
 }
 """The programs, and what their options' variables begin with by themselves. typer keeps a click of its own."""
-_BAR = re.compile(r"(`[^`]*`)|\|")
 _FACTS = re.compile(r"  \[([^\[\]]+)\]$")
 
 
@@ -48,11 +49,11 @@ def settings_page() -> str:
                 field.description or "",
             ]
         )
-    return _page(
+    return page(
         "Settings",
         "Every setting of the service is a flag of `python -m service serve`, an environment variable, and a line that "
         "a file `.env` can hold. Flags go before variables, variables before the file.",
-        _table(["flag", "variable", "default", "what it sets"], rows),
+        table(["flag", "variable", "default", "what it sets"], rows),
     )
 
 
@@ -61,11 +62,11 @@ def metrics_page() -> str:
         [f"`{PREFIX}{each.name}`", each.kind, ", ".join(f"`{label}`" for label in each.labels) or "none", each.help]
         for each in (*FAMILIES, *DERIVED)
     ]
-    return _page(
+    return page(
         "Metrics",
         "`GET /metrics` answers in Prometheus's text format, summed over all worker processes. Labels never hold what "
         "a client wrote.",
-        _table(["metric", "kind", "labels", "what it counts"], rows),
+        table(["metric", "kind", "labels", "what it counts"], rows),
     )
 
 
@@ -76,15 +77,15 @@ def errors_page() -> str:
     rows.append([str(RequestError.status), f"`{RequestError.slug}`", RequestError.title])
     unique = [list(row) for row in dict.fromkeys(map(tuple, rows))]
     exits = [[str(status), meaning] for status, meaning in EXITS.items()]
-    return _page(
+    return page(
         "Errors",
         "Errors of the service are `application/problem+json` (RFC 9457): `type` ends in the name below, `detail` says "
         "what was wrong and what would be right, `errors` has a JSON pointer for each wrong field, and the log has the "
         "request under `request_id`. Under `/v2` and at `POST /models/{name}` the same statuses come as "
         '`{"error": "…"}`, the form of those protocols. `Retry-After` stands on every 429 and 503.',
-        _table(["status", "name", "meaning"], sorted(unique)),
+        table(["status", "name", "meaning"], sorted(unique)),
         "## Exit statuses of the commands",
-        _table(["status", "meaning"], exits),
+        table(["status", "meaning"], exits),
     )
 
 
@@ -97,8 +98,8 @@ def gates_page() -> str:
                 [f"`{gate.name}`", f"`{gate.equation}`", f"{_bound(gate.low)} to {_bound(gate.high)}"]
                 for gate in gates(cell, reset)
             ]
-            parts += [f"## {title}", _table(["gate", "equation", "range"], rows)]
-    return _page(
+            parts += [f"## {title}", table(["gate", "equation", "range"], rows)]
+    return page(
         "Gates",
         "What `/gates` calls each activation of a cell. `x_t` is the input at step t, `h` the hidden state, `C` the "
         "cell state, `*` element-wise, `W [h_{t-1}, x_t]` a matrix times the concatenation. Row t of every array "
@@ -116,7 +117,7 @@ def commands_page() -> str:
             command = group.commands[name]
             inner = command.context_class(command, info_name=name, parent=context)
             parts += [f"### `{program} {name}`", _help(command), _parameters(command, inner)]
-    return _page(
+    return page(
         "Commands",
         "Each command prints this with `--help`. A flag goes before its environment variable.",
         *parts,
@@ -141,7 +142,7 @@ def _help(command: click.Command) -> str:
 
 def _parameters(command: click.Command, context: click.Context) -> str:
     rows = [_row(each, *record) for each in command.params if (record := each.get_help_record(context))]
-    return _table(["option", "default", "variable", "meaning"], rows) if rows else ""
+    return table(["option", "default", "variable", "meaning"], rows) if rows else ""
 
 
 def _row(parameter: click.Parameter, names: str, text: str) -> list[str]:
@@ -149,14 +150,10 @@ def _row(parameter: click.Parameter, names: str, text: str) -> list[str]:
     found = _FACTS.search(text)
     facts = found[1].split("; ") if found else []
     named = dict(fact.split(": ", 1) for fact in facts if ": " in fact)
-    default = "required" if parameter.required else _code(named.get("default", ""))
+    default = "required" if parameter.required else code(named.get("default", ""))
     bounds = "".join(f" ({fact})" for fact in facts if ": " not in fact and fact != "required")
     meaning = (text[: found.start()] if found else text) + bounds
-    return [_code(names), default, _code(named.get("env var") or named.get("env", "")), meaning]
-
-
-def _code(text: str) -> str:
-    return f"`{text}`" if text else ""
+    return [code(names), default, code(named.get("env var") or named.get("env", "")), meaning]
 
 
 def _subclasses(kind: type[RequestError]) -> Iterator[type[RequestError]]:
@@ -170,21 +167,8 @@ def _bound(value: float) -> str:
     return {float("inf"): "∞", float("-inf"): "-∞"}.get(value, f"{value:g}")
 
 
-def _page(title: str, *parts: str) -> str:
-    return "\n\n".join([f"# {title}", *filter(None, parts)]) + "\n"
-
-
-def _table(header: list[str], rows: list[list[str]]) -> str:
-    lines = [header, ["---"] * len(header), *([_cell(cell) for cell in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _cell(text: str) -> str:
-    """One line, whose bars end no cell; in code they end none, and a backslash there would be shown."""
-    return _BAR.sub(lambda found: found[1] or "\\|", " ".join(text.split()))
-
-
 PAGES: dict[str, Callable[[], str]] = {
+    "http": http_page,
     "settings": settings_page,
     "metrics": metrics_page,
     "commands": commands_page,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -15,6 +16,7 @@ import pytest
 
 from docs import hooks, reference
 from service import settings as configuration
+from service.api.openapi import document
 from service.equations import gates
 from service.errors import RequestError
 from service.metrics import DERIVED, FAMILIES, PREFIX
@@ -170,6 +172,24 @@ def test_every_setting_metric_error_and_gate_is_described() -> None:
     for cell in ("rnn", "lstm", "peephole", "gru"):
         for gate in gates(cell):
             assert " ".join(gate.equation.split()) in page
+
+
+def test_every_route_and_field_is_described() -> None:
+    built, page = document(secured=True, admin=True), reference.PAGES["http"]()
+    for path, operations in built["paths"].items():
+        for method, operation in operations.items():
+            (row,) = [line for line in page.splitlines() if line.startswith(f"| `{method.upper()} {path}` |")]
+            assert operation["summary"] in row
+            assert f"| {', '.join(operation['responses'])} |" in row
+    for name, schema in built["components"]["schemas"].items():
+        section = page.partition(f"\n### {name}\n")[2].partition("\n### ")[0]
+        assert schema["description"].splitlines()[0] in section
+        for field, facts in schema["properties"].items():
+            (row,) = [line for line in section.splitlines() if line.startswith(f"| `{field}` |")]
+            assert " ".join(facts["description"].split()) in row.replace("\\|", "|"), (name, field)
+            bounds = [fact for bound, fact in facts.items() if bound in ("minimum", "maximum", "exclusiveMinimum")]
+            assert [bound for bound in bounds if f"{bound:,}" not in row] == [], row
+            assert field in schema.get("required", ()) or f"| `{json.dumps(facts['default'])}` |" in row
 
 
 @pytest.mark.parametrize("program", reference.PROGRAMS)
