@@ -125,6 +125,8 @@ def test_the_notebook_runs(place: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert (place / "models" / "my-reviews" / "1" / "model.json").exists()
     shown = "".join(output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", ()))
     assert "positive" in shown
+    assert re.search(r"^(negative|positive) \(0\.\d\d\), but labelled (?!\1)", shown, re.MULTILINE)
+    assert "`make setup`" in notebook.cells[0].source
 
 
 @pytest.mark.timeout(300)
