@@ -222,7 +222,7 @@ def facts(parameter: click.Parameter, command: str, prefix: str | None) -> Itera
     yield from choices
     if parameter.required:
         yield "required"
-    elif (default and type(default) in (str, int)) or isinstance(default, Path):
+    elif (type(default) in (str, int) and default != "") or isinstance(default, Path):
         yield f"| `{default}` |"
     elif type(default) is float:
         yield f"| `{default:g}"  # 1.0 or 1
