@@ -1,10 +1,11 @@
-"""The reference pages that are made of the code: settings, metrics, commands, errors and gates.
+"""The reference pages that are made of the code: HTTP, settings, metrics, commands, errors and gates.
 
 `python -m docs.reference NAME` prints one.
 """
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterator
 from inspect import cleandoc
@@ -14,6 +15,8 @@ import click
 import typer
 from pydantic import SecretStr
 
+from docs.interface import http_page
+from docs.tables import code, page, table
 from service import settings as configuration
 from service.__main__ import main as service
 from service.api.problems import HTTP_PROBLEMS
@@ -22,7 +25,15 @@ from service.equations import CellName, GruReset, gates
 from service.errors import RequestError
 from service.metrics import DERIVED, FAMILIES, PREFIX
 from service.settings import Settings
+from training.cli import PREFIX as PREFIX_OF_TRAINING
 from training.cli import app as training
+
+PROGRAMS: dict[str, tuple[click.Group, str | None]] = {
+    "python -m service": (service, None),
+    "python -m training": (cast(click.Group, typer.main.get_command(training)), PREFIX_OF_TRAINING),
+}
+"""The programs, and what their options' variables begin with by themselves. typer keeps a click of its own."""
+_FACTS = re.compile(r"  \[([^\[\]]+)\]$")
 
 
 def settings_page() -> str:
@@ -38,11 +49,11 @@ def settings_page() -> str:
                 field.description or "",
             ]
         )
-    return _page(
+    return page(
         "Settings",
         "Every setting of the service is a flag of `python -m service serve`, an environment variable, and a line that "
         "a file `.env` can hold. Flags go before variables, variables before the file.",
-        _table(["flag", "variable", "default", "what it sets"], rows),
+        table(["flag", "variable", "default", "what it sets"], rows),
     )
 
 
@@ -51,11 +62,11 @@ def metrics_page() -> str:
         [f"`{PREFIX}{each.name}`", each.kind, ", ".join(f"`{label}`" for label in each.labels) or "none", each.help]
         for each in (*FAMILIES, *DERIVED)
     ]
-    return _page(
+    return page(
         "Metrics",
         "`GET /metrics` answers in Prometheus's text format, summed over all worker processes. Labels never hold what "
         "a client wrote.",
-        _table(["metric", "kind", "labels", "what it counts"], rows),
+        table(["metric", "kind", "labels", "what it counts"], rows),
     )
 
 
@@ -66,15 +77,15 @@ def errors_page() -> str:
     rows.append([str(RequestError.status), f"`{RequestError.slug}`", RequestError.title])
     unique = [list(row) for row in dict.fromkeys(map(tuple, rows))]
     exits = [[str(status), meaning] for status, meaning in EXITS.items()]
-    return _page(
+    return page(
         "Errors",
         "Errors of the service are `application/problem+json` (RFC 9457): `type` ends in the name below, `detail` says "
         "what was wrong and what would be right, `errors` has a JSON pointer for each wrong field, and the log has the "
         "request under `request_id`. Under `/v2` and at `POST /models/{name}` the same statuses come as "
         '`{"error": "…"}`, the form of those protocols. `Retry-After` stands on every 429 and 503.',
-        _table(["status", "name", "meaning"], sorted(unique)),
+        table(["status", "name", "meaning"], sorted(unique)),
         "## Exit statuses of the commands",
-        _table(["status", "meaning"], exits),
+        table(["status", "meaning"], exits),
     )
 
 
@@ -87,8 +98,8 @@ def gates_page() -> str:
                 [f"`{gate.name}`", f"`{gate.equation}`", f"{_bound(gate.low)} to {_bound(gate.high)}"]
                 for gate in gates(cell, reset)
             ]
-            parts += [f"## {title}", _table(["gate", "equation", "range"], rows)]
-    return _page(
+            parts += [f"## {title}", table(["gate", "equation", "range"], rows)]
+    return page(
         "Gates",
         "What `/gates` calls each activation of a cell. `x_t` is the input at step t, `h` the hidden state, `C` the "
         "cell state, `*` element-wise, `W [h_{t-1}, x_t]` a matrix times the concatenation. Row t of every array "
@@ -99,17 +110,18 @@ def gates_page() -> str:
 
 def commands_page() -> str:
     parts = []
-    programs: dict[str, click.Group] = {
-        "python -m service": service,
-        "python -m training": cast(click.Group, typer.main.get_command(training)),  # typer keeps a click of its own
-    }
-    for program, group in programs.items():
-        parts += [f"## `{program}`", _help(group)]
-        context = click.Context(group, info_name=program)
+    for program, (group, prefix) in PROGRAMS.items():
+        context = group.context_class(group, info_name=program, auto_envvar_prefix=prefix, **group.context_settings)
+        parts += [f"## `{program}`", _help(group), _parameters(group, context)]
         for name in group.list_commands(context):
             command = group.commands[name]
-            parts += [f"### `{program} {name}`", _help(command), _options(command, context)]
-    return _page("Commands", "Each command prints this with `--help`.", *parts)
+            inner = command.context_class(command, info_name=name, parent=context)
+            parts += [f"### `{program} {name}`", _help(command), _parameters(command, inner)]
+    return page(
+        "Commands",
+        "Each command prints this with `--help`. A flag goes before its environment variable.",
+        *parts,
+    )
 
 
 def _help(command: click.Command) -> str:
@@ -128,15 +140,20 @@ def _help(command: click.Command) -> str:
     return "\n".join([*lines, "```"] if example else lines)
 
 
-def _options(command: click.Command, context: click.Context) -> str:
-    rows = []
-    for parameter in command.params:
-        if parameter.param_type_name == "argument":
-            rows.append([f"`{str(parameter.name).upper()}`", str(getattr(parameter, "help", None) or "")])
-        elif not getattr(parameter, "hidden", False):
-            names = " / ".join([*parameter.opts, *parameter.secondary_opts])
-            rows.append([f"`{names}`", str(getattr(parameter, "help", None) or "")])
-    return _table(["option", "meaning"], rows) if rows else ""
+def _parameters(command: click.Command, context: click.Context) -> str:
+    rows = [_row(each, *record) for each in command.params if (record := each.get_help_record(context))]
+    return table(["option", "default", "variable", "meaning"], rows) if rows else ""
+
+
+def _row(parameter: click.Parameter, names: str, text: str) -> list[str]:
+    """Of what `--help` prints of an option or argument: its names, and its meaning with facts in brackets."""
+    found = _FACTS.search(text)
+    facts = found[1].split("; ") if found else []
+    named = dict(fact.split(": ", 1) for fact in facts if ": " in fact)
+    default = "required" if parameter.required else code(named.get("default", ""))
+    bounds = "".join(f" ({fact})" for fact in facts if ": " not in fact and fact != "required")
+    meaning = (text[: found.start()] if found else text) + bounds
+    return [code(names), default, code(named.get("env var") or named.get("env", "")), meaning]
 
 
 def _subclasses(kind: type[RequestError]) -> Iterator[type[RequestError]]:
@@ -150,20 +167,8 @@ def _bound(value: float) -> str:
     return {float("inf"): "∞", float("-inf"): "-∞"}.get(value, f"{value:g}")
 
 
-def _page(title: str, *parts: str) -> str:
-    return "\n\n".join([f"# {title}", *filter(None, parts)]) + "\n"
-
-
-def _table(header: list[str], rows: list[list[str]]) -> str:
-    lines = [header, ["---"] * len(header), *([_cell(cell) for cell in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")
-
-
 PAGES: dict[str, Callable[[], str]] = {
+    "http": http_page,
     "settings": settings_page,
     "metrics": metrics_page,
     "commands": commands_page,

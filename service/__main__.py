@@ -38,7 +38,9 @@ from service.version import VERSION
 _METAVARS: dict[object, str] = {int: "N", float: "X", Path: "PATH", Path | None: "PATH"}
 
 
-@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"], "show_default": True}
+)
 @click.version_option(VERSION, message="%(version)s")
 @click.option("--debug", is_flag=True, help="Show where an unexpected error came from.")
 @click.pass_context

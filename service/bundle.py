@@ -73,10 +73,14 @@ class _Frozen(BaseModel):
 class Feature(_Frozen):
     """One or several columns of the network's integer input, which share an embedding table of `size` rows."""
 
-    name: FeatureName
-    size: Annotated[int, Field(ge=1, le=1 << 28)]
-    columns: Annotated[int, Field(ge=1, le=64)] = 1
-    """How many columns a token has of it: one, or for `character` one for each character that is read."""
+    name: FeatureName = Field(description="What of a token it is.")
+    size: int = Field(ge=1, le=1 << 28, description="Rows of its embedding table.")
+    columns: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="How many columns a token has of it: one, or for `character` one for each character that is read.",
+    )
 
 
 class Crf(_Frozen):
@@ -91,11 +95,13 @@ class Crf(_Frozen):
 class Score(_Frozen):
     """One measured figure: `metric` on `data` (corpus and split), over `examples` inputs, `truncated` of them cut."""
 
-    data: _Label
-    metric: Literal["accuracy", "macro_f1", "macro_recall", "precision", "recall", "f1", "calibration_error"]
-    value: Annotated[float, Field(ge=0, le=1)]
-    examples: Annotated[int, Field(ge=1, le=_MOST)]
-    truncated: _Count = 0
+    data: _Label = Field(description="The corpus and its split.")
+    metric: Literal["accuracy", "macro_f1", "macro_recall", "precision", "recall", "f1", "calibration_error"] = Field(
+        description="What was measured; precision, recall and f1 are of entities."
+    )
+    value: float = Field(ge=0, le=1, description="The figure.")
+    examples: int = Field(ge=1, le=_MOST, description="How many inputs it is over.")
+    truncated: _Count = Field(0, description="How many of them were over the token limit and lost their tails.")
 
 
 class Origin(_Frozen):
@@ -145,13 +151,13 @@ class Parity(_Frozen):
     input's alone (None where it was not measured).
     """
 
-    model: _Finite
-    trace: _Finite
-    gates: _Finite
-    batch: _Finite | None = None
-    batches: _Count
-    logits_tolerance: _Finite
-    gates_tolerance: _Finite
+    model: _Finite = Field(description="Of the logits of `model.onnx`, from torch's.")
+    trace: _Finite = Field(description="Of the logits of `trace.onnx`, from torch's.")
+    gates: _Finite = Field(description="Of the traced gates, from the equations in float64.")
+    batch: _Finite | None = Field(None, description="Of a probability in a batch, from the same input's alone.")
+    batches: _Count = Field(description="How many random batches were compared.")
+    logits_tolerance: _Finite = Field(description="What `model` and `trace` may be at most.")
+    gates_tolerance: _Finite = Field(description="What `gates` may be at most.")
 
 
 class Manifest(_Frozen):

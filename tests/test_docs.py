@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -12,16 +13,15 @@ from pathlib import Path
 
 import click
 import pytest
-import typer
 
 from docs import hooks, reference
-from service.__main__ import main
+from service import settings as configuration
+from service.api.openapi import document
 from service.equations import gates
 from service.errors import RequestError
 from service.metrics import DERIVED, FAMILIES, PREFIX
 from service.settings import Settings, flag, variable
 from tests.integration.conftest import ROOT, Process
-from training.cli import app
 
 DOCS = ROOT / "docs"
 ADDRESS = "http://127.0.0.1:8000"
@@ -125,6 +125,8 @@ def test_the_notebook_runs(place: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert (place / "models" / "my-reviews" / "1" / "model.json").exists()
     shown = "".join(output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", ()))
     assert "positive" in shown
+    assert re.search(r"^(negative|positive) \(0\.\d\d\), but labelled (?!\1)", shown, re.MULTILINE)
+    assert "`make setup`" in notebook.cells[0].source
 
 
 @pytest.mark.timeout(300)
@@ -174,14 +176,58 @@ def test_every_setting_metric_error_and_gate_is_described() -> None:
             assert " ".join(gate.equation.split()) in page
 
 
-@pytest.mark.parametrize("group", [main, typer.main.get_command(app)], ids=["service", "training"])
-def test_every_command_and_option_is_described(group: click.Group) -> None:
-    page = reference.commands_page()
-    for name, command in group.commands.items():
-        assert f" {name}`" in page
+def test_every_route_and_field_is_described() -> None:
+    built, page = document(secured=True, admin=True), reference.PAGES["http"]()
+    for path, operations in built["paths"].items():
+        for method, operation in operations.items():
+            (row,) = [line for line in page.splitlines() if line.startswith(f"| `{method.upper()} {path}` |")]
+            assert operation["summary"] in row
+            assert f"| {', '.join(operation['responses'])} |" in row
+    for name, schema in built["components"]["schemas"].items():
+        section = page.partition(f"\n### {name}\n")[2].partition("\n### ")[0]
+        assert schema["description"].splitlines()[0] in section
+        for field, facts in schema["properties"].items():
+            (row,) = [line for line in section.splitlines() if line.startswith(f"| `{field}` |")]
+            assert " ".join(facts["description"].split()) in row.replace("\\|", "|"), (name, field)
+            bounds = [fact for bound, fact in facts.items() if bound in ("minimum", "maximum", "exclusiveMinimum")]
+            assert [bound for bound in bounds if f"{bound:,}" not in row] == [], row
+            assert field in schema.get("required", ()) or f"| `{json.dumps(facts['default'])}` |" in row
+
+
+@pytest.mark.parametrize("program", reference.PROGRAMS)
+def test_every_command_and_option_is_described(program: str) -> None:
+    group, prefix = reference.PROGRAMS[program]
+    sections = dict(re.findall(r"^##+ `(.*?)`\n(.*?)(?=^##|\Z)", reference.commands_page(), re.DOTALL | re.MULTILINE))
+    for name, command in {"": group, **group.commands}.items():
         assert command.help, name
-        for parameter in command.params:
-            assert parameter.param_type_name == "argument" or getattr(parameter, "help", None), (name, parameter.name)
+        rows = [line for line in sections[f"{program} {name}".strip()].splitlines() if line.startswith("| ")]
+        assert len(rows) - 2 == len(command.params)
+        for row, parameter in zip(rows[2:], command.params, strict=True):
+            assert getattr(parameter, "help", None), (name, parameter.name)
+            assert [fact for fact in facts(parameter, name, prefix) if fact not in row] == [], row
+
+
+def facts(parameter: click.Parameter, command: str, prefix: str | None) -> Iterator[str]:
+    """What a row of the page has to say of an option or argument."""
+    default, envvar = getattr(parameter.default, "value", parameter.default), parameter.envvar
+    if parameter.param_type_name == "option":
+        yield from [*parameter.opts, *parameter.secondary_opts]
+        if prefix:
+            envvar = "_".join(filter(None, [prefix, command, parameter.name])).upper()
+    kind = getattr(parameter, "type", None) or vars(parameter)["type_descriptor"]  # typer's own
+    choices = [str(getattr(choice, "value", choice)) for choice in getattr(kind, "choices", None) or ()]
+    if command == "serve":
+        field = Settings.model_fields[parameter.name]
+        default, envvar, choices = field.default, variable(parameter.name), [*configuration.choices(field)]
+    yield from choices
+    if parameter.required:
+        yield "required"
+    elif (type(default) in (str, int) and default != "") or isinstance(default, Path):
+        yield f"| `{default}` |"
+    elif type(default) is float:
+        yield f"| `{default:g}"  # 1.0 or 1
+    if envvar:
+        yield f"`{envvar}`"
 
 
 def test_secrets_have_no_default_to_show() -> None:

@@ -11,6 +11,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,7 @@ PAGES = [README, *(page for page in sorted(DOCS.rglob("*.md")) if page not in OW
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _INLINE = re.compile(r"`(\.venv/bin/python -m [^`]+)`")
 OURS = ".venv/bin/python -m "
+PIP = OURS + "pip install --constraint constraints.txt "
 
 
 def commands() -> list[str]:
@@ -47,7 +49,7 @@ COMMANDS = commands()
 
 
 def test_every_command_is_of_a_kind_that_is_tried() -> None:
-    kinds = ("make ", "curl ", "python -m benchmarks", OURS + "training ", OURS + "service ")
+    kinds = ("make ", "curl ", "python -m benchmarks", OURS + "training ", OURS + "service ", PIP)
     assert [command for command in COMMANDS if not command.startswith(kinds)] == []
     assert len(COMMANDS) > 10
 
@@ -102,7 +104,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.timeout(600)
 def test_what_our_programs_are_asked_runs(place: Path) -> None:
     """One after the other, for later ones read what earlier ones wrote; a single epoch each."""
-    asked = [command for command in COMMANDS if command.startswith(OURS)]
+    asked = [command for command in COMMANDS if command.startswith(OURS) and not command.startswith(PIP)]
     assert {command.split()[3] for command in asked} >= {"fit", "evaluate", "predict"}
     for command in asked:
         done = subprocess.run(
@@ -115,6 +117,20 @@ def test_what_our_programs_are_asked_runs(place: Path) -> None:
             timeout=300,
         )
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+
+
+def test_what_is_installed_for_the_snippets_is_what_they_import() -> None:
+    """Installing takes a network: the names are held against what is pinned, and what the page goes on to use."""
+    (command,) = [each for each in COMMANDS if each.startswith(PIP)]
+    pinned = (ROOT / "constraints.txt").read_text(encoding="utf-8").replace("-", "_")
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    asked = [word for word in shlex.split(command.removeprefix(PIP)) if word != "--editable"]
+    assert {"huggingface_hub", "tritonclient[http]", ".[client]"} == set(asked)
+    for word in asked:
+        name, _, extra = word.rstrip("]").partition("[")
+        assert extra in extras if name == "." else f"\n{name}==" in pinned
+    text = README.read_text(encoding="utf-8")
+    assert text.index(PIP) < text.index("from huggingface_hub import") < text.index("from service.client import")
 
 
 @pytest.mark.parametrize("code", [code for kind, code in _BLOCK.findall(README.read_text("utf-8")) if kind == "python"])

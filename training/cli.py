@@ -34,6 +34,9 @@ from training.plots import PlotError
 from training.pretrain import PretrainingError
 from training.processes import ProcessesError, started
 
+PREFIX = "TRAINING"
+"""What the names of environment variables begin with."""
+
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 COMMANDS = (
     *(fit, pretrain, export, evaluate, robustness, health, predict, compare, data),
@@ -62,7 +65,7 @@ def main() -> None:
         _fail(f".env cannot be read: {error}")
     options = {"debug": False}
     try:
-        app(auto_envvar_prefix="TRAINING", obj=options)
+        app(auto_envvar_prefix=PREFIX, obj=options)
     except (
         CorpusError,
         BundleError,

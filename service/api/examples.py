@@ -89,9 +89,22 @@ MODEL: dict[str, object] = {
     "provider": "cpu",
     "placement": {"recurrent": {"cpu": 1}, "other": {"cpu": 8}},
     "token_limit": 4096,
+    "parameters": 2_312_450,
+    "features": [{"name": "word", "size": 20_000, "columns": 1}],
     "quality": [{"data": "SST-2 dev", "metric": "accuracy", "value": 0.85, "examples": 872, "truncated": 0}],
     "quality_before": [],
+    "parity": {
+        "model": 2.4e-7,
+        "trace": 2.4e-7,
+        "gates": 4.1e-7,
+        "batch": 1.2e-7,
+        "batches": 8,
+        "logits_tolerance": 1e-4,
+        "gates_tolerance": 1e-5,
+    },
     "licence": "Apache-2.0",
+    "seed": 1,
+    "epochs": 7,
 }
 MODELS: dict[str, object] = {
     "default": {"sentiment": "sentiment-bilstm"},

@@ -72,8 +72,8 @@ class Options(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
-    use_cache: bool | None = None
-    wait_for_model: bool | None = None
+    use_cache: bool | None = Field(None, description="Without effect: nothing is cached.")
+    wait_for_model: bool | None = Field(None, description="Without effect: a model that is loaded answers.")
 
 
 class HuggingFaceRequest(InputsRequest):

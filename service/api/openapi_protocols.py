@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from service.api import tensors
 from service.api.huggingface import HuggingFaceRequest
@@ -82,7 +82,7 @@ class ProtocolError(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    error: str
+    error: str = Field(description="What was wrong, and what would be right.")
 
 
 MODELS: tuple[type[BaseModel], ...] = (

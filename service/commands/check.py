@@ -11,7 +11,7 @@ from service.commands.console import EXIT_INCOMPLETE, EXIT_OK, foreseen, model_n
 
 
 @click.command()
-@click.argument("bundle", shell_complete=model_names)
+@click.argument("bundle", shell_complete=model_names, help="NAME, NAME/VERSION, or a bundle's folder.")
 @models_option()
 @click.option("--json", is_flag=True, help="One JSON object.")
 @foreseen

@@ -11,7 +11,7 @@ PROGRAM, VARIABLE = "gatelight", "_GATELIGHT_COMPLETE"
 
 
 @click.command()
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]), help="The shell that is to complete.")
 @foreseen
 def completion(shell: str) -> int:
     """Print what makes a shell complete commands, options and models' names.

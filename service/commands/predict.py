@@ -10,7 +10,7 @@ from service.commands.console import EXIT_INCOMPLETE, EXIT_OK, foreseen, model_n
 
 
 @click.command()
-@click.argument("files", nargs=-1, type=str)
+@click.argument("files", nargs=-1, type=str, help="Files to score; none, or -, for standard input.")
 @click.option("--model", required=True, shell_complete=model_names, help="NAME, or NAME/VERSION, or a bundle's folder.")
 @models_option()
 @click.option(

@@ -36,6 +36,7 @@ def test_models(client: httpx.Client) -> None:
 def test_one_model(client: httpx.Client) -> None:
     model = ModelDescription.model_validate_json(client.get("/models/ner-bigru").content)
     assert (model.task, model.cell, model.directions) == ("ner", "gru", ["forward", "backward"])
+    assert not model.model_extra, "fields that the API document does not have"
 
 
 @pytest.mark.parametrize("path", ["/health/live", "/health/ready"])

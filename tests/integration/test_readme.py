@@ -32,6 +32,11 @@ def test_the_readme_shows_predictions_entities_and_gates() -> None:
     assert all(word in asked for word in ("/predict", "/gates", '"ner"'))
 
 
+def test_the_first_screen_goes_from_nothing_to_an_answer() -> None:
+    first = TEXT.splitlines()[:30]
+    assert first.index("make serve") < next(number for number, line in enumerate(first) if line.startswith("curl "))
+
+
 @pytest.mark.parametrize("call", CALLS, ids=range(len(CALLS)))
 def test_a_curl_line_gives_what_the_readme_shows(call: readme.Call, served: Process) -> None:
     assert alike(json.loads(call.shown), call.run(served.client))

@@ -54,5 +54,6 @@ def test_every_field_is_described() -> None:
     schemas = document(secured=False)["components"]["schemas"]
     for name in ("PredictRequest", "GatesRequest"):
         assert schemas[name]["additionalProperties"] is False
-        for field, schema in schemas[name]["properties"].items():
-            assert schema.get("description"), (name, field)
+    for name, schema in schemas.items():
+        for field, facts in schema["properties"].items():
+            assert facts.get("description"), (name, field)

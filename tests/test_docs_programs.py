@@ -1,0 +1,117 @@
+"""Where the README, CONTRIBUTING.md or a page names a program, in a block or in running text, there is such a program,
+with that command and those options. Other tests of the documentation run what pages have in blocks.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from docs import reference
+from tests.integration.conftest import ROOT
+from tests.test_docs import DOCS
+
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
+MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
+_BLOCK = re.compile(r"^```\w*\n.*?^```$", re.DOTALL | re.MULTILINE)
+_SPAN = re.compile(r"`([^`]+)`")
+_PROGRAM = re.compile(r"python -m ([\w.]+)([^`\n|&;>]*)")
+_OPTION = re.compile(r"(?<!\S)--[a-z][\w-]*")
+_MAKE = re.compile(r"^\s*make ([^#\n]*)", re.MULTILINE)
+
+
+class Named(NamedTuple):
+    """``python -m MODULE COMMAND OPTION…``, as pages have it; the first word is taken for a command."""
+
+    module: str
+    command: str | None
+    options: tuple[str, ...]
+
+
+def code(page: Path) -> tuple[str, str]:
+    """A page's text, each command on one line; and of that the code alone, blocks and spans."""
+    text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+    text = text.replace("-m training -- ", "\npython -m training ")  # what torchrun is to start
+    prose = _SPAN.sub(lambda found: f"`{' '.join(found[1].split())}`", _BLOCK.sub("", text))
+    blocks = _BLOCK.findall(text)
+    return "\n".join([*blocks, prose]), "\n".join([*blocks, *_SPAN.findall(prose)])
+
+
+def programs() -> list[Named]:
+    found: dict[Named, None] = {}
+    for page in PAGES:
+        for module, rest in _PROGRAM.findall(code(page)[0]):
+            first = re.match(r" +([a-z][a-z-]*)", rest)
+            found[Named(module, first[1] if first else None, tuple(_OPTION.findall(rest)))] = None
+    return list(found)
+
+
+NAMED = programs()
+
+
+def made() -> Iterator[str]:
+    """What stands behind ``make``, anywhere."""
+    for page in PAGES:
+        yield from (words.strip() for words in _MAKE.findall(code(page)[1]))
+
+
+def test_pages_name_programs() -> None:
+    assert {"service", "training", "benchmarks", "benchmarks.scaling"} <= {each.module for each in NAMED}
+    assert any(each.options for each in NAMED if each.module == "training")
+
+
+@pytest.mark.parametrize("module", dict.fromkeys(each.module for each in NAMED))
+def test_a_program_exists(module: str) -> None:
+    package = module.partition(".")[0]
+    if not (ROOT / package).is_dir() and find_spec(package) is None:
+        pytest.skip(f"{package} is not installed")
+    spec = find_spec(module)
+    assert spec is not None, module
+    if spec.submodule_search_locations:
+        spec = find_spec(f"{module}.__main__")
+    assert spec is not None, f"{module} is no program"
+    assert spec.origin is not None
+    assert spec.name.endswith("__main__") or 'if __name__ == "__main__"' in Path(spec.origin).read_text("utf-8")
+
+
+@pytest.mark.parametrize("named", [each for each in NAMED if f"python -m {each.module}" in reference.PROGRAMS], ids=str)
+def test_a_command_has_what_pages_say(named: Named) -> None:
+    group, _ = reference.PROGRAMS[f"python -m {named.module}"]
+    assert named.command is None or named.command in group.commands
+    parameters = [*group.params, *(group.commands[named.command].params if named.command else ())]
+    known = {"--help", *(name for each in parameters for name in (*each.opts, *each.secondary_opts))}
+    assert set(named.options) <= known
+
+
+@pytest.mark.parametrize(
+    "named",
+    [each for each in NAMED if each[1:] != (None, ()) and re.match(r"benchmarks|recipes|docs", each.module)],
+    ids=str,
+)
+def test_a_benchmark_has_what_pages_say(named: Named) -> None:
+    words = [sys.executable, "-m", named.module, "--help"]
+    done = subprocess.run(
+        words, cwd=ROOT, env={**os.environ, "COLUMNS": "200"}, capture_output=True, text=True, check=True
+    )
+    asked = [word for word in (named.command, *named.options) if word]
+    assert [word for word in asked if not re.search(rf"{word}(?![\w-])", done.stdout)] == []
+
+
+def test_targets_of_make_exist() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", MAKEFILE, re.MULTILINE))
+    variables = set(re.findall(r"\$\(([A-Z]+)\)|^([A-Z]+) \?=", MAKEFILE, re.MULTILINE))
+    known = {name for pair in variables for name in pair}
+    found = list(made())
+    assert len(found) > 20
+    for words in found:
+        for word in words.split():
+            name, is_variable, _ = word.partition("=")
+            assert name in (known if is_variable else targets), f"make {words}"
