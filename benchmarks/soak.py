@@ -35,7 +35,15 @@ TEXTS = 256
 FAULT_EVERY = 20.0
 RESETS = 20
 LAST_CHARACTERS = 20_000
-"""Of the service's log, which are shown when it answered 500."""
+"""Of the service's log, which are shown when something did not hold."""
+ANSWERS = ("right", "503", "504")
+"""That may come: the refused and the late are those of callers who are too many."""
+GOODPUT = 0.9
+"""Of the rate before, with ten times the callers: at least."""
+RECOVERY_SECONDS = 2.0
+"""From a worker's death until as many as before are ready: at most, in the median."""
+GROWTH = 0.1
+"""Of the largest worker's memory, at most."""
 
 
 @dataclass
@@ -232,7 +240,7 @@ async def play(run: Run, models: Path, minutes: float, callers: int) -> None:
     await asyncio.gather(*tasks)
 
 
-def report(run: Run, out: Path) -> bool:
+def report(run: Run, callers: int, out: Path) -> bool:
     """Print what came of it, draw the curves; whether everything held."""
     steady = [second for second in run.seconds if second.phase == "steady"]
     peak, over = ([s for s in run.seconds if s.phase == phase][2:] for phase in ("peak", "overload"))
@@ -262,7 +270,27 @@ def report(run: Run, out: Path) -> bool:
             ),
         ],
     )
-    return not run.outcomes["wrong"] and not run.outcomes["500"] and not run.outcomes["not replaced"]
+    held = verdicts(run, callers, rate_over / rate, growth)
+    for what, so in held.items():
+        print(f"{'held' if so else 'FAILED'}: {what}", flush=True)
+    return all(held.values())
+
+
+def verdicts(run: Run, callers: int, goodput: float, growth: float) -> dict[str, bool]:
+    """What must hold, and whether it did."""
+    answers = {outcome: count for outcome, count in run.outcomes.items() if outcome.isdigit() or outcome == "wrong"}
+    missing = run.outcomes["not replaced"]
+    cut = run.outcomes.total() - run.outcomes["right"] - sum(answers.values()) - missing
+    within = median(run.recoveries or [0.0])
+    return {
+        f"every answer is right, or 503, or 504: {answers}": answers.keys() <= set(ANSWERS),
+        f"every killed worker is replaced, in the median within {RECOVERY_SECONDS:g} s: {within:.2f}": not missing
+        and within <= RECOVERY_SECONDS,
+        f"no more is cut off than callers could have at hand in {len(run.recoveries)} killed workers: {cut}": cut
+        <= callers * len(run.recoveries),
+        f"goodput with ten times the callers is {GOODPUT:g} of that before: {goodput:.2f}": goodput >= GOODPUT,
+        f"the largest worker grows by no more than {GROWTH:.0%}: {growth:+.1%}": growth <= GROWTH,
+    }
 
 
 def main() -> None:
@@ -301,13 +329,13 @@ async def _soak(asked: argparse.Namespace, models: Path, log: Path) -> bool:
             except OSError:
                 continue
         await play(run, models, asked.minutes, asked.callers)
-        held = report(run, asked.out)
+        held = report(run, asked.callers, asked.out)
     finally:
         if service.returncode is None:
             service.terminate()
         status = await asyncio.wait_for(service.wait(), 60)
     print(f"exit status after SIGTERM: {status}")
-    if run.outcomes["500"]:
+    if not held:
         lines = await asyncio.to_thread(log.read_text, encoding="utf-8", errors="replace")
         print(lines[-LAST_CHARACTERS:])
     return held and status == 0
