@@ -132,7 +132,7 @@ def service(models: Path, workers: int) -> Iterator[Running]:
                     raise ServingError("the service did not start")
                 time.sleep(0.005)
             seconds = time.perf_counter() - started
-            yield Running(port, _workers(process.pid) if workers > 1 else (process.pid,), seconds)
+            yield Running(port, _workers(process.pid, workers) if workers > 1 else (process.pid,), seconds)
         except ServingError as error:
             log.seek(0)
             raise ServingError(f"{error}\n{log.read().decode(errors='replace')[-4000:]}") from error
@@ -155,9 +155,10 @@ def _is_ready(port: int, workers: int) -> bool:
         connection.close()
 
 
-def _workers(parent: int) -> tuple[int, ...]:
-    """The processes that a supervisor has begun and that serve."""
-    found = Path(f"/proc/{parent}/task/{parent}/children").read_text("ascii").split()
+def _workers(parent: int, count: int) -> tuple[int, ...]:
+    """The processes that a supervisor has begun and that serve, once the greeter has gone."""
+    while len(found := Path(f"/proc/{parent}/task/{parent}/children").read_text("ascii").split()) > count:
+        time.sleep(0.05)
     return tuple(int(pid) for pid in found)
 
 
