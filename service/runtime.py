@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from enum import Enum, auto
 from functools import partial
 from typing import Any, TypeVar, get_args
@@ -24,6 +23,7 @@ from service.registry import Changes, Entry, Model, Registry
 from service.sampling import Sampler
 from service.settings import Settings
 from service.supervisor import Shared
+from service.underway import EdgeThreads
 
 INLINE_SECONDS = 0.0015
 """Work at the edge (parsing, tokenising, building an answer) that is expected to take longer leaves the event loop."""
@@ -76,7 +76,7 @@ class Runtime:
         self._registry: Registry | None = None
         self.sampler = Sampler(self.metrics, settings.gate_sample, self._served)
         self.inference = Inference(self.batcher, self.sampler.offer)
-        self._edge = ThreadPoolExecutor(EDGE_THREADS, thread_name_prefix="edge")
+        self._edge = EdgeThreads(EDGE_THREADS, settings.edge_seconds)
         self._loader: asyncio.Task[None] | None = None
         self._changing = asyncio.Lock()
         self._changes: set[asyncio.Task[Any]] = set()
@@ -157,11 +157,12 @@ class Runtime:
         _ = self.registry
         self.batcher.check_room()
 
-    async def offload(self, seconds: float, work: Callable[[], _Value]) -> _Value:
-        """Do work here when it is expected to be short, else in a thread."""
+    async def offload(self, seconds: float, work: Callable[[], _Value], *, begins: bool = False) -> _Value:
+        """Do work here when it is expected to be short, else in a thread. With what begins a request, `Unavailable` is
+        raised when too much waits for the threads: `EdgeThreads.run`."""
         if seconds < INLINE_SECONDS:
             return work()
-        return await asyncio.get_running_loop().run_in_executor(self._edge, work)
+        return await self._edge.run(seconds, work, begins=begins)
 
     async def start(self) -> None:
         """Begin to load models, and go on looking for new ones where the settings ask for it.
@@ -184,12 +185,13 @@ class Runtime:
                 await self._loader
         self.sampler.close()
         await self.batcher.close()
-        self._edge.shutdown(wait=False, cancel_futures=True)
+        self._edge.close()
 
     def _track(self) -> None:
         """Have the numbers of `/metrics` read that are kept anyway."""
         board, counters = self.metrics.board, self.batcher.counters
         board.track("queued_tokens", read=lambda: self.batcher.queued_tokens)
+        board.track("queued_edge_seconds", read=lambda: self._edge.seconds)
         board.track("inline_batches_total", read=lambda: counters.inline_batches)
         board.track("failed_batches_total", read=lambda: counters.failed_batches)
         for refusal in REFUSALS:

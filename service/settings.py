@@ -186,6 +186,13 @@ class Settings(BaseSettings):
         le=1,
         description="Share of queue_tokens that one model's requests may fill, of what those of others leave.",
     )
+    edge_seconds: _Real = Field(
+        5.0,
+        gt=0,
+        le=3600,
+        description="Seconds of parsing and tokenising, as expected, that may wait for a thread in each worker; "
+        "beyond, requests that are too large to be read in the event loop are answered 503.",
+    )
     batch_tokens: int = Field(
         8192,
         ge=1,
