@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine, Iterable
+from contextlib import AbstractContextManager
 from enum import Enum, auto
 from functools import partial
 from typing import Any, TypeVar, get_args
@@ -23,7 +24,7 @@ from service.registry import Changes, Entry, Model, Registry
 from service.sampling import Sampler
 from service.settings import Settings
 from service.supervisor import Shared
-from service.underway import EdgeThreads
+from service.underway import EdgeThreads, TraceNumbers
 
 INLINE_SECONDS = 0.0015
 """Work at the edge (parsing, tokenising, building an answer) that is expected to take longer leaves the event loop."""
@@ -77,6 +78,7 @@ class Runtime:
         self.sampler = Sampler(self.metrics, settings.gate_sample, self._served)
         self.inference = Inference(self.batcher, self.sampler.offer)
         self._edge = EdgeThreads(EDGE_THREADS, settings.edge_seconds)
+        self._traces = TraceNumbers(settings.trace_numbers)
         self._loader: asyncio.Task[None] | None = None
         self._changing = asyncio.Lock()
         self._changes: set[asyncio.Task[Any]] = set()
@@ -164,6 +166,10 @@ class Runtime:
             return work()
         return await self._edge.run(seconds, work, begins=begins)
 
+    def hold_trace(self, numbers: int) -> AbstractContextManager[None]:
+        """Within it a trace of so many numbers is under way. Raises `Unavailable` where there are too many already."""
+        return self._traces.hold(numbers, lambda: self.batcher.queued_seconds)
+
     async def start(self) -> None:
         """Begin to load models, and go on looking for new ones where the settings ask for it.
 
@@ -192,6 +198,7 @@ class Runtime:
         board, counters = self.metrics.board, self.batcher.counters
         board.track("queued_tokens", read=lambda: self.batcher.queued_tokens)
         board.track("queued_edge_seconds", read=lambda: self._edge.seconds)
+        board.track("trace_numbers", read=lambda: self._traces.held)
         board.track("inline_batches_total", read=lambda: counters.inline_batches)
         board.track("failed_batches_total", read=lambda: counters.failed_batches)
         for refusal in REFUSALS:

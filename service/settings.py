@@ -165,6 +165,12 @@ class Settings(BaseSettings):
     max_trace: int = Field(
         4_000_000, ge=1, le=1_000_000_000, description="Numbers in the gates of one answer, after selection."
     )
+    trace_numbers: int = Field(
+        64_000_000,
+        ge=1,
+        description="Numbers in the gates of all answers that are under way in each worker, 4 bytes each "
+        "before they are printed; beyond, requests for traces get a 503. The first is always let in.",
+    )
     timeout: _Real = Field(
         30.0, gt=0, le=86_400, description="Seconds in which a request that sets no X-Request-Timeout is answered."
     )

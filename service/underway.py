@@ -1,4 +1,4 @@
-"""What may be under way at once beside the batcher's queue: work at the edge, in seconds.
+"""What may be under way at once beside the batcher's queue: work at the edge, in seconds, and traces, in numbers.
 
 A first one is never kept out: what is over a limit alone is judged by the limits on one request.
 """
@@ -6,8 +6,9 @@ A first one is never kept out: what is over a limit alone is judged by the limit
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeVar, cast
 
@@ -68,3 +69,31 @@ class EdgeThreads:
                 retry_after=waiting / self._threads,
                 reason="edge",
             )
+
+
+class TraceNumbers:
+    """The numbers of the traces that are under way: each counts from when it is known how many it will have until they
+    stand in an answer, which then counts among those that clients have not taken.
+
+    A trace is refused when with it there would be more than `most`, unless there is no other.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self.held = 0
+
+    @contextmanager
+    def hold(self, numbers: int, retry_after: Callable[[], float]) -> Iterator[None]:
+        """Count so many while the block runs. Raises `Unavailable` with the seconds of `retry_after` for too many."""
+        if self.held and self.held + numbers > self._most:
+            raise Unavailable(
+                f"Numbers in the traces that are under way: {self.held}, with {numbers} more over the limit of "
+                f"{self._most}.",
+                retry_after=retry_after(),
+                reason="trace",
+            )
+        self.held += numbers
+        try:
+            yield
+        finally:
+            self.held -= numbers

@@ -169,10 +169,13 @@ class OpenInference:
         note_job(call, self._settings, job.model, job.encoded)
         if job.request.parameters.timeout is not None:
             deadline = min(deadline, asyncio.get_running_loop().time() + job.request.parameters.timeout / 1e6)
-        traced: list[Traced] | None = None
+        tokens = sum(map(len, job.encoded))
+        cost = len(job.encoded) * AN_INPUT_OUT + tokens * A_TOKEN_OUT
         if job.selection is None:
             logits = await inference.predict(job.model, job.encoded, deadline=deadline, times=call.times())
-        else:
+            return await offload(cost, partial(_answer, call, job, logits, None))
+        numbers = job.selection.numbers(tokens)
+        with self._runtime.hold_trace(numbers):
             traced = await inference.trace(
                 job.model,
                 job.encoded,
@@ -183,10 +186,7 @@ class OpenInference:
                 times=call.times(),
             )
             logits = [trace.logits for trace in traced]
-        tokens = sum(map(len, job.encoded))
-        cost = len(job.encoded) * AN_INPUT_OUT + tokens * A_TOKEN_OUT
-        cost += job.selection.numbers(tokens) * A_NUMBER_OUT if job.selection else 0
-        return await offload(cost, partial(_answer, call, job, logits, traced))
+            return await offload(cost + numbers * A_NUMBER_OUT, partial(_answer, call, job, logits, traced))
 
     def _asked(self, call: Call, content: bytes) -> _Asked:
         settings = self._settings

@@ -114,6 +114,25 @@ def test_large_bodies_wait_in_bounded_number_and_small_ones_go_past_them(start: 
     assert value(service, "queued_edge_seconds") == 0
 
 
+def test_traces_under_way_are_bounded_together(start: Start) -> None:
+    service = start("--trace-numbers", "1000", "--threads", "1").until_ready()
+    body = {"inputs": ["a b c d " * 400] * 8, "task": "ner"}
+
+    def ask(body: dict[str, object]) -> httpx.Response:
+        return httpx.post(f"{service.url}/gates", json=body, timeout=60)
+
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(ask, [body] * 16))
+    refused = [answer for answer in found if answer.status_code == 503]
+    assert {answer.status_code for answer in found} == {200, 503}
+    assert all(int(answer.headers["Retry-After"]) >= 1 for answer in refused)
+    assert "limit of 1000" in refused[0].json()["detail"]
+    assert value(service, "refusals_total", reason="trace") == len(refused)
+    late = httpx.post(f"{service.url}/gates", json=body, headers={"X-Request-Timeout": "0.01"})
+    assert late.status_code == 504
+    assert value(service, "trace_numbers") == 0
+
+
 def test_no_clock_that_can_jump_is_asked() -> None:
     """Deadlines, limits and rates go by clocks that only go forward; the wall clock is for dates in logs alone."""
     jumping = []

@@ -1,4 +1,4 @@
-"""What waits for the edge's threads is bounded, and dropped with its caller."""
+"""What waits for the edge's threads is bounded, and dropped with its caller; so are traces under way."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import gc
 import threading
 import weakref
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 
 import pytest
 
 from service.errors import Unavailable
-from service.underway import EdgeThreads
+from service.underway import EdgeThreads, TraceNumbers
 
 Task = asyncio.Task[object]
 
@@ -135,3 +136,51 @@ def test_the_errors_of_the_work_are_the_callers() -> None:
             await world.start(1.0, lambda: 1 // 0)
 
     in_world(scenario)
+
+
+# Traces
+
+
+def soon() -> float:
+    return 2.5
+
+
+def test_traces_are_bounded_together_and_a_first_one_is_let_in() -> None:
+    traces = TraceNumbers(100)
+    with traces.hold(300, soon):
+        assert traces.held == 300
+        with pytest.raises(Unavailable) as refusal, traces.hold(1, soon):
+            pass
+        assert (refusal.value.reason, refusal.value.retry_after) == ("trace", 2.5)
+    with traces.hold(60, soon), traces.hold(40, soon):
+        assert traces.held == 100
+        with pytest.raises(Unavailable), traces.hold(1, soon):
+            pass
+    assert traces.held == 0
+
+
+@pytest.mark.parametrize("end", ["cancel", "deadline", "failure"])
+def test_a_trace_that_comes_to_no_answer_is_not_under_way_any_more(end: str) -> None:
+    async def work() -> None:
+        if end == "failure":
+            raise ZeroDivisionError
+        await asyncio.sleep(60)
+
+    async def main() -> None:
+        traces = TraceNumbers(100)
+
+        async def trace() -> None:
+            async with asyncio.timeout(0.01 if end == "deadline" else 60):
+                with traces.hold(100, soon):
+                    await work()
+
+        task = asyncio.create_task(trace())
+        await asyncio.sleep(0)
+        if end == "cancel":
+            assert traces.held == 100
+            task.cancel()
+        with suppress(asyncio.CancelledError, TimeoutError, ZeroDivisionError):
+            await task
+        assert traces.held == 0
+
+    asyncio.run(main())
