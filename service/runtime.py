@@ -31,6 +31,8 @@ INLINE_SECONDS = 0.0015
 EDGE_THREADS = 2
 """For that work. It holds Python's lock for the most part, so more of them would gain nothing."""
 RETRY_WHILE_LOADING = 2.0
+NO_MODEL = "no-model"
+"""The reason of refusals while none is loaded."""
 REFUSALS: tuple[Refusal, ...] = get_args(Refusal)
 DROPS: tuple[Drop, ...] = get_args(Drop)
 
@@ -93,7 +95,7 @@ class Runtime:
         registry = self._registry
         if registry is None or not registry.models:
             why = "No model is loaded." if registry is not None else "The models are loading."
-            raise Unavailable(why, retry_after=RETRY_WHILE_LOADING)
+            raise Unavailable(why, retry_after=RETRY_WHILE_LOADING, reason=NO_MODEL)
         return registry
 
     def model(self, name: str | None, task: Task | None) -> Model:
@@ -141,7 +143,7 @@ class Runtime:
         """Change what is served, in a thread, one change at a time. Raises `Unavailable` before the first load."""
         registry = self._registry
         if registry is None:
-            raise Unavailable("The models are loading.", retry_after=RETRY_WHILE_LOADING)
+            raise Unavailable("The models are loading.", retry_after=RETRY_WHILE_LOADING, reason=NO_MODEL)
         async with self._changing:
             try:
                 return await asyncio.to_thread(change, registry)

@@ -210,7 +210,7 @@ class Edge:
         if grant is not None and grant.name is not None:
             call.log["key"] = grant.name
         if self._runtime.phase is Phase.STOPPING:
-            raise Unavailable("The service is shutting down.")
+            self._runtime.batcher.refuse_closed()
 
 
 class _Outgoing:
