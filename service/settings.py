@@ -135,7 +135,10 @@ class Settings(BaseSettings):
         32_768, ge=1024, le=1024**2, description="Bytes in a request's header, its first line included; more is a 431."
     )
     header_seconds: _Real = Field(
-        10.0, gt=0, le=3600, description="Seconds in which a request's header has to come, from its first byte."
+        10.0,
+        gt=0,
+        le=3600,
+        description="Seconds in which a request's header has to come, from its first byte; and a TLS handshake.",
     )
     body_seconds: _Real = Field(
         20.0, gt=0, le=3600, description="Seconds in which a request's body has to come, from the end of its header."

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import ssl
+import time
 from pathlib import Path
 
 import httpx
@@ -109,6 +112,22 @@ def test_https(start: Start, files: tuple[Path, Path], authority: trustme.CA) ->
         httpx.get(f"{service.url}/health/live")
     with pytest.raises(httpx.HTTPError):
         httpx.get(f"{service.url.replace('https', 'http')}/health/live")
+    assert "Traceback" not in service.output
+
+
+def test_who_begins_no_handshake_is_not_waited_for(
+    start: Start, files: tuple[Path, Path], authority: trustme.CA
+) -> None:
+    service = start("--tls-certificate", str(files[0]), "--tls-key", str(files[1]), "--header-seconds", "0.7")
+    host, port = service.url.removeprefix("https://").split(":")
+    for said in (b"", b"\x16\x03\x01"):
+        with socket.create_connection((host, int(port)), timeout=10) as silent:
+            silent.sendall(said)
+            began = time.monotonic()
+            with contextlib.suppress(ConnectionResetError):
+                assert silent.recv(1) == b""
+            assert 0.5 < time.monotonic() - began < 8
+    assert httpx.get(f"{service.url}/health/live", verify=trusting(authority)).status_code == 200
     assert "Traceback" not in service.output
 
 
