@@ -65,7 +65,8 @@ class EdgeThreads:
         waiting = self.seconds
         if waiting and waiting + seconds > self._most:
             raise Unavailable(
-                f"The service is full: {waiting:.1f} seconds of reading requests wait, of at most {self._most:g}.",
+                f"The service is full: {waiting:.1f} seconds of parsing, tokenising and building answers wait, of at "
+                f"most {self._most:g}.",
                 retry_after=waiting / self._threads,
                 reason="edge",
             )
