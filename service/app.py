@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
+from starlette.datastructures import Headers as RequestHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
@@ -36,6 +37,8 @@ from service.version import VERSION
 _NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
 """The framework's own: looking for it would cost each request as much as its routing does."""
 
+PREFLIGHT = "preflight"
+"""The route, in the log and in `/metrics`, of what browsers ask before they let a page of another origin ask."""
 _CORS_HEADERS = ["Authorization", "Content-Type", "X-Request-ID", "X-Request-Timeout", "traceparent", "tracestate"]
 
 
@@ -62,6 +65,19 @@ class Application(FastAPI):
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         """Have the endpoint answer that was found."""
         await scope["endpoint"](scope, receive, send)
+
+
+class Cors(CORSMiddleware):
+    """What lets pages of other origins read answers. Those that it gives itself, to what a browser asks beforehand,
+    leave through an edge of their own."""
+
+    def __init__(self, app: ASGIApp, *, edge: Callable[[ASGIApp], ASGIApp], **options: Any) -> None:
+        super().__init__(app, **options)
+        self._edge = edge
+
+    def preflight_response(self, request_headers: RequestHeaders) -> Response:
+        """The answer, which is called like any other."""
+        return cast(Response, self._edge(super().preflight_response(request_headers)))
 
 
 def create_app(settings: Settings, shared: Shared | None = None, tracing: Tracing | None = None) -> FastAPI:
@@ -104,25 +120,25 @@ def create_app(settings: Settings, shared: Shared | None = None, tracing: Tracin
     if settings.admin:
         routes += Admin(runtime).routes()
     app.router.routes += routes
+    any_edge = partial(Edge, runtime=runtime, headers=_hsts(settings.hsts_seconds), tracing=tracing)
     edge = partial(
-        Edge,
+        any_edge,
         access=Access(
             Keys(settings.keys, settings.administrators, settings.api_keys_file),
             settings.rate_limit,
             settings.origins,
             buckets=SHARED,
         ),
-        runtime=runtime,
         templates={route.endpoint: route.path for route in routes},
-        headers=_hsts(settings.hsts_seconds),
-        tracing=tracing,
     )
     app.add_middleware(edge)
     app.direct = {("POST", route.path): route.endpoint for route in native}
     app.around = edge(app.answer)
     if settings.origins:  # outside of the edge: its refusals too have to be legible to the pages
         cors = partial(
-            CORSMiddleware,
+            Cors,
+            # A browser sends no key beforehand.
+            edge=partial(any_edge, access=Access(Keys(), origins=settings.origins), templates={None: PREFLIGHT}),
             allow_origins=settings.origins,
             allow_methods=["GET", "POST"],
             allow_headers=_CORS_HEADERS,

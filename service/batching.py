@@ -182,6 +182,11 @@ class Batcher:
             retry_after=min(LONGEST_RETRY, self.queued_seconds + promised),
         )
 
+    def refuse_closed(self) -> NoReturn:
+        """Send a call away for good."""
+        self.counters.refused["closed"] += 1
+        raise Unavailable("The service is shutting down.", retry_after=RETRY_WHEN_CLOSED)
+
     @property
     def _seconds_per_token(self) -> float:
         """Over the lanes that wait."""
@@ -190,8 +195,7 @@ class Batcher:
     def admit(self, lane: Lane[Any, Any], tokens: int, deadline: float) -> None:
         """Let a call of so many tokens in, or raise `Unavailable` or `DeadlineExceeded`. For lanes."""
         if self._closed:
-            self.counters.refused["closed"] += 1
-            raise Unavailable("The service is shutting down.", retry_after=RETRY_WHEN_CLOSED)
+            self.refuse_closed()
         if deadline <= asyncio.get_running_loop().time():
             self.counters.refused["deadline"] += 1
             raise _late()

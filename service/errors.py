@@ -145,7 +145,13 @@ class RateLimited(RequestError):
 
 
 class Unavailable(RequestError):
+    """`reason` is the word under which the refusal is counted; None where it is none, or whoever raises it counts."""
+
     status, slug, title = 503, "unavailable", "Not available now"
+
+    def __init__(self, detail: str, *, retry_after: float | None = None, reason: str | None = None) -> None:
+        super().__init__(detail, retry_after=retry_after)
+        self.reason = reason
 
 
 class DeadlineExceeded(RequestError):

@@ -54,6 +54,12 @@ FAMILIES = (
     Family("batch_tokens_total", "counter", "Tokens that were run, without padding."),
     Family("batch_padded_tokens_total", "counter", "Tokens that were run, padding included."),
     Family("queued_tokens", "gauge", "Tokens that wait for a batch."),
+    Family(
+        "queued_edge_seconds",
+        "gauge",
+        "Seconds that parsing, tokenising and building answers is expected to take, of what waits for a thread.",
+    ),
+    Family("trace_numbers", "gauge", "Numbers of the traces that are under way, before they stand in an answer."),
     Family("connections", "gauge", "Connections that are open."),
     Family("unsent_bytes", "gauge", "Bytes of answers that wait for clients that read slowly."),
     Family("unread_bytes", "gauge", "Bytes of bodies that clients have not sent the ends of."),

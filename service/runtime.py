@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from enum import Enum, auto
 from functools import partial
 from typing import Any, TypeVar, get_args
@@ -24,12 +24,15 @@ from service.registry import Changes, Entry, Model, Registry, open_registry
 from service.sampling import Sampler
 from service.settings import Settings
 from service.supervisor import Shared
+from service.underway import EdgeThreads, TraceNumbers
 
 INLINE_SECONDS = 0.0015
 """Work at the edge (parsing, tokenising, building an answer) that is expected to take longer leaves the event loop."""
 EDGE_THREADS = 2
 """For that work. It holds Python's lock for the most part, so more of them would gain nothing."""
 RETRY_WHILE_LOADING = 2.0
+NO_MODEL = "no-model"
+"""The reason of refusals while none is loaded."""
 REFUSALS: tuple[Refusal, ...] = get_args(Refusal)
 DROPS: tuple[Drop, ...] = get_args(Drop)
 
@@ -79,7 +82,8 @@ class Runtime:
         self._registry = shared.registry if shared is not None else None
         self.sampler = Sampler(self.metrics, settings.gate_sample, self._served)
         self.inference = Inference(self.batcher, self.sampler.offer)
-        self._edge = ThreadPoolExecutor(EDGE_THREADS, thread_name_prefix="edge")
+        self._edge = EdgeThreads(EDGE_THREADS, settings.edge_seconds)
+        self._traces = TraceNumbers(settings.trace_numbers)
         self._loader: asyncio.Task[None] | None = None
         self._changing = asyncio.Lock()
         self._changes: set[asyncio.Task[Any]] = set()
@@ -94,7 +98,7 @@ class Runtime:
         registry = self._registry
         if registry is None or not registry.models:
             why = "No model is loaded." if registry is not None else "The models are loading."
-            raise Unavailable(why, retry_after=RETRY_WHILE_LOADING)
+            raise Unavailable(why, retry_after=RETRY_WHILE_LOADING, reason=NO_MODEL)
         return registry
 
     def model(self, name: str | None, task: Task | None) -> Model:
@@ -142,7 +146,7 @@ class Runtime:
         """Change what is served, in a thread, one change at a time. Raises `Unavailable` before the first load."""
         registry = self._registry
         if registry is None:
-            raise Unavailable("The models are loading.", retry_after=RETRY_WHILE_LOADING)
+            raise Unavailable("The models are loading.", retry_after=RETRY_WHILE_LOADING, reason=NO_MODEL)
         async with self._changing:
             try:
                 return await asyncio.to_thread(change, registry)
@@ -160,11 +164,16 @@ class Runtime:
         _ = self.registry
         self.batcher.check_room()
 
-    async def offload(self, seconds: float, work: Callable[[], _Value]) -> _Value:
-        """Do work here when it is expected to be short, else in a thread."""
+    async def offload(self, seconds: float, work: Callable[[], _Value], *, begins: bool = False) -> _Value:
+        """Do work here when it is expected to be short, else in a thread. With what begins a request, `Unavailable` is
+        raised when too much waits for the threads: `EdgeThreads.run`."""
         if seconds < INLINE_SECONDS:
             return work()
-        return await asyncio.get_running_loop().run_in_executor(self._edge, work)
+        return await self._edge.run(seconds, work, begins=begins)
+
+    def hold_trace(self, numbers: int) -> AbstractContextManager[None]:
+        """Within it a trace of so many numbers is under way. Raises `Unavailable` where there are too many already."""
+        return self._traces.hold(numbers, lambda: self.batcher.queued_seconds)
 
     async def start(self) -> None:
         """Begin to load models, and go on looking for new ones where the settings ask for it.
@@ -186,12 +195,14 @@ class Runtime:
                 await self._loader
         self.sampler.close()
         await self.batcher.close()
-        self._edge.shutdown(wait=False, cancel_futures=True)
+        self._edge.close()
 
     def _track(self) -> None:
         """Have the numbers of `/metrics` read that are kept anyway."""
         board, counters = self.metrics.board, self.batcher.counters
         board.track("queued_tokens", read=lambda: self.batcher.queued_tokens)
+        board.track("queued_edge_seconds", read=lambda: self._edge.seconds)
+        board.track("trace_numbers", read=lambda: self._traces.held)
         board.track("inline_batches_total", read=lambda: counters.inline_batches)
         board.track("failed_batches_total", read=lambda: counters.failed_batches)
         for refusal in REFUSALS:

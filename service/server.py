@@ -22,6 +22,7 @@ from typing import cast
 import structlog
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.config import STARTUP_FAILURE
 
 from service import interpreter, telemetry, tls, tracing
 from service.app import create_app
@@ -127,6 +128,26 @@ class Server(uvicorn.Server):
         self._parent = os.getppid() if shared is not None else None
         """Gives a worker its signals, and its end is one too."""
         self._stop_at: float | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn does, at sockets alone, and with a limit on the time of a TLS handshake, which asyncio would give
+        a minute and uvicorn has no setting for: until it is done, a connection is none that a protocol could limit."""
+        await self.lifespan.startup()
+        if self.lifespan.should_exit:
+            sys.exit(STARTUP_FAILURE)
+        config, loop = self.config, asyncio.get_running_loop()
+        shared = {"config": config, "server_state": self.server_state, "app_state": self.lifespan.state}
+        self.servers = [
+            await loop.create_server(
+                partial(config.http_protocol_class, **shared),
+                sock=listener,
+                ssl=config.ssl,
+                ssl_handshake_timeout=self._settings.header_seconds if config.ssl is not None else None,
+                backlog=config.backlog,
+            )
+            for listener in sockets or ()
+        ]
+        self.started = True
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

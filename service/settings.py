@@ -137,7 +137,10 @@ class Settings(BaseSettings):
         32_768, ge=1024, le=1024**2, description="Bytes in a request's header, its first line included; more is a 431."
     )
     header_seconds: _Real = Field(
-        10.0, gt=0, le=3600, description="Seconds in which a request's header has to come, from its first byte."
+        10.0,
+        gt=0,
+        le=3600,
+        description="Seconds in which a request's header has to come, from its first byte; and a TLS handshake.",
     )
     body_seconds: _Real = Field(
         20.0, gt=0, le=3600, description="Seconds in which a request's body has to come, from the end of its header."
@@ -167,6 +170,12 @@ class Settings(BaseSettings):
     max_trace: int = Field(
         4_000_000, ge=1, le=1_000_000_000, description="Numbers in the gates of one answer, after selection."
     )
+    trace_numbers: int = Field(
+        64_000_000,
+        ge=1,
+        description="Numbers in the gates of all answers that are under way in each worker, 4 bytes each "
+        "before they are printed; beyond, requests for traces get a 503. The first is always let in.",
+    )
     timeout: _Real = Field(
         30.0, gt=0, le=86_400, description="Seconds in which a request that sets no X-Request-Timeout is answered."
     )
@@ -187,6 +196,13 @@ class Settings(BaseSettings):
         gt=0,
         le=1,
         description="Share of queue_tokens that one model's requests may fill, of what those of others leave.",
+    )
+    edge_seconds: _Real = Field(
+        5.0,
+        gt=0,
+        le=3600,
+        description="Seconds of parsing and tokenising, as expected, that may wait for a thread in each worker; "
+        "beyond, requests that are too large to be read in the event loop are answered 503.",
     )
     batch_tokens: int = Field(
         8192,

@@ -181,8 +181,9 @@ class Edge:
 
     async def _answer(self, scope: Scope, receive: Receive, outgoing: _Outgoing, call: Call) -> None:
         """Run the application; whatever goes wrong becomes an answer, as long as none has begun."""
+        path = scope["path"]
         try:
-            if (path := scope["path"]) not in HEALTH:
+            if path not in HEALTH:
                 self._admit(call, path)
             await self._app(scope, receive, outgoing)
             return
@@ -197,8 +198,8 @@ class Edge:
             problem = problems.of(Unavailable("The service is shutting down."))
         except Exception as error:
             problem = problems.of(error)
-            if isinstance(error, Unauthorized | Forbidden | RateLimited | TooLarge):
-                self._runtime.metrics.refused(error.slug)
+            if path not in HEALTH and (reason := _reason(error)) is not None:
+                self._runtime.metrics.refused(reason)
             if problem.status == 500:
                 _log.exception("unexpected error")
             if outgoing.status:
@@ -211,7 +212,7 @@ class Edge:
         if grant is not None and grant.name is not None:
             call.log["key"] = grant.name
         if self._runtime.phase is Phase.STOPPING:
-            raise Unavailable("The service is shutting down.")
+            self._runtime.batcher.refuse_closed()
 
 
 class _Outgoing:
@@ -240,6 +241,13 @@ class _Outgoing:
                 headers.append((b"connection", b"close"))
             message["headers"] = headers
         await self._send(message)
+
+
+def _reason(error: Exception) -> str | None:
+    """The word under which a refusal is counted; None for what is none, or is counted already."""
+    if isinstance(error, Unavailable):
+        return error.reason
+    return error.slug if isinstance(error, Unauthorized | Forbidden | RateLimited | TooLarge) else None
 
 
 def request_id(sent: bytes | None) -> str:

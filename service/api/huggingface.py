@@ -108,7 +108,7 @@ class HuggingFace:
         """Answer a `HuggingFaceRequest`."""
         offload, inference = self._runtime.offload, self._runtime.inference
         cost = cost_in(content)
-        request, model = await offload(cost, partial(self._asked, call, content))
+        request, model = await offload(cost, partial(self._asked, call, content), begins=True)
         inference.check_room(model)
         job = await offload(cost, partial(_encode, call, request, model))
         note_job(call, self._settings, job.model, job.encoded)

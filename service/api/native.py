@@ -137,7 +137,7 @@ class Native:
         """Answer a `PredictRequest`."""
         offload, inference = self._runtime.offload, self._runtime.inference
         cost = cost_in(content)
-        request, model = await offload(cost, partial(self._asked, content, PredictRequest))
+        request, model = await offload(cost, partial(self._asked, content, PredictRequest), begins=True)
         inference.check_room(model)
         job = await offload(cost, partial(self._encode, call, request, model))
         note_job(call, self._settings, job.model, job.encoded)
@@ -150,22 +150,23 @@ class Native:
         offload, inference = self._runtime.offload, self._runtime.inference
         binary = wants_safetensors(call.headers.get(b"accept"))
         cost = cost_in(content)
-        asked, model, selection = await offload(cost, partial(self._asked_trace, content))
+        asked, model, selection = await offload(cost, partial(self._asked_trace, content), begins=True)
         inference.check_room(model, trace=True)
         job = await offload(cost, partial(self._encode_trace, call, asked, model, selection))
         note_job(call, self._settings, job.model, job.encoded)
-        traced = await inference.trace(
-            job.model,
-            job.encoded,
-            selection,
-            contributions=asked.contributions,
-            explain=asked.explain,
-            deadline=deadline,
-            times=call.times(),
-        )
-        cost = len(job.encoded) * AN_INPUT_OUT + job.tokens * A_TOKEN_OUT
-        cost += selection.numbers(job.tokens) * A_NUMBER_OUT
-        return await offload(cost, partial(_traces, call, job, traced, binary))
+        numbers = selection.numbers(job.tokens, len(job.encoded))
+        cost = len(job.encoded) * AN_INPUT_OUT + job.tokens * A_TOKEN_OUT + numbers * A_NUMBER_OUT
+        with self._runtime.hold_trace(numbers):
+            traced = await inference.trace(
+                job.model,
+                job.encoded,
+                selection,
+                contributions=asked.contributions,
+                explain=asked.explain,
+                deadline=deadline,
+                times=call.times(),
+            )
+            return await offload(cost, partial(_traces, call, job, traced, binary))
 
     def _asked(self, content: bytes, kind: type[_Request]) -> tuple[_Request, Model]:
         request = parse(content, kind, self._settings.max_inputs)

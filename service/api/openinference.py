@@ -17,7 +17,7 @@ from starlette.routing import Route
 
 from service.api import body, outputs, tensors
 from service.api.edge import Call
-from service.api.native import A_BYTE_IN, A_NUMBER_OUT, A_TOKEN_OUT, AN_INPUT_OUT, Answer, Endpoint, cost_in, note_job
+from service.api.native import A_NUMBER_OUT, A_TOKEN_OUT, AN_INPUT_OUT, Answer, Endpoint, cost_in, note_job
 from service.api.render import JSON, dumps
 from service.api.schemas import checked, read_object
 from service.errors import MalformedBody, TooLarge, VersionNotFound
@@ -34,6 +34,9 @@ EXTENSIONS = ("binary_tensor_data", "model_repository")
 _BINARY = "application/octet-stream"
 _TEXT_INPUT = {"name": tensors.TEXT, "datatype": "BYTES", "shape": [-1]}
 _WINDOW_BITS = {b"gzip": 31, b"deflate": 15}
+MOST_UNPACKED = 1032
+"""Bytes that one of a compressed body can stand for: its size does not tell what reading it costs."""
+A_BYTE_UNPACKED = 4e-9  # seconds, roughly
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,19 +158,24 @@ class OpenInference:
     async def infer(self, call: Call, content: bytes, deadline: float) -> Answer:
         """Answer a `tensors.InferRequest`."""
         offload, inference = self._runtime.offload, self._runtime.inference
-        packed = call.headers.get(b"content-encoding", b"").strip().lower() in _WINDOW_BITS
-        # What a compressed body costs its size does not tell: it may be a thousand times as large.
-        cost = A_BYTE_IN * self._settings.max_body if packed else cost_in(content)
-        asked = await offload(cost, partial(self._asked, call, content))
+        if (bits := _WINDOW_BITS.get(call.headers.get(b"content-encoding", b"").strip().lower())) is not None:
+            most = self._settings.max_body
+            unpacking = A_BYTE_UNPACKED * min(MOST_UNPACKED * len(content), most)
+            content = await offload(unpacking, partial(_unpacked, content, bits, most), begins=True)
+        cost = cost_in(content)
+        asked = await offload(cost, partial(self._asked, call, content), begins=True)
         inference.check_room(asked.model, trace=asked.selection is not None)
         job = await offload(cost, partial(self._encode, call, asked))
         note_job(call, self._settings, job.model, job.encoded)
         if job.request.parameters.timeout is not None:
             deadline = min(deadline, asyncio.get_running_loop().time() + job.request.parameters.timeout / 1e6)
-        traced: list[Traced] | None = None
+        tokens = sum(map(len, job.encoded))
+        cost = len(job.encoded) * AN_INPUT_OUT + tokens * A_TOKEN_OUT
         if job.selection is None:
             logits = await inference.predict(job.model, job.encoded, deadline=deadline, times=call.times())
-        else:
+            return await offload(cost, partial(_answer, call, job, logits, None))
+        numbers = job.selection.numbers(tokens)
+        with self._runtime.hold_trace(numbers):
             traced = await inference.trace(
                 job.model,
                 job.encoded,
@@ -178,15 +186,11 @@ class OpenInference:
                 times=call.times(),
             )
             logits = [trace.logits for trace in traced]
-        tokens = sum(map(len, job.encoded))
-        cost = len(job.encoded) * AN_INPUT_OUT + tokens * A_TOKEN_OUT
-        cost += job.selection.numbers(tokens) * A_NUMBER_OUT if job.selection else 0
-        return await offload(cost, partial(_answer, call, job, logits, traced))
+            return await offload(cost + numbers * A_NUMBER_OUT, partial(_answer, call, job, logits, traced))
 
     def _asked(self, call: Call, content: bytes) -> _Asked:
         settings = self._settings
         model = self._model(call.path)
-        content = _plain(content, call.headers.get(b"content-encoding", b""), settings.max_body)
         request, texts = tensors.read(content, call.headers.get(tensors.HEADER_LENGTH), settings.max_inputs)
         manifest = model.bundle.manifest
         wanted = outputs.resolve(manifest, request.wanted(), request.parameters.binary_data_output)
@@ -230,11 +234,8 @@ def _answer(call: Call, job: _Job, logits: Sequence[Logits], traced: Sequence[Tr
     return Answer(pieces, _BINARY, [(tensors.HEADER_LENGTH, str(json_length).encode())])
 
 
-def _plain(content: bytes, encoding: bytes, limit: int) -> bytes:
+def _unpacked(content: bytes, bits: int, limit: int) -> bytes:
     """A body without its compression, which may not hide more than a body may have."""
-    bits = _WINDOW_BITS.get(encoding.strip().lower())
-    if bits is None:
-        return content
     unpacker = zlib.decompressobj(bits)
     try:
         plain = unpacker.decompress(content, limit + 1)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import ssl
+import time
 from pathlib import Path
 
 import httpx
@@ -11,6 +14,7 @@ import trustme
 
 from deploy.image import health
 from tests.integration.conftest import Start
+from tests.integration.metrics import value
 
 ONE, TWO, SCRAPER = "first-key-0123456789", "second-key-0123456789", "scraper-key-0123456789"
 ORIGIN = "https://pages.example"
@@ -42,7 +46,8 @@ def test_a_file_of_keys_that_is_not_there_stops_the_start(start: Start, tmp_path
 
 
 def test_other_origins_are_let_in_where_they_are_set(start: Start) -> None:
-    client = start("--cors-origins", f"{ORIGIN}, https://other.example", SERVICE_API_KEYS=ONE).until_ready().client
+    service = start("--cors-origins", f"{ORIGIN}, https://other.example", SERVICE_API_KEYS=ONE, SERVICE_ADMIN="true")
+    client = service.until_ready().client
     asking = {"Origin": ORIGIN, "Access-Control-Request-Method": "POST"}
     preflight = client.options("/predict", headers={**asking, "Access-Control-Request-Headers": "authorization"})
     assert preflight.status_code == 200
@@ -56,6 +61,24 @@ def test_other_origins_are_let_in_where_they_are_set(start: Start) -> None:
     other = client.options("/predict", headers={**asking, "Origin": "https://evil.example"})
     assert other.status_code == 400
     assert "Access-Control-Allow-Origin" not in other.headers
+    assert client.options("/admin/models/x/load", headers=asking).status_code == 200
+
+
+def test_what_a_browser_asks_beforehand_is_answered_like_all_else(start: Start) -> None:
+    service = start("--cors-origins", ORIGIN).until_ready()
+    asking = {"Origin": ORIGIN, "Access-Control-Request-Method": "POST", "X-Request-ID": "beforehand"}
+    preflight = service.client.options("/predict", headers=asking)
+    response = service.client.post("/predict", json={"inputs": "a"}, headers={"Origin": ORIGIN})
+    of_all = {name for name in response.headers if not name.startswith("access-control-")}
+    assert of_all <= set(preflight.headers)
+    for name in ("X-Content-Type-Options", "Content-Security-Policy", "Referrer-Policy", "Cache-Control"):
+        assert preflight.headers.get_list(name) == response.headers.get_list(name)
+    assert preflight.headers.get_list("X-Request-ID") == ["beforehand"]
+    assert preflight.headers["Vary"].startswith("Origin")
+    service.client.options("/predict", headers={**asking, "Origin": "https://evil.example"})
+    for status in ("200", "400"):
+        assert value(service, "requests_total", route="preflight", method="OPTIONS", status=status) == 1
+    service.says('"route":"preflight"', times=2)
 
 
 def test_other_origins_are_not_let_in_by_default(client: httpx.Client) -> None:
@@ -109,6 +132,22 @@ def test_https(start: Start, files: tuple[Path, Path], authority: trustme.CA) ->
         httpx.get(f"{service.url}/health/live")
     with pytest.raises(httpx.HTTPError):
         httpx.get(f"{service.url.replace('https', 'http')}/health/live")
+    assert "Traceback" not in service.output
+
+
+def test_who_begins_no_handshake_is_not_waited_for(
+    start: Start, files: tuple[Path, Path], authority: trustme.CA
+) -> None:
+    service = start("--tls-certificate", str(files[0]), "--tls-key", str(files[1]), "--header-seconds", "0.7")
+    host, port = service.url.removeprefix("https://").split(":")
+    for said in (b"", b"\x16\x03\x01"):
+        with socket.create_connection((host, int(port)), timeout=10) as silent:
+            silent.sendall(said)
+            began = time.monotonic()
+            with contextlib.suppress(ConnectionResetError):
+                assert silent.recv(1) == b""
+            assert 0.5 < time.monotonic() - began < 8
+    assert httpx.get(f"{service.url}/health/live", verify=trusting(authority)).status_code == 200
     assert "Traceback" not in service.output
 
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -94,16 +95,52 @@ def test_more_callers_than_may_wait_are_refused_and_the_others_answered(start: S
     assert "Traceback" not in service.output
 
 
+def test_large_bodies_wait_in_bounded_number_and_small_ones_go_past_them(start: Start) -> None:
+    service = start("--edge-seconds", "0.2", "--threads", "1").until_ready()
+    large = {"inputs": "a " * 400_000}  # over the token limit, as is known once it has been read
+
+    def ask(body: dict[str, str]) -> httpx.Response:
+        return httpx.post(f"{service.url}/predict", json=body, timeout=60)
+
+    with ThreadPoolExecutor(16) as pool:
+        answers = pool.map(ask, [large] * 24)
+        small = [ask({"inputs": "a b"}).status_code for _ in range(20)]
+        found = list(answers)
+    assert small == [200] * 20
+    refused = [answer for answer in found if answer.status_code == 503]
+    assert {answer.status_code for answer in found} == {422, 503}
+    assert all(int(answer.headers["Retry-After"]) >= 1 for answer in refused)
+    assert value(service, "refusals_total", reason="edge") == len(refused)
+    assert value(service, "queued_edge_seconds") == 0
+
+
+def test_traces_under_way_are_bounded_together(start: Start) -> None:
+    service = start("--trace-numbers", "1000", "--threads", "1").until_ready()
+    body = {"inputs": ["a b c d " * 400] * 8, "task": "ner"}
+
+    def ask(body: dict[str, object]) -> httpx.Response:
+        return httpx.post(f"{service.url}/gates", json=body, timeout=60)
+
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(ask, [body] * 16))
+    refused = [answer for answer in found if answer.status_code == 503]
+    assert {answer.status_code for answer in found} == {200, 503}
+    assert all(int(answer.headers["Retry-After"]) >= 1 for answer in refused)
+    assert "limit of 1000" in refused[0].json()["detail"]
+    assert value(service, "refusals_total", reason="trace") == len(refused)
+    late = httpx.post(f"{service.url}/gates", json=body, headers={"X-Request-Timeout": "0.01"})
+    assert late.status_code == 504
+    assert value(service, "trace_numbers") == 0
+
+
 def test_no_clock_that_can_jump_is_asked() -> None:
     """Deadlines, limits and rates go by clocks that only go forward; the wall clock is for dates in logs alone."""
     jumping = []
     for file in (ROOT / "service").rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             name = ast.unparse(node) if isinstance(node, ast.Attribute) else ""
-            imported = (
-                node.module == "time" and [a.name for a in node.names] if isinstance(node, ast.ImportFrom) else []
-            )
-            if name in ("time.time", "datetime.now", "datetime.datetime.now") or "time" in (imported or []):
+            imported = isinstance(node, ast.ImportFrom) and node.module == "time" and "time" in _names(node)
+            if name in ("time.time", "datetime.now", "datetime.datetime.now") or imported:
                 jumping.append(f"{file.name}:{getattr(node, 'lineno', 0)}")
     assert jumping == []
 

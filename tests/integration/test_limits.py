@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from service.api.edge import HEALTH
 from service.protocol import MOST_PIPELINED
 from tests.integration.conftest import Process, Start
 from tests.integration.metrics import value
@@ -211,24 +212,47 @@ def test_connections_over_the_limit_are_told_so(start: Start) -> None:
             assert "4 connections" in problem(answer, 503)["detail"]
             assert b"retry-after: 1" in answer
         with connected(service) as sixth:
-            sixth.sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-            assert everything(sixth).startswith(b"HTTP/1.1 200"), "busy is not dead"
+            sixth.sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert sixth.recv(65_536).startswith(b"HTTP/1.1 200"), "busy is not dead"
+            sixth.sendall(b"GET /v2/health/ready?now HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            assert everything(sixth).startswith(b"HTTP/1.1 200"), "in either protocol"
         assert answered(a)
     service.wait(lambda: httpx.get(f"{service.url}/health/ready").status_code == 200)
     assert value(service, "refusals_total", reason="connections") >= 1
 
 
-def test_slow_readers_are_cut_off_and_what_they_held_is_free_again(limited: Process) -> None:
+def ask_for_more_than_is_read(connection: socket.socket) -> None:
+    """Ask for a trace of several megabytes."""
     body = json.dumps({"inputs": ["a b c d " * 900] * 4, "decimals": None, "task": "ner"}).encode()
-    request = b"POST /gates HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(
-        body
-    )
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.sendall(POST.replace(b"predict", b"gates") + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+
+
+def test_slow_readers_are_cut_off_and_what_they_held_is_free_again(limited: Process) -> None:
     with connected(limited) as connection:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        connection.sendall(request + body)
+        ask_for_more_than_is_read(connection)
         limited.wait(lambda: value(limited, "unsent_bytes") > 1_000_000)
         limited.wait(lambda: value(limited, "refusals_total", reason="slow-reader") == 1)
         limited.wait(lambda: value(limited, "unsent_bytes") == 0)
+
+
+def test_health_is_answered_while_clients_leave_their_answers(start: Start) -> None:
+    service = start("--max-unsent", "100000").until_ready()
+
+    def predict() -> httpx.Response:
+        return service.client.post("/predict", json={"inputs": "a"})
+
+    with connected(service) as connection:
+        ask_for_more_than_is_read(connection)
+        service.wait(lambda: predict().status_code == 503)
+        refused = predict()
+        assert "bytes of answers wait for their clients, the limit is 100000" in refused.json()["detail"]
+        assert refused.headers["Retry-After"] == "1"
+        for path in HEALTH:
+            assert service.client.get(path).status_code == 200
+    service.wait(lambda: predict().status_code == 200)
+    assert value(service, "refusals_total", reason="unsent") >= 2
+    assert value(service, "unsent_bytes") == 0
 
 
 def test_callers_who_hang_up_cost_nothing_more(start: Start) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import gzip
 import struct
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
+from random import Random
 from types import SimpleNamespace
 from typing import Any
 
@@ -292,17 +294,27 @@ def test_load_and_unload(start: Start) -> None:
     client.close()
 
 
-@pytest.mark.parametrize("encoding", [b"gzip", b"deflate", b""])
-def test_what_a_compressed_body_costs_is_not_told_by_its_size(encoding: bytes) -> None:
-    """It leaves the event loop, which a body of two kilobytes that unpacks to two megabytes would hold for a second."""
+@pytest.mark.parametrize(
+    ("sent", "leave"),
+    [(b"{}", [False, False]), (b" " * 2_000_000, [True, True]), (Random(0).randbytes(2000), [True, False])],
+    ids=["short", "a bomb", "hardly compressed"],
+)
+@pytest.mark.parametrize(("encoding", "pack"), [(b"gzip", gzip.compress), (b"deflate", zlib.compress)])
+def test_what_a_compressed_body_costs_is_not_told_by_its_size(
+    encoding: bytes, pack: Callable[[bytes], bytes], sent: bytes, leave: list[bool]
+) -> None:
+    """Unpacking leaves the event loop where there may be much in it, and reading where there is."""
     estimates: list[float] = []
 
-    async def offload(seconds: float, work: object) -> None:
+    async def offload(seconds: float, work: Callable[[], bytes], *, begins: bool) -> bytes:
+        assert begins, "it may be refused"
         estimates.append(seconds)
-        raise ConnectionAbortedError  # no more than the estimate is wanted
+        if len(estimates) > 1:
+            raise ConnectionAbortedError  # no more than the estimates is wanted
+        return work()
 
     runtime: Any = SimpleNamespace(settings=settings.read({}, _env_file=None), offload=offload, inference=None)
     call = Call("id", {b"content-encoding": encoding})
     with pytest.raises(ConnectionAbortedError):
-        asyncio.run(OpenInference(runtime).infer(call, b"{}", 0.0))
-    assert (estimates[0] > INLINE_SECONDS) == bool(encoding)
+        asyncio.run(OpenInference(runtime).infer(call, pack(sent), 0.0))
+    assert [estimate > INLINE_SECONDS for estimate in estimates] == leave

@@ -88,16 +88,23 @@ def test_every_error_of_the_tree_is_described() -> None:
     assert set(described) == slugs | {RequestError.slug, "protocol-error"}
 
 
-def answer(app: ASGIApp, access: Access | None = None, phase: Phase = Phase.READY, **headers: str) -> httpx.Response:
+def answer(
+    app: ASGIApp,
+    access: Access | None = None,
+    phase: Phase = Phase.READY,
+    path: str = "/x",
+    runtime: Runtime | None = None,
+    **headers: str,
+) -> httpx.Response:
     """What comes back from a bare application behind the edge."""
-    runtime = Runtime(settings.read(_env_file=None))
+    runtime = runtime or Runtime(settings.read(_env_file=None))
     runtime.phase = phase
     edge = Edge(app, access=access or Access(Keys()), runtime=runtime, templates={})
 
     async def ask() -> httpx.Response:
         transport = httpx.ASGITransport(edge, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-            return await client.get("/x", headers=headers)
+            return await client.get(path, headers=headers)
 
     return asyncio.run(ask())
 
@@ -138,6 +145,33 @@ def test_phases(phase: Phase, status: int, connection: str | None) -> None:
     response = answer(PlainTextResponse("yes"), phase=phase)
     assert response.status_code == status
     assert response.headers.get("Connection") == connection
+
+
+@pytest.mark.parametrize(
+    ("app", "phase", "path", "reasons"),
+    [
+        (failing(Unavailable("no", reason="edge")), Phase.READY, "/x", {"edge": 1}),
+        (failing(Unavailable("counted elsewhere")), Phase.READY, "/x", {}),
+        (failing(Unavailable("no", reason="no-model")), Phase.LOADING, "/x", {"no-model": 1}),
+        (failing(Unavailable("no", reason="no-model")), Phase.LOADING, "/health/ready", {}),
+        (PlainTextResponse("yes"), Phase.STOPPING, "/x", {"closed": 1}),
+        (PlainTextResponse("yes"), Phase.STOPPING, "/health/live", {}),
+        (failing(RateLimited("no")), Phase.READY, "/x", {"rate-limited": 1}),
+        (failing(TooLarge("Bytes", 2, 1)), Phase.READY, "/x", {"too-large": 1}),
+        (failing(UnsupportedMediaType("no")), Phase.READY, "/x", {}),
+    ],
+)
+def test_refusals_are_counted_once_by_their_reason(
+    app: ASGIApp, phase: Phase, path: str, reasons: dict[str, float]
+) -> None:
+    runtime = Runtime(settings.read(_env_file=None))
+    response = answer(app, phase=phase, path=path, runtime=runtime)
+    runtime.metrics.board.publish()
+    totals = runtime.metrics.totals()
+    counted = {key[1]: cells[0] for key, cells in totals.items() if key[0] == "refusals_total" and cells[0]}
+    assert counted == reasons
+    by_status = {key[3]: cells[0] for key, cells in totals.items() if key[0] == "requests_total"}
+    assert by_status == {str(response.status_code): 1}
 
 
 def test_half_an_answer_is_cut_off() -> None:

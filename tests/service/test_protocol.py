@@ -4,6 +4,10 @@ bodies whose ends do not come."""
 from __future__ import annotations
 
 import asyncio
+import socket
+import sys
+import time
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -13,7 +17,7 @@ from uvicorn.server import ServerState
 
 from service import settings
 from service.metrics import Metrics
-from service.protocol import Protocol, Wire
+from service.protocol import LEAST_PROGRESS, Protocol, Wire, _unsent_by_system
 from tests.service.virtual import VirtualLoop, run
 
 READ_SECONDS, IDLE_SECONDS = 5.0, 9
@@ -109,6 +113,54 @@ def test_who_takes_the_end_in_time_is_not() -> None:
         assert metrics.board.number("refusals_total", "slow-reader").value == 0
 
     run(main)
+
+
+def test_a_reader_is_judged_by_what_it_takes_of_what_the_system_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The transport's own buffer may stand still meanwhile: the system makes room in large steps."""
+    held = 10 * LEAST_PROGRESS
+    monkeypatch.setattr("service.protocol._unsent_by_system", lambda _: held)
+
+    async def main(loop: VirtualLoop) -> None:
+        nonlocal held
+        transport, metrics = await _answered(loop, b"Connection: close\r\n")
+        for _ in range(5):
+            held -= LEAST_PROGRESS
+            await asyncio.sleep(READ_SECONDS)
+            assert not transport.aborted
+        held -= LEAST_PROGRESS - 1
+        await asyncio.sleep(READ_SECONDS)
+        assert transport.aborted
+        assert metrics.board.number("refusals_total", "slow-reader").value == 1
+
+    run(main)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says what it holds for a client")
+def test_what_the_system_holds_for_a_client_is_seen() -> None:
+    class Over(asyncio.Transport):
+        """A transport over a socket."""
+
+    def held(connection: socket.socket | None) -> int:
+        return _unsent_by_system(Over({"socket": connection}))
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        reader = socket.create_connection(server.getsockname())
+        writer, _ = server.accept()
+    with reader, writer:
+        assert held(writer) == 0
+        writer.setblocking(False)
+        sent = 0
+        with suppress(BlockingIOError):
+            while True:
+                sent += writer.send(bytes(65_536))
+        before = held(writer)
+        assert 0 < before <= sent
+        while sent:
+            sent -= len(reader.recv(65_536))
+        limit = time.monotonic() + 5
+        while held(writer):
+            assert time.monotonic() < limit
+    assert held(writer) == held(None) == 0, "closed, or none"
 
 
 async def _echo(scope: Scope, receive: Receive, send: Send) -> None:
