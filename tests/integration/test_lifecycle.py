@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from tests.integration.conftest import ROOT, Process, Start
+from tests.integration.metrics import value
 from tests.integration.models import write_model
 
 LONG = {"inputs": ["Ada lived in London . " * 800] * 64, "task": "ner"}
@@ -196,7 +197,8 @@ def test_what_takes_longer_than_the_grace_is_answered_503(start: Start) -> None:
     waiting = [threading.Thread(target=ask) for _ in range(4)]
     for thread in waiting:
         thread.start()
-    time.sleep(1)
+    service.wait(lambda: value(service, "connections") > len(waiting))
+    time.sleep(0.5)
     service.signal(signal.SIGTERM)
     assert service.exit_status() == 0
     for thread in waiting:
