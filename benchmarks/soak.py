@@ -203,12 +203,13 @@ def requests(count: int, longest: int, seed: int = 0) -> list[bytes]:
     return made
 
 
-async def hide(folder: Path, seconds: float) -> None:
-    """Have a folder be gone for so long."""
-    away = folder.with_name("away")
-    await asyncio.to_thread(folder.rename, away)
+async def delete(folder: Path, seconds: float) -> None:
+    """Have a folder be gone for so long: deleted file by file, and put back at once."""
+    copy = folder.with_name("copy")
+    await asyncio.to_thread(shutil.copytree, folder, copy)
+    await asyncio.to_thread(shutil.rmtree, folder)
     await asyncio.sleep(seconds)
-    await asyncio.to_thread(away.rename, folder)
+    await asyncio.to_thread(copy.rename, folder)
 
 
 async def play(run: Run, models: Path, minutes: float, callers: int) -> None:
@@ -228,7 +229,7 @@ async def play(run: Run, models: Path, minutes: float, callers: int) -> None:
         elif turn % 3 == 1:
             await run.reset_connections()
         else:
-            await hide(models, 3)
+            await delete(models, 3)
         await asyncio.sleep(2)
         turn += 1
     run.phase, run.pause = "peak", 0.0

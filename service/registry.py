@@ -112,6 +112,7 @@ class Registry:
         self._broken: dict[tuple[str, int], tuple[object, Refused]] = {}
         self._wishes: dict[str, int] = {}  # the version of a name that somebody asked for, or `UNLOADED`
         self._complaints: set[str] = set()
+        self._gone: set[str] = set()  # served names that the last look did not find
         self._picture = _EMPTY
         self._started = False
         self._refreshing = Lock()
@@ -151,7 +152,8 @@ class Registry:
         return model
 
     def refresh(self) -> Changes:
-        """Look at the repository, load what is new in it, retire what has gone, and serve the result. Blocks.
+        """Look at the repository, load what is new in it, retire what two looks in a row did not find, and serve the
+        result. Blocks.
 
         One bad bundle never raises: it is listed in `refused`, and its next lower version, or the model that was served
         before, is served. Raises `StartupError` at the first call, when the repository is not there, a default model is
@@ -163,6 +165,7 @@ class Registry:
                 found = dict(bundles.discover(self._repository))
             except OSError as error:
                 self._complain({f"The models folder {str(self._repository)!r} cannot be read: {error.strerror}."})
+                self._gone = set()
                 return Changes()
             self._forget({(name, version) for name, versions in found.items() for version in versions})
             models: dict[str, Model] = {}
@@ -171,6 +174,10 @@ class Registry:
                 model = self._newest(name, self._wished(name, versions), self._picture.models.get(name), refused)
                 if model is not None:
                     models[name] = model
+            gone = self.models.keys() - found.keys()
+            # Of a folder that is being deleted one name goes after the other; by the next look it cannot be read.
+            models |= {name: self.models[name] for name in gone - self._gone}
+            self._gone = gone
             changes = self._show(models, refused)
             self._started = True
             return changes

@@ -17,7 +17,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from benchmarks.soak import Run, hide, requests
+from benchmarks.soak import Run, delete, requests
 from tests.integration.conftest import ROOT, Process, Start
 from tests.integration.metrics import value
 
@@ -53,12 +53,12 @@ def test_clients_that_reset_their_connections_harm_nobody_else(start: Start) -> 
     assert "Traceback" not in service.output
 
 
-def test_the_models_folder_disappears_and_comes_back(start: Start, repository: Path, tmp_path: Path) -> None:
+def test_the_models_folder_is_deleted_and_comes_back(start: Start, repository: Path, tmp_path: Path) -> None:
     models = tmp_path / "models"
     shutil.copytree(repository, models)
     service = start("--reload", "0.1", models=models).until_ready()
     served = value(service, "model_info", **_labels(service))
-    assert set(under_load(service, lambda run: hide(models, 0.5))) == {"right"}
+    assert set(under_load(service, lambda run: delete(models, 0.5))) == {"right"}
     service.says("cannot be read")
     assert value(service, "model_info", **_labels(service)) == served == 1
 

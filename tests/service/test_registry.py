@@ -250,11 +250,28 @@ def test_new_versions_and_names_are_loaded_and_vanished_names_retired(repository
     write(repository, "one")
     write(repository, "three")
     shutil.rmtree(repository / "two")
-    changes = registry.refresh()
+    assert not registry.refresh().retired
     assert load.loaded == ["one/2", "three/1"]
+    assert served(registry) == {"one": "2", "two": "1", "three": "1"}, "it may come back, or the folder be going too"
+    assert registry.refresh().retired == ("two",)
     assert served(registry) == {"one": "2", "three": "1"}
-    assert changes.retired == ("two",)
     assert picture["two"] is two, "the picture that a request holds does not change"
+
+
+def test_a_look_at_a_folder_that_is_being_deleted_retires_nothing(repository: Path, load: Loader) -> None:
+    write(repository, "one")
+    write(repository, "two")
+    registry = registry_of(repository, load)
+    registry.refresh()
+    shutil.rmtree(repository / "one")
+    registry.refresh()
+    shutil.rmtree(repository)
+    for _ in range(3):
+        assert not registry.refresh()
+    assert served(registry) == {"one": "1", "two": "1"}
+    write(repository, "two")
+    assert not registry.refresh().retired
+    assert registry.refresh().retired == ("one",)
 
 
 def test_a_version_whose_manifest_changed_is_loaded_again(repository: Path, load: Loader) -> None:
