@@ -17,8 +17,8 @@ from service.commands.console import EXIT_INCOMPLETE, EXIT_OK, foreseen, model_n
     "--format",
     "kind",
     type=click.Choice(["text", "jsonl", "csv", "tsv"]),
-    help="What the files hold; by default their names say it (.txt .jsonl .csv .tsv, each also .gz), and text lines "
-    "are expected on standard input.",
+    help="What the files hold; by default their names say it (.txt .jsonl .csv .tsv, each also .gz; .ndjson and .json, "
+    "too, are read as JSON lines), and text lines are expected on standard input, zipped or not.",
 )
 @click.option("--column", default="text", show_default=True, help="A table's column, or a JSON object's field.")
 @click.option(
@@ -58,7 +58,7 @@ def predict(
     \b
         python -m service predict --model sentiment-bilstm reviews.txt
         python -m service predict --model ner-bilstm --output out.jsonl news.csv.gz --column body
-        zcat reviews.gz | python -m service predict --model sentiment-bilstm --to csv -
+        cat reviews.gz | python -m service predict --model sentiment-bilstm --to csv -
 
     Each row becomes a line, in order, that begins with the row's file and number. A row that cannot be scored (empty,
     not UTF-8, over the token limit) is set aside with the reason: in OUTPUT.rejected.jsonl, or on standard error where

@@ -64,7 +64,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def invoke(models: Path, *arguments: str, stdin: bytes | None = None) -> Result:
     command, *rest = arguments
-    return CliRunner().invoke(main, [command, "--models", str(models), *rest], input=stdin)
+    given = io.BufferedReader(io.BytesIO(stdin or b""))
+    return CliRunner().invoke(main, [command, "--models", str(models), *rest], input=given)
 
 
 def predict(models: Path, *arguments: str, stdin: bytes | None = None, model: str = "sentiment") -> Result:
@@ -133,6 +134,18 @@ def test_standard_input_and_csv(models: Path) -> None:
     assert [row["label"] for row in rows] == [each["label"] for each in expected(models, ["A great film.", "bad"])]
     result = predict(models, "--to", "csv", stdin=b"Ada lived\n", model="ner")
     assert json.loads(next(csv.DictReader(io.StringIO(result.stdout)))["entities"]) is not None
+
+
+def test_standard_input_may_be_zipped(models: Path) -> None:
+    found = records(predict(models, "-", stdin=gzip.compress(b"A great film.\n") + gzip.compress(b"bad\n")).stdout)
+    assert [(each["file"], each["row"]) for each in found] == [("-", 1), ("-", 2)]
+    assert [each["label"] for each in found] == [each["label"] for each in expected(models, ["A great film.", "bad"])]
+
+
+def test_json_lines_may_be_named_json(models: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('{"text": "bad"}\n["a", "film"]\n', encoding="utf-8")
+    assert len(records(predict(models, str(tmp_path / "a.json")).stdout)) == 2
+    assert "and .json, too" in " ".join(CliRunner().invoke(main, ["predict", "--help"]).stdout.split())
 
 
 def test_tokens_already(models: Path) -> None:
@@ -272,6 +285,10 @@ def test_only_the_same_run_goes_on(models: Path, tmp_path: Path) -> None:
         (("broken.csv",), 1, "row 1 is not CSV"),
         (("empty.tsv",), 1, "the file is empty"),
         (("cut.txt.gz",), 1, "cut.txt.gz"),
+        (("spoilt.txt.gz",), 1, "error: spoilt.txt.gz"),
+        (("folder",), 1, "is a folder"),
+        (("folder", "--format", "csv"), 1, "is a folder"),
+        (("nowhere",), 1, "no such file"),
         (("--model", "nothing", "a.txt"), 1, "ner, sentiment"),
     ],
 )
@@ -284,7 +301,10 @@ def test_errors_are_one_line(
     Path("table.csv").write_text("a,b\n1,2\n")
     Path("broken.csv").write_text('text\n"open\n')
     Path("empty.tsv").write_text("")
-    Path("cut.txt.gz").write_bytes(gzip.compress(b"good\n" * 100)[:-10])
+    zipped = gzip.compress(b"good\n" * 100)
+    Path("cut.txt.gz").write_bytes(zipped[:-10])
+    Path("spoilt.txt.gz").write_bytes(zipped[:10] + b"\xff" * 8 + zipped[18:])
+    Path("folder").mkdir()
     result = predict(models, *arguments)
     assert result.exit_code == status, result.output
     assert words in result.stderr
