@@ -25,7 +25,12 @@ from service.commands.console import EXIT_INCOMPLETE, EXIT_OK, foreseen, model_n
     "--output", type=click.Path(path_type=Path, dir_okay=False), help="File for the answers; else standard output."
 )
 @click.option("--to", "form", type=click.Choice(["jsonl", "csv"]), default="jsonl", show_default=True, help="As what.")
-@click.option("--resume", is_flag=True, help="Go on where a run was stopped that wrote to this --output.")
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Go on where a run was stopped that wrote to this --output. Its files have to be as they were; standard input "
+    "cannot be compared, and has to be given again from its beginning.",
+)
 @click.option("--truncate", is_flag=True, help="Keep the head of a text over the token limit; else it is set aside.")
 @click.option("--tokens", is_flag=True, help="Taggers: every token's label too.")
 @click.option("--gates", is_flag=True, help="Every gate of every token too, and what each token contributed.")

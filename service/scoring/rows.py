@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import hashlib
 import stat
 import sys
 import zlib
@@ -69,6 +70,16 @@ class Source:
         if found is None:
             raise InputError(f"{name}: say with --format what it holds: {', '.join(FORMATS)}")
         self.kind: Format = found
+
+    def digest(self) -> str | None:
+        """SHA-256 of the file as it lies on disk; None of a stream. Raises `InputError`."""
+        if self.size is None:
+            return None
+        try:
+            with Path(self.name).open("rb") as raw:
+                return hashlib.file_digest(raw, "sha256").hexdigest()
+        except OSError as error:
+            raise InputError(f"{self.name}: {error.strerror}") from error
 
     @property
     def position(self) -> int:

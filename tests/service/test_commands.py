@@ -267,9 +267,49 @@ def test_only_the_same_run_goes_on(models: Path, tmp_path: Path) -> None:
     assert (again.exit_code, "--resume" in again.stderr) == (1, True)
     other = predict(models, str(file), "--output", str(output), "--resume", "--truncate")
     assert (other.exit_code, "truncate differed" in other.stderr) == (1, True)
+    other = predict(models, str(file), "--output", str(output), "--resume", "--format", "jsonl")
+    assert (other.exit_code, "another run: format differed" in other.stderr) == (1, True)
     output.write_text("something else\n")
     assert predict(models, str(file), "--output", str(output), "--resume").exit_code == 1
     assert output.read_text() == "something else\n"
+
+
+@pytest.mark.parametrize("after", [b"good\nbad\nmore\n", b"good\nfun\n", b"good\n"], ids=["grew", "rewritten", "cut"])
+def test_a_run_goes_on_with_files_that_are_as_they_were(models: Path, tmp_path: Path, after: bytes) -> None:
+    files, output = [tmp_path / "a.txt", tmp_path / "b.txt"], tmp_path / "out.jsonl"
+    for file in files:
+        file.write_bytes(b"good\nbad\n")
+    arguments = [*map(str, files), "--output", str(output)]
+    assert predict(models, *arguments).exit_code == 0
+    written = output.read_bytes()
+    os.utime(files[0], (0, 0))
+    assert predict(models, *arguments, "--resume").exit_code == 0
+    files[1].write_bytes(after)
+    refused = predict(models, *arguments, "--resume")
+    assert refused.exit_code == 1
+    assert f"cannot go on: {files[1]} changed" in refused.stderr
+    assert output.read_bytes() == written
+
+
+@pytest.mark.parametrize("note", [None, b'{"model":'], ids=["missing", "damaged"])
+def test_an_output_goes_on_only_with_the_note_of_its_run(models: Path, tmp_path: Path, note: bytes | None) -> None:
+    file, output, beside = tmp_path / "a.txt", tmp_path / "out.jsonl", tmp_path / "out.jsonl.run.json"
+    file.write_text("good\n")
+    assert predict(models, str(file), "--output", str(output)).exit_code == 0
+    beside.unlink() if note is None else beside.write_bytes(note)
+    refused = predict(models, str(file), "--output", str(output), "--resume")
+    assert refused.exit_code == 1
+    assert "out.jsonl.run.json, which says what its run was about, is missing" in refused.stderr
+    assert "differed" not in refused.stderr
+
+
+def test_standard_input_goes_on(models: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out.jsonl"
+    assert predict(models, "--output", str(output), stdin=b"good\nbad\n").exit_code == 0
+    whole = output.read_bytes()
+    output.write_bytes(whole.splitlines(keepends=True)[0])
+    assert predict(models, "--output", str(output), "--resume", stdin=b"good\nbad\n").exit_code == 0
+    assert output.read_bytes() == whole
 
 
 @pytest.mark.parametrize(
@@ -492,4 +532,36 @@ def test_progress_knows_the_time_left(tmp_path: Path) -> None:
     assert " %" in line
     assert " left" in line
     progress.finish(3)
-    assert "3 set aside" in shown.getvalue()
+    assert shown.getvalue().endswith(", 3 set aside\n")
+
+
+def test_the_time_left_of_a_resumed_run_is_that_of_its_own_rows(tmp_path: Path) -> None:
+    sources = []
+    for name in ("done", "half", "next"):
+        (tmp_path / f"{name}.txt").write_text("good\n" * 100_000)
+        sources.append(Source(str(tmp_path / f"{name}.txt"), None, "text"))
+    rows = sources[1].rows()
+    for _ in range(50_000):
+        next(rows)
+    progress = Progress(sources, passed=1, quiet=True)
+    assert " left" not in progress.line(time.monotonic()), "nothing has been read yet that would tell"
+    for _ in range(25_000):
+        next(rows)
+    progress.add(25_000, 25_000)
+    line = progress.line(time.monotonic() + 10)
+    assert line.startswith("25,000 rows, 2,")
+    assert " 58 %, 0:00:" in line
+    seconds = int(line.removesuffix(" left").rpartition(":")[2])
+    assert 48 <= seconds <= 52, line  # 125,000 rows at 2,500 a second
+
+
+def test_a_resumed_run_says_what_it_did_itself(models: Path, tmp_path: Path) -> None:
+    file, output = tmp_path / "a.txt", tmp_path / "out.jsonl"
+    file.write_text("good\n\nbad\n\nfilm\n")
+    arguments = ["predict", "--model", "sentiment", str(file), "--output", str(output)]
+    assert "\n5 rows in " in "\n" + invoke(models, *arguments).stderr
+    output.write_bytes(b"".join(output.read_bytes().splitlines(keepends=True)[:2]))
+    resumed = invoke(models, *arguments, "--resume")
+    assert resumed.exit_code == 3
+    assert resumed.stderr.startswith("2 rows in ")
+    assert resumed.stderr.endswith(" rows/s), 1 set aside (1 more before it was resumed)\n")
