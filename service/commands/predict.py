@@ -6,11 +6,11 @@ from pathlib import Path
 
 import click
 
-from service.commands.console import EXIT_INCOMPLETE, EXIT_OK, foreseen, model_names, models_option
+from service.commands.console import EXIT_INCOMPLETE, EXIT_OK, foreseen, model_names, models_option, setting
 
 
 @click.command()
-@click.argument("files", nargs=-1, type=str)
+@click.argument("files", nargs=-1, type=click.Path(readable=False))
 @click.option("--model", required=True, shell_complete=model_names, help="NAME, or NAME/VERSION, or a bundle's folder.")
 @models_option()
 @click.option(
@@ -24,7 +24,15 @@ from service.commands.console import EXIT_INCOMPLETE, EXIT_OK, foreseen, model_n
 @click.option(
     "--output", type=click.Path(path_type=Path, dir_okay=False), help="File for the answers; else standard output."
 )
-@click.option("--to", "form", type=click.Choice(["jsonl", "csv"]), default="jsonl", show_default=True, help="As what.")
+@click.option(
+    "--to",
+    "form",
+    type=click.Choice(["jsonl", "csv"]),
+    default="jsonl",
+    show_default=True,
+    help="How the answers are written: as a JSON object a line, with what /predict answers, or as a CSV table with a "
+    "header: the label, its score and every label's; of a tagger, the entities as JSON.",
+)
 @click.option(
     "--resume",
     is_flag=True,
@@ -35,9 +43,11 @@ from service.commands.console import EXIT_INCOMPLETE, EXIT_OK, foreseen, model_n
 @click.option("--tokens", is_flag=True, help="Taggers: every token's label too.")
 @click.option("--gates", is_flag=True, help="Every gate of every token too, and what each token contributed.")
 @click.option("--reduce", type=click.Choice(["none", "summary"]), help="With --gates: all units, or their summary.")
-@click.option("--threads", type=click.IntRange(0, 1024), default=0, help="Threads; 0 for as many as there are CPUs.")
-@click.option(
-    "--provider", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where."
+@setting("threads", click.IntRange(0, 1024), help="Threads that run the model, one batch each; 0 for one a CPU.")
+@setting(
+    "provider",
+    click.Choice(["auto", "cpu", "cuda"]),
+    help="Where the model runs: auto takes CUDA where ONNX Runtime has it, else the CPU.",
 )
 @click.option("--quiet", is_flag=True, help="No progress on standard error.")
 @foreseen

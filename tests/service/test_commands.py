@@ -19,19 +19,23 @@ from typing import Any
 import numpy as np
 import pytest
 import structlog
+from click.shell_completion import ShellComplete
 from click.testing import CliRunner, Result
 from safetensors.numpy import load_file
 
-from service import telemetry
+from service import server, telemetry
 from service.__main__ import main
 from service.bundle import Bundle
+from service.errors import StartupError
 from service.model import loader
 from service.queueing import LIKE
 from service.scoring import reference
+from service.scoring.batch import Batch
 from service.scoring.progress import Progress
 from service.scoring.repository import load
 from service.scoring.rows import Source
 from service.scoring.work import batches
+from service.settings import Settings, choices, variable
 from service.text import Encoded
 from tests.bundles import ORIGIN, Options, architecture, network, tiny_bundle, tokenizer
 from training.export import export
@@ -469,6 +473,57 @@ def test_check_sees_a_wrong_number_in_every_part(
     assert f"FAIL  {what}" in result.stdout
 
 
+@pytest.fixture
+def env_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file .env in the current folder, still empty, and no variables of the service."""
+    monkeypatch.chdir(tmp_path)
+    for name in Settings.model_fields:
+        monkeypatch.delenv(variable(name), raising=False)
+    (tmp_path / ".env").touch()
+    return tmp_path / ".env"
+
+
+@pytest.mark.parametrize(
+    "command", [["models"], ["check", "sentiment"], ["predict", "--model", "sentiment", "a.txt", "--quiet"]]
+)
+def test_a_folder_of_models_is_named_by_flag_then_variable_then_file(
+    models: Path, env_file: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    Path("a.txt").write_text("good\n")
+    assert CliRunner().invoke(main, command).exit_code == 1
+    env_file.write_text(f"SERVICE_MODELS={models}\nUNRELATED=1\n")
+    assert CliRunner().invoke(main, command).exit_code == 0
+    assert not {"SERVICE_MODELS", "UNRELATED"} & set(os.environ)
+    monkeypatch.setenv("SERVICE_MODELS", "nowhere")
+    assert CliRunner().invoke(main, command).exit_code == 1
+    assert CliRunner().invoke(main, [*command, "--models", str(models)]).exit_code == 0
+
+
+@pytest.mark.usefixtures("env_file")
+def test_settings_of_predict(models: Path, env_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs: list[Batch] = []
+    monkeypatch.setattr("service.scoring.batch.run", runs.append)
+    predict(models)
+    env_file.write_text("SERVICE_THREADS=3\nSERVICE_PROVIDER=cpu\n")
+    predict(models)
+    monkeypatch.setenv("SERVICE_THREADS", "4")
+    predict(models)
+    predict(models, "--threads", "5")
+    found = [(each.threads, each.provider) for each in runs]
+    assert found == [(0, "auto"), (3, "cpu"), (4, "cpu"), (5, "cpu")]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"), [(b"SERVICE_THREADS=many\n", "many"), (b"SERVICE_THREADS=\xff\n", ".env: not UTF-8")]
+)
+def test_a_wrong_line_of_the_file(models: Path, env_file: Path, content: bytes, words: str) -> None:
+    env_file.write_bytes(content)
+    result = predict(models)
+    assert result.exit_code == 2
+    assert words in result.stderr
+    assert "Traceback" not in result.stderr
+
+
 def test_completion() -> None:
     for shell in ("bash", "zsh", "fish"):
         script = CliRunner().invoke(main, ["completion", shell]).stdout
@@ -497,6 +552,47 @@ def test_bash_completes(models: Path, line: str, completed: list[str]) -> None:
     assert done.stdout.split() == completed
 
 
+def completed(words: str, incomplete: str = "") -> list[tuple[str, str]]:
+    """What a shell would be given behind some words: values, and what they are."""
+    found = ShellComplete(main, {}, "gatelight", "_X").get_completions(words.split(), incomplete)
+    return [(item.type, item.value) for item in found]
+
+
+def test_files_and_choices_are_completed(models: Path, env_file: Path) -> None:
+    assert completed("predict --model sentiment", "re") == [("file", "re")]
+    assert completed("predict --output", "out") == [("file", "out")]
+    assert completed("serve --models", "mo") == completed("predict --models", "mo") == [("dir", "mo")]
+    assert completed("serve --tls-key", "k") == completed("serve --api-keys-file", "k") == [("file", "k")]
+    for name, field in Settings.model_fields.items():
+        if words := choices(field):
+            flag = "--" + name.replace("_", "-")
+            assert completed(f"serve {flag}") == [("plain", word) for word in words]
+    env_file.write_text(f"SERVICE_MODELS={models}\n")
+    assert completed("check", "se") == [("plain", "sentiment")]
+
+
+@pytest.mark.usefixtures("env_file")
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (RuntimeError("a wheel came off"), "error: RuntimeError: a wheel came off (--debug shows where)"),
+        (StartupError("no wheels"), "cannot start: no wheels"),
+    ],
+)
+def test_a_service_that_cannot_start_says_so_and_with_debug_where(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, words: str
+) -> None:
+    def broken(settings: Settings) -> int:
+        raise error
+
+    monkeypatch.setattr(server, "serve", broken)
+    quiet = CliRunner().invoke(main, ["serve"])
+    assert (quiet.exit_code, len(quiet.output.splitlines())) == (1, 1)
+    assert words in quiet.output
+    shown = CliRunner().invoke(main, ["--debug", "serve"])
+    assert (shown.exit_code, "Traceback" in shown.output) == (1, True)
+
+
 def test_every_command_helps() -> None:
     listing = CliRunner().invoke(main, ["--help"]).stdout
     for name, command in main.commands.items():
@@ -505,7 +601,7 @@ def test_every_command_helps() -> None:
         assert shown.exit_code == 0
         for parameter in command.params:
             if parameter.param_type_name == "option":
-                assert getattr(parameter, "help", None), (name, parameter.name)
+                assert len((getattr(parameter, "help", None) or "").split()) > 2, (name, parameter.name)
 
 
 def test_batches_hold_rows_of_like_length() -> None:
