@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import click
 import structlog
@@ -28,7 +29,7 @@ from service import settings as configuration
 from service import telemetry
 from service.commands.check import check
 from service.commands.completion import completion
-from service.commands.console import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE
+from service.commands.console import EXIT_FAILED, EXIT_USAGE, debugging, foreseen
 from service.commands.models import models
 from service.commands.predict import predict
 from service.errors import StartupError
@@ -53,6 +54,8 @@ def main(context: click.Context, debug: bool) -> None:
         python -m service models                                       what there is, verified
         python -m service check sentiment-bilstm                       a bundle, looked at closely
 
+    Options that name a variable are read from it where they are not given, or from its line in a file .env.
+
     Exit statuses: 0 done, 1 it could not be done, 2 a wrong command line or setting, 3 done but rows were set aside or
     bundles are not in order, 130 interrupted.
     """
@@ -60,7 +63,8 @@ def main(context: click.Context, debug: bool) -> None:
         click.echo(context.get_help())
 
 
-def serve(**flags: object) -> None:
+@foreseen
+def serve(**flags: object) -> int:
     """Serve the models of a folder over HTTP.
 
     Every flag can be set by an environment variable, or by the same name in a file .env, instead; flags go before
@@ -73,18 +77,19 @@ def serve(**flags: object) -> None:
         settings = configuration.read({name: value for name, value in flags.items() if value is not None})
     except SettingsError as error:
         click.echo(f"error: {error}", err=True)
-        sys.exit(EXIT_USAGE)
+        return EXIT_USAGE
     telemetry.configure(settings.log_format, settings.log_level)
     log = structlog.get_logger()
     for name in configuration.unknown_variables():
         log.warning("no such setting", variable=name)
     try:
-        sys.exit(_server().serve(settings))
+        status: int = _server().serve(settings)
     except StartupError as error:
+        if debugging():
+            raise
         log.error(f"cannot start: {error}")
-        sys.exit(EXIT_FAILED)
-    except KeyboardInterrupt:
-        sys.exit(EXIT_INTERRUPTED)
+        return EXIT_FAILED
+    return status
 
 
 def _server() -> ModuleType:
@@ -109,7 +114,17 @@ def _options() -> Iterator[click.Option]:
             yield click.Option([f"{flag}/--no-{flag[2:]}"], default=None, help=help_text)
         else:
             metavar = "|".join(configuration.choices(field)) or _METAVARS.get(field.annotation, "TEXT")
-            yield click.Option([flag], default=None, metavar=metavar, help=help_text)
+            completed = _completed(name, field).shell_complete
+            yield click.Option([flag], default=None, metavar=metavar, help=help_text, shell_complete=completed)
+
+
+def _completed(name: str, field: FieldInfo) -> click.ParamType[Any]:
+    """What a shell completes a setting as."""
+    if words := configuration.choices(field):
+        return click.Choice(words)
+    if field.annotation in (Path, Path | None):
+        return click.Path(file_okay=name != "models")
+    return click.STRING
 
 
 def _default(field: FieldInfo) -> str:

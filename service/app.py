@@ -19,7 +19,7 @@ from starlette.routing import Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api import problems
-from service.api.access import SHARED, Access
+from service.api.access import ADMIN, SHARED, Access
 from service.api.admin import Admin
 from service.api.edge import Edge, Headers, call_of
 from service.api.huggingface import HuggingFace
@@ -157,11 +157,18 @@ async def _http_problem(request: Request, error: HTTPException) -> Response:
     """What the framework itself raises, as a problem: no such route, or another method."""
     headers = dict(error.headers or {})
     if error.status_code == 404:
-        error = HTTPException(404, f"There is no route {request.url.path}; /openapi.json lists those there are.")
+        error = HTTPException(404, _no_route(request))
     elif error.status_code == 405:
         allowed = ", ".join(_methods(request.scope))
         error = HTTPException(405, f"{request.url.path} takes {allowed}.", {**headers, "Allow": allowed})
     return problems.of(error).response(call_of(request.scope).request_id, request.scope)
+
+
+def _no_route(request: Request) -> str:
+    path = request.url.path
+    if path.startswith(ADMIN) and not request.app.state.runtime.settings.admin:
+        return f"There is no route {path} without --admin (SERVICE_ADMIN), which lets models be loaded over HTTP."
+    return f"There is no route {path}; /openapi.json lists those there are."
 
 
 def _methods(scope: Scope) -> list[str]:

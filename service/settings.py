@@ -16,7 +16,7 @@ from annotated_types import Ge, Gt, Le
 from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource, SettingsConfigDict
 
 from service.errors import ServiceError
 
@@ -305,8 +305,27 @@ def read(flags: Mapping[str, Any] | None = None, **options: Any) -> Settings:
         return Settings(**(flags or {}), **options)
     except ValidationError as error:
         raise SettingsError("; ".join(_problems(error))) from error
-    except UnicodeDecodeError as error:
-        raise SettingsError(f"{ENV_FILE}: not UTF-8") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise _unreadable(error) from error
+
+
+def written(name: str) -> str | None:
+    """A setting as the environment, or else `.env`, has it, unchecked; for commands that take but a few of them.
+
+    Raises `SettingsError`.
+    """
+    try:
+        found = [
+            source(Settings).env_vars.get(variable(name).lower())
+            for source in (EnvSettingsSource, DotEnvSettingsSource)
+        ]
+    except (OSError, UnicodeDecodeError) as error:
+        raise _unreadable(error) from error
+    return found[0] or found[1]
+
+
+def _unreadable(error: OSError | UnicodeDecodeError) -> SettingsError:
+    return SettingsError(f"{ENV_FILE}: {error.strerror if isinstance(error, OSError) else 'not UTF-8'}")
 
 
 def _split(words: str) -> tuple[str, ...]:

@@ -2,6 +2,9 @@
 
 Every option can also be set by an environment variable, TRAINING_COMMAND_OPTION (TRAINING_FIT_HIDDEN=256), or by a
 line in a file named .env; a flag goes before the environment, the environment before the file.
+
+Exit statuses: 0 done, 1 it could not be done, and one line on standard error says why, 2 a wrong command line or
+setting, 130 interrupted; `fit` that is interrupted once it has a model keeps it, and ends with 0.
 """
 
 from __future__ import annotations
@@ -37,7 +40,7 @@ from training.processes import ProcessesError, started
 PREFIX = "TRAINING"
 """What the names of environment variables begin with."""
 
-app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 COMMANDS = (
     *(fit, pretrain, export, evaluate, robustness, health, predict, compare, data),
     *(plot, longrange, gradients),

@@ -80,7 +80,7 @@ def load(wanted: Wanted) -> DatasetDict:
         raise CorpusError(wanted.source, "needs the library datasets: install the extra 'data'") from error
     try:
         try:
-            loaded = datasets.load_dataset(wanted.source, wanted.configuration)
+            loaded = datasets.load_dataset(wanted.source, _configuration(wanted))
         except RuntimeError as error:
             if "scripts are no longer supported" not in str(error):
                 raise
@@ -90,6 +90,15 @@ def load(wanted: Wanted) -> DatasetDict:
         raise CorpusError(wanted.source, f"cannot be loaded: {error}") from error
     assert isinstance(loaded, datasets.DatasetDict)
     return loaded
+
+
+def _configuration(wanted: Wanted) -> str | None:
+    """The configuration, but of a folder without it: that holds one dataset and no more."""
+    import datasets
+
+    if wanted.configuration is None or not Path(wanted.source).is_dir():
+        return wanted.configuration
+    return wanted.configuration if wanted.configuration in datasets.get_dataset_config_names(wanted.source) else None
 
 
 def _lines(wanted: Wanted, split: Any) -> Iterator[str]:

@@ -44,7 +44,10 @@ class Log:
 
 def read(file: Path) -> list[Record]:
     """The records of a log. Raises `LogError` for a file that is none; a last line cut off by a kill is passed over."""
-    lines = file.read_text("utf-8").splitlines()
+    try:
+        lines = file.read_text("utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise LogError(f"{file}: not a log of a training, for it is not UTF-8") from error
     found = []
     for number, line in enumerate(lines, 1):
         try:
@@ -55,6 +58,8 @@ def read(file: Path) -> list[Record]:
             raise LogError(f"{file}:{number}: not a line of JSON") from None
         if not isinstance(record, dict) or "step" not in record:
             raise LogError(f"{file}:{number}: not a record of a training, which has a step")
+        if not all(isinstance(figure, int | float) for figure in record.values()):
+            raise LogError(f"{file}:{number}: not a record of a training, which holds numbers alone")
         found.append(record)
     return found
 

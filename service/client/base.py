@@ -53,8 +53,9 @@ class Base(Generic[_Http]):
 
     `timeout` is each request's seconds, told to the service too, so that it stops when nobody waits any more. A service
     that is full (503), over a rate (429) or not there is asked again up to `retries` times, when its `Retry-After` says
-    or after `backoff` times 1, 2, 4, … seconds, at most `max_wait`. A list is cut into requests of `batch` inputs, of
-    which `concurrency` are on their way at once. Other `options` go to httpx's transport: `verify`, `cert`, `proxy`, …
+    or after a wait drawn by chance, of up to `backoff` times 2, 4, 8, … seconds and `max_wait` at most. A list is cut
+    into requests of `batch` inputs, of which `concurrency` are on their way at once. Other `options` go to httpx's
+    transport: `verify`, `cert`, `proxy`, …
     """
 
     _client: Callable[..., _Http]

@@ -7,13 +7,15 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
 
 from service import bundle as bundles
+from service import settings as configuration
 from service.errors import ServiceError
+from service.settings import Settings, SettingsError
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_INCOMPLETE, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
 EXITS = {
@@ -72,14 +74,31 @@ def model_names(context: click.Context, parameter: click.Parameter, incomplete: 
         return []
 
 
-def models_option() -> Callable[[_Command], _Command]:
-    """``--models``, which the service's setting of the same name also sets."""
+class _Setting(click.Option):
+    """An option that is a setting of the service too: what is not given is read where `serve` reads it."""
+
+    def resolve_envvar_value(self, ctx: click.Context) -> str | None:
+        assert self.name is not None
+        try:
+            return configuration.written(self.name)
+        except SettingsError as error:
+            raise click.UsageError(str(error), ctx) from error
+
+
+def setting(name: str, kind: click.ParamType[Any], **changed: Any) -> Callable[[_Command], _Command]:
+    """The option of a setting, which flags, the environment and ``.env`` give, in this order; with the setting's
+    default and help, unless they are changed."""
+    field = Settings.model_fields[name]
     return click.option(
-        "--models",
-        type=click.Path(path_type=Path, file_okay=False),
-        default=Path("models"),
-        envvar="SERVICE_MODELS",
+        configuration.flag(name),
+        cls=_Setting,
+        type=kind,
+        envvar=configuration.variable(name),
         show_default=True,
         show_envvar=True,
-        help="Folder of the model repository: MODELS/NAME/VERSION/.",
+        **{"default": field.default, "help": field.description, **changed},
     )
+
+
+def models_option() -> Callable[[_Command], _Command]:
+    return setting("models", click.Path(path_type=Path, file_okay=False))

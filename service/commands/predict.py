@@ -6,33 +6,50 @@ from pathlib import Path
 
 import click
 
-from service.commands.console import EXIT_INCOMPLETE, EXIT_OK, foreseen, model_names, models_option
+from service.commands.console import EXIT_INCOMPLETE, EXIT_OK, foreseen, model_names, models_option, setting
 
 
 @click.command()
-@click.argument("files", nargs=-1, type=str, help="Files to score; none, or -, for standard input.")
+@click.argument(
+    "files", nargs=-1, type=click.Path(readable=False), help="Files to score; none, or -, for standard input."
+)
 @click.option("--model", required=True, shell_complete=model_names, help="NAME, or NAME/VERSION, or a bundle's folder.")
 @models_option()
 @click.option(
     "--format",
     "kind",
     type=click.Choice(["text", "jsonl", "csv", "tsv"]),
-    help="What the files hold; by default their names say it (.txt .jsonl .csv .tsv, each also .gz), and text lines "
-    "are expected on standard input.",
+    help="What the files hold; by default their names say it (.txt .jsonl .csv .tsv, each also .gz; .ndjson and .json, "
+    "too, are read as JSON lines), and text lines are expected on standard input, zipped or not.",
 )
 @click.option("--column", default="text", show_default=True, help="A table's column, or a JSON object's field.")
 @click.option(
     "--output", type=click.Path(path_type=Path, dir_okay=False), help="File for the answers; else standard output."
 )
-@click.option("--to", "form", type=click.Choice(["jsonl", "csv"]), default="jsonl", show_default=True, help="As what.")
-@click.option("--resume", is_flag=True, help="Go on where a run was stopped that wrote to this --output.")
+@click.option(
+    "--to",
+    "form",
+    type=click.Choice(["jsonl", "csv"]),
+    default="jsonl",
+    show_default=True,
+    help="How the answers are written: as a JSON object a line, with what /predict answers, or as a CSV table with a "
+    "header: the label, its score and every label's; of a tagger, the entities as JSON.",
+)
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Go on where a run was stopped that wrote to this --output. Its files have to be as they were; standard input "
+    "cannot be compared, and has to be given again from its beginning.",
+)
 @click.option("--truncate", is_flag=True, help="Keep the head of a text over the token limit; else it is set aside.")
 @click.option("--tokens", is_flag=True, help="Taggers: every token's label too.")
 @click.option("--gates", is_flag=True, help="Every gate of every token too, and what each token contributed.")
 @click.option("--reduce", type=click.Choice(["none", "summary"]), help="With --gates: all units, or their summary.")
-@click.option("--threads", type=click.IntRange(0, 1024), default=0, help="Threads; 0 for as many as there are CPUs.")
-@click.option(
-    "--provider", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where."
+@setting("threads", click.IntRange(0, 1024), help="Threads that run the model, one batch each; 0 for one a CPU.")
+@setting(
+    "provider",
+    click.Choice(["auto", "cpu", "cuda"]),
+    help="Where the model runs: auto takes CUDA where ONNX Runtime has it, else the CPU.",
 )
 @click.option("--quiet", is_flag=True, help="No progress on standard error.")
 @foreseen
@@ -58,7 +75,7 @@ def predict(
     \b
         python -m service predict --model sentiment-bilstm reviews.txt
         python -m service predict --model ner-bilstm --output out.jsonl news.csv.gz --column body
-        zcat reviews.gz | python -m service predict --model sentiment-bilstm --to csv -
+        cat reviews.gz | python -m service predict --model sentiment-bilstm --to csv -
 
     Each row becomes a line, in order, that begins with the row's file and number. A row that cannot be scored (empty,
     not UTF-8, over the token limit) is set aside with the reason: in OUTPUT.rejected.jsonl, or on standard error where

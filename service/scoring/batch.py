@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 
 from service import telemetry
@@ -12,7 +13,7 @@ from service.cpus import usable_cpus
 from service.gates import Reduce
 from service.model import ProviderSetting
 from service.scoring import repository
-from service.scoring.output import Form, Key, Lines, Output, place
+from service.scoring.output import Form, Lines, Output, place
 from service.scoring.progress import Progress
 from service.scoring.rows import Format, Row, Source
 from service.scoring.work import Options, score
@@ -49,6 +50,8 @@ def run(batch: Batch) -> int:
         "version": model.version,
         "weights": model.bundle.manifest.files,
         "files": batch.files,
+        "format": [source.kind for source in sources],
+        "digests": {source.name: source.digest() for source in sources} if batch.output else {},
         "column": batch.column,
         "form": batch.form,
         "truncate": batch.truncate,
@@ -56,21 +59,24 @@ def run(batch: Batch) -> int:
         "gates": batch.reduce,
     }
     output = Output(batch.output, Lines(batch.form, model.bundle.manifest), about, resume=batch.resume)
-    progress = Progress(sources, quiet=batch.quiet)
+    begin = place(batch.files, output.last) if output.last is not None else (0, 0)
+    before = output.rejected
     options = Options(batch.truncate, batch.tokens, batch.reduce, batch.threads or usable_cpus())
     try:
-        for done in score(model, _rows(sources, batch.files, output.last), options):
+        rows = _rows(sources, begin)
+        first = list(islice(rows, 1))  # what a resumed run passes over is read before time is taken
+        progress = Progress(sources, passed=begin[0], quiet=batch.quiet)
+        for done in score(model, chain(first, rows), options):
             output.write(done)
             progress.add(len(done.rows), done.tokens)
     finally:
         output.close()
-    progress.finish(output.rejected)
+    progress.finish(output.rejected - before, before)
     return output.rejected
 
 
-def _rows(sources: Sequence[Source], files: Sequence[str], last: Key | None) -> Iterator[Row]:
-    """All rows, from the one behind `last` on."""
-    begin = place(files, last) if last is not None else (0, 0)
+def _rows(sources: Sequence[Source], begin: tuple[int, int]) -> Iterator[Row]:
+    """All rows behind `begin`, a file's place and a row's number."""
     for number, source in enumerate(sources):
         if number < begin[0]:
             continue

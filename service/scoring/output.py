@@ -2,8 +2,8 @@
 
 Each record is one line, in the order of the rows, so the last whole line of the output says how far a run came. Rows
 that were set aside go to a file of their own, before the records of their window: what stands there past the last
-record is taken back when a run goes on, and found again. Beside the output lies a note of what the run was about; only
-the same run goes on.
+record is taken back when a run goes on, and found again. Beside the output lies a note of what the run was about, the
+digests of its files too; only the same run goes on.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, Any, Literal
 
 import orjson
 
@@ -134,11 +134,7 @@ class Output:
 
     def _go_on(self, path: Path, beside: Path, run: Mapping[str, object]) -> None:
         """Cut the output behind its last whole line, and take back what was set aside past it."""
-        before = orjson.loads(beside.read_bytes()) if beside.exists() else {}
-        now = orjson.loads(orjson.dumps(dict(run)))
-        changed = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
-        if changed:
-            raise OutputError(f"{path} is from another run: {', '.join(changed)} differed. Name another file.")
+        _check_same(path, beside, orjson.loads(orjson.dumps(dict(run))))
         with path.open("r+b") as file:
             end, line = _last_line(file)
             if end < len(self._lines.header):
@@ -166,6 +162,23 @@ class Output:
                 kept += len(line)
                 self.rejected += 1
             file.truncate(kept)
+
+
+def _check_same(path: Path, beside: Path, now: Mapping[str, Any]) -> None:
+    """Raise `OutputError` unless the note beside an output is about this run, of files that are as they were."""
+    try:
+        before = orjson.loads(beside.read_bytes())
+    except (FileNotFoundError, orjson.JSONDecodeError) as error:
+        raise OutputError(
+            f"{path} cannot go on: {beside.name}, which says what its run was about, is missing or damaged. "
+            "Name another file."
+        ) from error
+    changed = sorted(name for name in {*before, *now} - {"digests"} if before.get(name) != now.get(name))
+    if changed:
+        raise OutputError(f"{path} is from another run: {', '.join(changed)} differed. Name another file.")
+    rewritten = [name for name, digest in now["digests"].items() if before["digests"].get(name) != digest]
+    if rewritten:
+        raise OutputError(f"{path} cannot go on: {', '.join(rewritten)} changed since it began. Name another file.")
 
 
 def place(files: Sequence[str], key: Key) -> tuple[int, int]:

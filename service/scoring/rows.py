@@ -1,4 +1,5 @@
-"""Rows of text out of files: text lines, JSON lines, CSV (RFC 4180) and TSV (no quoting), plain or ``.gz``.
+"""Rows of text out of files: text lines, JSON lines, CSV (RFC 4180) and TSV (no quoting), plain or ``.gz``; standard
+input may be zipped as well, which its first bytes say.
 
 A row that cannot be scored is a row all the same, with the reason in place of its input: nothing is passed over.
 """
@@ -7,11 +8,14 @@ from __future__ import annotations
 
 import csv
 import gzip
+import hashlib
+import stat
 import sys
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
-from io import TextIOWrapper
+from io import BufferedReader, TextIOWrapper
 from pathlib import Path
 from typing import IO, Literal, get_args
 
@@ -22,6 +26,7 @@ from service.errors import ServiceError
 Format = Literal["text", "jsonl", "csv", "tsv"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 STDIN = "-"
+_GZIP = b"\x1f\x8b"
 MAX_FIELD = 64 * 1024 * 1024
 """Characters in one field of a CSV file."""
 
@@ -57,26 +62,31 @@ class Source:
     def __init__(self, name: str, kind: Format | None, column: str) -> None:
         self.name = name
         self._column = column
-        self._raw: IO[bytes] | None = None
+        self._raw: BufferedReader | None = None
         plain = name.removesuffix(".gz")
         self._zipped = plain != name
+        self.size = None if name == STDIN else _size(name)
         found = kind or _BY_SUFFIX.get(Path(plain).suffix.lower()) or ("text" if name == STDIN else None)
         if found is None:
             raise InputError(f"{name}: say with --format what it holds: {', '.join(FORMATS)}")
         self.kind: Format = found
+
+    def digest(self) -> str | None:
+        """SHA-256 of the file as it lies on disk; None of a stream. Raises `InputError`."""
+        if self.size is None:
+            return None
         try:
-            self.size = None if name == STDIN or not Path(name).is_file() else Path(name).stat().st_size
+            with Path(self.name).open("rb") as raw:
+                return hashlib.file_digest(raw, "sha256").hexdigest()
         except OSError as error:
-            raise InputError(f"{name}: {error.strerror}") from error
-        if name != STDIN and not Path(name).exists():
-            raise InputError(f"{name}: there is no such file")
-        if name != STDIN and Path(name).is_dir():
-            raise InputError(f"{name}: is a folder; name its files")
+            raise InputError(f"{self.name}: {error.strerror}") from error
 
     @property
     def position(self) -> int:
         """Bytes read so far."""
-        return 0 if self._raw is None or self.size is None or self._raw.closed else self._raw.tell()
+        if self._raw is None or self.size is None:
+            return 0
+        return self.size if self._raw.closed else self._raw.tell()
 
     def rows(self) -> Iterator[Row]:
         """The rows. Raises `InputError` when the file cannot be read, or a table has no such column."""
@@ -87,17 +97,17 @@ class Source:
             "tsv": self._tsv,
         }
         try:
-            with nullcontext(sys.stdin.buffer) if self.name == STDIN else Path(self.name).open("rb") as raw:
+            with nullcontext(_stdin()) if self.name == STDIN else Path(self.name).open("rb") as raw:
                 self._raw = raw
-                text = self._text(raw)
+                zipped = raw.peek(2)[:2] == _GZIP if self.name == STDIN else self._zipped
+                text = self._text(gzip.GzipFile(fileobj=raw) if zipped else raw)
                 for row in readers[self.kind](text):
                     yield row if row.value is None else _checked(row)
-        except (OSError, EOFError, gzip.BadGzipFile) as error:
+        except (OSError, EOFError, zlib.error) as error:
             raise InputError(f"{self.name}: {getattr(error, 'strerror', None) or error}") from error
 
-    def _text(self, raw: IO[bytes]) -> IO[str]:
+    def _text(self, plain: BufferedReader | gzip.GzipFile) -> IO[str]:
         """Text whose bytes that are not UTF-8 become surrogates, so that they spoil their own row alone."""
-        plain = gzip.GzipFile(fileobj=raw) if self._zipped else raw
         newline = "" if self.kind == "csv" else "\n"
         return TextIOWrapper(plain, encoding="utf-8-sig", errors="surrogateescape", newline=newline)
 
@@ -163,6 +173,25 @@ class Source:
         if place >= len(record):
             return Row(self.name, number, None, f"The row has {len(record)} fields, and none for {self._column!r}.")
         return Row(self.name, number, record[place])
+
+
+def _size(name: str) -> int | None:
+    """Of a file in bytes; None of a pipe. Raises `InputError` for what is neither."""
+    try:
+        found = Path(name).stat()
+    except FileNotFoundError as error:
+        raise InputError(f"{name}: there is no such file") from error
+    except OSError as error:
+        raise InputError(f"{name}: {error.strerror}") from error
+    if stat.S_ISDIR(found.st_mode):
+        raise InputError(f"{name}: is a folder; name its files")
+    return found.st_size if stat.S_ISREG(found.st_mode) else None
+
+
+def _stdin() -> BufferedReader:
+    stream = sys.stdin.buffer
+    assert isinstance(stream, BufferedReader)
+    return stream
 
 
 def _checked(row: Row) -> Row:

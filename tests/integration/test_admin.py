@@ -65,7 +65,10 @@ def traffic(url: str) -> Iterator[list[tuple[int, str]]]:
 
 def test_without_the_setting_there_are_no_such_routes(client: httpx.Client) -> None:
     for path in (f"/admin/models/{GRU}/load", f"/admin/models/{GRU}/unload", "/admin/models"):
-        assert client.post(path).status_code == 404
+        refused = client.post(path)
+        assert refused.status_code == 404
+        assert "--admin" in refused.json()["detail"]
+    assert "--admin" not in client.post("/administration").json()["detail"]
     assert not [path for path in client.get("/openapi.json").json()["paths"] if path.startswith("/admin")]
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -30,6 +31,7 @@ from service.client import (
     TooLarge,
     Unreachable,
 )
+from service.client.base import Base
 from service.client.cutting import PIECE_CHARACTERS, cut
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -170,6 +172,17 @@ def test_retries_end(asynchronous: bool) -> None:
         assert busy.value.retry_after == 0
 
 
+def test_waits_are_what_the_docstring_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Up to `backoff` times 2, 4, 8, … seconds, `max_wait` at most."""
+    waits: list[float] = []
+    monkeypatch.setattr("random.uniform", lambda least, most: most)
+    monkeypatch.setattr("time.sleep", waits.append)
+    with stub(lambda request, number: (502, {}, {})) as server, pytest.raises(Problem):
+        ask(server.url, "a", False, retries=4, backoff=0.5, max_wait=5.0)
+    assert waits == [1.0, 2.0, 4.0, 5.0]
+    assert "`backoff` times 2, 4, 8" in " ".join((Base.__doc__ or "").split())
+
+
 @both
 @pytest.mark.parametrize(("status", "kind"), [(400, InvalidRequest), (401, Forbidden), (500, Problem), (504, TimedOut)])
 def test_other_problems_are_raised_at_once(status: int, kind: type[Problem], asynchronous: bool) -> None:
@@ -291,3 +304,9 @@ def test_an_error_of_somebody_in_between_is_a_problem_too(asynchronous: bool, er
     ):
         ask(server.url, "a", asynchronous)
     assert raised.value.retry_after is None
+
+
+def test_whoever_installs_the_client_gets_its_types() -> None:
+    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]
+    assert (ROOT / "service" / "py.typed").is_file()
+    assert "py.typed" in setuptools["package-data"]["service"]

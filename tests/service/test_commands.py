@@ -19,19 +19,23 @@ from typing import Any
 import numpy as np
 import pytest
 import structlog
+from click.shell_completion import ShellComplete
 from click.testing import CliRunner, Result
 from safetensors.numpy import load_file
 
-from service import telemetry
+from service import server, telemetry
 from service.__main__ import main
 from service.bundle import Bundle
+from service.errors import StartupError
 from service.model import loader
 from service.queueing import LIKE
 from service.scoring import reference
+from service.scoring.batch import Batch
 from service.scoring.progress import Progress
 from service.scoring.repository import load
 from service.scoring.rows import Source
 from service.scoring.work import batches
+from service.settings import Settings, choices, variable
 from service.text import Encoded
 from tests.bundles import ORIGIN, Options, architecture, network, tiny_bundle, tokenizer
 from training.export import export
@@ -64,7 +68,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def invoke(models: Path, *arguments: str, stdin: bytes | None = None) -> Result:
     command, *rest = arguments
-    return CliRunner().invoke(main, [command, "--models", str(models), *rest], input=stdin)
+    given = io.BufferedReader(io.BytesIO(stdin or b""))
+    return CliRunner().invoke(main, [command, "--models", str(models), *rest], input=given)
 
 
 def predict(models: Path, *arguments: str, stdin: bytes | None = None, model: str = "sentiment") -> Result:
@@ -133,6 +138,18 @@ def test_standard_input_and_csv(models: Path) -> None:
     assert [row["label"] for row in rows] == [each["label"] for each in expected(models, ["A great film.", "bad"])]
     result = predict(models, "--to", "csv", stdin=b"Ada lived\n", model="ner")
     assert json.loads(next(csv.DictReader(io.StringIO(result.stdout)))["entities"]) is not None
+
+
+def test_standard_input_may_be_zipped(models: Path) -> None:
+    found = records(predict(models, "-", stdin=gzip.compress(b"A great film.\n") + gzip.compress(b"bad\n")).stdout)
+    assert [(each["file"], each["row"]) for each in found] == [("-", 1), ("-", 2)]
+    assert [each["label"] for each in found] == [each["label"] for each in expected(models, ["A great film.", "bad"])]
+
+
+def test_json_lines_may_be_named_json(models: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('{"text": "bad"}\n["a", "film"]\n', encoding="utf-8")
+    assert len(records(predict(models, str(tmp_path / "a.json")).stdout)) == 2
+    assert "and .json, too" in " ".join(CliRunner().invoke(main, ["predict", "--help"]).stdout.split())
 
 
 def test_tokens_already(models: Path) -> None:
@@ -254,9 +271,49 @@ def test_only_the_same_run_goes_on(models: Path, tmp_path: Path) -> None:
     assert (again.exit_code, "--resume" in again.stderr) == (1, True)
     other = predict(models, str(file), "--output", str(output), "--resume", "--truncate")
     assert (other.exit_code, "truncate differed" in other.stderr) == (1, True)
+    other = predict(models, str(file), "--output", str(output), "--resume", "--format", "jsonl")
+    assert (other.exit_code, "another run: format differed" in other.stderr) == (1, True)
     output.write_text("something else\n")
     assert predict(models, str(file), "--output", str(output), "--resume").exit_code == 1
     assert output.read_text() == "something else\n"
+
+
+@pytest.mark.parametrize("after", [b"good\nbad\nmore\n", b"good\nfun\n", b"good\n"], ids=["grew", "rewritten", "cut"])
+def test_a_run_goes_on_with_files_that_are_as_they_were(models: Path, tmp_path: Path, after: bytes) -> None:
+    files, output = [tmp_path / "a.txt", tmp_path / "b.txt"], tmp_path / "out.jsonl"
+    for file in files:
+        file.write_bytes(b"good\nbad\n")
+    arguments = [*map(str, files), "--output", str(output)]
+    assert predict(models, *arguments).exit_code == 0
+    written = output.read_bytes()
+    os.utime(files[0], (0, 0))
+    assert predict(models, *arguments, "--resume").exit_code == 0
+    files[1].write_bytes(after)
+    refused = predict(models, *arguments, "--resume")
+    assert refused.exit_code == 1
+    assert f"cannot go on: {files[1]} changed" in refused.stderr
+    assert output.read_bytes() == written
+
+
+@pytest.mark.parametrize("note", [None, b'{"model":'], ids=["missing", "damaged"])
+def test_an_output_goes_on_only_with_the_note_of_its_run(models: Path, tmp_path: Path, note: bytes | None) -> None:
+    file, output, beside = tmp_path / "a.txt", tmp_path / "out.jsonl", tmp_path / "out.jsonl.run.json"
+    file.write_text("good\n")
+    assert predict(models, str(file), "--output", str(output)).exit_code == 0
+    beside.unlink() if note is None else beside.write_bytes(note)
+    refused = predict(models, str(file), "--output", str(output), "--resume")
+    assert refused.exit_code == 1
+    assert "out.jsonl.run.json, which says what its run was about, is missing" in refused.stderr
+    assert "differed" not in refused.stderr
+
+
+def test_standard_input_goes_on(models: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out.jsonl"
+    assert predict(models, "--output", str(output), stdin=b"good\nbad\n").exit_code == 0
+    whole = output.read_bytes()
+    output.write_bytes(whole.splitlines(keepends=True)[0])
+    assert predict(models, "--output", str(output), "--resume", stdin=b"good\nbad\n").exit_code == 0
+    assert output.read_bytes() == whole
 
 
 @pytest.mark.parametrize(
@@ -272,6 +329,10 @@ def test_only_the_same_run_goes_on(models: Path, tmp_path: Path) -> None:
         (("broken.csv",), 1, "row 1 is not CSV"),
         (("empty.tsv",), 1, "the file is empty"),
         (("cut.txt.gz",), 1, "cut.txt.gz"),
+        (("spoilt.txt.gz",), 1, "error: spoilt.txt.gz"),
+        (("folder",), 1, "is a folder"),
+        (("folder", "--format", "csv"), 1, "is a folder"),
+        (("nowhere",), 1, "no such file"),
         (("--model", "nothing", "a.txt"), 1, "ner, sentiment"),
     ],
 )
@@ -284,7 +345,10 @@ def test_errors_are_one_line(
     Path("table.csv").write_text("a,b\n1,2\n")
     Path("broken.csv").write_text('text\n"open\n')
     Path("empty.tsv").write_text("")
-    Path("cut.txt.gz").write_bytes(gzip.compress(b"good\n" * 100)[:-10])
+    zipped = gzip.compress(b"good\n" * 100)
+    Path("cut.txt.gz").write_bytes(zipped[:-10])
+    Path("spoilt.txt.gz").write_bytes(zipped[:10] + b"\xff" * 8 + zipped[18:])
+    Path("folder").mkdir()
     result = predict(models, *arguments)
     assert result.exit_code == status, result.output
     assert words in result.stderr
@@ -409,6 +473,57 @@ def test_check_sees_a_wrong_number_in_every_part(
     assert f"FAIL  {what}" in result.stdout
 
 
+@pytest.fixture
+def env_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file .env in the current folder, still empty, and no variables of the service."""
+    monkeypatch.chdir(tmp_path)
+    for name in Settings.model_fields:
+        monkeypatch.delenv(variable(name), raising=False)
+    (tmp_path / ".env").touch()
+    return tmp_path / ".env"
+
+
+@pytest.mark.parametrize(
+    "command", [["models"], ["check", "sentiment"], ["predict", "--model", "sentiment", "a.txt", "--quiet"]]
+)
+def test_a_folder_of_models_is_named_by_flag_then_variable_then_file(
+    models: Path, env_file: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    Path("a.txt").write_text("good\n")
+    assert CliRunner().invoke(main, command).exit_code == 1
+    env_file.write_text(f"SERVICE_MODELS={models}\nUNRELATED=1\n")
+    assert CliRunner().invoke(main, command).exit_code == 0
+    assert not {"SERVICE_MODELS", "UNRELATED"} & set(os.environ)
+    monkeypatch.setenv("SERVICE_MODELS", "nowhere")
+    assert CliRunner().invoke(main, command).exit_code == 1
+    assert CliRunner().invoke(main, [*command, "--models", str(models)]).exit_code == 0
+
+
+@pytest.mark.usefixtures("env_file")
+def test_settings_of_predict(models: Path, env_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs: list[Batch] = []
+    monkeypatch.setattr("service.scoring.batch.run", runs.append)
+    predict(models)
+    env_file.write_text("SERVICE_THREADS=3\nSERVICE_PROVIDER=cpu\n")
+    predict(models)
+    monkeypatch.setenv("SERVICE_THREADS", "4")
+    predict(models)
+    predict(models, "--threads", "5")
+    found = [(each.threads, each.provider) for each in runs]
+    assert found == [(0, "auto"), (3, "cpu"), (4, "cpu"), (5, "cpu")]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"), [(b"SERVICE_THREADS=many\n", "many"), (b"SERVICE_THREADS=\xff\n", ".env: not UTF-8")]
+)
+def test_a_wrong_line_of_the_file(models: Path, env_file: Path, content: bytes, words: str) -> None:
+    env_file.write_bytes(content)
+    result = predict(models)
+    assert result.exit_code == 2
+    assert words in result.stderr
+    assert "Traceback" not in result.stderr
+
+
 def test_completion() -> None:
     for shell in ("bash", "zsh", "fish"):
         script = CliRunner().invoke(main, ["completion", shell]).stdout
@@ -437,6 +552,47 @@ def test_bash_completes(models: Path, line: str, completed: list[str]) -> None:
     assert done.stdout.split() == completed
 
 
+def completed(words: str, incomplete: str = "") -> list[tuple[str, str]]:
+    """What a shell would be given behind some words: values, and what they are."""
+    found = ShellComplete(main, {}, "gatelight", "_X").get_completions(words.split(), incomplete)
+    return [(item.type, item.value) for item in found]
+
+
+def test_files_and_choices_are_completed(models: Path, env_file: Path) -> None:
+    assert completed("predict --model sentiment", "re") == [("file", "re")]
+    assert completed("predict --output", "out") == [("file", "out")]
+    assert completed("serve --models", "mo") == completed("predict --models", "mo") == [("dir", "mo")]
+    assert completed("serve --tls-key", "k") == completed("serve --api-keys-file", "k") == [("file", "k")]
+    for name, field in Settings.model_fields.items():
+        if words := choices(field):
+            flag = "--" + name.replace("_", "-")
+            assert completed(f"serve {flag}") == [("plain", word) for word in words]
+    env_file.write_text(f"SERVICE_MODELS={models}\n")
+    assert completed("check", "se") == [("plain", "sentiment")]
+
+
+@pytest.mark.usefixtures("env_file")
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (RuntimeError("a wheel came off"), "error: RuntimeError: a wheel came off (--debug shows where)"),
+        (StartupError("no wheels"), "cannot start: no wheels"),
+    ],
+)
+def test_a_service_that_cannot_start_says_so_and_with_debug_where(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, words: str
+) -> None:
+    def broken(settings: Settings) -> int:
+        raise error
+
+    monkeypatch.setattr(server, "serve", broken)
+    quiet = CliRunner().invoke(main, ["serve"])
+    assert (quiet.exit_code, len(quiet.output.splitlines())) == (1, 1)
+    assert words in quiet.output
+    shown = CliRunner().invoke(main, ["--debug", "serve"])
+    assert (shown.exit_code, "Traceback" in shown.output) == (1, True)
+
+
 def test_every_command_helps() -> None:
     listing = CliRunner().invoke(main, ["--help"]).stdout
     for name, command in main.commands.items():
@@ -445,7 +601,7 @@ def test_every_command_helps() -> None:
         assert shown.exit_code == 0
         for parameter in command.params:
             if parameter.param_type_name == "option":
-                assert getattr(parameter, "help", None), (name, parameter.name)
+                assert len((getattr(parameter, "help", None) or "").split()) > 2, (name, parameter.name)
 
 
 def test_batches_hold_rows_of_like_length() -> None:
@@ -472,4 +628,36 @@ def test_progress_knows_the_time_left(tmp_path: Path) -> None:
     assert " %" in line
     assert " left" in line
     progress.finish(3)
-    assert "3 set aside" in shown.getvalue()
+    assert shown.getvalue().endswith(", 3 set aside\n")
+
+
+def test_the_time_left_of_a_resumed_run_is_that_of_its_own_rows(tmp_path: Path) -> None:
+    sources = []
+    for name in ("done", "half", "next"):
+        (tmp_path / f"{name}.txt").write_text("good\n" * 100_000)
+        sources.append(Source(str(tmp_path / f"{name}.txt"), None, "text"))
+    rows = sources[1].rows()
+    for _ in range(50_000):
+        next(rows)
+    progress = Progress(sources, passed=1, quiet=True)
+    assert " left" not in progress.line(time.monotonic()), "nothing has been read yet that would tell"
+    for _ in range(25_000):
+        next(rows)
+    progress.add(25_000, 25_000)
+    line = progress.line(time.monotonic() + 10)
+    assert line.startswith("25,000 rows, 2,")
+    assert " 58 %, 0:00:" in line
+    seconds = int(line.removesuffix(" left").rpartition(":")[2])
+    assert 48 <= seconds <= 52, line  # 125,000 rows at 2,500 a second
+
+
+def test_a_resumed_run_says_what_it_did_itself(models: Path, tmp_path: Path) -> None:
+    file, output = tmp_path / "a.txt", tmp_path / "out.jsonl"
+    file.write_text("good\n\nbad\n\nfilm\n")
+    arguments = ["predict", "--model", "sentiment", str(file), "--output", str(output)]
+    assert "\n5 rows in " in "\n" + invoke(models, *arguments).stderr
+    output.write_bytes(b"".join(output.read_bytes().splitlines(keepends=True)[:2]))
+    resumed = invoke(models, *arguments, "--resume")
+    assert resumed.exit_code == 3
+    assert resumed.stderr.startswith("2 rows in ")
+    assert resumed.stderr.endswith(" rows/s), 1 set aside (1 more before it was resumed)\n")

@@ -312,6 +312,51 @@ def test_debug_shows_where_an_error_comes_from(
         main(monkeypatch, "--debug", "evaluate", "nothing", "--data", "x.tsv")
 
 
+ODD = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\xff" + b"\xff" * 20
+"""Begins as a gzip file does, and goes on as none."""
+
+
+@pytest.mark.usefixtures("place")
+@pytest.mark.parametrize(
+    ("name", "content", "arguments", "expected"),
+    [
+        ("a.jsonl", b"\xff\xfe", ["plot", "a.jsonl", "--out", "a.svg"], "a.jsonl: not a log of a training"),
+        ("a.jsonl", b'{"step": "x"}\n', ["plot", "a.jsonl", "--out", "a.svg"], "a.jsonl:1: not a record"),
+        ("a.jsonl", b'{"step": 1, "loss": 2}\n', ["plot", "a.jsonl", "--out", "a.svg"], "a: no step of a training"),
+        ("a.txt.gz", ODD, ["pretrain", "--texts", "a.txt.gz", "--out", "e"], "a.txt.gz: it cannot be read"),
+        ("a.tsv.gz", ODD, ["pretrain", "--texts", "a.tsv.gz", "--out", "e"], "a.tsv.gz: it is not a whole gzip file"),
+    ],
+)
+def test_files_of_another_kind(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    content: bytes,
+    arguments: list[str],
+    expected: str,
+) -> None:
+    Path(name).write_bytes(content)
+    assert refused(capsys, monkeypatch, *arguments).startswith(expected)
+
+
+@pytest.mark.usefixtures("place")
+def test_exit_statuses_are_those_of_the_help(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    assert main(monkeypatch, "--help") == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "Exit statuses: 0 done, 1 it could not be done" in shown
+    assert "2 a wrong command line or setting, 130 interrupted" in shown
+    assert "completion" not in shown, "it would be that of another program than `python -m training`"
+    assert main(monkeypatch, "evaluate", "nothing", "--data", "x.tsv") == 1
+    assert main(monkeypatch, "evaluate") == 2
+    monkeypatch.setattr(fit_command, "run", interrupted)
+    assert main(monkeypatch, *NEEDED) == 130
+
+
 def test_vectors_that_cannot_be_used(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -153,12 +153,39 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_data_of_texts(tmp_path: Path) -> None:
     source = sentiment_set(tmp_path / "sst2", ["neg", "pos"])
     out = tmp_path / "out"
-    wanted = KNOWN["sst2"].but(source=str(source))
-    files = dict(write(Wanted(wanted.source, "sentiment", text="sentence", labels={"neg": "negative"}), out))
+    files = dict(write(Wanted(str(source), "sentiment", text="sentence", labels={"neg": "negative"}), out))
     assert files == {out / "train.jsonl": 6, out / "dev.jsonl": 4}
     examples = read(out / "train.jsonl", "sentiment")
     assert [each.label for each in examples] == ["negative", "pos"] * 3
     assert examples[1].value == "text 1\tof\nlines"
+
+
+TWO_CONFIGURATIONS = """---
+configs:
+- config_name: cola
+  data_files:
+  - {split: train, path: data/validation-*}
+- config_name: sst2
+  data_files:
+  - {split: train, path: data/train-*}
+  - {split: validation, path: data/validation-*}
+---
+"""
+
+
+@pytest.mark.parametrize("card", ["", TWO_CONFIGURATIONS], ids=["one dataset", "several configurations"])
+def test_data_of_texts_through_the_command(tmp_path: Path, card: str) -> None:
+    source, out = sentiment_set(tmp_path / "sst2", ["negative", "positive"]), tmp_path / "out"
+    (source / "README.md").write_text(card, encoding="utf-8")
+    result = CliRunner().invoke(app, ["data", "sst2", "--source", str(source), "--out", str(out)])
+    assert result.exit_code == 0, result.exception
+    assert [len(read(out / f"{name}.jsonl", "sentiment")) for name in ("train", "dev")] == [6, 4]
+
+
+def test_data_says_whose_test_split_becomes_dev() -> None:
+    shown = CliRunner().invoke(app, ["data", "--help"], env={"COLUMNS": "400"}).stdout
+    for name, wanted in KNOWN.items():
+        assert (f"`{name}`" in shown) == (wanted.dev == "test"), name
 
 
 def test_data_of_tags_through_the_command(tmp_path: Path) -> None:

@@ -24,8 +24,9 @@ def data(
 ) -> None:
     """Fetch a public dataset through the library `datasets`, and write it as labelled files.
 
-    Texts become JSON lines with `text` and `label`, tagged sentences columns of TOKEN and TAG. This needs a network,
-    but for --source FOLDER. A dataset's licence is its own: read it before you share a model.
+    Texts become JSON lines with `text` and `label`, tagged sentences columns of TOKEN and TAG. `imdb` and
+    `yelp-polarity` have no split for dev: their test split becomes it, and no test file is written. This needs a
+    network, but for --source FOLDER. A dataset's licence is its own: read it before you share a model.
     """
     known = KNOWN.get(name)
     if known is None and (task is None or text is None or label is None):

@@ -16,6 +16,7 @@ from training.logs import LogError, Record, read
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+_OF_A_STEP = {"loss", "gradient", "clipped"}
 _POINTS = 300
 """Of a curve, at most: a point stands for as many steps as it takes."""
 _SHARES = 60
@@ -40,7 +41,7 @@ def draw(logs: Sequence[tuple[str, Sequence[Record]]], path: Path) -> None:
     step."""
     with plots.panels(path, 4, share_y=False) as (loss, score, gradient, clipped):
         for name, records in logs:
-            steps = [record for record in records if "loss" in record]
+            steps = [record for record in records if record.keys() >= _OF_A_STEP]
             if not steps:
                 raise LogError(f"{name}: no step of a training is in this log")
             _curve(loss, name, steps, "loss", fmean, _POINTS)
