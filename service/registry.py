@@ -112,7 +112,7 @@ class Registry:
         self._broken: dict[tuple[str, int], tuple[object, Refused]] = {}
         self._wishes: dict[str, int] = {}  # the version of a name that somebody asked for, or `UNLOADED`
         self._complaints: set[str] = set()
-        self._gone: set[str] = set()  # served names that the last look did not find
+        self._gone: set[str] = set()  # names, served or wished for, that the last look did not find
         self._picture = _EMPTY
         self._started = False
         self._refreshing = Lock()
@@ -167,17 +167,15 @@ class Registry:
                 self._complain({f"The models folder {str(self._repository)!r} cannot be read: {error.strerror}."})
                 self._gone = set()
                 return Changes()
-            self._forget({(name, version) for name, versions in found.items() for version in versions})
+            there = {(name, version) for name, versions in found.items() for version in versions}
+            self._broken = {key: value for key, value in self._broken.items() if key in there}
             models: dict[str, Model] = {}
             refused: list[Refused] = []
             for name, versions in found.items():
                 model = self._newest(name, self._wished(name, versions), self._picture.models.get(name), refused)
                 if model is not None:
                     models[name] = model
-            gone = self.models.keys() - found.keys()
-            # Of a folder that is being deleted one name goes after the other; by the next look it cannot be read.
-            models |= {name: self.models[name] for name in gone - self._gone}
-            self._gone = gone
+            models |= {name: self.models[name] for name in self._missing(found) if name in self.models}
             changes = self._show(models, refused)
             self._started = True
             return changes
@@ -297,11 +295,14 @@ class Registry:
         _log.info("model loaded", model=name, version=version, provider=model.engine.provider, seconds=seconds)
         return model
 
-    def _forget(self, found: set[tuple[str, int]]) -> None:
-        """Let go of what was known of versions and names that have gone."""
-        names = {name for name, _ in found}
-        self._broken = {key: value for key, value in self._broken.items() if key in found}
-        self._wishes = {name: wish for name, wish in self._wishes.items() if name in names}
+    def _missing(self, found: Mapping[str, list[int]]) -> set[str]:
+        """The names, served or wished for, that this look is the first not to find: they may come back. Of a folder
+        that is being deleted one name goes after the other; by the next look it cannot be read. What two looks in a row
+        did not find has gone."""
+        gone = (self.models.keys() | self._wishes.keys()) - found.keys()
+        missing, self._gone = gone - self._gone, gone
+        self._wishes = {name: wish for name, wish in self._wishes.items() if name not in gone - missing}
+        return missing
 
     def _default(self, task: Task, models: Mapping[str, Model]) -> str | None:
         """A task's default. One that was chosen and is not there has no substitute: nobody asked for another."""
@@ -346,17 +347,24 @@ class Registry:
 def open_registry(settings: Settings) -> tuple[Registry, Changes]:
     """The registry that the settings ask for, and what its first look at the models folder loaded. Blocks.
 
-    Raises `StartupError` as `Registry.refresh` does, and where nothing can be served and the settings let nothing come.
+    Raises `StartupError` where that fails, as `Registry.refresh` says, and where nothing can be served and the settings
+    let nothing come.
     """
-    registry = Registry(
-        settings.models,
-        provider=settings.provider,
-        strict=settings.strict,
-        threads=1,  # a batch takes one thread: two batches at once are faster than one batch on two threads
-        token_limit=settings.max_tokens,
-        defaults={"sentiment": settings.default_sentiment, "ner": settings.default_ner},
-    )
-    changes = registry.refresh()
+    try:
+        registry = Registry(
+            settings.models,
+            provider=settings.provider,
+            strict=settings.strict,
+            threads=1,  # a batch takes one thread: two batches at once are faster than one batch on two threads
+            token_limit=settings.max_tokens,
+            defaults={"sentiment": settings.default_sentiment, "ner": settings.default_ner},
+        )
+        changes = registry.refresh()
+    except StartupError:
+        raise
+    except Exception as error:
+        _log.exception("unexpected error")
+        raise StartupError(f"loading models failed: {type(error).__name__}") from error
     if not registry.models and not (settings.reload or settings.admin):
         reasons = "; ".join(f"{r.name}/{r.version}: {r.reason}" for r in registry.refused)
         why = f"none of its bundles can be served: {reasons}" if reasons else "it holds no bundle NAME/VERSION/"

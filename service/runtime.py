@@ -211,7 +211,7 @@ class Runtime:
             board.track("dropped_inputs_total", reason, read=partial(counters.dropped.__getitem__, reason))
         board.track("log_failures_total", read=telemetry.lost)
         board.track("workers", read=lambda: self.phase is not Phase.GREETING)
-        board.track("threads", read=lambda: self.batcher.threads)
+        board.track("threads", read=lambda: self.batcher.threads if self.phase is not Phase.GREETING else 0)
         board.track("ready", read=lambda: self.phase is Phase.READY)
 
     def _note_batch(self, ran: Ran) -> None:
@@ -241,10 +241,6 @@ class Runtime:
         except StartupError as error:
             self.failure = error
             return
-        except Exception as error:
-            _log.exception("unexpected error")
-            self.failure = StartupError(f"loading models failed: {type(error).__name__}")
-            return
         finally:
             self._looked.set()
         self._show_models()
@@ -259,7 +255,8 @@ class Runtime:
             self._registry, changes = await asyncio.to_thread(open_registry, self.settings)
             self._note_changes(changes)
         elif self._replaces and self.settings.reload:
-            await self._reload()
+            for _ in range(2):  # the second look retires what the first did not find
+                await self._reload()
 
     async def _reload(self) -> None:
         try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import multiprocessing
 import os
 import resource
 import select
@@ -25,6 +26,7 @@ from fastapi import FastAPI
 from uvicorn.config import STARTUP_FAILURE
 
 from service import interpreter, telemetry, tls, tracing
+from service.api.keys import Keys
 from service.app import create_app
 from service.cpus import usable_cpus
 from service.listeners import listen, turn_away, url
@@ -41,6 +43,7 @@ QUIET_SECONDS = 0.25
 """Without a new connection or request, before the last ones are closed. Clients that keep theirs open can still ask
 until then: told that it is to be closed, they hang up themselves, and no request meets a socket that has just gone."""
 TURNS_TO_HEAR = 3
+TURN_SECONDS = 0.25
 TICKS_TO_PUBLISH = 5
 """Tenths of a second between two times that other workers can read this one's gauges."""
 
@@ -50,8 +53,7 @@ _log = structlog.get_logger()
 
 def serve(settings: Settings) -> int:
     """Serve until a signal comes, in this process or in several; the exit status. Raises `StartupError`."""
-    if settings.tracing:
-        tracing.check()
+    check(settings)
     allow_connections(settings.max_connections)
     workers = settings.workers or usable_cpus()
     if workers > 1:
@@ -59,6 +61,14 @@ def serve(settings: Settings) -> int:
     (listener,) = listen(settings.host, settings.port)
     _log.info("listening", url=url(listener, settings.scheme), pid=os.getpid(), workers=1)
     return work(settings, [listener], None)
+
+
+def check(settings: Settings) -> None:
+    """Raise `StartupError` for settings that name what is not there, or cannot be used: before models are loaded."""
+    if settings.tracing:
+        tracing.check()
+    tls.options(settings)
+    Keys(settings.keys, settings.administrators, settings.api_keys_file)
 
 
 def loading(settings: Settings) -> Loading | None:
@@ -125,7 +135,8 @@ class Server(uvicorn.Server):
         self._settings = settings
         self._drain_seconds = settings.drain_seconds
         self._shared = shared
-        self._parent = os.getppid() if shared is not None else None
+        parent = multiprocessing.parent_process() if shared is not None else None
+        self._parent = parent.pid if parent is not None else None
         """Gives a worker its signals, and its end is one too."""
         self._stop_at: float | None = None
 
@@ -160,6 +171,7 @@ class Server(uvicorn.Server):
         for number in numbers:
             loop.add_signal_handler(number, self._on_signal, number)
         telemetry.gather(loop.call_soon)
+        self._turn()
         try:
             yield
         finally:
@@ -170,6 +182,12 @@ class Server(uvicorn.Server):
                 loop.remove_signal_handler(number)
                 signal.signal(number, lambda *_: None)
             signal.pthread_sigmask(signal.SIG_SETMASK, held)
+
+    def _turn(self) -> None:
+        """Say again and again, from the start to the end of a shutdown, that the event loop turns."""
+        if self._shared is not None:
+            self._shared.turn()
+            asyncio.get_running_loop().call_later(TURN_SECONDS, self._turn)
 
     def _on_signal(self, number: signal.Signals) -> None:
         """The first signal begins the end, the second is the end; a worker's second is one that all were sent."""
@@ -190,8 +208,6 @@ class Server(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         """Called ten times a second: whether it is time to shut down."""
-        if self._shared is not None:
-            self._shared.turn()
         if counter % TICKS_TO_PUBLISH == 0:
             self.runtime.metrics.board.publish()
         if self._parent is not None and self._stop_at is None and os.getppid() != self._parent:
@@ -227,13 +243,23 @@ class Server(uvicorn.Server):
 class Greeter(Server):
     """Says that the models are loading, until it is told to end; others go on at its sockets."""
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """As any server does, unless it has been told to end by then."""
+        await super().startup(sockets)
+        if self.should_exit:
+            self._leave()
+
     def _on_signal(self, number: signal.Signals) -> None:
+        self.should_exit = True
+        if self.started:
+            self._leave()
+
+    def _leave(self) -> None:
+        """Accept no more, and say so."""
         for server in self.servers:
             server.close()
-        assert self._shared is not None
-        assert self._shared.greets is not None
-        self._shared.greets.close()
-        self.should_exit = True
+        if self._shared is not None and self._shared.greets is not None:
+            self._shared.greets.close()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Answer what it has accepted."""

@@ -8,6 +8,7 @@ and have them at once. Where that cannot be (CUDA, systems without a safe fork),
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import faulthandler
 import gc
@@ -47,10 +48,14 @@ GREETER_SECONDS = 5.0
 """In which the greeter has to stop accepting: longer than it ever needs."""
 LOOK_SECONDS = 1.0
 """Between two looks whether the workers' event loops turn."""
+START_SECONDS = 60.0
+"""In which a worker's event loop begins to turn, however short `hang_seconds` is."""
 STARTUP_STATUS = 1
 """With which a worker ends that cannot start."""
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SHOW_STACKS = signal.SIGUSR2
+"""Has a worker say on standard error where each of its threads stands."""
 _log = structlog.get_logger()
 
 
@@ -78,10 +83,9 @@ Loading = Callable[[], tuple[Registry, Changes]]
 
 @dataclass(slots=True)
 class _Worker:
-    """What stands, or will, at a place: a socket's number, or None for the greeter's, which stands at all of them."""
+    """What stands, or will, at the socket of this number."""
 
-    place: int | None
-    board: int
+    place: int
     process: BaseProcess | None = None
     started: float = 0.0
     starts: int = 0
@@ -91,11 +95,11 @@ class _Worker:
     turns: float = 0.0
     """Of its event loop, as of the last look."""
     still: int = 0
-    """Looks in a row that found it where it was, once it had turned."""
+    """Looks in a row that found it where it was."""
 
-    @property
-    def name(self) -> str | int:
-        return "greeter" if self.place is None else self.place
+
+class _Stopped(BaseException):
+    """A signal to stop came while the models were loading, which nothing else has to wait for."""
 
 
 class Supervisor:
@@ -117,9 +121,9 @@ class Supervisor:
         self._boards = boards(self._memory)
         self._turns = RawArray(ctypes.c_double, count + 1)
         self._looked = time.monotonic()
-        self._workers = [_Worker(number, board=number) for number in range(count)]
-        self._greeter = _Worker(None, board=count)
-        self._steered = False
+        self._workers = [_Worker(number) for number in range(count)]
+        self._greeter: BaseProcess | None = None
+        self._steered = self._loading = False
         self._signals: list[int] = []
 
     def run(self) -> int:
@@ -129,14 +133,15 @@ class Supervisor:
             end.setblocking(False)
         signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
         for number in SIGNALS:
-            signal.signal(number, lambda received, _: self._signals.append(received))
+            signal.signal(number, self._on_signal)
         _log.info(
             "listening", url=url(self._listeners[0], self._settings.scheme), pid=os.getpid(), workers=len(self._workers)
         )
         restarts = self._boards[-1].number("worker_restarts_total")
         try:
             if self._load is not None:
-                self._load_for_all(self._load)
+                with contextlib.suppress(_Stopped):
+                    self._load_for_all(self._load)
             gc.collect()
             gc.freeze()  # what is shared with the workers stays shared: no collection writes to it
             while not self._signals:
@@ -146,46 +151,51 @@ class Supervisor:
                 self._look()
                 for worker in self._ended():
                     self._note_death(worker)
-                    restarts.add(worker is not self._greeter)
+                    restarts.add()
             return self._stop(sleeper)
         finally:
             signal.set_wakeup_fd(-1)
             waker.close()
             sleeper.close()
-            for worker in self._all:
-                if worker.process is not None:
-                    worker.process.kill()
+            for process in self._processes():
+                process.kill()
 
-    @property
-    def _all(self) -> list[_Worker]:
-        return [*self._workers, self._greeter]
+    def _on_signal(self, number: int, _: object) -> None:
+        self._signals.append(number)
+        if self._loading:
+            raise _Stopped
 
     def _load_for_all(self, load: Loading) -> None:
-        """Load the models, while the greeter says so to whoever asks."""
+        """Load the models, while the greeter says so to whoever asks. Raises `StartupError`."""
         accepts, greets = self._context.Pipe(duplex=False)
-        self._start(self._greeter, self._listeners, greets)
+        try:
+            self._greeter = self._fork("greeter", len(self._workers), self._listeners, greets=greets)
+        except OSError as error:  # whoever asks has to wait, then
+            _log.error("greeter not started", reason=error.strerror)
         greets.close()
-        self._registry, changes = load()
+        try:
+            self._loading = True
+            self._registry, changes = load()
+        finally:
+            self._loading = False
         for outcome, count in changes.counts.items():
             self._boards[-1].number("reloads_total", outcome).add(count)
-        if self._greeter.process is not None:
-            self._greeter.process.terminate()
-            wait([accepts], GREETER_SECONDS)  # else it would say so still when workers are ready
+        if self._greeter is not None:
+            self._greeter.terminate()
+            if not wait([accepts], GREETER_SECONDS):  # it would say that they load still when workers are ready
+                self._greeter.kill()
         accepts.close()
 
     def _start_due(self) -> None:
         now = time.monotonic()
         for worker in self._workers:
-            if worker.place is not None and worker.process is None and worker.start_at <= now:
-                place = self._listeners[worker.place % len(self._listeners)]
-                welcome(place)
-                self._start(worker, [place])
+            if worker.process is None and worker.start_at <= now:
+                self._start(worker)
 
     def _steer(self) -> None:
         """Have new connections go where somebody is: a place whose worker is to be started later gets none."""
-        live = [
-            worker.place for worker in self._workers if worker.place is not None and worker.start_at <= time.monotonic()
-        ]
+        now = time.monotonic()
+        live = [worker.place for worker in self._workers if worker.start_at <= now]
         vacant = len(live) < len(self._workers)
         if (vacant or self._steered) and live:
             steer(self._listeners, live)
@@ -198,55 +208,64 @@ class Supervisor:
             return
         self._looked = time.monotonic()
         for worker in self._workers:
-            turns = self._turns[worker.board]
+            turns = self._turns[worker.place]
             moved, worker.turns = turns != worker.turns, turns
-            worker.still = 0 if moved or not turns or worker.process is None else worker.still + 1
-            over = worker.still * LOOK_SECONDS - self._settings.hang_seconds
-            if worker.process is None or worker.process.pid is None or over < 0:
+            worker.still = 0 if moved or worker.process is None else worker.still + 1
+            most = self._settings.hang_seconds if turns else max(self._settings.hang_seconds, START_SECONDS)
+            over = worker.still * LOOK_SECONDS - most
+            if worker.process is None or over < 0:
                 continue
             if over < LOOK_SECONDS:
-                _log.error("worker hangs", worker=worker.name, seconds=worker.still * LOOK_SECONDS)
-                os.kill(worker.process.pid, signal.SIGABRT)  # it says on standard error where it stands
+                _log.error("worker hangs", worker=worker.place, seconds=worker.still * LOOK_SECONDS)
+                os.kill(worker.process.pid or 0, SHOW_STACKS)
             else:
                 worker.process.kill()
 
-    def _start(self, worker: _Worker, places: Sequence[socket.socket], greets: Connection | None = None) -> None:
-        arguments = _Start(
-            self._settings,
-            worker.board,
-            len(self._workers),
-            self._memory,
-            self._turns,
-            self._work,
-            self._registry,
-            worker.starts > 0,
-        )
-        self._turns[worker.board] = worker.still = 0
-        process = self._context.Process(
-            target=_run,
-            args=(arguments, places, self._others(places), greets),
-            name=f"worker-{worker.name}",
-        )
+    def _start(self, worker: _Worker) -> None:
+        listener = self._listeners[worker.place % len(self._listeners)]
+        welcome(listener)
+        self._turns[worker.place] = worker.turns = worker.still = 0
         worker.started = time.monotonic()
+        try:
+            worker.process = self._fork(worker.place, worker.place, [listener], replaces=worker.starts > 0)
+        except OSError as error:  # no memory for it, or no more processes: those that run go on
+            pause = self._postpone(worker)
+            _log.error("worker not started", worker=worker.place, reason=error.strerror, restart_in=pause)
+        else:
+            worker.starts += 1
+
+    def _fork(
+        self,
+        name: str | int,
+        board: int,
+        places: Sequence[socket.socket],
+        *,
+        replaces: bool = False,
+        greets: Connection | None = None,
+    ) -> BaseProcess:
+        """A process that works, at its places. Raises `OSError`."""
+        count = len(self._workers)
+        shared = (self._registry, replaces, greets)
+        start = _Start(self._settings, name, board, count, self._memory, self._turns, self._work, *shared)
+        process = self._context.Process(target=_run, args=(start, places, self._others(places)), name=f"worker-{name}")
         # A signal between the fork and the worker's own handler would be the supervisor's in the worker: held back.
         held = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         try:
             process.start()
-        except OSError as error:  # no memory for it, or no more processes: those that run go on
-            pause = self._postpone(worker)
-            _log.error("worker not started", worker=worker.name, reason=error.strerror, restart_in=pause)
-        else:
-            worker.process = process
-            worker.starts += 1
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, held)
+        return process
 
     def _others(self, places: Sequence[socket.socket]) -> list[socket.socket]:
         """Sockets that a forked worker finds open and must not keep; a spawned one has its own alone."""
         return [each for each in self._listeners if each not in places] if self._forks else []
 
+    def _processes(self) -> list[BaseProcess]:
+        found = [self._greeter, *(worker.process for worker in self._workers)]
+        return [process for process in found if process is not None]
+
     def _sentinels(self) -> list[int]:
-        return [worker.process.sentinel for worker in self._all if worker.process is not None]
+        return [process.sentinel for process in self._processes()]
 
     def _pause(self) -> float | None:
         """Seconds until a worker is due to be started, or all are to be looked at; None for neither."""
@@ -257,9 +276,13 @@ class Supervisor:
         return max(0.0, min(due) - now) if due else None
 
     def _ended(self) -> list[_Worker]:
-        ended = [worker for worker in self._all if worker.process is not None and not worker.process.is_alive()]
+        """The workers that have; and the greeter is forgotten once it has."""
+        if self._greeter is not None and not self._greeter.is_alive():
+            self._greeter = None
+            self._boards[len(self._workers)].clear_gauges()
+        ended = [worker for worker in self._workers if worker.process is not None and not worker.process.is_alive()]
         for worker in ended:
-            self._boards[worker.board].clear_gauges()
+            self._boards[worker.place].clear_gauges()
         return ended
 
     def _note_death(self, worker: _Worker) -> None:
@@ -267,14 +290,12 @@ class Supervisor:
         status = worker.process.exitcode
         worker.process.close()
         worker.process = None
-        if worker is self._greeter:
-            return
         lived = time.monotonic() - worker.started
         # Added up, not looked up: what a board does not know of another process's memory yet, it would write there.
         if status == STARTUP_STATUS and not any(total(self._boards).get(("ready",), ())):
             raise StartupError("no worker could start; the log says why")
         pause = self._postpone(worker)
-        _log.error("worker died", worker=worker.name, status=status, seconds=round(lived, 3), restart_in=pause)
+        _log.error("worker died", worker=worker.place, status=status, seconds=round(lived, 3), restart_in=pause)
 
     def _postpone(self, worker: _Worker) -> float:
         """Have a worker that ended, or did not begin, be started anew; the seconds until then."""
@@ -290,9 +311,8 @@ class Supervisor:
         settings = self._settings
         for listener in self._listeners:
             listener.close()  # the workers have theirs
-        for worker in self._all:
-            if worker.process is not None:
-                worker.process.terminate()
+        for process in self._processes():
+            process.terminate()
         _log.info("stopping workers", signal=signal.Signals(self._signals[0]).name)
         limit = time.monotonic() + settings.drain_seconds + settings.grace_seconds + KILL_AFTER
         while sentinels := self._sentinels():
@@ -325,6 +345,8 @@ class _Start:
     """What every worker is given. `board` is the number of its own."""
 
     settings: Settings
+    name: str | int
+    """In the log."""
     board: int
     workers: int
     memory: ctypes.Array[ctypes.c_char]
@@ -332,11 +354,10 @@ class _Start:
     work: Work
     registry: Registry | None
     replaces: bool
+    greets: Connection | None
 
 
-def _run(
-    start: _Start, places: Sequence[socket.socket], others: Sequence[socket.socket], greets: Connection | None
-) -> None:
+def _run(start: _Start, places: Sequence[socket.socket], others: Sequence[socket.socket]) -> None:
     """The worker's process, at its places."""
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # from a terminal it comes to all; the supervisor decides
@@ -345,16 +366,16 @@ def _run(
     for other in others:
         other.close()
     settings = start.settings
-    faulthandler.enable()
+    faulthandler.register(SHOW_STACKS)
     telemetry.configure(settings.log_format, settings.log_level)  # a spawned process has its own
-    structlog.contextvars.bind_contextvars(worker=start.board)
+    structlog.contextvars.bind_contextvars(worker=start.name)
     all_boards = boards(start.memory)
     metrics = Metrics(all_boards[start.board], all_boards)
 
     def turn() -> None:
         start.turns[start.board] += 1
 
-    shared = Shared(start.workers, metrics, start.registry, start.replaces, greets, turn)
+    shared = Shared(start.workers, metrics, start.registry, start.replaces, start.greets, turn)
     try:
         status = start.work(settings, places, shared)
     except StartupError as error:

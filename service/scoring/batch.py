@@ -13,7 +13,7 @@ from service.cpus import usable_cpus
 from service.gates import Reduce
 from service.model import ProviderSetting
 from service.scoring import repository
-from service.scoring.output import Form, Lines, Output, place
+from service.scoring.output import Form, Lines, Output, check_free, place
 from service.scoring.progress import Progress
 from service.scoring.rows import Format, Row, Source
 from service.scoring.work import Options, score
@@ -42,6 +42,8 @@ class Batch:
 def run(batch: Batch) -> int:
     """Score everything; how many rows were set aside. Raises `ServiceError`."""
     telemetry.configure("console", "error")
+    if batch.output is not None and not batch.resume:
+        check_free(batch.output)  # before the files are read for their digests
     sources = [Source(name, batch.kind, batch.column) for name in batch.files]
     # The service's own limit does not hold here: the model's does.
     model = repository.load(repository.find(batch.models, batch.model), batch.provider, MAX_TOKENS)

@@ -125,8 +125,7 @@ class Output:
         self._rejected.flush()
 
     def _begin(self, path: Path, beside: Path, run: Mapping[str, object]) -> None:
-        if path.exists():
-            raise OutputError(f"{path} is there already: go on with --resume, or name another file.")
+        check_free(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         self._rejected_path.unlink(missing_ok=True)
         beside.write_bytes(_json_line(dict(run)))
@@ -162,6 +161,12 @@ class Output:
                 kept += len(line)
                 self.rejected += 1
             file.truncate(kept)
+
+
+def check_free(path: Path) -> None:
+    """Raise `OutputError` where there is an output already."""
+    if path.exists():
+        raise OutputError(f"{path} is there already: go on with --resume, or name another file.")
 
 
 def _check_same(path: Path, beside: Path, now: Mapping[str, Any]) -> None:

@@ -13,6 +13,7 @@ import threading
 import time
 from collections import Counter
 from datetime import UTC, datetime
+from http.client import HTTPConnection
 from pathlib import Path
 
 import httpx
@@ -175,6 +176,51 @@ def test_a_replacement_serves_what_has_come_since_the_start(start: Start, reposi
         }
 
 
+def test_a_replacement_serves_nothing_that_has_gone_since_the_start(
+    start: Start, repository: Path, tmp_path: Path
+) -> None:
+    models = tmp_path / "models"
+    for name in ("sentiment-bilstm", "ner-bilstm"):
+        shutil.copytree(repository / name, models / name)
+    service = all_ready(start("--workers", "2", "--reload", "3600", models=models), 2)
+    shutil.rmtree(models / "ner-bilstm")
+    for pid in workers_of(service):
+        os.kill(pid, signal.SIGKILL)
+    service.wait(lambda: service.output.count('"ready"') == 4)
+    for _ in range(8):
+        (only,) = httpx.get(f"{service.url}/models").json()["models"]
+        assert only["name"] == "sentiment-bilstm"
+
+
+def test_a_signal_while_the_models_load_ends_it_at_once(start: Start) -> None:
+    service = start("--workers", "2", models=ROOT / "models")
+    service.says('"model loaded"')
+    service.signal()
+    assert service.exit_status() == 0
+    assert service.output.count('"model loaded"') < len(list((ROOT / "models").iterdir()))
+    assert '"ready"' not in service.output
+    assert "Traceback" not in service.output
+
+
+@pytest.mark.parametrize("told", ["listening", "model loaded"])
+def test_the_greeter_ends_when_the_supervisor_was_killed(start: Start, told: str) -> None:
+    service = start("--workers", "2", models=ROOT / "models")
+    service.says(f'"{told}"')
+    service.signal(signal.SIGSTOP)
+    processes = workers_of(service)
+    service.signal(signal.SIGKILL)
+    service.process.wait(10)
+    _wait_until_gone(processes)
+
+
+def test_what_is_wrong_with_a_setting_is_said_before_models_are_loaded(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "certificate.pem").write_text("none", encoding="utf-8")
+    service = start("--workers", "2", "--tls-certificate", str(tmp_path / "certificate.pem"))
+    assert service.exit_status() == 1
+    assert service.output.count("cannot start") == 1
+    assert "listening" not in service.output
+
+
 def test_what_waits_for_a_dead_worker_is_answered_by_its_replacement(start: Start) -> None:
     service = all_ready(start("--workers", "2"), 2)
     workers = workers_of(service)
@@ -273,10 +319,13 @@ def test_connections_go_past_a_place_that_stays_vacant_for_a_while(start: Start)
             os.kill(victim, signal.SIGKILL)
         time.sleep(0.01)
     time.sleep(0.1)
-    begun = time.monotonic()
     for _ in range(24):
-        assert httpx.get(f"{service.url}/health/live", timeout=30).status_code == 200
-    assert time.monotonic() - begun < 2.5, "none waited for the replacement"
+        connection = HTTPConnection(
+            service.url.removeprefix("http://"), timeout=2
+        )  # who waits for the replacement fails
+        connection.request("GET", "/health/live")
+        assert connection.getresponse().status == 200
+        connection.close()
     all_ready(service, 2)
     for _ in range(24):
         assert httpx.post(f"{service.url}/predict", json={"inputs": "a"}).status_code == 200

@@ -135,9 +135,20 @@ def test_a_name_that_goes_and_comes_back_is_a_new_one(registry: Registry, reposi
     registry.unload("one")
     shutil.rmtree(repository / "one")
     registry.refresh()
+    registry.refresh()
     write(repository, "one")
     registry.refresh()
     assert served(registry)["one"] == "1"
+
+
+def test_a_word_outlasts_one_look_that_does_not_find_the_name(registry: Registry, repository: Path) -> None:
+    registry.unload("one")
+    (repository / "one").rename(repository / ".one")
+    registry.refresh()
+    (repository / ".one").rename(repository / "one")
+    for _ in range(2):
+        registry.refresh()
+        assert served(registry) == {"two": "2"}
 
 
 def test_an_unloaded_model_lives_as_long_as_a_request_holds_it(registry: Registry) -> None:

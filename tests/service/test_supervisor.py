@@ -52,5 +52,5 @@ def test_a_process_that_cannot_be_started_is_tried_again(monkeypatch: pytest.Mon
 def test_the_pause_between_starts_has_a_bound_however_many_fail() -> None:
     supervisor = Supervisor(settings.read({"port": 0}, _env_file=None), 1, _serve_nothing)
     supervisor._listeners[0].close()
-    worker = _Worker(0, board=0, started=time.monotonic(), failures=5000)
+    worker = _Worker(0, started=time.monotonic(), failures=5000)
     assert supervisor._postpone(worker) == LONGEST_PAUSE
