@@ -217,7 +217,8 @@ class Supervisor:
                 continue
             if over < LOOK_SECONDS:
                 _log.error("worker hangs", worker=worker.place, seconds=worker.still * LOOK_SECONDS)
-                os.kill(worker.process.pid or 0, SHOW_STACKS)
+                assert worker.process.pid is not None
+                os.kill(worker.process.pid, SHOW_STACKS)
             else:
                 worker.process.kill()
 
