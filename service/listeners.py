@@ -18,10 +18,10 @@ _SO_ATTACH_FILTER, _SO_DETACH_FILTER, _SO_ATTACH_REUSEPORT_CBPF = 26, 27, 51
 # Classic BPF over a TCP header: a segment with SYN and without ACK, a new connection, is dropped; all else passes.
 _LOAD_FLAGS = (0x30, 0, 0, 13)  # A = byte 13
 _AND_SYN_ACK = (0x54, 0, 0, 0x12)  # A &= SYN | ACK
-_IF_SYN_ALONE = (0x15, 0, 1, 0x02)  # A == SYN: the next instruction, else the one after it
-_DROP, _PASS = (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFFFFFF)
+_IF_EQUAL, _MODULO, _RETURN = 0x15, 0x94, 0x06
+_IF_SYN_ALONE = (_IF_EQUAL, 0, 1, 0x02)  # A == SYN: the next instruction, else the one after it
+_DROP, _PASS = (_RETURN, 0, 0, 0), (_RETURN, 0, 0, 0xFFFFFFFF)
 _LOAD_RANDOM = (0x20, 0, 0, 0xFFFFF000 + 56)  # A = a random number
-_MODULO, _IF_EQUAL = 0x94, 0x15
 _NO_NEW_CONNECTIONS = (_LOAD_FLAGS, _AND_SYN_ACK, _IF_SYN_ALONE, _DROP, _PASS)
 
 
@@ -81,10 +81,8 @@ def steer(listeners: Sequence[socket.socket], live: Sequence[int]) -> None:
     """
     if not _LINUX or len(listeners) < 2:
         return
-    choose = [
-        instruction for n, place in enumerate(live) for instruction in ((_IF_EQUAL, 0, 1, n), (0x06, 0, 0, place))
-    ]
-    program = (_LOAD_RANDOM, (_MODULO, 0, 0, len(live)), *choose, (0x06, 0, 0, live[0]))
+    choose = [step for n, place in enumerate(live) for step in ((_IF_EQUAL, 0, 1, n), (_RETURN, 0, 0, place))]
+    program = (_LOAD_RANDOM, (_MODULO, 0, 0, len(live)), *choose, (_RETURN, 0, 0, live[0]))
     _attach(listeners[0], _SO_ATTACH_REUSEPORT_CBPF, program)
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from service.supervisor import SHOW_STACKS
 from tests.integration.conftest import ROOT, Process, Start
 from tests.integration.metrics import value
 
@@ -206,11 +207,11 @@ def test_a_signal_while_the_models_load_ends_it_at_once(start: Start) -> None:
 def test_the_greeter_ends_when_the_supervisor_was_killed(start: Start, told: str) -> None:
     service = start("--workers", "2", models=ROOT / "models")
     service.says(f'"{told}"')
-    service.signal(signal.SIGSTOP)
-    processes = workers_of(service)
+    service.wait(lambda: bool(workers_of(service)))  # at "listening" it has just been forked, and knows nobody yet
+    (greeter,) = workers_of(service)
     service.signal(signal.SIGKILL)
     service.process.wait(10)
-    _wait_until_gone(processes)
+    _wait_until_gone([greeter])
 
 
 def test_what_is_wrong_with_a_setting_is_said_before_models_are_loaded(start: Start, tmp_path: Path) -> None:
@@ -347,6 +348,14 @@ def test_a_worker_that_hangs_is_replaced(start: Start) -> None:
     all_ready(service, 2)
     assert survivor in workers_of(service)
     assert value(service, "worker_restarts_total") == 1
+
+
+def test_a_worker_says_where_it_stands(start: Start) -> None:
+    service = all_ready(start("--workers", "2"), 2)
+    workers = workers_of(service)
+    os.kill(workers[0], SHOW_STACKS)
+    service.says("most recent call first")
+    assert workers_of(service) == workers
 
 
 def test_spawned_workers_serve_too(tmp_path: Path, repository: Path) -> None:

@@ -62,6 +62,7 @@ def test_every_recipe_is_shell_that_names_data_below_the_folder(tmp_path: Path) 
         "ner-bilstm-wnut17",
         "ner-gru",
         "sentiment-bilstm",
+        "sentiment-bilstm-max",
         "sentiment-bilstm-pretrained",
         "sentiment-rnn",
     ]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 import resource
+import signal
 import socket
 
 import pytest
@@ -12,7 +14,9 @@ from structlog.testing import capture_logs
 
 from service import settings
 from service.app import create_app
-from service.server import Server, allow_connections
+from service.metrics import Metrics
+from service.server import Greeter, Server, allow_connections
+from service.supervisor import Shared
 from tests.service.virtual import VirtualLoop, run
 
 
@@ -33,6 +37,32 @@ def test_hearing_clients_out_takes_its_time_from_the_grace_period(monkeypatch: p
     monkeypatch.setattr(uvicorn.Server, "shutdown", shutdown)
     run(main)
     assert left == [18]
+
+
+@pytest.mark.parametrize("told", ["before its start", "after it"])
+def test_a_greeter_accepts_no_more_once_it_is_told_to_end_and_says_so(told: str) -> None:
+    accepts, greets = multiprocessing.Pipe(duplex=False)
+
+    async def main() -> None:
+        asked = settings.read({}, _env_file=None)
+        shared = Shared(2, Metrics(), greets=greets)
+        greeter = Greeter(create_app(asked, shared), asked, shared)
+        greeter.config.load()
+        greeter.lifespan = greeter.config.lifespan_class(greeter.config)
+        if told == "before its start":
+            greeter._on_signal(signal.SIGTERM)
+        listener = socket.create_server(("127.0.0.1", 0))
+        await greeter.startup([listener])
+        if told == "after it":
+            assert not accepts.poll()
+            greeter._on_signal(signal.SIGTERM)
+        assert greeter.should_exit
+        assert not any(server.is_serving() for server in greeter.servers)
+        await greeter.lifespan.shutdown()
+
+    asyncio.run(main())
+    with pytest.raises(EOFError):
+        accepts.recv()
 
 
 @pytest.mark.parametrize(
