@@ -115,6 +115,7 @@ def test_a_text_of_a_thousand_tokens(visit: Visit) -> None:
 def test_errors_are_told_in_words(visiting: Visiting, start: Any) -> None:
     process = start().until_ready()
     visit = visiting(process)
+    visit.expected = ("Failed to load resource",)
     page = visit.open()
     page.route(
         "**/gates",
@@ -132,7 +133,6 @@ def test_errors_are_told_in_words(visiting: Visiting, start: Any) -> None:
     page.fill("#text-a", "a good film")
     page.wait_for_selector(".problem:has-text('does not answer')")
     visit.picture("down")
-    visit.errors = [error for error in visit.errors if "Failed to load resource" not in error]
 
 
 def test_a_browser_signs_in_with_a_key(visiting: Visiting, start: Any) -> None:
@@ -142,9 +142,9 @@ def test_a_browser_signs_in_with_a_key(visiting: Visiting, start: Any) -> None:
     with pytest.raises(Exception, match="ERR_INVALID_AUTH_CREDENTIALS"):  # nobody is there to ask for a password
         stranger.page.goto(stranger.url)
     visit = visiting(process, http_credentials={"username": "me", "password": key})
-    page = visit.open()
     for each in (stranger, visit):  # the console tells of the question that the password answers
-        each.errors = [error for error in each.errors if "status of 401" not in error]
+        each.expected = ("status of 401",)
+    page = visit.open()
     visit.type("A wonderful film.")
     assert page.inner_text(".verdict").lower() in ("positive", "negative")
     page.wait_for_selector("#statistics .chart")
