@@ -6,7 +6,10 @@ import os
 import signal
 import sys
 
+from service import interpreter
+
 if __name__ == "__main__":
+    interpreter.tune()  # importing makes many objects, and no garbage
     if next((word for word in sys.argv[1:] if not word.startswith("-")), None) == "serve":
         # A signal to stop that comes while the modules below are imported is heeded like any other: nothing has begun.
         # Of the other commands it ends the work: whoever waits for them must see that it was not done.

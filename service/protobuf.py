@@ -124,6 +124,8 @@ def _fields(data: memoryview, budget: Budget) -> Iterator[tuple[int, int | memor
 
 def _varint(data: memoryview, position: int) -> tuple[int, int]:
     """A number of at most 64 bits, and where the next byte stands."""
+    if (first := data[position] if position < len(data) else 0x80) < 0x80:  # most numbers have one byte
+        return first, position + 1
     number = 0
     for place, byte in enumerate(data[position : position + _MAX_VARINT]):
         number |= (byte & 0x7F) << 7 * place

@@ -7,12 +7,14 @@ up as a whole, one row a token, never split and never dropped.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import lru_cache, partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 import orjson
@@ -41,6 +43,9 @@ _NORMALIZED_LENGTH = 1000
 _CACHED = 16_384
 """Tokens, and words, of which a tokenizer remembers what they come to."""
 _CACHED_LENGTH = 48
+
+_in_use: WeakValueDictionary[tuple[bytes, tuple[Feature, ...]], Tokenizer] = WeakValueDictionary()
+"""Those read from files, by SHA-256 and features: models of one vocabulary hold it, and what it remembers, once."""
 
 _WORD = re.compile(r"(?:[^ \t\n<]+|<br ?/?>|<)+")
 """What stands between spaces. A token holds no space, but for ``<br />``, and none looks at what lies behind one."""
@@ -89,7 +94,13 @@ def build(words: Sequence[str], features: Sequence[Feature]) -> Tokenizer:
     """A tokenizer whose vocabulary is `words`, already normalised, row 0 being `UNKNOWN`."""
     if not words or words[0] != UNKNOWN:
         raise ValueError(f"the first word must be {UNKNOWN}")
-    hub = HubTokenizer(WordLevel({word: row for row, word in enumerate(words)}, unk_token=UNKNOWN))
+    return Tokenizer({word: row for row, word in enumerate(words)}, features)
+
+
+@cache
+def _rules() -> HubTokenizer:
+    """How text is cut and normalised, the same for every vocabulary; it has no words itself."""
+    hub = HubTokenizer(WordLevel({}, unk_token=UNKNOWN))
     hub.normalizer = Normalizers(
         [
             Replace(Regex("[\u200b-\u200d\u2060\ufe0e\ufe0f\ufeff]"), ""),
@@ -106,15 +117,13 @@ def build(words: Sequence[str], features: Sequence[Feature]) -> Tokenizer:
         ]
     )
     hub.pre_tokenizer = Split(Regex(_PATTERN), "removed", invert=True)
-    return Tokenizer(hub, features)
+    return hub
 
 
-@lru_cache(maxsize=1)
-def _rules() -> object:
-    """A tokenizer's description but for its words. A pattern of somebody else's could take for ever to match, or the
-    process along."""
-    described: dict[str, Any] = orjson.loads(build((UNKNOWN,), ())._hub.to_str())
-    described["model"]["vocab"] = {}
+def _described(vocabulary: Mapping[str, int]) -> dict[str, Any]:
+    """What ``tokenizer.json`` says: the rules, as the library writes them, and the words."""
+    described: dict[str, Any] = orjson.loads(_rules().to_str())
+    described["model"]["vocab"] = vocabulary
     return described
 
 
@@ -152,11 +161,10 @@ class Encoded:
 class Tokenizer:
     """Finds the tokens of raw text and the feature rows of tokens."""
 
-    def __init__(self, hub: HubTokenizer, features: Sequence[Feature]) -> None:
-        self._hub = hub
-        self._normalizer, self._splitter = hub.normalizer, hub.pre_tokenizer
-        if self._normalizer is None or self._splitter is None:
-            raise BundleError("the tokenizer has no normalizer or no pre-tokenizer")
+    def __init__(self, vocabulary: Mapping[str, int], features: Sequence[Feature]) -> None:
+        """`vocabulary` has the row of each word, the words normalised."""
+        self._vocabulary = vocabulary
+        self._normalizer, self._splitter = _rules().normalizer, _rules().pre_tokenizer
         self._columns = [(_COLUMNS[feature.name], feature) for feature in features]
         self._width = sum(feature.columns for feature in features)
         self._cache: dict[str, bytes] = {}
@@ -164,23 +172,37 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path: Path, features: Sequence[Feature]) -> Tokenizer:
-        """Read ``tokenizer.json``. Raises `BundleError` when it does not fit the manifest's features."""
+        """Read ``tokenizer.json``; while a tokenizer of the same content and features is in use, that one is returned.
+
+        Raises `BundleError` when it does not fit the manifest's features.
+        """
         try:
-            described = orjson.loads(path.read_bytes())
-            described["model"]["vocab"] = {}
-        except (OSError, ValueError, TypeError, KeyError) as error:
+            content = path.read_bytes()
+        except OSError as error:
             raise BundleError(f"{path.name} is no tokenizer: {type(error).__name__}") from error
-        if described != _rules():
-            raise BundleError(f"{path.name} cuts text by other rules than this service: export the model anew")
+        key = hashlib.sha256(content).digest(), tuple(features)
+        tokenizer = _in_use.get(key)
+        if tokenizer is None:
+            tokenizer = _in_use[key] = cls._parse(content, path.name, features)
+        return tokenizer
+
+    @classmethod
+    def _parse(cls, content: bytes, name: str, features: Sequence[Feature]) -> Tokenizer:
         try:
-            hub = HubTokenizer.from_file(str(path))
-        except Exception as error:  # tokenizers raises bare Exception
-            raise BundleError(f"{path.name} is no tokenizer: {error}") from error
-        rows = max(hub.get_vocab().values(), default=-1) + 1
+            described = orjson.loads(content)
+            vocabulary, described["model"]["vocab"] = described["model"]["vocab"], {}
+        except (ValueError, TypeError, KeyError) as error:
+            raise BundleError(f"{name} is no tokenizer: {type(error).__name__}") from error
+        # A pattern of somebody else's could take for ever to match, or the process along.
+        if described != _described({}):
+            raise BundleError(f"{name} cuts text by other rules than this service: export the model anew")
+        if not isinstance(vocabulary, dict) or not all(type(row) is int and row >= 0 for row in vocabulary.values()):
+            raise BundleError(f"{name} is no tokenizer: its vocabulary must have the row of each word, a whole number")
+        rows = max(vocabulary.values(), default=-1) + 1
         for feature in features:
             if feature.name == "word" and feature.size != rows:
-                raise BundleError(f"{path.name} has {rows} rows of words, the manifest says {feature.size}")
-        tokenizer = cls(hub, features)
+                raise BundleError(f"{name} has {rows} rows of words, the manifest says {feature.size}")
+        tokenizer = cls(vocabulary, features)
         tokenizer._try()
         return tokenizer
 
@@ -201,7 +223,8 @@ class Tokenizer:
             raise BundleError("the tokenizer gives rows that the embedding tables have not")
 
     def save(self, path: Path) -> None:
-        self._hub.save(str(path), pretty=False)
+        """Write ``tokenizer.json``, which the library `tokenizers` reads too."""
+        path.write_bytes(orjson.dumps(_described(self._vocabulary)))
 
     def split(self, text: str, limit: int | None = None) -> list[tuple[str, tuple[int, int]]]:
         """The tokens of raw text, each with its (start, end) in code points; not many more than `limit` of them.
@@ -315,7 +338,8 @@ class Tokenizer:
             return row
         word = self.normalize(token)
         row = b"".join(
-            np.array(column(self._hub, token, word, feature), np.int32).tobytes() for column, feature in self._columns
+            np.array(column(self._vocabulary, token, word, feature), np.int32).tobytes()
+            for column, feature in self._columns
         )
         if len(token) <= _CACHED_LENGTH:
             if len(self._cache) >= _CACHED:
@@ -343,16 +367,15 @@ def _join(tokens: Sequence[str]) -> tuple[str, list[tuple[int, int]]]:
     return " ".join(tokens), spans
 
 
-# Feature columns: (tokenizer, token as sent, its normalised form, feature) -> row number below the feature's size, or
+# Feature columns: (vocabulary, token as sent, its normalised form, feature) -> row number below the feature's size, or
 # one for each of the feature's columns.
 
 
-def _word(hub: HubTokenizer, token: str, word: str, feature: Feature) -> int:
-    row = hub.token_to_id(word)
-    return 0 if row is None else row
+def _word(vocabulary: Mapping[str, int], token: str, word: str, feature: Feature) -> int:
+    return vocabulary.get(word, 0)
 
 
-def _shape(hub: HubTokenizer, token: str, word: str, feature: Feature) -> int:
+def _shape(vocabulary: Mapping[str, int], token: str, word: str, feature: Feature) -> int:
     """Casing and character classes: 0 lower, 1 Title, 2 UPPER, 3 one capital, 4 miXed, 5 digits, 6 digits and letters,
     7 anything else."""
     if token.isalpha():
@@ -379,11 +402,11 @@ def _bucket(piece: str, size: int) -> int:
     return zlib.crc32(piece.encode("utf-8", "replace")) % size
 
 
-def _prefix(hub: HubTokenizer, token: str, word: str, feature: Feature) -> int:
+def _prefix(vocabulary: Mapping[str, int], token: str, word: str, feature: Feature) -> int:
     return _bucket(word[:3], feature.size)
 
 
-def _suffix(hub: HubTokenizer, token: str, word: str, feature: Feature) -> int:
+def _suffix(vocabulary: Mapping[str, int], token: str, word: str, feature: Feature) -> int:
     return _bucket(word[-3:], feature.size)
 
 
@@ -391,7 +414,7 @@ CHARACTERS = 160
 """Rows of a `character` table: nothing, the 95 printable characters of ASCII, and buckets for all others."""
 
 
-def _characters(hub: HubTokenizer, token: str, word: str, feature: Feature) -> list[int]:
+def _characters(vocabulary: Mapping[str, int], token: str, word: str, feature: Feature) -> list[int]:
     """The token's characters as sent, digits alike; of a long token the first half of the columns and the last.
 
     0 is nothing, 1 to 95 are the printable characters of ASCII; any other falls into a bucket by its code point.
@@ -408,7 +431,7 @@ def _character(code: int, size: int) -> int:
     return 96 + code % (size - 96) if size > 96 else 0
 
 
-_Column = Callable[[HubTokenizer, str, str, Feature], int | list[int]]
+_Column = Callable[[Mapping[str, int], str, str, Feature], int | list[int]]
 _COLUMNS: dict[FeatureName, _Column] = {
     "word": _word,
     "shape": _shape,

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import random
 import time
 import unicodedata
+import weakref
 import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tokenizers
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
@@ -541,3 +544,36 @@ def test_a_tokenizer_that_does_not_fit(tmp_path: Path, parts: dict[str, object],
     path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | parts), "utf-8")
     with pytest.raises(BundleError, match=expected):
         Tokenizer.load(path, FEATURES)
+
+
+@pytest.mark.parametrize("vocabulary", [[], None, {UNKNOWN: "0"}, {UNKNOWN: -1}, {UNKNOWN: 0.0}, {UNKNOWN: True}])
+def test_a_vocabulary_that_is_none(tmp_path: Path, vocabulary: object) -> None:
+    path = tmp_path / "tokenizer.json"
+    TOKENIZER.save(path)
+    described = json.loads(path.read_text("utf-8"))
+    described["model"]["vocab"] = vocabulary
+    path.write_text(json.dumps(described), "utf-8")
+    with pytest.raises(BundleError, match=r"tokenizer\.json is no tokenizer: its vocabulary must have the row"):
+        Tokenizer.load(path, FEATURES)
+
+
+def test_the_library_reads_what_is_saved(tmp_path: Path) -> None:
+    TOKENIZER.save(tmp_path / "tokenizer.json")
+    library = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    assert library.get_vocab() == {word: row for row, word in enumerate(WORDS)}
+    assert library.encode("A film, don't it").ids == [1, 2, 0, 3, 4, 5]
+
+
+def test_models_of_one_vocabulary_hold_it_once(tmp_path: Path) -> None:
+    one, same, other = (tmp_path / f"{name}.json" for name in ("one", "same", "other"))
+    TOKENIZER.save(one)
+    TOKENIZER.save(same)
+    build([UNKNOWN, "a"], []).save(other)
+    loaded = Tokenizer.load(one, FEATURES)
+    assert Tokenizer.load(same, FEATURES) is loaded
+    assert Tokenizer.load(one, FEATURES[:1]) is not loaded
+    assert Tokenizer.load(other, [Feature(name="word", size=2)]) is not loaded
+    kept = weakref.ref(loaded)
+    del loaded
+    gc.collect()
+    assert kept() is None
