@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from datetime import UTC, datetime
 from http.client import HTTPConnection
+from itertools import product
 from pathlib import Path
 
 import httpx
@@ -123,8 +124,12 @@ def test_workers_share_the_models_that_were_loaded_once(start: Start) -> None:
         assert own < kilobytes(pid, "Rss") / 3
 
 
-def test_whoever_asks_while_the_models_load_is_told_so(start: Start) -> None:
-    service = start("--workers", "2", models=ROOT / "models")
+def test_whoever_asks_while_the_models_load_is_told_so(start: Start, tmp_path: Path) -> None:
+    many = tmp_path / "many"  # so many that loading them takes seconds
+    many.mkdir()
+    for number, folder in product(range(4), (ROOT / "models").iterdir()):
+        (many / f"{folder.name}-{number}").symlink_to(folder)
+    service = start("--workers", "2", models=many)
     statuses = []
 
     def ready() -> bool:
