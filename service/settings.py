@@ -205,7 +205,7 @@ class Settings(BaseSettings):
         "beyond, requests that are too large to be read in the event loop are answered 503.",
     )
     batch_tokens: int = Field(
-        8192,
+        4096,
         ge=1,
         description="Tokens in one batch, padding included: longest row times rows. A longer row runs alone.",
     )

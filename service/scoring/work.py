@@ -43,7 +43,7 @@ class Options:
     reduce: Reduce | None = None
     threads: int = 1
     batch_rows: int = 8
-    batch_tokens: int = 8192
+    batch_tokens: int = 4096
     window: int = WINDOW_ROWS
 
 
