@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from service.api import answers_protocols as answers
 from service.api import tensors
 from service.api.huggingface import HuggingFaceRequest
 from service.api.render import JSON
@@ -92,13 +93,14 @@ MODELS: tuple[type[BaseModel], ...] = (
     tensors.LoadRequest,
     tensors.UnloadRequest,
     ProtocolError,
+    *answers.MODELS,
 )
 """Whose schemas the document needs."""
 
 
 def responses() -> _Json:
     """Components: one, for every error."""
-    schema = {"$ref": _SCHEMAS + ProtocolError.__name__}
+    schema = _schema(ProtocolError)
     example = {"error": str(ModelNotFound("sentiment-xl", ["ner-bilstm", "sentiment-bilstm"]))}
     return {
         "protocol-error": {
@@ -115,7 +117,7 @@ def hugging_face() -> _Json:
         **_operation("huggingFace", "Predictions in the shape of Hugging Face's inference clients", *_OF_A_JOB),
         "parameters": [_path_parameter("name"), _header("X-Request-ID"), _header("X-Request-Timeout")],
         "requestBody": _body(HuggingFaceRequest, HUGGING_FACE_REQUESTS),
-        "responses": _responses("Predictions", _list("result"), HUGGING_FACE_ANSWERS, *_OF_A_JOB),
+        "responses": _responses("Predictions", _results(), HUGGING_FACE_ANSWERS, *_OF_A_JOB),
     }
 
 
@@ -123,20 +125,28 @@ def paths(*, admin: bool) -> _Json:
     """Everything under `/v2`; `admin` says whether models can be loaded and unloaded."""
     model, version = "/v2/models/{name}", "/v2/models/{name}/versions/{version}"
     found: _Json = {
-        "/v2": {"get": _get("v2Server", "The server's name, version and extensions", _SERVER)},
-        "/v2/health/live": {"get": _health("v2Live", "Whether the process runs", {"live": True})},
-        "/v2/health/ready": {"get": _health("v2Ready", "Whether requests are welcome", {"ready": True}, Unavailable)},
+        "/v2": {"get": _get("v2Server", "The server's name, version and extensions", answers.ServerMetadata, _SERVER)},
+        "/v2/health/live": {"get": _health("v2Live", "Whether the process runs", answers.ServerLive, {"live": True})},
+        "/v2/health/ready": {
+            "get": _health("v2Ready", "Whether requests are welcome", answers.ServerReady, {"ready": True}, Unavailable)
+        },
         "/v2/repository/index": {"post": _repository("v2Index", "The repository's versions", tensors.IndexRequest)},
     }
     for path, suffix in ((model, ""), (version, "Version")):
         names = ["name", "version"] if suffix else ["name"]
         found |= {
-            path: {"get": _of_model(_get(f"v2Model{suffix}", "A model's tensors", _METADATA, ModelNotFound), names)},
+            path: {
+                "get": _of_model(
+                    _get(f"v2Model{suffix}", "A model's tensors", answers.ModelMetadata, _METADATA, ModelNotFound),
+                    names,
+                )
+            },
             f"{path}/ready": {
                 "get": _of_model(
                     _get(
                         f"v2ModelReady{suffix}",
                         "Whether a model answers",
+                        answers.ModelReady,
                         {"name": "sentiment-bilstm", "ready": True},
                         ModelNotFound,
                         Unavailable,
@@ -160,29 +170,29 @@ def _infer(name: str) -> _Json:
         "description": _BINARY_NOTE,
         "parameters": [_header("X-Request-Timeout")],
         "requestBody": _body(tensors.InferRequest, INFER_REQUESTS),
-        "responses": _responses(summary, {"type": "object"}, INFER_ANSWERS, *_OF_A_JOB),
+        "responses": _responses(summary, _schema(answers.InferAnswer), INFER_ANSWERS, *_OF_A_JOB),
     }
 
 
 def _repository(name: str, summary: str, request: type[BaseModel], *errors: type[RequestError]) -> _Json:
     all_errors = (*_OF_A_BODY, *errors, *((Unavailable, BundleRefused) if errors else ()))
-    content = {JSON: {"schema": {"$ref": _SCHEMAS + request.__name__}, "example": {}}}
+    content = {JSON: {"schema": _schema(request), "example": {}}}
     operation = {**_operation(name, summary, *all_errors), "requestBody": {"required": False, "content": content}}
     if errors:
         operation["responses"] = _responses(summary, None, {}, *all_errors)
     else:
-        operation["responses"] = _responses(summary, _list("version"), {"index": _INDEX}, *all_errors)
+        operation["responses"] = _responses(summary, _list(answers.IndexEntry), {"index": _INDEX}, *all_errors)
     return operation
 
 
-def _get(name: str, summary: str, example: _Json, *errors: type[RequestError]) -> _Json:
+def _get(name: str, summary: str, answer: type[BaseModel], example: _Json, *errors: type[RequestError]) -> _Json:
     operation = _operation(name, summary, *errors)
-    operation["responses"] = _responses(summary, {"type": "object"}, {"answer": example}, *errors)
+    operation["responses"] = _responses(summary, _schema(answer), {"answer": example}, *errors)
     return operation
 
 
-def _health(name: str, summary: str, example: _Json, *errors: type[RequestError]) -> _Json:
-    operation = _get(name, summary, example, *errors)
+def _health(name: str, summary: str, answer: type[BaseModel], example: _Json, *errors: type[RequestError]) -> _Json:
+    operation = _get(name, summary, answer, example, *errors)
     for error in (Unauthorized, RateLimited):
         del operation["responses"][str(error.status)]
     return {**operation, "security": []}
@@ -211,12 +221,24 @@ def _responses(summary: str, schema: _Json | None, shown: _Json, *errors: type[R
 
 def _body(request: type[InputsRequest | tensors.InferRequest], shown: _Json) -> _Json:
     examples = {name: {"value": value} for name, value in shown.items()}
-    content = {"schema": {"$ref": _SCHEMAS + request.__name__}, "examples": examples}
+    content = {"schema": _schema(request), "examples": examples}
     return {"required": True, "content": {JSON: content}}
 
 
-def _list(what: str) -> _Json:
-    return {"type": "array", "items": {}, "description": f"One {what} after the other."}
+def _schema(model: type[BaseModel]) -> _Json:
+    return {"$ref": _SCHEMAS + model.__name__}
+
+
+def _list(*models: type[BaseModel]) -> _Json:
+    schemas = [_schema(model) for model in models]
+    return {"type": "array", "items": schemas[0] if len(schemas) == 1 else {"anyOf": schemas}}
+
+
+def _results() -> _Json:
+    """One result an input: of a classifier labels, of a tagger tokens or groups, bare where one text came."""
+    of_tagger: tuple[type[BaseModel], ...] = (answers.HuggingFaceToken, answers.HuggingFaceGroup)
+    kinds = [_list(answers.HuggingFaceLabel), _list(*of_tagger), *map(_schema, of_tagger)]
+    return {"type": "array", "items": {"anyOf": kinds}}
 
 
 def _of_model(operation: _Json, names: list[str]) -> _Json:

@@ -6,11 +6,13 @@ import re
 from typing import Any
 
 import httpx
+import jsonschema
 import pytest
 from fastapi.openapi.models import OpenAPI
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.api.answers import Index, ModelDescription, Models, Status
+from service.api.render import JSON
 from service.equations import equations
 
 
@@ -113,6 +115,39 @@ def test_the_examples_of_requests_work(client: httpx.Client) -> None:
             model = "ner-bilstm" if name == "entities" else "sentiment-bilstm"
             response = client.post(path.replace("{name}", model), json=example["value"])
             assert response.status_code == 200, (name, response.text)
+            if response.headers["Content-Type"].startswith("application/json"):
+                _check(document, path, "post", response.json())
+
+
+def test_answers_are_what_the_document_says(client: httpx.Client) -> None:
+    document = client.get("/openapi.json").json()
+    for path in ("/v2", "/v2/health/live", "/v2/health/ready", "/health/live", "/health/ready", "/models"):
+        _check(document, path, "get", client.get(path).json())
+    for path in ("/models/{name}", "/v2/models/{name}", "/v2/models/{name}/ready"):
+        _check(document, path, "get", client.get(path.replace("{name}", "ner-bilstm")).json())
+    _check(document, "/v2/repository/index", "post", client.post("/v2/repository/index").json())
+    for strategy in ("none", "simple"):
+        for inputs in ("Ada Lovelace lived in London.", ["Ada Lovelace lived in London."]):
+            body: dict[str, Any] = {
+                "inputs": inputs,
+                "parameters": {"aggregation_strategy": strategy, "ignore_labels": []},
+            }
+            found = client.post("/models/ner-bilstm", json=body).json()
+            _check(document, "/models/{name}", "post", found)
+            assert found
+    with pytest.raises(jsonschema.ValidationError):
+        _check(document, "/v2/health/live", "get", {"live": "yes"})
+
+
+def test_the_examples_of_answers_are_what_the_document_says(client: httpx.Client) -> None:
+    document = client.get("/openapi.json").json()
+    checked = 0
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            for example in operation["responses"]["200"]["content"].get(JSON, {}).get("examples", {}).values():
+                _check(document, path, method, example["value"])
+                checked += 1
+    assert checked > 10
 
 
 def test_a_problems_type_leads_to_its_description(client: httpx.Client) -> None:
@@ -124,6 +159,13 @@ def test_a_problems_type_leads_to_its_description(client: httpx.Client) -> None:
         for step in fragment.split("/"):
             found = found[step]
         assert found["content"]["application/problem+json"]["example"]["status"] == response.status_code
+
+
+def _check(document: Any, path: str, method: str, answer: Any) -> None:
+    """Raises `ValidationError` for an answer that is not what the document says of a route's."""
+    schema = document["paths"][path][method]["responses"]["200"]["content"][JSON]["schema"]
+    whole = {**schema, "components": document["components"]}
+    jsonschema.validate(answer, whole, jsonschema.Draft202012Validator)
 
 
 def _references(value: Any) -> list[str]:
