@@ -30,7 +30,7 @@ from service.scoring import repository
 from service.scoring.work import batches
 
 SUBJECT, BASELINE = "the project", "in process"
-ROWS, TOKENS = 8, 4096
+ROWS, TOKENS = 16, 4096
 """Most rows and padded tokens in a batch, as the service has them by default."""
 _MEAN, _LONGEST = 39, 200
 _LIMIT = 120.0

@@ -209,7 +209,7 @@ class Settings(BaseSettings):
         ge=1,
         description="Tokens in one batch, padding included: longest row times rows. A longer row runs alone.",
     )
-    batch_rows: int = Field(8, ge=1, le=4096, description="Inputs in one batch.")
+    batch_rows: int = Field(16, ge=1, le=4096, description="Inputs in one batch.")
     inline_ms: _Real = Field(
         4.0,
         ge=0,

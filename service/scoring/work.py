@@ -42,7 +42,7 @@ class Options:
     tokens: bool = False
     reduce: Reduce | None = None
     threads: int = 1
-    batch_rows: int = 8
+    batch_rows: int = 16
     batch_tokens: int = 4096
     window: int = WINDOW_ROWS
 
