@@ -10,14 +10,16 @@ from pydantic import BaseModel, ConfigDict, Field
 from service.bundle import Feature, Head, Parity, Precision, Score, Task
 from service.equations import CellName, Direction, GruReset
 
-_Probability = Annotated[float, Field(ge=0, le=1)]
+Probability = Annotated[float, Field(ge=0, le=1)]
 
 
-class _Answer(BaseModel):
+class Shape(BaseModel):
+    """An answer or a part of one: these fields and no others."""
+
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-class Token(_Answer):
+class Token(Shape):
     """A token: the slice `[start:end]` of the text as sent, in Unicode code points."""
 
     text: str = Field(description="The slice of the text, as it was sent.")
@@ -29,28 +31,28 @@ class LabelledToken(Token):
     """A token with a tagger's label for it."""
 
     label: str = Field(description="The label, such as B-PER.")
-    score: _Probability = Field(description="The label's probability.")
+    score: Probability = Field(description="The label's probability.")
 
 
 class Entity(Token):
     """A named entity; `token_end` is exclusive too. Its score is the probability of all its tokens' labels."""
 
     label: str = Field(description="The kind of entity, such as PER.")
-    score: _Probability = Field(description="The probability of all its tokens' labels.")
+    score: Probability = Field(description="The probability of all its tokens' labels.")
     token_start: int = Field(ge=0, description="The number of its first token.")
     token_end: int = Field(ge=1, description="The number of the token after its last.")
 
 
-class Sentiment(_Answer):
+class Sentiment(Shape):
     """A classifier's prediction. `scores` are probabilities and sum to 1."""
 
     label: str = Field(description="The most probable label.")
-    score: _Probability = Field(description="Its probability.")
-    scores: dict[str, _Probability] = Field(description="Every label's probability; they sum to 1.")
+    score: Probability = Field(description="Its probability.")
+    scores: dict[str, Probability] = Field(description="Every label's probability; they sum to 1.")
     truncated: Annotated[bool, Field(description="Whether the input was over the token limit and lost its tail.")]
 
 
-class Entities(_Answer):
+class Entities(Shape):
     """A tagger's prediction; `tokens` where the request asks for it."""
 
     entities: list[Entity] = Field(description="The entities, in the order of the text.")
@@ -60,7 +62,7 @@ class Entities(_Answer):
     )
 
 
-class Predictions(_Answer):
+class Predictions(Shape):
     """One prediction an input, in order."""
 
     model: str = Field(description="The model that answered.")
@@ -69,25 +71,25 @@ class Predictions(_Answer):
     predictions: list[Sentiment | Entities] = Field(description="One an input, in order.")
 
 
-class Summary(_Answer):
+class Summary(Shape):
     """One number a token, over the selected units: `std` of the population, shares under 0.1 and over 0.9."""
 
     mean: list[float] = Field(description="The mean of the units.")
     std: list[float] = Field(description="Their standard deviation, that of the population.")
-    below: list[_Probability] = Field(description="The share of units under 0.1.")
-    above: list[_Probability] = Field(description="The share of units over 0.9.")
+    below: list[Probability] = Field(description="The share of units under 0.1.")
+    above: list[Probability] = Field(description="The share of units over 0.9.")
 
 
-class OverTime(_Answer):
+class OverTime(Shape):
     """A number for each selected unit, over all tokens: `below` and `above` are shares of time, of gates in 0..1."""
 
     mean: list[float] = Field(description="The mean over the tokens.")
     change: list[float] = Field(description="The mean change from one token to the next.")
-    below: list[_Probability] | None = Field(None, description="The share of tokens at which the unit is under 0.1.")
-    above: list[_Probability] | None = Field(None, description="The share of tokens at which it is over 0.9.")
+    below: list[Probability] | None = Field(None, description="The share of tokens at which the unit is under 0.1.")
+    above: list[Probability] | None = Field(None, description="The share of tokens at which it is over 0.9.")
 
 
-class UnitStatistics(_Answer):
+class UnitStatistics(Shape):
     """What each unit does over the text. `horizon`, in steps, where the cell has a gate that keeps its state."""
 
     gates: dict[str, OverTime] = Field(description="By gate.")
@@ -96,7 +98,7 @@ class UnitStatistics(_Answer):
     )
 
 
-class Layer(_Answer):
+class Layer(Shape):
     """One direction of one layer: by gate, a row for each token and a number for each unit, or their summary."""
 
     layer: int = Field(ge=0, description="The layer's number, from 0.")
@@ -109,7 +111,7 @@ class Layer(_Answer):
     )
 
 
-class Contributions(_Answer):
+class Contributions(Shape):
     """What each token gave: for every label, `bias + sum over tokens = logits`."""
 
     labels: list[str] = Field(description="The labels, in the order of the numbers below.")
@@ -124,7 +126,7 @@ class Contributions(_Answer):
     method: str = Field(description="The rule by which it is split.")
 
 
-class Trace(_Answer):
+class Trace(Shape):
     """One input's trace. Row t of every array belongs to token t, in both directions."""
 
     tokens: list[Token] = Field(description="The tokens, each with its place in the text.")
@@ -136,7 +138,7 @@ class Trace(_Answer):
     contributions_note: Annotated[str | None, Field(description="Why `contributions` is null.")] = None
 
 
-class Traces(_Answer):
+class Traces(Shape):
     """One trace an input, in order, and the equations that the numbers obey."""
 
     model: str = Field(description="The model that answered.")
@@ -147,19 +149,19 @@ class Traces(_Answer):
     traces: list[Trace] = Field(description="One an input, in order.")
 
 
-class GateFigures(_Answer):
+class GateFigures(Shape):
     """The means of what was observed of a gate, a unit over a text being one observation; null before the first."""
 
     layer: int = Field(ge=0, description="The layer's number, from 0.")
     direction: Direction = Field(description="The direction in which it reads.")
     gate: str = Field(description="The gate's name.")
     activation: float | None = Field(description="Its mean activation.")
-    below: _Probability | None = Field(None, description="The share of tokens under 0.1, of gates in 0..1.")
-    above: _Probability | None = Field(None, description="The share of tokens over 0.9, of gates in 0..1.")
+    below: Probability | None = Field(None, description="The share of tokens under 0.1, of gates in 0..1.")
+    above: Probability | None = Field(None, description="The share of tokens over 0.9, of gates in 0..1.")
     horizon: float | None = Field(None, description="The memory horizon, in steps, of the gate that keeps the state.")
 
 
-class Observed(_Answer):
+class Observed(Shape):
     """What was observed over so many texts; `data` names the corpus, `share` that of live inputs sampled."""
 
     texts: int = Field(description="How many texts.")
@@ -169,7 +171,7 @@ class Observed(_Answer):
     share: float | None = Field(None, description="The share of inputs that is sampled, of live traffic.")
 
 
-class GateDrift(_Answer):
+class GateDrift(Shape):
     """The population stability index of a gate's mean activations, live against training."""
 
     layer: int = Field(description="The layer's number, from 0.")
@@ -178,14 +180,14 @@ class GateDrift(_Answer):
     psi: float = Field(description="Its population stability index.")
 
 
-class Drift(_Answer):
+class Drift(Shape):
     """Under 0.1 little has changed, over 0.25 much has; null and empty until enough texts have been sampled."""
 
     largest: float | None = Field(description="The largest index of any gate.")
     gates: list[GateDrift] = Field(description="The index of every gate.")
 
 
-class ModelHealth(_Answer):
+class ModelHealth(Shape):
     """How a model's gates did in training (null where the bundle does not say), and how they do in live traffic."""
 
     trained: Observed | None = Field(description="What was observed over the dev set.")
@@ -235,7 +237,7 @@ class ModelDescription(BaseModel):
     health: ModelHealth | None = Field(None, description="How its gates do.")
 
 
-class Refused(_Answer):
+class Refused(Shape):
     """A bundle on disk that cannot be served."""
 
     name: str = Field(description="The bundle's name.")
@@ -243,7 +245,7 @@ class Refused(_Answer):
     reason: str = Field(description="Why it cannot be served.")
 
 
-class Models(_Answer):
+class Models(Shape):
     """What is loaded, and which model a request gets that names none."""
 
     default: dict[Task, str] = Field(description="By task, the model of a request that names none.")
@@ -251,7 +253,7 @@ class Models(_Answer):
     refused: list[Refused] = Field(description="The bundles on disk that cannot be served.")
 
 
-class Version(_Answer):
+class Version(Shape):
     """One version in the models folder: whether it is served, and why not."""
 
     name: str = Field(description="The model's name.")
@@ -260,26 +262,26 @@ class Version(_Answer):
     reason: str | None = Field(description="Why it is not.")
 
 
-class Versions(_Answer):
+class Versions(Shape):
     """Everything in the models folder, by name and version."""
 
     versions: list[Version] = Field(description="The versions, by name and number.")
 
 
-class Unloaded(_Answer):
+class Unloaded(Shape):
     """A model that is not served any more."""
 
     name: str = Field(description="The model's name.")
     ready: Literal[False] = Field(description="Always false.")
 
 
-class Status(_Answer):
+class Status(Shape):
     """Alive, or ready."""
 
     status: Literal["ok"] = Field(description="Always ok; what is not ok is answered with an error.")
 
 
-class Index(_Answer):
+class Index(Shape):
     """Where to go from here."""
 
     service: str = Field(description="The service's name.")
@@ -288,14 +290,14 @@ class Index(_Answer):
     routes: list[str] = Field(description="The routes there are.")
 
 
-class WrongField(_Answer):
+class WrongField(Shape):
     """One wrong field: a JSON pointer (RFC 6901) into the request."""
 
     pointer: str = Field(description="Which field; an empty pointer is the whole body.")
     detail: str = Field(description="What is wrong, and what would be right.")
 
 
-class Problem(_Answer):
+class Problem(Shape):
     """An error (RFC 9457). `request_id` is that of the header X-Request-ID; the log has the request under it."""
 
     type: str = Field(description="A URI reference that ends in the error's name.")

@@ -4,27 +4,29 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from service.api.answers import Probability, Shape
 from service.api.tensors import Datatype
 
-_Probability = Annotated[float, Field(ge=0, le=1)]
 _Place = Annotated[int, Field(ge=0)]
 
 
-class _Answer(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
+class ProtocolError(Shape):
+    """An error as the foreign protocols have it; the status says which kind."""
+
+    error: str = Field(description="What was wrong, and what would be right.")
 
 
-class HuggingFaceLabel(_Answer):
+class HuggingFaceLabel(Shape):
     """A label for a text."""
 
     label: str = Field(description="The label.")
     score: float = Field(description="Its probability, or what `function_to_apply` makes of its logit.")
 
 
-class _Words(_Answer):
-    score: _Probability = Field(description="The probability of the label; of a group the mean of its tokens'.")
+class _Words(Shape):
+    score: Probability = Field(description="The probability of the label; of a group the mean of its tokens'.")
     word: str = Field(description="The slice of the text, as it was sent.")
     start: _Place = Field(description="Where it begins in the text, in Unicode code points.")
     end: _Place = Field(description="Where it ends, exclusive.")
@@ -42,7 +44,7 @@ class HuggingFaceGroup(_Words):
     entity_group: str = Field(description="The kind of entity, such as PER.")
 
 
-class ServerMetadata(_Answer):
+class ServerMetadata(Shape):
     """The server, in the Open Inference Protocol."""
 
     name: str = Field(description="Its name.")
@@ -50,26 +52,26 @@ class ServerMetadata(_Answer):
     extensions: list[str] = Field(description="The protocol's extensions that it has.")
 
 
-class ServerLive(_Answer):
+class ServerLive(Shape):
     """That the process runs."""
 
     live: bool = Field(description="true: whoever does not run does not answer.")
 
 
-class ServerReady(_Answer):
+class ServerReady(Shape):
     """That requests are welcome."""
 
     ready: bool = Field(description="true: whoever is not ready answers 503.")
 
 
-class ModelReady(_Answer):
+class ModelReady(Shape):
     """That a model answers."""
 
     name: str = Field(description="The model.")
     ready: bool = Field(description="true.")
 
 
-class TensorMetadata(_Answer):
+class TensorMetadata(Shape):
     """A tensor that a model takes or gives."""
 
     name: str = Field(description="Its name.")
@@ -77,7 +79,7 @@ class TensorMetadata(_Answer):
     shape: list[Annotated[int, Field(ge=-1)]] = Field(description="Its sizes, -1 for what differs between requests.")
 
 
-class ModelMetadata(_Answer):
+class ModelMetadata(Shape):
     """A model's tensors."""
 
     name: str = Field(description="The model.")
@@ -87,13 +89,13 @@ class ModelMetadata(_Answer):
     outputs: list[TensorMetadata] = Field(description="Everything that can be asked for, the gates last.")
 
 
-class OutputPlace(_Answer):
+class OutputPlace(Shape):
     """Of an output that is binary."""
 
     binary_data_size: int = Field(ge=0, description="Its bytes behind the JSON.")
 
 
-class OutputTensor(_Answer):
+class OutputTensor(Shape):
     """An output. It has either data, or parameters that say how many of the bytes behind the JSON are its own."""
 
     name: str = Field(description="Its name.")
@@ -103,7 +105,7 @@ class OutputTensor(_Answer):
     data: list[Any] | None = Field(None, description="Its elements, row by row in one flat list.")
 
 
-class InferAnswer(_Answer):
+class InferAnswer(Shape):
     """Predictions, and gates where they were asked for."""
 
     model_name: str = Field(description="The model that answered.")
@@ -112,7 +114,7 @@ class InferAnswer(_Answer):
     outputs: list[OutputTensor] = Field(description="The outputs asked for, and `lengths` with those that are padded.")
 
 
-class IndexEntry(_Answer):
+class IndexEntry(Shape):
     """A version in the repository."""
 
     name: str = Field(description="The model.")
@@ -121,7 +123,8 @@ class IndexEntry(_Answer):
     reason: str = Field(description="Why it is not; empty where it is.")
 
 
-MODELS: tuple[type[BaseModel], ...] = (
+MODELS: tuple[type[Shape], ...] = (
+    ProtocolError,
     HuggingFaceLabel,
     HuggingFaceToken,
     HuggingFaceGroup,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel
 
 from service.api import answers_protocols as answers
 from service.api import tensors
@@ -78,21 +78,12 @@ _BINARY_NOTE = (
 )
 
 
-class ProtocolError(BaseModel):
-    """An error as the foreign protocols have it; the status says which kind."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    error: str = Field(description="What was wrong, and what would be right.")
-
-
 MODELS: tuple[type[BaseModel], ...] = (
     HuggingFaceRequest,
     tensors.InferRequest,
     tensors.IndexRequest,
     tensors.LoadRequest,
     tensors.UnloadRequest,
-    ProtocolError,
     *answers.MODELS,
 )
 """Whose schemas the document needs."""
@@ -100,7 +91,7 @@ MODELS: tuple[type[BaseModel], ...] = (
 
 def responses() -> _Json:
     """Components: one, for every error."""
-    schema = _schema(ProtocolError)
+    schema = _schema(answers.ProtocolError)
     example = {"error": str(ModelNotFound("sentiment-xl", ["ner-bilstm", "sentiment-bilstm"]))}
     return {
         "protocol-error": {
