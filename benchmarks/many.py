@@ -27,10 +27,10 @@ from service.bundle import Bundle
 from service.cpus import usable_cpus
 from service.model import Model
 from service.scoring import repository
-from service.scoring.work import batches
+from service.scoring.work import Options, batches
 
 SUBJECT, BASELINE = "the project", "in process"
-ROWS, TOKENS = 16, 4096
+ROWS, TOKENS = Options().batch_rows, Options().batch_tokens
 """Most rows and padded tokens in a batch, as the service has them by default."""
 _MEAN, _LONGEST = 39, 200
 _LIMIT = 120.0
