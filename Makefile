@@ -6,7 +6,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup serve test train bench quality docs pictures bench-cuda soak fuzz lint format lock clean
+.PHONY: help setup serve test test-extras train bench quality docs pictures bench-cuda soak fuzz lint format lock clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -18,6 +18,10 @@ serve: $(VENV)/serving  ## serve the models in models/ on http://127.0.0.1:8000 
 
 test: lint  ## lint, then every test that this machine can run
 	$(BIN)/python -m pytest
+
+test-extras: $(VENV)/complete  ## the tests of the extras ray and tensorboard, which it installs and `make test` skips
+	$(INSTALL) '.[ray,tensorboard]'
+	$(BIN)/python -m pytest tests/deploy/test_ray.py tests/training/test_logs.py
 
 lint: $(VENV)/complete  ## style, types and the rules of who imports whom
 	$(BIN)/ruff check

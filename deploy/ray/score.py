@@ -211,7 +211,7 @@ def on_ray(job: Job, parts: Sequence[Part], address: str | None, actors: int | N
     size = min(len(parts), actors or int(ray.cluster_resources().get("CPU", 1)))
     dataset = ray.data.from_items([asdict(part) for part in parts], override_num_blocks=len(parts))
     compute = ray.data.ActorPoolStrategy(size=size)
-    scored = dataset.map(Scorer, fn_constructor_args=(job,), compute=compute, num_cpus=1)  # type: ignore[arg-type]  # a callable class
+    scored = dataset.map(Scorer, fn_constructor_args=(job,), compute=compute, num_cpus=1)
     yield from scored.iter_rows()
 
 
