@@ -1,8 +1,11 @@
-"""`.ci/run` adds nothing that `make test` would need on another machine."""
+"""`make test` needs Python and make alone: `.ci/run` adds nothing to it, and the pins suit every Python it accepts."""
 
 from __future__ import annotations
 
 import re
+from importlib import metadata
+
+from packaging.specifiers import SpecifierSet
 
 from tests.integration.conftest import ROOT
 
@@ -17,3 +20,18 @@ def test_it_ends_with_make_test_and_runs_no_other_target() -> None:
 
 def test_it_installs_no_python_package() -> None:
     assert [line for line in COMMANDS if re.search(r"\bpip3?\b|\.venv", line)] == []
+
+
+def test_every_pinned_package_runs_on_the_oldest_python_that_make_accepts() -> None:
+    """Debian 12, on which CI runs, has Python 3.11.2."""
+    pinned = re.findall(r"^(.+)==", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE)
+    needs = {name: _requires_python(name) for name in pinned}
+    assert {name: versions for name, versions in needs.items() if not SpecifierSet(versions).contains("3.11.0")} == {}
+
+
+def _requires_python(name: str) -> str:
+    """The Python versions that an installed package is for; empty for any, and for one that is not installed."""
+    try:
+        return str(metadata.metadata(name).json.get("requires_python", ""))
+    except metadata.PackageNotFoundError:
+        return ""
