@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import socket
 import struct
 import sys
 import termios
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, cast
@@ -68,10 +70,11 @@ class _Whole:
     Of an answer as short as a prediction the call to the system is the dearest part, and the client wakes up but once.
     """
 
-    __slots__ = ("_begun", "_head", "_transport")
+    __slots__ = ("_begun", "_head", "_note_begun", "_transport")
 
-    def __init__(self, transport: asyncio.Transport) -> None:
+    def __init__(self, transport: asyncio.Transport, note_begun: Callable[[], None]) -> None:
         self._transport = transport
+        self._note_begun = note_begun
         self._head = b""
         self._begun = False
 
@@ -86,6 +89,7 @@ class _Whole:
             self._transport.write(data)
         else:
             self._begun, self._head = True, data
+            self._note_begun()
 
     def flush(self) -> None:
         """Let a head go out that no body follows."""
@@ -229,7 +233,8 @@ class Protocol(HttpToolsProtocol):
             super().on_message_complete()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        self._answer = _Whole(self.transport)
+        # A shutdown cancels the tasks in this set at the end of its grace period: none whose answer has begun.
+        self._answer = _Whole(self.transport, lambda: self.tasks.discard(task))
         cycle.transport = cast(asyncio.Transport, self._answer)  # as much of one as an answer needs
         self._task = task = self.loop.create_task(cycle.run_asgi(app))
         task.add_done_callback(self.tasks.discard)
@@ -248,6 +253,18 @@ class Protocol(HttpToolsProtocol):
         self._last = True
         if self._reading is not _Reading.HEAD:
             super().shutdown()
+
+    @property
+    def sending(self) -> bool:
+        """True while an answer has begun and the transport has not handed all of it to the system."""
+        cycle: RequestResponseCycle | None = self.cycle
+        begun = cycle is not None and cycle.response_started and not cycle.response_complete
+        return begun or self.transport.get_write_buffer_size() > 0
+
+    def reset(self) -> None:
+        """Close at once, with a TCP reset: the client cannot take the part of the answer it has for the whole."""
+        self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.transport.abort()
 
     def pause_writing(self) -> None:
         """The client is slower than its answer: what waits is counted, and its progress watched."""

@@ -2,7 +2,8 @@
 
 On SIGTERM or SIGINT the service says that it is not ready, goes on taking requests for `drain_seconds`, keeps new
 connections out, answers those that wait in its queue, closes its socket, finishes what it took within `grace_seconds`,
-and exits with status 0. A second signal ends it at once.
+and exits with status 0. At the end of the grace period a request without an answer gets a 503. An answer that has begun
+is sent for up to `SEND_SECONDS` more; then its connection is reset. A second signal ends the service at once.
 """
 
 from __future__ import annotations
@@ -46,6 +47,9 @@ TURNS_TO_HEAR = 3
 TURN_SECONDS = 0.25
 TICKS_TO_PUBLISH = 5
 """Tenths of a second between two times that other workers can read this one's gauges."""
+
+SEND_SECONDS = 4.0
+"""After the grace period, for clients to take answers that have begun. Less than the supervisor's `KILL_AFTER`."""
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _log = structlog.get_logger()
@@ -237,7 +241,25 @@ class Server(uvicorn.Server):
         # One grace period for both: a supervisor, or an orchestrator, kills at its end.
         self.config.timeout_graceful_shutdown = max(1, round(end - asyncio.get_running_loop().time()))
         await super().shutdown(sockets)
+        await self._send_rest(end + SEND_SECONDS)
         _log.info("stopped")
+
+    async def _send_rest(self, limit: float) -> None:
+        """Wait until clients have taken the answers that have begun; at the loop time `limit`, reset the others."""
+        loop = asyncio.get_running_loop()
+        if sending := self._sending():
+            _log.warning("sending answers after the grace period", connections=len(sending))
+        while sending and loop.time() < limit:
+            await asyncio.sleep(0.05)
+            sending = self._sending()
+        for connection in sending:
+            connection.reset()
+        if sending:
+            _log.error("answers cut off: their clients did not take them in time", connections=len(sending))
+
+    def _sending(self) -> list[Protocol]:
+        connections = cast(set[Protocol], self.server_state.connections)  # uvicorn's, of the class in its config
+        return [each for each in connections if each.sending]
 
 
 class Greeter(Server):

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import re
 import signal
 import socket
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import Process, Start
+from tests.integration.conftest import STARTS_WITHIN, Process, Start
 from tests.integration.metrics import value
 
 REQUEST = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 14\r\n\r\n" + (
@@ -78,6 +82,55 @@ def test_a_request_that_keeps_its_connection_is_answered_while_the_service_stops
     assert answer.startswith(b"HTTP/1.1 200")
     assert b"connection: close" in answer
     assert service.exit_status() == 0
+
+
+@pytest.mark.parametrize("accept", ["application/json", "application/vnd.safetensors"])
+def test_an_answer_that_has_begun_is_sent_whole_after_the_grace_period(start: Start, accept: str) -> None:
+    service = start("--grace-seconds", "1").until_ready()
+    with _reads_later(service, accept) as (client, head):
+        service.signal(signal.SIGTERM)
+        service.wait(lambda: "sending answers after the grace period" in service.output)
+        length, body = _length_and_body(head)
+        assert length > 8 * len(body)
+        while more := client.recv(1 << 20):
+            body += more
+    assert len(body) == length
+    assert service.exit_status() == 0
+    assert "Traceback" not in service.output
+
+
+def test_an_answer_that_is_not_taken_after_the_grace_period_ends_in_a_reset(start: Start) -> None:
+    service = start("--grace-seconds", "1").until_ready()
+    with _reads_later(service, "application/json") as (client, _):
+        service.signal(signal.SIGTERM)
+        assert service.exit_status() == 0
+        with client.makefile("rb") as answer, pytest.raises(ConnectionResetError):
+            answer.read()
+    assert "answers cut off" in service.output
+
+
+@contextmanager
+def _reads_later(service: Process, accept: str) -> Iterator[tuple[socket.socket, bytes]]:
+    """A client that has taken the beginning of a large answer; the system has room for little more of it."""
+    host, port = service.url.removeprefix("http://").split(":")
+    asked = json.dumps({"inputs": ["a " * 2000] * 8, "decimals": None, "contributions": False}).encode()
+    head = f"POST /gates HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nAccept: {accept}\r\n"
+    with socket.socket() as client:
+        client.settimeout(STARTS_WITHIN)
+        client.connect((host, int(port)))
+        client.sendall(head.encode() + b"Content-Length: %d\r\n\r\n" % len(asked) + asked)
+        begun = b""
+        while b"\r\n\r\n" not in begun:
+            begun += client.recv(4096)
+        yield client, begun
+
+
+def _length_and_body(answer: bytes) -> tuple[int, bytes]:
+    head, _, body = answer.partition(b"\r\n\r\n")
+    found = re.search(rb"content-length: (\d+)", head)
+    assert head.startswith(b"HTTP/1.1 200"), head
+    assert found
+    return int(found[1]), body
 
 
 def _wait_for_its_program(service: Process) -> None:
