@@ -8,7 +8,7 @@
 
 A list of any length will do: it is cut into requests, several of which are on their way at once, and their answers are
 put together in order. A service that is full or restarting is asked again, when it says that it can be. What it refuses
-is raised as a `Problem`, with the pointer to the field that is wrong.
+is raised as a `Problem`, with the pointer to the field that is wrong. Every error is a `ClientError`.
 """
 
 from service.client.answers import (
@@ -30,6 +30,7 @@ from service.client.problems import (
     ClientError,
     FieldProblem,
     Forbidden,
+    InvalidAnswer,
     InvalidRequest,
     NotFound,
     Problem,
@@ -49,6 +50,7 @@ __all__ = [
     "Entity",
     "FieldProblem",
     "Forbidden",
+    "InvalidAnswer",
     "InvalidRequest",
     "LayerGates",
     "ModelInfo",

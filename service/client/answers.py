@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-import struct
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import cache
+from types import UnionType
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_hints
+
+from service.client.whole import reading, safetensors_header
 
 if TYPE_CHECKING:
     import numpy as np
@@ -154,37 +156,46 @@ class Models:
     refused: list[dict[str, str]]
 
 
+@reading
 def predictions(content: bytes) -> Predictions:
-    """From an answer of `/predict`."""
+    """From an answer of `/predict`. This and the others raise `InvalidAnswer`."""
     body = json.loads(content)
-    return _made(Predictions, body, predictions=[_prediction(each) for each in body["predictions"]])
+    return _made(Predictions, body, predictions=[_prediction(each) for each in _list(body["predictions"])])
 
 
+@reading
 def traces(content: bytes) -> Traces:
     """From a safetensors answer of `/gates`: its arrays are views of the bytes that came."""
     import numpy as np
 
-    (length,) = struct.unpack_from("<Q", content)
-    header = json.loads(content[8 : 8 + length])
+    header, begin = safetensors_header(content)
     body = json.loads(header.pop("__metadata__")["response"])
     gates: dict[tuple[int, int, str], dict[str, Array]] = {}
     for name, tensor in header.items():
         number, layer, direction, gate = name.split("/", 3)
+        if tensor["dtype"] != "F32":
+            raise ValueError(f"{name} is {tensor['dtype']}, not F32")
         start, end = tensor["data_offsets"]
-        array = np.frombuffer(content, "<f4", (end - start) // 4, 8 + length + start).reshape(tensor["shape"])
+        array = np.frombuffer(content, "<f4", (end - start) // 4, begin + start).reshape(tensor["shape"])
         gates.setdefault((int(number), int(layer), direction), {})[gate] = array
-    found = [_trace(trace, number, gates) for number, trace in enumerate(body["traces"])]
+    found = [_trace(trace, number, gates) for number, trace in enumerate(_list(body["traces"]))]
     return _made(Traces, body, traces=found)
 
 
+@reading
 def models(content: bytes) -> Models:
     """From an answer of `/models`."""
     body = json.loads(content)
-    return _made(Models, body, models=[model(each) for each in body["models"]])
+    return _made(Models, body, models=[_model(each) for each in _list(body["models"])])
 
 
-def model(body: dict[str, Any]) -> ModelInfo:
+@reading
+def model(content: bytes) -> ModelInfo:
     """From an answer of `/models/NAME`."""
+    return _model(json.loads(content))
+
+
+def _model(body: dict[str, Any]) -> ModelInfo:
     known = {field.name for field in fields(ModelInfo)}
     return _made(ModelInfo, body, more={name: value for name, value in body.items() if name not in known})
 
@@ -192,7 +203,7 @@ def model(body: dict[str, Any]) -> ModelInfo:
 def _trace(body: dict[str, Any], number: int, gates: dict[tuple[int, int, str], dict[str, Array]]) -> Trace:
     layers = [
         LayerGates(each["layer"], each["direction"], gates.get((number, each["layer"], each["direction"]), {}))
-        for each in body["layers"]
+        for each in _list(body["layers"])
     ]
     return _made(
         Trace,
@@ -217,14 +228,39 @@ def _prediction(body: dict[str, Any]) -> Prediction:
     if "entities" not in body:
         return _made(Sentiment, body)
     tokens = None if body.get("tokens") is None else _tokens(body["tokens"])
-    return _made(Entities, body, entities=[_made(Entity, each) for each in body["entities"]], tokens=tokens)
+    return _made(Entities, body, entities=[_made(Entity, each) for each in _list(body["entities"])], tokens=tokens)
 
 
-def _tokens(bodies: Sequence[dict[str, Any]]) -> list[Token]:
-    return [_made(Token, each) for each in bodies]
+def _tokens(bodies: object) -> list[Token]:
+    return [_made(Token, each) for each in _list(bodies)]
+
+
+def _list(value: object) -> list[Any]:
+    if not isinstance(value, list):
+        raise TypeError(f"a list is expected, not {type(value).__name__}")
+    return value
 
 
 def _made(kind: type[_Kind], body: dict[str, Any], **given: object) -> _Kind:
-    """A value of a kind from the fields of a JSON object that it knows."""
-    names = {field.name for field in fields(kind)}  # type: ignore[arg-type]  # every kind here is a dataclass
-    return kind(**{**{name: value for name, value in body.items() if name in names}, **given})
+    """A value of a kind from the fields of a JSON object that it knows. Raises `TypeError` for one of another type."""
+    values = {}
+    for name, types in _types(kind).items():  # type: ignore[arg-type]  # a class can be hashed
+        if name in given:
+            values[name] = given[name]
+        elif name in body:
+            values[name] = value = body[name]
+            if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
+                raise TypeError(f"{name} is {type(value).__name__}")
+    return kind(**values)
+
+
+@cache
+def _types(kind: type) -> dict[str, tuple[type, ...]]:
+    """The types of JSON's values that each field of a dataclass may have; a whole number is a float too."""
+    hints = get_type_hints(kind, localns={"Array": object})
+    found = {}
+    for name, hint in hints.items():
+        options = get_args(hint) if isinstance(hint, UnionType) else (hint,)
+        types = tuple(get_origin(option) or option for option in options)
+        found[name] = (*types, int) if float in types else types
+    return found

@@ -13,9 +13,10 @@ from httpx_retries import Retry
 
 from service.client import answers
 from service.client.answers import ModelInfo, Models, Predictions, Traces
-from service.client.base import POLL_SECONDS, Base, Call, GateFields, PredictFields, predicting, tracing
+from service.client.base import POLL_SECONDS, Base, Call, GateFields, PredictFields, check_count, predicting, tracing
 from service.client.cutting import Answer, Inputs, Piece, joined
 from service.client.problems import Problem, TooLarge, Unreachable, check
+from service.client.whole import aread_whole
 
 
 class AsyncClient(Base[httpx.AsyncClient]):
@@ -23,6 +24,7 @@ class AsyncClient(Base[httpx.AsyncClient]):
 
     _client = httpx.AsyncClient
     _transport = httpx.AsyncHTTPTransport
+    _read_whole = staticmethod(aread_whole)
 
     async def __aenter__(self) -> Self:
         return self
@@ -50,13 +52,13 @@ class AsyncClient(Base[httpx.AsyncClient]):
 
     async def model(self, name: str) -> ModelInfo:
         """One model. Raises `NotFound`."""
-        return answers.model((await self._get(f"/models/{quote(name, safe='')}")).json())
+        return answers.model((await self._get(f"/models/{quote(name, safe='')}")).content)
 
     async def ready(self) -> bool:
         """Whether requests are welcome now; asked once, without retries."""
         try:
             response = await self._http.get("/health/ready", extensions={"retry": Retry(total=0)})
-        except httpx.TransportError:
+        except httpx.RequestError:
             return False
         return response.is_success
 
@@ -88,7 +90,7 @@ class AsyncClient(Base[httpx.AsyncClient]):
         path, body, headers, read = call
         try:
             response = await self._http.post(path, json={**body, "inputs": piece.body()}, headers=headers)
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             raise self.failure(error) from error
         try:
             check(response)
@@ -98,12 +100,14 @@ class AsyncClient(Base[httpx.AsyncClient]):
             return [answer for half in piece.halves() for answer in await self._piece(call, half)]
         except Problem as error:
             raise error.shifted(piece.first) from None
-        return [read(response.content)]
+        answer = read(response.content)
+        check_count(answer, piece)
+        return [answer]
 
     async def _get(self, path: str) -> httpx.Response:
         try:
             response = await self._http.get(path)
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             raise self.failure(error) from error
         check(response)
         return response

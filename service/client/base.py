@@ -11,10 +11,12 @@ from httpx_retries import Retry, RetryTransport
 from service.client import answers
 from service.client.answers import Predictions, Traces
 from service.client.cutting import Answer, Inputs, Piece, cut, listed
-from service.client.problems import ClientError, of_transport
+from service.client.problems import ClientError, InvalidAnswer, of_transport
+from service.client.whole import SAFETENSORS
 from service.version import VERSION
 
 _RETRIED = (429, 502, 503)
+_RETRIED_ERRORS = (httpx.NetworkError, httpx.RemoteProtocolError, httpx.ConnectTimeout, httpx.DecodingError)
 GRACE = 2.0
 """Seconds that the client waits on for an answer that the service has promised by its deadline: that says more."""
 POLL_SECONDS = 0.1
@@ -60,6 +62,7 @@ class Base(Generic[_Http]):
 
     _client: Callable[..., _Http]
     _transport: Callable[..., Any]
+    _read_whole: Callable[[httpx.Response], Any]
 
     def __init__(
         self,
@@ -83,7 +86,8 @@ class Base(Generic[_Http]):
             max_backoff_wait=max_wait,
             allowed_methods=("GET", "POST"),  # a prediction changes nothing: asking twice does no harm
             status_forcelist=_RETRIED,
-            retry_on_exceptions=(httpx.NetworkError, httpx.RemoteProtocolError, httpx.ConnectTimeout),
+            retry_on_exceptions=_RETRIED_ERRORS,
+            validate_response=type(self)._read_whole,
         )
         headers = {"User-Agent": f"gatelight-client/{VERSION}", "X-Request-Timeout": f"{timeout:.3f}"}
         if api_key is not None:
@@ -99,7 +103,7 @@ class Base(Generic[_Http]):
     def pieces(self, inputs: Inputs) -> list[Piece]:
         return cut(listed(inputs), self._batch)
 
-    def failure(self, error: httpx.TransportError) -> ClientError:
+    def failure(self, error: httpx.RequestError) -> ClientError:
         return of_transport(error, self._timeout)
 
 
@@ -113,7 +117,14 @@ def predicting(fields: PredictFields) -> Call[Predictions]:
 
 def tracing(fields: GateFields) -> Call[Traces]:
     body = _body(GateFields, fields)
-    return "/gates", body, {"Accept": "application/vnd.safetensors"}, answers.traces
+    return "/gates", body, {"Accept": SAFETENSORS}, answers.traces
+
+
+def check_count(answer: Predictions | Traces, piece: Piece) -> None:
+    """Raise `InvalidAnswer` unless there is one result an input."""
+    found = len(answer.predictions if isinstance(answer, Predictions) else answer.traces)
+    if found != len(piece.inputs):
+        raise InvalidAnswer(f"The answer has {found} results for {len(piece.inputs)} inputs.")
 
 
 def _body(kind: type, fields: PredictFields | GateFields) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 ClientError
 ├── Unreachable         no answer came: no connection, or it broke
+├── InvalidAnswer       an answer came that is not one of the service: HTML of a proxy, JSON of another shape
 └── Problem             the service answered with an error; `status`, `title`, `detail`, `errors`, `request_id`
     ├── InvalidRequest      400, 415, 422  the request is wrong
     ├── Forbidden           401, 403       no API key, or one that may not do this
@@ -29,6 +30,10 @@ class ClientError(Exception):
 
 class Unreachable(ClientError):
     """No answer came, after all retries."""
+
+
+class InvalidAnswer(ClientError):
+    """An answer came with status 200 that is not one of the service, after all retries of one that is cut off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +126,7 @@ def check(response: httpx.Response) -> None:
     )
 
 
-def of_transport(error: httpx.TransportError, seconds: float) -> ClientError:
+def of_transport(error: httpx.RequestError, seconds: float) -> ClientError:
     """What a failure to get any answer is raised as."""
     if isinstance(error, httpx.ReadTimeout | httpx.WriteTimeout | httpx.PoolTimeout):
         return TimedOut(504, "Not ready within the deadline", f"The client waited {seconds:g} seconds.")

@@ -13,9 +13,10 @@ from httpx_retries import Retry
 
 from service.client import answers
 from service.client.answers import ModelInfo, Models, Predictions, Traces
-from service.client.base import POLL_SECONDS, Base, Call, GateFields, PredictFields, predicting, tracing
+from service.client.base import POLL_SECONDS, Base, Call, GateFields, PredictFields, check_count, predicting, tracing
 from service.client.cutting import Answer, Inputs, Piece, joined
 from service.client.problems import Problem, TooLarge, Unreachable, check
+from service.client.whole import read_whole
 
 
 class Client(Base[httpx.Client]):
@@ -26,6 +27,7 @@ class Client(Base[httpx.Client]):
 
     _client = httpx.Client
     _transport = httpx.HTTPTransport
+    _read_whole = staticmethod(read_whole)
 
     def __enter__(self) -> Self:
         return self
@@ -53,13 +55,13 @@ class Client(Base[httpx.Client]):
 
     def model(self, name: str) -> ModelInfo:
         """One model. Raises `NotFound`."""
-        return answers.model(self._get(f"/models/{quote(name, safe='')}").json())
+        return answers.model(self._get(f"/models/{quote(name, safe='')}").content)
 
     def ready(self) -> bool:
         """Whether requests are welcome now; asked once, without retries."""
         try:
             return self._http.get("/health/ready", extensions={"retry": Retry(total=0)}).is_success
-        except httpx.TransportError:
+        except httpx.RequestError:
             return False
 
     def wait_until_ready(self, seconds: float = 60.0) -> None:
@@ -87,7 +89,7 @@ class Client(Base[httpx.Client]):
         path, body, headers, read = call
         try:
             response = self._http.post(path, json={**body, "inputs": piece.body()}, headers=headers)
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             raise self.failure(error) from error
         try:
             check(response)
@@ -97,12 +99,14 @@ class Client(Base[httpx.Client]):
             return [answer for half in piece.halves() for answer in self._piece(call, half)]
         except Problem as error:
             raise error.shifted(piece.first) from None
-        return [read(response.content)]
+        answer = read(response.content)
+        check_count(answer, piece)
+        return [answer]
 
     def _get(self, path: str) -> httpx.Response:
         try:
             response = self._http.get(path)
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             raise self.failure(error) from error
         check(response)
         return response
