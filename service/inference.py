@@ -15,18 +15,17 @@ from numpy.typing import NDArray
 
 from service.batching import Batcher, Lane
 from service.bundle import Manifest
-from service.contributions import Contributions, contributions
+from service.contributions import contributions
 from service.engine import Engine, Trace
 from service.errors import InvalidField
 from service.gates import LayerGates, Selection, extract
+from service.joining import Logits, Traced, bounds, cut, logits_of, parts, predictions_of
 from service.queueing import Times
 from service.registry import Model
 from service.tasks import Prediction
 from service.text import Encoded
 
 Rows = NDArray[np.int32]
-Logits = NDArray[np.float32]
-"""Of one input: [labels], or [tokens, labels] for a tagger."""
 
 Sample = Callable[[Model, Sequence[Rows]], None]
 """Is told of inputs that were predicted."""
@@ -50,15 +49,6 @@ class TraceJob:
 
 
 @dataclass(frozen=True, slots=True)
-class Traced:
-    """What one input's trace came to. The arrays are the input's own."""
-
-    logits: Logits
-    layers: list[LayerGates]
-    contributions: Contributions | None
-
-
-@dataclass(frozen=True, slots=True)
 class _Lanes:
     predict: Lane[Rows, Logits]
     trace: Lane[TraceJob, Traced]
@@ -78,11 +68,11 @@ class Inference:
     ) -> list[Logits]:
         """The logits of each input. `deadline` is a time of the event loop; `times` and errors are those of
         `Lane.submit`."""
-        rows = [source.rows for source in encoded]
+        rows = [part.rows for part in parts(encoded)]
         logits = await self._of(model).predict.submit(rows, [len(row) for row in rows], deadline=deadline, times=times)
         if self._sample is not None:
             self._sample(model, rows)
-        return logits
+        return logits_of(encoded, logits)
 
     async def trace(
         self,
@@ -95,11 +85,10 @@ class Inference:
         deadline: float,
         times: Times | None = None,
     ) -> list[Traced]:
-        """The logits, the selected gates and, if wanted, the contributions of each input."""
-        jobs = [TraceJob(source.rows, selection, contributions, explain) for source in encoded]
-        return await self._of(model).trace.submit(
-            jobs, [len(source) for source in encoded], deadline=deadline, times=times
-        )
+        """The logits, the selected gates and, if wanted, the contributions of each sentence of each input: what
+        `joining.traces_of` takes. To join them may take long, and is left to a thread."""
+        jobs = trace_jobs(encoded, selection, contributions, explain)
+        return await self._of(model).trace.submit(jobs, [len(job.rows) for job in jobs], deadline=deadline, times=times)
 
     def check_room(self, model: Model, *, trace: bool = False) -> None:
         """Raises `Unavailable` when the model's queue is full: before its inputs are tokenised."""
@@ -119,13 +108,17 @@ class Inference:
 
 
 def encode(
-    model: Model, inputs: Sequence[str | Sequence[str]], truncate: bool, where: Callable[[int], str]
+    model: Model,
+    inputs: Sequence[str | Sequence[str]],
+    truncate: bool,
+    where: Callable[[int], str],
+    split: bool = True,
 ) -> list[Encoded]:
     """Encode every input. Raises `InvalidField`; `where` gives the pointer to the input of a number."""
     encoded = []
     for position, value in enumerate(inputs):
         try:
-            encoded.append(model.encode(value, truncate=truncate))
+            encoded.append(model.encode(value, truncate=truncate, split=split))
         except InvalidField as error:
             raise error.under(where(position)) from None
     return encoded
@@ -135,13 +128,29 @@ def decode(model: Model, logits: Sequence[Logits], encoded: Sequence[Encoded], *
     """The prediction of each input, from its logits."""
     if model.bundle.manifest.head != "tagger":
         return model.decoder.decode(logits[0][None] if len(logits) == 1 else np.stack(logits), encoded)
-    predictions: list[Prediction] = [{}] * len(encoded)
-    for group in _alike([len(source) for source in encoded]):
-        together = padded([logits[number] for number in group])
-        sources = [encoded[number] for number in group]
-        for number, prediction in zip(group, model.decoder.decode(together, sources, tokens=tokens), strict=True):
+    rows, sources = cut(encoded, logits), parts(encoded)
+    predictions: list[Prediction] = [{}] * len(sources)
+    for group in _alike([len(source) for source in sources]):
+        together = padded([rows[number] for number in group])
+        alike = [sources[number] for number in group]
+        for number, prediction in zip(group, model.decoder.decode(together, alike, tokens=tokens), strict=True):
             predictions[number] = prediction
-    return predictions
+    return predictions_of(encoded, predictions)
+
+
+def trace_jobs(
+    encoded: Sequence[Encoded], selection: Selection, contributions: bool, explain: int | None
+) -> list[TraceJob]:
+    """The jobs of inputs, one a sentence; `explain` is a token number of the whole text."""
+    jobs = []
+    for source in encoded:
+        for first, end in bounds(source):
+            rows = source.rows if end - first == len(source) else source.rows[first:end]
+            if explain is None:
+                jobs.append(TraceJob(rows, selection, contributions, None))
+            else:
+                jobs.append(TraceJob(rows, selection, contributions and first <= explain < end, explain - first))
+    return jobs
 
 
 def predicting(engine: Engine, manifest: Manifest) -> Callable[[Sequence[Rows]], list[Logits]]:

@@ -14,6 +14,7 @@ from safetensors import safe_open
 from service.bundle import FILES, TOKENIZER, WEIGHTS, Bundle, Manifest, Task
 from service.equations import equations, gate_names
 from service.errors import BundleError, StartupError
+from service.sentences import may_divide, sentences
 from service.tasks import Classifier, Tagger, decoder
 from service.text import Encoded, Tokenizer
 
@@ -51,9 +52,16 @@ class Model:
     def task(self) -> Task:
         return self.bundle.manifest.task
 
-    def encode(self, value: str | Sequence[str], *, truncate: bool) -> Encoded:
-        """Encode one input. Raises `InvalidField`, its pointer relative to the input."""
-        return self.tokenizer.encode(value, self.token_limit, truncate=truncate)
+    def encode(self, value: str | Sequence[str], *, truncate: bool, split: bool = True) -> Encoded:
+        """Encode one input. With `split`, raw text for a tagger gets its sentences.
+
+        Raises `InvalidField`, its pointer relative to the input.
+        """
+        encoded = self.tokenizer.encode(value, self.token_limit, truncate=truncate)
+        if split and isinstance(value, str) and self.bundle.manifest.head == "tagger":
+            one = [(0, len(encoded))]
+            encoded.sentences = sentences(value, encoded.spans) if may_divide(value) else one
+        return encoded
 
     def describe(self) -> dict[str, object]:
         """What `GET /models` says of the model, of plain values that JSON has."""

@@ -131,10 +131,11 @@ class Encoded:
     """One input, ready for the network.
 
     `text` is the text as sent (tokens sent are joined by one space), `rows` is int32 [tokens, features]; `truncated`
-    says whether a tail was cut off.
+    says whether a tail was cut off. `sentences` has (first token, end) of each sentence where the text is to be read
+    sentence by sentence; None where it is read as a whole.
     """
 
-    __slots__ = ("_spans", "rows", "text", "truncated")
+    __slots__ = ("_spans", "rows", "sentences", "text", "truncated")
 
     def __init__(
         self, text: str, spans: _Spans | Callable[[], _Spans], rows: NDArray[np.int32], truncated: bool
@@ -142,6 +143,7 @@ class Encoded:
         """`spans` may be what finds them: a label for a whole text, which is all that most callers want, needs none."""
         self.text, self.rows, self.truncated = text, rows, truncated
         self._spans = spans
+        self.sentences: Sequence[tuple[int, int]] | None = None
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -9,7 +9,7 @@ input of row t and the returned states of the row before. Without files, the dev
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -164,10 +164,25 @@ def of_model(client: httpx.Client, bundle: Bundle, inputs: Sequence[str | list[s
         answer = client.post("/gates", json=asked)
         answer.raise_for_status()
         for value, trace in zip(sent, answer.json()["traces"], strict=True):
-            rows = tokenizer.encode(value, bundle.manifest.token_limit).rows
-            for gate, difference in of_trace(bundle, weights, embedded(bundle, weights, rows), trace["layers"]).items():
-                worst[gate] = max(worst.get(gate, 0.0), difference)
+            x = embedded(bundle, weights, tokenizer.encode(value, bundle.manifest.token_limit).rows)
+            for first, end, layers in by_sentence(trace):
+                for gate, difference in of_trace(bundle, weights, x[first:end], layers).items():
+                    worst[gate] = max(worst.get(gate, 0.0), difference)
     return worst
+
+
+def by_sentence(trace: dict[str, Any]) -> Iterator[tuple[int, int, list[Any]]]:
+    """First token, end and layers of each sentence of a trace, which starts from a zero state; of the whole text where
+    the trace names no sentences."""
+    for first, end in trace.get("sentences") or [[0, len(trace["tokens"])]]:
+        yield (
+            first,
+            end,
+            [
+                {**layer, "gates": {gate: rows[first:end] for gate, rows in layer["gates"].items()}}
+                for layer in trace["layers"]
+            ],
+        )
 
 
 def sentences(files: Sequence[Path], task: bundles.Task) -> list[str | list[str]]:

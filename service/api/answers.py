@@ -130,6 +130,11 @@ class Trace(Shape):
     """One input's trace. Row t of every array belongs to token t, in both directions."""
 
     tokens: list[Token] = Field(description="The tokens, each with its place in the text.")
+    sentences: list[Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=2, max_length=2)]] | None = Field(
+        None,
+        description="A tagger's raw text: [first token, token after the last] of each sentence, each read from a zero "
+        "state. Left out for lists of tokens, for classifiers and with `split` false: there the text is one sequence.",
+    )
     prediction: Sentiment | Entities = Field(description="What `/predict` answers.")
     layers: list[Layer] = Field(description="The layers and directions, those asked for.")
     contributions: Contributions | None = Field(

@@ -23,7 +23,8 @@ from service.api.render import dumps
 from service.api.schemas import InputsRequest, parse
 from service.bundle import Task
 from service.errors import FieldProblem, InvalidField
-from service.inference import Logits, decode, encode
+from service.inference import decode, encode
+from service.joining import Logits
 from service.registry import Model
 from service.runtime import Runtime
 from service.tasks import OUTSIDE, Prediction
@@ -53,7 +54,7 @@ class Parameters(BaseModel):
         None, description='Token classification: labels, or kinds of entities, to leave out; ["O"] if left out.'
     )
     stride: int | None = Field(
-        None, ge=0, description="Token classification: taken, and without effect: a text is read as a whole."
+        None, ge=0, description="Token classification: taken, and without effect: a text is read sentence by sentence."
     )
     truncation: bool | None = Field(None, description="Keep the head of an input that is over the token limit.")
 

@@ -32,7 +32,8 @@ from service.contributions import check_explain, note
 from service.equations import equations
 from service.errors import DeadlineExceeded, InvalidField, TooLarge
 from service.gates import Selection, select
-from service.inference import Logits, Traced, decode, encode
+from service.inference import decode, encode
+from service.joining import Logits, Traced, traces_of
 from service.registry import Model
 from service.runtime import Runtime
 from service.settings import Settings
@@ -174,7 +175,9 @@ class Native:
 
     def _encode(self, call: Call, request: _Request, model: Model) -> _Job[_Request]:
         with call.stage("tokenise"):
-            return _Job(request, model, encode(model, request.items(), request.truncate, request.pointer))
+            return _Job(
+                request, model, encode(model, request.items(), request.truncate, request.pointer, request.split)
+            )
 
     def _asked_trace(self, content: bytes) -> tuple[GatesRequest, Model, Selection]:
         request, model = self._asked(content, GatesRequest)
@@ -219,13 +222,14 @@ def _predictions(call: Call, job: _Job[PredictRequest], logits: Sequence[Logits]
 
 def _traces(call: Call, job: _Job[GatesRequest], traced: Sequence[Traced], binary: bool) -> Answer:
     request, manifest = job.request, job.model.bundle.manifest
+    whole = traces_of(job.encoded, traced)
     head = {**job.head(), "cell": manifest.cell, "equations": equations(manifest.cell, manifest.gru_reset)}
     with call.stage("decode"):
-        predictions = decode(job.model, [trace.logits for trace in traced], job.encoded, tokens=request.tokens)
+        predictions = decode(job.model, [trace.logits for trace in whole], job.encoded, tokens=request.tokens)
     why = note(manifest, request.explain) if request.contributions else None
     traces = [
-        TraceAnswer(source.tokens(), prediction, trace.layers, trace.contributions, why)
-        for source, prediction, trace in zip(job.encoded, predictions, traced, strict=True)
+        TraceAnswer(source.tokens(), prediction, trace.layers, trace.contributions, why, source.sentences)
+        for source, prediction, trace in zip(job.encoded, predictions, whole, strict=True)
     ]
     with call.stage("serialise"):
         if binary:

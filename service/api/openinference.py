@@ -22,7 +22,8 @@ from service.api.render import JSON, dumps
 from service.api.schemas import checked, read_object
 from service.errors import MalformedBody, TooLarge, VersionNotFound
 from service.gates import Selection
-from service.inference import Logits, Traced, decode, encode
+from service.inference import decode, encode
+from service.joining import Logits, Traced, traces_of
 from service.registry import Entry, Model
 from service.runtime import Runtime
 from service.text import Encoded
@@ -185,8 +186,7 @@ class OpenInference:
                 deadline=deadline,
                 times=call.times(),
             )
-            logits = [trace.logits for trace in traced]
-            return await offload(cost + numbers * A_NUMBER_OUT, partial(_answer, call, job, logits, traced))
+            return await offload(cost + numbers * A_NUMBER_OUT, partial(_traced, call, job, traced))
 
     def _asked(self, call: Call, content: bytes) -> _Asked:
         settings = self._settings
@@ -212,6 +212,11 @@ class OpenInference:
         if version != model.version:
             raise VersionNotFound(model.name, version, model.version)
         return model
+
+
+def _traced(call: Call, job: _Job, traced: Sequence[Traced]) -> Answer:
+    whole = traces_of(job.encoded, traced)
+    return _answer(call, job, [trace.logits for trace in whole], whole)
 
 
 def _answer(call: Call, job: _Job, logits: Sequence[Logits], traced: Sequence[Traced] | None) -> Answer:

@@ -21,7 +21,8 @@ from service.engine import GateKey
 from service.equations import gate_names
 from service.errors import InvalidField, TooLarge
 from service.gates import LayerGates, Selection, select
-from service.inference import Logits, padded
+from service.inference import padded
+from service.joining import Logits
 from service.tasks import Prediction
 from service.text import Encoded
 

@@ -39,6 +39,13 @@ class TraceAnswer:
     contributions: Contributions | None
     note: str | None
     """Why `contributions` is null, where it could have been something else."""
+    sentences: Sequence[tuple[int, int]] | None = None
+    """(first token, end) of each, where the text was read sentence by sentence."""
+
+    def begin(self) -> dict[str, object]:
+        """What stands before the gates."""
+        sentences = {} if self.sentences is None else {"sentences": self.sentences}
+        return {"tokens": self.tokens, **sentences, "prediction": self.prediction}
 
     def rest(self) -> dict[str, object]:
         """What follows the gates."""
@@ -84,7 +91,7 @@ def traces_as_safetensors(head: dict[str, object], traces: Iterable[TraceAnswer]
             for name, array in (layer.statistics or {}).items():
                 check_finite(array)
                 tensors[f"{number}/{layer.layer}/{layer.direction}/statistics/{name}"] = array
-        bare.append({"tokens": trace.tokens, "prediction": trace.prediction, "layers": layers, **trace.rest()})
+        bare.append({**trace.begin(), "layers": layers, **trace.rest()})
     metadata = {"response": dumps({**head, "traces": bare}).decode()}
     return list(gathered(_safetensors(tensors, metadata)))
 
@@ -106,9 +113,7 @@ def _safetensors(tensors: dict[str, NDArray[np.float32]], metadata: dict[str, st
 def _answer(head: dict[str, object], traces: Iterable[TraceAnswer], decimals: int | None) -> Iterator[bytes]:
     yield dumps(head)[:-1] + b',"traces":['
     for number, trace in enumerate(traces):
-        yield (
-            b"," * (number > 0) + dumps({"tokens": trace.tokens, "prediction": trace.prediction})[:-1] + b',"layers":['
-        )
+        yield b"," * (number > 0) + dumps(trace.begin())[:-1] + b',"layers":['
         for position, layer in enumerate(trace.layers):
             yield (
                 b"," * (position > 0) + dumps({"layer": layer.layer, "direction": layer.direction})[:-1] + b',"gates":'

@@ -87,6 +87,11 @@ class PredictRequest(InputsRequest):
         False, description="Keep the head of an input that is over the model's token limit, instead of refusing it."
     )
     tokens: bool = Field(False, description="Taggers: return every token's label too.")
+    split: bool = Field(
+        True,
+        description="Taggers, raw text: read the text sentence by sentence, each from a zero state. Without effect for "
+        "lists of tokens, which are one sentence, and for classifiers, which read a text as a whole.",
+    )
 
 
 class GatesRequest(PredictRequest):

@@ -98,13 +98,18 @@ class LayerGates:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """One input's trace. Row t of every array belongs to token t, in both directions."""
+    """One input's trace. Row t of every array belongs to token t, in both directions.
+
+    `sentences` has [first token, end] of each sentence of a tagger's raw text, each read from a zero state; None where
+    the text is one sequence.
+    """
 
     tokens: list[Token]
     prediction: Prediction
     layers: list[LayerGates]
     contributions: Contributions | None
     contributions_note: str | None = None
+    sentences: list[list[int]] | None = None
 
     def gate(self, name: str, layer: int = 0, direction: str = "forward") -> Array:
         """One gate's array. Raises `KeyError` when the trace has none of that name there."""

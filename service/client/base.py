@@ -31,6 +31,8 @@ class Choice(TypedDict, total=False):
     task: str | None
     truncate: bool
     """Keep the head of a text over the token limit, in place of refusing it."""
+    split: bool
+    """Taggers read raw text sentence by sentence; False reads it as one sequence."""
 
 
 class PredictFields(Choice, total=False):

@@ -43,6 +43,12 @@ from service.commands.console import EXIT_INCOMPLETE, EXIT_OK, foreseen, model_n
 )
 @click.option("--truncate", is_flag=True, help="Keep the head of a text over the token limit; else it is set aside.")
 @click.option("--tokens", is_flag=True, help="Taggers: every token's label too.")
+@click.option(
+    "--split/--no-split",
+    default=True,
+    show_default=True,
+    help="Taggers: read each text sentence by sentence, or as one sequence.",
+)
 @click.option("--gates", is_flag=True, help="Every gate of every token too, and what each token contributed.")
 @click.option("--reduce", type=click.Choice(["none", "summary"]), help="With --gates: all units, or their summary.")
 @setting("threads", click.IntRange(0, 1024), help="Threads that run the model, one batch each; 0 for one a CPU.")
@@ -64,6 +70,7 @@ def predict(
     resume: bool,
     truncate: bool,
     tokens: bool,
+    split: bool,
     gates: bool,
     reduce: str | None,
     threads: int,
@@ -104,6 +111,7 @@ def predict(
         resume=resume,
         truncate=truncate,
         tokens=tokens,
+        split=split,
         reduce=(reduce or "none") if gates else None,  # type: ignore[arg-type]  # as above
         threads=threads,
         provider=provider,  # type: ignore[arg-type]  # as above

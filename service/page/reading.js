@@ -20,6 +20,8 @@ export class Reading {
     this.version = answer.version;
     this.equations = answer.equations;
     this.tokens = trace.tokens;
+    /** [first token, end] of each sequence that was read from a zero state. */
+    this.sentences = trace.sentences ?? [[0, trace.tokens.length]];
     this.prediction = trace.prediction;
     this.layers = trace.layers;
     this.contributions = trace.contributions;
@@ -59,11 +61,13 @@ export class Reading {
     return this._tensors.get(`0/${layer}/${direction}/${gate}`);
   }
 
-  /** One number; 0 where a direction has read nothing yet. `back` steps back in the order of reading. */
+  /** One number; 0 where a direction has read nothing of a sentence yet. `back` steps back in the order of reading. */
   value(layer, direction, gate, token, unit, back = 0) {
-    const { shape: [tokens, units], data } = this.array(layer, direction, gate);
+    const { shape: [, units], data } = this.array(layer, direction, gate);
+    if (!back) return data[token * units + unit];
     const row = direction === "backward" ? token + back : token - back;
-    return row < 0 || row >= tokens ? 0 : data[row * units + unit];
+    const [first, end] = this.sentences.find(([, end]) => token < end);
+    return row < first || row >= end ? 0 : data[row * units + unit];
   }
 
   /** A unit's numbers over the text, in the order of the text. */

@@ -33,6 +33,7 @@ class Batch:
     resume: bool = False
     truncate: bool = False
     tokens: bool = False
+    split: bool = True
     reduce: Reduce | None = None
     threads: int = 0
     provider: ProviderSetting = "cpu"
@@ -58,12 +59,13 @@ def run(batch: Batch) -> int:
         "form": batch.form,
         "truncate": batch.truncate,
         "tokens": batch.tokens,
+        "split": batch.split,
         "gates": batch.reduce,
     }
     output = Output(batch.output, Lines(batch.form, model.bundle.manifest), about, resume=batch.resume)
     begin = place(batch.files, output.last) if output.last is not None else (0, 0)
     before = output.rejected
-    options = Options(batch.truncate, batch.tokens, batch.reduce, batch.threads or usable_cpus())
+    options = Options(batch.truncate, batch.tokens, batch.split, batch.reduce, batch.threads or usable_cpus())
     try:
         rows = _rows(sources, begin)
         first = list(islice(rows, 1))  # what a resumed run passes over is read before time is taken

@@ -17,7 +17,8 @@ import numpy as np
 from service.contributions import note
 from service.errors import InvalidField
 from service.gates import Reduce, Selection, select
-from service.inference import Logits, Traced, TraceJob, decode, predicting, tracing
+from service.inference import decode, predicting, trace_jobs, tracing
+from service.joining import Logits, Traced, logits_of, parts, traces_of
 from service.model import Model
 from service.queueing import LIKE
 from service.scoring.rows import Row
@@ -40,6 +41,7 @@ class Options:
 
     truncate: bool = False
     tokens: bool = False
+    split: bool = True
     reduce: Reduce | None = None
     threads: int = 1
     batch_rows: int = 16
@@ -115,7 +117,7 @@ def _encode(model: Model, rows: list[Row], options: Options) -> _Window:
             window.reasons[place] = row.reason
             continue
         try:
-            found = model.encode(row.value, truncate=options.truncate)
+            found = model.encode(row.value, truncate=options.truncate, split=options.split)
         except InvalidField as error:
             window.reasons[place] = error.problems[0].detail.replace("set truncate to true", "use --truncate")
         else:
@@ -150,17 +152,16 @@ def _begin(
     run: Callable[[list[Any]], Sequence[Any]] = (
         predicting(engine, manifest) if selection is None else tracing(engine, manifest)
     )
-    additive = manifest.head != "tagger"
-    lengths = [len(source) for source in window.encoded]
+    sentences = parts(window.encoded)
+    lengths = [len(sentence) for sentence in sentences]
+    jobs: Sequence[Any] = (
+        [sentence.rows for sentence in sentences]
+        if selection is None
+        else trace_jobs(window.encoded, selection, manifest.head != "tagger", None)
+    )
 
     def work(share: list[list[int]]) -> list[Any]:
-        found: list[Any] = []
-        for batch in share:
-            rows: list[Any] = [window.encoded[number].rows for number in batch]
-            if selection is not None:
-                rows = [TraceJob(row, selection, contributions=additive, explain=None) for row in rows]
-            found += run(rows)
-        return found
+        return [result for batch in share for result in run([jobs[number] for number in batch])]
 
     cut = batches(lengths, options.batch_rows, options.batch_tokens)
     return [(list(chain.from_iterable(share)), pool.submit(work, share)) for share in _shares(cut, lengths)]
@@ -183,7 +184,7 @@ def _shares(cut: Iterable[list[int]], lengths: Sequence[int]) -> Iterator[list[l
 def _finish(
     model: Model, window: _Window, begun: list[tuple[list[int], Future[Sequence[Any]]]], options: Options
 ) -> Done:
-    found: list[Any] = [None] * len(window.encoded)
+    found: list[Any] = [None] * sum(len(batch) for batch, _ in begun)
     for batch, future in begun:
         for number, outcome in zip(batch, future.result(), strict=True):
             found[number] = outcome
@@ -195,16 +196,20 @@ def _finish(
 def _records(model: Model, window: _Window, found: list[Any], options: Options) -> list[Record]:
     if not found:
         return []
-    traced: list[Traced] | None = found if options.reduce is not None else None
-    logits: list[Logits] = [each.logits for each in traced] if traced is not None else found
+    traced: list[Traced] | None = traces_of(window.encoded, found) if options.reduce is not None else None
+    logits: list[Logits] = logits_of(window.encoded, found) if traced is None else [each.logits for each in traced]
     predictions = decode(model, logits, window.encoded, tokens=options.tokens)
     if traced is None:
         return list(predictions)
     why = note(model.bundle.manifest, None)
     return [
-        {"tokens": source.tokens(), **prediction, **_trace(each, why)}
+        {"tokens": source.tokens(), **_sentences(source), **prediction, **_trace(each, why)}
         for prediction, each, source in zip(predictions, traced, window.encoded, strict=True)
     ]
+
+
+def _sentences(source: Encoded) -> Record:
+    return {} if source.sentences is None else {"sentences": source.sentences}
 
 
 def _trace(traced: Traced, why: str | None) -> Record:
