@@ -1,0 +1,42 @@
+"""What holds for all tests: the threads and the chance they run with, and how parallel runs share them out."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from xdist.scheduler import LoadScopeScheduling
+
+from service.cpus import usable_cpus
+
+MOST_RUNS = 4
+"""Test processes at once, with `-n auto`: each may have a service or two, and a browser, of its own."""
+ALONE = ("tests/browser/", "tests/container/")
+"""Folders whose tests run in one process, one after the other: they share one engine and its images, and a container
+that comes or goes changes the machine's network, on which the browser drops what it is loading."""
+
+# Networks as small as the tests' are ten times slower with threads on a busy machine. Libraries read this at import.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+# How long an example takes is the machine's affair; the examples are the same in every run.
+settings.register_profile("suite", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")
+
+
+class ByFile(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
+    """Gives a process whole files, so that what a file's tests share is made once."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return "alone" if file.startswith(ALONE) else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
+    return ByFile(config, log)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    return min(usable_cpus(), MOST_RUNS)
