@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from tests.integration.conftest import Process, _starter, repository, served, service
+from tests.patience import PATIENCE, until
 
 __all__ = ["repository", "served", "service"]
 
@@ -43,7 +44,7 @@ class Visit:
     def __init__(self, page: Any, url: str, folder: Path) -> None:
         self.page = page
         self.url = url
-        self.api = httpx.Client(base_url=url, timeout=60)
+        self.api = httpx.Client(base_url=url, timeout=PATIENCE)
         self._folder = folder
         self.errors: list[str] = []
         self.expected: tuple[str, ...] = ()
@@ -65,8 +66,16 @@ class Visit:
     def ready(self) -> None:
         """Wait until the page has drawn what it asked for last."""
         self.page.wait_for_selector("main[aria-busy=false]")
-        self.page.wait_for_timeout(250)  # typing is debounced
+        self.pause(250)  # typing is debounced
         self.page.wait_for_selector(".ask[aria-busy=true]", state="detached")
+
+    def pause(self, milliseconds: int) -> None:
+        """Let the page's own timers run that are due by then: on a busy machine they come late, but in their order."""
+        self.page.evaluate("time => new Promise(done => setTimeout(done, time))", milliseconds)
+
+    def until(self, done: Callable[[], object]) -> None:
+        """Wait until something is so, while Playwright goes on handling what the page does."""
+        until(lambda: done() or self.page.wait_for_timeout(20), every=0)
 
     def type(self, text: str) -> None:
         """Write a text into the first card."""
@@ -102,6 +111,7 @@ def visiting(browser: Any, tmp_path: Path) -> Iterator[Visiting]:
 
     def visit(process: Process, **options: Any) -> Visit:
         context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
+        context.set_default_timeout(1000 * PATIENCE)
         contexts.append(context)
         made = Visit(context.new_page(), process.url, folder)
         visits.append(made)

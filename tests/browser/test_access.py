@@ -100,11 +100,9 @@ def test_a_text_of_a_thousand_tokens(visit: Visit) -> None:
     assert f"of {len(tokens)}" in window.get_attribute("aria-valuetext")
     window.focus()
     page.keyboard.press("End")
-    page.wait_for_timeout(300)
-    assert int(window.get_attribute("aria-valuenow")) > 900
+    visit.until(lambda: int(window.get_attribute("aria-valuenow")) > 900)
     window.click(position={"x": 300, "y": 10})
-    page.wait_for_timeout(300)
-    assert int(window.get_attribute("aria-valuenow")) < 900
+    visit.until(lambda: int(window.get_attribute("aria-valuenow")) < 900)
     page.hover("#map-cell-forward", position={"x": 200, "y": 100})
     page.wait_for_selector(".where:has-text('token')")
     number = int(page.inner_text(".where").split()[1])

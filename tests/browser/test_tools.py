@@ -14,6 +14,7 @@ import pytest
 from safetensors.numpy import load
 
 from tests.browser.conftest import Visit
+from tests.patience import PATIENCE
 
 TEXT = "The plot is thin but the leads are wonderful."
 
@@ -105,7 +106,7 @@ def test_a_link_opens_the_same_view(visit: Visit) -> None:
     page.click("#mattered .segments label:has-text('positive')")
     page.fill("#unit-number", "7") if page.is_visible("#unit-number") else None
     page.click("#map-cell-forward", position={"x": 120, "y": 80})
-    page.wait_for_timeout(400)
+    visit.pause(400)  # the address is written a moment later
     seen = [page.inner_text(".where"), page.inner_text(".sum"), page.input_value("#unit-number")]
     fragment = page.evaluate("location.hash")
     page.goto("about:blank")
@@ -137,12 +138,12 @@ def test_the_lines_to_take_along_run(visit: Visit) -> None:
     visit.type('It\'s "so" good — 👍 $HOME `x`')
     page.click("#take button:has-text('Python')")
     code = page.inner_text("#take pre")
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE, check=True)
     assert "0/0/forward/forget" in ran.stdout
     page.click("#take button:has-text('curl')")
     line = page.inner_text("#take pre")
     assert line.startswith("curl ")
-    ran = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=60, check=True)
+    ran = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=PATIENCE, check=True)
     assert json.loads(ran.stdout)["traces"][0]["tokens"][0]["text"] == "It"
 
 

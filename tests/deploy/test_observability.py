@@ -18,6 +18,7 @@ import yaml
 
 from service.metrics import DERIVED, FAMILIES, PREFIX
 from tests.integration.conftest import Process
+from tests.patience import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
@@ -25,7 +26,6 @@ RULES = DEPLOY / "prometheus" / "rules.yml"
 DASHBOARD: dict[str, Any] = json.loads((DEPLOY / "grafana" / "gatelight.json").read_text(encoding="utf-8"))
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
 MODEL = "sentiment-bilstm"
-ANSWERS_WITHIN = 60.0
 
 EXPOSED = {
     PREFIX + family.name + suffix
@@ -137,7 +137,7 @@ def ask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], li
 
     def ask(query: str) -> list[Any]:
         """The results of a query, as soon as there are any, while the service goes on being used."""
-        limit = time.monotonic() + ANSWERS_WITHIN
+        limit = time.monotonic() + PATIENCE
         while True:
             service.client.post("/predict", json={"inputs": "a good film"})
             service.client.post("/predict", json={"inputs": ["word " * 30] * 3})
@@ -157,7 +157,7 @@ def ask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], li
         yield ask
     finally:
         prometheus.terminate()
-        prometheus.wait(20)
+        prometheus.wait(PATIENCE)
         service.close()
 
 

@@ -15,9 +15,9 @@ import httpx
 import pytest
 
 from tests.integration.models import write_repository
+from tests.patience import PATIENCE, until
 
 ROOT = Path(__file__).resolve().parents[2]
-STARTS_WITHIN = 60.0
 
 
 class Process:
@@ -54,16 +54,19 @@ class Process:
     @property
     def client(self) -> httpx.Client:
         if self._client is None:
-            self._client = httpx.Client(base_url=self.url, timeout=60)
+            self._client = httpx.Client(base_url=self.url, timeout=PATIENCE)
         return self._client
 
     def wait(self, done: Callable[[], bool]) -> None:
         """Wait until something is so; fail when the process ends first, or takes too long."""
-        limit = time.monotonic() + STARTS_WITHIN
-        while not done():
+
+        def alive_or_done() -> bool:
+            if done():
+                return True
             assert self.process.poll() is None, f"the service ended:\n{self.output}"
-            assert time.monotonic() < limit, f"not so within {STARTS_WITHIN:g} s:\n{self.output}"
-            time.sleep(0.02)
+            return False
+
+        until(alive_or_done, lambda: self.output)
 
     def says(self, text: str, times: int = 1) -> None:
         """Wait until its log has a text so often: a request's line follows its answer."""
@@ -78,7 +81,7 @@ class Process:
 
     def exit_status(self) -> int:
         """Wait for the end of the process."""
-        return self.process.wait(STARTS_WITHIN)
+        return self.process.wait(PATIENCE)
 
     def close(self) -> None:
         if self._client is not None:

@@ -7,11 +7,12 @@ from http.client import HTTPConnection
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.integration.conftest import Process
+from tests.patience import PATIENCE
 
 
 def value(service: Process, name: str, **labels: str) -> float:
     """One number; 0 where there is none yet. Each time over a new connection, so that any worker may answer."""
-    connection = HTTPConnection(service.url.removeprefix("http://"), timeout=60)
+    connection = HTTPConnection(service.url.removeprefix("http://"), timeout=PATIENCE)
     connection.request("GET", "/metrics")
     response = connection.getresponse()
     text = response.read().decode()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +14,9 @@ from fastapi.openapi.models import OpenAPI
 
 from service.api.answers import ModelDescription, Unloaded, Versions
 from tests.integration.conftest import Process, Start
+from tests.integration.metrics import value
 from tests.integration.models import write_model
+from tests.patience import PATIENCE
 
 GRU = "sentiment-gru"
 
@@ -47,7 +48,7 @@ def traffic(url: str) -> Iterator[list[tuple[int, str]]]:
     stop = threading.Event()
 
     def ask() -> None:
-        with httpx.Client(base_url=url, timeout=60) as client:
+        with httpx.Client(base_url=url, timeout=PATIENCE) as client:
             while not stop.is_set():
                 response = client.post("/predict", json={"inputs": ["a fine film"] * 3, "model": GRU})
                 seen.append((response.status_code, response.json().get("version", "")))
@@ -116,11 +117,11 @@ def test_an_unloaded_model_finishes_its_requests(start: Start, models: Path) -> 
     long = {"inputs": ["a fine film . " * 1000] * 120, "model": GRU}
 
     def ask() -> None:
-        answers.append(httpx.post(f"{service.url}/predict", json=long, timeout=60))
+        answers.append(httpx.post(f"{service.url}/predict", json=long, timeout=PATIENCE))
 
     waiting = threading.Thread(target=ask)
     waiting.start()
-    time.sleep(0.5)
+    service.wait(lambda: value(service, "batch_rows_count") > 0)
     assert not answers
     unloaded = service.client.post(f"/admin/models/{GRU}/unload")
     assert Unloaded.model_validate_json(unloaded.content).name == GRU

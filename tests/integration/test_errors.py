@@ -13,6 +13,7 @@ import pytest
 
 from service.api.answers import Problem
 from tests.integration.conftest import Process, Start
+from tests.patience import PATIENCE
 
 JSON = {"Content-Type": "application/json"}
 LONG = "good " * 4096
@@ -125,7 +126,7 @@ def test_413_the_body_while_it_streams_in(client: httpx.Client) -> None:
 
 def test_413_is_said_before_the_body_is_sent(service: Process) -> None:
     host, port = service.url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=10) as connection:
+    with socket.create_connection((host, int(port)), timeout=PATIENCE) as connection:
         connection.sendall(
             b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
             b"Content-Length: 999999999\r\nExpect: 100-continue\r\n\r\n"
@@ -280,7 +281,9 @@ def test_503_full(start: Start) -> None:
     service.client.get("/health/live")
     with ThreadPoolExecutor(16) as pool:
         request = {"inputs": [LONG] * 8, "task": "ner"}
-        answers = list(pool.map(lambda _: httpx.post(f"{service.url}/predict", json=request, timeout=60), range(16)))
+        answers = list(
+            pool.map(lambda _: httpx.post(f"{service.url}/predict", json=request, timeout=PATIENCE), range(16))
+        )
     assert {answer.status_code for answer in answers} == {200, 503}
     for answer in answers:
         if answer.status_code == 503:
@@ -302,10 +305,10 @@ def test_504(client: httpx.Client) -> None:
 
 def test_health_is_answered_while_large_requests_run(served: Process) -> None:
     request = {"inputs": ["Ada lived in London . " * 500] * 96}
-    with ThreadPoolExecutor(1) as pool, httpx.Client(base_url=served.url, timeout=60) as client:
+    with ThreadPoolExecutor(1) as pool, httpx.Client(base_url=served.url, timeout=PATIENCE) as client:
         client.get("/health/live")
         started = time.perf_counter()
-        large = pool.submit(httpx.post, f"{served.url}/predict", json=request, timeout=60)
+        large = pool.submit(httpx.post, f"{served.url}/predict", json=request, timeout=PATIENCE)
         waits = []
         while not large.done():
             waits.append(client.get("/health/live").elapsed.total_seconds())

@@ -20,6 +20,7 @@ import pytest
 from benchmarks.soak import Run, delete, requests
 from tests.integration.conftest import ROOT, Process, Start
 from tests.integration.metrics import value
+from tests.patience import PATIENCE, until
 
 CALLERS = 8
 
@@ -37,7 +38,7 @@ def under_load(service: Process, fault: Callable[[Run], object], callers: int = 
             await outcome
         before = run.outcomes["right"]
         await asyncio.sleep(1)
-        assert run.outcomes["right"] > before, "it goes on"
+        await asyncio.to_thread(until, lambda: run.outcomes["right"] > before)  # it goes on
         run.going = False
         await asyncio.gather(*tasks)
         return run.outcomes
@@ -74,14 +75,14 @@ def test_a_full_disk_under_the_log_fails_no_request(repository: Path, tmp_path: 
         )
     try:
         transport = httpx.HTTPTransport(retries=8)
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", transport=transport, timeout=60) as client:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", transport=transport, timeout=PATIENCE) as client:
             while client.get("/health/ready").status_code != 200:
                 assert process.poll() is None
             for _ in range(20):
                 assert client.post("/predict", json={"inputs": "a b"}).status_code == 200
             assert "gatelight_log_failures_total 0" not in client.get("/metrics").text
         process.terminate()
-        assert process.wait(30) == 0
+        assert process.wait(PATIENCE) == 0
     finally:
         process.kill()
         process.wait()
@@ -100,7 +101,7 @@ def test_large_bodies_wait_in_bounded_number_and_small_ones_go_past_them(start: 
     large = {"inputs": "a " * 400_000}  # over the token limit, as is known once it has been read
 
     def ask(body: dict[str, str]) -> httpx.Response:
-        return httpx.post(f"{service.url}/predict", json=body, timeout=60)
+        return httpx.post(f"{service.url}/predict", json=body, timeout=PATIENCE)
 
     with ThreadPoolExecutor(16) as pool:
         answers = pool.map(ask, [large] * 24)
@@ -119,7 +120,7 @@ def test_traces_under_way_are_bounded_together(start: Start) -> None:
     body = {"inputs": ["a b c d " * 400] * 8, "task": "ner"}
 
     def ask(body: dict[str, object]) -> httpx.Response:
-        return httpx.post(f"{service.url}/gates", json=body, timeout=60)
+        return httpx.post(f"{service.url}/gates", json=body, timeout=PATIENCE)
 
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(ask, [body] * 16))

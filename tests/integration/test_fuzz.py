@@ -26,6 +26,7 @@ from schemathesis.specs.openapi.checks import (
 from service.app import create_app
 from service.settings import read
 from tests.integration.conftest import ROOT, Process
+from tests.patience import PATIENCE
 
 CASES = int(os.environ.get("FUZZ_CASES", "600"))
 """Requests in all, about; shared between the routes."""
@@ -92,7 +93,7 @@ def test_what_the_document_allows_and_what_it_does_not(operation: Any, fuzzed: P
         def ask(case: Any) -> None:
             if counts.total() % 2 and "unload" not in operation.path and "name" in case.path_parameters:
                 case.path_parameters["name"] = "sentiment-gru"
-            response = case.call(base_url=fuzzed.url, timeout=60)
+            response = case.call(base_url=fuzzed.url, timeout=PATIENCE)
             counts[str(response.status_code)] += 1
             assert response.status_code != 500
             case.validate_response(response, checks=CHECKS)
@@ -206,7 +207,7 @@ def test_texts_that_nobody_writes(path: str, fuzzed: Process) -> None:
 )
 def test_bodies_that_nobody_sends(fuzzed: Process, body: bytes, status: int) -> None:
     for path in ("/gates", "/predict"):
-        answer = documented(path, fuzzed.client.post(path, content=body, headers=JSON, timeout=60))
+        answer = documented(path, fuzzed.client.post(path, content=body, headers=JSON, timeout=PATIENCE))
         if path == "/gates":
             assert answer.get("status", 200) in ({status, 413} if status == 200 else {status}), answer
     assert fuzzed.client.get("/health/ready").status_code == 200

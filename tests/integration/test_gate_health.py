@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from service.engine import Engine
 from service.text import Tokenizer
 from tests.integration.conftest import Start
 from tests.integration.models import write_model
+from tests.patience import until
 from training.health import measure
 
 TRAINED = ["a great film", "the movie is fine", "a very good film", "it was great", "a good movie ."] * 8
@@ -78,12 +78,12 @@ def test_nothing_is_sampled_where_the_setting_says_so(start: Start, folder: Path
 
 def _wait(client: httpx.Client, texts: int) -> Any:
     """The model's health, once so many texts have been counted: a sample is counted after its answer."""
-    for _ in range(500):
-        health = client.get("/models/sentiment-bilstm").json()["health"]
-        if health["live"]["texts"] == texts:
-            return health
-        time.sleep(0.005)
-    raise AssertionError(health)
+
+    def health() -> Any:
+        return client.get("/models/sentiment-bilstm").json()["health"]
+
+    until(lambda: health()["live"]["texts"] == texts, health)
+    return health()
 
 
 def _sample(metrics: str, name: str, labels: str) -> float:

@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import httpx
@@ -18,6 +17,7 @@ import pytest
 from tests.integration.conftest import ROOT, Process, Start
 from tests.integration.metrics import value
 from tests.integration.models import write_model
+from tests.patience import PATIENCE
 
 LONG = {"inputs": ["Ada lived in London . " * 800] * 64, "task": "ner"}
 
@@ -138,10 +138,10 @@ def test_sigterm_finishes_what_was_accepted(start: Start) -> None:
     service = start().until_ready()
     answers: list[httpx.Response] = []
     waiting = threading.Thread(
-        target=lambda: answers.append(httpx.post(f"{service.url}/predict", json=LONG, timeout=60))
+        target=lambda: answers.append(httpx.post(f"{service.url}/predict", json=LONG, timeout=PATIENCE))
     )
     waiting.start()
-    time.sleep(0.3)
+    service.wait(lambda: value(service, "batch_rows_count") > 0)
     assert not answers
     service.signal(signal.SIGTERM)
     assert service.exit_status() == 0
@@ -152,7 +152,7 @@ def test_sigterm_finishes_what_was_accepted(start: Start) -> None:
 
 
 def test_draining_is_not_ready_and_still_answers(start: Start) -> None:
-    service = start("--drain-seconds", "1.5").until_ready()
+    service = start("--drain-seconds", "3").until_ready()
     url = service.url
     service.signal(signal.SIGTERM)
     service.wait(lambda: "draining" in service.output)
@@ -177,13 +177,11 @@ def test_sigint_stops_too(start: Start) -> None:
 
 
 def test_a_second_signal_ends_it_at_once(start: Start) -> None:
-    service = start("--drain-seconds", "60").until_ready()
+    service = start("--drain-seconds", "3600").until_ready()
     service.signal(signal.SIGTERM)
     service.wait(lambda: "draining" in service.output)
     service.signal(signal.SIGTERM)
-    started = time.monotonic()
     assert service.exit_status() == 1
-    assert time.monotonic() - started < 5
 
 
 def test_what_takes_longer_than_the_grace_is_answered_503(start: Start) -> None:
@@ -192,7 +190,7 @@ def test_what_takes_longer_than_the_grace_is_answered_503(start: Start) -> None:
     url = service.url
 
     def ask() -> None:
-        answers.append(httpx.post(f"{url}/predict", json=LONG, timeout=60))
+        answers.append(httpx.post(f"{url}/predict", json=LONG, timeout=PATIENCE))
 
     waiting = [threading.Thread(target=ask) for _ in range(4)]
     for thread in waiting:

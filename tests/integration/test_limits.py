@@ -16,8 +16,9 @@ from service.api.edge import HEALTH
 from service.protocol import MOST_PIPELINED
 from tests.integration.conftest import Process, Start
 from tests.integration.metrics import value
+from tests.patience import PATIENCE
 
-FLAGS = ("--header-seconds", "0.7", "--body-seconds", "0.7", "--read-seconds", "0.7", "--idle-seconds", "1")
+FLAGS = ("--header-seconds", "2", "--body-seconds", "2", "--read-seconds", "2", "--idle-seconds", "2")
 POST = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 SMALL = POST + b'Content-Length: 14\r\n\r\n{"inputs":"a"}'
 
@@ -30,7 +31,7 @@ def limited(start: Start) -> Process:
 @contextlib.contextmanager
 def connected(service: Process) -> Iterator[socket.socket]:
     host, port = service.url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=20) as connection:
+    with socket.create_connection((host, int(port)), timeout=PATIENCE) as connection:
         yield connection
 
 
@@ -183,7 +184,7 @@ def test_slow_senders_are_not_waited_for(limited: Process, sent: bytes, what: st
         time.sleep(0.3)
         connection.sendall(sent[-1:])  # a byte now and then does not help
         assert what in problem(everything(connection), 408)["detail"]
-    assert 0.6 < time.monotonic() - started < 15
+    assert time.monotonic() - started > 1.9
     assert value(limited, "refusals_total", reason=f"slow-{what}") == 1
     if what == "body":
         limited.wait(lambda: '"status":408' in limited.output)

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import STARTS_WITHIN, Process, Start
+from tests.integration.conftest import Process, Start
 from tests.integration.metrics import value
+from tests.patience import PATIENCE
 
 REQUEST = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 14\r\n\r\n" + (
     b'{"inputs":"a"}'
@@ -45,7 +46,7 @@ def test_connections_that_come_while_it_stops_are_answered_or_refused_and_never_
     callers = [threading.Thread(target=_connect_until_refused, args=(host, int(port), outcomes)) for _ in range(8)]
     for caller in callers:
         caller.start()
-    time.sleep(0.5)
+    service.wait(lambda: outcomes["answered"] > 20)
     service.signal(signal.SIGTERM)
     assert service.exit_status() == 0
     for caller in callers:
@@ -58,7 +59,7 @@ def test_what_waits_at_the_socket_is_answered(start: Start) -> None:
     service = start().until_ready()
     host, port = service.url.removeprefix("http://").split(":")
     service.signal(signal.SIGSTOP)  # nobody accepts
-    callers = [socket.create_connection((host, int(port)), timeout=60) for _ in range(500)]
+    callers = [socket.create_connection((host, int(port)), timeout=PATIENCE) for _ in range(500)]
     for caller in callers:
         caller.sendall(REQUEST)
     service.signal(signal.SIGTERM)
@@ -72,7 +73,7 @@ def test_what_waits_at_the_socket_is_answered(start: Start) -> None:
 def test_a_request_that_keeps_its_connection_is_answered_while_the_service_stops(start: Start) -> None:
     service = start().until_ready()
     host, port = service.url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=30) as kept:
+    with socket.create_connection((host, int(port)), timeout=PATIENCE) as kept:
         kept.sendall(REQUEST)
         assert _answer(kept).startswith(b"HTTP/1.1 200")
         service.signal(signal.SIGTERM)
@@ -116,7 +117,7 @@ def _reads_later(service: Process, accept: str) -> Iterator[tuple[socket.socket,
     asked = json.dumps({"inputs": ["a " * 2000] * 8, "decimals": None, "contributions": False}).encode()
     head = f"POST /gates HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nAccept: {accept}\r\n"
     with socket.socket() as client:
-        client.settimeout(STARTS_WITHIN)
+        client.settimeout(PATIENCE)
         client.connect((host, int(port)))
         client.sendall(head.encode() + b"Content-Length: %d\r\n\r\n" % len(asked) + asked)
         begun = b""
@@ -149,7 +150,7 @@ def _answer(connection: socket.socket) -> bytes:
 def _connect_until_refused(host: str, port: int, outcomes: Counter[str]) -> None:
     while True:
         try:
-            connection = socket.create_connection((host, port), timeout=30)
+            connection = socket.create_connection((host, port), timeout=PATIENCE)
         except ConnectionRefusedError:
             outcomes["refused"] += 1
             return

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from datetime import UTC, datetime
+from datetime import datetime
 from http.client import HTTPConnection
 from itertools import product
 from pathlib import Path
@@ -23,6 +23,7 @@ import pytest
 from service.supervisor import SHOW_STACKS
 from tests.integration.conftest import ROOT, Process, Start
 from tests.integration.metrics import value
+from tests.patience import PATIENCE, until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
@@ -57,7 +58,7 @@ class Callers:
             try:
                 with httpx.Client() as client:
                     for _ in range(3):
-                        response = client.post(f"{self.url}/predict", json={"inputs": "a b c"}, timeout=30)
+                        response = client.post(f"{self.url}/predict", json={"inputs": "a b c"}, timeout=PATIENCE)
                         self.outcomes[str(response.status_code)] += 1
                         if response.status_code == 200:
                             self.labels.add(response.json()["predictions"][0]["label"])
@@ -86,14 +87,12 @@ def test_workers_share_the_work_and_the_numbers(start: Start) -> None:
 def test_a_killed_worker_is_replaced_and_the_others_never_notice(start: Start) -> None:
     service = all_ready(start("--workers", "2"), 2)
     callers = Callers(service)
-    time.sleep(0.5)
+    service.wait(lambda: callers.outcomes["200"] > 20)
     before = value(service, "requests_total", route="/predict", method="POST", status="200")
     victim = workers_of(service)[0]
     os.kill(victim, signal.SIGKILL)
-    killed = time.monotonic()
     service.wait(lambda: victim not in workers_of(service) and len(workers_of(service)) == 2)
     service.wait(lambda: value(service, "worker_restarts_total") == 1 and value(service, "ready") == 2)
-    assert time.monotonic() - killed < 10  # seconds, on a machine that is busy; below two on one that is not
     outcomes = callers.stop()
     # Each caller had at most one request in flight in the worker that was killed, and nobody met one without models.
     assert not {"500", "503"} & set(outcomes)
@@ -133,7 +132,7 @@ def test_whoever_asks_while_the_models_load_is_told_so(start: Start, tmp_path: P
     statuses = []
 
     def ready() -> bool:
-        with httpx.Client(base_url=service.url, timeout=10) as client:
+        with httpx.Client(base_url=service.url, timeout=PATIENCE) as client:
             assert client.get("/health/live").status_code == 200
             answer = client.get("/health/ready")
         statuses.append(answer.status_code)
@@ -151,11 +150,11 @@ def test_whoever_asks_while_the_models_load_is_told_so(start: Start, tmp_path: P
 def test_the_place_of_a_killed_worker_is_taken_at_once(start: Start) -> None:
     service = all_ready(start("--workers", "2"), 2)
     callers = Callers(service, 8)
-    time.sleep(0.5)
-    killed = datetime.now(tz=UTC)
+    service.wait(lambda: callers.outcomes["200"] > 20)
+    loaded = service.output.count('"model loaded"')
     os.kill(workers_of(service)[0], signal.SIGKILL)
     service.wait(lambda: service.output.count('"ready"') == 3)
-    assert (time_of(service, "ready", 2) - killed).total_seconds() < 2  # a tenth of one on a machine that is not busy
+    assert service.output.count('"model loaded"') == loaded, "it has the models that it was forked with"
     before = callers.outcomes["200"]
     service.wait(lambda: callers.outcomes["200"] > before + 20)
     outcomes = callers.stop()
@@ -215,7 +214,7 @@ def test_the_greeter_ends_when_the_supervisor_was_killed(start: Start, told: str
     service.wait(lambda: bool(workers_of(service)))  # at "listening" it has just been forked, and knows nobody yet
     (greeter,) = workers_of(service)
     service.signal(signal.SIGKILL)
-    service.process.wait(10)
+    service.process.wait(PATIENCE)
     _wait_until_gone([greeter])
 
 
@@ -235,7 +234,7 @@ def test_what_waits_for_a_dead_worker_is_answered_by_its_replacement(start: Star
     statuses: list[int] = []
 
     def ask() -> None:
-        statuses.append(httpx.post(f"{service.url}/predict", json={"inputs": "a"}, timeout=60).status_code)
+        statuses.append(httpx.post(f"{service.url}/predict", json={"inputs": "a"}, timeout=PATIENCE).status_code)
 
     callers = [threading.Thread(target=ask) for _ in range(16)]
     for caller in callers:
@@ -256,7 +255,7 @@ def test_the_replacement_of_a_worker_that_was_told_to_end_takes_new_connections(
     service.wait(lambda: victim not in workers_of(service) and len(workers_of(service)) == 2)
     service.wait(lambda: service.output.count('"ready"') == 3)
     for _ in range(24):  # that none of them goes to the replacement has a chance of 2 to the -24
-        assert httpx.get(f"{service.url}/health/ready", timeout=5).status_code == 200
+        assert httpx.get(f"{service.url}/health/ready", timeout=PATIENCE).status_code == 200
 
 
 def test_sigterm_finishes_what_was_sent(start: Start) -> None:
@@ -264,7 +263,7 @@ def test_sigterm_finishes_what_was_sent(start: Start) -> None:
     host, port = service.url.removeprefix("http://").split(":")
     body = json.dumps({"inputs": ["Ada lived in London . " * 400] * 8, "task": "ner"}).encode()
     head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    callers = [socket.create_connection((host, int(port)), timeout=60) for _ in range(8)]
+    callers = [socket.create_connection((host, int(port)), timeout=PATIENCE) for _ in range(8)]
     for caller in callers:
         caller.sendall(head.encode() + body)
     service.signal(signal.SIGTERM)
@@ -291,7 +290,7 @@ def test_workers_end_when_their_supervisor_was_killed(start: Start) -> None:
     workers = workers_of(service)
     assert len(workers) == 2
     service.signal(signal.SIGKILL)
-    service.process.wait(10)
+    service.process.wait(PATIENCE)
     _wait_until_gone(workers)
 
 
@@ -343,9 +342,9 @@ def test_connections_go_past_a_place_that_stays_vacant_for_a_while(start: Start)
 
 
 def test_a_worker_that_hangs_is_replaced(start: Start) -> None:
-    service = all_ready(start("--workers", "2", "--hang-seconds", "2"), 2)
+    service = all_ready(start("--workers", "2", "--hang-seconds", "4"), 2)
     victim, survivor = workers_of(service)
-    time.sleep(3)
+    time.sleep(5)
     assert workers_of(service) == [victim, survivor], "they turn, though nobody asks"
     os.kill(victim, signal.SIGSTOP)
     service.says('"worker hangs"')
@@ -376,16 +375,16 @@ def test_spawned_workers_serve_too(tmp_path: Path, repository: Path) -> None:
         encoding="utf-8",
     )
     log = tmp_path / "log"
+
+    def said(word: str) -> int:
+        return log.read_text(encoding="utf-8").count(word)
+
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, str(script)], stdout=output, stderr=output, env={**os.environ, "PYTHONPATH": str(ROOT)}
         )
     try:
-        limit = time.monotonic() + 60
-        while log.read_text(encoding="utf-8").count("ready ") < 2:
-            assert process.poll() is None, log.read_text(encoding="utf-8")
-            assert time.monotonic() < limit, log.read_text(encoding="utf-8")
-            time.sleep(0.05)
+        until(lambda: process.poll() is not None or said("ready ") >= 2, lambda: log.read_text(encoding="utf-8"))
         url = log.read_text(encoding="utf-8").partition("url=")[2].split()[0]
         for _ in range(10):
             assert httpx.post(f"{url}/predict", json={"inputs": "a"}).status_code == 200
@@ -393,23 +392,18 @@ def test_spawned_workers_serve_too(tmp_path: Path, repository: Path) -> None:
             if b"resource_tracker" not in Path(f"/proc/{child}/cmdline").read_bytes():
                 os.kill(int(child), signal.SIGKILL)
                 break
-        while log.read_text(encoding="utf-8").count("ready ") < 3:
-            assert time.monotonic() < limit, log.read_text(encoding="utf-8")
-            time.sleep(0.05)
+        until(lambda: said("ready ") >= 3, lambda: log.read_text(encoding="utf-8"))
         for _ in range(10):
             assert httpx.post(f"{url}/predict", json={"inputs": "a"}).status_code == 200
         process.terminate()
-        assert process.wait(30) == 0
+        assert process.wait(PATIENCE) == 0
     finally:
         process.kill()
         process.wait()
 
 
 def _wait_until_gone(pids: list[int]) -> None:
-    limit = time.monotonic() + 10
-    while any(Path(f"/proc/{pid}/cmdline").exists() and _runs(pid) for pid in pids):
-        assert time.monotonic() < limit, pids
-        time.sleep(0.05)
+    until(lambda: not any(_runs(pid) for pid in pids), lambda: pids)
 
 
 def _runs(pid: int) -> bool:

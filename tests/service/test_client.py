@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 import time
 import tomllib
 from pathlib import Path
@@ -25,6 +26,7 @@ from service.client import (
 )
 from service.client.base import Base
 from service.client.cutting import PIECE_CHARACTERS, cut
+from tests.patience import PATIENCE
 from tests.service.stub import Reply, answer, ask, both, problem, stub
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,7 +34,11 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @both
 def test_a_long_list_is_cut_and_put_together_in_order(asynchronous: bool) -> None:
+    together = threading.Barrier(3, timeout=PATIENCE)
+
     def slow_first(request: Any, number: int) -> Reply:
+        if number <= 3:
+            together.wait()
         time.sleep(0.1 if "0" in request["inputs"] else 0.02)
         return answer(request)
 

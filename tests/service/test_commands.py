@@ -38,6 +38,7 @@ from service.scoring.work import batches
 from service.settings import Settings, choices, variable
 from service.text import Encoded
 from tests.bundles import ORIGIN, Options, architecture, network, tiny_bundle, tokenizer
+from tests.patience import until
 from training.export import export
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -248,11 +249,8 @@ def test_resume_after_a_kill(models: Path, tmp_path: Path, form: str, killed_by:
     command += ["--to", form, "--quiet", *files]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen([*command, "--output", str(output)], cwd=tmp_path, env=environment)
-    limit = time.monotonic() + 120
-    while not output.exists() or output.stat().st_size < 1000:
-        assert time.monotonic() < limit
-        assert process.poll() is None
-        time.sleep(0.002)
+    until(lambda: output.exists() and output.stat().st_size >= 1000, every=0.002)
+    assert process.poll() is None
     process.send_signal(killed_by)
     assert process.wait() == -killed_by, "what was not done does not end as if it were"
     killed_at = output.stat().st_size

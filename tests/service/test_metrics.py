@@ -10,6 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from service.metrics import FAMILIES, PREFIX, Metrics
 from service.tally import MEMORY_BYTES, Board
+from tests.patience import PATIENCE
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -80,6 +81,6 @@ def test_prometheus_finds_nothing_to_object_to() -> None:
     if shutil.which("promtool") is None:
         pytest.skip("promtool is not installed")
     checked = subprocess.run(
-        ["promtool", "check", "metrics"], input=busy().text(), capture_output=True, check=False, timeout=60
+        ["promtool", "check", "metrics"], input=busy().text(), capture_output=True, check=False, timeout=PATIENCE
     )
     assert (checked.returncode, checked.stdout + checked.stderr) == (0, b"")

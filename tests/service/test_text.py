@@ -237,9 +237,7 @@ def test_long_texts(text: str) -> None:
 
 def test_no_more_of_a_long_text_is_read_than_the_limit_needs() -> None:
     text = "film " * 400_000
-    started = time.perf_counter()
     found = TOKENIZER.encode(text, 100, truncate=True)
-    assert time.perf_counter() - started < 0.5
     assert (len(found), found.truncated) == (100, True)
     assert len(TOKENIZER.split(text, 100)) < 5000
 

@@ -18,6 +18,7 @@ from service.bundle import CARD, Task, load, versions
 from service.errors import BundleError
 from tests import corpora
 from tests.bundles import tiny_bundle
+from tests.patience import PATIENCE
 from training import cli
 from training.commands import fit as fit_command
 from training.fit import Recipe
@@ -47,7 +48,7 @@ def started(folder: Path, *arguments: str, **more: str) -> subprocess.Popen[str]
 def ran(folder: Path, *arguments: str, **more: str) -> str:
     """Standard output of a run that ends well."""
     process = started(folder, *arguments, **more)
-    output, errors = process.communicate(timeout=120)
+    output, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, errors
     return output
 
@@ -101,7 +102,7 @@ def test_ctrl_c_keeps_the_best_model_so_far(tmp_path: Path) -> None:
         else:
             pytest.fail("".join(seen))
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=PATIENCE)
     finally:
         process.kill()
     assert process.returncode == 0, errors
@@ -113,7 +114,12 @@ def test_ctrl_c_keeps_the_best_model_so_far(tmp_path: Path) -> None:
 def test_without_torch_it_says_what_to_install(tmp_path: Path) -> None:
     program = "import runpy, sys; sys.modules['torch'] = None; runpy.run_module('training', run_name='__main__')"
     found = subprocess.run(
-        [sys.executable, "-c", program], cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
     )
     assert found.returncode == 1
     assert found.stderr.startswith("error: torch is not installed: training needs more than serving.")

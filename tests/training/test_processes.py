@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ from safetensors.numpy import load_file
 
 from service.bundle import WEIGHTS, load, versions
 from tests import corpora
+from tests.patience import PATIENCE, until
 from tests.training.test_cli import environment
 from training import processes
 from training.checkpoints import FILE
@@ -63,7 +63,7 @@ def started(folder: Path, how: tuple[str, ...], *arguments: str) -> subprocess.P
 
 def ended(process: subprocess.Popen[str]) -> str:
     try:
-        output, _ = process.communicate(timeout=150)
+        output, _ = process.communicate(timeout=PATIENCE)
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
@@ -116,11 +116,9 @@ def test_killed_and_resumed_they_give_the_undisturbed_model_bit_for_bit(folder: 
     more = (*more, "--epochs", "30", "--patience", "30")
     assert "exporting" in ended(fit(folder, TORCHRUN, "whole", *more))
     disturbed = fit(folder, TORCHRUN, "cut", *more, "--log", "cut.jsonl")
-    limit = time.monotonic() + 100
-    while not (folder / "cut.jsonl").exists() or (folder / "cut.jsonl").read_text().count("\n") < 9:
-        assert disturbed.poll() is None
-        assert time.monotonic() < limit
-        time.sleep(0.01)
+    log = folder / "cut.jsonl"
+    until(lambda: log.exists() and log.read_text().count("\n") >= 9, every=0.01)
+    assert disturbed.poll() is None
     workers = Path(f"/proc/{disturbed.pid}/task/{disturbed.pid}/children").read_text().split()
     assert len(workers) == 2
     for worker in workers:
