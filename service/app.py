@@ -54,6 +54,8 @@ class Application(FastAPI):
         """What stands around them in place of the layers; it ends in `answer`."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "lifespan" and scope["path"].endswith("/") and scope["path"] != "/":
+            scope["path"] = scope["path"][:-1]  # before all else: whatever judges paths has to know one form of each
         endpoint = self.direct.get((scope["method"], scope["path"])) if scope["type"] == "http" else None
         if endpoint is None:
             await super().__call__(scope, receive, send)
@@ -142,7 +144,7 @@ def create_app(settings: Settings, shared: Shared | None = None, tracing: Tracin
             allow_origins=settings.origins,
             allow_methods=["GET", "POST"],
             allow_headers=_CORS_HEADERS,
-            expose_headers=["Retry-After", "X-Request-ID", "traceparent"],
+            expose_headers=["Retry-After", "X-Request-ID", "X-Truncated", "traceparent"],
         )
         app.add_middleware(cors)
         app.around = cors(app.around)

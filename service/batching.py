@@ -110,13 +110,14 @@ class Batcher:
         run: Callable[[Sequence[Row]], Sequence[Result]],
         seconds_per_token: float,
         seconds_per_row: float = 0.0,
+        of: object = None,
     ) -> Lane[Row, Result]:
         """A new queue. `run` takes rows of like length and returns one result a row; it must bear several threads.
 
         `seconds_per_token` is the first estimate of what one padded token costs; what runs really take corrects it.
-        `seconds_per_row` is what each row costs beside its tokens.
+        `seconds_per_row` is what each row costs beside its tokens. `of` names the lane in what `ran` is told.
         """
-        return Lane(self, run, seconds_per_token, seconds_per_row)
+        return Lane(self, run, seconds_per_token, seconds_per_row, of)
 
     @property
     def queued_tokens(self) -> int:
@@ -320,7 +321,9 @@ class Lane(Generic[Row, Result]):
         run: Callable[[Sequence[Row]], Sequence[Result]],
         seconds_per_token: float,
         seconds_per_row: float,
+        of: object = None,
     ) -> None:
+        self._of = of
         self.seconds_per_token = seconds_per_token
         self.given = 0.0
         """Seconds of work that it was given, as estimated: more than what others were, it comes after them."""
@@ -402,7 +405,7 @@ class Lane(Generic[Row, Result]):
         """Hand the results of a batch to its callers, and learn from the time that it took."""
         results, seconds = outcome
         if self._batcher.ran is not None:
-            self._batcher.ran(batch.report(seconds))
+            self._batcher.ran(batch.report(seconds, self._of))
         for_tokens = max(0.0, seconds - len(batch.entries) * self._seconds_per_row)
         self.seconds_per_token += WEIGHT_OF_LAST * (for_tokens / batch.padded_tokens - self.seconds_per_token)
         now = asyncio.get_running_loop().time()

@@ -100,9 +100,10 @@ class Inference:
         lanes = self._lanes.get(model)
         if lanes is None:
             engine, manifest, seconds = model.engine, model.bundle.manifest, model.seconds_per_token
+            of = (model.name, model.version)
             lanes = self._lanes[model] = _Lanes(
-                self._batcher.lane(predicting(engine, manifest), seconds),
-                self._batcher.lane(tracing(engine, manifest), seconds * TRACE_COST, TRACE_ROW_SECONDS),
+                self._batcher.lane(predicting(engine, manifest), seconds, of=of),
+                self._batcher.lane(tracing(engine, manifest), seconds * TRACE_COST, TRACE_ROW_SECONDS, of=of),
             )
         return lanes
 

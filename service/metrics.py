@@ -7,13 +7,14 @@ lists, models are those that are loaded.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from time import time
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from service.health import BOUNDS
+from service.health import BOUNDS, What
 from service.tally import Board, Family, Key, total
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
@@ -26,11 +27,24 @@ _ROWS = (1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 32.0, 64.0)
 _GATE = ("model", "version", "layer", "direction", "gate")
 _BY_UNIT = "one observation a unit and text, of the texts sampled."
 
+GATE_FAMILIES: dict[What, tuple[str, str]] = {
+    "activation": ("gate_activation", "Mean activation"),
+    "below": ("gate_saturation_below", "Share of time under 0.1"),
+    "above": ("gate_saturation_above", "Share of time over 0.9"),
+    "horizon": ("gate_horizon_steps", "Memory horizon in steps"),
+}
+"""The name and the meaning of each distribution of a gate."""
+
+Of = tuple[str, str]
+"""A model's name and version."""
+
 Totals = Mapping[Key, list[float]]
 """Every series over all workers, and its cells."""
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 """Methods by name in a label; any other is ``other``."""
+
+_MODEL = ("model", "version")
 
 FAMILIES = (
     Family("requests_total", "counter", "Requests answered, by route template.", ("route", "method", "status")),
@@ -91,17 +105,43 @@ FAMILIES = (
         "Models loaded, retired and refused by looks at the models folder, and looks that failed.",
         ("outcome",),
     ),
-    Family("gate_sampled_texts_total", "counter", "Texts whose gates were sampled.", ("model", "version")),
-    Family("gate_sampled_tokens_total", "counter", "Tokens of those texts.", ("model", "version")),
-    Family("gate_activation", "histogram", f"Mean activation: {_BY_UNIT}", _GATE, BOUNDS["activation"]),
-    Family("gate_saturation_below", "histogram", f"Share of time under 0.1: {_BY_UNIT}", _GATE, BOUNDS["below"]),
-    Family("gate_saturation_above", "histogram", f"Share of time over 0.9: {_BY_UNIT}", _GATE, BOUNDS["above"]),
-    Family("gate_horizon_steps", "histogram", f"Memory horizon in steps: {_BY_UNIT}", _GATE, BOUNDS["horizon"]),
+    Family("model_requests_total", "counter", "Requests by model and outcome.", (*_MODEL, "outcome"), full=True),
+    Family(
+        "model_request_seconds_total",
+        "counter",
+        "Seconds from the headers of these requests to the ends of their answers.",
+        (*_MODEL, "outcome"),
+        full=True,
+    ),
+    Family(
+        "model_stage_seconds_total",
+        "counter",
+        "Seconds by model and stage. queue: all inputs' waits; the others: all requests.",
+        (*_MODEL, "stage"),
+        full=True,
+    ),
+    Family("model_batches_total", "counter", "Batches by model and inputs.", (*_MODEL, "rows"), full=True),
+    Family("model_batch_seconds_total", "counter", "Seconds that they ran.", (*_MODEL, "rows"), full=True),
+    Family(
+        "model_last_request_seconds",
+        "gauge",
+        "When each model's last request was answered, in seconds since 1970.",
+        _MODEL,
+        over="max",
+        full=True,
+    ),
+    Family("gate_sampled_texts_total", "counter", "Texts whose gates were sampled.", _MODEL),
+    Family("gate_sampled_tokens_total", "counter", "Tokens of those texts.", _MODEL),
+    *(
+        Family(name, "histogram", f"{words}: {_BY_UNIT}", _GATE, BOUNDS[what], full=True)
+        for what, (name, words) in GATE_FAMILIES.items()
+    ),
 )
 GATE_DRIFT = Family(
     "gate_drift",
     "gauge",
-    "Population stability index of each gate's mean activations, sampled traffic against the dev set.",
+    "Population stability index of mean activations, sampled traffic against the dev set: of each model the largest, "
+    "and in full of each gate.",
     _GATE,
 )
 DERIVED = (GATE_DRIFT,)
@@ -111,12 +151,15 @@ DERIVED = (GATE_DRIFT,)
 class Metrics:
     """This process's board, and those of the other workers for `/metrics`."""
 
+    full = False
+    """Whether `/metrics` shows every family; else none of those that have hundreds of series a model."""
+
     def __init__(self, board: Board | None = None, boards: Sequence[Board] = ()) -> None:
         self.board = board or Board(FAMILIES)
-        self._boards = tuple(boards) or (self.board,)
-        self._derived: list[Callable[[Totals], Iterator[Metric]]] = []
+        self.boards = tuple(boards) or (self.board,)
+        self.derived: list[Callable[[Totals], Iterator[Metric]]] = []
         self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(_Boards(self._boards, self._derived))
+        self._registry.register(_Boards(self))
 
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
         """A request was answered."""
@@ -143,18 +186,34 @@ class Metrics:
         for wait in waits:
             queue.observe(wait)
 
+    def model_request(self, of: Of, ok: bool, seconds: float, stages: Mapping[str, float]) -> None:
+        """A request for a model, which is named by name and version, was answered."""
+        board, outcome = self.board, "success" if ok else "fail"
+        board.number("model_requests_total", *of, outcome).add()
+        board.number("model_request_seconds_total", *of, outcome).add(seconds)
+        board.number("model_last_request_seconds", *of).set(time())
+        for stage, taken in stages.items():
+            board.number("model_stage_seconds_total", *of, stage).add(taken)
+
+    def model_batch(self, of: Of, rows: int, waited: float, seconds: float) -> None:
+        """A batch of a model has run; `waited` is the sum of its rows' waits."""
+        board = self.board
+        board.number("model_batches_total", *of, str(rows)).add()
+        board.number("model_batch_seconds_total", *of, str(rows)).add(seconds)
+        board.number("model_stage_seconds_total", *of, "queue").add(waited)
+
     def derive(self, figures: Callable[[Totals], Iterator[Metric]]) -> None:
         """Add figures to `/metrics` that are worked out, whenever it is asked for, from what all workers counted."""
-        self._derived.append(figures)
+        self.derived.append(figures)
 
     def totals(self) -> Totals:
         """What all workers have counted, by family and labels."""
-        return total(self._boards)
+        return total(self.boards)
 
     def text(self) -> bytes:
         """Prometheus's text format, over all workers; gauges are as old as the last `Board.publish` of each of them.
 
-        It may be asked for in any thread: with eight models whose gates are sampled it takes some 30 ms.
+        It may be asked for in any thread: in full, with eight models whose gates are sampled, it takes some 30 ms.
         """
         return generate_latest(self._registry)
 
@@ -162,18 +221,18 @@ class Metrics:
 class _Boards(Collector):
     """The numbers of all boards, as Prometheus's client takes them."""
 
-    def __init__(self, boards: Sequence[Board], derived: Sequence[Callable[[Totals], Iterator[Metric]]]) -> None:
-        self._boards = boards
-        self._derived = derived
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
 
     def collect(self) -> Iterator[Metric]:
         series: dict[str, list[tuple[Sequence[str], list[float]]]] = {}
-        totals = total(self._boards)
+        totals = self._metrics.totals()
         for (name, *labels), cells in sorted(totals.items()):
             series.setdefault(name, []).append((labels, cells))
-        for family in self._boards[0].families.values():
-            yield _metric(family, series.get(family.name, []))
-        for figures in self._derived:
+        for family in self._metrics.board.families.values():
+            if self._metrics.full or not family.full:
+                yield _metric(family, series.get(family.name, []))
+        for figures in self._metrics.derived:
             yield from figures(totals)
 
 

@@ -181,6 +181,8 @@ class Ran(NamedTuple):
     waits: Sequence[float]
     """Seconds from each row's call to the beginning of the batch."""
     seconds: float
+    of: object = None
+    """Whose batch it is: what its lane was made with."""
 
 
 Outcome = tuple[Sequence[Any], float]
@@ -218,10 +220,10 @@ class Batch(Generic[Home]):
             raise RuntimeError(f"run returned {len(results)} results for {len(self.entries)} rows")
         return results, self._clock() - started
 
-    def report(self, seconds: float) -> Ran:
-        """What there is to say of it once it has run."""
+    def report(self, seconds: float, of: object) -> Ran:
+        """What there is to say of it once it has run; `of` says whose it is."""
         waits = [self.since - entry.call.since for entry in self.entries]
-        return Ran(len(self.entries), self.tokens, self.padded_tokens, waits, seconds)
+        return Ran(len(self.entries), self.tokens, self.padded_tokens, waits, seconds, of)
 
 
 def padded_tokens(ascending: Sequence[Entry]) -> int:

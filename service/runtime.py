@@ -14,7 +14,7 @@ import structlog
 
 from service import telemetry
 from service.batching import Batcher, Drop, Refusal
-from service.bundle import Task
+from service.bundle import Score, Task
 from service.cpus import usable_cpus
 from service.errors import BundleRefused, StartupError, Unavailable
 from service.inference import Inference
@@ -31,6 +31,8 @@ INLINE_SECONDS = 0.0015
 EDGE_THREADS = 2
 """For that work. It holds Python's lock for the most part, so more of them would gain nothing."""
 RETRY_WHILE_LOADING = 2.0
+MAIN_METRICS = ("accuracy", "f1")
+"""What `/metrics` says of a model's quality; in full all that its manifest says."""
 NO_MODEL = "no-model"
 """The reason of refusals while none is loaded."""
 REFUSALS: tuple[Refusal, ...] = get_args(Refusal)
@@ -59,6 +61,7 @@ class Runtime:
     def __init__(self, settings: Settings, shared: Shared | None = None) -> None:
         self.settings = settings
         self.metrics = shared.metrics if shared is not None else Metrics()
+        self.metrics.full = settings.full_metrics
         self._workers = shared.workers if shared is not None else 1
         self._replaces = shared is not None and shared.replaces
         self._looked = asyncio.Event()
@@ -216,6 +219,8 @@ class Runtime:
 
     def _note_batch(self, ran: Ran) -> None:
         self.metrics.batch(ran.rows, ran.tokens, ran.padded_tokens, ran.waits, ran.seconds)
+        if isinstance(ran.of, tuple):
+            self.metrics.model_batch(ran.of, ran.rows, sum(ran.waits), ran.seconds)
 
     def _note_changes(self, changes: Changes) -> None:
         for outcome, count in changes.counts.items():
@@ -232,7 +237,7 @@ class Runtime:
             manifest = model.bundle.manifest
             labels = (model.name, model.version, manifest.task, manifest.cell, model.engine.provider)
             board.number("model_info", *labels).set(1)
-            for score in manifest.quality:
+            for score in manifest.quality if self.metrics.full else _main_scores(manifest.quality):
                 board.number("model_quality", model.name, model.version, score.data, score.metric).set(score.value)
 
     async def _keep_loaded(self) -> None:
@@ -273,3 +278,8 @@ class Runtime:
             self.phase = Phase.READY
             cpus = {"cpus": usable_cpus(), "workers": self._workers, "threads": self.batcher.threads}
             _log.info("ready", models=sorted(self._registry.models), **cpus)
+
+
+def _main_scores(scores: Iterable[Score]) -> list[Score]:
+    """The score of each data set that goes first: accuracy, or F1 of entities."""
+    return [score for score in scores if score.metric in MAIN_METRICS]

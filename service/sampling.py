@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 
 from service.equations import Direction
-from service.health import Counts, Key, Tally, What, drifts, figures, observe, restored
-from service.metrics import GATE_DRIFT, PREFIX, Metrics, Totals
+from service.health import Counts, Key, Tally, drifts, figures, observe, restored
+from service.metrics import GATE_DRIFT, GATE_FAMILIES, PREFIX, Metrics, Totals
 from service.registry import Model
 
 MAX_TOKENS = 512
@@ -31,13 +31,6 @@ MAX_TOKENS = 512
 REST = 50
 """A sample takes as long as several short predictions. Of so many times what one took the sampler works but once: of a
 busy service it takes a fiftieth of a CPU, where a larger share is not asked for."""
-
-_FAMILIES: dict[What, str] = {
-    "activation": "gate_activation",
-    "below": "gate_saturation_below",
-    "above": "gate_saturation_above",
-    "horizon": "gate_horizon_steps",
-}
 
 _log = structlog.get_logger()
 
@@ -112,17 +105,23 @@ class Sampler:
         board.number("gate_sampled_tokens_total", name, version).add(tokens)
         for (layer, direction, gate, what), counts in future.result().items():
             labels = (name, version, str(layer), direction, gate)
-            board.histogram(_FAMILIES[what], *labels).add(counts.bins.tolist(), counts.sum)
+            board.histogram(GATE_FAMILIES[what][0], *labels).add(counts.bins.tolist(), counts.sum)
 
     def _drift(self, totals: Totals) -> Iterator[Metric]:
-        family = GaugeMetricFamily(PREFIX + GATE_DRIFT.name, GATE_DRIFT.help, labels=GATE_DRIFT.labels)
+        full = self._metrics.full
+        labels = GATE_DRIFT.labels if full else GATE_DRIFT.labels[:2]
+        family = GaugeMetricFamily(PREFIX + GATE_DRIFT.name, GATE_DRIFT.help, labels=labels)
         for model in self._models():
             trained = _trained(model)
             if trained is None:
                 continue
             live = live_tally(totals, model.name, model.version)
-            for (layer, direction, gate), value in drifts(trained, live).items():
-                family.add_metric((model.name, model.version, str(layer), direction, gate), value)
+            apart = drifts(trained, live)
+            if full:
+                for (layer, direction, gate), value in apart.items():
+                    family.add_metric((model.name, model.version, str(layer), direction, gate), value)
+            elif apart:
+                family.add_metric((model.name, model.version), max(apart.values()))
         yield family
 
 
@@ -141,7 +140,7 @@ def live_tally(totals: Totals, name: str, version: str) -> Tally:
         texts=int(totals.get(("gate_sampled_texts_total", name, version), [0.0])[0]),
         tokens=int(totals.get(("gate_sampled_tokens_total", name, version), [0.0])[0]),
     )
-    whats = {family: what for what, family in _FAMILIES.items()}
+    whats = {family: what for what, (family, _) in GATE_FAMILIES.items()}
     for (family, *labels), cells in totals.items():
         if family in whats and labels[:2] == [name, version]:
             layer, direction, gate = labels[2:]

@@ -223,6 +223,17 @@ class Settings(BaseSettings):
         description="Share of the inputs of predictions whose gates are traced as well, after the answer, and counted "
         "in the metrics gate_*; 0 for none.",
     )
+    full_metrics: bool = Field(
+        False,
+        description="Show in /metrics each gate's distributions, drift by gate, all scores of the manifests, and "
+        "requests and batches by model: some 300 series a model. Else one drift and few others a model.",
+    )
+    compress_bytes: int = Field(
+        4096,
+        ge=0,
+        description="Bytes from which on an answer in JSON or text is compressed for clients whose Accept-Encoding "
+        "takes gzip or deflate; 0 compresses none.",
+    )
     drain_seconds: _Real = Field(
         0.0,
         ge=0,

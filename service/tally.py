@@ -37,7 +37,8 @@ Key = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """Numbers of one name, told apart by labels. `over` says how a gauge's values of several processes become one."""
+    """Numbers of one name, told apart by labels. `over` says how a gauge's values of several processes become one;
+    families that are `full` have many series a model, and are shown only where the settings ask for them."""
 
     name: str
     kind: Kind
@@ -45,6 +46,7 @@ class Family:
     labels: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
     over: Literal["sum", "max"] = "sum"
+    full: bool = False
 
     @property
     def width(self) -> int:

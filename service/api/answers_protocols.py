@@ -105,13 +105,92 @@ class OutputTensor(Shape):
     data: list[Any] | None = Field(None, description="Its elements, row by row in one flat list.")
 
 
+class AnswerParameters(Shape):
+    """What concerns the whole answer."""
+
+    truncated: bool = Field(description="Whether an input lost its tail; the output `truncated` says which.")
+
+
 class InferAnswer(Shape):
     """Predictions, and gates where they were asked for."""
 
     model_name: str = Field(description="The model that answered.")
     model_version: str = Field(description="Its version.")
     id: str | None = Field(None, description="What the request had as its id.")
+    parameters: AnswerParameters = Field(description="Of the whole answer.")
     outputs: list[OutputTensor] = Field(description="The outputs asked for, and `lengths` with those that are padded.")
+
+
+class TensorConfig(Shape):
+    """A tensor, in a configuration."""
+
+    name: str = Field(description="Its name.")
+    data_type: str = Field(description="The type of its elements, such as TYPE_STRING.")
+    dims: list[Annotated[int, Field(ge=-1)]] = Field(description="Its sizes, -1 for what differs between requests.")
+
+
+class ModelConfig(Shape):
+    """A model's configuration, in the form of Triton's extension."""
+
+    name: str = Field(description="The model.")
+    platform: str = Field(description="What runs it.")
+    backend: str = Field(description="The same, by the name of Triton's backend.")
+    version_policy: dict[str, Any] = Field(description="The version that is served.")
+    max_batch_size: int = Field(ge=0, description="0: the tensors' sizes are whole, the number of inputs included.")
+    input: list[TensorConfig] = Field(description="The one input, `text`.")
+    output: list[TensorConfig] = Field(description="Everything that can be asked for, the gates last.")
+    instance_group: list[dict[str, Any]] = Field(description="Where it runs, and in how many threads.")
+    default_model_filename: str = Field(description="The graph that answers predictions.")
+    parameters: dict[str, dict[str, str]] = Field(description="Task, cell, labels, separated by commas, token limit.")
+
+
+class Duration(Shape):
+    """How often something was done, and how long it took in all."""
+
+    count: int = Field(ge=0, description="How often.")
+    ns: int = Field(ge=0, description="Nanoseconds, all together.")
+
+
+class StageDurations(Shape):
+    """What requests for a model took. Waits and runs are counted by input, all else by request."""
+
+    success: Duration = Field(description="Requests that were answered, over all protocols.")
+    fail: Duration = Field(description="Requests that were refused or failed after their model was known.")
+    queue: Duration = Field(description="Waits for a batch.")
+    compute_input: Duration = Field(description="Tokenising.")
+    compute_infer: Duration = Field(description="Runs of the model, counted by input and timed by batch.")
+    compute_output: Duration = Field(description="Decoding and serialising.")
+    cache_hit: Duration = Field(description="None: nothing is cached.")
+    cache_miss: Duration = Field(description="None.")
+
+
+class BatchStatistics(Shape):
+    """Batches of one size."""
+
+    batch_size: int = Field(ge=1, description="Inputs in each.")
+    compute_input: Duration = Field(description="Not measured by batch.")
+    compute_infer: Duration = Field(description="The batches, and what they took.")
+    compute_output: Duration = Field(description="Not measured by batch.")
+
+
+class ModelStatistics(Shape):
+    """What a model was asked since the start of the service, over all workers."""
+
+    name: str = Field(description="The model.")
+    version: str = Field(description="Its version.")
+    last_inference: int = Field(
+        ge=0, description="When its last request ended, in milliseconds since 1970; 0 for never."
+    )
+    inference_count: int = Field(ge=0, description="Inputs that were run.")
+    execution_count: int = Field(ge=0, description="Batches in which they ran.")
+    inference_stats: StageDurations = Field(description="By outcome and stage.")
+    batch_stats: list[BatchStatistics] = Field(description="By size of batch.")
+
+
+class Statistics(Shape):
+    """Statistics of one model or of all."""
+
+    model_stats: list[ModelStatistics] = Field(description="One entry a model.")
 
 
 class IndexEntry(Shape):
@@ -133,6 +212,8 @@ MODELS: tuple[type[Shape], ...] = (
     ServerReady,
     ModelReady,
     ModelMetadata,
+    ModelConfig,
+    Statistics,
     InferAnswer,
     IndexEntry,
 )

@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from time import perf_counter
 
 import structlog
@@ -60,6 +61,8 @@ class Call:
     path: Mapping[str, str] = field(default_factory=dict)
     """What stands in the places of the route's ``{name}``."""
     log: dict[str, object] = field(default_factory=dict)
+    model: tuple[str, str] | None = None
+    """Name and version of the model that is asked, as soon as it is known."""
     stages: dict[str, float] = field(default_factory=dict)
     """Seconds that each stage took, by its name in `/metrics`."""
     trace: Trace | None = None
@@ -178,6 +181,8 @@ class Edge:
         metrics.request(route, method, status, seconds)
         for stage, taken in call.stages.items():
             metrics.stage(stage, taken)
+        if call.model is not None:
+            metrics.model_request(call.model, status == HTTPStatus.OK, seconds, call.stages)
 
     async def _answer(self, scope: Scope, receive: Receive, outgoing: _Outgoing, call: Call) -> None:
         """Run the application; whatever goes wrong becomes an answer, as long as none has begun."""

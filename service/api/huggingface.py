@@ -30,14 +30,22 @@ from service.runtime import Runtime
 from service.tasks import OUTSIDE, Prediction
 from service.text import Encoded
 
+TRUNCATED = b"x-truncated"
+"""The header that says whether an input lost its tail: the protocol's answers have no room for it."""
+
 _Results = list[dict[str, object]]
 _TASKS: dict[Task, str] = {"sentiment": "text classification", "ner": "token classification"}
 
 
-class Parameters(BaseModel):
-    """What the two tasks can be asked for; null is as good as left out."""
+Truncation = Literal["longest_first", "only_first", "only_second", "do_not_truncate"]
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+_LENIENT = ConfigDict(extra="ignore", strict=True, frozen=True)
+
+
+class Parameters(BaseModel):
+    """What the two tasks can be asked for; null is as good as left out, and what is not listed is passed over."""
+
+    model_config = _LENIENT
 
     top_k: int | None = Field(
         None, ge=1, description="Text classification: the most probable labels alone; all if out."
@@ -56,7 +64,10 @@ class Parameters(BaseModel):
     stride: int | None = Field(
         None, ge=0, description="Token classification: taken, and without effect: a text is read sentence by sentence."
     )
-    truncation: bool | None = Field(None, description="Keep the head of an input that is over the token limit.")
+    truncation: bool | Truncation | None = Field(
+        None,
+        description='Keep the head of a text over the token limit: true, or any strategy but "do_not_truncate".',
+    )
 
 
 _OF_A_TASK: dict[str, Task] = {
@@ -71,7 +82,7 @@ _OF_A_TASK: dict[str, Task] = {
 class Options(BaseModel):
     """Options of the hosted service. They are taken, and without effect: nothing is cached, a loaded model answers."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = _LENIENT
 
     use_cache: bool | None = Field(None, description="Without effect: nothing is cached.")
     wait_for_model: bool | None = Field(None, description="Without effect: a model that is loaded answers.")
@@ -79,6 +90,8 @@ class Options(BaseModel):
 
 class HuggingFaceRequest(InputsRequest):
     """Inputs and parameters as Hugging Face's clients send them. An input may also be a list of tokens."""
+
+    model_config = _LENIENT
 
     parameters: Parameters | None = Field(None, description="How to answer.")
     options: Options | None = Field(None, description="Taken for the sake of clients that send them.")
@@ -110,6 +123,7 @@ class HuggingFace:
         offload, inference = self._runtime.offload, self._runtime.inference
         cost = cost_in(content)
         request, model = await offload(cost, partial(self._asked, call, content), begins=True)
+        call.model = (model.name, model.version)
         inference.check_room(model)
         job = await offload(cost, partial(_encode, call, request, model))
         note_job(call, self._settings, job.model, job.encoded)
@@ -126,7 +140,7 @@ class HuggingFace:
 
 
 def _encode(call: Call, request: HuggingFaceRequest, model: Model) -> _Job:
-    truncate = request.parameters is not None and bool(request.parameters.truncation)
+    truncate = request.parameters is not None and request.parameters.truncation not in (None, False, "do_not_truncate")
     with call.stage("tokenise"):
         return _Job(request, model, encode(model, request.items(), truncate, request.pointer))
 
@@ -146,7 +160,8 @@ def _answer(call: Call, job: _Job, logits: Sequence[Logits]) -> Answer:
     with call.stage("decode"):
         predictions = decode(job.model, logits, job.encoded, tokens=True)
     with call.stage("serialise"):
-        return Answer([dumps(_results(job, logits, predictions))])
+        cut = b"true" if any(source.truncated for source in job.encoded) else b"false"
+        return Answer([dumps(_results(job, logits, predictions))], headers=[(TRUNCATED, cut)])
 
 
 def _results(job: _Job, logits: Sequence[Logits], predictions: Sequence[Prediction]) -> list[_Results] | _Results:

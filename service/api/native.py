@@ -139,6 +139,7 @@ class Native:
         offload, inference = self._runtime.offload, self._runtime.inference
         cost = cost_in(content)
         request, model = await offload(cost, partial(self._asked, content, PredictRequest), begins=True)
+        call.model = (model.name, model.version)
         inference.check_room(model)
         job = await offload(cost, partial(self._encode, call, request, model))
         note_job(call, self._settings, job.model, job.encoded)
@@ -152,6 +153,7 @@ class Native:
         binary = wants_safetensors(call.headers.get(b"accept"))
         cost = cost_in(content)
         asked, model, selection = await offload(cost, partial(self._asked_trace, content), begins=True)
+        call.model = (model.name, model.version)
         inference.check_room(model, trace=True)
         job = await offload(cost, partial(self._encode_trace, call, asked, model, selection))
         note_job(call, self._settings, job.model, job.encoded)

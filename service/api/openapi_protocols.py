@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from service.api import answers_protocols as answers
+from service.api import examples_protocols as examples
 from service.api import tensors
 from service.api.huggingface import HuggingFaceRequest
 from service.api.render import JSON
@@ -31,47 +32,9 @@ _SCHEMAS = "#/components/schemas/"
 
 _OF_EVERY_ROUTE: tuple[type[RequestError], ...] = (Unauthorized, Forbidden, RateLimited, RequestError)
 _OF_A_BODY = (MalformedBody, TooLarge, UnsupportedMediaType, InvalidField, DeadlineExceeded)
+_OF_A_MODEL = (ModelNotFound, Unavailable)
 _OF_A_JOB = (*_OF_A_BODY, ModelNotFound, Unavailable)
 
-HUGGING_FACE_REQUESTS: _Json = {
-    "one text": {"inputs": "A warm, funny and wise film.", "parameters": {"top_k": 1}},
-    "many": {"inputs": ["A great film.", "A dull one."], "parameters": {"function_to_apply": "sigmoid"}},
-    "entities": {"inputs": "Ada Lovelace lived in London.", "parameters": {"aggregation_strategy": "simple"}},
-}
-HUGGING_FACE_ANSWERS: _Json = {
-    "labels": [[{"label": "positive", "score": 0.98}, {"label": "negative", "score": 0.02}]],
-    "entities": [{"entity_group": "PER", "score": 0.98, "word": "Ada Lovelace", "start": 0, "end": 12}],
-    "tokens": [{"entity": "B-PER", "score": 0.99, "word": "Ada", "start": 0, "end": 3}],
-}
-_TEXT = {"name": "text", "datatype": "BYTES", "shape": [1], "data": ["A great film."]}
-INFER_REQUESTS: _Json = {
-    "a label": {"inputs": [_TEXT]},
-    "a gate": {"id": "1", "inputs": [_TEXT], "outputs": [{"name": "label"}, {"name": "gate.0.forward.forget"}]},
-}
-INFER_ANSWERS: _Json = {
-    "a label": {
-        "model_name": "sentiment-bilstm",
-        "model_version": "1",
-        "outputs": [
-            {"name": "label", "datatype": "BYTES", "shape": [1], "data": ["positive"]},
-            {"name": "score", "datatype": "FP32", "shape": [1], "data": [0.98]},
-            {"name": "logits", "datatype": "FP32", "shape": [1, 2], "data": [-1.9, 1.9]},
-            {"name": "lengths", "datatype": "INT64", "shape": [1], "data": [4]},
-        ],
-    }
-}
-_METADATA = {
-    "name": "sentiment-bilstm",
-    "versions": ["1"],
-    "platform": "onnxruntime_onnx",
-    "inputs": [{"name": "text", "datatype": "BYTES", "shape": [-1]}],
-    "outputs": [
-        {"name": "label", "datatype": "BYTES", "shape": [-1]},
-        {"name": "gate.0.forward.forget", "datatype": "FP32", "shape": [-1, -1, 128]},
-    ],
-}
-_INDEX = [{"name": "sentiment-bilstm", "version": "1", "state": "READY", "reason": ""}]
-_SERVER = {"name": "gatelight", "version": "1.0.0", "extensions": ["binary_tensor_data", "model_repository"]}
 _BINARY_NOTE = (
     "With the header Inference-Header-Content-Length the body is that many bytes of JSON, and then the raw tensors "
     "for which the JSON gives binary_data_size."
@@ -107,19 +70,36 @@ def hugging_face() -> _Json:
     return {
         **_operation("huggingFace", "Predictions in the shape of Hugging Face's inference clients", *_OF_A_JOB),
         "parameters": [_path_parameter("name"), _header("X-Request-ID"), _header("X-Request-Timeout")],
-        "requestBody": _body(HuggingFaceRequest, HUGGING_FACE_REQUESTS),
-        "responses": _responses("Predictions", _results(), HUGGING_FACE_ANSWERS, *_OF_A_JOB),
+        "requestBody": _body(HuggingFaceRequest, examples.HUGGING_FACE_REQUESTS),
+        "responses": _with_truncated(_responses("Predictions", _results(), examples.HUGGING_FACE_ANSWERS, *_OF_A_JOB)),
     }
+
+
+def _with_truncated(responses: _Json) -> _Json:
+    """The same, with the header that says whether an input was cut."""
+    words = "`true` when an input was over the token limit and lost its tail, else `false`."
+    truncated = {"description": words, "schema": {"type": "string", "enum": ["true", "false"]}}
+    good = responses["200"]
+    return {**responses, "200": {**good, "headers": {**good["headers"], "X-Truncated": truncated}}}
 
 
 def paths(*, admin: bool) -> _Json:
     """Everything under `/v2`; `admin` says whether models can be loaded and unloaded."""
     model, version = "/v2/models/{name}", "/v2/models/{name}/versions/{version}"
     found: _Json = {
-        "/v2": {"get": _get("v2Server", "The server's name, version and extensions", answers.ServerMetadata, _SERVER)},
+        "/v2": {
+            "get": _get(
+                "v2Server", "The server's name, version and extensions", answers.ServerMetadata, examples.SERVER
+            )
+        },
         "/v2/health/live": {"get": _health("v2Live", "Whether the process runs", answers.ServerLive, {"live": True})},
         "/v2/health/ready": {
             "get": _health("v2Ready", "Whether requests are welcome", answers.ServerReady, {"ready": True}, Unavailable)
+        },
+        "/v2/models/stats": {
+            "get": _get(
+                "v2Statistics", "What all models were asked", answers.Statistics, examples.STATISTICS, Unavailable
+            )
         },
         "/v2/repository/index": {"post": _repository("v2Index", "The repository's versions", tensors.IndexRequest)},
     }
@@ -128,7 +108,9 @@ def paths(*, admin: bool) -> _Json:
         found |= {
             path: {
                 "get": _of_model(
-                    _get(f"v2Model{suffix}", "A model's tensors", answers.ModelMetadata, _METADATA, ModelNotFound),
+                    _get(
+                        f"v2Model{suffix}", "A model's tensors", answers.ModelMetadata, examples.METADATA, ModelNotFound
+                    ),
                     names,
                 )
             },
@@ -139,8 +121,31 @@ def paths(*, admin: bool) -> _Json:
                         "Whether a model answers",
                         answers.ModelReady,
                         {"name": "sentiment-bilstm", "ready": True},
-                        ModelNotFound,
-                        Unavailable,
+                        *_OF_A_MODEL,
+                    ),
+                    names,
+                )
+            },
+            f"{path}/config": {
+                "get": _of_model(
+                    _get(
+                        f"v2ModelConfig{suffix}",
+                        "A model's configuration, as tools of Triton ask for it",
+                        answers.ModelConfig,
+                        examples.CONFIG,
+                        *_OF_A_MODEL,
+                    ),
+                    names,
+                )
+            },
+            f"{path}/stats": {
+                "get": _of_model(
+                    _get(
+                        f"v2ModelStatistics{suffix}",
+                        "What a model was asked since the start",
+                        answers.Statistics,
+                        examples.STATISTICS,
+                        *_OF_A_MODEL,
                     ),
                     names,
                 )
@@ -160,8 +165,8 @@ def _infer(name: str) -> _Json:
         **_operation(name, summary, *_OF_A_JOB),
         "description": _BINARY_NOTE,
         "parameters": [_header("X-Request-Timeout")],
-        "requestBody": _body(tensors.InferRequest, INFER_REQUESTS),
-        "responses": _responses(summary, _schema(answers.InferAnswer), INFER_ANSWERS, *_OF_A_JOB),
+        "requestBody": _body(tensors.InferRequest, examples.INFER_REQUESTS),
+        "responses": _responses(summary, _schema(answers.InferAnswer), examples.INFER_ANSWERS, *_OF_A_JOB),
     }
 
 
@@ -172,7 +177,7 @@ def _repository(name: str, summary: str, request: type[BaseModel], *errors: type
     if errors:
         operation["responses"] = _responses(summary, None, {}, *all_errors)
     else:
-        operation["responses"] = _responses(summary, _list(answers.IndexEntry), {"index": _INDEX}, *all_errors)
+        operation["responses"] = _responses(summary, _list(answers.IndexEntry), {"index": examples.INDEX}, *all_errors)
     return operation
 
 

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from service.api import body, outputs, tensors
+from service.api import body, described, outputs, tensors
 from service.api.edge import Call
 from service.api.native import A_NUMBER_OUT, A_TOKEN_OUT, AN_INPUT_OUT, Answer, Endpoint, cost_in, note_job
 from service.api.render import JSON, dumps
@@ -24,16 +24,15 @@ from service.errors import MalformedBody, TooLarge, VersionNotFound
 from service.gates import Selection
 from service.inference import decode, encode
 from service.joining import Logits, Traced, traces_of
+from service.metrics import Totals
 from service.registry import Entry, Model
 from service.runtime import Runtime
 from service.text import Encoded
 from service.version import VERSION
 
 NAME = "gatelight"
-PLATFORM = "onnxruntime_onnx"
-EXTENSIONS = ("binary_tensor_data", "model_repository")
+EXTENSIONS = ("binary_tensor_data", "model_repository", "model_configuration", "statistics")
 _BINARY = "application/octet-stream"
-_TEXT_INPUT = {"name": tensors.TEXT, "datatype": "BYTES", "shape": [-1]}
 _WINDOW_BITS = {b"gzip": 31, b"deflate": 15}
 MOST_UNPACKED = 1032
 """Bytes that one of a compressed body can stand for: its size does not tell what reading it costs."""
@@ -82,12 +81,17 @@ class OpenInference:
         ]
         return [
             Route("/v2", self.server),
+            Route("/v2/models/stats", self.every_statistics),
             Route("/v2/health/live", self.live),
             Route("/v2/health/ready", self.ready),
             *self._repository(),
             *infer,
             Route(f"{model}/ready", self.model_ready),
             Route(f"{version}/ready", self.version_ready),
+            Route(f"{model}/config", self.config),
+            Route(f"{version}/config", self.version_config),
+            Route(f"{model}/stats", self.statistics),
+            Route(f"{version}/stats", self.version_statistics),
             Route(model, self.model),
             Route(version, self.version),
         ]
@@ -122,8 +126,8 @@ class OpenInference:
             {
                 "name": model.name,
                 "versions": [model.version],
-                "platform": PLATFORM,
-                "inputs": [_TEXT_INPUT],
+                "platform": described.PLATFORM,
+                "inputs": [described.TEXT_INPUT],
                 "outputs": outputs.describe(outputs.every(model.bundle.manifest)),
             }
         )
@@ -137,6 +141,27 @@ class OpenInference:
 
     async def version_ready(self, request: Request) -> Response:
         return await self.model_ready(request)
+
+    async def config(self, request: Request) -> Response:
+        """A model's configuration, as tools of Triton expect it."""
+        return _json(described.config(self._model(request.path_params), self._runtime.batcher.threads))
+
+    async def version_config(self, request: Request) -> Response:
+        return await self.config(request)
+
+    async def statistics(self, request: Request) -> Response:
+        """What a model was asked since the start, over all workers."""
+        return _json(described.statistics(self._totals(), [self._model(request.path_params)]))
+
+    async def version_statistics(self, request: Request) -> Response:
+        return await self.statistics(request)
+
+    async def every_statistics(self, request: Request) -> Response:
+        """The same of all models."""
+        return _json(described.statistics(self._totals(), self._runtime.registry.models.values()))
+
+    def _totals(self) -> Totals:
+        return self._runtime.metrics.totals()
 
     async def index(self, call: Call, content: bytes, deadline: float) -> Answer:
         """The versions in the repository, with ``{"ready": true}`` only those that are served."""
@@ -165,11 +190,12 @@ class OpenInference:
             content = await offload(unpacking, partial(_unpacked, content, bits, most), begins=True)
         cost = cost_in(content)
         asked = await offload(cost, partial(self._asked, call, content), begins=True)
+        call.model = (asked.model.name, asked.model.version)
         inference.check_room(asked.model, trace=asked.selection is not None)
         job = await offload(cost, partial(self._encode, call, asked))
         note_job(call, self._settings, job.model, job.encoded)
-        if job.request.parameters.timeout is not None:
-            deadline = min(deadline, asyncio.get_running_loop().time() + job.request.parameters.timeout / 1e6)
+        if (seconds := job.request.seconds) is not None:
+            deadline = min(deadline, asyncio.get_running_loop().time() + seconds)
         tokens = sum(map(len, job.encoded))
         cost = len(job.encoded) * AN_INPUT_OUT + tokens * A_TOKEN_OUT
         if job.selection is None:
@@ -193,13 +219,13 @@ class OpenInference:
         model = self._model(call.path)
         request, texts = tensors.read(content, call.headers.get(tensors.HEADER_LENGTH), settings.max_inputs)
         manifest = model.bundle.manifest
-        wanted = outputs.resolve(manifest, request.wanted(), request.parameters.binary_data_output)
+        wanted = outputs.resolve(manifest, request.wanted(), request.binary)
         return _Asked(request, texts, model, wanted, outputs.selection(manifest, list(wanted)))
 
     def _encode(self, call: Call, asked: _Asked) -> _Job:
         request, model, wanted = asked.request, asked.model, asked.wanted
         with call.stage("tokenise"):
-            encoded = encode(model, asked.texts, request.parameters.truncate, lambda number: f"/inputs/0/data/{number}")
+            encoded = encode(model, asked.texts, request.truncate, lambda number: f"/inputs/0/data/{number}")
         lengths = [len(source) for source in encoded]
         outputs.check_size(model.bundle.manifest, list(wanted), lengths, self._settings.max_trace)
         return _Job(request, model, encoded, wanted, asked.selection)
@@ -233,6 +259,7 @@ def _answer(call: Call, job: _Job, logits: Sequence[Logits], traced: Sequence[Tr
         head: dict[str, object] = {"model_name": model.name, "model_version": model.version}
         if job.request.id is not None:
             head["id"] = job.request.id
+        head["parameters"] = {outputs.TRUNCATED: any(source.truncated for source in job.encoded)}
         pieces, json_length = tensors.write(head, found)
     if json_length is None:
         return Answer(pieces)

@@ -1,9 +1,10 @@
 """What a model can answer with in the Open Inference Protocol, and the arrays that it does answer with.
 
 A classifier has `label`, `score` [n] and `logits` [n, labels]; a tagger `labels`, `score`, `start`, `end` [n, tokens]
-and `logits` [n, tokens, labels]; each model `lengths` [n], its inputs' tokens, and for each gate a tensor such as
-``gate.0.forward.forget`` [n, tokens, units], which is sent only where it is asked for by name. Arrays with a row for
-each token are padded to the longest input, with zeros and empty labels.
+and `logits` [n, tokens, labels]; each model `lengths` [n], its inputs' tokens. Sent only where they are asked for by
+name: `truncated` [n], true for inputs that lost their tails, and for each gate a tensor such as
+``gate.0.forward.forget`` [n, tokens, units]. Arrays with a row for each token are padded to the longest input, with
+zeros and empty labels.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from service.tasks import Prediction
 from service.text import Encoded
 
 LENGTHS = "lengths"
+TRUNCATED = "truncated"
 Spec = tuple[Datatype, tuple[int, ...]]
 """A datatype and a shape, -1 for what differs between requests."""
 
@@ -59,7 +61,8 @@ def gates(manifest: Manifest) -> dict[str, GateKey]:
 
 def every(manifest: Manifest) -> dict[str, Spec]:
     """All outputs of a model, the gates last."""
-    return {**usual(manifest), **dict.fromkeys(gates(manifest), ("FP32", (-1, -1, manifest.hidden)))}
+    traced: Spec = ("FP32", (-1, -1, manifest.hidden))
+    return {**usual(manifest), TRUNCATED: ("BOOL", (-1,)), **dict.fromkeys(gates(manifest), traced)}
 
 
 def resolve(manifest: Manifest, wanted: Mapping[str, bool] | None, binary: bool) -> dict[str, bool]:
@@ -124,6 +127,8 @@ def arrays(
             found = padded([_gate(each, layer, direction, gate) for each in layers])
         elif name == LENGTHS:
             found = np.array(lengths, np.int64)
+        elif name == TRUNCATED:
+            found = np.array([source.truncated for source in encoded], np.bool_)
         elif name == "logits":
             found = padded(logits) if manifest.head == "tagger" else np.stack(logits)
         elif name == "label":

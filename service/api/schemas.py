@@ -136,7 +136,8 @@ _Model = TypeVar("_Model", bound=BaseModel)
 def parse(body: bytes, kind: type[_Request], max_inputs: int) -> _Request:
     """A request from its body. Raises `MalformedBody`, `TooLarge` or `InvalidField`."""
     value = read_object(body)
-    _refuse_unknown(value, kind)
+    if kind.model_config.get("extra") == "forbid":
+        _refuse_unknown(value, kind)
     inputs = value.get("inputs")
     if isinstance(inputs, list):
         check_count(len(inputs), max_inputs)

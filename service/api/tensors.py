@@ -22,22 +22,24 @@ from service.errors import InvalidField, MalformedBody
 
 HEADER_LENGTH = b"inference-header-content-length"
 TEXT = "text"
-Datatype = Literal["BYTES", "FP32", "INT64"]
-_LITTLE_ENDIAN: dict[Datatype, str] = {"FP32": "<f4", "INT64": "<i8"}
+Datatype = Literal["BYTES", "FP32", "INT64", "BOOL"]
+_LITTLE_ENDIAN: dict[Datatype, str] = {"FP32": "<f4", "INT64": "<i8", "BOOL": "?"}
 _LENGTH = struct.Struct("<I")
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+class _Lenient(BaseModel):
+    """Members that are not known are passed over, and null is as good as left out: that is the protocol's way."""
+
+    model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
 
 
-class InputParameters(_Strict):
+class InputParameters(_Lenient):
     """Of an input tensor."""
 
     binary_data_size: int | None = Field(None, ge=0, description="Bytes of the tensor behind the JSON.")
 
 
-class InputTensor(_Strict):
+class InputTensor(_Lenient):
     """The texts: BYTES [n], or [n, 1]."""
 
     name: Literal["text"] = Field(description="The one input there is.")
@@ -47,73 +49,90 @@ class InputTensor(_Strict):
     data: list[Any] | None = Field(None, description="The texts, where they are not binary.")
 
 
-class OutputParameters(_Strict):
+class OutputParameters(_Lenient):
     """Of one output."""
 
     binary_data: bool | None = Field(None, description="Send the tensor as raw bytes behind the JSON.")
 
 
-class OutputRequest(_Strict):
+class OutputRequest(_Lenient):
     """An output that is wanted."""
 
     name: str = Field(description="An output of the model's metadata.")
     parameters: OutputParameters | None = Field(None, description="How it is to be sent.")
 
 
-class InferParameters(_Strict):
+class InferParameters(_Lenient):
     """Of a whole request."""
 
-    binary_data_output: bool = Field(False, description="Send every output as raw bytes, unless it says otherwise.")
-    truncate: bool = Field(False, description="Keep the head of a text that is over the model's token limit.")
-    timeout: int | None = Field(None, ge=1, description="Microseconds in which the answer has to be ready.")
+    binary_data_output: bool | None = Field(
+        None, description="Send every output as raw bytes, unless it says otherwise."
+    )
+    truncate: bool | None = Field(None, description="Keep the head of a text that is over the model's token limit.")
+    timeout: int | None = Field(
+        None, ge=0, description="Microseconds in which the answer has to be ready; 0 is as good as left out."
+    )
 
 
-class InferRequest(_Strict):
-    """The body of an inference request."""
+class InferRequest(_Lenient):
+    """The body of an inference request. Members and parameters that are not listed here are passed over."""
 
     id: str | None = Field(None, max_length=256, description="Sent back with the answer.")
     inputs: list[InputTensor] = Field(min_length=1, max_length=1, description="The one input, `text`.")
     outputs: list[OutputRequest] | None = Field(
-        None, min_length=1, max_length=1024, description="What to answer with; all but the gates where left out."
+        None, max_length=1024, description="What to answer with; all but the gates where left out, or empty."
     )
-    parameters: InferParameters = Field(InferParameters.model_construct(), description="Of the request.")
+    parameters: InferParameters | None = Field(None, description="Of the request.")
+
+    @property
+    def binary(self) -> bool:
+        """True if outputs are binary unless they say otherwise."""
+        return bool(self.parameters and self.parameters.binary_data_output)
+
+    @property
+    def truncate(self) -> bool:
+        """True if the head of a long text is to be kept."""
+        return bool(self.parameters and self.parameters.truncate)
+
+    @property
+    def seconds(self) -> float | None:
+        """Seconds in which the answer has to be ready; None where nothing is said."""
+        timeout = self.parameters.timeout if self.parameters else None
+        return timeout / 1e6 if timeout else None
 
     def wanted(self) -> dict[str, bool] | None:
         """The outputs asked for, in order, and whether each is to be binary; None for the usual ones."""
-        if self.outputs is None:
+        if not self.outputs:
             return None
-        usual = self.parameters.binary_data_output
         wanted = {}
         for position, output in enumerate(self.outputs):
             if output.name in wanted:
                 raise InvalidField(f"/outputs/{position}/name", f"{output.name!r} is asked for twice.")
             asked = output.parameters.binary_data if output.parameters else None
-            wanted[output.name] = usual if asked is None else asked
+            wanted[output.name] = self.binary if asked is None else asked
         return wanted
 
 
-class IndexRequest(_Strict):
+class IndexRequest(_Lenient):
     """The body of a request for the repository's index; it may be left out."""
 
-    ready: bool = Field(False, description="List only the models that are served.")
+    ready: bool | None = Field(None, description="List only the models that are served.")
 
 
-class LoadRequest(_Strict):
-    """The body of a request to load a model; it may be left out. A bundle is what it is: there is nothing to set."""
+class LoadParameters(_Lenient):
+    """Of a request to load a model."""
 
-    parameters: dict[str, Any] | None = Field(None, max_length=0, description="None.")
-
-
-class UnloadParameters(_Strict):
-    """Of a request to unload a model."""
-
-    unload_dependents: bool = Field(False, description="Taken, and without effect: no model depends on another.")
+    config: None = Field(None, description="Not taken: a bundle is what it is, and there is nothing to set.")
 
 
-class UnloadRequest(_Strict):
-    """The body of a request to unload a model; it may be left out."""
+class LoadRequest(_Lenient):
+    """The body of a request to load a model; it may be left out."""
 
-    parameters: UnloadParameters | None = Field(None, description="Of the request.")
+    parameters: LoadParameters | None = Field(None, description="Of the request.")
+
+
+class UnloadRequest(_Lenient):
+    """The body of a request to unload a model; it may be left out. Dependents are none: no model depends on another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,13 +156,14 @@ def read(content: bytes, header_length: bytes | None, max_inputs: int) -> tuple[
     count = tensor.shape[0]
     check_count(count, max_inputs)
     size = tensor.parameters.binary_data_size if tensor.parameters else None
-    if (size is None) == (tensor.data is None):
+    data = tensor.data or None  # with no element it is as good as left out
+    if (size is None) == (data is None):
         raise InvalidField("/inputs/0", "A tensor has either data, or parameters with binary_data_size.")
     if size is not None and size != len(raw):
         raise MalformedBody(f"binary_data_size is {size}, and {len(raw)} bytes follow the JSON.")
     if size is None and raw:
         raise MalformedBody(f"{len(raw)} bytes follow the JSON, and no tensor is said to be binary.")
-    texts = _unpacked(raw) if tensor.data is None else _strings(tensor.data)
+    texts = _unpacked(raw) if data is None else _strings(data)
     if len(texts) != count:
         raise InvalidField("/inputs/0/shape", f"By its shape the tensor has {count} elements; {len(texts)} came.")
     return request, texts

@@ -121,7 +121,7 @@ def ask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], li
     program, folder = tool("prometheus"), tmp_path_factory.mktemp("prometheus")
     models = tmp_path_factory.mktemp("models")
     shutil.copytree(ROOT / "models" / MODEL, models / MODEL)
-    service = Process(folder, models, "--queue-tokens", "40", "--gate-sample", "1").until_ready()
+    service = Process(folder, models, "--queue-tokens", "40", "--gate-sample", "1", "--full-metrics").until_ready()
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = f"127.0.0.1:{free.getsockname()[1]}"
     target = service.url.removeprefix("http://")

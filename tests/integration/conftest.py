@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -142,3 +143,12 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
     """A service of the models that ship."""
     for start in _starter(tmp_path_factory.mktemp("shipped"), ROOT / "models"):
         yield start().until_ready()
+
+
+@pytest.fixture
+def inference(service: Process) -> Iterator[Any]:
+    """tritonclient's HTTP client at the service."""
+    triton = pytest.importorskip("tritonclient.http", reason="tritonclient[http] is not installed")
+    client = triton.InferenceServerClient(service.url.removeprefix("http://"))
+    yield client
+    client.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,11 @@ def folder(tmp_path: Path) -> Path:
     return repository
 
 
-def test_traffic_like_the_dev_set_has_not_drifted_and_other_traffic_has(start: Start, folder: Path) -> None:
-    client = start("--gate-sample", "1", models=folder).until_ready().client
+@pytest.mark.parametrize("flags", [[], ["--full-metrics"]])
+def test_traffic_like_the_dev_set_has_not_drifted_and_other_traffic_has(
+    start: Start, folder: Path, flags: list[str]
+) -> None:
+    client = start("--gate-sample", "1", *flags, models=folder).until_ready().client
     drifted, sent = [], 0
     for texts in (TRAINED, OTHER):
         for text in texts:
@@ -48,10 +52,15 @@ def test_traffic_like_the_dev_set_has_not_drifted_and_other_traffic_has(start: S
     assert drifted[0] < 0.1
     assert drifted[1] > 2 * drifted[0]
     assert health["trained"]["data"] == "dev"
+    shown = re.findall(r"^gatelight_gate_drift{(.*)} (.*)$", client.get("/metrics").text, re.MULTILINE)
+    gates = {(each["layer"], each["direction"], each["gate"]): each["psi"] for each in health["drift"]["gates"]}
+    assert len(shown) == (len(gates) if flags else 1)
+    assert max(float(value) for _, value in shown) == pytest.approx(health["drift"]["largest"])
+    assert all(('gate="' in labels) is bool(flags) for labels, _ in shown)
 
 
 def test_the_metrics_are_those_of_the_trace(start: Start, folder: Path) -> None:
-    client = start("--gate-sample", "1", models=folder).until_ready().client
+    client = start("--gate-sample", "1", "--full-metrics", models=folder).until_ready().client
     text = "a very good film"
     client.post("/predict", json={"inputs": text}).raise_for_status()
     _wait(client, 1)

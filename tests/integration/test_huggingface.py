@@ -114,7 +114,39 @@ def test_lists_give_a_list_for_each_input(client: httpx.Client) -> None:
 def test_truncation(client: httpx.Client) -> None:
     long = "good " * 5000
     assert "/inputs: " in error(post(client, "sentiment-bilstm", long), 422)
-    assert post(client, "sentiment-bilstm", long, truncation=True).status_code == 200
+    assert "/inputs: " in error(post(client, "sentiment-bilstm", long, truncation="do_not_truncate"), 422)
+    for model in ("sentiment-bilstm", "ner-bilstm"):
+        for inputs in (long, ["a", long]):
+            answer = post(client, model, inputs, truncation="longest_first")
+            assert (answer.status_code, answer.headers["X-Truncated"]) == (200, "true")
+        assert post(client, model, "a", truncation=True).headers["X-Truncated"] == "false"
+
+
+@pytest.mark.parametrize("model", ["sentiment-bilstm", "ner-bilstm"])
+def test_the_client_at_an_address_with_a_slash(service: Process, model: str) -> None:
+    client, plain = hub(service, f"{model}/"), hub(service, model)
+    if model.startswith("sentiment"):
+        assert client.text_classification(TEXT) == plain.text_classification(TEXT)
+    else:
+        assert client.token_classification(TEXT) == plain.token_classification(TEXT)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"parameters": None, "options": None},
+        {"parameters": {}, "options": {}},
+        {"parameters": {"top_k": None, "return_all_scores": True, "max_length": 512, "padding": "longest"}},
+        {"parameters": {"function_to_apply": None, "aggregation_strategy": None, "ignore_labels": None}},
+        {"options": {"use_gpu": False, "wait_for_model": None}},
+        {"model": "another", "stream": False, "text": "x"},
+    ],
+)
+def test_what_is_not_known_is_passed_over_and_null_is_left_out(client: httpx.Client, more: Any) -> None:
+    for model in ("sentiment-bilstm", "ner-bilstm"):
+        found = client.post(f"/models/{model}", json={"inputs": TEXT, **more})
+        assert found.status_code == 200, found.text
+        assert found.json() == post(client, model, TEXT).json()
 
 
 def test_options_are_taken(client: httpx.Client) -> None:
@@ -129,9 +161,10 @@ def test_options_are_taken(client: httpx.Client) -> None:
         ("sentiment-bilstm", {"inputs": ""}, 422, "/inputs: The text is empty"),
         ("sentiment-bilstm", {"inputs": []}, 422, "/inputs: The list is empty"),
         ("sentiment-bilstm", {"inputs": ["a", 1]}, 422, "/inputs/1"),
-        ("sentiment-bilstm", {"text": "a"}, 422, "/text: There is no such field"),
+        ("sentiment-bilstm", {"text": "a"}, 422, "/inputs: The field is missing"),
+        ("sentiment-bilstm", {"inputs": None}, 422, "/inputs"),
         ("sentiment-bilstm", {"inputs": "a", "parameters": {"top_k": 0}}, 422, "/parameters/top_k"),
-        ("sentiment-bilstm", {"inputs": "a", "parameters": {"k": 1}}, 422, "/parameters/k: There is no such field"),
+        ("sentiment-bilstm", {"inputs": "a", "parameters": {"truncation": "head"}}, 422, "/parameters/truncation"),
         ("sentiment-bilstm", {"inputs": "a", "parameters": {"stride": 1}}, 422, "token classification"),
         ("ner-bilstm", {"inputs": "a", "parameters": {"top_k": 1}}, 422, "text classification"),
         ("ner-bilstm", {"inputs": "a", "parameters": {"aggregation_strategy": "last"}}, 422, "'none', 'simple'"),

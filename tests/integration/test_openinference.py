@@ -6,7 +6,7 @@ import asyncio
 import gzip
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from random import Random
 from types import SimpleNamespace
 from typing import Any
@@ -14,55 +14,29 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from service import settings
 from service.api.edge import Call
 from service.api.openinference import OpenInference
 from service.runtime import INLINE_SECONDS
-from tests.integration.conftest import Process, Start
+from tests.integration.conftest import Start
 from tests.integration.models import HIDDEN
 from tests.integration.protocols import error
-
-triton = pytest.importorskip("tritonclient.http", reason="tritonclient[http] is not installed")
-utils = pytest.importorskip("tritonclient.utils", reason="tritonclient[http] is not installed")
-InferenceServerException = utils.InferenceServerException
-
-TEXTS = ["A great film.", "Ada Lovelace lived in London. 🎉 naïve", "bad"]
-
-
-def connect(service: Process) -> Any:
-    return triton.InferenceServerClient(service.url.removeprefix("http://"))
-
-
-@pytest.fixture
-def inference(service: Process) -> Iterator[Any]:
-    client = connect(service)
-    yield client
-    client.close()
-
-
-def texts(values: list[str] = TEXTS, *, binary: bool = True, column: bool = False) -> Any:
-    array = np.array([value.encode() for value in values], np.object_)
-    array = array.reshape(-1, 1) if column else array
-    tensor = triton.InferInput("text", list(array.shape), "BYTES")
-    return tensor.set_data_from_numpy(array, binary_data=binary)
-
-
-def wanted(*names: str, binary: bool = True) -> list[Any]:
-    return [triton.InferRequestedOutput(name, binary_data=binary) for name in names]
-
-
-def decoded(array: NDArray[Any]) -> list[str]:
-    return [value.decode() if isinstance(value, bytes) else str(value) for value in array.reshape(-1)]
+from tests.integration.triton import (
+    TEXTS,
+    InferenceServerException,
+    binary,
+    body,
+    connect,
+    decoded,
+    infer,
+    texts,
+    wanted,
+)
 
 
 def native(client: httpx.Client, path: str, model: str, **more: Any) -> Any:
     return client.post(path, json={"model": model, "inputs": TEXTS, **more}).raise_for_status().json()
-
-
-def infer(client: httpx.Client, body: Any, model: str = "sentiment-bilstm") -> httpx.Response:
-    return client.post(f"/v2/models/{model}/infer", json=body)
 
 
 def test_health_and_metadata(inference: Any) -> None:
@@ -185,10 +159,6 @@ def test_truncate_and_timeout(inference: Any, client: httpx.Client) -> None:
     assert late.value.status() == "504"
 
 
-def body(**more: Any) -> dict[str, Any]:
-    return {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": ["a"], **more}]}
-
-
 @pytest.mark.parametrize(
     ("request_", "words"),
     [
@@ -202,12 +172,19 @@ def body(**more: Any) -> dict[str, Any]:
         (body(data=[1]), "/inputs/0/data/0"),
         (body(data=None), "either data"),
         (body(data=[""]), "/inputs/0/data/0: The text is empty"),
-        (body(extra=1), "/inputs/0/extra: There is no such field"),
         ({**body(), "outputs": [{"name": "labels"}]}, "/outputs/0/name: There is no output 'labels'"),
         ({**body(), "outputs": [{"name": "label"}, {"name": "label"}]}, "/outputs/1/name"),
         ({**body(), "outputs": [{"name": "gate.1.forward.forget"}]}, "gate.0.forward.forget"),
-        ({**body(), "outputs": [{"name": "label", "parameters": {"classification": 2}}]}, "classification"),
-        ({**body(), "parameters": {"sequence_id": 3}}, "/parameters/sequence_id"),
+        ({**body(), "outputs": {}}, "/outputs"),
+        ({**body(), "outputs": [{}]}, "/outputs/0/name"),
+        ({**body(), "outputs": [{"name": "label", "parameters": {"binary_data": "yes"}}]}, "binary_data"),
+        ({**body(), "parameters": []}, "/parameters"),
+        ({**body(), "parameters": {"timeout": -1}}, "/parameters/timeout"),
+        ({**body(), "parameters": {"truncate": "yes"}}, "/parameters/truncate"),
+        ({**body(), "inputs": None}, "/inputs"),
+        (body(parameters={"binary_data_size": -1}), "/inputs/0/parameters/binary_data_size"),
+        (body(data=[], parameters=None), "either data"),
+        (body(shape=None), "/inputs/0/shape"),
         ([], "object"),
     ],
 )
@@ -225,16 +202,6 @@ def test_other_errors(client: httpx.Client) -> None:
     error(client.post("/v2/models/sentiment-bilstm/infer", content=b"a", headers={"Content-Type": "text/csv"}), 415)
     error(client.post("/v2/models/sentiment-bilstm/infer", content=b"a", headers={"Content-Encoding": "br"}), 415)
     error(client.post("/v2/models/sentiment-bilstm/infer", content=b"{"), 400)
-
-
-def binary(data: bytes, size: int, header: str | None = None, count: int = 1) -> dict[str, Any]:
-    """A request whose text is binary, as httpx takes it."""
-    tensor = {"name": "text", "shape": [count], "datatype": "BYTES", "parameters": {"binary_data_size": size}}
-    head = httpx.Request("POST", "http://x", json={"inputs": [tensor]}).content
-    return {
-        "content": head + data,
-        "headers": {"Inference-Header-Content-Length": str(len(head)) if header is None else header},
-    }
 
 
 def test_binary_text_that_is_not_what_it_says(client: httpx.Client) -> None:
@@ -284,13 +251,17 @@ def test_load_and_unload(start: Start) -> None:
     states = {entry["name"]: entry["state"] for entry in client.get_model_repository_index()}
     assert states["ner-bigru"] == "UNAVAILABLE"
     assert states["ner-bilstm"] == "READY"
+    assert service.client.post("/v2/repository/index/", json={"ready": None, "x": 1}).status_code == 200
     ready = service.client.post("/v2/repository/index", json={"ready": True}).json()
     assert "ner-bigru" not in {entry["name"] for entry in ready}
     client.load_model("ner-bigru")
     assert client.is_model_ready("ner-bigru")
     with pytest.raises(InferenceServerException, match="no bundle of 'nothing'"):
         client.load_model("nothing")
-    with pytest.raises(InferenceServerException, match="/parameters"):
+    for path in ("load", "unload", "load"):
+        lenient = {"parameters": {"mine": 1, "config": None}, "x": None}
+        assert service.client.post(f"/v2/repository/models/ner-bigru/{path}/", json=lenient).status_code == 200
+    with pytest.raises(InferenceServerException, match="/parameters/config"):
         client.load_model("ner-bigru", config="{}")
     client.close()
 

@@ -89,9 +89,14 @@ def test_every_route_stands_in_the_document_with_examples(client: httpx.Client) 
         "/v2/health/live",
         "/v2/health/ready",
         "/v2/models/{name}",
+        "/v2/models/stats",
+        "/v2/models/{name}/config",
+        "/v2/models/{name}/stats",
         "/v2/models/{name}/infer",
         "/v2/models/{name}/ready",
         "/v2/models/{name}/versions/{version}",
+        "/v2/models/{name}/versions/{version}/config",
+        "/v2/models/{name}/versions/{version}/stats",
         "/v2/models/{name}/versions/{version}/infer",
         "/v2/models/{name}/versions/{version}/ready",
         "/v2/repository/index",
@@ -121,9 +126,18 @@ def test_the_examples_of_requests_work(client: httpx.Client) -> None:
 
 def test_answers_are_what_the_document_says(client: httpx.Client) -> None:
     document = client.get("/openapi.json").json()
-    for path in ("/v2", "/v2/health/live", "/v2/health/ready", "/health/live", "/health/ready", "/models"):
+    for path in (
+        "/v2",
+        "/v2/models/stats",
+        "/v2/health/live",
+        "/v2/health/ready",
+        "/health/live",
+        "/health/ready",
+        "/models",
+    ):
         _check(document, path, "get", client.get(path).json())
-    for path in ("/models/{name}", "/v2/models/{name}", "/v2/models/{name}/ready"):
+    v2 = "/v2/models/{name}"
+    for path in ("/models/{name}", v2, f"{v2}/ready", f"{v2}/config", f"{v2}/stats"):
         _check(document, path, "get", client.get(path.replace("{name}", "ner-bilstm")).json())
     _check(document, "/v2/repository/index", "post", client.post("/v2/repository/index").json())
     for strategy in ("none", "simple"):

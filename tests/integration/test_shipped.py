@@ -14,7 +14,7 @@ from service import bundle as bundles
 from service.bundle import CARD, MAX_BYTES, TOKENIZER, Bundle
 from service.text import UNKNOWN, build
 from tests import deviation
-from tests.integration.conftest import ROOT, Process
+from tests.integration.conftest import ROOT, Process, Start
 
 MODELS = ROOT / "models"
 SHIPPED = [
@@ -103,3 +103,16 @@ def test_the_outside_check_of_the_gates_passes(served: Process) -> None:
 def test_models_says_what_ships(served: Process) -> None:
     answer: dict[str, object] = httpx.get(f"{served.url}/models").json()
     assert answer["default"] == {"sentiment": "sentiment-bilstm", "ner": "ner-bilstm"}
+
+
+def test_the_metrics_of_all_of_them_are_few(start: Start) -> None:
+    client = start("--gate-sample", "1", models=MODELS).until_ready().client
+    for bundle in SHIPPED:
+        for path in ("/predict", "/gates"):
+            body = {"model": bundle.name, "inputs": ["Ada Lovelace lived in London."] * 2}
+            client.post(path, json=body).raise_for_status()
+    for path in ("/", "/models", "/v2", "/nowhere"):
+        client.get(path)
+    text = client.get("/metrics").text
+    assert sum(not line.startswith("#") for line in text.splitlines()) <= 330
+    assert len(text) <= 43_000

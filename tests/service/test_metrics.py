@@ -8,7 +8,7 @@ import subprocess
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.metrics import FAMILIES, PREFIX, Metrics
+from service.metrics import FAMILIES, GATE_FAMILIES, PREFIX, Metrics
 from service.tally import MEMORY_BYTES, Board
 from tests.patience import PATIENCE
 
@@ -84,3 +84,43 @@ def test_prometheus_finds_nothing_to_object_to() -> None:
         ["promtool", "check", "metrics"], input=busy().text(), capture_output=True, check=False, timeout=PATIENCE
     )
     assert (checked.returncode, checked.stdout + checked.stderr) == (0, b"")
+
+
+def of_models(models: int, *, full: bool) -> Metrics:
+    """Metrics of so many models, each of which has been asked, sampled and measured."""
+    metrics = busy()
+    metrics.full = full
+    gates = [(str(layer), direction, gate) for layer in (0, 1) for direction in ("f", "b") for gate in "ficogh"]
+    for number in range(models):
+        of = (f"sentiment-bilstm-{number}", "1")
+        metrics.model_request(of, True, 0.001, {"tokenise": 1e-4, "decode": 1e-4})
+        metrics.model_batch(of, 1 + number % 16, 0.001, 0.002)
+        metrics.board.number("model_info", *of, "sentiment", "lstm", "cpu").set(1)
+        metrics.board.number("model_quality", *of, "sst2 dev", "accuracy").set(0.9)
+        metrics.board.number("gate_sampled_texts_total", *of).add(1)
+        metrics.board.number("gate_sampled_tokens_total", *of).add(9)
+        for name, _ in GATE_FAMILIES.values():
+            for gate in gates:
+                metrics.board.histogram(name, *of, *gate).observe(0.5)
+    return metrics
+
+
+def test_a_hundred_models_are_a_few_series_each() -> None:
+    one, hundred = (of_models(number, full=False).text() for number in (1, 100))
+    series = [sum(not line.startswith(b"#") for line in text.splitlines()) for text in (one, hundred)]
+    assert series[1] - series[0] <= 6 * 99
+    assert len(hundred) < 100_000
+    assert b"gate_activation" not in hundred
+
+
+def test_all_of_it_is_there_where_it_is_asked_for() -> None:
+    short, full = (of_models(1, full=full) for full in (False, True))
+    assert len(samples(full)) > 10 * len(samples(short))
+    of = {"model": "sentiment-bilstm-0", "version": "1"}
+    found = samples(full)
+    assert sample(found, "model_requests_total", **of, outcome="success") == 1
+    assert sample(found, "model_batch_seconds_total", **of, rows="1") == pytest.approx(0.002)
+    assert sample(found, "gate_activation_count", **of, layer="1", direction="b", gate="f") == 1
+    named = {family.name for family in FAMILIES if family.full}
+    assert {name for name, _ in GATE_FAMILIES.values()} <= named
+    assert not any(name.removeprefix(PREFIX) in named for name, _ in samples(short))

@@ -1,0 +1,76 @@
+"""A trailing slash is the same route, for whoever judges paths too."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.integration.conftest import Start
+
+BODY = {"inputs": "a good film"}
+TENSOR = {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": ["a good film"]}]}
+POSTS: dict[str, Any] = {
+    "/predict": BODY,
+    "/gates": BODY,
+    "/models/sentiment-bilstm": BODY,
+    "/v2/models/sentiment-bilstm/infer": TENSOR,
+    "/v2/models/sentiment-bilstm/versions/1/infer": TENSOR,
+    "/v2/repository/index": {},
+}
+
+
+@pytest.mark.parametrize("path", POSTS)
+def test_posts(client: httpx.Client, path: str) -> None:
+    plain, slashed = (client.post(each, json=POSTS[path]) for each in (path, f"{path}/"))
+    assert (slashed.status_code, slashed.content) == (200, plain.content)
+
+
+def test_every_get(client: httpx.Client) -> None:
+    names = {"name": "sentiment-bilstm", "version": "1", "path": "main.js"}
+    paths = [
+        path.format(**names)
+        for path, methods in client.get("/openapi.json").json()["paths"].items()
+        if "get" in methods
+    ]
+    assert len(paths) > 15
+    for path in paths:
+        plain, slashed = client.get(path), client.get(path.rstrip("/") + "/?x=1")
+        assert slashed.status_code == plain.status_code == 200, path
+        assert slashed.headers["Content-Type"] == plain.headers["Content-Type"]
+        if not path.endswith(("stats", "metrics")):
+            assert slashed.content == plain.content, path
+
+
+def test_errors_have_the_form_of_the_route(client: httpx.Client) -> None:
+    assert client.post("/predict/", json={}).json()["status"] == 422
+    assert set(client.post("/models/sentiment-bilstm/", json={}).json()) == {"error"}
+    assert set(client.get("/v2/nothing/").json()) == {"error"}
+    wrong = client.get("/predict/")
+    assert (wrong.status_code, wrong.headers["Allow"]) == (405, "POST")
+    assert client.get("/predict//").status_code == 404
+    assert client.get("/nothing/").status_code == 404
+
+
+def test_a_slash_opens_no_door(start: Start) -> None:
+    service = start("--admin", SERVICE_API_KEYS="plain-key-of-a-user", SERVICE_ADMIN_KEYS="the-key-of-the-operator")
+    client = service.until_ready().client
+    for path in ("/health/live/", "/health/ready/", "/v2/health/live/", "/v2/health/ready/"):
+        assert client.get(path).status_code == 200
+    for path in ("/metrics/", "/models/", "/v2/"):
+        assert client.get(path).status_code == 401
+    plain = {"Authorization": "Bearer plain-key-of-a-user"}
+    for path in ("/admin/models/", "/admin/models/ner-bigru/unload/", "/v2/repository/models/ner-bigru/unload/"):
+        method = "GET" if path == "/admin/models/" else "POST"
+        assert client.request(method, path, headers=plain).status_code == 403
+    admin = {"Authorization": "Bearer the-key-of-the-operator"}
+    assert client.post("/admin/models/ner-bigru/unload/", headers=admin).status_code == 200
+
+
+def test_the_log_and_the_metrics_name_one_route(start: Start) -> None:
+    service = start().until_ready()
+    for path in ("/predict", "/predict/"):
+        service.client.post(path, json=BODY).raise_for_status()
+    counted = 'gatelight_requests_total{method="POST",route="/predict",status="200"} 2.0'
+    assert counted in service.client.get("/metrics/").text
