@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -139,3 +140,80 @@ def test_words_of_one_form_are_merged_where_the_first_of_them_stood() -> None:
     assert merged.words == ["0000", "the", "film"]
     np.testing.assert_array_equal(merged.matrix, np.array([[2, 3], [4, 0.5], [4, 4]], np.float32))
     assert merged.matrix.dtype == np.float32
+
+
+BINARY = b"2 3\nthe " + MATRIX[0].tobytes() + b"\nfilm " + MATRIX[1].tobytes() + b"\n"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param("the\t0.5\t-1\t2e-1\nfilm\t1\t2\t3\n", id="tabs"),
+        pytest.param("the\t0.5 -1 2e-1\nfilm\t1 2 3\n", id="tab-after-the-word"),
+        pytest.param("2\t3\nthe\t0.5 -1 2e-1\nfilm\t1 2 3\n", id="header-with-tab"),
+        pytest.param("the  0.5  -1   2e-1\nfilm 1  2 3\t\n", id="several-spaces"),
+        pytest.param("\ufeffthe 0.5 -1 2e-1\nfilm 1 2 3\n", id="bom"),
+        pytest.param("the 0.5 -1 2e-1\n\nfilm 1 2 3\n\n", id="blank-lines"),
+        pytest.param("\ufeff2 3\nthe 0.5 -1 2e-1\nfilm 1 2 3\n", id="bom-and-header"),
+        pytest.param(" 2 3 \r\nthe 0.5 -1 2e-1\r\nfilm 1 2 3\r\n", id="header-with-spaces"),
+    ],
+)
+def test_text_in_every_shape(tmp_path: Path, content: str) -> None:
+    found = load(write(tmp_path, "v.vec", content))
+    assert found.words == ["the", "film"]
+    np.testing.assert_array_equal(found.matrix, MATRIX)
+
+
+def test_words_with_spaces_after_a_header(tmp_path: Path) -> None:
+    found = load(write(tmp_path, "v.txt", "2 2\nNew York\t1 2\n. . . 3 4\n"))
+    assert found.words == ["New York", ". . ."]
+    np.testing.assert_array_equal(found.matrix, np.array([[1, 2], [3, 4]], np.float32))
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("3 3\n" + TEXT, "1: the header says 3 words, but 2 follow: fetch the file again, or correct its first line"),
+        ("1 3\n" + TEXT, "1: the header says 1 words, but 2 follow: fetch the file again, or correct its first line"),
+        ("2 4\n" + TEXT, "2: 3 numbers; the header says 4"),
+        ("2 2\n" + TEXT, "2: 3 numbers; the header says 2"),
+        (TEXT.encode("utf-16"), "1: the file is UTF-16; save it as UTF-8"),
+        ("the 1 2\n\nfilm 1\n", "3: 1 numbers; the first line has 2"),
+    ],
+)
+def test_a_header_or_a_line_that_contradicts(tmp_path: Path, content: str | bytes, expected: str) -> None:
+    assert complaint(write(tmp_path, "v.txt", content)) == expected
+
+
+@pytest.mark.parametrize("name", ["v.bin", "v.txt", "v.vec.gz"])
+def test_binary_files_are_told_what_to_do(tmp_path: Path, name: str) -> None:
+    found = complaint(write(tmp_path, name, BINARY))
+    assert "a binary file" in found
+    assert found.endswith("save them as text, a word and its numbers a line")
+
+
+def test_the_first_vector_of_a_word_counts(tmp_path: Path) -> None:
+    found = load(write(tmp_path, "v.txt", TEXT + "the 9 9 9\nthe 8 8 8\n"))
+    assert found.words == ["the", "film"]
+    np.testing.assert_array_equal(found.matrix, MATRIX)
+    assert found.repeated == 2
+
+
+def test_numbers_that_are_not_finite_are_named(tmp_path: Path) -> None:
+    found = complaint(write(tmp_path, "v.txt", "the 1 2\nfilm nan 1\nmovie 1 inf\n"))
+    assert found == " it holds a number that is not finite: 2 words, the first 'film'"
+
+
+def test_compressed_files_whatever_their_names(tmp_path: Path) -> None:
+    (tmp_path / "glove.txt").write_bytes(gzip.compress(TEXT.encode()))
+    assert load(tmp_path / "glove.txt").words == ["the", "film"]
+    with zipfile.ZipFile(tmp_path / "one.vec.zip", "w") as archive:
+        archive.writestr("one.vec", TEXT)
+    assert load(tmp_path / "one.vec.zip").words == ["the", "film"]
+    with zipfile.ZipFile(tmp_path / "glove.zip", "w") as archive:
+        archive.writestr("glove.50d.txt", TEXT)
+        archive.writestr("glove.100d.txt", TEXT)
+    found = complaint(tmp_path / "glove.zip")
+    assert found == " an archive of glove.50d.txt, glove.100d.txt; unpack it, and name one file"
+    (tmp_path / "broken.zip").write_bytes(b"PK\x03\x04 and no more")
+    assert complaint(tmp_path / "broken.zip").startswith(" it cannot be read: ")
