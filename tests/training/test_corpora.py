@@ -132,7 +132,7 @@ def test_space_separated_tokens_keep_every_character_but_the_space(tmp_path: Pat
 
 def test_only_one_carriage_return_belongs_to_the_line_end(tmp_path: Path) -> None:
     with_two = complaint(write(tmp_path, "a.conll", "Ada\tO\r\nspoke\tO\r\r\n"), "ner")
-    assert with_two.startswith("2: 'O\\r' is no tag")
+    assert with_two == "2: a carriage return within the line: let all lines of the file end in one way"
 
 
 def test_only_the_first_byte_order_mark_is_one(tmp_path: Path) -> None:
@@ -245,20 +245,15 @@ def test_json_labels_are_strings_as_the_file_spells_them(tmp_path: Path, label: 
         pytest.param("", " it holds no example; a table has a header", id="empty"),
         pytest.param("\n\n", " it holds no example", id="blank"),
         pytest.param("text\tlabel\n", " it holds no example", id="header-only"),
-        pytest.param(
-            "review\tlabel\nFine\tgood\n", "1: the header has 'review', 'label'; .* named 'text'", id="no-text"
-        ),
-        pytest.param("text\tstars\nFine\t5\n", "1: the header has 'text', 'stars'; .* named 'label'", id="no-label"),
+        pytest.param("opus\tlabel\nFine\tgood\n", "1: the header has 'opus', 'label'; .* named 'text'", id="no-text"),
+        pytest.param("text\tyear\nFine\t5\n", "1: the header has 'text', 'year'; .* named 'label'", id="no-label"),
         pytest.param(
             "Fine\tgood\n", "1: the header has 'Fine', 'good'; one column must be named 'text'", id="no-header"
         ),
-        pytest.param("Text\tLabel\nFine\tgood\n", "1: the header has 'Text', 'Label'", id="upper-case-header"),
         pytest.param("text\ttext\tlabel\na\tb\tc\n", "1: .*; one column must be named 'text'", id="column-twice"),
         pytest.param("text,label\nFine,good\n", "1: the header has 'text,label'", id="commas"),
         pytest.param("text\tlabel\nFine\tgood\n\nBad\n", "4: 1 columns, but the header has 2", id="too-few"),
         pytest.param("text\tlabel\nFine\tgood\tx\n", "2: 3 columns, but the header has 2", id="too-many"),
-        pytest.param("text\tlabel\nFine\tgood\n\tbad\n", "3: the text is empty", id="empty-text"),
-        pytest.param("text\tlabel\n \u2028 \tbad\n", "2: the text is empty", id="white-text"),
         pytest.param("text\tlabel\nFine\t\n", "2: the label is empty", id="empty-label"),
         pytest.param("text\tlabel\nFine\t \n", "2: the label is empty", id="white-label"),
     ],
@@ -271,15 +266,17 @@ def test_wrong_tables(tmp_path: Path, content: str, expected: str) -> None:
     ("content", "expected"),
     [
         pytest.param("text,label\n", " it holds no example", id="header-only"),
-        pytest.param('text,label\n"Two\nlines",good\n,bad\n', "4: the text is empty", id="line-after-quoted-newline"),
+        pytest.param('text,label\n"Two\nlines",good\nx,\n', "4: the label is empty", id="line-after-quoted-newline"),
         pytest.param('text,label\n"Two\nlines"\n', "2: 1 columns, but the header has 2", id="line-of-quoted-newline"),
         pytest.param('text,label\nFine,good\n"Open,bad\nand on\n', "3: not CSV by RFC 4180", id="quote-never-closed"),
         pytest.param(
             'text,label\n"Fine" film,good\n', "2: not CSV by RFC 4180 .*doubled within", id="text-after-quote"
         ),
         pytest.param("text,label\nFine\rfilm,good\n", "2: not CSV by RFC 4180", id="bare-carriage-return"),
-        pytest.param("text\tlabel\nFine\tgood\n", "1: the header has 'text\\\\tlabel'", id="tabs"),
-        pytest.param(f'text,label\n"{"x" * 140_000}', r"2: not CSV by RFC 4180 \(field larger", id="quote-over-pages"),
+        pytest.param("a^b\nFine^good\n", "1: the header has 'a\\^b'; one column must be named 'text'", id="carets"),
+        pytest.param(
+            f'text,label\n"{"x" * 140_000}', r"2: not CSV by RFC 4180 \(unexpected end", id="quote-over-pages"
+        ),
     ],
 )
 def test_wrong_csv(tmp_path: Path, content: str, expected: str) -> None:
@@ -307,9 +304,8 @@ GOOD_LINE = '{"text": "Fine", "label": "good"}\n'
         pytest.param('{"text": ["x"], "label": "y"}', '"text" is a list; it must be a string', id="text-list"),
         pytest.param('{"text": 3, "label": "y"}', '"text" is a number; it must be a string', id="text-number"),
         pytest.param('{"text": "x", "label": null}', '"label" is null; it must be a string, a whole', id="label-null"),
-        pytest.param('{"text": "x", "label": 1.0}', '"label" is a number; .* a whole number', id="label-fraction"),
+        pytest.param('{"text": "x", "label": 1.5}', '"label" is a number; .* a whole number', id="label-fraction"),
         pytest.param('{"text": "x", "label": {"a": 1}}', '"label" is an object; it must be', id="label-object"),
-        pytest.param('{"text": "", "label": "y"}', "the text is empty", id="text-empty"),
         pytest.param('{"text": "x", "label": " "}', "the label is empty", id="label-empty"),
         pytest.param('{"text": "x\\ud800", "label": "y"}', '"text" holds an unpaired surrogate', id="text-surrogate"),
         pytest.param('{"text": "x", "label": "\\udc00"}', '"label" holds an unpaired surrogate', id="label-surrogate"),
@@ -350,14 +346,19 @@ def test_wrong_json_lines_of_sentences(tmp_path: Path, line: str, expected: str)
 
 # Files as such.
 
+NER_ENDINGS = (
+    ".conll .conll03 .conll2003 .conllu .iob .iob2 .bio .bioes .bilou .bmes .txt .tsv .train .testa .testb .annotated "
+    ".csv .jsonl .ndjson"
+)
+
 
 @pytest.mark.parametrize(
     ("name", "task", "endings"),
     [
         ("a.txt", "sentiment", ".tsv .csv .jsonl .ndjson"),
         ("a.conll", "sentiment", ".tsv .csv .jsonl .ndjson"),
-        ("a.csv", "ner", ".conll .iob .bio .txt .tsv .jsonl .ndjson"),
-        ("a", "ner", ".conll .iob .bio .txt .tsv .jsonl .ndjson"),
+        ("a.xml", "ner", NER_ENDINGS),
+        ("a", "ner", NER_ENDINGS),
         ("a.gz", "sentiment", ".tsv .csv .jsonl .ndjson"),
         ("a.tsv.bz2", "sentiment", ".tsv .csv .jsonl .ndjson"),
         ("a.json", "sentiment", ".tsv .csv .jsonl .ndjson"),
@@ -383,7 +384,16 @@ def test_utf8_cut_off_at_the_end(tmp_path: Path) -> None:
 
 def test_utf16_is_not_utf8(tmp_path: Path) -> None:
     path = write(tmp_path, "a.tsv", "text\tlabel\nfine\tgood\n".encode("utf-16"))
-    assert complaint(path, "sentiment").startswith("1: the byte 0xFF is not UTF-8")
+    assert complaint(path, "sentiment") == "1: the byte 0xFF is not UTF-8: the file is UTF-16; save it as UTF-8"
+    path = write(tmp_path, "b.tsv", "text\tlabel\nfine\tgood\n".encode("utf-16-le"))
+    assert complaint(path, "sentiment") == "1: a NUL character: the file is UTF-16; save it as UTF-8 text"
+
+
+@pytest.mark.parametrize(("name", "task"), [("a.tsv", "sentiment"), ("a.csv", "sentiment"), ("a.conll", "ner")])
+def test_a_nul_character_is_refused(tmp_path: Path, name: str, task: Task) -> None:
+    path = write(tmp_path, name, "text\tlabel\nfi\0ne\tgood\nfine film\tgood\n")
+    expected = "2: a NUL character: the file is not text, or damaged; save it as UTF-8 text"
+    assert complaint(path, task) == expected
 
 
 def test_gzip_that_is_none_or_not_whole(tmp_path: Path) -> None:
@@ -487,7 +497,7 @@ def test_a_label_that_training_lacks() -> None:
 
 PROPERTY = settings(max_examples=100, deadline=None)
 ZIPPED = st.sampled_from(["", ".gz"])
-ANYTHING = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
+ANYTHING = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=12)
 TEXT = ANYTHING.filter(str.strip)
 LABEL = st.text(st.characters(codec="ascii", categories=["L", "N", "P"]), min_size=1, max_size=5)
 LINE_TEXT = TEXT.filter(lambda text: not set(text) & set("\t\n"))
