@@ -104,10 +104,22 @@ class Score(_Frozen):
     truncated: _Count = Field(0, description="How many of them were over the token limit and lost their tails.")
 
 
+class Counts(_Frozen):
+    """How often each label stands in a file of labelled data: rows of a classifier, entities of a tagger."""
+
+    data: _Label
+    examples: _Count
+    labels: dict[str, _Count]
+
+
 class Origin(_Frozen):
-    """Where a model came from: the data it learned from, and the command, seed and versions that made it."""
+    """Where a model came from: the data it learned from, and the command, seed and versions that made it.
+
+    `counts` are of the training files, then of those that picked the best epoch; empty in bundles from before it.
+    """
 
     data: tuple[str, ...]
+    counts: tuple[Counts, ...] = ()
     command: str
     seed: Annotated[int, Field(ge=-(1 << 63), lt=1 << 64)]
     epochs: _Count

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from service.bundle import Manifest, Score
 from service.equations import equations
 
@@ -31,6 +33,8 @@ _CRF = (
 _SOFTMAX = "An entity's score is the product of its tokens' probabilities."
 
 
+_MOST = 100
+"""Labels in the table of counts."""
 _HEADINGS = ("| data | inputs | cut | metric | value |", "| --- | --- | --- | --- | --- |")
 _INT8 = "| precision | int8: weights of 7 bits, inputs and states rounded to 8; gates are traced in float32 |"
 
@@ -60,6 +64,7 @@ def render(name: str, manifest: Manifest) -> str:
         "",
         *(f"- {data}" for data in manifest.origin.data),
         "",
+        *_counts(manifest),
         f"Seed {manifest.origin.seed}, {manifest.origin.epochs} epochs, with "
         + ", ".join(f"{package} {version}" for package, version in sorted(manifest.origin.versions.items()))
         + (". `$DATA` is the folder that holds the corpora." if "$DATA" in manifest.origin.command else "."),
@@ -92,6 +97,30 @@ def render(name: str, manifest: Manifest) -> str:
         "```",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _counts(manifest: Manifest) -> list[str]:
+    """How often each label stands in the files, a column each; of many labels the most frequent."""
+    files = manifest.origin.counts
+    totals = Counter[str]()
+    for file in files:
+        totals.update(file.labels)
+    if not totals:
+        return []
+    unit = "entities" if manifest.task == "ner" else "rows"
+    rows = [
+        f"| {label.replace('|', chr(92) + '|')} | "
+        + " | ".join(f"{file.labels.get(label, 0):,}" for file in files)
+        + " |"
+        for label, _ in totals.most_common(_MOST)
+    ]
+    return [
+        f"| {unit} with the label | " + " | ".join(file.data for file in files) + " |",
+        "| --- |" + " ---: |" * len(files),
+        *rows,
+        *([f"| {len(totals) - _MOST:,} more labels |" + " |" * len(files)] if len(totals) > _MOST else []),
+        "",
+    ]
 
 
 def _loss(manifest: Manifest) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,8 +19,10 @@ from service.text import Encoded, Tokenizer
 from training.batches import plan
 from training.calibration import calibration_error, error_by_chance, temperature
 from training.corpora import Example, check_labels, read
+from training.datachecks import with_tokens
 from training.metrics import EntityScores, accuracy, entity_scores, macro_f1, macro_recall, spans
 from training.networks import Network
+from training.sources import AS_FOUND, Layout, Tell, silent
 
 Predictor = Callable[[Sequence[NDArray[np.int32]]], NDArray[np.float32]]
 """Rows of a batch → logits [batch, labels], or [batch, time, labels]."""
@@ -36,6 +38,8 @@ class Corpus:
     task: Task
     gold: list[str | tuple[str, ...]]
     encoded: list[Encoded]
+    set_aside: int = 0
+    """Rows of the file that are not among them: their texts hold no token."""
 
     @property
     def truncated(self) -> int:
@@ -51,6 +55,8 @@ class Report:
     entities: EntityScores | None = None
     by_chance: float | None = None
     """The calibration error that as many answers with perfectly right scores would have."""
+    remark: str | None = None
+    """What the answers show of a model that has not learned its task; None where there is nothing to say."""
 
     @property
     def headline(self) -> float:
@@ -60,7 +66,8 @@ class Report:
     def as_json(self, model: str, version: int) -> str:
         """One line: model, version, data, inputs, cut, and the metrics; a tagger's also by type."""
         line: dict[str, object] = {"model": model, "version": str(version), "data": self.corpus.name}
-        line |= {"inputs": len(self.corpus.gold), "truncated": self.corpus.truncated, **self.metrics}
+        line |= {"inputs": len(self.corpus.gold), "truncated": self.corpus.truncated}
+        line |= {"set_aside": self.corpus.set_aside, **self.metrics}
         if self.by_chance is not None:
             line["calibration_error_by_chance"] = self.by_chance
         if self.entities:
@@ -79,14 +86,24 @@ class Report:
         )
 
 
-def corpus(path: Path, task: Task, labels: Sequence[str], tokenizer: Tokenizer, limit: int) -> Corpus:
+def corpus(
+    path: Path,
+    task: Task,
+    labels: Sequence[str],
+    tokenizer: Tokenizer,
+    limit: int,
+    layout: Layout = AS_FOUND,
+    tell: Tell = silent,
+) -> Corpus:
     """Read labelled data for scoring; inputs over `limit` tokens are cut, as the service would with `truncate`.
 
+    Rows without a token are set aside. `tell` gets a line on these, and on what the reader decided by itself.
     Raises `CorpusError` for data that cannot be read, or that has a label which the model has not.
     """
-    examples = read(path, task)
-    check_labels(labels, examples, path)
-    return corpus_of(corpus_name(path), examples, task, tokenizer, limit)
+    examples = read(path, task, layout, tell)
+    kept = with_tokens(path, examples, tokenizer, tell)
+    check_labels(labels, kept, path)
+    return replace(corpus_of(corpus_name(path), kept, task, tokenizer, limit), set_aside=len(examples) - len(kept))
 
 
 def corpus_of(name: str, examples: Sequence[Example], task: Task, tokenizer: Tokenizer, limit: int) -> Corpus:
@@ -130,14 +147,32 @@ def measure(predict: Predictor, corpus: Corpus, decode: Classifier | Tagger) -> 
             "macro_recall": macro_recall(gold, guesses),
             "calibration_error": calibration_error(confidence, [g == p for g, p in zip(gold, guesses, strict=True)]),
         }
-        return Report(corpus, metrics, None, error_by_chance(confidence))
+        return Report(corpus, metrics, None, error_by_chance(confidence), _one_answer(corpus.name, gold, guesses))
     pairs = zip(predictions, corpus.gold, strict=True)
     found = entity_scores(corpus.gold, [tags_of(answer, len(tags)) for answer, tags in pairs])
     confidence, right = _entity_confidence(predictions, corpus.gold)
     metrics = {"precision": found.precision, "recall": found.recall, "f1": found.f1}
     if confidence:
         metrics["calibration_error"] = calibration_error(confidence, right)
-    return Report(corpus, metrics, found, error_by_chance(confidence) if confidence else None)
+    return Report(
+        corpus, metrics, found, error_by_chance(confidence) if confidence else None, _no_entity(corpus, len(confidence))
+    )
+
+
+def _one_answer(name: str, gold: Sequence[str], guesses: Sequence[str]) -> str | None:
+    """What is said of a classifier whose answer is always the same, though the labels are not."""
+    if len(set(guesses)) > 1 or len(set(gold)) < 2:
+        return None
+    share = gold.count(guesses[0]) / len(gold)
+    return f"{name}: all {len(gold):,} answers are {guesses[0]!r}, which {share:.1%} of the rows have as their label"
+
+
+def _no_entity(corpus: Corpus, found: int) -> str | None:
+    """What is said of a tagger that finds no entity, though there are some, or of data without any."""
+    entities = sum(len(spans(tags)) for tags in corpus.gold)
+    if not entities:
+        return f"{corpus.name}: no entity in {len(corpus.gold):,} sentences: F1 is 0 whatever the model says"
+    return None if found else f"{corpus.name}: no entity is found, and there are {entities:,}"
 
 
 def _entity_confidence(
@@ -173,11 +208,13 @@ def of_network(network: Network, device: torch.device) -> Predictor:
     return predict
 
 
-def answers_of_bundle(bundle: Bundle, data: Path) -> tuple[Corpus, list[dict[str, object]]]:
+def answers_of_bundle(
+    bundle: Bundle, data: Path, layout: Layout = AS_FOUND, tell: Tell = silent
+) -> tuple[Corpus, list[dict[str, object]]]:
     """Labelled data, and what a bundle says of each input of it, through the runtime that serves it."""
     manifest = bundle.manifest
     tokenizer = Tokenizer.load(bundle.file(TOKENIZER), manifest.features)
-    found = corpus(data, manifest.task, manifest.labels, tokenizer, manifest.token_limit)
+    found = corpus(data, manifest.task, manifest.labels, tokenizer, manifest.token_limit, layout, tell)
     return found, answers(Engine(bundle).predict, found, decoder(manifest.task, manifest.labels, manifest.crf))
 
 
@@ -228,9 +265,9 @@ def _numbers(gold: str | tuple[str, ...], number: Mapping[str, int], tokens: int
     return [number[gold]] if isinstance(gold, str) else [number[tag] for tag in gold[:tokens]]
 
 
-def of_bundle(bundle: Bundle, data: Path) -> Report:
+def of_bundle(bundle: Bundle, data: Path, layout: Layout = AS_FOUND, tell: Tell = silent) -> Report:
     """Score a bundle through the runtime that serves it."""
     manifest = bundle.manifest
     tokenizer = Tokenizer.load(bundle.file(TOKENIZER), manifest.features)
-    found = corpus(data, manifest.task, manifest.labels, tokenizer, manifest.token_limit)
+    found = corpus(data, manifest.task, manifest.labels, tokenizer, manifest.token_limit, layout, tell)
     return measure(Engine(bundle).predict, found, decoder(manifest.task, manifest.labels, manifest.crf))

@@ -8,6 +8,7 @@ from pathlib import Path
 from training.fit import Recipe
 from training.initial import Initial
 from training.networks import Design, Dropouts
+from training.sources import AS_FOUND, Layout
 
 
 class TrainingError(Exception):
@@ -44,6 +45,8 @@ class Job:
     resume: bool = False
     log: Path | None = None
     tensorboard: Path | None = None
+    layout: Layout = AS_FOUND
+    """Which columns of all the files hold texts and labels, or tokens and tags."""
 
     @property
     def dropouts(self) -> Dropouts:

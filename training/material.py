@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from service.bundle import Feature, FeatureName, Task
-from service.text import CHARACTERS, SHAPES, Tokenizer, build
+from service.bundle import Counts, Feature, FeatureName, Task
+from service.text import CHARACTERS, SHAPES, UNKNOWN, Tokenizer, build
 from training import pretrain, vectors, vocabulary
 from training.batches import Sample, encode
 from training.corpora import Example, check_labels, labels, read
-from training.evaluate import Corpus, corpus
+from training.datachecks import Part, counts, notes, with_tokens
+from training.evaluate import Corpus, corpus_name, corpus_of
 from training.export import TOKEN_LIMIT
 from training.job import Job, TrainingError
 from training.networks import EMBEDDING_SIZES, Architecture, Network
@@ -26,11 +26,15 @@ _FEATURES: dict[Task, tuple[FeatureName, ...]] = {
 }
 _BUCKETS = 2048
 _CHARACTER_COLUMNS = 20
+_SHOWN = 30
+"""Labels in a line of the log."""
+_THIRD = 1 / 3
+"""The share of the training data's words with a vector below which a warning says so."""
 
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """`sizes` are the training files, each with the number of its examples."""
+    """`sizes` are the training files, each with the number of its examples; `counts` also of the dev files."""
 
     network: Network
     tokenizer: Tokenizer
@@ -39,6 +43,7 @@ class Material:
     dev: list[Corpus]
     test: list[Corpus]
     sizes: list[tuple[Path, int]]
+    counts: tuple[Counts, ...]
 
 
 def gather(job: Job, tell: Callable[[str], None]) -> Material:
@@ -46,18 +51,31 @@ def gather(job: Job, tell: Callable[[str], None]) -> Material:
 
     Raises `CorpusError` for data that cannot be used, `TrainingError` for what does not go together.
     """
-    parts = [(path, read(path, job.design.task)) for path in job.train]
-    examples = list(chain.from_iterable(part for _, part in parts))
-    names = labels(examples, job.design.task, job.train[0])
+    task, plain = job.design.task, build(["<unk>"], [])
+    parts = {
+        path: Part(path, with_tokens(path, read(path, task, job.layout, tell), plain, tell))
+        for path in dict.fromkeys((*job.train, *job.dev, *job.test))
+    }
+    train, held_out = ([parts[path] for path in paths] for paths in (job.train, job.dev))
+    examples = [example for part in train for example in part.examples]
+    names = labels(examples, task, job.train[0])
     for path in (*job.dev, *job.test):
-        check_labels(names, read(path, job.design.task), path)
-    network, tokenizer = _network(job, examples, names)
+        check_labels(names, parts[path].examples, path)
+    counted = tuple(
+        Counts(data=corpus_name(part.path), examples=len(part.examples), labels=counts(part.examples, task))
+        for part in (*train, *held_out)
+    )
+    network, tokenizer = _network(job, examples, names, tell)
+    for each in counted:
+        tell(_counted(each, task))
+    for note in notes(train, held_out, task):
+        tell(f"warning: {note}")
     if skew := _skew(examples, tokenizer):
         tell(skew)
     samples = encode(examples, tokenizer, names)
 
     def corpora(paths: Sequence[Path]) -> list[Corpus]:
-        return [corpus(path, job.design.task, names, tokenizer, TOKEN_LIMIT) for path in paths]
+        return [corpus_of(corpus_name(path), parts[path].examples, task, tokenizer, TOKEN_LIMIT) for path in paths]
 
     dev, test = corpora(job.dev), corpora(job.test)
     tokens = sum(len(sample.rows) for sample in samples)
@@ -67,7 +85,17 @@ def gather(job: Job, tell: Callable[[str], None]) -> Material:
     if job.recipe.bptt:
         tell(_windows(job, samples))
     network.learn(1 + max(int(sample.rows[:, 0].max()) for sample in samples))
-    return Material(network, tokenizer, names, samples, dev, test, [(path, len(part)) for path, part in parts])
+    sizes = [(part.path, len(part.examples)) for part in train]
+    return Material(network, tokenizer, names, samples, dev, test, sizes, counted)
+
+
+def _counted(found: Counts, task: Task) -> str:
+    """How often each label occurs; of many labels the most frequent."""
+    by_count = sorted(found.labels.items(), key=lambda pair: -pair[1])
+    listed = ", ".join(f"{label} {count:,}" for label, count in by_count[:_SHOWN])
+    more = f", {len(by_count) - _SHOWN:,} more labels" if len(by_count) > _SHOWN else ""
+    unit = "sentences; entities" if task == "ner" else "rows; labels"
+    return f"{found.data}: {found.examples:,} {unit}: {listed or 'none'}{more}"
 
 
 def _windows(job: Job, samples: list[Sample]) -> str:
@@ -84,7 +112,9 @@ def _windows(job: Job, samples: list[Sample]) -> str:
     return f"truncated BPTT in windows of {width:,} tokens ({much}); {where}"
 
 
-def _network(job: Job, examples: list[Example], names: tuple[str, ...]) -> tuple[Network, Tokenizer]:
+def _network(
+    job: Job, examples: list[Example], names: tuple[str, ...], tell: Callable[[str], None]
+) -> tuple[Network, Tokenizer]:
     """An untrained network and the tokenizer that its embeddings belong to."""
     blank = build(["<unk>"], [])
     if job.start:
@@ -93,7 +123,11 @@ def _network(job: Job, examples: list[Example], names: tuple[str, ...]) -> tuple
     size = loaded.size if loaded else EMBEDDING_SIZES["word"]
     if job.design.word_bits == 4 and size % 2:
         raise TrainingError(f"two numbers share a byte: 4 bits need word vectors of an even size, not {size}")
-    words = vocabulary.choose(_words(examples, blank), loaded, job.words)
+    tokens = _words(examples, blank)
+    words = vocabulary.choose(tokens, loaded, job.words)
+    if loaded:
+        for line in _coverage(words, tokens, loaded):
+            tell(line)
     sizes: dict[FeatureName, int] = {"word": len(words), "shape": SHAPES, "prefix": _BUCKETS, "suffix": _BUCKETS}
     features = tuple(Feature(name=name, size=sizes[name]) for name in _FEATURES[job.design.task])
     if job.design.characters:
@@ -106,6 +140,26 @@ def _network(job: Job, examples: list[Example], names: tuple[str, ...]) -> tuple
         table = vocabulary.initial_table(words, loaded, np.random.default_rng(job.recipe.seed))
         network.embeddings["word"].weight.data = torch.from_numpy(table)
     return network, build(words, features)
+
+
+def _coverage(words: list[str], tokens: list[str], loaded: vectors.Vectors) -> Iterator[str]:
+    """How much of the vocabulary, and of the training data, has a vector."""
+    known = set(loaded.words)
+    rows = [word for word in words if word != UNKNOWN]
+    learned = set(tokens)
+    have = len(learned & known)
+    running = sum(token in known for token in tokens)
+    yield (
+        f"vectors: {sum(word in known for word in rows):,} of the vocabulary's {len(rows):,} words have one; of the "
+        f"training data {have:,} of {len(learned):,} different words, {running / max(1, len(tokens)):.0%} of all tokens"
+    )
+    if loaded.repeated:
+        yield f"note: {loaded.repeated:,} words stand in the file of vectors again: the first vector of each is used"
+    if have < _THIRD * len(learned):
+        yield (
+            f"warning: only {have / len(learned):.0%} of the training data's words have a vector: are the vectors of "
+            "this language, and is the file the right one?"
+        )
 
 
 def _pretrained(job: Job, start: Path, names: tuple[str, ...]) -> tuple[Network, Tokenizer]:

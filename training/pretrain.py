@@ -7,10 +7,8 @@ share (Peters et al. 2018). The softmax is adaptive (Grave et al. 2017): frequen
 
 from __future__ import annotations
 
-import gzip
 import json
 import math
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
@@ -28,9 +26,11 @@ from service.engine import pad
 from service.text import Tokenizer, build
 from training import vectors, vocabulary
 from training.batches import plan
-from training.corpora import CorpusError, read
+from training.corpora import CorpusError, Example, read
+from training.datachecks import with_tokens
 from training.fit import Progress, seed_everything
 from training.networks import EMBEDDING_SIZES, Architecture, Design, Layer, Network
+from training.sources import AS_FOUND, Layout, text_of
 
 _CUTOFFS = (1000, 6000)
 """Ranks of words at which the adaptive softmax begins its cheaper clusters."""
@@ -69,6 +69,8 @@ class Pretraining:
     vectors: Path | None
     words: int
     reading: Reading
+    layout: Layout = AS_FOUND
+    """Which columns of the tables are the texts and the labels."""
 
 
 class LanguageModel(nn.Module):
@@ -122,10 +124,10 @@ def run(job: Pretraining, out: Path, tell: Callable[[str], None], report: Callab
             "or one direction"
         )
     seed_everything(job.reading.seed)
-    texts, words, table = _prepare(job)
+    texts, words, table = _prepare(job, tell)
     tokenizer = build(words, [Feature(name="word", size=len(words))])
     runs = [_ids(text, tokenizer) for text in texts]
-    held = [_ids(text, tokenizer) for path in job.dev for text in _texts(path)]
+    held = [_ids(text, tokenizer) for path in job.dev for text in _texts(path, job.layout, tell)]
     tell(f"{len(runs):,} texts, {sum(map(len, runs)):,} tokens, {len(words):,} words")
     size = table.shape[1] if table is not None else EMBEDDING_SIZES["word"]
     features = (Feature(name="word", size=len(words)),)
@@ -224,9 +226,11 @@ def _epoch(
         report(Progress(epoch, number, len(batches), mean))
 
 
-def _prepare(job: Pretraining) -> tuple[list[str | Sequence[str]], list[str], NDArray[np.float32] | None]:
+def _prepare(
+    job: Pretraining, tell: Callable[[str], None]
+) -> tuple[list[str | Sequence[str]], list[str], NDArray[np.float32] | None]:
     """The texts, the words that get a row, by falling frequency, and what the rows start from."""
-    texts = [text for path in job.texts for text in _texts(path)]
+    texts = [text for path in job.texts for text in _texts(path, job.layout, tell)]
     blank = build(["<unk>"], [])
     loaded = vectors.load(job.vectors).merged(blank.normalize) if job.vectors else None
     words = vocabulary.choose(
@@ -236,15 +240,16 @@ def _prepare(job: Pretraining) -> tuple[list[str | Sequence[str]], list[str], ND
     return texts, words, table
 
 
-def _texts(path: Path) -> list[str | Sequence[str]]:
+def _texts(path: Path, layout: Layout, tell: Callable[[str], None]) -> list[str | Sequence[str]]:
     suffixes = [suffix for suffix in path.suffixes if suffix != ".gz"]
-    if suffixes[-1:] != [".txt"]:
-        return [example.value for example in read(path, "sentiment")]
-    try:
-        with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file:
-            return [line.strip() for line in file if line.strip()]
-    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
-        raise CorpusError(path, f"it cannot be read: {error}") from error
+    if suffixes[-1:] == [".txt"]:
+        lines = enumerate(text_of(path).split("\n"), 1)
+        examples = [Example(line.strip(), "", (number,)) for number, line in lines if line.strip()]
+        if not examples:
+            raise CorpusError(path, "it holds no text; a line is a text")
+    else:
+        examples = read(path, "sentiment", layout, tell)
+    return [example.value for example in with_tokens(path, examples, build(["<unk>"], []), tell)]
 
 
 def _tokens(text: str | Sequence[str], tokenizer: Tokenizer) -> list[str]:

@@ -151,13 +151,18 @@ def _publish(job: Job, material: Material, outcome: Outcome, tell: Callable[[str
 
     def figures(bundle: Bundle) -> list[Score]:
         engine, decode = Engine(bundle), decoder(job.design.task, material.labels, bundle.manifest.crf)
-        return [each for data in (*dev, *test) for each in measure(engine.predict, data, decode).scores()]
+        reports = [measure(engine.predict, data, decode) for data in (*dev, *test)]
+        for report in reports:
+            if report.remark:
+                tell(f"warning: {report.remark}")
+        return [each for report in reports for each in report.scores()]
 
     def gates(bundle: Bundle) -> Health:
         return gate_health(bundle, Engine(bundle), [source.rows for source in dev[0].encoded], dev[0].name)
 
     origin = Origin(
         data=tuple(f"{corpus_name(path)}: {examples:,} examples" for path, examples in material.sizes),
+        counts=material.counts,
         command=job.command,
         seed=job.recipe.seed,
         epochs=outcome.epochs,

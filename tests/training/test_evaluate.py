@@ -160,6 +160,7 @@ def test_as_json(ner: Path) -> None:
         "data": "uner-ewt dev",
         "inputs": 2,
         "truncated": 0,
+        "set_aside": 0,
         "precision": 1.0,
         "recall": pytest.approx(2 / 3),
         "f1": pytest.approx(0.8),

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from service import bundle
 from training.commands.console import version_folder
+from training.commands.layout import LabelColumn, TagColumn, TextColumn, TokenColumn, layout_of, note
 from training.evaluate import Report, of_bundle
 
 
@@ -18,17 +19,24 @@ def evaluate(
     model: Annotated[Path, typer.Argument(help="A bundle: models/NAME (its highest version) or models/NAME/VERSION.")],
     data: Annotated[list[Path], typer.Option(help="Labelled data. Give it again for further files.")],
     json: Annotated[bool, typer.Option("--json", help="Print JSON lines.")] = False,
+    text_column: TextColumn = None,
+    label_column: LabelColumn = None,
+    token_column: TokenColumn = None,
+    tag_column: TagColumn = None,
 ) -> None:
     """Score a bundle through the very runtime that serves it."""
     found = bundle.load(version_folder(model))
+    layout = layout_of(text_column, label_column, token_column, tag_column)
     for path in data:
-        report = of_bundle(found, path)
+        report = of_bundle(found, path, layout, note)
+        if report.remark:
+            note(f"warning: {report.remark}")
         print(report.as_json(found.name, found.version)) if json else _print_report(found, report)
 
 
 def _print_report(found: bundle.Bundle, report: Report) -> None:
     corpus = report.corpus
-    counts = f"{len(corpus.gold):,} inputs, {corpus.truncated} cut"
+    counts = f"{len(corpus.gold):,} inputs, {corpus.truncated} cut, {corpus.set_aside} without a token set aside"
     table = Table("metric", "value", title=f"{found.name} version {found.version} on {corpus.name}: {counts}")
     for metric, value in report.metrics.items():
         table.add_row(metric.replace("_", " "), f"{value:.4f}")

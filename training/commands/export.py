@@ -12,6 +12,7 @@ from service.engine import Engine
 from service.tasks import decoder
 from service.text import Tokenizer
 from training.commands.console import console, version_folder
+from training.commands.layout import LabelColumn, TagColumn, TextColumn, TokenColumn, layout_of, note
 from training.evaluate import best_temperature, corpus, measure
 from training.export import export as export_network
 from training.health import measure as measure_gates
@@ -38,6 +39,10 @@ def export(
         bool,
         typer.Option("--int8", help="Compute an LSTM's layers in integers: faster, at a loss that --dev measures."),
     ] = False,
+    text_column: TextColumn = None,
+    label_column: LabelColumn = None,
+    token_column: TokenColumn = None,
+    tag_column: TagColumn = None,
 ) -> None:
     """Export a bundle again, without training: its weights, in today's graphs, certified anew, as the next version.
 
@@ -51,8 +56,9 @@ def export(
     manifest, own = found.manifest, found.path.parent
     tokenizer = Tokenizer.load(found.file(bundle.TOKENIZER), manifest.features)
     restored, by = network(found), 1.0
+    layout = layout_of(text_column, label_column, token_column, tag_column)
     corpora = [
-        corpus(path, manifest.task, manifest.labels, tokenizer, manifest.token_limit)
+        corpus(path, manifest.task, manifest.labels, tokenizer, manifest.token_limit, layout, note)
         for path in (*(dev or ()), *(test or ()))
     ]
     if dev and not int8:

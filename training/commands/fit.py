@@ -29,6 +29,7 @@ from training.commands.console import (
     gru_reset_of,
     word_bits_of,
 )
+from training.commands.layout import LabelColumn, TagColumn, TextColumn, TokenColumn, layout_of
 from training.fit import Precision, Recipe
 from training.initial import Initial, InputStart, RecurrentStart
 from training.job import Job
@@ -47,6 +48,10 @@ def fit(
     train: Annotated[list[Path], typer.Option(help="Labelled data to learn from. Give it again for further files.")],
     dev: Annotated[list[Path], typer.Option(help="Labelled data that picks the best epoch; several count the same.")],
     out: Annotated[Path, typer.Option(help="The bundle's folder, models/NAME; the next version is written below it.")],
+    text_column: TextColumn = None,
+    label_column: LabelColumn = None,
+    token_column: TokenColumn = None,
+    tag_column: TagColumn = None,
     cell: Annotated[Cell, typer.Option(help="The recurrent cell.")] = Cell.lstm,
     gru_reset: Annotated[
         Reset | None,
@@ -196,6 +201,7 @@ def fit(
         resume=resume,
         log=log,
         tensorboard=tensorboard,
+        layout=layout_of(text_column, label_column, token_column, tag_column),
         recipe=recipe,
         device=device_of(device),
         out=out,

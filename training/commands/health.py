@@ -13,6 +13,7 @@ from service.engine import Engine
 from service.health import figures, restored
 from service.text import Tokenizer
 from training.commands.console import console, version_folder
+from training.commands.layout import LabelColumn, TagColumn, TextColumn, TokenColumn, layout_of, note
 from training.evaluate import corpus
 from training.health import measure
 
@@ -20,12 +21,17 @@ from training.health import measure
 def health(
     model: Annotated[Path, typer.Argument(help="A bundle: models/NAME (its highest version) or models/NAME/VERSION.")],
     data: Annotated[Path, typer.Option(help="Labelled data like that which the service will see: a dev set.")],
+    text_column: TextColumn = None,
+    label_column: LabelColumn = None,
+    token_column: TokenColumn = None,
+    tag_column: TagColumn = None,
 ) -> None:
     """Measure a bundle's gate health, by which the service judges its live traffic, and put it into the manifest."""
     found = bundle.load(version_folder(model))
     manifest = found.manifest
     tokenizer = Tokenizer.load(found.file(TOKENIZER), manifest.features)
-    texts = corpus(data, manifest.task, manifest.labels, tokenizer, manifest.token_limit)
+    layout = layout_of(text_column, label_column, token_column, tag_column)
+    texts = corpus(data, manifest.task, manifest.labels, tokenizer, manifest.token_limit, layout, note)
     measured = measure(found, Engine(found), [source.rows for source in texts.encoded], texts.name)
     replace_manifest(found, manifest.model_copy(update={"health": measured}))
     console.print(f"{found.name} version {found.version}: {measured.texts:,} texts of {measured.data}")

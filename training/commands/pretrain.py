@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from training.commands.console import Cell, Display, Reset, bar, console, gru_reset_of
+from training.commands.layout import LabelColumn, TextColumn, layout_of
 from training.networks import Design
 from training.pretrain import Pretraining, Reading, run
 
@@ -19,6 +20,8 @@ def pretrain(
     texts: Annotated[list[Path], typer.Option(help="Texts to read: labelled tables, or .txt with one text a line.")],
     out: Annotated[Path, typer.Option(help="The encoder's file, such as encoder.safetensors.")],
     dev: Annotated[list[Path] | None, typer.Option(help="Texts held out, for the perplexity of each epoch.")] = None,
+    text_column: TextColumn = None,
+    label_column: LabelColumn = None,
     cell: Annotated[Cell, typer.Option(help="The recurrent cell.")] = Cell.lstm,
     gru_reset: Annotated[
         Reset | None,
@@ -57,6 +60,7 @@ def pretrain(
         vectors=vectors,
         words=words,
         reading=reading,
+        layout=layout_of(text_column, label_column),
     )
     with bar() as shown:
         reached = run(job, out, console.log, Display(shown, epochs))

@@ -16,7 +16,9 @@ from service.engine import Engine
 from service.tasks import decoder
 from service.text import Tokenizer
 from training.commands.console import version_folder
+from training.commands.layout import LabelColumn, TagColumn, TextColumn, TokenColumn, layout_of, note
 from training.corpora import check_labels, read
+from training.datachecks import with_tokens
 from training.evaluate import corpus_name, corpus_of, measure
 from training.robustness import variants
 
@@ -27,14 +29,20 @@ def robustness(
     most: Annotated[int, typer.Option(min=1, help="Inputs taken of each file, from its beginning.")] = 1000,
     seed: Annotated[int, typer.Option(help="The same seed makes the same typing mistakes.")] = 1,
     json: Annotated[bool, typer.Option("--json", help="Print JSON lines.")] = False,
+    text_column: TextColumn = None,
+    label_column: LabelColumn = None,
+    token_column: TokenColumn = None,
+    tag_column: TagColumn = None,
 ) -> None:
     """Score a bundle on data in lower and upper case, with typing mistakes, without its last stop, and so on."""
     found = bundle.load(version_folder(model))
     manifest = found.manifest
     tokenizer = Tokenizer.load(found.file(TOKENIZER), manifest.features)
     engine, decode = Engine(found), decoder(manifest.task, manifest.labels, manifest.crf)
+    layout = layout_of(text_column, label_column, token_column, tag_column)
     for path in data:
-        examples = read(path, manifest.task)[:most]
+        examples = read(path, manifest.task, layout, note)
+        examples = with_tokens(path, examples, tokenizer, note)[:most]
         check_labels(manifest.labels, examples, path)
         rows = []
         for variant in variants(examples, manifest.task, manifest.labels, seed):
