@@ -9,9 +9,10 @@ from itertools import groupby
 from statistics import median
 
 from training import tags
-from training.delimited import records
+from training.delimited import SEPARATORS, header, records
 from training.sources import Example, Source, is_number, position, some
 
+_DOCUMENT = "-DOCSTART-"
 _BREAK = re.compile(r"[ \t]*|-DOCSTART-(?:[ \t].*)?", re.DOTALL)
 _SPACES = re.compile(" +")
 _KEYED = re.compile(r"#\s*\w[\w.-]* = |#(?:begin|end) document\b")
@@ -19,7 +20,7 @@ _COUNT = re.compile(r"[0-9]+(?:[-.][0-9]+)?")
 """A token's number; ``1-2`` stands before the words of a contraction in CoNLL-U, ``1.1`` for a word left out."""
 _WORD_NAMES = frozenset(("token", "tokens", "word", "words", "form"))
 _TAG_NAMES = frozenset(("tag", "tags", "ner", "ner_tag", "ner_tags", "label", "labels", "iob", "bio", "entity"))
-_SENTENCE_NAMES = frozenset(("sentence #", "sentence", "sentence_id", "sent_id", "sentence_idx"))
+_SENTENCE_NAME = re.compile(r"sent(?:ence)?[ _-]*(?:#|id|idx|index|no|nr|num|number)?", re.IGNORECASE)
 _LONG, _TOO_LONG = 100, 1000
 """Tokens of a file's only sentence above which a note, and a complaint, says that blank lines are missing."""
 _PAGE = 512
@@ -68,15 +69,16 @@ def columns(source: Source) -> Iterator[Example]:
 
 def table(source: Source) -> Iterator[Example]:
     """CSV, a token a row below a header; a column such as ``Sentence #`` or empty rows part the sentences."""
+    separator = max(SEPARATORS, key=lambda each: len(header(source, each)))
     rows = _Rows(
         _Row(line, fields) if any(field.strip() for field in fields) else None
-        for line, fields in records(source, ",", blank=True)
+        for line, fields in records(source, separator, blank=True)
     )
     width = 0
     for row in rows:
         width = width or len(row.fields if row else ())
         if row and len(row.fields) != width:
-            raise source.error(row.line, f"{len(row.fields)} columns parted by commas, but {width} in the lines before")
+            raise source.error(row.line, _uneven("", len(row.fields), width, SEPARATORS[separator]))
     return _sentences(source, rows, width)
 
 
@@ -89,7 +91,7 @@ def _is_comment(row: str, fields: list[str], width: int) -> bool:
 
 
 def _uneven(row: str, found: int, width: int, parted: str) -> str:
-    if found == 1:
+    if row and found == 1:
         other = "; this line is parted by " + ("spaces" if parted == "tabs" else "tabs")
         mixed = other if (" " if parted == "tabs" else "\t") in row.strip() else ""
         return f"no tag beside the token; {EXPECTED}, here parted by {parted}{mixed}"
@@ -112,7 +114,9 @@ def _sentences(source: Source, rows: _Rows, width: int) -> Iterator[Example]:
     if "\r" in source.text:
         _check_ends(source, full, token)
     read = _tag_reader(source, full, names, width, token)
-    rows = [row for row in rows if row is None or not _is_extra(row, width)] if _counted(full, width) else rows
+    if _counted(full, width):
+        rows = [row for row in rows if row is None or not _is_extra(row)]
+    rows = [None if row and row.fields[token] == _DOCUMENT else row for row in rows]
     yield from _checked(source, list(_examples(source, rows, token, read)))
 
 
@@ -130,7 +134,7 @@ def _header(source: Source, rows: _Rows) -> list[str]:
 
 def _parted(rows: _Rows, names: list[str]) -> _Rows:
     """The rows with a break wherever a column named like ``Sentence #`` begins another sentence."""
-    at = next((at for at, name in enumerate(names) if name.lower() in _SENTENCE_NAMES), None)
+    at = next((at for at, name in enumerate(names) if _SENTENCE_NAME.fullmatch(name)), None)
     if at is None:
         return rows
     found, now = _Rows(), ""
@@ -180,9 +184,9 @@ def _counted(full: list[_Row], width: int) -> bool:
     return len(full) > 1 or full[0].fields[0] in ("0", "1")
 
 
-def _is_extra(row: _Row, width: int) -> bool:
+def _is_extra(row: _Row) -> bool:
     """True for CoNLL-U's ``1-2`` and ``1.1``, which are no tokens of the sentence."""
-    return width > 2 and not row.fields[0].isdigit()
+    return not row.fields[0].isdigit()
 
 
 def _counts(numbers: Sequence[str]) -> bool:
@@ -218,7 +222,8 @@ def _tag_reader(source: Source, full: list[_Row], names: list[str], width: int, 
         source.note(f"the tags are those under {key!r} in column {column + 1}")
         return lambda row: tags.of_feature(row.fields[column], key)
     typed = any("-" in value for value in values)
-    return lambda row: checked_tag(source, row.line, row.fields[column], typed)
+    hint = "; --tag-column names another column" if width > 2 else ""
+    return lambda row: checked_tag(source, row.line, row.fields[column], typed, hint)
 
 
 def _found_tags(source: Source, full: list[_Row], width: int, token: int) -> int:
@@ -242,13 +247,13 @@ def _found_tags(source: Source, full: list[_Row], width: int, token: int) -> int
     return column
 
 
-def checked_tag(source: Source, line: int, tag: str, typed: bool = False) -> str:
+def checked_tag(source: Source, line: int, tag: str, typed: bool = False, hint: str = "") -> str:
     """The tag. Raises `CorpusError` for what is none, and for a bare one among those that are `typed`."""
     if not tag:
         raise source.error(line, "the tag is empty; a token outside every entity has the tag O")
     if not tags.is_tag(tag) or (typed and tags.bare((tag,))):
         shown = tag if len(tag) < 30 else f"{tag[:12]}…{tag[-12:]}"
-        raise source.error(line, f"{shown!r} is no tag; {tags.EXPECTED}")
+        raise source.error(line, f"{shown!r} is no tag; {tags.EXPECTED}{hint}")
     return tag
 
 

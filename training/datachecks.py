@@ -22,6 +22,7 @@ _MAJORITY = 0.9
 _MANY = 20
 """Labels above which their number is compared with the number of rows."""
 _SHOWN = 5
+_MISSING = frozenset(("nan", "null", "n/a", "?"))
 _WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 _DIGITS = {word: str(number) for number, word in enumerate(_WORDS)}
 _WHOLE = re.compile(r"([+-]?[0-9]+)(?:[.,]0+)?")
@@ -104,16 +105,20 @@ def _contradictions(train: Sequence[Part], seen: Mapping[object, set[object]]) -
 
 
 def _labels(train: Sequence[Part], found: Mapping[str, int], rows: int, task: Task) -> Iterator[str]:
-    unit = "rows" if task == "sentiment" else "entities"
     rare = sorted((label for label in found if found[label] < _FEW), key=lambda label: (found[label], label))
     for label in rare[:_SHOWN]:
         where = _where(train, label, task)
-        yield f"the label {label!r} has {found[label]} training {unit} ({where}): too few to learn it"
+        yield f"the label {label!r} has {_many(found[label], task)} ({where}): too few to learn it"
     if len(rare) > _SHOWN:
-        yield f"{len(rare) - _SHOWN:,} more labels have fewer than {_FEW} training {unit}"
+        yield f"{len(rare) - _SHOWN:,} more labels have fewer than {_many(_FEW, task)}"
     for group in _near(found)[:_SHOWN]:
-        listed = ", ".join(f"{label!r} ({found[label]:,} {unit}, {_where(train, label, task, 2)})" for label in group)
+        listed = ", ".join(
+            f"{label!r} ({_many(found[label], task)}, {_where(train, label, task, 2)})" for label in group
+        )
         yield f"the labels {listed} differ in their spelling alone: if they mean the same, write them alike"
+    for label in found:
+        if label.casefold() in _MISSING:
+            yield f"the label {label!r} seems to stand for a missing one ({_where(train, label, task)})"
     whole = [label for label in found if _WHOLE.fullmatch(label)]
     odd = [label for label in found if label not in whole]
     if 0 < len(odd) < len(whole):
@@ -126,6 +131,11 @@ def _labels(train: Sequence[Part], found: Mapping[str, int], rows: int, task: Ta
             yield f"{share:.1%} of the training rows have the label {most!r}: always to answer it scores as much"
         if len(found) > _MANY and 3 * len(found) > rows:
             yield f"{len(found):,} different labels in {rows:,} training rows: is their column that of the labels?"
+
+
+def _many(count: int, task: Task) -> str:
+    one, more = ("row", "rows") if task == "sentiment" else ("entity", "entities")
+    return f"{count:,} training {one if count == 1 else more}"
 
 
 def _where(train: Sequence[Part], label: str, task: Task, most: int = _SHOWN) -> str:

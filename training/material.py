@@ -68,7 +68,7 @@ def gather(job: Job, tell: Callable[[str], None]) -> Material:
     network, tokenizer = _network(job, examples, names, tell)
     for each in counted:
         tell(_counted(each, task))
-    for note in notes(train, held_out, task):
+    for note in notes(train, [*held_out, *(parts[path] for path in job.test)], task):
         tell(f"warning: {note}")
     if skew := _skew(examples, tokenizer):
         tell(skew)

@@ -140,6 +140,10 @@ def _load_text(path: Path, file: _File) -> Vectors:
             binary = f"; a binary file is not read: {_SAVE}" if b"\0" in line or not rows else ""
             raise CorpusError(path, f"expected WORD NUMBER NUMBER …: {error}{binary}", number) from error
         found = len(row) + (b" " in word.rstrip() and _is_number(word.split()[-1]))
+        if not rows and not size:
+            raise CorpusError(
+                path, "0 numbers after the word; expected WORD NUMBER …, parted by spaces or tabs", number
+            )
         if not found or found != size:
             says = f"the header says {size}" if header else f"the first line has {size}"
             raise CorpusError(path, f"{found} numbers; {says}", number)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from training.corpora import CorpusError, Example, Layout, read
 from training.sources import AS_FOUND
@@ -157,6 +161,12 @@ def test_one_wrong_tag_is_refused_and_no_other_column_taken(tmp_path: Path) -> N
     assert complaint(path).startswith("3: 'B_LOC' is no tag")
 
 
+def test_what_is_no_tag_names_the_option(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.conllu", "1\tAda\t_\tPROPN\t_\n2\tspoke\t_\tVERB\t_\n")
+    assert complaint(path).startswith("1: '_' is no tag; a tag is O, B-TYPE or I-TYPE")
+    assert complaint(path).endswith("; --tag-column names another column")
+
+
 @pytest.mark.parametrize(
     ("layout", "expected"),
     [
@@ -217,6 +227,25 @@ def test_headers(tmp_path: Path, name: str, content: str) -> None:
     assert read(write(tmp_path, name, content), "ner") == TWO
 
 
+@pytest.mark.parametrize("separator", [";", "\t", "|"])
+@pytest.mark.parametrize("sentence", ["Sentence #", "sentence_id", "Sent", "sentence idx"])
+def test_csv_in_other_words(tmp_path: Path, separator: str, sentence: str) -> None:
+    rows = [[sentence, "Word", "Tag"]]
+    rows += [
+        [f"{number}", word, tag]
+        for number, each in enumerate(TWO)
+        for word, tag in zip(each.value, each.label, strict=True)
+    ]
+    path = tmp_path / "a.csv"
+    with path.open("w", newline="") as file:
+        csv.writer(file, delimiter=separator).writerows(rows)
+    assert read(path, "ner") == TWO
+    with path.open("a", newline="") as file:
+        csv.writer(file, delimiter=separator).writerow(["2", "x"])
+    name = {";": "semicolons", "\t": "tabs", "|": "bars"}[separator]
+    assert complaint(path) == f"8: 2 columns parted by {name}, but 3 in the lines before"
+
+
 def test_columns_by_name(tmp_path: Path) -> None:
     path = write(tmp_path, "a.tsv", "lemma\tsurface\tinner\touter\nbe\tAda\tO\tB-PER\n")
     assert read(path, "ner", Layout(token="surface", tag="outer")) == [Example(("Ada",), ("B-PER",))]
@@ -254,6 +283,7 @@ def test_keys_of_json_lines(tmp_path: Path) -> None:
         ("# newpar\n", "Ada\tB-PER\n#\tO\n"),
         ("# a comment\n\n", "Ada B-PER\n# O\n\n# the end\n"),
         ("-DOCSTART- -X- O\n", "Ada N B-PER\n# N O\n"),
+        ("0 -DOCSTART- -X- O\n\n", "1 Ada N B-PER\n2 # N O\n"),
     ],
 )
 def test_comments_are_skipped_and_a_token_is_not(tmp_path: Path, comment: str, content: str) -> None:
@@ -346,3 +376,22 @@ def test_bare_tags_among_others_are_refused(tmp_path: Path) -> None:
     assert complaint(write(tmp_path, "a.conll", "Ada\tB-PER\nx\tB\ny\tO\n")).startswith("2: 'B' is no tag")
     lines = '{"tokens": ["a", "b"], "tags": ["B", "B-PER"]}'
     assert complaint(write(tmp_path, "a.jsonl", lines)).startswith("1: 'B' is no tag")
+
+
+WORD = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\t\n\r"), min_size=1, max_size=8)
+SENTENCE = st.lists(st.tuples(WORD, st.sampled_from(["O", "B-PER", "B-LOC"])), min_size=1, max_size=6)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(SENTENCE, min_size=1, max_size=5), st.sampled_from([0, 1]))
+def test_numbers_comments_and_inner_tags_change_nothing(sentences: list[list[tuple[str, str]]], first: int) -> None:
+    content = "".join(
+        f"#\thttp://example.org/{number}\t[2008-10-03]\n# sent_id = {number}\n"
+        + "".join(f"{at}\t{word}\t{tag}\tO\n" for at, (word, tag) in enumerate(sentence, first))
+        + "\n"
+        for number, sentence in enumerate(sentences)
+    )
+    expected = [Example(*zip(*sentence, strict=True)) for sentence in sentences]
+    with TemporaryDirectory() as folder:
+        found = read(write(Path(folder), "a.tsv", content), "ner")
+    assert found == [each for each in expected if each.value != ("-DOCSTART-",)]

@@ -191,7 +191,7 @@ def test_fit_warns_of_odd_data(tmp_path: Path) -> None:
     plain.dev[0].write_text("text\tlabel\nthe film is great .\tpositive\nnew\tnegative\n", "utf-8")
     run(plain, told.append, quiet)
     warnings = [line.removeprefix("warning: ") for line in told if line.startswith("warning: ")]
-    assert any(line.startswith("the label 'Positive' has 1 training rows") for line in warnings)
+    assert any(line.startswith("the label 'Positive' has 1 training row ") for line in warnings)
     assert any("differ in their spelling alone" in line for line in warnings)
     known = f"{plain.dev[0]}: 1 of 2 rows (line 2), 50.0%, are in the training data too: the score flatters the model"
     assert known in warnings

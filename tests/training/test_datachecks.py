@@ -77,7 +77,7 @@ def test_a_class_with_few_rows() -> None:
     (note,) = said([part([*MANY, ("a", "so"), ("b", "so"), ("c", "so")])])
     assert note == "the label 'so' has 3 training rows (train.tsv lines 122, 123, 124): too few to learn it"
     (note,) = said([tagged([*NAMES, "Acme/B-ORG Ltd/I-ORG"])], task="ner")
-    assert note == "the label 'ORG' has 1 training entities (train.conll line 301): too few to learn it"
+    assert note == "the label 'ORG' has 1 training entity (train.conll line 301): too few to learn it"
 
 
 def test_the_list_of_small_classes_is_bounded() -> None:
@@ -99,13 +99,17 @@ def test_labels_that_differ_in_spelling_alone(one: str, other: str) -> None:
     rows += [(f"else {at}", "quite other") for at in range(40)]
     found = [note for note in said([part(rows)]) if "differ in their spelling alone" in note]
     assert len(found) == 1
-    for label, listed in ((one, f"{one!r} (40 rows, train.tsv lines 2, 3, …)"), (other, f"{other!r} (20 rows, ")):
+    for label, listed in (
+        (one, f"{one!r} (40 training rows, train.tsv lines 2, 3, …)"),
+        (other, f"{other!r} (20 training rows, "),
+    ):
         assert listed in found[0], label
 
 
 def test_a_word_among_numbers() -> None:
     rows = [(f"text {at}", str(at % 5)) for at in range(100)] + [(f"word {at}", "n/a") for at in range(20)]
-    (note,) = said([part(rows)])
+    missing, note = said([part(rows)])
+    assert missing.startswith("the label 'n/a' seems to stand for a missing one (train.tsv lines 102, 103")
     assert note == "the labels are numbers, but for 'n/a' (train.tsv lines 102, 103, …)"
 
 

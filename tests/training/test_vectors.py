@@ -178,6 +178,7 @@ def test_words_with_spaces_after_a_header(tmp_path: Path) -> None:
         ("2 4\n" + TEXT, "2: 3 numbers; the header says 4"),
         ("2 2\n" + TEXT, "2: 3 numbers; the header says 2"),
         (TEXT.encode("utf-16"), "1: the file is UTF-16; save it as UTF-8"),
+        ("the,1,2\n", "1: 0 numbers after the word; expected WORD NUMBER …, parted by spaces or tabs"),
         ("the 1 2\n\nfilm 1\n", "3: 1 numbers; the first line has 2"),
     ],
 )
