@@ -21,6 +21,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from service.api import problems
 from service.api.access import ADMIN, SHARED, Access
 from service.api.admin import Admin
+from service.api.coding import Compression
 from service.api.edge import Edge, Headers, call_of
 from service.api.huggingface import HuggingFace
 from service.api.keys import Keys
@@ -39,7 +40,15 @@ _NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": Fa
 
 PREFLIGHT = "preflight"
 """The route, in the log and in `/metrics`, of what browsers ask before they let a page of another origin ask."""
-_CORS_HEADERS = ["Authorization", "Content-Type", "X-Request-ID", "X-Request-Timeout", "traceparent", "tracestate"]
+_CORS_HEADERS = [
+    "Authorization",
+    "Content-Encoding",
+    "Content-Type",
+    "X-Request-ID",
+    "X-Request-Timeout",
+    "traceparent",
+    "tracestate",
+]
 
 
 class Application(FastAPI):
@@ -133,9 +142,11 @@ def create_app(settings: Settings, shared: Shared | None = None, tracing: Tracin
         ),
         templates={route.endpoint: route.path for route in routes},
     )
+    compression = partial(Compression, runtime=runtime)
+    app.add_middleware(compression)
     app.add_middleware(edge)
     app.direct = {("POST", route.path): route.endpoint for route in native}
-    app.around = edge(app.answer)
+    app.around = edge(compression(app.answer))
     if settings.origins:  # outside of the edge: its refusals too have to be legible to the pages
         cors = partial(
             Cors,

@@ -14,6 +14,7 @@ ServiceError
     ├── RequestTooSlow          408  its header or its body did not come in time
     ├── TooLarge                413  over a limit in size; says which, and both numbers
     ├── UnsupportedMediaType    415  not a JSON body
+    │   └── UnsupportedCoding   415  a body in another content coding than gzip or deflate
     ├── InvalidField            422  a field is wrong; carries a JSON pointer into the request
     ├── HeaderTooLarge          431  its header is over a limit
     ├── RateLimited             429  a key is over its rate; `retry_after`
@@ -112,6 +113,13 @@ class HeaderTooLarge(RequestError):
 
 class UnsupportedMediaType(RequestError):
     status, slug, title = 415, "unsupported-media-type", "Not a JSON body"
+
+
+class UnsupportedCoding(UnsupportedMediaType):
+    """`accepted` is what the answer's `Accept-Encoding` says."""
+
+    slug, title = "unsupported-coding", "Not a content coding that is read"
+    accepted = "gzip, deflate"
 
 
 @dataclass(frozen=True, slots=True)

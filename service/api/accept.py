@@ -16,7 +16,7 @@ def wants_safetensors(accept: bytes | None) -> bool:
 
     A header that excludes both gets JSON all the same, as `/predict` does: RFC 9110 allows it.
     """
-    ranges = _ranges(accept)
+    ranges = weights(accept)
     json, safetensors = _weight(ranges, JSON), _weight(ranges, SAFETENSORS)
     # At equal weight whoever names the binary form wants it: `*/*` is what clients add by themselves.
     return safetensors > json or (safetensors == json > 0 and SAFETENSORS.encode() in ranges)
@@ -24,16 +24,17 @@ def wants_safetensors(accept: bytes | None) -> bool:
 
 def wants_index(accept: bytes | None) -> bool:
     """Whether whoever asks for ``/`` is a program that wants JSON rather than the page, the default."""
-    ranges = _ranges(accept)
+    ranges = weights(accept)
     return _weight(ranges, JSON) > _weight(ranges, HTML)
 
 
 def names_html(accept: bytes | None) -> bool:
     """Whether whoever asks is a person's browser: only those name HTML."""
-    return HTML.encode() in _ranges(accept)
+    return HTML.encode() in weights(accept)
 
 
-def _ranges(accept: bytes | None) -> dict[bytes, float]:
+def weights(accept: bytes | None) -> dict[bytes, float]:
+    """What a header of preferences names, in lower case, and the weight of each, 1 where none is given."""
     return dict(_range(part) for part in (accept or b"").lower().split(b",") if part.strip())
 
 

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from service.api import body
+from service.api.coding import coding_of, unpacked
 from service.api.edge import call_of
 from service.api.render import JSON, dumps
 from service.api.schemas import checked, read_object
@@ -70,6 +71,8 @@ async def _load_request(request: Request) -> VersionRequest:
     if headers.get(b"content-length", b"0") == b"0" and b"transfer-encoding" not in headers:
         return VersionRequest(version=None)
     content = await body.read(headers, request.receive, MAX_BODY)
+    if coding := coding_of(headers.get(b"content-encoding", b"")):
+        content = unpacked(content, coding, MAX_BODY)
     return checked(read_object(content), VersionRequest)
 
 

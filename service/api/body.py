@@ -8,19 +8,18 @@ from functools import lru_cache
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
+from service.api.coding import coding_of
 from service.errors import TooLarge, UnsupportedMediaType
 
 WHAT = "Bytes in the body"
 
-Refusal = Callable[[bytes, bytes], str | None]
-"""Of a content type and a content encoding: why a body of this kind is not read; None when it is."""
+Refusal = Callable[[bytes], str | None]
+"""Of a content type: why a body of this kind is not read; None when it is."""
 
 
 @lru_cache(maxsize=64)
-def unless_json(content_type: bytes, content_encoding: bytes) -> str | None:
-    """The refusal of all that is not JSON in UTF-8 as it is."""
-    if content_encoding.strip().lower() not in (b"", b"identity"):
-        return "A body with a Content-Encoding is not read; send it as it is."
+def unless_json(content_type: bytes) -> str | None:
+    """The refusal of all that is not JSON in UTF-8."""
     if not content_type.strip():
         return "The request has no Content-Type; send application/json."
     media_type, *parameters = (part.strip().lower() for part in content_type.split(b";"))
@@ -37,8 +36,12 @@ def unless_json(content_type: bytes, content_encoding: bytes) -> str | None:
 async def read(
     headers: Mapping[bytes, bytes], receive: Receive, limit: int, refusal_of: Refusal = unless_json
 ) -> bytes:
-    """The whole body. Raises `UnsupportedMediaType`, `TooLarge`, or `ClientDisconnect` when the client has gone."""
-    refusal = refusal_of(headers.get(b"content-type", b""), headers.get(b"content-encoding", b""))
+    """The whole body, in the coding in which it came (`service.api.coding`).
+
+    Raises `UnsupportedMediaType`, `TooLarge`, or `ClientDisconnect` when the client has gone.
+    """
+    coding_of(headers.get(b"content-encoding", b""))
+    refusal = refusal_of(headers.get(b"content-type", b""))
     if refusal is not None:
         raise UnsupportedMediaType(refusal)
     announced = headers.get(b"content-length", b"")

@@ -18,6 +18,7 @@ from starlette.types import Receive, Scope, Send
 
 from service.api import body
 from service.api.accept import wants_safetensors
+from service.api.coding import coding_of, unpacked, unpacking_seconds
 from service.api.edge import Call, call_of
 from service.api.render import (
     JSON,
@@ -103,6 +104,7 @@ class Endpoint:
         check_open: Callable[[], None] | None = None,
     ) -> None:
         self._settings = runtime.settings
+        self._offload = runtime.offload
         self._check_open = check_open or runtime.check_open
         self._answer = answer
         self._refusal_of = refusal_of
@@ -115,10 +117,17 @@ class Endpoint:
             async with asyncio.timeout_at(deadline):
                 self._check_open()
                 content = await body.read(call.headers, receive, self._settings.max_body, self._refusal_of)
+                if coding := coding_of(call.headers.get(b"content-encoding", b"")):
+                    content = await self._unpacked(content, coding)
                 answer = await self._answer(call, content, deadline)
         except TimeoutError:
             raise DeadlineExceeded("The answer was not ready within the request's deadline.") from None
         await answer(scope, receive, send)
+
+    async def _unpacked(self, content: bytes, coding: bytes) -> bytes:
+        most = self._settings.max_body
+        work = partial(unpacked, content, coding, most)
+        return await self._offload(unpacking_seconds(len(content), most), work, begins=True)
 
 
 class Native:

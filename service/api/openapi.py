@@ -28,6 +28,7 @@ from service.errors import (
     TooLarge,
     Unauthorized,
     Unavailable,
+    UnsupportedCoding,
     UnsupportedMediaType,
 )
 from service.metrics import CONTENT_TYPE
@@ -57,6 +58,7 @@ _ERRORS: tuple[RequestError, ...] = (
     RequestTooSlow("The request's body did not come within 20 seconds."),
     HeaderTooLarge(40_000, 32_768),
     UnsupportedMediaType("The body is not sent as JSON; send it with Content-Type: application/json."),
+    UnsupportedCoding("A body is read as it is, or with Content-Encoding gzip or deflate, once."),
     InvalidField("/gates/0", "gru has no gate 'forget'; it has update, reset, candidate, hidden."),
     RateLimited("This key may send 10 requests a second.", retry_after=1),
     Unavailable("The models are loading.", retry_after=2),

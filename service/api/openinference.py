@@ -6,7 +6,6 @@ The answers are those of `/predict` and `/gates` as tensors (`service.api.output
 from __future__ import annotations
 
 import asyncio
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -20,7 +19,7 @@ from service.api.edge import Call
 from service.api.native import A_NUMBER_OUT, A_TOKEN_OUT, AN_INPUT_OUT, Answer, Endpoint, cost_in, note_job
 from service.api.render import JSON, dumps
 from service.api.schemas import checked, read_object
-from service.errors import MalformedBody, TooLarge, VersionNotFound
+from service.errors import VersionNotFound
 from service.gates import Selection
 from service.inference import decode, encode
 from service.joining import Logits, Traced, traces_of
@@ -33,10 +32,6 @@ from service.version import VERSION
 NAME = "gatelight"
 EXTENSIONS = ("binary_tensor_data", "model_repository", "model_configuration", "statistics")
 _BINARY = "application/octet-stream"
-_WINDOW_BITS = {b"gzip": 31, b"deflate": 15}
-MOST_UNPACKED = 1032
-"""Bytes that one of a compressed body can stand for: its size does not tell what reading it costs."""
-A_BYTE_UNPACKED = 4e-9  # seconds, roughly
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +52,11 @@ class _Job:
     selection: Selection | None
 
 
-def _unless_readable(content_type: bytes, content_encoding: bytes) -> str | None:
+def _unless_readable(content_type: bytes) -> str | None:
     """The refusal of bodies that no client of the protocol sends. Its own clients name no content type at all."""
-    if content_encoding.strip().lower() not in (b"", b"identity", *_WINDOW_BITS):
-        return "A body is read as it is, or with Content-Encoding gzip or deflate."
     if not content_type.strip() or content_type.strip().lower().startswith(_BINARY.encode()):
         return None
-    return body.unless_json(content_type, b"")
+    return body.unless_json(content_type)
 
 
 class OpenInference:
@@ -184,10 +177,6 @@ class OpenInference:
     async def infer(self, call: Call, content: bytes, deadline: float) -> Answer:
         """Answer a `tensors.InferRequest`."""
         offload, inference = self._runtime.offload, self._runtime.inference
-        if (bits := _WINDOW_BITS.get(call.headers.get(b"content-encoding", b"").strip().lower())) is not None:
-            most = self._settings.max_body
-            unpacking = A_BYTE_UNPACKED * min(MOST_UNPACKED * len(content), most)
-            content = await offload(unpacking, partial(_unpacked, content, bits, most), begins=True)
         cost = cost_in(content)
         asked = await offload(cost, partial(self._asked, call, content), begins=True)
         call.model = (asked.model.name, asked.model.version)
@@ -264,20 +253,6 @@ def _answer(call: Call, job: _Job, logits: Sequence[Logits], traced: Sequence[Tr
     if json_length is None:
         return Answer(pieces)
     return Answer(pieces, _BINARY, [(tensors.HEADER_LENGTH, str(json_length).encode())])
-
-
-def _unpacked(content: bytes, bits: int, limit: int) -> bytes:
-    """A body without its compression, which may not hide more than a body may have."""
-    unpacker = zlib.decompressobj(bits)
-    try:
-        plain = unpacker.decompress(content, limit + 1)
-    except zlib.error:
-        raise MalformedBody("The body is not compressed in the way that its Content-Encoding says.") from None
-    if len(plain) > limit:
-        raise TooLarge(body.WHAT, f"{len(plain)} or more, unpacked", limit)
-    if not unpacker.eof or unpacker.unused_data:
-        raise MalformedBody("The compressed body is cut off, or more follows it.")
-    return plain
 
 
 def _entry(entry: Entry) -> dict[str, str]:

@@ -16,7 +16,15 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from service.api.render import JSON
-from service.errors import FieldProblem, InvalidField, RateLimited, RequestError, Unauthorized, Unavailable
+from service.errors import (
+    FieldProblem,
+    InvalidField,
+    RateLimited,
+    RequestError,
+    Unauthorized,
+    Unavailable,
+    UnsupportedCoding,
+)
 
 MEDIA_TYPE = "application/problem+json"
 _LONGEST_WAIT = 86_400.0
@@ -83,6 +91,8 @@ def of(error: Exception) -> Problem:
 def _headers(error: RequestError) -> dict[str, str]:
     if isinstance(error, Unauthorized):
         return {"WWW-Authenticate": error.challenge}
+    if isinstance(error, UnsupportedCoding):
+        return {"Accept-Encoding": error.accepted}
     if isinstance(error, RateLimited | Unavailable):
         return {"Retry-After": str(max(1, math.ceil(min(error.retry_after or 1, _LONGEST_WAIT))))}
     return {}

@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-import gzip
 import struct
-import zlib
-from collections.abc import Callable
-from random import Random
-from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
 
-from service import settings
-from service.api.edge import Call
-from service.api.openinference import OpenInference
-from service.runtime import INLINE_SECONDS
 from tests.integration.conftest import Start
 from tests.integration.models import HIDDEN
 from tests.integration.protocols import error
@@ -217,14 +207,6 @@ def test_binary_text_that_is_not_what_it_says(client: httpx.Client) -> None:
     assert "elements" in error(client.post(path, **binary(good * 3, 15, count=2)), 422)
 
 
-def test_a_compressed_body_hides_nothing(client: httpx.Client) -> None:
-    path, headers = "/v2/models/sentiment-bilstm/infer", {"Content-Encoding": "gzip"}
-    bomb = gzip.compress(b" " * 50_000_000)
-    assert "unpacked" in error(client.post(path, content=bomb, headers=headers), 413)
-    error(client.post(path, content=b"plain", headers=headers), 400)
-    error(client.post(path, content=gzip.compress(b"{}")[:-4], headers=headers), 400)
-
-
 def test_keys_and_health(start: Start) -> None:
     service = start(SERVICE_API_KEYS="a-key").until_ready()
     client = connect(service)
@@ -264,29 +246,3 @@ def test_load_and_unload(start: Start) -> None:
     with pytest.raises(InferenceServerException, match="/parameters/config"):
         client.load_model("ner-bigru", config="{}")
     client.close()
-
-
-@pytest.mark.parametrize(
-    ("sent", "leave"),
-    [(b"{}", [False, False]), (b" " * 2_000_000, [True, True]), (Random(0).randbytes(2000), [True, False])],
-    ids=["short", "a bomb", "hardly compressed"],
-)
-@pytest.mark.parametrize(("encoding", "pack"), [(b"gzip", gzip.compress), (b"deflate", zlib.compress)])
-def test_what_a_compressed_body_costs_is_not_told_by_its_size(
-    encoding: bytes, pack: Callable[[bytes], bytes], sent: bytes, leave: list[bool]
-) -> None:
-    """Unpacking leaves the event loop where there may be much in it, and reading where there is."""
-    estimates: list[float] = []
-
-    async def offload(seconds: float, work: Callable[[], bytes], *, begins: bool) -> bytes:
-        assert begins, "it may be refused"
-        estimates.append(seconds)
-        if len(estimates) > 1:
-            raise ConnectionAbortedError  # no more than the estimates is wanted
-        return work()
-
-    runtime: Any = SimpleNamespace(settings=settings.read({}, _env_file=None), offload=offload, inference=None)
-    call = Call("id", {b"content-encoding": encoding})
-    with pytest.raises(ConnectionAbortedError):
-        asyncio.run(OpenInference(runtime).infer(call, pack(sent), 0.0))
-    assert [estimate > INLINE_SECONDS for estimate in estimates] == leave
