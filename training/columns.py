@@ -15,6 +15,7 @@ from training.sources import Example, Source, is_number, position, some
 _DOCUMENT = "-DOCSTART-"
 _BREAK = re.compile(r"[ \t]*|-DOCSTART-(?:[ \t].*)?", re.DOTALL)
 _SPACES = re.compile(" +")
+_SPACED = re.compile(r"\S+(?: +\S+)+")
 _KEYED = re.compile(r"#\s*\w[\w.-]* = |#(?:begin|end) document\b")
 _COUNT = re.compile(r"[0-9]+(?:[-.][0-9]+)?")
 """A token's number; ``1-2`` stands before the words of a contraction in CoNLL-U, ``1.1`` for a word left out."""
@@ -111,6 +112,10 @@ def _sentences(source: Source, rows: _Rows, width: int) -> Iterator[Example]:
     if not full:
         return
     token = _token_column(source, rows, names, width)
+    if len(full) > 9 and all(_SPACED.fullmatch(row.fields[token]) for row in full):
+        raise source.error(
+            full[0].line, "every token holds a space: columns are parted by spaces or by tabs, not by both in one file"
+        )
     if "\r" in source.text:
         _check_ends(source, full, token)
     read = _tag_reader(source, full, names, width, token)

@@ -38,6 +38,10 @@ def read(path: Path, task: Task, layout: Layout = AS_FOUND, tell: Tell = silent)
     `tell` gets a line on everything that the reader decided by itself: columns, separators, comments.
     """
     ending = next((suffix for suffix in reversed(path.suffixes) if suffix.lower() != ".gz"), "").lower()
+    others = (layout.text, layout.label) if task == "ner" else (layout.token, layout.tag)
+    if any(others):
+        other: Task = "sentiment" if task == "ner" else "ner"
+        raise CorpusError(path, f"{_OPTIONS[other]} are not for {task}: {_OPTIONS[task]} are")
     reader = _READERS[task].get(ending)
     if reader is None:
         raise CorpusError(
@@ -132,6 +136,10 @@ _SENTENCE = '{"tokens": ["Ada", "spoke"], "tags": ["B-PER", "O"]}'
 _EXPECTED: dict[Task, str] = {
     "sentiment": 'a table has a header (text, label) and rows below it, JSON lines are {"text": "…", "label": "…"}',
     "ner": f"columns are TOKEN<TAB>TAG, JSON lines are {_SENTENCE}",
+}
+_OPTIONS: dict[Task, str] = {
+    "sentiment": "--text-column and --label-column",
+    "ner": "--token-column and --tag-column",
 }
 _COLUMNS = (
     *(".conll", ".conll03", ".conll2003", ".conllu", ".iob", ".iob2", ".bio", ".bioes", ".bilou", ".bmes"),

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from training.delimited import SEPARATORS, header, records
 from training.objects import field, kind, objects, whole
-from training.sources import CorpusError, Example, Source, is_number, position
+from training.sources import CorpusError, Example, Source, is_number, position, some
 
 _TEXTS = frozenset(
     (
@@ -129,6 +129,9 @@ def _separator(source: Source, separators: str) -> str | None:
 
 
 def _table(source: Source, rows: _Rows, separator: str) -> Iterator[Example]:
+    if blank := [line for line, fields in rows if not any(map(str.strip, fields))]:
+        source.note(f"rows without any content are skipped: {len(blank):,} ({some(blank)})")
+        rows = [(line, fields) for line, fields in rows if any(map(str.strip, fields))]
     if not rows:
         return
     line, first = rows[0]

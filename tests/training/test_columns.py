@@ -319,6 +319,18 @@ def test_mixed_line_ends_are_refused(tmp_path: Path, content: str) -> None:
     assert found.endswith(": a carriage return within the line: let all lines of the file end in one way")
 
 
+def test_a_file_of_two_separators_is_refused(tmp_path: Path) -> None:
+    found = complaint(write(tmp_path, "a.conll", "Ada NNP I-NP\tB-PER\n" * 10))
+    assert found == "1: every token holds a space: columns are parted by spaces or by tabs, not by both in one file"
+    assert len(read(write(tmp_path, "b.conll", "New York\tB-LOC\n" * 10 + "x\tO\n"), "ner")[0].value) == 11
+
+
+@pytest.mark.parametrize("layout", [Layout(text="1"), Layout(label="2"), Layout(token="1", label="2")])
+def test_columns_of_the_other_task_are_refused(tmp_path: Path, layout: Layout) -> None:
+    expected = " --text-column and --label-column are not for ner: --token-column and --tag-column are"
+    assert complaint(write(tmp_path, "a.conll", "Ada\tB-PER\n"), layout) == expected
+
+
 def test_mixed_separators_are_named(tmp_path: Path) -> None:
     found = complaint(write(tmp_path, "a.conll", "Ada\tB-PER\nspoke O\n"))
     no_tag = "no tag beside the token; a line is a token and its tag"

@@ -204,6 +204,22 @@ def test_empty_texts_are_rows(tmp_path: Path, name: str, content: str) -> None:
     assert len(read(write(tmp_path, name, content), "sentiment")) == 3
 
 
+@pytest.mark.parametrize(("name", "separator"), [("a.csv", ","), ("a.tsv", "\t")])
+def test_rows_without_content_are_skipped_and_said(tmp_path: Path, name: str, separator: str) -> None:
+    content = "text,label,id\nfine,good,1\n,,\n , ,\ndull,bad,2\n,,\n".replace(",", separator)
+    examples, notes = told(write(tmp_path, name, content))
+    assert examples == [Example("fine", "good"), Example("dull", "bad")]
+    assert notes == ["rows without any content are skipped: 3 (lines 3, 4, 6)"]
+    nothing = write(tmp_path, f"b{name}", f"{separator}\n {separator}\n")
+    assert complaint(nothing).startswith(" it holds no example")
+
+
+@pytest.mark.parametrize("layout", [Layout(token="1"), Layout(tag="2"), Layout(text="text", tag="2")])
+def test_columns_of_the_other_task_are_refused(tmp_path: Path, layout: Layout) -> None:
+    expected = " --token-column and --tag-column are not for sentiment: --text-column and --label-column are"
+    assert complaint(write(tmp_path, "a.tsv", "text\tlabel\nfine\tgood\n"), layout) == expected
+
+
 @pytest.mark.parametrize("ending", ["tsv", "csv", "jsonl"])
 def test_lone_carriage_returns_end_lines(tmp_path: Path, ending: str) -> None:
     content = {
