@@ -26,6 +26,7 @@ _MISSING = frozenset(("nan", "null", "n/a", "?"))
 _WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 _DIGITS = {word: str(number) for number, word in enumerate(_WORDS)}
 _WHOLE = re.compile(r"([+-]?[0-9]+)(?:[.,]0+)?")
+_LETTER = re.compile("[A-Za-z0-9]")
 _NOT_A_LETTER = re.compile(r"[\W_]+")
 
 
@@ -39,7 +40,12 @@ class Part:
 
 def with_tokens(path: Path, examples: Sequence[Example], tokenizer: Tokenizer, tell: Tell) -> list[Example]:
     """The examples that have a token; `tell` gets a line on the others. Raises `CorpusError` where none has."""
-    kept = [each for each in examples if not isinstance(each.value, str) or tokenizer.split(each.value)]
+    kept = [
+        each
+        for each in examples
+        # The search is a shortcut: the tokenizer makes a token of every letter and digit.
+        if not isinstance(each.value, str) or _LETTER.search(each.value) or tokenizer.split(each.value)
+    ]
     if not kept:
         raise CorpusError(path, f"none of its {len(examples):,} texts holds a token; are they in another column?")
     if len(kept) < len(examples):
