@@ -14,6 +14,8 @@ if __name__ == "__main__":
         # A signal to stop that comes while the modules below are imported is heeded like any other: nothing has begun.
         # Of the other commands it ends the work: whoever waits for them must see that it was not done.
         signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+        # A signal to reload waits until there is something to reload.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     # One batch takes one thread, in NumPy too; and workers have to be forked before there is a second thread.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 

@@ -7,19 +7,20 @@ keep their weights in one file, ``weights.safetensors``, as ONNX external data: 
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import re
 import shutil
-import stat
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from service import contents
+from service.contents import Content
 from service.equations import CellName, Direction, GruReset
 from service.errors import BundleError
 
@@ -232,19 +233,38 @@ class Manifest(_Frozen):
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A verified bundle: its name, version, folder and manifest."""
+    """A bundle: its name, version, folder and manifest, and what its files held when they were verified.
+
+    `load` makes it. One that is made by hand is a draft: its files are read from the folder each time.
+    """
 
     name: str
     version: int
     path: Path
     manifest: Manifest
+    contents: Mapping[str, Content] | None = field(default=None, repr=False, compare=False)
+    """Of every file, the manifest too; None for a draft."""
 
     def file(self, name: str) -> Path:
+        """Where a file lies. Its content may be another one by now: `content` has the one that was verified."""
         return self.path / name
+
+    def content(self, name: str) -> memoryview:
+        """What a file held when it was verified, read-only. Raises `BundleError` where a draft's cannot be read."""
+        return (_read(self.path / name) if self.contents is None else self.contents[name]).data
+
+    @property
+    def digest(self) -> str:
+        """The manifest's SHA-256, in hexadecimal. It stands for all files, whose digests the manifest holds."""
+        return (self.contents or {MANIFEST: _read(self.path / MANIFEST)})[MANIFEST].sha256
+
+    def without_contents(self) -> Bundle:
+        """The same, for what needs no file any more: their memory is given back, but for the manifest's."""
+        return replace(self, contents={name: self.contents[name] for name in (MANIFEST,)} if self.contents else {})
 
 
 def load(path: Path) -> Bundle:
-    """Read and verify ``…/NAME/VERSION``.
+    """Read and verify ``…/NAME/VERSION``: each file once, so that what is used is what was verified.
 
     Raises `BundleError`, whose message names files and fields but never a folder of this machine.
     """
@@ -252,7 +272,8 @@ def load(path: Path) -> Bundle:
     check_name(name)
     if not is_version(version):
         raise BundleError(f"version {version!r} is not a whole number from 1")
-    manifest = _read_manifest(path / MANIFEST)
+    found = {MANIFEST: _read(path / MANIFEST)}
+    manifest = _parse(found[MANIFEST].data)
     try:
         extra = sorted({entry.name for entry in path.iterdir()} - {MANIFEST, *FILES})
     except OSError as error:
@@ -260,10 +281,11 @@ def load(path: Path) -> Bundle:
     if extra:
         raise BundleError(f"the manifest does not name the file {extra[0]!a}; a bundle holds nothing else")
     for file, expected in manifest.files.items():
-        actual = digest(path / file)
+        found[file] = _read(path / file)
+        actual = found[file].sha256
         if actual != expected:
             raise BundleError(f"{file} does not match the manifest: SHA-256 {actual[:12]}…, not {expected[:12]}…")
-    return Bundle(name, int(version), path, manifest)
+    return Bundle(name, int(version), path, manifest, MappingProxyType(found))
 
 
 def save(folder: Path, manifest: Manifest, files: Path) -> Bundle:
@@ -331,35 +353,19 @@ def discover(repository: Path) -> Iterator[tuple[str, list[int]]]:
         raise FileNotFoundError(errno.ENOENT, "it was replaced while it was read")
 
 
-def _read_manifest(path: Path) -> Manifest:
+def _parse(content: memoryview) -> Manifest:
     try:
-        _check_plain(path)
-        return Manifest.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise BundleError(f"{MANIFEST}: {error.strerror}") from error
+        return Manifest.model_validate_json(bytes(content))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"])) or "the document"
         raise BundleError(f"{MANIFEST}: {where}: {first['msg']}") from error
 
 
-def _check_plain(path: Path) -> None:
-    """What is not a plain file may lie outside the bundle, or never end (a pipe); a large one takes long to read."""
-    try:
-        found = path.lstat()
-    except OSError:
-        return  # whoever reads it says so
-    if not stat.S_ISREG(found.st_mode):
-        raise BundleError(f"{path.name} is a link, a folder or a device; a bundle holds plain files")
-    if found.st_size > LIMITS[path.name]:
-        raise BundleError(f"{path.name} has {found.st_size} bytes, the limit is {LIMITS[path.name]}")
+def _read(path: Path) -> Content:
+    return contents.read(path, LIMITS[path.name], share=path.name == WEIGHTS)
 
 
 def digest(path: Path) -> str:
-    """A plain file's SHA-256, in hexadecimal. Raises `BundleError`."""
-    _check_plain(path)
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise BundleError(f"{path.name}: {error.strerror}") from error
+    """The SHA-256 of one of a bundle's files, in hexadecimal. Raises `BundleError`."""
+    return contents.digest(path, LIMITS[path.name])

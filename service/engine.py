@@ -12,19 +12,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 
 from service import vetting
-from service.bundle import MODEL_GRAPH, TRACE_GRAPH, WEIGHTS, Bundle
+from service.bundle import MODEL_GRAPH, TRACE_GRAPH, WEIGHTS, Bundle, Manifest
 from service.equations import Direction, gate_names
 from service.errors import BundleError
 from service.guard import patience
+from service.vetting import Arrays, Vetted
 
 Provider = Literal["cpu", "cuda"]
 GateKey = tuple[int, Direction, str]
@@ -115,7 +114,7 @@ class Engine:
     """
 
     def __init__(self, bundle: Bundle, *, provider: Provider = "cpu", threads: int = 1) -> None:
-        vetting.check(bundle)
+        vetted = vetting.check(bundle)
         manifest = bundle.manifest
         self._patience: ort.RunOptions | None = None
         self._features = sum(feature.columns for feature in manifest.features)
@@ -123,14 +122,31 @@ class Engine:
         self._tagger = manifest.head == "tagger"
         self._directions = manifest.directions
         self._keys = [(layer, gate) for layer in range(manifest.layers) for gate in gate_names(manifest.cell)]
-        self._model = _session(bundle.file(MODEL_GRAPH), provider, threads)
+        self._lent: list[ort.OrtValue] = []
+        """The weights, which sessions use where they lie: they have to live as long."""
+        self._model = self._session(MODEL_GRAPH, vetted, provider, threads)
         # Scans run on the CPU whatever the provider: step by step, the GPU would wait for each small kernel.
-        self._trace = _session(bundle.file(TRACE_GRAPH), "cpu", threads)
+        self._trace = self._session(TRACE_GRAPH, vetted, "cpu", threads)
         _expect_outputs(self._model, MODEL_GRAPH, ["logits"])
         _expect_outputs(self._trace, TRACE_GRAPH, ["logits", *(trace_output(*key) for key in self._keys)])
         self.placement = placement(self._model)
         self.provider: Provider = self.placement.provider
-        self.head_weight, self.head_bias, self.head_query = _head(bundle)
+        self.head_weight, self.head_bias, self.head_query = _head(vetted.weights, manifest)
+
+    def _session(self, name: str, vetted: Vetted, provider: Provider, threads: int) -> ort.InferenceSession:
+        """A graph, ready to run, that reads no file: its weights are those that were vetted."""
+        options = _options(provider, threads)
+        values = {each: ort.OrtValue.ortvalue_from_numpy(array) for each, array in vetted.initializers[name].items()}
+        options.add_external_initializers(list(values), list(values.values()))
+        if provider == "cpu":
+            # Given these too, a session keeps no copy of its own of what it uses unchanged.
+            for each, value in values.items():
+                options.add_initializer(each, value)
+            self._lent += values.values()
+        try:
+            return ort.InferenceSession(vetted.graphs[name], options, providers=_PROVIDERS[provider])
+        except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
+            raise BundleError(f"{name} cannot be loaded: {_first_line(error)}") from error
 
     def predict(self, rows: Sequence[NDArray[np.int32]]) -> NDArray[np.float32]:
         """Logits of a batch of inputs, each int32 [tokens, features]: [batch, labels], or [batch, time, labels]."""
@@ -184,7 +200,7 @@ def pad(rows: Sequence[NDArray[np.int32]], features: int) -> tuple[NDArray[np.in
 
 def _feed(rows: Sequence[NDArray[np.int32]], features: int) -> dict[str, NDArray[np.int32]]:
     if not rows:
-        raise ValueError("a batch needs at least one row: ONNX Runtime aborts the process on a batch of none")
+        raise ValueError("a batch needs at least one row")
     tokens, lengths = pad(rows, features)
     return {"tokens": tokens, "lengths": lengths}
 
@@ -203,7 +219,7 @@ def _share_memory() -> None:
     ort.create_and_register_allocator(memory, ort.OrtArenaCfg(0, -1, -1, -1))  # ONNX Runtime's own defaults
 
 
-def _session(path: Path, provider: Provider, threads: int) -> ort.InferenceSession:
+def _options(provider: Provider, threads: int) -> ort.SessionOptions:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -217,11 +233,7 @@ def _session(path: Path, provider: Provider, threads: int) -> ort.InferenceSessi
     else:
         _share_memory()
         options.add_session_config_entry("session.use_env_allocators", "1")
-    try:
-        return ort.InferenceSession(str(path), options, providers=_PROVIDERS[provider])
-    except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
-        reason = _first_line(error).replace(str(path), path.name).replace(str(path.parent), path.parent.name)
-        raise BundleError(f"{path.name} cannot be loaded: {reason}") from error
+    return options
 
 
 def _expect_outputs(session: ort.InferenceSession, name: str, expected: list[str]) -> None:
@@ -234,20 +246,22 @@ def _expect_outputs(session: ort.InferenceSession, name: str, expected: list[str
         )
 
 
-def _head(bundle: Bundle) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32] | None]:
+def _head(
+    weights: Arrays, manifest: Manifest
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32] | None]:
     """The head's weight [labels, units of all directions], bias [labels] and, of an attention head, query [units of all
     directions], when the weights fit the manifest."""
-    manifest = bundle.manifest
-    try:
-        with safe_open(bundle.file(WEIGHTS), framework="numpy") as weights:
-            weight, bias = weights.get_tensor("head.weight"), weights.get_tensor("head.bias")
-            query = weights.get_tensor("head.query") if manifest.head == "attention" else None
-            rows = {each.name: weights.get_slice(f"embedding.{each.name}").get_shape()[0] for each in manifest.features}
-    except (SafetensorError, OSError) as error:
-        raise BundleError(f"{WEIGHTS} cannot be read: {_first_line(error)}") from error
-    for feature in manifest.features:
-        if rows[feature.name] != feature.size:
-            raise BundleError(f"{WEIGHTS} has {rows[feature.name]} rows for {feature.name}, not {feature.size}")
+    tables = [f"embedding.{each.name}" for each in manifest.features]
+    names = ["head.weight", "head.bias", *(["head.query"] if manifest.head == "attention" else [])]
+    for name in (*names, *tables):
+        if name not in weights:
+            raise BundleError(f"{WEIGHTS} has no tensor {name}")
+    weight, bias, *rest = (np.array(weights[name], np.float32) for name in names)
+    query = rest[0] if rest else None
+    for feature, table in zip(manifest.features, tables, strict=True):
+        rows = len(np.atleast_1d(weights[table]))
+        if rows != feature.size:
+            raise BundleError(f"{WEIGHTS} has {rows} rows for {feature.name}, not {feature.size}")
     expected = (len(manifest.labels), manifest.hidden * len(manifest.directions))
     if weight.shape != expected or bias.shape != expected[:1]:
         raise BundleError(f"{WEIGHTS} has a head of shape {weight.shape}, by the manifest it is {expected}")

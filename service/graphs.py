@@ -14,11 +14,13 @@ import numpy as np
 from service.bundle import WEIGHTS
 from service.errors import BundleError
 from service.protobuf import Message, read
+from service.weights import Stored
 
 MAX_NODES = 4096
 """Of one graph, those in the bodies of its scans too."""
 MAX_FOLDED = 1024
-"""Of those that work on constants alone: ONNX Runtime runs them while it loads a graph, and cannot be stopped there."""
+"""Of those that work on constants alone, which loading a graph computes: the time of a warm-up is limited, that of
+loading is not."""
 MAX_FIXED = 65_536
 """Of a size that a graph fixes for one of its inputs or outputs."""
 MAX_DEPTH = 2
@@ -79,11 +81,12 @@ _KINDS = {number: np.dtype(name) for number, name in {**_NUMBERS, 12: "<u4", 13:
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
-    """One tensor of the weights file: bytes from `start` to `stop` of the file, of one type."""
+class External:
+    """An initializer of a graph, whose numbers lie in the weights file from the byte `start` on."""
 
+    name: str
     start: int
-    stop: int
+    dims: tuple[int, ...]
     kind: np.dtype[np.generic]
 
 
@@ -95,11 +98,12 @@ class Graph:
         self._nodes = 0
         self._folded = 0
         self._inline = 0
+        self._external: list[External] = []
         self._constants: set[str] = set()
         """Values that no input of the graph has a part in."""
 
-    def check(self, content: bytes) -> None:
-        """Raises `BundleError` when the file breaks a rule."""
+    def check(self, content: bytes) -> list[External]:
+        """The initializers whose numbers lie outside. Raises `BundleError` when the file breaks a rule."""
         model = read(content, _MODEL)
         for opset in model.messages("opsets", _OPSET):
             domain, version = opset.text("domain"), opset.integer("version")
@@ -109,6 +113,7 @@ class Graph:
         if graph is None:
             raise BundleError("the file holds no graph")
         self._graph(graph, frozenset(), 0)
+        return self._external
 
     def _graph(self, graph: Message, outside: frozenset[str], depth: int) -> None:
         """A graph and the bodies in it; `outside` are the values that a body sees."""
@@ -116,7 +121,7 @@ class Graph:
             raise BundleError(f"bodies within bodies, over {MAX_DEPTH} deep")
         known = {self._value(value) for value in graph.messages("inputs", _VALUE)}
         for tensor in graph.messages("tensors", _TENSOR):
-            self._tensor(tensor)
+            self._tensor(tensor, outermost=depth == 0)
             _add(tensor.text("name"), known, outside)
             self._constants.add(tensor.text("name"))
         for node in graph.messages("nodes", _NODE):
@@ -164,7 +169,7 @@ class Graph:
         if operator in _HEAVY or self._folded > MAX_FOLDED:
             raise BundleError(f"{operator} works on constants alone: keep its result in {WEIGHTS}")
 
-    def _tensor(self, tensor: Message) -> None:
+    def _tensor(self, tensor: Message, *, outermost: bool = False) -> None:
         dims, kind = tensor.integers("dims"), _KINDS.get(tensor.integer("type"))
         if kind is None:
             raise BundleError(f"a tensor of the type {tensor.integer('type')}")
@@ -172,7 +177,10 @@ class Graph:
             raise BundleError(f"a tensor of the shape {dims[:MAX_DIMENSIONS]}")
         count = math.prod(dims)
         if tensor.integer("location") == _EXTERNAL:
-            self._external(tensor, count * kind.itemsize, kind)
+            if not outermost:
+                raise BundleError("external data is for the initializers of the graph itself, not of a body or a node")
+            start = self._outside(tensor, count * kind.itemsize, kind)
+            self._external.append(External(tensor.text("name"), start, tuple(dims), kind))
         elif tensor.has("external"):
             raise BundleError("a tensor that lies both inside and outside of the graph")
         else:
@@ -199,8 +207,8 @@ class Graph:
         if self._inline > MAX_INLINE:
             raise BundleError(f"over {MAX_INLINE} bytes of numbers in the graph itself")
 
-    def _external(self, tensor: Message, size: int, kind: np.dtype[np.generic]) -> None:
-        """Numbers of the weights file: all of them from one of its tensors, and of its type."""
+    def _outside(self, tensor: Message, size: int, kind: np.dtype[np.generic]) -> int:
+        """Where numbers of the weights file start: all of them in one of its tensors, and of its type."""
         entries = [(entry.text("key"), entry.text("value")) for entry in tensor.messages("external", _ENTRY)]
         found = dict(entries)
         if len(found) < len(entries) or not set(found) <= {"location", "offset", "length"}:
@@ -215,8 +223,9 @@ class Graph:
         if any(tensor.has(name) for name in ("raw", "floats", "ints", "longs", "doubles")):
             raise BundleError("a tensor that lies both inside and outside of the graph")
         inside = (each for each in self._stored if each.start <= start and start + length <= each.stop)
-        if not any(each.kind == kind for each in inside):
+        if not any(each.array.dtype == kind for each in inside):
             raise BundleError(f"external data from byte {start} on is no tensor of {WEIGHTS}, or of another type")
+        return start
 
 
 def _add(name: str, known: set[str], outside: frozenset[str]) -> None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import structlog
-from safetensors import safe_open
 
+from service import weights
 from service.bundle import FILES, TOKENIZER, WEIGHTS, Bundle, Manifest, Task
 from service.equations import equations, gate_names
 from service.errors import BundleError, StartupError
@@ -113,7 +111,7 @@ def loader(provider: Provider, threads: int, token_limit: int, *, strict: bool =
     from service.engine import Engine
 
     def load(bundle: Bundle) -> Model:
-        size = sum(bundle.file(name).stat().st_size for name in FILES)
+        size = sum(len(bundle.content(name)) for name in FILES)
         with guard.memory(_HEADROOM[provider] + size * _COPIES):
             return loaded(bundle)
 
@@ -127,13 +125,13 @@ def loader(provider: Provider, threads: int, token_limit: int, *, strict: bool =
                 raise BundleError(f"not all recurrent layers run on {provider} ({counts}), and strict is set: {why}")
             _log.warning("model does not run on the provider chosen", model=bundle.name, recurrent=where, why=why)
         return Model(
-            bundle,
-            Tokenizer.load(bundle.file(TOKENIZER), manifest.features),
+            bundle.without_contents(),
+            Tokenizer.read(bundle.content(TOKENIZER), manifest.features),
             engine,
             decoder(manifest.task, manifest.labels, manifest.crf),
             seconds_per_token=engine.warm_up(),
             token_limit=min(manifest.token_limit, token_limit),
-            parameters=_parameters(bundle.file(WEIGHTS)),
+            parameters=sum(each.array.size for each in weights.read(bundle.content(WEIGHTS)).values()),
         )
 
     return load
@@ -170,10 +168,3 @@ def choose_provider(wanted: ProviderSetting) -> Provider:
         why = "ONNX Runtime has CUDAExecutionProvider" if available else "ONNX Runtime has no CUDAExecutionProvider"
         _log.info("provider chosen", provider="cuda" if available else "cpu", setting=wanted, why=why)
     return "cuda" if wanted == "cuda" or (wanted == "auto" and available) else "cpu"
-
-
-def _parameters(weights: Path) -> int:
-    """How many numbers a file of weights holds."""
-    with safe_open(weights, framework="numpy") as file:
-        names: list[str] = file.keys()
-        return sum(math.prod(file.get_slice(name).get_shape()) for name in names)

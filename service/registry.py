@@ -7,6 +7,7 @@ name, at somebody's word: that word stands until the next one, or until the name
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from typing import Literal, get_args
 import structlog
 
 from service import bundle as bundles
-from service.bundle import MANIFEST, Task
+from service.bundle import Task
 from service.errors import BundleError, BundleRefused, InvalidField, ModelNotFound, RequestError, StartupError
 from service.model import Load, Model, ProviderSetting, choose_provider, loader
 from service.settings import Settings
@@ -107,7 +108,8 @@ class Registry:
         self._wanted = provider
         self._load = load or loader(choose_provider(provider), threads, token_limit, strict=strict)
         self._chosen_defaults = {task: name for task, name in defaults.items() if name is not None}
-        self._digests: dict[str, str] = {}  # of each served model's manifest: while it is the same, so is the bundle
+        # Of each served model's files, when they were last found to be those that it was loaded from.
+        self._states: dict[str, object] = {}
         # Versions found broken, with the state of their files then: they are tried again when that has changed.
         self._broken: dict[tuple[str, int], tuple[object, Refused]] = {}
         self._wishes: dict[str, int] = {}  # the version of a name that somebody asked for, or `UNLOADED`
@@ -243,7 +245,7 @@ class Registry:
     def _show(self, models: Mapping[str, Model], refused: Iterable[Refused]) -> Changes:
         """Serve these models from now on."""
         before, models = self._picture, dict(sorted(models.items()))
-        self._digests = {name: digest for name, digest in self._digests.items() if name in models}
+        self._states = {name: state for name, state in self._states.items() if name in models}
         self._complain(self._complaints_about(models))
         defaults = {task: default for task in TASKS if (default := self._default(task, models)) is not None}
         self._picture = _Picture(MappingProxyType(models), MappingProxyType(defaults), tuple(refused))
@@ -260,37 +262,45 @@ class Registry:
         """The model to serve under a name: of the highest version that can be, else the one that is served already."""
         for version in sorted(versions, reverse=True):
             path = self._repository / name / str(version)
-            if served is not None and served.bundle.version == version and self._digests[name] == _digest(path):
-                return served
-            outcome = self._known_problem(path) or self._try(path)
+            current = served if served is not None and served.bundle.version == version else None
+            if current is not None and self._states[name] == _state(path):
+                return current
+            outcome = self._known_problem(path) or self._try(path, current)
             if isinstance(outcome, Model):
                 return outcome
             refused.append(outcome)
-            if served is not None and served.bundle.version == version:
-                return served
+            if current is not None:
+                return current
         return served
 
     def _known_problem(self, path: Path) -> Refused | None:
         state, problem = self._broken.get((path.parent.name, int(path.name)), (None, None))
         return problem if state == _state(path) else None
 
-    def _try(self, path: Path) -> Model | Refused:
-        """Load one version. A bundle at fault is remembered until its files change; any other trouble may pass."""
+    def _try(self, path: Path, current: Model | None) -> Model | Refused:
+        """Load one version, unless it is what `current` was loaded from. A bundle at fault is remembered until its
+        files change; any other trouble may pass."""
         name, version = path.parent.name, int(path.name)
-        state, digest, started = _state(path), _digest(path), time.perf_counter()
+        state, started = _state(path), time.perf_counter()  # what changes while it is read shows at the next look
         try:
-            model = self._load(bundles.load(path))
+            bundle = bundles.load(path)
+            if current is not None and current.bundle.digest == bundle.digest:
+                self._states[name] = state
+                _log.info("model files verified again", model=name, version=version)
+                return current
+            model = self._load(bundle)
         except BundleError as error:
             problem = _refused(name, version, self._without_paths(str(error)))
             self._broken[name, version] = state, problem
-            _log.error("bundle refused", model=name, version=version, reason=problem.reason)
+            serves = {} if current is None else {"serves": "what was verified before"}
+            _log.error("bundle refused", model=name, version=version, reason=problem.reason, **serves)
             return problem
         except Exception as error:
             problem = _refused(name, version, f"it cannot be loaded ({type(error).__name__})")
             if problem not in self._picture.refused:
                 _log.exception("bundle refused", model=name, version=version, reason=problem.reason)
             return problem
-        self._digests[name] = digest
+        self._states[name] = state
         seconds = round(time.perf_counter() - started, 3)
         _log.info("model loaded", model=name, version=version, provider=model.engine.provider, seconds=seconds)
         return model
@@ -410,17 +420,13 @@ def _printable(name: str) -> str:
     return name.encode("utf-8", "replace").decode()
 
 
-def _digest(path: Path) -> str:
-    """Of a bundle's manifest, which holds the digests of all other files; empty when it cannot be read."""
-    try:
-        return bundles.digest(path / MANIFEST)
-    except BundleError:
-        return ""
-
-
 def _state(path: Path) -> object:
-    """What changes when a bundle's files do."""
+    """What changes when a bundle's files do, though their sizes and times of writing were kept."""
     try:
-        return sorted((entry.name, entry.stat().st_size, entry.stat().st_mtime_ns) for entry in path.iterdir())
+        return sorted((entry.name, _stamp(entry.lstat())) for entry in path.iterdir())
     except OSError as error:
         return error.errno
+
+
+def _stamp(found: os.stat_result) -> tuple[int, ...]:
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns

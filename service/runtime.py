@@ -66,6 +66,10 @@ class Runtime:
         self._replaces = shared is not None and shared.replaces
         self._looked = asyncio.Event()
         """Whether the models folder has been looked at."""
+        self._asked = asyncio.Event()
+        """Whether it is to be looked at now."""
+        self._supervised = shared is not None and shared.registry is not None
+        """Whether a supervisor asks, which looks itself first."""
         self.phase = Phase.GREETING if shared is not None and shared.greets is not None else Phase.LOADING
         self.failure: StartupError | None = None
         """Why the service cannot go on, once it is known: whoever runs the process has to end it."""
@@ -107,6 +111,10 @@ class Runtime:
     def model(self, name: str | None, task: Task | None) -> Model:
         """The model that a request means. Raises `ModelNotFound`, `InvalidField` or `Unavailable`."""
         return self.registry.get(name, task)
+
+    def look(self) -> None:
+        """Have the models folder looked at, after the look that is under way. Asking again before changes nothing."""
+        self._asked.set()
 
     async def load(self, name: str, version: int | None = None) -> Model:
         """Load a version from the models folder, the highest where none is given, and serve it: `Registry.load`."""
@@ -179,7 +187,7 @@ class Runtime:
         return self._traces.hold(numbers, lambda: self.batcher.queued_seconds)
 
     async def start(self) -> None:
-        """Begin to load models, and go on looking for new ones where the settings ask for it.
+        """Begin to load models, and go on looking for new ones when asked to, or at the settings' interval.
 
         Returns at once, so that the service can say that it is loading; one that takes another's place waits for them.
         """
@@ -250,9 +258,15 @@ class Runtime:
             self._looked.set()
         self._show_models()
         self._note_ready()
-        while self.settings.reload:
-            await asyncio.sleep(self.settings.reload)
-            await self._reload()
+        interval = None if self._supervised else self.settings.reload or None
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._asked.wait(), interval)
+            asked = self._asked.is_set()
+            self._asked.clear()
+            changes = await self._reload()
+            if asked and changes is not None and not self._supervised:
+                _log.info("models reloaded", **changes.counts)
 
     async def _first_look(self) -> None:
         """Have models: those that this process was forked with and, in another's place, what came since; or its own."""
@@ -263,7 +277,8 @@ class Runtime:
             for _ in range(2):  # the second look retires what the first did not find
                 await self._reload()
 
-    async def _reload(self) -> None:
+    async def _reload(self) -> Changes | None:
+        changes = None
         try:
             changes = await self._change(lambda registry: registry.refresh())
         except Exception:  # whatever a folder on disk brings about, the models in memory go on
@@ -272,6 +287,7 @@ class Runtime:
         else:
             self._note_changes(changes)
         self._note_ready()
+        return changes
 
     def _note_ready(self) -> None:
         if self.phase is Phase.LOADING and self._registry is not None and self._registry.models:

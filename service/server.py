@@ -3,7 +3,8 @@
 On SIGTERM or SIGINT the service says that it is not ready, goes on taking requests for `drain_seconds`, keeps new
 connections out, answers those that wait in its queue, closes its socket, finishes what it took within `grace_seconds`,
 and exits with status 0. At the end of the grace period a request without an answer gets a 503. An answer that has begun
-is sent for up to `SEND_SECONDS` more; then its connection is reset. A second signal ends the service at once.
+is sent for up to `SEND_SECONDS` more; then its connection is reset. A second signal ends the service at once. On SIGHUP
+it looks at the models folder.
 """
 
 from __future__ import annotations
@@ -174,6 +175,8 @@ class Server(uvicorn.Server):
         numbers = _SIGNALS if self._parent is None else (signal.SIGTERM,)
         for number in numbers:
             loop.add_signal_handler(number, self._on_signal, number)
+        loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # one that came before now comes now
         telemetry.gather(loop.call_soon)
         self._turn()
         try:
@@ -181,8 +184,9 @@ class Server(uvicorn.Server):
         finally:
             telemetry.gather(None)
             # Every request has its answer by now: a signal must not change with which status the process ends.
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})  # until the end
             held = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-            for number in numbers:
+            for number in (*numbers, signal.SIGHUP):
                 loop.remove_signal_handler(number)
                 signal.signal(number, lambda *_: None)
             signal.pthread_sigmask(signal.SIG_SETMASK, held)
@@ -202,6 +206,14 @@ class Server(uvicorn.Server):
             telemetry.gather(None)
             sys.stderr.flush()
             os._exit(1)
+
+    def _on_hangup(self) -> None:
+        """Look at the models folder. A supervisor has said so in the log already."""
+        if self._stop_at is not None:
+            return
+        if self._parent is None:
+            _log.info("reloading models", signal=signal.SIGHUP.name)
+        self.runtime.look()
 
     def _begin_to_stop(self, why: str) -> None:
         # Who was never ready has no balancer that would have to turn away.

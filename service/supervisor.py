@@ -1,9 +1,10 @@
 """Several worker processes on one port, and one that watches over them.
 
 The supervisor serves nothing. It makes the sockets, loads the models, forks a worker for each socket, replaces one that
-dies, and passes on the signal to stop. It keeps every socket open: what waits in a dead worker's queue is answered by
-the replacement, and the other workers never notice. Workers share the memory of the models that they were forked with,
-and have them at once. Where that cannot be (CUDA, systems without a safe fork), each loads its own.
+dies, and passes on the signals to stop and to look at the models folder. It keeps every socket open: what waits in a
+dead worker's queue is answered by the replacement, and the other workers never notice. Workers share the memory of the
+models that they were forked with, and have them at once. Where that cannot be (CUDA, systems without a safe fork), each
+loads its own.
 """
 
 from __future__ import annotations
@@ -123,7 +124,8 @@ class Supervisor:
         self._looked = time.monotonic()
         self._workers = [_Worker(number) for number in range(count)]
         self._greeter: BaseProcess | None = None
-        self._steered = self._loading = False
+        self._renewed = time.monotonic()
+        self._steered = self._loading = self._asked = False
         self._signals: list[int] = []
 
     def run(self) -> int:
@@ -134,6 +136,8 @@ class Supervisor:
         signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
         for number in SIGNALS:
             signal.signal(number, self._on_signal)
+        signal.signal(signal.SIGHUP, self._on_hangup)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
         _log.info(
             "listening", url=url(self._listeners[0], self._settings.scheme), pid=os.getpid(), workers=len(self._workers)
         )
@@ -142,18 +146,20 @@ class Supervisor:
             if self._load is not None:
                 with contextlib.suppress(_Stopped):
                     self._load_for_all(self._load)
-            gc.collect()
-            gc.freeze()  # what is shared with the workers stays shared: no collection writes to it
+            _freeze()
             while not self._signals:
                 self._start_due()
                 self._steer()
                 wait([sleeper, *self._sentinels()], self._pause())
+                _drain(sleeper)
+                self._renew()
                 self._look()
                 for worker in self._ended():
                     self._note_death(worker)
                     restarts.add()
             return self._stop(sleeper)
         finally:
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
             signal.set_wakeup_fd(-1)
             waker.close()
             sleeper.close()
@@ -164,6 +170,42 @@ class Supervisor:
         self._signals.append(number)
         if self._loading:
             raise _Stopped
+
+    def _on_hangup(self, number: int, _: object) -> None:
+        self._asked = True
+
+    def _renew(self) -> None:
+        """Where it is time, look at the models folder, for the workers that are forked from now on; then have those
+        that run look. So a worker that takes another's place serves what the others do, whatever the folder holds."""
+        now, interval = time.monotonic(), self._interval()
+        asked, self._asked = self._asked, False
+        if self._signals or not (asked or (interval and now - self._renewed >= interval)):
+            return
+        if asked:
+            _log.info("reloading models", signal=signal.SIGHUP.name, workers=len(self._workers))
+        if self._registry is not None:
+            self._refresh(self._registry)
+        self._renewed = time.monotonic()
+        for process in self._processes():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process.pid or 0, signal.SIGHUP)
+
+    def _refresh(self, registry: Registry) -> None:
+        """Look at the models folder, unless a signal to stop comes."""
+        try:
+            self._loading = True
+            if registry.refresh():
+                _freeze()
+        except _Stopped:
+            pass
+        except Exception:  # whatever a folder on disk brings about, the models in memory go on
+            _log.exception("looking for new models failed")
+        finally:
+            self._loading = False
+
+    def _interval(self) -> float:
+        """Seconds between two looks; 0 for none, and where each worker looks at its own times."""
+        return self._settings.reload if self._registry is not None else 0.0
 
     def _load_for_all(self, load: Loading) -> None:
         """Load the models, while the greeter says so to whoever asks. Raises `StartupError`."""
@@ -250,7 +292,8 @@ class Supervisor:
         start = _Start(self._settings, name, board, count, self._memory, self._turns, self._work, *shared)
         process = self._context.Process(target=_run, args=(start, places, self._others(places)), name=f"worker-{name}")
         # A signal between the fork and the worker's own handler would be the supervisor's in the worker: held back.
-        held = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        # SIGHUP stays so in the worker until its server can heed it.
+        held = signal.pthread_sigmask(signal.SIG_BLOCK, (*SIGNALS, signal.SIGHUP))
         try:
             process.start()
         finally:
@@ -269,11 +312,14 @@ class Supervisor:
         return [process.sentinel for process in self._processes()]
 
     def _pause(self) -> float | None:
-        """Seconds until a worker is due to be started, or all are to be looked at; None for neither."""
+        """Seconds until a worker is due to be started, or all are to be looked at, or the models folder; None for none
+        of them."""
         now = time.monotonic()
         due = [worker.start_at for worker in self._workers if worker.process is None]
         if self._settings.hang_seconds:
             due.append(self._looked + LOOK_SECONDS)
+        if interval := self._interval():
+            due.append(self._renewed + interval)
         return max(0.0, min(due) - now) if due else None
 
     def _ended(self) -> list[_Worker]:
@@ -383,6 +429,14 @@ def _run(start: _Start, places: Sequence[socket.socket], others: Sequence[socket
         _log.error(f"cannot start: {error}")
         status = STARTUP_STATUS
     sys.exit(status)
+
+
+def _freeze() -> None:
+    """Have what is shared with the workers stay shared: no collection writes to it. What has gone since the last time
+    is given back."""
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
 
 
 def _drain(sleeper: socket.socket) -> None:

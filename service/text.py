@@ -26,7 +26,7 @@ from tokenizers.normalizers import NFKC, Lowercase, Replace
 from tokenizers.normalizers import Sequence as Normalizers
 from tokenizers.pre_tokenizers import Split
 
-from service.bundle import Feature, FeatureName
+from service.bundle import TOKENIZER, Feature, FeatureName
 from service.errors import BundleError, InvalidField
 
 UNKNOWN = "<unk>"
@@ -52,8 +52,7 @@ _WORD = re.compile(r"(?:[^ \t\n<]+|<br ?/?>|<)+")
 
 # Alternatives are tried in order at each position; whatever none of them matches is white space, or a
 # character without a shape of its own (zero-width, control) that stands alone. Every repetition is
-# bounded, because the matcher gives up (and takes the process along) after ten million steps back: a run of more than
-# a thousand letters is cut into tokens of that length.
+# bounded, so that the time of a match is too: a run of more than a thousand letters is cut into tokens of that length.
 _ABBREVIATIONS = "Mr|Mrs|Ms|Dr|Prof|St|Jr|Sr|vs|etc|Inc|Ltd|Co|Corp|Gen|Sen|Rep|Gov|Lt|Col|Sgt|Capt|Rev|Hon"
 _CLITICS = r"(?i:s|m|d|ll|re|ve)(?![\p{L}\p{N}])"
 _IDEOGRAPH = r"\p{Han}\p{Hiragana}\p{Katakana}"
@@ -75,7 +74,7 @@ _PATTERN = "|".join(
         rf"[\p{{L}}\p{{M}}\p{{N}}&&[^{_IDEOGRAPH}]]{{1,1000}}"
         rf"(?:['’](?!{_CLITICS})\p{{L}}[\p{{L}}\p{{M}}\p{{N}}]{{0,100}}){{0,4}}",
         r"\.{2,100}|-{2,100}|``|''|&\w{2,8};",
-        # A flag. Left to \X, a run of them takes time in the square of its length.
+        # A flag, of two letters: one match each.
         r"[\x{1F1E6}-\x{1F1FF}]{1,2}\p{M}{0,8}",
         r"(?![\s\p{Cc}\p{Cf}])\X",
     )
@@ -174,28 +173,34 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path: Path, features: Sequence[Feature]) -> Tokenizer:
-        """Read ``tokenizer.json``; while a tokenizer of the same content and features is in use, that one is returned.
-
-        Raises `BundleError` when it does not fit the manifest's features.
-        """
+        """Read a file ``tokenizer.json``: see `read`."""
         try:
             content = path.read_bytes()
         except OSError as error:
             raise BundleError(f"{path.name} is no tokenizer: {type(error).__name__}") from error
+        return cls.read(content, features)
+
+    @classmethod
+    def read(cls, content: bytes | memoryview, features: Sequence[Feature]) -> Tokenizer:
+        """Read what a ``tokenizer.json`` holds. While a tokenizer of the same content and features is in use, that one
+        is returned.
+
+        Raises `BundleError` when it does not fit the manifest's features.
+        """
         key = hashlib.sha256(content).digest(), tuple(features)
         tokenizer = _in_use.get(key)
         if tokenizer is None:
-            tokenizer = _in_use[key] = cls._parse(content, path.name, features)
+            tokenizer = _in_use[key] = cls._parse(content, TOKENIZER, features)
         return tokenizer
 
     @classmethod
-    def _parse(cls, content: bytes, name: str, features: Sequence[Feature]) -> Tokenizer:
+    def _parse(cls, content: bytes | memoryview, name: str, features: Sequence[Feature]) -> Tokenizer:
         try:
             described = orjson.loads(content)
             vocabulary, described["model"]["vocab"] = described["model"]["vocab"], {}
         except (ValueError, TypeError, KeyError) as error:
             raise BundleError(f"{name} is no tokenizer: {type(error).__name__}") from error
-        # A pattern of somebody else's could take for ever to match, or the process along.
+        # Models learned from the tokens of these rules, and the time that these take is known.
         if described != _described({}):
             raise BundleError(f"{name} cuts text by other rules than this service: export the model anew")
         if not isinstance(vocabulary, dict) or not all(type(row) is int and row >= 0 for row in vocabulary.values()):
@@ -216,7 +221,7 @@ class Tokenizer:
             raise BundleError("the tokenizer finds no token in plain text") from error
         except Exception as error:
             raise BundleError(f"the tokenizer does not work: {error}") from error
-        except BaseException as error:  # a panic in the library is no Exception
+        except BaseException as error:  # not all that libraries raise are Exceptions
             if isinstance(error, KeyboardInterrupt | SystemExit):
                 raise
             raise BundleError("the tokenizer does not work") from error

@@ -7,72 +7,61 @@ are finite. What these rules let through costs memory and time at most, and the 
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any, Final
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
-import orjson
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 
+from service import weights
 from service.bundle import MODEL_GRAPH, TRACE_GRAPH, WEIGHTS, Bundle
 from service.errors import BundleError
-from service.graphs import Graph, Stored
+from service.graphs import External, Graph
 
 MAX_WEIGHT: Final = 1e6
 """Of a weight, either way: with it no sum of products leaves float32."""
 
-_Json = dict[str, Any]
 _AT_ONCE = 1 << 16
 """Weights that are looked at together: they fit a core's cache."""
 _HALF, _HALF_EXPONENT = 2, 0x7C00
 """Bytes of a float16, and the bits of its exponent."""
-_STORED = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1", "U8": "u1"}
-"""The types of a safetensors file that can be used."""
+
+Arrays = Mapping[str, NDArray[np.generic]]
 
 
-def check(bundle: Bundle) -> None:
+@dataclass(frozen=True, slots=True)
+class Vetted:
+    """What ONNX Runtime may see: the graphs by the names of their files. Arrays are views of the bundle's contents."""
+
+    weights: Arrays
+    """Of the weights file, by name."""
+    graphs: Mapping[str, bytes]
+    initializers: Mapping[str, Arrays]
+    """Of each graph, those whose numbers lie in the weights file."""
+
+
+def check(bundle: Bundle) -> Vetted:
     """Look at a bundle's weights and graphs. Raises `BundleError`, which names the file and what is wrong in it."""
-    stored = _weights(bundle.file(WEIGHTS))
-    for name in (MODEL_GRAPH, TRACE_GRAPH):
+    content = bundle.content(WEIGHTS)
+    stored = weights.read(content)
+    for name, each in stored.items():
+        _check_finite(name, each.array.reshape(-1))
+    graphs = {name: bytes(bundle.content(name)) for name in (MODEL_GRAPH, TRACE_GRAPH)}
+    initializers: dict[str, Arrays] = {}
+    for name, graph in graphs.items():
         try:
-            Graph(stored).check(_content(bundle.file(name)))
+            external = Graph(stored.values()).check(graph)
         except BundleError as error:
             raise BundleError(f"{name}: {error}") from error
+        initializers[name] = {each.name: _view(content, each) for each in external}
+    return Vetted({name: each.array for name, each in stored.items()}, graphs, initializers)
 
 
-def _content(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise BundleError(str(error.strerror)) from error
-
-
-def _weights(path: Path) -> list[Stored]:
-    """Where each tensor lies, when all of them are finite numbers of a reasonable size."""
-    try:
-        with safe_open(path, framework="numpy"):  # it holds the header against the file
-            content = np.memmap(path, np.uint8, "r")
-        start = 8 + int.from_bytes(content[:8].tobytes(), "little")
-        header: dict[str, _Json] = orjson.loads(content[8:start].tobytes())
-    except (SafetensorError, OSError, ValueError) as error:
-        reason = str(error).partition("\n")[0].replace(str(path), path.name)
-        raise BundleError(f"{WEIGHTS} cannot be read: {reason}") from error
-    stored = []
-    for name, entry in header.items():
-        if name == "__metadata__":
-            continue
-        begin, end = (start + offset for offset in entry["data_offsets"])
-        stored.append(Stored(begin, end, _stored_kind(entry)))
-        _check_finite(name, content[begin:end].view(stored[-1].kind))
-    return stored
-
-
-def _stored_kind(entry: _Json) -> np.dtype[np.generic]:
-    kind = _STORED.get(entry["dtype"])
-    if kind is None:
-        raise BundleError(f"{WEIGHTS} holds numbers of the type {entry['dtype']!a}; {', '.join(_STORED)} can be used")
-    return np.dtype(kind)
+def _view(content: memoryview, external: External) -> NDArray[np.generic]:
+    count = math.prod(external.dims)
+    return np.frombuffer(content, external.kind, count, external.start).reshape(external.dims)
 
 
 def _check_finite(name: str, numbers: NDArray[np.generic]) -> None:

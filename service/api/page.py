@@ -1,4 +1,5 @@
-"""The gate explorer: the static files of `service/page`, read once, and the headers that keep the page to itself."""
+"""The gate explorer: the static files of `service/page`, read with this module, and the headers that keep the page to
+itself. Every worker serves the same files, also one that is started after they have changed."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import hashlib
 from dataclasses import dataclass
 from importlib.resources import files
 from importlib.resources.abc import Traversable
+from typing import Final
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -51,16 +53,13 @@ class _File:
 class Page:
     """The page's files by their path below `service/page`."""
 
-    def __init__(self) -> None:
-        self._files = dict(_found(files("service") / "page", ""))
-
     def routes(self) -> list[Route]:
         return [Route("/page/{path:path}", self.asset)]
 
     async def asset(self, request: Request) -> Response:
         """A script or a style sheet."""
         path = request.path_params["path"]
-        if path not in self._files or path == INDEX:
+        if path not in _FILES or path == INDEX:
             raise HTTPException(404)
         return self._answer(path, request)
 
@@ -69,7 +68,7 @@ class Page:
         return self._answer(INDEX, request, {"Vary": "Accept"})
 
     def _answer(self, path: str, request: Request, more: dict[str, str] | None = None) -> Response:
-        file = self._files[path]
+        file = _FILES[path]
         headers = {**_HEADERS, **(more or {}), "ETag": file.etag}
         if file.etag in request.headers.get("if-none-match", ""):
             return Response(status_code=304, headers=headers)
@@ -86,3 +85,6 @@ def _found(folder: Traversable, below: str) -> list[tuple[str, _File]]:
             content = entry.read_bytes()
             found.append((name, _File(content, MEDIA_TYPES[suffix], f'"{hashlib.sha256(content).hexdigest()[:32]}"')))
     return found
+
+
+_FILES: Final = dict(_found(files("service") / "page", ""))

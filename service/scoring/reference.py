@@ -10,9 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import load_file
 
-from service import recurrence
+from service import recurrence, weights
 from service.bundle import WEIGHTS, Bundle, Feature, Manifest
 from service.engine import GateKey
 from service.equations import CellName
@@ -42,7 +41,7 @@ class Reference:
 
     @classmethod
     def read(cls, bundle: Bundle) -> Reference:
-        return cls(bundle.manifest, load_file(bundle.file(WEIGHTS)))
+        return cls(bundle.manifest, {name: each.array for name, each in weights.read(bundle.content(WEIGHTS)).items()})
 
     def unknown(self) -> str | None:
         """Why this module cannot follow the network: it has arrays of no known use. None when it can."""

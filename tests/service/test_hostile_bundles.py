@@ -1,6 +1,6 @@
 """Bundles that are made to hurt are refused, each with its reason, and the good one beside them is served.
 
-They are loaded in a process of their own: one that ends by a signal would take the tests along.
+They are loaded in a process of their own, whose memory is measured.
 """
 
 from __future__ import annotations

@@ -33,6 +33,7 @@ from service.bundle import (
     Task,
     save,
 )
+from service.bundle import load as load_bundle
 from service.engine import Engine, Placement
 from service.errors import BundleError, InvalidField, ModelNotFound, StartupError
 from service.model import Model, ProviderSetting, choose_provider, loader
@@ -652,7 +653,7 @@ def test_the_loader_warns_of_a_model_that_does_not_run_where_it_should(
 ) -> None:
     registry = Registry(real, provider="cpu", threads=1, token_limit=TOKEN_LIMIT, defaults={})
     registry.refresh()
-    bundle = registry.models["drawn"].bundle
+    bundle = load_bundle(real / "drawn" / "1")
     made = registry.models["drawn"].engine
     monkeypatch.setattr(engines, "Engine", lambda bundle, provider, threads: made)
     with capture_logs() as logs:
