@@ -258,6 +258,11 @@ class Bundle:
         """The manifest's SHA-256, in hexadecimal. It stands for all files, whose digests the manifest holds."""
         return (self.contents or {MANIFEST: _read(self.path / MANIFEST)})[MANIFEST].sha256
 
+    def rest(self) -> None:
+        """Have no page of its large contents counted as this process's until it is read again."""
+        for content in (self.contents or {}).values():
+            content.rest()
+
     def without_contents(self) -> Bundle:
         """The same, for what needs no file any more: their memory is given back, but for the manifest's."""
         return replace(self, contents={name: self.contents[name] for name in (MANIFEST,)} if self.contents else {})

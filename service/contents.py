@@ -1,22 +1,29 @@
 """A file's content in memory, with its digest: read once, and from then on independent of the file.
 
-Large contents lie in shared memory that has no name. Forked processes share it page by page, as they would the file.
+Large contents lie in sealed files in memory. Forked processes share those page by page, as they would the file itself.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import mmap
 import os
 import stat
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO
 
 from service.errors import BundleError
 
+_PIECE = 1 << 18
+_SEALS = 0x1 | 0x2 | 0x4 | 0x8
+"""On Linux: a file can be neither written, nor grow or shrink, nor lose these seals."""
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -27,6 +34,11 @@ class Content:
     data: memoryview
     sha256: str
 
+    def rest(self) -> None:
+        """Have no page of shared memory counted as this process's until it is read again: after a use of all of it."""
+        if isinstance(self.data.obj, mmap.mmap) and sys.platform == "linux":
+            self.data.obj.madvise(mmap.MADV_DONTNEED)
+
 
 def read(path: Path, most: int, *, share: bool = False) -> Content:
     """Read a plain file of at most `most` bytes; with `share` into memory that processes forked later have in common.
@@ -36,10 +48,10 @@ def read(path: Path, most: int, *, share: bool = False) -> Content:
     """
     with _plain(path, most) as file:
         size = os.fstat(file.fileno()).st_size
-        data = _shared(file, size) if share and size else memoryview(file.read(size))
-    if len(data) < size:
-        raise BundleError(f"{path.name} became shorter while it was read")
-    return Content(data, hashlib.sha256(data).hexdigest())
+        if share and size:
+            return _shared(file, size)
+        data = file.read(size)
+        return Content(memoryview(data), hashlib.sha256(data).hexdigest())
 
 
 def digest(path: Path, most: int) -> str:
@@ -48,10 +60,29 @@ def digest(path: Path, most: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _shared(file: BufferedReader, size: int) -> memoryview:
-    """The first `size` bytes of a file, fewer where it ends before."""
-    memory = mmap.mmap(-1, size)
-    return memoryview(memory).toreadonly()[: file.readinto(memory)]
+def _shared(file: BufferedReader, size: int) -> Content:
+    """The first `size` bytes of a file, fewer where it ends before; piece by piece, each while it is in the cache."""
+    found, piece = hashlib.sha256(), memoryview(bytearray(_PIECE))
+    with _nameless() as memory:
+        while more := file.readinto(piece[: size - memory.tell()]):
+            memory.write(piece[:more])
+            found.update(piece[:more])
+        count = memory.tell()
+        memory.flush()
+        if sys.platform == "linux":
+            with contextlib.suppress(OSError):  # what lies on a disk cannot be sealed, and has no name either
+                fcntl.fcntl(memory, fcntl.F_ADD_SEALS, _SEALS)
+        # Private, for a sealed file has no other mappings; nothing writes, so processes share its pages.
+        mapped = mmap.mmap(memory.fileno(), count, mmap.MAP_PRIVATE, mmap.PROT_READ) if count else b""
+    return Content(memoryview(mapped), found.hexdigest())
+
+
+def _nameless() -> IO[bytes]:
+    """A new file, in memory where the system has such files, that no other program can open by a name."""
+    try:
+        return os.fdopen(os.memfd_create("gatelight", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING), "w+b", 0)
+    except (AttributeError, OSError):
+        return TemporaryFile(buffering=0)
 
 
 @contextlib.contextmanager

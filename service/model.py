@@ -113,7 +113,9 @@ def loader(provider: Provider, threads: int, token_limit: int, *, strict: bool =
     def load(bundle: Bundle) -> Model:
         size = sum(len(bundle.content(name)) for name in FILES)
         with guard.memory(_HEADROOM[provider] + size * _COPIES):
-            return loaded(bundle)
+            model = loaded(bundle)
+        bundle.rest()
+        return model
 
     def loaded(bundle: Bundle) -> Model:
         manifest = bundle.manifest

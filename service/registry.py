@@ -19,6 +19,7 @@ from typing import Literal, get_args
 import structlog
 
 from service import bundle as bundles
+from service import interpreter
 from service.bundle import Task
 from service.errors import BundleError, BundleRefused, InvalidField, ModelNotFound, RequestError, StartupError
 from service.model import Load, Model, ProviderSetting, choose_provider, loader
@@ -256,6 +257,8 @@ class Registry:
         )
         for name in changes.retired:
             _log.info("model retired", model=name)
+        if changes.loaded:
+            interpreter.give_back()  # loading takes several times the memory of a model
         return changes
 
     def _newest(self, name: str, versions: Iterable[int], served: Model | None, refused: list[Refused]) -> Model | None:

@@ -79,7 +79,10 @@ class Settings(BaseSettings):
         "use (affinity and control-group quota), divided by the workers.",
     )
     reload: _Real = Field(
-        0.0, ge=0, le=86_400, description="Seconds between looks at the models folder for new versions; 0 never looks."
+        0.0,
+        ge=0,
+        le=86_400,
+        description="Seconds between looks at the models folder for new versions; 0 looks on SIGHUP alone.",
     )
     admin: bool = Field(
         False,

@@ -203,7 +203,8 @@ class Tokenizer:
         # Models learned from the tokens of these rules, and the time that these take is known.
         if described != _described({}):
             raise BundleError(f"{name} cuts text by other rules than this service: export the model anew")
-        if not isinstance(vocabulary, dict) or not all(type(row) is int and row >= 0 for row in vocabulary.values()):
+        rows_of = vocabulary.values() if isinstance(vocabulary, dict) else [None]
+        if not set(map(type, rows_of)) <= {int} or min(rows_of, default=0) < 0:
             raise BundleError(f"{name} is no tokenizer: its vocabulary must have the row of each word, a whole number")
         rows = max(vocabulary.values(), default=-1) + 1
         for feature in features:

@@ -108,6 +108,21 @@ def test_names_are_no_paths(good: Bundle, tmp_path: Path) -> None:
         assert not bundles.is_version(version)
 
 
+def test_numbers_of_a_node_lie_in_the_graph(good: Bundle, tmp_path: Path) -> None:
+    """Only the initializers of the graph itself are given to the runtime; for others it would look for the file."""
+    import onnx
+
+    folder = tmp_path / "node" / "1"
+    shutil.copytree(good.path, folder)
+    model = onnx.load(str(folder / MODEL_GRAPH), load_external_data=False)
+    tensor = next(each for each in model.graph.initializer if each.data_location == onnx.TensorProto.EXTERNAL)
+    model.graph.node.insert(0, onnx.helper.make_node("Constant", [], ["x"], value=tensor))
+    (folder / MODEL_GRAPH).write_bytes(model.SerializeToString())
+    seal(folder)
+    with pytest.raises(BundleError, match=r"model\.onnx: external data is for the initializers of the graph itself"):
+        check(bundles.load(folder))
+
+
 def test_every_exported_graph_passes(good: Bundle) -> None:
     check(good)
 

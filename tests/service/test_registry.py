@@ -287,6 +287,48 @@ def test_a_version_whose_manifest_changed_is_loaded_again(repository: Path, load
     assert load.loaded == ["one/1", "one/1"]
 
 
+@pytest.mark.parametrize("file", [MANIFEST, *FILES])
+@pytest.mark.parametrize("fault", ["overwritten", "emptied", "deleted"])
+def test_a_file_that_changed_is_noticed_and_what_was_verified_is_served(
+    repository: Path, load: Loader, file: str, fault: str
+) -> None:
+    path = write(repository, "one").file(file)
+    registry = registry_of(repository, load)
+    registry.refresh()
+    old, whole, stamp = registry.models["one"], path.read_bytes(), path.stat()
+    if fault == "deleted":
+        path.unlink()
+    else:
+        path.write_bytes(b"" if fault == "emptied" else bytes(len(whole)))
+        os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    with capture_logs() as logs:
+        (refused,) = registry.refresh().refused
+        assert not registry.refresh(), "told once"
+    assert file in refused.reason
+    assert [log["serves"] for log in logs] == ["what was verified before"]
+    assert registry.models["one"] is old
+    path.write_bytes(whole)
+    with capture_logs() as logs:
+        registry.refresh()
+    assert [log["event"] for log in logs] == ["model files verified again"]
+    assert registry.refused == ()
+    assert registry.models["one"] is old
+    assert load.loaded == ["one/1"]
+
+
+def test_a_copy_of_the_same_files_over_them_changes_nothing(repository: Path, load: Loader) -> None:
+    bundle = write(repository, "one")
+    registry = registry_of(repository, load)
+    registry.refresh()
+    old = registry.models["one"]
+    for file in (MANIFEST, *FILES):
+        shutil.copyfile(bundle.file(file), repository / "copy")
+        (repository / "copy").replace(bundle.file(file))
+    assert not registry.refresh()
+    assert registry.models["one"] is old
+    assert load.loaded == ["one/1"]
+
+
 def test_the_highest_version_withdrawn_brings_the_one_before_back(repository: Path, load: Loader) -> None:
     write(repository, "one")
     write(repository, "one")
