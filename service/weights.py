@@ -78,6 +78,11 @@ def read(content: memoryview) -> dict[str, Stored]:
     return found
 
 
+def arrays(content: memoryview) -> dict[str, NDArray[np.generic]]:
+    """The tensors alone: see `read`."""
+    return {name: each.array for name, each in read(content).items()}
+
+
 def _header(content: memoryview) -> dict[str, _Tensor]:
     """What the header says of the tensors. Beside them it may hold notes, under a name of their own."""
     try:

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from service import recurrence, weights
+from service import recurrence
 from service.bundle import WEIGHTS, Bundle, Feature, Manifest
 from service.engine import GateKey
 from service.equations import CellName
 from service.recurrence import Cell, Float64, Gates, GateWeights
+from service.weights import arrays
 
 _LSTM = ("input", "output", "forget", "candidate")
 _ORDER: Mapping[CellName, Sequence[str]] = {
@@ -41,7 +42,7 @@ class Reference:
 
     @classmethod
     def read(cls, bundle: Bundle) -> Reference:
-        return cls(bundle.manifest, {name: each.array for name, each in weights.read(bundle.content(WEIGHTS)).items()})
+        return cls(bundle.manifest, arrays(bundle.content(WEIGHTS)))
 
     def unknown(self) -> str | None:
         """Why this module cannot follow the network: it has arrays of no known use. None when it can."""

@@ -21,6 +21,7 @@ from tests.integration.conftest import Process, Start
 from tests.integration.metrics import value
 from tests.integration.models import write_model
 from tests.integration.test_workers import all_ready, workers_of
+from tests.patience import until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
@@ -56,10 +57,7 @@ class Askers:
     def more(self, count: int = 8) -> None:
         """Wait for so many more outcomes."""
         wanted = self.outcomes.total() + count
-        limit = time.monotonic() + 60
-        while self.outcomes.total() < wanted:
-            assert time.monotonic() < limit, self.outcomes
-            time.sleep(0.005)
+        until(lambda: self.outcomes.total() >= wanted, lambda: str(self.outcomes), every=0.005)
 
     def stop(self) -> None:
         self._going = False

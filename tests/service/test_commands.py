@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,11 @@ import pytest
 import structlog
 from click.shell_completion import ShellComplete
 from click.testing import CliRunner, Result
-from safetensors.numpy import load_file
 
 from service import server, telemetry
 from service.__main__ import main
 from service.bundle import Bundle
+from service.bundle import load as load_bundle
 from service.errors import StartupError
 from service.model import loader
 from service.queueing import LIKE
@@ -37,6 +37,7 @@ from service.scoring.rows import Source
 from service.scoring.work import batches
 from service.settings import Settings, choices, variable
 from service.text import Encoded
+from service.weights import arrays
 from tests.bundles import ORIGIN, Options, architecture, network, tiny_bundle, tokenizer
 from tests.patience import until
 from training.export import export
@@ -189,7 +190,7 @@ def test_bytes_that_are_not_utf8_spoil_their_row_alone(models: Path) -> None:
 def test_gates(models: Path, reduce: str) -> None:
     result = predict(models, "--gates", "--reduce", reduce, stdin=b"A great film.\nbad\n")
     first, second = records(result.stdout)
-    model = loader("cpu", threads=1, token_limit=4096)(load(models / "sentiment" / "1", "cpu", 4096).bundle)
+    model = loader("cpu", threads=1, token_limit=4096)(load_bundle(models / "sentiment" / "1"))
     encoded: Encoded = model.encode("A great film.", truncate=False)
     trace = model.engine.trace([encoded.rows])
     assert [token["text"] for token in first["tokens"]] == ["A", "great", "film", "."]
@@ -410,14 +411,14 @@ def _holds(bundle: Bundle) -> None:
 
 def test_check_sees_a_wrong_weight(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert invoke(models, "check", "ner/1").exit_code == 0
-    real = load_file
+    real: Callable[[memoryview], dict[str, Any]] = arrays
 
-    def altered(path: Path) -> Any:
-        weights = real(path)
+    def altered(content: memoryview) -> Any:
+        weights = real(content)
         weights["recurrent.0.R"] = weights["recurrent.0.R"] + np.float32(0.01)
         return weights
 
-    monkeypatch.setattr(reference, "load_file", altered)
+    monkeypatch.setattr(reference, "arrays", altered)
     result = invoke(models, "check", "ner")
     assert result.exit_code == 3
     assert "FAIL  gates and their equations" in result.stdout
@@ -436,8 +437,8 @@ def test_check_of_a_damaged_bundle_says_what_is_wrong(tmp_path: Path) -> None:
 
 
 def test_check_says_what_it_cannot_follow(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = load_file
-    monkeypatch.setattr(reference, "load_file", lambda path: {**real(path), "extra.weight": np.zeros(1, np.float32)})
+    real: Callable[[memoryview], dict[str, Any]] = arrays
+    monkeypatch.setattr(reference, "arrays", lambda content: {**real(content), "extra.weight": np.zeros(1, np.float32)})
     result = invoke(models, "check", "ner")
     assert result.exit_code == 0
     assert "not checked, the network has parts" in result.stdout
@@ -457,15 +458,15 @@ def test_check_sees_a_wrong_number_in_every_part(
     tmp_path: Path, options: Options, weight: str, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tiny_bundle(tmp_path / "m", **options)
-    real = load_file
+    real: Callable[[memoryview], dict[str, Any]] = arrays
 
-    def altered(path: Path) -> Any:
-        weights = real(path)
+    def altered(content: memoryview) -> Any:
+        weights = real(content)
         assert weights[weight].any()
         weights[weight] = weights[weight] // 2 if weights[weight].dtype == np.uint8 else weights[weight] + 0.05
         return weights
 
-    monkeypatch.setattr(reference, "load_file", altered)
+    monkeypatch.setattr(reference, "arrays", altered)
     result = invoke(tmp_path, "check", "m")
     assert result.exit_code == 3
     assert f"FAIL  {what}" in result.stdout
