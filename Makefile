@@ -49,9 +49,7 @@ train-sentiment: DEV ?= examples/sentiment/dev.tsv
 train-ner: TRAIN ?= examples/ner/train.conll
 train-ner: DEV ?= examples/ner/dev.conll
 train-sentiment train-ner: train-%: $(VENV)/complete
-	$(BIN)/python -m training fit --task $* --cell lstm --bidirectional --hidden 64 --epochs 30 --patience 10 \
-		--batch-rows 16 --learning-rate 0.003 --dropout 0.5 --word-dropout 0.1 \
-		--train $(TRAIN) --dev $(DEV) --out models/my-$*
+	$(BIN)/python -m training fit --task $* --bidirectional --train $(TRAIN) --dev $(DEV) --out models/my-$*
 
 bench: $(VENV)/complete $(VENV)-peers/complete  ## the benchmarks, with ratios against named baselines
 	$(BIN)/python -m benchmarks

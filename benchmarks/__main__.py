@@ -11,7 +11,6 @@ from enum import StrEnum
 from typing import Annotated, NamedTuple
 
 import typer
-from rich.console import Console
 
 from benchmarks import bptt, cells, decoding, field, gates, many, padding, report, resources, serving, trace
 from benchmarks.generator import LoadError
@@ -19,9 +18,9 @@ from benchmarks.measure import Row
 from benchmarks.report import Result
 from benchmarks.serving import ServingError
 from service.errors import BundleError
+from training.terminal import console, show
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-console = Console()
 
 
 class Name(StrEnum):
@@ -70,12 +69,12 @@ def run(names: Sequence[Name], *, quick: bool) -> dict[str, Result]:
     results: dict[str, Result] = {}
     for name in names:
         benchmark, rows = BENCHMARKS[name], []
-        with console.status(f"{name} …") as status:
+        with console(stderr=True).status(f"{name} …") as status:
             for row in benchmark.quick() if quick else benchmark.full():
                 rows.append(row)
                 status.update(f"{name}: {len(rows)} rows, the last {row.case} …")
         results[name.value] = Result(benchmark.subject, benchmark.baseline, conditions, tuple(rows))
-        console.print(report.table(name, results[name.value]))
+        show(report.table(name, results[name.value]))
     return results
 
 

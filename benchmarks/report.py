@@ -71,9 +71,9 @@ def conditions() -> Conditions:
 
 def table(name: str, result: Result) -> Table:
     """A benchmark's rows for the terminal."""
-    drawn = Table(title=f"{name}: {result.subject} against {result.baseline}", title_justify="left")
+    drawn = Table(title=f"{name}: {result.subject} against {result.baseline}")
     for number, heading in enumerate(result.headings):
-        drawn.add_column(heading, justify="left" if number < 2 else "right", no_wrap=number == 0)
+        drawn.add_column(heading, justify="left" if number < 2 else "right")
     for row in result.rows:
         drawn.add_row(*_cells(row))
     return drawn

@@ -195,6 +195,8 @@ class Manifest(_Frozen):
     origin: Origin
     precision: Precision = "float32"
     quality: Annotated[tuple[Score, ...], Field(max_length=256)] = ()
+    guess: Annotated[tuple[Score, ...], Field(max_length=256)] = ()
+    """Accuracy of always answering the commonest label, or F1 of no entity at all, on the data of `quality`."""
     quality_before: tuple[Score, ...] = ()
     """Of an int8 model: the same figures of the float32 model that it was made from."""
     parity: Parity

@@ -60,6 +60,7 @@ def render(name: str, manifest: Manifest) -> str:
         *([_INT8] if manifest.precision == "int8" else []),
         f"| licence | {manifest.licence} |",
         "",
+        *_warning(manifest),
         "## Data and training",
         "",
         *(f"- {data}" for data in manifest.origin.data),
@@ -121,6 +122,23 @@ def _counts(manifest: Manifest) -> list[str]:
         *([f"| {len(totals) - _MOST:,} more labels |" + " |" * len(files)] if len(totals) > _MOST else []),
         "",
     ]
+
+
+def no_better_than_guessing(manifest: Manifest) -> list[str]:
+    """A sentence for each data set on which the model does no better than an answer that looks at no input."""
+    reached = {(score.data, score.metric): score.value for score in manifest.quality}
+    always = "no entity at all" if manifest.task == "ner" else "the commonest label"
+    return [
+        f"On {guess.data} the model is no better than guessing: {guess.metric} {value:.4f}, and always answering "
+        f"{always} gets {guess.value:.4f}."
+        for guess in manifest.guess
+        if (value := reached.get((guess.data, guess.metric), 1.0)) <= guess.value
+    ]
+
+
+def _warning(manifest: Manifest) -> list[str]:
+    found = no_better_than_guessing(manifest)
+    return [*(f"**{sentence}**" for sentence in found), ""] if found else []
 
 
 def _loss(manifest: Manifest) -> list[str]:

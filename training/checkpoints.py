@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 FILE = "checkpoint.pt"
-_FORMAT = 2
+_FORMAT = 3
 
 
 class CheckpointError(Exception):

@@ -45,6 +45,18 @@ COMMANDS = (
     *(fit, pretrain, export, evaluate, robustness, health, predict, compare, data),
     *(plot, longrange, gradients),
 )
+_FORESEEN = (
+    CorpusError,
+    BundleError,
+    TrainingError,
+    PretrainingError,
+    PlotError,
+    LogError,
+    CheckpointError,
+    ProcessesError,
+    OSError,
+)
+"""Errors whose message says all there is to say."""
 for command in COMMANDS:
     app.command()(command)
 
@@ -61,7 +73,7 @@ def check(
 
 
 def main() -> None:
-    """The command line. Foreseen errors are one line on standard error and exit status 1."""
+    """The command line. Any error is one line on standard error and exit status 1; --debug raises it."""
     try:
         load_dotenv(".env")
     except (OSError, UnicodeDecodeError) as error:
@@ -69,22 +81,13 @@ def main() -> None:
     options = {"debug": False}
     try:
         app(auto_envvar_prefix=PREFIX, obj=options)
-    except (
-        CorpusError,
-        BundleError,
-        TrainingError,
-        PretrainingError,
-        PlotError,
-        LogError,
-        CheckpointError,
-        ProcessesError,
-        OSError,
-    ) as error:
+    except Exception as error:
         if options["debug"]:
             raise
-        _fail(str(error))
+        foreseen = isinstance(error, _FORESEEN)
+        _fail(str(error) if foreseen else f"{type(error).__name__}: {error} (--debug shows where)")
 
 
 def _fail(reason: str) -> NoReturn:
-    console.print(f"error: {reason}", style="red", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"error: {' '.join(reason.splitlines())}", style="red")
     sys.exit(1)

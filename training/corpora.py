@@ -79,15 +79,24 @@ def labels(examples: Iterable[Example], task: Task, path: Path | None = None) ->
     return ordered
 
 
-def check_labels(train_labels: Sequence[str], examples: Iterable[Example], path: Path) -> None:
-    """Raises `CorpusError` for the first label of `examples`, read from `path`, that is not among `train_labels`."""
+class UnknownLabel(CorpusError):
+    """A label that a model has not."""
+
+
+def check_labels(
+    train_labels: Sequence[str], examples: Iterable[Example], path: Path, owner: str = "the training data"
+) -> None:
+    """Raises `UnknownLabel` for the first label of `examples`, read from `path`, that is not among `train_labels`.
+
+    `owner` names what has these labels, for the message.
+    """
     known = frozenset(train_labels)
     for example in examples:
         for position, name in enumerate(names(example)):
             if name not in known:
                 line = example.lines[position] if example.lines else None
                 has = ", ".join(train_labels)
-                raise CorpusError(path, f"the label {name!r} is not in the training data, which has {has}", line)
+                raise UnknownLabel(path, f"the label {name!r} is not in {owner}, which has {has}", line)
 
 
 def names(example: Example) -> tuple[str, ...]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -20,13 +21,17 @@ from training.batches import plan
 from training.calibration import calibration_error, error_by_chance, temperature
 from training.corpora import Example, check_labels, read
 from training.datachecks import with_tokens
+from training.fit import Mark
 from training.metrics import EntityScores, accuracy, entity_scores, macro_f1, macro_recall, spans
 from training.networks import Network
 from training.sources import AS_FOUND, Layout, Tell, silent
 
 Predictor = Callable[[Sequence[NDArray[np.int32]]], NDArray[np.float32]]
 """Rows of a batch → logits [batch, labels], or [batch, time, labels]."""
+_Seen = Callable[[Sequence[int], NDArray[np.float32]], None]
+"""Gets the positions of a batch's inputs in their corpus, and their logits."""
 
+HEADLINES: dict[Task, Literal["accuracy", "f1"]] = {"sentiment": "accuracy", "ner": "f1"}
 _ROWS, _TOKENS = 64, 16_384
 
 
@@ -61,7 +66,7 @@ class Report:
     @property
     def headline(self) -> float:
         """The figure that training watches: accuracy, or the entities' F1."""
-        return self.metrics["accuracy" if self.corpus.task == "sentiment" else "f1"]
+        return self.metrics[HEADLINES[self.corpus.task]]
 
     def as_json(self, model: str, version: int) -> str:
         """One line: model, version, data, inputs, cut, and the metrics; a tagger's also by type."""
@@ -94,6 +99,7 @@ def corpus(
     limit: int,
     layout: Layout = AS_FOUND,
     tell: Tell = silent,
+    owner: str = "the training data",
 ) -> Corpus:
     """Read labelled data for scoring; inputs over `limit` tokens are cut, as the service would with `truncate`.
 
@@ -102,7 +108,7 @@ def corpus(
     """
     examples = read(path, task, layout, tell)
     kept = with_tokens(path, examples, tokenizer, tell)
-    check_labels(labels, kept, path)
+    check_labels(labels, kept, path, owner)
     return replace(corpus_of(corpus_name(path), kept, task, tokenizer, limit), set_aside=len(examples) - len(kept))
 
 
@@ -123,20 +129,25 @@ def corpus_name(path: Path) -> str:
     return f"{path.resolve().parent.name} {stem}"
 
 
-def answers(predict: Predictor, corpus: Corpus, decode: Classifier | Tagger) -> list[dict[str, object]]:
+def answers(
+    predict: Predictor, corpus: Corpus, decode: Classifier | Tagger, seen: _Seen | None = None
+) -> list[dict[str, object]]:
     """The answer to every input of a corpus, in order, with every token's label."""
     predictions: list[dict[str, object]] = [{}] * len(corpus.encoded)
     for positions in plan([len(each) for each in corpus.encoded], _ROWS, _TOKENS, None):
         inputs = [corpus.encoded[position] for position in positions]
-        answers = decode.decode(predict([each.rows for each in inputs]), inputs, tokens=True)
+        logits = predict([each.rows for each in inputs])
+        if seen:
+            seen(positions, logits)
+        answers = decode.decode(logits, inputs, tokens=True)
         for position, answer in zip(positions, answers, strict=True):
             predictions[position] = answer
     return predictions
 
 
-def measure(predict: Predictor, corpus: Corpus, decode: Classifier | Tagger) -> Report:
+def measure(predict: Predictor, corpus: Corpus, decode: Classifier | Tagger, seen: _Seen | None = None) -> Report:
     """Predict every input of a corpus and score the answers."""
-    predictions = answers(predict, corpus, decode)
+    predictions = answers(predict, corpus, decode, seen)
     if corpus.task == "sentiment":
         gold = cast(list[str], corpus.gold)
         guesses = [str(answer["label"]) for answer in predictions]
@@ -213,8 +224,7 @@ def answers_of_bundle(
 ) -> tuple[Corpus, list[dict[str, object]]]:
     """Labelled data, and what a bundle says of each input of it, through the runtime that serves it."""
     manifest = bundle.manifest
-    tokenizer = Tokenizer.load(bundle.file(TOKENIZER), manifest.features)
-    found = corpus(data, manifest.task, manifest.labels, tokenizer, manifest.token_limit, layout, tell)
+    found = _corpus_of_bundle(bundle, data, layout, tell)
     return found, answers(Engine(bundle).predict, found, decoder(manifest.task, manifest.labels, manifest.crf))
 
 
@@ -228,15 +238,16 @@ def decoder_of(network: Network) -> Classifier | Tagger:
 
 def _loss(network: Network, logits: NDArray[np.float32], targets: Sequence[Sequence[int]], by: float) -> float:
     """The negative log-likelihood of a batch's targets, with everything that is added up divided by a temperature."""
-    lengths = torch.tensor([len(row) for row in targets])
-    wanted = torch.nn.utils.rnn.pad_sequence([torch.tensor(row) for row in targets], batch_first=True)
-    scores = torch.from_numpy(logits) / by
+    device = next(network.parameters()).device
+    lengths = torch.tensor([len(row) for row in targets], device=device)
+    wanted = torch.nn.utils.rnn.pad_sequence([torch.tensor(row) for row in targets], batch_first=True).to(device)
+    scores = torch.from_numpy(logits).to(device) / by
     with torch.inference_mode():
         if network.crf is not None:
             return float(network.crf.loss(scores, wanted, lengths, by)) * int(lengths.sum())
         logs = scores.log_softmax(-1).reshape(len(targets), -1, scores.shape[-1])
         chosen = logs.gather(2, wanted[..., None])[..., 0]
-        return -float((chosen * (torch.arange(chosen.shape[1]) < lengths[:, None])).sum())
+        return -float((chosen * (torch.arange(chosen.shape[1], device=device) < lengths[:, None])).sum())
 
 
 def best_temperature(network: Network, corpora: Sequence[Corpus]) -> float:
@@ -260,14 +271,55 @@ def best_temperature(network: Network, corpora: Sequence[Corpus]) -> float:
     return temperature(loss)
 
 
+def mark(network: Network, corpora: Sequence[Corpus], device: torch.device) -> Mark:
+    """The headline figure and the loss of a target, the mean over corpora. Raises `ValueError` for answers that are no
+    numbers."""
+    predict, decode = of_network(network, device), decoder_of(network)
+    number = {label: row for row, label in enumerate(network.architecture.labels)}
+    scores, losses = [], []
+    for each in corpora:
+        batches: list[tuple[float, int]] = []
+
+        def seen(
+            positions: Sequence[int],
+            logits: NDArray[np.float32],
+            corpus: Corpus = each,
+            batches: list[tuple[float, int]] = batches,
+        ) -> None:
+            targets = [_numbers(corpus.gold[at], number, len(corpus.encoded[at])) for at in positions]
+            batches.append((_loss(network, logits, targets, 1.0), sum(map(len, targets))))
+
+        scores.append(measure(predict, each, decode, seen).headline)
+        losses.append(sum(loss for loss, _ in batches) / sum(count for _, count in batches))
+    return Mark(float(np.mean(scores)), float(np.mean(losses)))
+
+
+def guess(corpus: Corpus) -> float:
+    """The headline figure of an answer that looks at no input: always the commonest label, or no entity."""
+    if corpus.task == "ner":
+        return 0.0
+    return Counter(corpus.gold).most_common(1)[0][1] / len(corpus.gold)
+
+
+def guess_score(corpus: Corpus) -> Score:
+    """The same as the manifest keeps it."""
+    report = Report(corpus, {HEADLINES[corpus.task]: guess(corpus)})
+    return report.scores()[0]
+
+
 def _numbers(gold: str | tuple[str, ...], number: Mapping[str, int], tokens: int) -> list[int]:
     """The labels of one input by number: one, or one for each token that was not cut off."""
     return [number[gold]] if isinstance(gold, str) else [number[tag] for tag in gold[:tokens]]
 
 
 def of_bundle(bundle: Bundle, data: Path, layout: Layout = AS_FOUND, tell: Tell = silent) -> Report:
-    """Score a bundle through the runtime that serves it."""
+    """Score a bundle through the runtime that serves it. Raises `UnknownLabel` for labels that it has not."""
     manifest = bundle.manifest
-    tokenizer = Tokenizer.load(bundle.file(TOKENIZER), manifest.features)
-    found = corpus(data, manifest.task, manifest.labels, tokenizer, manifest.token_limit, layout, tell)
+    found = _corpus_of_bundle(bundle, data, layout, tell)
     return measure(Engine(bundle).predict, found, decoder(manifest.task, manifest.labels, manifest.crf))
+
+
+def _corpus_of_bundle(bundle: Bundle, data: Path, layout: Layout, tell: Tell) -> Corpus:
+    manifest, name = bundle.manifest, f"{bundle.name} version {bundle.version}"
+    tokenizer = Tokenizer.load(bundle.file(TOKENIZER), manifest.features)
+    return corpus(data, manifest.task, manifest.labels, tokenizer, manifest.token_limit, layout, tell, name)

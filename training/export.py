@@ -56,14 +56,15 @@ def export(
     total: float | None = None,
     precision: Precision = "float32",
     quality_before: Sequence[Score] = (),
+    guess: Sequence[Score] = (),
 ) -> Bundle:
     """Write a network as the next version below `folder`, and return the bundle.
 
     `temperature` divides its logits, and its CRF's scores, in the weights themselves; `total`, for the manifest, counts
-    what an earlier export divided by as well. `score` and `health` measure the draft through the serving runtime, for
-    the manifest and the card; with int8 `quality_before` are the figures of the network as it was. Raises `BundleError`
-    when the graphs and torch differ by more than the tolerance, or the network has no int8 form: then nothing is
-    written.
+    what an earlier export divided by as well. `score` and `health` measure the draft through the serving
+    runtime, for the manifest and the card. `guess` is what guessing gets on the same data; with int8 `quality_before`
+    are the figures of the network as it was. Raises `BundleError` when the graphs and torch differ by more than the
+    tolerance, or the network has no int8 form: then nothing is written.
     """
     network.cpu().eval()
     calibration.fold(network, temperature)
@@ -76,7 +77,8 @@ def export(
         tokenizer.save(draft / TOKENIZER)
         (draft / CARD).write_text("", encoding="utf-8")
         manifest = _manifest(network, origin, licence, total or temperature, draft)
-        manifest = manifest.model_copy(update={"precision": precision, "quality_before": tuple(quality_before)})
+        about = {"precision": precision, "quality_before": tuple(quality_before), "guess": tuple(guess)}
+        manifest = manifest.model_copy(update=about)
         bundle = Bundle(folder.name, 0, draft, manifest)
         parity = certify(network, Engine(bundle), precision)
         measured = {"parity": parity, "quality": tuple(score(bundle)), "health": health and health(bundle)}

@@ -6,8 +6,8 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -28,12 +28,14 @@ Precision = Literal["full", "mixed"]
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How to train: every setting of the loop, with the value that suits both tasks."""
+    """How to train: every setting of the loop, with the value that suits both tasks.
 
-    epochs: int = 10
-    patience: int = 3
+    Four depend on how many examples there are: 0 leaves them to `suited`."""
+
+    epochs: int = 0
+    patience: int = 0
     """Stop after this many epochs without a better dev score."""
-    learning_rate: float = 1e-3
+    learning_rate: float = 0.0
     """The full one, of which `schedule` takes a share."""
     optimiser: OptimiserName = "adam"
     schedule: ScheduleName = "cosine"
@@ -51,7 +53,7 @@ class Recipe:
     """Batches of each process whose gradients are added up for one step, each target counting the same."""
     precision: Precision = "full"
     """mixed: bfloat16 where torch knows it to be safe; faster on CUDA, and on a CPU that computes with it."""
-    batch_rows: int = 32
+    batch_rows: int = 0
     batch_tokens: int = 8192
     """Padded tokens of a batch, at most."""
     bptt: int = 0
@@ -64,6 +66,25 @@ class Recipe:
     average: float = 0.0
     """Score and keep a running mean of the weights, with this share of the old mean at each step; 0 for none."""
     seed: int = 1
+
+    def suited(self, examples: int) -> Recipe:
+        """The same with every setting fixed, for training data of so many examples.
+
+        Few examples make few steps: they are read in smaller batches, more often, and at a higher rate.
+        """
+        rows = self.batch_rows or min(32, max(8, examples // 64))
+        epochs = self.epochs or min(60, max(10, math.ceil(_STEPS * rows / examples)))
+        return replace(
+            self,
+            batch_rows=rows,
+            epochs=epochs,
+            patience=self.patience or max(3, epochs // 3),
+            learning_rate=self.learning_rate or 1e-3 * min(5.0, max(1.0, math.sqrt(10_000 / examples))),
+        )
+
+
+_STEPS = 1500
+"""Steps that a training has by default at least, up to 60 epochs."""
 
 
 def refusal(precision: Precision, device: torch.device) -> str | None:
@@ -85,6 +106,8 @@ class Progress:
     best: float | None = None
     clipped: float = 0.0
     """The share of the epoch's steps so far whose gradient was clipped."""
+    epochs: int = 0
+    """Of the whole training, at most; 0 where that is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +118,14 @@ class Outcome:
     best: float | None
     interrupted: bool
     diverged: bool = False
+
+
+class Mark(NamedTuple):
+    """What the network reached on dev: a score, of which higher is better, and its loss, which decides between equal
+    scores."""
+
+    score: float
+    loss: float = 0.0
 
 
 class _Diverged(Exception):
@@ -113,24 +144,27 @@ def fit(
     network: Network,
     samples: Sequence[Sample],
     recipe: Recipe,
-    score: Callable[[Network], float],
+    score: Callable[[Network], Mark | float],
     report: Callable[[Progress], None],
     device: torch.device,
     checkpoints: Checkpoints | None = None,
     state: Mapping[str, Any] | None = None,
     log: Write | None = None,
     processes: Processes = ALONE,
+    floor: float = -math.inf,
 ) -> Outcome:
     """Train in place. `score` measures the network on dev, higher is better, and raises `ValueError` for answers that
     are no numbers. That, a loss that is none, and KeyboardInterrupt end the training early and keep the best epoch so
-    far (or the weights as they are, when no epoch was finished).
+    far (or the weights as they are, when no epoch was finished). Patience begins with the first score above `floor`,
+    which is what guessing gets.
 
     With `state`, what `Checkpoints.load` gave, the training goes on from there, and ends as if nothing had happened.
 
     All `processes` call this with the same samples, recipe and state; the first one's weights, score, checkpoints and
     log count. KeyboardInterrupt is then raised: the others wait for nobody who ends early."""
     network.to(device)
-    training = _Training(network, samples, recipe, report, device, checkpoints, log, processes)
+    recipe = recipe.suited(len(samples))
+    training = _Training(network, samples, recipe, report, device, checkpoints, log, processes, floor)
     if state is not None:
         training.restore(state)
     interrupted = diverged = False
@@ -140,7 +174,7 @@ def fit(
             epoch = training.epoch
             training.run_epoch()
             with training.averaged():
-                training.keep(processes.from_first(_measured(score, network) if processes.first else 0.0))
+                training.keep(processes.from_first(_measured(score, network) if processes.first else Mark(0.0)))
             training.end_epoch()
     except KeyboardInterrupt:
         if processes.count > 1:
@@ -176,12 +210,13 @@ def _rated(network: Network, recipe: Recipe) -> list[dict[str, Any]]:
     ]
 
 
-def _measured(score: Callable[[Network], float], network: Network) -> float:
+def _measured(score: Callable[[Network], Mark | float], network: Network) -> Mark:
     """NaN for answers that are no numbers."""
     try:
-        return score(network)
+        found = score(network)
     except ValueError:
-        return math.nan
+        return Mark(math.nan)
+    return found if isinstance(found, Mark) else Mark(found)
 
 
 class _Training:
@@ -197,9 +232,10 @@ class _Training:
         checkpoints: Checkpoints | None,
         log: Write | None,
         processes: Processes,
+        floor: float,
     ) -> None:
         self.network, self.samples, self.recipe, self.device = network, samples, recipe, device
-        self.processes = processes
+        self.processes, self.floor = processes, floor
         # One machine's rounding may differ from another's in the weights that it draws.
         processes.alike(network.state_dict().values())
         if not processes.first:
@@ -214,6 +250,8 @@ class _Training:
         """Over the epoch so far: the loss, and how many steps were clipped."""
         self.reached = 0.0
         self.best: float | None = None
+        self.lowest = math.inf
+        """The dev loss of the best epoch."""
         self.kept: dict[str, Tensor] = {}
         self.began = self._drawn()
 
@@ -232,8 +270,8 @@ class _Training:
         groups = list(_groups(list(batches), recipe.accumulate * self.processes.count))
         self.network.train()
         for number, group in enumerate(groups[self.done :], self.done + 1):
-            share = (self.epoch - 1 + (number - 1) / len(groups)) / recipe.epochs
-            rate = recipe.learning_rate * factor(recipe.schedule, share, recipe.warm_up)
+            through = (self.epoch - 1 + (number - 1) / len(groups)) / recipe.epochs
+            rate = recipe.learning_rate * factor(recipe.schedule, through, recipe.warm_up)
             for options in self.optimizer.param_groups:
                 options["lr"] = rate * options["share"]
             loss, norm = self._step(group)
@@ -243,7 +281,8 @@ class _Training:
             tokens = sum(int(batch.lengths.sum()) for batch in group)
             record: Record = {"step": self.step, "epoch": self.epoch, "loss": loss, "rate": rate, "gradient": norm}
             self.log(record | {"clipped": int(clipped), "tokens": tokens})
-            self.report(Progress(self.epoch, number, len(groups), self.mean, clipped=self.clipped / number))
+            share = self.clipped / number
+            self.report(Progress(self.epoch, number, len(groups), self.mean, clipped=share, epochs=recipe.epochs))
             if self.checkpoints and self.step % self.checkpoints.every == 0:
                 self.save()
 
@@ -296,14 +335,17 @@ class _Training:
         """Inside the block the network has the weights that are scored and kept."""
         return self.average.applied() if self.average else nullcontext()
 
-    def keep(self, reached: float) -> None:
-        """Keep the weights, if none reached a better score."""
-        if math.isnan(reached):
+    def keep(self, reached: Mark) -> None:
+        """Keep the weights if they reached a better score, or the best score at a lower loss."""
+        if math.isnan(reached.score):
             raise _Diverged
-        self.reached, self.since = reached, self.since + 1
-        if self.best is None or reached > self.best:
-            self.best, self.since = reached, 0
+        better = self.best is None or reached.score > self.best
+        self.reached, self.since = reached.score, 0 if better else self.since + 1
+        if better or (reached.score == self.best and reached.loss < self.lowest):
+            self.best, self.lowest = reached
             self.kept = {name: tensor.detach().clone() for name, tensor in self.network.state_dict().items()}
+        if self.best is not None and self.best <= self.floor:
+            self.since = 0  # it has learned nothing yet: its patience has not begun
 
     def end_epoch(self) -> None:
         """Say what the epoch came to, and go on to the next one."""
@@ -345,7 +387,7 @@ class _Training:
         return json.dumps(self.generator.bit_generator.state)
 
 
-_STANDING = ("epoch", "done", "step", "since", "mean", "clipped", "best", "began")
+_STANDING = ("epoch", "done", "step", "since", "mean", "clipped", "best", "lowest", "began")
 
 
 def _count(batch: Batch) -> int:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from training.fit import Recipe
 from training.initial import Initial
 from training.networks import Design, Dropouts
 from training.sources import AS_FOUND, Layout
+
+_FEW = 5000
+"""Examples below which training overfits soonest."""
 
 
 class TrainingError(Exception):
@@ -27,8 +30,9 @@ class Job:
     start: Path | None
     """A pretrained encoder (``training pretrain``), which brings its own words; sentiment only."""
     words: int
-    dropout: float
-    word_dropout: float
+    dropout: float | None
+    word_dropout: float | None
+    """None leaves either to `suited`."""
     recipe: Recipe
     device: str
     out: Path
@@ -47,8 +51,21 @@ class Job:
     tensorboard: Path | None = None
     layout: Layout = AS_FOUND
     """Which columns of all the files hold texts and labels, or tokens and tags."""
+    threads: int = 0
+    """Of torch; 0 for a choice by the network's size (`training.threads`)."""
+
+    def suited(self, examples: int) -> Job:
+        """The same with every setting fixed, for training data of so many examples: few need more dropout."""
+        few = examples < _FEW
+        return replace(
+            self,
+            recipe=self.recipe.suited(examples),
+            dropout=(0.5 if few else 0.3) if self.dropout is None else self.dropout,
+            word_dropout=(0.2 if few else 0.02) if self.word_dropout is None else self.word_dropout,
+        )
 
     @property
     def dropouts(self) -> Dropouts:
-        embeddings = self.dropout if self.embedding_dropout is None else self.embedding_dropout
-        return Dropouts(embeddings, self.dropout, self.weight_drop, self.locked)
+        units = self.dropout or 0.0
+        embeddings = units if self.embedding_dropout is None else self.embedding_dropout
+        return Dropouts(embeddings, units, self.weight_drop, self.locked)

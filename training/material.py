@@ -34,8 +34,10 @@ _THIRD = 1 / 3
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """`sizes` are the training files, each with the number of its examples; `counts` also of the dev files."""
+    """`job` has every setting fixed; `sizes` are the training files, each with the number of its examples, and `counts`
+    count the labels of these and of the dev files."""
 
+    job: Job
     network: Network
     tokenizer: Tokenizer
     labels: tuple[str, ...]
@@ -58,6 +60,7 @@ def gather(job: Job, tell: Callable[[str], None]) -> Material:
     }
     train, held_out = ([parts[path] for path in paths] for paths in (job.train, job.dev))
     examples = [example for part in train for example in part.examples]
+    job = job.suited(len(examples))
     names = labels(examples, task, job.train[0])
     for path in (*job.dev, *job.test):
         check_labels(names, parts[path].examples, path)
@@ -82,11 +85,12 @@ def gather(job: Job, tell: Callable[[str], None]) -> Material:
     tell(f"train: {len(samples):,} examples, {tokens:,} tokens; {', '.join(f'{d.name}: {len(d.gold):,}' for d in dev)}")
     words = network.architecture.features[0].size
     tell(f"labels: {', '.join(names)}; {words:,} words; {_parameters(network):,} weights")
+    tell(_settings(job))
     if job.recipe.bptt:
         tell(_windows(job, samples))
     network.learn(1 + max(int(sample.rows[:, 0].max()) for sample in samples))
     sizes = [(part.path, len(part.examples)) for part in train]
-    return Material(network, tokenizer, names, samples, dev, test, sizes, counted)
+    return Material(job, network, tokenizer, names, samples, dev, test, sizes, counted)
 
 
 def _counted(found: Counts, task: Task) -> str:
@@ -96,6 +100,15 @@ def _counted(found: Counts, task: Task) -> str:
     more = f", {len(by_count) - _SHOWN:,} more labels" if len(by_count) > _SHOWN else ""
     unit = "sentences; entities" if task == "ner" else "rows; labels"
     return f"{found.data}: {found.examples:,} {unit}: {listed or 'none'}{more}"
+
+
+def _settings(job: Job) -> str:
+    """The settings that depend on how many examples there are."""
+    recipe = job.recipe
+    return (
+        f"at most {recipe.epochs} epochs, patience {recipe.patience}, {recipe.batch_rows} rows a batch, "
+        f"learning rate {recipe.learning_rate:.2g}, dropout {job.dropout:g}, word dropout {job.word_dropout:g}"
+    )
 
 
 def _windows(job: Job, samples: list[Sample]) -> str:
@@ -135,7 +148,7 @@ def _network(
         features = tuple(feature for feature in features if feature.name in ("word", "shape"))
         features += (Feature(name="character", size=CHARACTERS, columns=_CHARACTER_COLUMNS),)
     shape = Architecture.of(job.design, names, features, size)
-    network = Network(shape, 0.0, job.word_dropout, job.dropouts, job.initial)
+    network = Network(shape, 0.0, job.word_dropout or 0.0, job.dropouts, job.initial)
     if loaded:
         table = vocabulary.initial_table(words, loaded, np.random.default_rng(job.recipe.seed))
         network.embeddings["word"].weight.data = torch.from_numpy(table)
@@ -167,7 +180,7 @@ def _pretrained(job: Job, start: Path, names: tuple[str, ...]) -> tuple[Network,
     words, size = pretrain.table_of(start)
     features = (Feature(name="word", size=len(words)),)
     shape = Architecture.of(job.design, names, features, size)
-    network = Network(shape, 0.0, job.word_dropout, job.dropouts, job.initial)
+    network = Network(shape, 0.0, job.word_dropout or 0.0, job.dropouts, job.initial)
     pretrain.start(network, start)
     return network, build(words, features)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -81,11 +81,22 @@ def entity_scores(gold: Iterable[Sequence[str]], predicted: Iterable[Sequence[st
 
     Raises `ValueError` when the two differ in sentences, or in tokens of one, and for what is no tag.
     """
-    correct, guessed, support = Counter[str](), Counter[str](), Counter[str]()
+    there, found = [], []
     for number, (truth, guess) in enumerate(zip(gold, predicted, strict=True), start=1):
         if len(truth) != len(guess):
             raise ValueError(f"sentence {number}: {len(truth)} gold tags but {len(guess)} predicted")
-        there, found = spans(truth), spans(guess)
+        there.append(spans(truth))
+        found.append(spans(guess))
+    return scores_of_spans(there, found)
+
+
+def scores_of_spans(gold: Iterable[Collection[Span]], predicted: Iterable[Collection[Span]]) -> EntityScores:
+    """The same for entities by their positions, of tokens or of characters.
+
+    Raises `ValueError` when the two differ in sentences.
+    """
+    correct, guessed, support = Counter[str](), Counter[str](), Counter[str]()
+    for there, found in zip(gold, predicted, strict=True):
         support.update(kind for kind, _, _ in there)
         guessed.update(kind for kind, _, _ in found)
         correct.update(kind for kind, _, _ in set(there).intersection(found))

@@ -223,7 +223,7 @@ def _epoch(
         nn.utils.clip_grad_norm_(model.parameters(), job.reading.clip)
         optimizer.step()
         mean += (loss.item() - mean) / number
-        report(Progress(epoch, number, len(batches), mean))
+        report(Progress(epoch, number, len(batches), mean, epochs=job.reading.epochs))
 
 
 def _prepare(

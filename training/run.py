@@ -15,11 +15,12 @@ import torch
 from service.bundle import FILES, MAX_BYTES, Bundle, Health, Origin, Score, check_name
 from service.engine import Engine
 from service.tasks import decoder
-from training import checkpoints, truncated
+from training import checkpoints, threads, truncated
+from training.card import no_better_than_guessing
 from training.checkpoints import Checkpoints
-from training.evaluate import best_temperature, corpus_name, decoder_of, measure, of_network
+from training.evaluate import best_temperature, corpus_name, guess, guess_score, mark, measure
 from training.export import export
-from training.fit import Outcome, Progress, fit, refusal, seed_everything
+from training.fit import Mark, Outcome, Progress, fit, refusal, seed_everything
 from training.health import measure as gate_health
 from training.job import Job, TrainingError
 from training.logs import Log, Write, tensorboard, together
@@ -27,6 +28,7 @@ from training.material import Material, gather
 from training.networks import Network
 from training.processes import Processes, ProcessesError, device_of, joined
 
+_ADVICE = "More --epochs, a higher --learning-rate, smaller --batch-rows or more data may help."
 _PACKAGES = ("torch", "onnx", "onnxruntime", "tokenizers", "numpy")
 
 
@@ -43,12 +45,14 @@ def run(job: Job, tell: Callable[[str], None], report: Callable[[Progress], None
     device = device_of(job.device)
     if reason := refusal(job.recipe.precision, device):
         raise TrainingError(reason)
+    computing = threads.choose(job.threads, job.design.hidden)
     seed_everything(job.recipe.seed)
     material = gather(job, tell)
+    job = material.job
+    tell(computing)
 
-    def score(trained: Network) -> float:
-        predict, decode = of_network(trained, device), decoder_of(trained)
-        return float(np.mean([measure(predict, each, decode).headline for each in material.dev]))
+    def score(trained: Network) -> Mark:
+        return mark(trained, material.dev, device)
 
     job.out.mkdir(parents=True, exist_ok=True)  # where this fails it had better be before the training
     with joined(device) as processes:
@@ -70,7 +74,7 @@ def run(job: Job, tell: Callable[[str], None], report: Callable[[Progress], None
 def _train(
     job: Job,
     material: Material,
-    score: Callable[[Network], float],
+    score: Callable[[Network], Mark],
     tell: Callable[[str], None],
     report: Callable[[Progress], None],
     device: torch.device,
@@ -92,8 +96,9 @@ def _train(
         raise TrainingError("there is nothing to resume without checkpoints: --checkpoint-every is 0")
     with ExitStack() as closing:
         log = together(_logs(job, state["step"] if state else 0, closing)) if processes.first else None
-        recipe = job.recipe
-        return fit(material.network, material.samples, recipe, score, report, device, kept, state, log, processes)
+        floor = float(np.mean([guess(each) for each in material.dev]))
+        network, samples, recipe = material.network, material.samples, job.recipe
+        return fit(network, samples, recipe, score, report, device, kept, state, log, processes, floor)
 
 
 def _logs(job: Job, step: int, closing: ExitStack) -> list[Write]:
@@ -138,6 +143,7 @@ def _settings(job: Job, material: Material) -> dict[str, object]:
         **{f"dropout.{name}": value for name, value in asdict(job.dropouts).items()},
         "word_dropout": job.word_dropout,
         "device": job.device,
+        "threads": torch.get_num_threads(),
         "dev": [str(path) for path in job.dev],
         "training data": seen.hexdigest(),
         "torch": importlib.metadata.version("torch"),
@@ -171,8 +177,20 @@ def _publish(job: Job, material: Material, outcome: Outcome, tell: Callable[[str
             **{name: importlib.metadata.version(name) for name in _PACKAGES},
         },
     )
-    made = export(material.network, material.tokenizer, origin, job.licence, job.out, figures, gates, warmth)
+    made = export(
+        material.network,
+        material.tokenizer,
+        origin,
+        job.licence,
+        job.out,
+        figures,
+        gates,
+        warmth,
+        guess=[guess_score(each) for each in (*dev, *test)],
+    )
     _forget(job, outcome)
+    for sentence in no_better_than_guessing(made.manifest):
+        tell(f"WARNING: {sentence} {_ADVICE}")
     size = sum(made.file(name).stat().st_size for name in FILES)
     if size > MAX_BYTES:
         tell(f"note: the bundle has {size / 1e6:.1f} MB; those that ship have at most {MAX_BYTES / 1e6:.0f}")

@@ -10,7 +10,8 @@ import torch
 
 @pytest.fixture(autouse=True)
 def _nothing_global_is_left() -> Iterator[None]:
-    before = torch.are_deterministic_algorithms_enabled()
+    before, threads = torch.are_deterministic_algorithms_enabled(), torch.get_num_threads()
     with torch.random.fork_rng(devices=[]):
         yield
     torch.use_deterministic_algorithms(before)
+    torch.set_num_threads(threads)

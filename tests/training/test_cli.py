@@ -318,6 +318,25 @@ def test_debug_shows_where_an_error_comes_from(
         main(monkeypatch, "--debug", "evaluate", "nothing", "--data", "x.tsv")
 
 
+@pytest.mark.usefixtures("place")
+@pytest.mark.parametrize(
+    "error",
+    [ValueError("two\nlines"), KeyError("calibration_error"), RuntimeError(), RecursionError("deep"), MemoryError()],
+)
+def test_an_unforeseen_error_is_one_line_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception
+) -> None:
+    def fails(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(fit_command, "run", fails)
+    reason = refused(capsys, monkeypatch, *NEEDED)
+    assert reason.startswith(f"{type(error).__name__}: ")
+    assert reason.endswith(" (--debug shows where)")
+    with pytest.raises(type(error)):
+        main(monkeypatch, "--debug", *NEEDED)
+
+
 ODD = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\xff" + b"\xff" * 20
 """Begins as a gzip file does, and goes on as none."""
 
@@ -488,4 +507,4 @@ def test_bundles_that_cannot_be_evaluated(
     assert "model.json" in refused(capsys, monkeypatch, "evaluate", "models/tiny/7", "--data", str(dev))
     bundle.file(CARD).write_text("altered", "utf-8")
     reason = refused(capsys, monkeypatch, "evaluate", "models/tiny", "--data", str(dev))
-    assert reason.startswith("README.md does not match the manifest")
+    assert reason.startswith("models/tiny/1: README.md does not match the manifest")

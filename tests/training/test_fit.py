@@ -12,7 +12,7 @@ import torch
 from service.bundle import Task
 from tests.bundles import KINDS, Kind, architecture
 from training.batches import Sample
-from training.fit import Outcome, Progress, Recipe, fit, refusal, seed_everything
+from training.fit import Mark, Outcome, Progress, Recipe, fit, refusal, seed_everything
 from training.logs import Record
 from training.networks import Network
 
@@ -48,7 +48,7 @@ def trained(
     recipe: Recipe = FAST,
     task: Task = "sentiment",
     cell: Kind = "lstm",
-    score: Callable[[Network], float] = lambda _: 0.0,
+    score: Callable[[Network], Mark | float] = lambda _: 0.0,
     report: Callable[[Progress], None] = lambda _: None,
     dropout: float = 0.2,
 ) -> tuple[Network, Outcome]:
@@ -116,6 +116,67 @@ def test_the_best_epoch_is_kept() -> None:
     assert same(weights(net), seen[1]), "the first of equals"
     assert not same(seen[1], seen[2])
     assert not net.training
+
+
+def marks(*values: tuple[float, float]) -> Callable[[Network], Mark]:
+    found = iter(values)
+    return lambda _: Mark(*next(found))
+
+
+def test_of_equal_scores_the_lowest_loss_is_kept() -> None:
+    seen: list[dict[str, torch.Tensor]] = []
+    given = marks((0.5, 0.9), (0.5, 0.7), (0.5, 0.8), (0.4, 0.1))
+
+    def score(net: Network) -> Mark:
+        seen.append(weights(net))
+        return given(net)
+
+    net, outcome = trained(score=score)
+    assert (outcome.best, outcome.epochs) == (0.5, 4)
+    assert same(weights(net), seen[1])
+
+
+@pytest.mark.parametrize(
+    ("scored", "floor", "epochs"),
+    [
+        ((0.0, 0.0, 0.0, 0.0, 0.0, 0.0), 0.0, 6),
+        ((0.0, 0.0, 0.0, 0.3, 0.3, 0.3), 0.0, 6),
+        ((0.0, 0.0, 0.3, 0.2, 0.1, 0.5), 0.0, 5),
+        ((0.4, 0.5, 0.5, 0.5, 0.5, 0.6), 0.5, 6),
+        ((0.6, 0.5, 0.5, 0.5, 0.5, 0.6), 0.5, 3),
+        ((0.0, 0.0, 0.0, 0.0, 0.0, 0.0), -1.0, 3),
+    ],
+)
+def test_patience_begins_with_the_first_score_above_guessing(
+    scored: tuple[float, ...], floor: float, epochs: int
+) -> None:
+    seed_everything(1)
+    net, recipe = Network(architecture(hidden=8)), replace(FAST, epochs=6, patience=2)
+    outcome = fit(net, texts(), recipe, scores(*scored), lambda _: None, CPU, floor=floor)
+    assert outcome.epochs == epochs
+    assert outcome.best == max(scored[:epochs])
+
+
+@pytest.mark.parametrize(
+    ("examples", "rows", "epochs", "patience", "rate"),
+    [
+        (1, 8, 60, 20, 5e-3),
+        (130, 8, 60, 20, 5e-3),
+        (422, 8, 29, 9, 4.8679e-3),
+        (2_048, 32, 24, 8, 2.2097e-3),
+        (10_000, 32, 10, 3, 1e-3),
+        (1_000_000, 32, 10, 3, 1e-3),
+    ],
+)
+def test_what_is_left_out_depends_on_how_many_examples_there_are(
+    examples: int, rows: int, epochs: int, patience: int, rate: float
+) -> None:
+    made = Recipe().suited(examples)
+    assert (made.batch_rows, made.epochs, made.patience) == (rows, epochs, patience)
+    assert made.learning_rate == pytest.approx(rate, rel=1e-3)
+    assert made.suited(1) == made, "what is fixed stays"
+    given = Recipe(epochs=7, patience=1, batch_rows=3, learning_rate=0.5)
+    assert given.suited(examples) == given
 
 
 @pytest.mark.parametrize(

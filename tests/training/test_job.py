@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from service.bundle import CARD, TOKENIZER, WEIGHTS, Bundle, Task, discover, load
+from service.bundle import CARD, TOKENIZER, WEIGHTS, Bundle, Head, Task, discover, load
 from service.engine import Engine
 from service.errors import BundleError
 from service.tasks import decoder
@@ -25,6 +25,7 @@ from training.logs import read as read_log
 from training.networks import Design
 from training.run import run
 
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 RECIPE = Recipe(epochs=3, patience=3, batch_rows=8, learning_rate=0.02)
 
 
@@ -296,3 +297,76 @@ def test_resuming_another_job_is_refused(tmp_path: Path) -> None:
         run(replace(plain, checkpoint_every=0, resume=True), quiet, quiet)
     run(plain, told.append, quiet)
     assert any("the checkpoint of another training is replaced" in line for line in told)
+
+
+def test_settings_that_are_left_out_suit_the_data_and_are_told(tmp_path: Path) -> None:
+    told: list[str] = []
+    left = replace(job(tmp_path), recipe=Recipe(epochs=1), dropout=None, word_dropout=None)
+    run(left, told.append, quiet)
+    line = "at most 1 epochs, patience 3, 8 rows a batch, learning rate 0.005, dropout 0.5, word dropout 0.2"
+    assert line in told
+    assert [left.suited(count).dropout for count in (48, 4_999, 5_000)] == [0.5, 0.5, 0.3]
+    assert [left.suited(count).word_dropout for count in (48, 5_000)] == [0.2, 0.02]
+    assert replace(left, dropout=0.0, word_dropout=0.0).suited(48).dropouts.layers == 0.0
+
+
+@pytest.mark.parametrize("task", ["sentiment", "ner"])
+def test_a_model_that_is_no_better_than_guessing_says_so(tmp_path: Path, task: Task) -> None:
+    told: list[str] = []
+    nothing = replace(job(tmp_path, task), recipe=replace(RECIPE, epochs=1, learning_rate=1e-9))
+    if task == "sentiment":
+        nothing.dev[0].write_text("text\tlabel\n" + "a\tpositive\n" * 3 + "b\tnegative\n" * 3, "utf-8")
+    bundle, outcome = run(nothing, told.append, quiet)
+    assert bundle is not None
+    metric, guessed = ("accuracy", 0.5) if task == "sentiment" else ("f1", 0.0)
+    assert [(each.metric, each.value) for each in bundle.manifest.guess] == [(metric, guessed)]
+    assert outcome.best is not None
+    assert outcome.best <= guessed, "untrained, it answers all alike"
+    (warning,) = [line for line in told if line.startswith("WARNING: ")]
+    assert f"On mine dev the model is no better than guessing: {metric} " in warning
+    assert "On mine dev the model is no better than guessing" in bundle.file(CARD).read_text("utf-8")
+
+
+def test_a_model_that_has_learned_says_nothing_of_guessing(tmp_path: Path) -> None:
+    told: list[str] = []
+    bundle, _ = run(replace(job(tmp_path, "ner"), recipe=replace(RECIPE, epochs=8)), told.append, quiet)
+    assert bundle is not None
+    assert "guessing" not in " ".join(told) + bundle.file(CARD).read_text("utf-8")
+
+
+def test_a_training_goes_on_with_as_many_threads_as_it_began_with(tmp_path: Path) -> None:
+    def report(progress: Progress) -> None:
+        if progress.epoch == 2:
+            raise KeyboardInterrupt
+
+    one = replace(job(tmp_path), checkpoint_every=1, threads=1)
+    run(one, quiet, report)
+    with pytest.raises(CheckpointError, match="threads was 1 and is 2"):
+        run(replace(one, resume=True, threads=2), quiet, quiet)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("task", "most", "least"),
+    [("ner", 422, 0.8), ("ner", 130, 0.65), ("sentiment", 424, 0.85), ("sentiment", 130, 0.65)],
+)
+def test_the_defaults_learn_the_examples(tmp_path: Path, task: Task, most: int, least: float) -> None:
+    """All of them, and a first part of them, with the settings of `fit` when nothing is given."""
+    folder, ending = EXAMPLES / task, "conll" if task == "ner" else "tsv"
+    text, parted = (folder / f"train.{ending}").read_text("utf-8"), "\n\n" if task == "ner" else "\n"
+    part = tmp_path / f"train.{ending}"
+    part.write_text(parted.join(text.split(parted)[: most + (task == "sentiment")]) + "\n", "utf-8")
+    head: Head = "tagger" if task == "ner" else "max"
+    left = replace(
+        job(tmp_path, task),
+        design=Design(task, "lstm", ("forward", "backward"), 1, 128, head),
+        train=(part,),
+        dev=(folder / f"dev.{ending}",),
+        words=20_000,
+        recipe=Recipe(),
+        dropout=None,
+        word_dropout=None,
+    )
+    _, outcome = run(left, quiet, quiet)
+    assert outcome.best is not None
+    assert outcome.best >= least

@@ -6,14 +6,16 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from service import bundle
 from service.bundle import Bundle
-from training.commands.console import version_folder
+from service.errors import BundleError
+from training.commands.console import console, opened
 from training.commands.layout import LabelColumn, TagColumn, TextColumn, TokenColumn, layout_of, note
+from training.corpora import UnknownLabel
 from training.evaluate import Report, of_bundle
+from training.job import TrainingError
+from training.terminal import show
 
 
 def compare(
@@ -25,27 +27,44 @@ def compare(
     token_column: TokenColumn = None,
     tag_column: TagColumn = None,
 ) -> None:
-    """Score bundles on one file, the best first, through the very runtime that serves them."""
-    found = [bundle.load(version_folder(model)) for model in models]
+    """Score bundles on one file, the best first, through the very runtime that serves them.
+
+    A bundle that cannot be loaded, or lacks a label of the data, is named on standard error and left out. The exit
+    status is 1 when none is left.
+    """
+    found: list[Bundle] = []
+    for model in models:
+        try:
+            found.append(opened(model))
+        except BundleError as error:
+            console.print(f"left out: {error}")
     if len({each.manifest.task for each in found}) > 1:
         tasks = ", ".join(f"{each.name}: {each.manifest.task}" for each in found)
         raise typer.BadParameter(f"the models are of different tasks ({tasks})", param_hint="MODELS")
     layout = layout_of(text_column, label_column, token_column, tag_column)
     told: dict[str, None] = {}  # each bundle reads the data by itself, and says the same of it
-    reports = [(each, of_bundle(each, data, layout, told.setdefault)) for each in found]
+    reports: list[tuple[Bundle, Report]] = []
+    for each in found:
+        try:
+            reports.append((each, of_bundle(each, data, layout, told.setdefault)))
+        except (BundleError, UnknownLabel) as error:
+            console.print(f"left out: {each.name} version {each.version}: {error}")
     for line in told:
         note(line)
+    if not reports:
+        raise TrainingError(f"none of the {len(models)} models can be scored on {data}")
     reports.sort(key=lambda pair: -pair[1].headline)
     if json:
         for each, report in reports:
             print(report.as_json(each.name, each.version))
-        return
-    Console().print(_table(reports))
+    else:
+        show(_table(reports))
 
 
 def _table(reports: list[tuple[Bundle, Report]]) -> Table:
     first = reports[0][1]
-    metrics = list(first.metrics)
+    # A tagger that finds no entity has no calibration error.
+    metrics = list(dict.fromkeys(metric for _, report in reports for metric in report.metrics))
     title = f"{first.corpus.name}: {len(first.corpus.gold):,} inputs"
     table = Table("model", "network", "MB", *(metric.replace("_", " ") for metric in metrics), title=title)
     for each, report in reports:
@@ -53,6 +72,6 @@ def _table(reports: list[tuple[Bundle, Report]]) -> Table:
         ways = "bi" if len(manifest.directions) == 2 else ""
         network = f"{ways}{manifest.cell}, {manifest.layers} x {manifest.hidden}"
         size = sum(each.file(name).stat().st_size for name in manifest.files) / 1e6
-        figures = (f"{report.metrics[metric]:.4f}" for metric in metrics)
+        figures = (f"{report.metrics[metric]:.4f}" if metric in report.metrics else "–" for metric in metrics)
         table.add_row(f"{each.name}/{each.version}", network, f"{size:.1f}", *figures)
     return table

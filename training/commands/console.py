@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import shlex
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 
 import torch
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
 from service import bundle
+from service.bundle import Bundle
 from service.equations import GruReset
 from service.errors import BundleError
 from training.cells import NAMED
 from training.fit import Progress
 from training.networks import WordBits
+from training.terminal import console as console_of
 
-console = Console(stderr=True, log_path=False)
+console = console_of(stderr=True)
+
+
+def tell(line: str) -> None:
+    """Tell a line on standard error, with the time."""
+    console.print(f"[{datetime.now():%H:%M:%S}] {line}")
 
 
 class Task(StrEnum):
@@ -70,8 +77,8 @@ class Device(StrEnum):
 class Display:
     """The loop's progress on a bar; each epoch's score on a line of its own, also where there is no terminal."""
 
-    def __init__(self, bar: Bar, epochs: int) -> None:
-        self._bar, self._epochs, self._total = bar, epochs, 0
+    def __init__(self, bar: Bar) -> None:
+        self._bar = bar
         self._task = bar.add_task("train", total=None, loss="", score="")
         self._loss = 0.0
 
@@ -79,22 +86,35 @@ class Display:
         if progress.score is not None:
             line = f"epoch {progress.epoch}: loss {self._loss:.4f}, dev {progress.score:.4f}, best {progress.best:.4f}"
             line += f"; {progress.clipped:.0%} of the steps clipped"
-            console.log(line)
+            tell(line)
             self._bar.update(self._task, score=f"best dev {progress.best:.4f}")
             return
         self._loss = progress.loss
         done = (progress.epoch - 1) * progress.batches + progress.batch
-        total = progress.batches * self._epochs
+        total = progress.batches * progress.epochs
         self._bar.update(self._task, total=total, completed=done, loss=f"epoch {progress.epoch} loss {self._loss:.4f}")
 
 
 def bar() -> Bar:
     columns = ("{task.fields[loss]}", "{task.fields[score]}")
     texts = [TextColumn(column) for column in columns]
-    return Bar(BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), *texts, console=console, transient=True)
+    shown = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), *texts)
+    return Bar(*shown, console=console, transient=True, disable=not console.is_terminal)
 
 
-def version_folder(model: Path) -> Path:
+def opened(model: Path) -> Bundle:
+    """The verified bundle of ``models/NAME`` (its highest version) or ``models/NAME/VERSION``.
+
+    Raises `BundleError`, whose message names the bundle.
+    """
+    folder = _version_folder(model)
+    try:
+        return bundle.load(folder)
+    except BundleError as error:
+        raise BundleError(f"{folder}: {error}") from error
+
+
+def _version_folder(model: Path) -> Path:
     if bundle.is_version(model.name):
         return model
     found = bundle.versions(model)

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from service import bundle
-from training.commands.console import version_folder
+from service.bundle import Bundle
+from training.commands.console import opened
 from training.commands.layout import LabelColumn, TagColumn, TextColumn, TokenColumn, layout_of, note
 from training.evaluate import Report, of_bundle
+from training.terminal import show
 
 
 def evaluate(
@@ -25,16 +25,19 @@ def evaluate(
     tag_column: TagColumn = None,
 ) -> None:
     """Score a bundle through the very runtime that serves it."""
-    found = bundle.load(version_folder(model))
+    found = opened(model)
     layout = layout_of(text_column, label_column, token_column, tag_column)
     for path in data:
         report = of_bundle(found, path, layout, note)
         if report.remark:
             note(f"warning: {report.remark}")
-        print(report.as_json(found.name, found.version)) if json else _print_report(found, report)
+        if json:
+            print(report.as_json(found.name, found.version))
+        else:
+            _print_report(found, report)
 
 
-def _print_report(found: bundle.Bundle, report: Report) -> None:
+def _print_report(found: Bundle, report: Report) -> None:
     corpus = report.corpus
     counts = f"{len(corpus.gold):,} inputs, {corpus.truncated} cut, {corpus.set_aside} without a token set aside"
     table = Table("metric", "value", title=f"{found.name} version {found.version} on {corpus.name}: {counts}")
@@ -44,4 +47,4 @@ def _print_report(found: bundle.Bundle, report: Report) -> None:
         table.add_row("calibration error of perfect scores", f"{report.by_chance:.4f}")
     for kind, of_type in sorted(report.entities.types.items()) if report.entities else ():
         table.add_row(f"f1 of {kind}", f"{of_type.f1:.4f}")
-    Console().print(table)
+    show(table)

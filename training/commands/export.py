@@ -11,9 +11,9 @@ from service import bundle
 from service.engine import Engine
 from service.tasks import decoder
 from service.text import Tokenizer
-from training.commands.console import console, version_folder
+from training.commands.console import console, opened
 from training.commands.layout import LabelColumn, TagColumn, TextColumn, TokenColumn, layout_of, note
-from training.evaluate import best_temperature, corpus, measure
+from training.evaluate import best_temperature, corpus, guess_score, measure
 from training.export import export as export_network
 from training.health import measure as measure_gates
 from training.restore import network
@@ -52,7 +52,7 @@ def export(
     """
     if int8 and not dev:
         raise typer.BadParameter("int8 costs quality: name data to measure how much", param_hint="--dev")
-    found = bundle.load(version_folder(model))
+    found = opened(model)
     manifest, own = found.manifest, found.path.parent
     tokenizer = Tokenizer.load(found.file(bundle.TOKENIZER), manifest.features)
     restored, by = network(found), 1.0
@@ -88,9 +88,10 @@ def export(
         gates if manifest.health else None,
         temperature=by,
         total=manifest.temperature * by,
+        guess=[guess_score(each) for each in corpora] or manifest.guess,
         precision="int8" if int8 else "float32",
         quality_before=before,
     )
-    console.print(f"{made.name} version {made.version}: {made.path}", markup=False, highlight=False)
+    console.print(f"{made.name} version {made.version}: {made.path}")
     for one, other in zip(before, made.manifest.quality, strict=False):
-        console.print(f"{one.metric} on {one.data}: {one.value:.4f} before, {other.value:.4f} now", highlight=False)
+        console.print(f"{one.metric} on {one.data}: {one.value:.4f} before, {other.value:.4f} now")

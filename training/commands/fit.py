@@ -27,6 +27,7 @@ from training.commands.console import (
     console,
     device_of,
     gru_reset_of,
+    tell,
     word_bits_of,
 )
 from training.commands.layout import LabelColumn, TagColumn, TextColumn, TokenColumn, layout_of
@@ -74,12 +75,23 @@ def fit(
         CharacterReader.none
     ),
     crf: Annotated[bool, typer.Option("--crf", help="Score whole label sequences, not tokens alone (ner).")] = False,
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the training data, at most.")] = _DEFAULT.epochs,
-    patience: Annotated[int, typer.Option(min=1, help="Stop after this many without a better dev score.")] = (
-        _DEFAULT.patience
-    ),
+    epochs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Passes over the training data, at most. Default: 10 to 60, more for fewer examples."),
+    ] = None,
+    patience: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Stop after this many epochs without a better dev score, once a score is better than guessing. "
+            "Default: a third of the epochs, at least 3.",
+        ),
+    ] = None,
     optimiser: Annotated[OptimiserName, typer.Option(help="How gradients become steps.")] = _DEFAULT.optimiser,
-    learning_rate: Annotated[float, typer.Option(min=1e-9, help="The full learning rate.")] = _DEFAULT.learning_rate,
+    learning_rate: Annotated[
+        float | None,
+        typer.Option(min=1e-9, help="The full learning rate. Default: 0.001 to 0.005, more for fewer examples."),
+    ] = None,
     schedule: Annotated[ScheduleName, typer.Option(help="What becomes of the rate over all epochs.")] = (
         _DEFAULT.schedule
     ),
@@ -105,7 +117,9 @@ def fit(
         Precision, typer.Option(help="mixed: bfloat16 where it is safe. For CUDA, and CPUs with avx512_bf16 or AMX.")
     ] = (_DEFAULT.precision),
     clip: Annotated[float, typer.Option(min=1e-9, help="Largest norm of the gradient.")] = _DEFAULT.clip,
-    batch_rows: Annotated[int, typer.Option(min=1, help="Rows of a batch, at most.")] = _DEFAULT.batch_rows,
+    batch_rows: Annotated[
+        int | None, typer.Option(min=1, help="Rows of a batch, at most. Default: 8 to 32, more for more examples.")
+    ] = None,
     batch_tokens: Annotated[int, typer.Option(min=1, help="Padded tokens of a batch, at most.")] = (
         _DEFAULT.batch_tokens
     ),
@@ -127,13 +141,25 @@ def fit(
     window: Annotated[int, typer.Option(min=0, help="Learn from random runs of this many tokens (sentiment).")] = (
         _DEFAULT.window
     ),
-    dropout: Annotated[float, typer.Option(min=0, max=0.95, help="Share of units dropped, between layers too.")] = 0.3,
+    dropout: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=0.95,
+            help="Share of units dropped, between layers too. Default: 0.5 below 5,000 examples, else 0.3.",
+        ),
+    ] = None,
     embedding_dropout: Annotated[
         float | None, typer.Option(min=0, max=0.95, help="Share of the embeddings' columns; as --dropout by default.")
     ] = None,
     locked: Annotated[bool, typer.Option(help="One mask for a whole text (variational dropout).")] = True,
     weight_drop: Annotated[float, typer.Option(min=0, max=0.95, help="Share of recurrent weights dropped.")] = 0.0,
-    word_dropout: Annotated[float, typer.Option(min=0, max=0.95, help="Share of words made unknown.")] = 0.02,
+    word_dropout: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=0.95, help="Share of words made unknown. Default: 0.2 below 5,000 examples, else 0.02."
+        ),
+    ] = None,
     label_smoothing: Annotated[float, typer.Option(min=0, max=0.95, help="Share of the target spread out.")] = (
         _DEFAULT.label_smoothing
     ),
@@ -142,6 +168,14 @@ def fit(
     ),
     seed: Annotated[int, typer.Option(help="The same seed gives the same model on one machine.")] = _DEFAULT.seed,
     device: Annotated[Device, typer.Option(help="Where to train.")] = Device.auto,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=256,
+            help="CPU threads. Default: OMP_NUM_THREADS if set; else 1 up to 256 units, and up to 4 above.",
+        ),
+    ] = None,
     checkpoint_every: Annotated[int, typer.Option(min=0, help="Steps between checkpoints below --out; 0: none.")] = 500,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint below --out, if any.")] = False,
     log: Annotated[Path | None, typer.Option(help="Write every step to this file, as lines of JSON.")] = None,
@@ -169,7 +203,8 @@ def fit(
         raise typer.BadParameter("characters and a CRF are for --task ner", param_hint="--characters, --crf")
     if tensorboard:
         check_tensorboard()
-    recipe = Recipe(**{field.name: options[field.name] for field in fields(Recipe)})
+    # What is left out depends on how many examples there are.
+    recipe = Recipe(**{each.name: options[each.name] for each in fields(Recipe) if options[each.name] is not None})
     ways: tuple[Direction, ...] = ("forward", "backward") if bidirectional else ("forward",)
     design = Design(
         task.value,
@@ -202,6 +237,7 @@ def fit(
         log=log,
         tensorboard=tensorboard,
         layout=layout_of(text_column, label_column, token_column, tag_column),
+        threads=threads or 0,
         recipe=recipe,
         device=device_of(device),
         out=out,
@@ -212,8 +248,8 @@ def fit(
         run(job, lambda _: None, lambda _: None)
         return
     with bar() as shown:
-        show = Display(shown, recipe.epochs)
-        made, outcome = run(job, console.log, show)
+        show = Display(shown)
+        made, outcome = run(job, tell, show)
     assert made is not None
     best = "none" if outcome.best is None else f"{outcome.best:.4f}"
     console.print(f"{made.name} version {made.version}: best dev score {best} in {outcome.epochs} epochs")

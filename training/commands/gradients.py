@@ -11,16 +11,16 @@ from typing import Annotated
 
 import torch
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from service import bundle
 from service.text import Tokenizer
 from training import plots, restore
 from training.cells import make
-from training.commands.console import cells_of, version_folder
+from training.commands.console import cells_of, opened
 from training.gradients import FADED, Reach, reach
 from training.networks import EMBEDDING_SIZES, Network
+from training.terminal import show
 
 _SHOWN = (1, 10, 50, 100, 200, 500, 1000)
 
@@ -54,7 +54,7 @@ def gradients(
         inputs = torch.randn(rows, length, size) / size**0.5  # embeddings begin with rows of about this norm
         found.append(reach(name, make(name, size, hidden), inputs, seed))
     for model in models or ():
-        found += _of_model(bundle.load(version_folder(model)), length, rows, text or [], seed)
+        found += _of_model(opened(model), length, rows, text or [], seed)
     if json:
         plain = [
             {**asdict(each), "decay": each.decay, "gone_at": each.gone_at, "verdict": each.verdict} for each in found
@@ -62,7 +62,7 @@ def gradients(
         json.write_text(json_.dumps(plain, indent=1) + "\n", "utf-8")
     if plot:
         draw(found, plot)
-    Console().print(_table(found))
+    show(_table(found))
 
 
 def _of_model(model: bundle.Bundle, length: int, rows: int, texts: Sequence[str], seed: int) -> Iterator[Reach]:

@@ -7,12 +7,11 @@ from typing import Annotated
 
 import typer
 
-from service import bundle
 from service.bundle import TOKENIZER, replace_manifest
 from service.engine import Engine
 from service.health import figures, restored
 from service.text import Tokenizer
-from training.commands.console import console, version_folder
+from training.commands.console import console, opened
 from training.commands.layout import LabelColumn, TagColumn, TextColumn, TokenColumn, layout_of, note
 from training.evaluate import corpus
 from training.health import measure
@@ -27,7 +26,7 @@ def health(
     tag_column: TagColumn = None,
 ) -> None:
     """Measure a bundle's gate health, by which the service judges its live traffic, and put it into the manifest."""
-    found = bundle.load(version_folder(model))
+    found = opened(model)
     manifest = found.manifest
     tokenizer = Tokenizer.load(found.file(TOKENIZER), manifest.features)
     layout = layout_of(text_column, label_column, token_column, tag_column)
@@ -36,4 +35,4 @@ def health(
     replace_manifest(found, manifest.model_copy(update={"health": measured}))
     console.print(f"{found.name} version {found.version}: {measured.texts:,} texts of {measured.data}")
     for gate in figures(restored(measured))["gates"]:
-        console.print("  " + ", ".join(f"{name} {value}" for name, value in gate.items()), highlight=False)
+        console.print("  " + ", ".join(f"{name} {value}" for name, value in gate.items()))

@@ -27,7 +27,7 @@ TagColumn = Annotated[
 
 def note(line: str) -> None:
     """Print what a reader decided, or what is odd about its data, on standard error."""
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
+    console.print(line)
 
 
 def layout_of(text: str | None, label: str | None, token: str | None = None, tag: str | None = None) -> Layout:

@@ -11,12 +11,12 @@ from typing import Annotated
 
 import torch
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from training import plots
-from training.commands.console import Device, cells_of, console, device_of
+from training.commands.console import Device, cells_of, device_of, tell
 from training.longrange import Curve, Point, Settings, baseline, learn
+from training.terminal import show
 
 _DEFAULT = Settings()
 _UNITS = {"adding": "mean squared error", "copy": "cross-entropy, nats a step"}
@@ -64,16 +64,16 @@ def longrange(
         settings = Settings(**common | {"length": distance})
         for name in names:
 
-            def tell(point: Point, title: str = f"{name}, length {distance}") -> None:
-                console.log(f"{title}, step {point.step:,}: loss {point.loss:.4f}, gradient {point.gradient:.2g}")
+            def report(point: Point, title: str = f"{name}, length {distance}") -> None:
+                tell(f"{title}, step {point.step:,}: loss {point.loss:.4f}, gradient {point.gradient:.2g}")
 
-            curves.append(learn(name, settings, tell, where))
-            console.log(f"{name}, length {distance}: {curves[-1].verdict}, {curves[-1].seconds:.0f} s")
+            curves.append(learn(name, settings, report, where))
+            tell(f"{name}, length {distance}: {curves[-1].verdict}, {curves[-1].seconds:.0f} s")
             if json:
                 json.write_text(as_json(curves), "utf-8")
             if plot:
                 draw(curves, plot)
-    Console().print(_table(curves))
+    show(_table(curves))
 
 
 def as_json(curves: Sequence[Curve]) -> str:

@@ -33,7 +33,7 @@ def plot(
     """
     plots.check(out)
     draw([(path.stem, read(path)) for path in logs], out)
-    console.print(f"{out}: {len(logs)} {'log' if len(logs) == 1 else 'logs'}", markup=False, highlight=False)
+    console.print(f"{out}: {len(logs)} {'log' if len(logs) == 1 else 'logs'}")
 
 
 def draw(logs: Sequence[tuple[str, Sequence[Record]]], path: Path) -> None:

@@ -8,8 +8,7 @@ from typing import Annotated
 
 import typer
 
-from service import bundle
-from training.commands.console import version_folder
+from training.commands.console import opened
 from training.commands.layout import LabelColumn, TagColumn, TextColumn, TokenColumn, layout_of, note
 from training.evaluate import answers_of_bundle, tags_of
 
@@ -27,7 +26,7 @@ def predict(
 
     `python -m service predict` scores text that has no labels, and is made for large files.
     """
-    found = bundle.load(version_folder(model))
+    found = opened(model)
     layout = layout_of(text_column, label_column, token_column, tag_column)
     for path in data:
         corpus, answers = answers_of_bundle(found, path, layout, note)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from training.commands.console import Cell, Display, Reset, bar, console, gru_reset_of
+from training.commands.console import Cell, Display, Reset, bar, console, gru_reset_of, tell
 from training.commands.layout import LabelColumn, TextColumn, layout_of
 from training.networks import Design
 from training.pretrain import Pretraining, Reading, run
@@ -63,5 +63,5 @@ def pretrain(
         layout=layout_of(text_column, label_column),
     )
     with bar() as shown:
-        reached = run(job, out, console.log, Display(shown, epochs))
+        reached = run(job, out, tell, Display(shown))
     console.print(f"{out}: an encoder" + ("" if reached is None else f", perplexity on dev {reached:.1f}"))

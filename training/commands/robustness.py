@@ -7,20 +7,19 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from service import bundle
 from service.bundle import TOKENIZER
 from service.engine import Engine
 from service.tasks import decoder
 from service.text import Tokenizer
-from training.commands.console import version_folder
+from training.commands.console import opened
 from training.commands.layout import LabelColumn, TagColumn, TextColumn, TokenColumn, layout_of, note
 from training.corpora import check_labels, read
 from training.datachecks import with_tokens
 from training.evaluate import corpus_name, corpus_of, measure
 from training.robustness import variants
+from training.terminal import show
 
 
 def robustness(
@@ -35,7 +34,7 @@ def robustness(
     tag_column: TagColumn = None,
 ) -> None:
     """Score a bundle on data in lower and upper case, with typing mistakes, without its last stop, and so on."""
-    found = bundle.load(version_folder(model))
+    found = opened(model)
     manifest = found.manifest
     tokenizer = Tokenizer.load(found.file(TOKENIZER), manifest.features)
     engine, decode = Engine(found), decoder(manifest.task, manifest.labels, manifest.crf)
@@ -43,7 +42,7 @@ def robustness(
     for path in data:
         examples = read(path, manifest.task, layout, note)
         examples = with_tokens(path, examples, tokenizer, note)[:most]
-        check_labels(manifest.labels, examples, path)
+        check_labels(manifest.labels, examples, path, f"{found.name} version {found.version}")
         rows = []
         for variant in variants(examples, manifest.task, manifest.labels, seed):
             texts = corpus_of(variant.name, variant.examples, manifest.task, tokenizer, manifest.token_limit)
@@ -62,4 +61,4 @@ def _print(title: str, metric: str, rows: list[tuple[str, int, float]]) -> None:
     table = Table("change", "inputs", metric, title=title)
     for name, inputs, value in rows:
         table.add_row(name, f"{inputs:,}", f"{value:.4f}")
-    Console().print(table)
+    show(table)
