@@ -66,6 +66,9 @@ class Unauthorized(RequestError):
 
 
 class Forbidden(RequestError):
+    """`key` says in the log whose key it was, where there was one."""
+
+    key: str | None = None
     status, slug, title = 403, "forbidden", "Not for this key"
 
 
@@ -149,6 +152,9 @@ class InvalidField(RequestError):
 
 
 class RateLimited(RequestError):
+    """`key` says in the log whose key it was."""
+
+    key: str | None = None
     status, slug, title = 429, "rate-limited", "Too many requests for this key"
 
 

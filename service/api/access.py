@@ -108,13 +108,17 @@ class Access:
                 error.challenge = _SIGN_IN
             raise
         grant = grants[key]
-        rate = self._rate if grant.rate is None else grant.rate
-        if rate and not path.startswith(PAGE_FILES):
-            self._take(key, rate)
-        if admin and grant.scope != "admin" and any(each.scope == "admin" for each in grants.values()):
-            raise Forbidden("This key cannot load and unload models.")
-        if grant.scope == "metrics" and (admin or path != METRICS):
-            raise Forbidden(f"This key is for {METRICS} alone.")
+        try:
+            rate = self._rate if grant.rate is None else grant.rate
+            if rate and not path.startswith(PAGE_FILES):
+                self._take(key, rate)
+            if admin and grant.scope != "admin" and any(each.scope == "admin" for each in grants.values()):
+                raise Forbidden("This key cannot load and unload models.")
+            if grant.scope == "metrics" and (admin or path != METRICS):
+                raise Forbidden(f"This key is for {METRICS} alone.")
+        except (Forbidden, RateLimited) as error:
+            error.key = grant.label
+            raise
         return grant
 
     def _take(self, key: bytes, rate: float) -> None:

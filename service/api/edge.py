@@ -15,6 +15,7 @@ from time import perf_counter
 
 import structlog
 from starlette.requests import ClientDisconnect
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api import problems
@@ -189,7 +190,7 @@ class Edge:
         path = scope["path"]
         try:
             if path not in HEALTH:
-                self._admit(call, path)
+                self._admit(scope, call)
             await self._app(scope, receive, outgoing)
             return
         except ClientDisconnect:
@@ -212,8 +213,14 @@ class Edge:
         if not outgoing.status:
             await problem.response(call.request_id, scope)(scope, receive, outgoing)
 
-    def _admit(self, call: Call, path: str) -> None:
-        grant = self._access.check(call.headers, path)
+    def _admit(self, scope: Scope, call: Call) -> None:
+        try:
+            grant = self._access.check(call.headers, scope["path"])
+        except (Unauthorized, Forbidden, RateLimited) as error:
+            scope.setdefault("endpoint", _endpoint(scope))  # for the log: no route is looked for any more
+            if not isinstance(error, Unauthorized) and error.key is not None:
+                call.log["key"] = error.key
+            raise
         if grant is not None and grant.name is not None:
             call.log["key"] = grant.name
         if self._runtime.phase is Phase.STOPPING:
@@ -246,6 +253,18 @@ class _Outgoing:
                 headers.append((b"connection", b"close"))
             message["headers"] = headers
         await self._send(message)
+
+
+def _endpoint(scope: Scope) -> object:
+    """The endpoint of the route that a request names; None where there is none."""
+    partial = None
+    for route in scope["app"].routes if "app" in scope else ():
+        match, found = route.matches(scope)
+        if match is Match.FULL:
+            return found["endpoint"]
+        if match is Match.PARTIAL and partial is None:
+            partial = found["endpoint"]
+    return partial
 
 
 def _reason(error: Exception) -> str | None:

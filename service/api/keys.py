@@ -7,7 +7,7 @@ memory there are SHA-256 digests alone. A line of the file is a key, and after i
     KEY admin           these too
     KEY metrics         `/metrics`, and nothing else
     KEY rate=50         requests a second, in place of the setting `rate_limit`
-    KEY name=acme       what the log calls whoever sends it
+    KEY name=acme       what the log calls whoever sends it; without a name, its place
 
 Empty lines and lines that begin with # say nothing.
 """
@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import monotonic
 from typing import Literal
@@ -39,11 +39,18 @@ _log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What a key allows: a scope, a rate of its own (requests a second), and the name that the log gives it."""
+    """What a key allows: a scope, a rate of its own (requests a second), and the name that the log gives it. `place`
+    says where a key stands, for the log to tell keys without names apart."""
 
     scope: Scope = "use"
     rate: float | None = None
     name: str | None = None
+    place: str = field(default="", compare=False)
+
+    @property
+    def label(self) -> str:
+        """How the log tells this key from others; never the key."""
+        return self.name or self.place
 
 
 class Keys:
@@ -60,7 +67,8 @@ class Keys:
         file: Path | None = None,
         clock: Callable[[], float] = monotonic,
     ) -> None:
-        given = {key: Grant() for key in keys} | {key: Grant("admin") for key in admin_keys}
+        given = {key: Grant(place=f"api_keys {number}") for number, key in enumerate(keys, 1)}
+        given |= {key: Grant("admin", place=f"admin_keys {number}") for number, key in enumerate(admin_keys, 1)}
         self._given = {digest(key.encode()): grant for key, grant in given.items()}
         self._file = file
         self._clock = clock
@@ -116,7 +124,7 @@ def parse(text: str) -> dict[bytes, Grant]:
         if digest(key.encode()) in grants:
             raise ValueError(f"line {number}: the key stands there twice")
         try:
-            grants[digest(key.encode())] = _grant(options)
+            grants[digest(key.encode())] = replace(_grant(options), place=f"api_keys_file line {number}")
         except ValueError:
             raise ValueError(
                 f"line {number}: after the key, admin or metrics, rate=N with N over 0, name=NAME, each once"

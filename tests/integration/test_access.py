@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import socket
 import ssl
 import time
@@ -37,6 +38,33 @@ def test_keys_are_rotated_without_a_restart(start: Start, tmp_path: Path) -> Non
     service.wait(lambda: asked_with(client, TWO) == 200)
     assert asked_with(client, ONE) == 401
     service.says('"key":"acme"')
+    assert not any(key in service.output for key in (ONE, TWO, SCRAPER))
+
+
+def test_the_log_names_route_and_key_of_what_is_refused(start: Start, tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text(f"{ONE} name=acme rate=0.001\n{TWO} rate=0.001\n{SCRAPER} metrics\n", encoding="utf-8")
+    service = start("--api-keys-file", str(file)).until_ready()
+    routes = {
+        "/predict": "/predict",
+        "/models/ner-bilstm/?top=1": "/models/{name}",
+        "/v2/models/ner-bilstm/stats": "/v2/models/{name}/stats",
+        "/nowhere": "none",
+    }
+    for key in (ONE, TWO):
+        asked_with(service.client, key)
+        for path in routes:
+            assert asked_with(service.client, key, path) == 429
+    assert asked_with(service.client, SCRAPER) == 403
+    assert service.client.get("/models").status_code == 401
+    service.says('"status":401')
+    lines = [json.loads(line) for line in service.output.splitlines() if '"request"' in line]
+    found = [(line["route"], line["key"]) for line in lines if line["status"] == 429]
+    assert found == [(route, key) for key in ("acme", "api_keys_file line 2") for route in routes.values()]
+    assert [(line["route"], line["key"]) for line in lines if line["status"] == 403] == [
+        ("/models", "api_keys_file line 3")
+    ]
+    assert [line["route"] for line in lines if line["status"] == 401] == ["/models"]
     assert not any(key in service.output for key in (ONE, TWO, SCRAPER))
 
 

@@ -333,3 +333,26 @@ def test_short_keys_are_warned_of(file: Path) -> None:
         Keys(("also-short", ONE), file=file)
     assert [(log["log_level"], log["keys"]) for log in logs] == [("warning", 1), ("warning", 1)]
     assert "short" not in str([log.get("reason") for log in logs])
+
+
+# What the log says of a key
+
+
+def test_a_refusal_names_the_key_and_never_shows_it(file: Path, clock: Clock) -> None:
+    file.write_text(f"# keys\n{ONE} rate=1\n{TWO} rate=1 name=acme\n\nkey-of-the-scraper metrics\n", encoding="utf-8")
+    access = Access(Keys(("key-of-settings",), (BOSS,), file), 1, clock=clock)
+    labels = {
+        ONE: "api_keys_file line 2",
+        TWO: "acme",
+        "key-of-settings": "api_keys 1",
+        BOSS: "admin_keys 1",
+    }
+    for key, label in labels.items():
+        check(access, key)
+        with pytest.raises(RateLimited) as limited:
+            check(access, key)
+        assert limited.value.key == label
+        assert key not in limited.value.detail
+    with pytest.raises(Forbidden) as forbidden:
+        check(access, "key-of-the-scraper")
+    assert forbidden.value.key == "api_keys_file line 5"
