@@ -6,7 +6,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup serve test test-extras train bench quality docs pictures bench-cuda soak fuzz lint format lock clean
+.PHONY: help setup serve test clients test-extras train bench quality docs pictures bench-cuda soak fuzz lint format lock clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -17,7 +17,16 @@ serve: $(VENV)/serving  ## serve the models in models/ on http://127.0.0.1:8000 
 	$(BIN)/python -m service serve $(if $(filter command,$(firstword $(origin HOST))),--host $(HOST)) $(if $(PORT),--port $(PORT))
 
 test: lint  ## lint, then every test that this machine can run, in a process for each CPU, at most four (JOBS=)
+	-@$(MAKE) --no-print-directory clients
 	$(BIN)/python -m pytest --numprocesses $(or $(JOBS),auto) --no-loadscope-reorder
+
+clients: $(VENV)-clients/complete  ## KServe's client for its tests, in .venv-clients; `make test` tries it, and skips them without
+
+# It pins what others need newer: an environment of its own.
+$(VENV)-clients/complete: tests/clients/requirements.txt
+	$(PYTHON) -m venv --clear $(VENV)-clients
+	$(VENV)-clients/bin/python -m pip install --quiet --disable-pip-version-check --retries 1 --no-deps --requirement $<
+	@touch $@
 
 test-extras: $(VENV)/complete  ## the tests of the extras ray and tensorboard, which it installs and `make test` skips
 	$(INSTALL) '.[ray,tensorboard]'
@@ -85,7 +94,7 @@ lock:  ## write constraints.txt anew from what pyproject.toml allows today
 	rm -rf $(VENV)-lock
 
 clean:  ## remove the environment and caches
-	rm -rf $(VENV) $(VENV)-peers .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	rm -rf $(VENV) $(VENV)-peers $(VENV)-clients .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.11 …")'

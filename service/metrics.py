@@ -120,7 +120,14 @@ FAMILIES = (
         (*_MODEL, "stage"),
         full=True,
     ),
-    Family("model_batches_total", "counter", "Batches by model and inputs.", (*_MODEL, "rows"), full=True),
+    Family("model_inputs_total", "counter", "Inputs that a model answered.", _MODEL, full=True),
+    Family(
+        "model_batches_total",
+        "counter",
+        "Batches by rows (texts, or sentences).",
+        (*_MODEL, "rows"),
+        full=True,
+    ),
     Family("model_batch_seconds_total", "counter", "Seconds that they ran.", (*_MODEL, "rows"), full=True),
     Family(
         "model_last_request_seconds",
@@ -186,12 +193,14 @@ class Metrics:
         for wait in waits:
             queue.observe(wait)
 
-    def model_request(self, of: Of, ok: bool, seconds: float, stages: Mapping[str, float]) -> None:
-        """A request for a model, which is named by name and version, was answered."""
-        board, outcome = self.board, "success" if ok else "fail"
+    def model_request(self, of: Of, inputs: int, seconds: float, stages: Mapping[str, float]) -> None:
+        """A request for a model, which is named by name and version, was answered; 0 inputs for one that failed."""
+        board, outcome = self.board, "success" if inputs else "fail"
         board.number("model_requests_total", *of, outcome).add()
         board.number("model_request_seconds_total", *of, outcome).add(seconds)
         board.number("model_last_request_seconds", *of).set(time())
+        if inputs:
+            board.number("model_inputs_total", *of).add(inputs)
         for stage, taken in stages.items():
             board.number("model_stage_seconds_total", *of, stage).add(taken)
 

@@ -152,13 +152,14 @@ class Duration(Shape):
 
 
 class StageDurations(Shape):
-    """What requests for a model took. Waits and runs are counted by input, all else by request."""
+    """What requests for a model took. Waits and runs are counted by row (a text, or a sentence of a
+    tagger's text), all else by request."""
 
     success: Duration = Field(description="Requests that were answered, over all protocols.")
     fail: Duration = Field(description="Requests that were refused or failed after their model was known.")
     queue: Duration = Field(description="Waits for a batch.")
     compute_input: Duration = Field(description="Tokenising.")
-    compute_infer: Duration = Field(description="Runs of the model, counted by input and timed by batch.")
+    compute_infer: Duration = Field(description="Runs of the model, counted by row and timed by batch.")
     compute_output: Duration = Field(description="Decoding and serialising.")
     cache_hit: Duration = Field(description="None: nothing is cached.")
     cache_miss: Duration = Field(description="None.")
@@ -167,7 +168,7 @@ class StageDurations(Shape):
 class BatchStatistics(Shape):
     """Batches of one size."""
 
-    batch_size: int = Field(ge=1, description="Inputs in each.")
+    batch_size: int = Field(ge=1, description="Rows in each.")
     compute_input: Duration = Field(description="Not measured by batch.")
     compute_infer: Duration = Field(description="The batches, and what they took.")
     compute_output: Duration = Field(description="Not measured by batch.")
@@ -181,7 +182,7 @@ class ModelStatistics(Shape):
     last_inference: int = Field(
         ge=0, description="When its last request ended, in milliseconds since 1970; 0 for never."
     )
-    inference_count: int = Field(ge=0, description="Inputs that were run.")
+    inference_count: int = Field(ge=0, description="Inputs that were answered.")
     execution_count: int = Field(ge=0, description="Batches in which they ran.")
     inference_stats: StageDurations = Field(description="By outcome and stage.")
     batch_stats: list[BatchStatistics] = Field(description="By size of batch.")

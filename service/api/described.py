@@ -73,12 +73,12 @@ def _statistics(totals: Totals, of: Of) -> dict[str, object]:
         for key, cells in totals.items()
         if key[0] == "model_batches_total" and key[1:3] == of
     }
-    inputs = sum(rows * ran["count"] for rows, ran in batches.items())
-    runs = {"count": inputs, "ns": sum(ran["ns"] for ran in batches.values())}
+    ran_rows = sum(rows * ran["count"] for rows, ran in batches.items())
+    runs = {"count": ran_rows, "ns": sum(ran["ns"] for ran in batches.values())}
     answered = number("model_requests_total", "success")
     stages = {
         name: _duration(
-            inputs if name == "queue" else answered, sum(number("model_stage_seconds_total", each) for each in parts)
+            ran_rows if name == "queue" else answered, sum(number("model_stage_seconds_total", each) for each in parts)
         )
         for name, parts in _STAGES.items()
     }
@@ -86,7 +86,7 @@ def _statistics(totals: Totals, of: Of) -> dict[str, object]:
         "name": of[0],
         "version": of[1],
         "last_inference": int(number("model_last_request_seconds") * 1000),
-        "inference_count": inputs,
+        "inference_count": int(number("model_inputs_total")),
         "execution_count": sum(ran["count"] for ran in batches.values()),
         "inference_stats": {
             "success": requests("success"),

@@ -64,6 +64,7 @@ class Call:
     log: dict[str, object] = field(default_factory=dict)
     model: tuple[str, str] | None = None
     """Name and version of the model that is asked, as soon as it is known."""
+    inputs: int = 0
     stages: dict[str, float] = field(default_factory=dict)
     """Seconds that each stage took, by its name in `/metrics`."""
     trace: Trace | None = None
@@ -183,7 +184,7 @@ class Edge:
         for stage, taken in call.stages.items():
             metrics.stage(stage, taken)
         if call.model is not None:
-            metrics.model_request(call.model, status == HTTPStatus.OK, seconds, call.stages)
+            metrics.model_request(call.model, call.inputs if status == HTTPStatus.OK else 0, seconds, call.stages)
 
     async def _answer(self, scope: Scope, receive: Receive, outgoing: _Outgoing, call: Call) -> None:
         """Run the application; whatever goes wrong becomes an answer, as long as none has begun."""

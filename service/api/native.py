@@ -219,6 +219,7 @@ class Native:
 
 def note_job(call: Call, settings: Settings, model: Model, encoded: Sequence[Encoded]) -> None:
     """Say in the log what the request is about; its texts only where the settings ask for it."""
+    call.inputs = len(encoded)
     call.log.update(model=model.name, inputs=len(encoded), tokens=sum(map(len, encoded)))
     if settings.log_text:
         call.log["text"] = [source.text for source in encoded]

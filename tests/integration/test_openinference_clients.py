@@ -104,7 +104,7 @@ def test_statistics_count_what_was_asked_of_a_model(inference: Any, client: http
     assert grown["compute_output"][1] > 0
     assert after["last_inference"] / 1000 == pytest.approx(began, abs=60)
     in_batches = sum(each["batch_size"] * each["compute_infer"]["count"] for each in after["batch_stats"])
-    assert in_batches == after["inference_count"]
+    assert in_batches == after["inference_stats"]["queue"]["count"]
     assert numbers(inference, "sentiment-gru") == other
     assert after["name"] in {each["name"] for each in inference.get_inference_statistics()["model_stats"]}
     assert inference.get_inference_statistics("sentiment-lstm", "1")["model_stats"][0]["name"] == "sentiment-lstm"

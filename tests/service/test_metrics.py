@@ -93,7 +93,7 @@ def of_models(models: int, *, full: bool) -> Metrics:
     gates = [(str(layer), direction, gate) for layer in (0, 1) for direction in ("f", "b") for gate in "ficogh"]
     for number in range(models):
         of = (f"sentiment-bilstm-{number}", "1")
-        metrics.model_request(of, True, 0.001, {"tokenise": 1e-4, "decode": 1e-4})
+        metrics.model_request(of, 1, 0.001, {"tokenise": 1e-4, "decode": 1e-4})
         metrics.model_batch(of, 1 + number % 16, 0.001, 0.002)
         metrics.board.number("model_info", *of, "sentiment", "lstm", "cpu").set(1)
         metrics.board.number("model_quality", *of, "sst2 dev", "accuracy").set(0.9)
