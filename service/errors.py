@@ -110,8 +110,8 @@ class RequestTooSlow(RequestError):
 class HeaderTooLarge(RequestError):
     status, slug, title = 431, "header-too-large", "The header is over a limit"
 
-    def __init__(self, got: int, limit: int) -> None:
-        super().__init__(f"Bytes in the request's header: {got}, the limit is {limit}.")
+    def __init__(self, got: int, limit: int, what: str = "Bytes in the request's header") -> None:
+        super().__init__(f"{what}: {got}, the limit is {limit}.")
 
 
 class UnsupportedMediaType(RequestError):

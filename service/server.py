@@ -33,11 +33,12 @@ from service.app import create_app
 from service.cpus import usable_cpus
 from service.listeners import listen, turn_away, url
 from service.model import choose_provider
-from service.protocol import Protocol, Wire
+from service.protocol import Protocol
 from service.registry import open_registry
 from service.runtime import Phase, Runtime
 from service.settings import Settings
 from service.supervisor import METHOD, Loading, Shared, Supervisor
+from service.wire import Wire
 
 OTHER_FILES = 256
 """Open files beside connections, at most: models, listeners, pipes, logs."""

@@ -151,16 +151,20 @@ class Settings(BaseSettings):
     read_seconds: _Real = Field(
         20.0, gt=0, le=3600, description="Seconds in which a client has to take another 64 KiB of a large answer."
     )
+    answer_seconds: _Real = Field(
+        300.0, gt=0, le=86_400, description="Seconds in which a client has to take a whole answer."
+    )
     max_unsent: int = Field(
         256 * 1024**2,
         ge=1,
-        description="Bytes of answers that may wait for slow clients, in each worker; beyond, requests get a 503.",
+        description="Bytes of answers that may wait for slow clients, in each worker; beyond, the client address with "
+        "the most of them loses its slowest connection.",
     )
     max_unread: int = Field(
         64 * 1024**2,
         ge=1,
         description="Bytes of bodies that may have come without their ends, in each worker; beyond, the request whose "
-        "body goes on gets a 503.",
+        "body began first gets a 503.",
     )
     idle_seconds: int = Field(
         75, ge=1, le=86_400, description="Seconds after which a connection without a request is closed."

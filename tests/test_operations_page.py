@@ -34,8 +34,9 @@ def test_settings_on_the_page_exist_with_the_defaults_that_it_says() -> None:
 
 
 def test_every_reason_of_a_refusal_is_on_the_page() -> None:
-    source = (Path(__file__).resolve().parents[1] / "service" / "protocol.py").read_text(encoding="utf-8")
-    reasons = set(re.findall(r'_count\("([a-z-]+)"', source)) | set(re.findall(r'\), "([a-z-]+)"\)', source))
-    assert reasons >= {"header-size", "connections", "slow-reader"}
+    service = Path(__file__).resolve().parents[1] / "service"
+    source = "".join((service / name).read_text(encoding="utf-8") for name in ("protocol.py", "refusal.py", "wire.py"))
+    reasons = set(re.findall(r'(?:refused\(|cut\(|\), |reason=|return )"([a-z-]+)"', source)) - {"internal-error"}
+    assert reasons >= {"header-size", "connections", "slow-reader", "unsent", "unread", "pipelined"}
     for reason in reasons:
         assert f"`{reason}`" in PAGE, reason

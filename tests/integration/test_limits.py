@@ -237,23 +237,16 @@ def test_slow_readers_are_cut_off_and_what_they_held_is_free_again(limited: Proc
         limited.wait(lambda: value(limited, "unsent_bytes") == 0)
 
 
-def test_health_is_answered_while_clients_leave_their_answers(start: Start) -> None:
+def test_a_client_that_leaves_its_answer_refuses_nobody(start: Start) -> None:
     service = start("--max-unsent", "100000").until_ready()
-
-    def predict() -> httpx.Response:
-        return service.client.post("/predict", json={"inputs": "a"})
-
     with connected(service) as connection:
         ask_for_more_than_is_read(connection)
-        service.wait(lambda: predict().status_code == 503)
-        refused = predict()
-        assert "bytes of answers wait for their clients, the limit is 100000" in refused.json()["detail"]
-        assert refused.headers["Retry-After"] == "1"
+        service.wait(lambda: value(service, "unsent_bytes") > 1_000_000)
+        assert service.client.post("/predict", json={"inputs": "a"}).status_code == 200
         for path in HEALTH:
             assert service.client.get(path).status_code == 200
-    service.wait(lambda: predict().status_code == 200)
-    assert value(service, "refusals_total", reason="unsent") >= 2
-    assert value(service, "unsent_bytes") == 0
+        assert value(service, "unsent_bytes") > 1_000_000, "the only one that waits may wait"
+    service.wait(lambda: value(service, "unsent_bytes") == 0)
 
 
 def test_callers_who_hang_up_cost_nothing_more(start: Start) -> None:

@@ -16,7 +16,8 @@ from uvicorn.server import ServerState
 
 from service import settings
 from service.metrics import Metrics
-from service.protocol import LEAST_PROGRESS, Protocol, Wire, _unsent_by_system
+from service.protocol import Protocol
+from service.wire import LEAST_PROGRESS, Wire, unsent_by_system
 from tests.patience import until
 from tests.service.virtual import VirtualLoop, run
 
@@ -118,7 +119,7 @@ def test_who_takes_the_end_in_time_is_not() -> None:
 def test_a_reader_is_judged_by_what_it_takes_of_what_the_system_holds(monkeypatch: pytest.MonkeyPatch) -> None:
     """The transport's own buffer may stand still meanwhile: the system makes room in large steps."""
     held = 10 * LEAST_PROGRESS
-    monkeypatch.setattr("service.protocol._unsent_by_system", lambda _: held)
+    monkeypatch.setattr("service.wire.unsent_by_system", lambda _: held)
 
     async def main(loop: VirtualLoop) -> None:
         nonlocal held
@@ -141,7 +142,7 @@ def test_what_the_system_holds_for_a_client_is_seen() -> None:
         """A transport over a socket."""
 
     def held(connection: socket.socket | None) -> int:
-        return _unsent_by_system(Over({"socket": connection}))
+        return unsent_by_system(Over({"socket": connection}))
 
     with socket.create_server(("127.0.0.1", 0)) as server:
         reader = socket.create_connection(server.getsockname())
@@ -184,19 +185,20 @@ def test_bodies_without_their_ends_have_one_limit_together() -> None:
             return protocol, transport
 
         head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
-        first, told = sent(head % 901 + b"x" * 900)
+        first, refused = sent(head % 901 + b"x" * 900)
         assert wire.unread == 900
         _, whole = sent(head % 2000 + b"x" * 2000)  # in one piece: it waits for nothing
         assert wire.unread == 900
-        _, refused = sent(head % 500 + b"x" * 200)
-        assert wire.unread == 900
-        first.data_received(b"x")
+        second, taken = sent(head % 201 + b"x" * 200)
+        assert wire.unread == 200
+        second.data_received(b"x")
+        first.data_received(b"x")  # thrown away
         await asyncio.sleep(0.1)
         assert wire.unread == 0
-        assert told.written.startswith(b"HTTP/1.1 200")
-        assert whole.written.startswith(b"HTTP/1.1 200")
         assert refused.written.startswith(b"HTTP/1.1 503")
         assert b"1100 bytes of bodies wait for their ends, the limit is 1000" in refused.written
+        assert whole.written.startswith(b"HTTP/1.1 200")
+        assert taken.written.startswith(b"HTTP/1.1 200"), "what waits longest gives way, not the newcomer"
         assert metrics.board.number("refusals_total", "unread").value == 1
 
         left, _ = sent(head % 901 + b"x" * 900)

@@ -1,0 +1,76 @@
+"""A request's head: what RFC 9112 asks of it, its size, and the head without an offer to change the protocol."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from urllib.parse import unquote
+
+import httptools
+from starlette.exceptions import HTTPException
+
+from service.errors import HeaderTooLarge, MalformedRequest
+
+MOST_LINES = 200
+"""Header lines of one request. Browsers send about 20, and each proxy on the way adds a few."""
+LONGEST_HOST = 512
+"""Bytes of a Host header; a name in DNS has at most 255."""
+
+_HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)(?::[0-9]*)?")
+"""A host and a port as RFC 3986 writes them; empty where the target has no authority."""
+
+Lines = Sequence[tuple[bytes, bytes]]
+"""Header lines; the names in lower case."""
+
+
+def check(method: bytes, version: str, lines: Lines) -> None:
+    """Check a whole head. Raises `HeaderTooLarge`, `MalformedRequest`, and `HTTPException` for CONNECT."""
+    names = [name for name, _ in lines]
+    if len(names) > MOST_LINES:
+        raise HeaderTooLarge(len(names), MOST_LINES, "Lines in the request's header")
+    if version not in ("1.0", "1.1"):
+        raise MalformedRequest(f"The request is HTTP/{version}; send HTTP/1.1.")
+    hosts = names.count(b"host")
+    if hosts > 1 or (not hosts and version == "1.1"):
+        raise MalformedRequest(f"The request has {hosts or 'no'} Host headers; HTTP/1.1 wants exactly one.")
+    if hosts and not _is_host(lines[names.index(b"host")][1]):
+        raise MalformedRequest("The Host header is not a host name or address with an optional port.")
+    if b"transfer-encoding" in names and [v.lower() for n, v in lines if n == b"transfer-encoding"] != [b"chunked"]:
+        raise MalformedRequest("The request has a Transfer-Encoding other than chunked; send chunked, once.")
+    if method == b"CONNECT":
+        detail = "CONNECT is not allowed: this service is no proxy. Send GET or POST."
+        raise HTTPException(405, detail, {"Allow": "GET, POST"})
+
+
+def check_size(target: bytes, lines: Lines, most: int) -> None:
+    """Raise `HeaderTooLarge` for a head of more than `most` bytes."""
+    size = len(target) + sum(len(name) + len(value) + 4 for name, value in lines)
+    if size > most:
+        raise HeaderTooLarge(size, most)
+
+
+@lru_cache(maxsize=256)
+def _is_host(value: bytes) -> bool:
+    return len(value) <= LONGEST_HOST and _HOST.fullmatch(value) is not None
+
+
+def target(url: bytes) -> tuple[str, bytes, bytes]:
+    """The path, decoded and as sent, and the query of a request target: a path, or a URL. Raises `MalformedRequest`."""
+    try:
+        parsed = httptools.parse_url(url)
+    except httptools.HttpParserInvalidURLError as error:
+        raise MalformedRequest("The request target is not a path such as /predict, nor a URL.") from error
+    raw = parsed.path or b"/"
+    path = raw.decode("ascii")
+    return unquote(path) if "%" in path else path, raw, parsed.query or b""
+
+
+def without_offer(method: bytes, version: str, target: bytes, lines: Lines) -> bytes:
+    """The same head without `Upgrade`, for a parser that stops at such an offer and leaves the body unread.
+
+    A server may ignore an offer and answer the request as HTTP/1.1 (RFC 9110, 7.8).
+    """
+    kept = (name + b": " + value for name, value in lines if name != b"upgrade")
+    first = b"%s %s HTTP/%s" % (method, target, version.encode("ascii"))
+    return b"\r\n".join((first, *kept, b"", b""))

@@ -1,0 +1,78 @@
+"""What one answer is written to, in place of the connection's transport."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sized
+
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
+_CONTINUE = b"HTTP/1.1 100"
+_SAME = len(b"HTTP/1.1 ")
+"""Bytes with which every answer begins."""
+_CLOSE = b"connection: close\r\n"
+
+
+class Outgoing:
+    """One answer on its way out. Its head waits for the beginning of its body, so that both leave in one packet.
+
+    Of an answer as short as a prediction the call to the system is the dearest part, and the client wakes up but once.
+    """
+
+    __slots__ = ("_begun", "_behind", "_close", "_cycle", "_head", "_probed", "_tasks", "_transport", "task")
+
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        cycle: RequestResponseCycle,
+        behind: Sized,
+        tasks: set[asyncio.Task[None]],
+        close: Callable[[bool], None],
+    ) -> None:
+        self._transport = transport
+        self._cycle = cycle
+        self._behind = behind
+        self._close = close
+        self._head = b""
+        self._begun = False
+        self._probed = 0
+        self._tasks = tasks
+        self.task: asyncio.Task[None] | None = None
+
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
+
+    def write(self, data: bytes) -> None:
+        if self._head:
+            self._transport.writelines((self._head, data))
+            self._head = b""
+        elif self._begun or data.startswith(_CONTINUE):
+            self._transport.write(data)
+        else:
+            if self._behind and not self._cycle.keep_alive:  # the last answer closes the connection, not this one
+                self._cycle.keep_alive = True
+                data = data.replace(_CLOSE, b"", 1)
+            self._begun, self._head = True, data[self._probed :] if self._probed else data
+            # A shutdown cancels the tasks in this set at the end of its grace period: none whose answer has begun.
+            self._tasks.discard(self.task)
+
+    def probe(self) -> bool:
+        """Write one byte more of the beginning that all answers share; False once there is none left to write.
+
+        Nothing is written while the body may still bring an interim answer, or a refusal.
+        """
+        if self._begun or self._probed == _SAME or self._cycle.more_body:
+            return False
+        self._transport.write(b"HTTP/1.1 "[self._probed : self._probed + 1])
+        self._probed += 1
+        return True
+
+    def flush(self) -> None:
+        """Let a head go out that no body follows."""
+        if self._head:
+            self._transport.write(self._head)
+            self._head = b""
+
+    def close(self) -> None:
+        self.flush()
+        self._close(self._cycle.response_complete)
