@@ -28,7 +28,11 @@ from service.tracing import Trace, Tracing
 
 Headers = tuple[tuple[bytes, bytes], ...]
 
-HEALTH = frozenset({"/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready"})
+HEALTH = frozenset(
+    path + slash
+    for path in ("/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready")
+    for slash in ("", "/")
+)
 """Paths that are open without an API key, and logged at level debug: they are asked for every few seconds."""
 
 CLIENT_GONE = 499
