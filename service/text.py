@@ -1,39 +1,35 @@
 """Text to rows of integers: tokens with exact offsets, and for each token one number per feature.
 
-The tokens are those of the Penn Treebank (``do n't``, ``It 's``), found in raw text by one regular expression;
-text that is tokenised already goes past it. From there both take the same path: each token is normalised and looked
-up as a whole, one row a token, never split and never dropped.
+Raw text is cut by one regular expression, which belongs to the style of the model's corpus (`service.rules`); text
+that is tokenised already goes past it. Both are read in their plain form (`service.plain`). From there both take the
+same path: each token is normalised and looked up as a whole, one row a token, never split and never dropped.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache, partial
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 from weakref import WeakValueDictionary
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
-from tokenizers import Regex
-from tokenizers import Tokenizer as HubTokenizer
-from tokenizers.models import WordLevel
-from tokenizers.normalizers import NFKC, Lowercase, Replace
-from tokenizers.normalizers import Sequence as Normalizers
-from tokenizers.pre_tokenizers import Split
 
-from service.bundle import TOKENIZER, Feature, FeatureName
+from service.bundle import TOKENIZER, Feature
 from service.errors import BundleError, InvalidField
+from service.features import COLUMNS
+from service.plain import plain
+from service.rules import LISTED, STYLES, UNKNOWN, Style, described, hub, style_of
 
-UNKNOWN = "<unk>"
-"""Row 0 of every vocabulary: words that no row stands for."""
+__all__ = ["UNKNOWN", "Encoded", "Tokenizer", "build"]
 
 _PIECE = 8192
 """Code points that the matcher is given at once: a millisecond or two."""
+_LARGEST_PIECE = 65_536
 _LOOK_AHEAD = 2048
 """Code points behind a token that may decide where it ends: more than any token has, but a letter under many marks."""
 
@@ -49,37 +45,16 @@ _in_use: WeakValueDictionary[tuple[bytes, tuple[Feature, ...]], Tokenizer] = Wea
 
 _WORD = re.compile(r"(?:[^ \t\n<]+|<br ?/?>|<)+")
 """What stands between spaces. A token holds no space, but for ``<br />``, and none looks at what lies behind one."""
-
-# Alternatives are tried in order at each position; whatever none of them matches is white space, or a
-# character without a shape of its own (zero-width, control) that stands alone. Every repetition is
-# bounded, so that the time of a match is too: a run of more than a thousand letters is cut into tokens of that length.
-_ABBREVIATIONS = "Mr|Mrs|Ms|Dr|Prof|St|Jr|Sr|vs|etc|Inc|Ltd|Co|Corp|Gen|Sen|Rep|Gov|Lt|Col|Sgt|Capt|Rev|Hon"
-_CLITICS = r"(?i:s|m|d|ll|re|ve)(?![\p{L}\p{N}])"
-_IDEOGRAPH = r"\p{Han}\p{Hiragana}\p{Katakana}"
-_PATTERN = "|".join(
-    (
-        r"<br ?/?>",
-        r"(?:https?://|www\.)[^\s<>\"'()]{1,1000}(?<![.,;:!?])",
-        r"[\p{L}\p{N}][\p{L}\p{N}._+-]{0,63}@[\p{L}\p{N}-]{1,64}(?:\.[\p{L}\p{N}-]{1,64}){1,8}",
-        r"[@#][\p{L}\p{N}_]{1,100}",
-        r"[:;=8][-o*']?[)(\[\]dDpP/\\|*3](?![\p{L}\p{N}])|<3(?!\p{N})|\^[_.-]?\^",
-        r"(?:\p{L}\.){2,12}",
-        rf"(?:{_ABBREVIATIONS})\.(?![\p{{L}}\p{{N}}])",
-        r"(?i:can)(?=(?i:not)(?![\p{L}\p{N}]))",
-        r"[\p{L}\p{M}]{1,24}?(?=[nN]['’][tT](?![\p{L}\p{N}]))",
-        r"[nN]['’][tT](?![\p{L}\p{N}])",
-        rf"['’]{_CLITICS}",
-        rf"[{_IDEOGRAPH}]\p{{M}}{{0,8}}",
-        r"\p{N}{1,100}(?:[.,:/]\p{N}{1,100}){0,10}(?:(?i:st|nd|rd|th|s|am|pm|k|m)(?![\p{L}\p{N}]))?",
-        rf"[\p{{L}}\p{{M}}\p{{N}}&&[^{_IDEOGRAPH}]]{{1,1000}}"
-        rf"(?:['’](?!{_CLITICS})\p{{L}}[\p{{L}}\p{{M}}\p{{N}}]{{0,100}}){{0,4}}",
-        r"\.{2,100}|-{2,100}|``|''|&\w{2,8};",
-        # A flag, of two letters: one match each.
-        r"[\x{1F1E6}-\x{1F1FF}]{1,2}\p{M}{0,8}",
-        r"(?![\s\p{Cc}\p{Cf}])\X",
-    )
-)
-
+_RARE_WORD = re.compile(r"(?:(?<![^ \t\n])[Nn]o\. (?=[0-9])|[^ \t\n<&]+|<br ?/?>|&lt;br ?/?&gt;|[<&])+")
+"""The same in texts that may have a ``<br />`` of entities, or ``No. 1``, whose full stop depends on the number."""
+_NUMBER_SIGN = re.compile(r"(?<![^ \t\n])[Nn]o\. [0-9]")
+_LAST_STOP = re.compile(r"(?:^|[^\w.])[^\W\d_]{1,50}\.$")
+"""A word that ends in a full stop and has no other."""
+_SURE_ENDS = frozenset(map(chr, range(33, 127))) - {".", ";"}
+"""Characters at whose sight a text ends in no full stop; ``&#46;`` is one."""
+_LIST_NUMBER = re.compile(r"[0-9]{1,3}\.")
+_EDGE = "\n"
+"""Makes the key of a word that is read otherwise at a line's start (before it) or at a text's end (behind it)."""
 
 _Spans = list[tuple[int, int]]
 _Word = tuple[bytes, _Spans | None]
@@ -89,41 +64,11 @@ _NOTHING: Mapping[str, _Word] = {"": (b"", [])}
 """What stands between two spaces in a row."""
 
 
-def build(words: Sequence[str], features: Sequence[Feature]) -> Tokenizer:
+def build(words: Sequence[str], features: Sequence[Feature], style: Style = "web") -> Tokenizer:
     """A tokenizer whose vocabulary is `words`, already normalised, row 0 being `UNKNOWN`."""
     if not words or words[0] != UNKNOWN:
         raise ValueError(f"the first word must be {UNKNOWN}")
-    return Tokenizer({word: row for row, word in enumerate(words)}, features)
-
-
-@cache
-def _rules() -> HubTokenizer:
-    """How text is cut and normalised, the same for every vocabulary; it has no words itself."""
-    hub = HubTokenizer(WordLevel({}, unk_token=UNKNOWN))
-    hub.normalizer = Normalizers(
-        [
-            Replace(Regex("[\u200b-\u200d\u2060\ufe0e\ufe0f\ufeff]"), ""),
-            Replace(Regex("[‘’`´]{2}|[“”„«»]|''"), '"'),
-            Replace(Regex("[‘’`´]"), "'"),
-            NFKC(),  # behind the quotes: it takes ´ for a space under an accent
-            Lowercase(),
-            Replace(Regex("[–—―]|-{2,}"), "--"),
-            Replace(Regex(r"\.{2,}"), "..."),
-            Replace(Regex(r"\p{N}"), "0"),
-            Replace(Regex(r"^(?:https?://|www\.).*"), "<url>"),
-            Replace(Regex(r"^@\w+"), "<user>"),
-            Replace(Regex(r"^<br ?/?>"), "<br>"),
-        ]
-    )
-    hub.pre_tokenizer = Split(Regex(_PATTERN), "removed", invert=True)
-    return hub
-
-
-def _described(vocabulary: Mapping[str, int]) -> dict[str, Any]:
-    """What ``tokenizer.json`` says: the rules, as the library writes them, and the words."""
-    described: dict[str, Any] = orjson.loads(_rules().to_str())
-    described["model"]["vocab"] = vocabulary
-    return described
+    return Tokenizer({word: row for row, word in enumerate(words)}, features, style)
 
 
 class Encoded:
@@ -162,12 +107,14 @@ class Encoded:
 class Tokenizer:
     """Finds the tokens of raw text and the feature rows of tokens."""
 
-    def __init__(self, vocabulary: Mapping[str, int], features: Sequence[Feature]) -> None:
-        """`vocabulary` has the row of each word, the words normalised."""
+    def __init__(self, vocabulary: Mapping[str, int], features: Sequence[Feature], style: Style) -> None:
+        """`vocabulary` has the row of each word, the words normalised; `style` says how raw text is cut."""
+        self.style = style
         self._vocabulary = vocabulary
-        self._normalizer, self._splitter = _rules().normalizer, _rules().pre_tokenizer
-        self._columns = [(_COLUMNS[feature.name], feature) for feature in features]
+        self._normalizer, self._splitter = hub(style).normalizer, hub(style).pre_tokenizer
+        self._columns = [(COLUMNS[feature.name], feature) for feature in features]
         self._width = sum(feature.columns for feature in features)
+        self._listed = style in LISTED
         self._cache: dict[str, bytes] = {}
         self._words = dict(_NOTHING)
 
@@ -196,13 +143,16 @@ class Tokenizer:
     @classmethod
     def _parse(cls, content: bytes | memoryview, name: str, features: Sequence[Feature]) -> Tokenizer:
         try:
-            described = orjson.loads(content)
-            vocabulary, described["model"]["vocab"] = described["model"]["vocab"], {}
+            rules = orjson.loads(content)
+            vocabulary, rules["model"]["vocab"] = rules["model"]["vocab"], {}
         except (ValueError, TypeError, KeyError) as error:
             raise BundleError(f"{name} is no tokenizer: {type(error).__name__}") from error
-        # Models learned from the tokens of these rules, and the time that these take is known.
-        if described != _described({}):
-            raise BundleError(f"{name} cuts text by other rules than this service: export the model anew")
+        style = style_of(rules)
+        if style is None:
+            raise BundleError(
+                f"{name} cuts text by other rules than this service, which has the styles {', '.join(STYLES)}: "
+                "export the model anew (python -m training retokenize)"
+            )
         rows_of = vocabulary.values() if isinstance(vocabulary, dict) else [None]
         if not set(map(type, rows_of)) <= {int} or min(rows_of, default=0) < 0:
             raise BundleError(f"{name} is no tokenizer: its vocabulary must have the row of each word, a whole number")
@@ -210,7 +160,7 @@ class Tokenizer:
         for feature in features:
             if feature.name == "word" and feature.size != rows:
                 raise BundleError(f"{name} has {rows} rows of words, the manifest says {feature.size}")
-        tokenizer = cls(vocabulary, features)
+        tokenizer = cls(vocabulary, features, style)
         tokenizer._try()
         return tokenizer
 
@@ -232,29 +182,46 @@ class Tokenizer:
 
     def save(self, path: Path) -> None:
         """Write ``tokenizer.json``, which the library `tokenizers` reads too."""
-        path.write_bytes(orjson.dumps(_described(self._vocabulary)))
+        rules = described(self.style)
+        rules["model"]["vocab"] = self._vocabulary
+        path.write_bytes(orjson.dumps(rules))
 
-    def split(self, text: str, limit: int | None = None) -> list[tuple[str, tuple[int, int]]]:
-        """The tokens of raw text, each with its (start, end) in code points; not many more than `limit` of them.
+    def split(self, text: str) -> list[tuple[str, tuple[int, int]]]:
+        """The tokens of raw text as they stand there, each with its (start, end) in code points."""
+        return [(text[start:end], (start, end)) for start, end in self._locate(text, len(text))]
+
+    def _cut(self, text: str, limit: int | None = None) -> list[tuple[str, tuple[int, int]]]:
+        """The tokens of plain text by the style's pattern; not many more than `limit` of them.
 
         A long text is read piece by piece: the matcher holds Python's lock, and others get it in between. A token is
-        kept only when what follows it was in sight, and the next piece begins where the last kept token ended.
+        kept only when what follows it was in sight. The next piece begins where a token ended, one that no pattern
+        looks back at if there is one.
         """
         found: list[tuple[str, tuple[int, int]]] = []
         start, size = 0, _PIECE
         while start < len(text) and (limit is None or len(found) <= limit):
             tokens = self._splitter.pre_tokenize_str(text[start : start + size])
-            sure = size if start + size >= len(text) else size - _LOOK_AHEAD
+            last = start + size >= len(text)
+            sure = size if last else size - _LOOK_AHEAD
             kept = [(token, (start + left, start + right)) for token, (left, right) in tokens if right <= sure]
-            if tokens and not kept:  # one token longer than the piece: a letter under thousands of marks
-                size *= 2
-                continue
+            if not last:
+                ends = (at for at in range(len(kept), 0, -1) if _parts(text, kept[at - 1][1][1]))
+                end = next(ends, None)
+                # Longer than the piece: a letter under thousands of marks, or tokens without a space.
+                if tokens and (not kept or (end is None and size < _LARGEST_PIECE)):
+                    size *= 2
+                    continue
+                kept = kept[:end]
             found += kept
-            start, size = kept[-1][1][1] if kept and sure < size else start + sure, _PIECE
+            start, size = kept[-1][1][1] if kept and not last else start + sure, _PIECE
         return found
 
     def normalize(self, token: str) -> str:
         """The form in which a token is looked up; of a very long one, which no row stands for, that of its head."""
+        return self._form(plain(token[:_NORMALIZED_LENGTH])[0])
+
+    def _form(self, token: str) -> str:
+        """The same of a token in its plain form."""
         form: str = self._normalizer.normalize_str(token[:_NORMALIZED_LENGTH])
         return form
 
@@ -269,17 +236,16 @@ class Tokenizer:
     def _read(self, text: str, limit: int) -> NDArray[np.int32]:
         """The rows of the tokens of raw text; of a long text, not many more than `limit` of them.
 
-        The same tokens as `split` finds, word by word: most words have been seen before, and looking one up takes a
-        tenth of matching it.
+        Word by word: most words have been seen before, and looking one up takes a tenth of matching it.
         """
         if len(text) <= _PIECE:
             try:
-                return self._array([self._words[word][0] for word in _words(text)])
+                return self._array([self._words[word][0] for word in self._keys(text)])
             except KeyError:
                 pass  # a word that was not seen before
         rows, count = [], 0
-        for match in _WORD.finditer(text):
-            row, places = self._word(match[0], limit)
+        for key, _, _ in self._each(text):
+            row, places = self._word(key, limit)
             rows.append(row)
             count += 1 if places is None else len(places)
             if count > limit:
@@ -289,30 +255,85 @@ class Tokenizer:
     def _locate(self, text: str, tokens: int) -> _Spans:
         """Where the first `tokens` tokens of raw text stand."""
         spans: _Spans = []
-        for match in _WORD.finditer(text):
-            _, places = self._word(match[0], tokens)
+        for key, start, end in self._each(text):
+            _, places = self._word(key, tokens)
             if places is None:
-                spans.append(match.span())
+                spans.append((start, end))
             else:
-                start = match.start()
                 spans += [(start + left, start + right) for left, right in places]
             if len(spans) >= tokens:
                 break
         return spans[:tokens]
 
-    def _word(self, word: str, limit: int) -> _Word:
-        return self._words.get(word) or self._read_word(word, limit)
+    def _keys(self, text: str) -> list[str]:
+        """The keys of a text's words; nothing, too, between two spaces. Plain text needs no matcher."""
+        if "o. " in text and _NUMBER_SIGN.search(text):
+            return [key for key, _, _ in self._each(text)]
+        if "\n" in text or "\t" in text or "<" in text:
+            if self._listed:
+                return [key for key, _, _ in self._each(text)]
+            words = _WORD.findall(text)
+        else:
+            words = text.split(" ")
+            if self._listed and len(words) > 1 and _LIST_NUMBER.fullmatch(words[0]):
+                words[0] = _EDGE + words[0]
+        if text.endswith("."):
+            words[-1] += _EDGE
+        elif text[-1:] not in _SURE_ENDS:
+            return [key for key, _, _ in self._each(text)]
+        return words
 
-    def _read_word(self, word: str, limit: int) -> _Word:
-        kept = len(word) <= _CACHED_LENGTH
-        found = self.split(word, None if kept else limit)
-        whole = len(found) == 1 and found[0][0] == word
-        read = b"".join(self._bytes(token) for token, _ in found), None if whole else [span for _, span in found]
+    def _each(self, text: str) -> Iterator[tuple[str, int, int]]:
+        """Each word's key, by which it is remembered, and its (start, end)."""
+        last = len(text.rstrip())
+        for match in (_RARE_WORD if ("&lt;br" in text or "o. " in text) else _WORD).finditer(text):
+            key, (start, end) = match[0], match.span()
+            if start < last <= end:
+                key = key[: last - start] + _EDGE
+            elif (
+                self._listed
+                and _LIST_NUMBER.fullmatch(key)
+                and text[start - 1 : start] in ("", "\n")
+                and text[end] in " \t"
+            ):
+                key = _EDGE + key
+            yield key, start, start + len(key.strip(_EDGE))
+
+    def _word(self, key: str, limit: int) -> _Word:
+        return self._words.get(key) or self._read_word(key, limit)
+
+    def _read_word(self, key: str, limit: int) -> _Word:
+        read: _Word
+        kept = len(key) <= _CACHED_LENGTH and "&lt;br" not in key
+        if key.startswith(_EDGE):
+            read = self._bytes(key[1:]), None
+        elif key.endswith(_EDGE):
+            read = self._read_last(key[:-1], limit)
+        else:
+            form, places = plain(key)
+            found = self._cut(form, None if kept else limit)
+            whole = len(found) == 1 and found[0][0] == key
+            spans = [span for _, span in found]
+            if places is not None:
+                spans = [(places[start][0], places[end - 1][1]) for start, end in spans]
+            read = b"".join(self._bytes(token) for token, _ in found), None if whole else spans
         if kept:
             if len(self._words) >= _CACHED:
                 self._words = dict(_NOTHING)
-            self._words[word] = read
+            self._words[key] = read
         return read
+
+    def _read_last(self, word: str, limit: int) -> _Word:
+        """A text's last word, with its full stop apart: corpora keep it so even behind an abbreviation or a letter.
+
+        ``Apple Inc .``, ``plan B .``, but ``the U.S.``
+        """
+        form, sent = plain(word)
+        if not _LAST_STOP.search(form[-64:]):
+            return self._word(word, limit)
+        start, end = sent[-1] if sent else (len(word) - 1, len(word))
+        row, places = self._word(word[:start], limit)
+        return row + self._bytes("."), [*([(0, start)] if places is None else places), (start, end)]
 
     def encode(self, value: str | Sequence[str], limit: int, *, truncate: bool = False) -> Encoded:
         """Encode raw text, or tokens, of at most `limit` tokens; with `truncate` the head is kept.
@@ -344,9 +365,10 @@ class Tokenizer:
         row = self._cache.get(token)
         if row is not None:
             return row
-        word = self.normalize(token)
+        form, _ = plain(token)
+        word = self._form(form)
         row = b"".join(
-            np.array(column(self._vocabulary, token, word, feature), np.int32).tobytes()
+            np.array(column(self._vocabulary, form, word, feature), np.int32).tobytes()
             for column, feature in self._columns
         )
         if len(token) <= _CACHED_LENGTH:
@@ -356,11 +378,12 @@ class Tokenizer:
         return row
 
 
-def _words(text: str) -> list[str]:
-    """What stands between spaces; nothing, too, where there are two in a row. Plain text needs no matcher."""
-    if "\n" in text or "\t" in text or "<" in text:
-        return _WORD.findall(text)
-    return text.split(" ")
+def _parts(text: str, end: int) -> bool:
+    """True where no pattern looks back behind `end`, the end of a token."""
+    character = text[end - 1]
+    return text[end].isspace() or not (
+        character.isalnum() or character in ".-" or unicodedata.category(character).startswith("M")
+    )
 
 
 def _join(tokens: Sequence[str]) -> tuple[str, list[tuple[int, int]]]:
@@ -373,77 +396,3 @@ def _join(tokens: Sequence[str]) -> tuple[str, list[tuple[int, int]]]:
         spans.append((start, start + len(token)))
         start += len(token) + 1
     return " ".join(tokens), spans
-
-
-# Feature columns: (vocabulary, token as sent, its normalised form, feature) -> row number below the feature's size, or
-# one for each of the feature's columns.
-
-
-def _word(vocabulary: Mapping[str, int], token: str, word: str, feature: Feature) -> int:
-    return vocabulary.get(word, 0)
-
-
-def _shape(vocabulary: Mapping[str, int], token: str, word: str, feature: Feature) -> int:
-    """Casing and character classes: 0 lower, 1 Title, 2 UPPER, 3 one capital, 4 miXed, 5 digits, 6 digits and letters,
-    7 anything else."""
-    if token.isalpha():
-        if token.islower():
-            return 0
-        if token.isupper():
-            return 2 if len(token) > 1 else 3
-        return 1 if token[0].isupper() and token[1:].islower() else 4
-    digit = any(character.isdigit() for character in token)
-    letter = any(character.isalpha() for character in token)
-    if digit:
-        return 6 if letter else 5
-    if not letter:
-        return 7
-    return 0 if token.islower() else 1 if token[0].isupper() else 4
-
-
-SHAPES = 8
-"""Rows of the `shape` table."""
-
-
-def _bucket(piece: str, size: int) -> int:
-    """A stable hash: the same bucket on every machine and in every process."""
-    return zlib.crc32(piece.encode("utf-8", "replace")) % size
-
-
-def _prefix(vocabulary: Mapping[str, int], token: str, word: str, feature: Feature) -> int:
-    return _bucket(word[:3], feature.size)
-
-
-def _suffix(vocabulary: Mapping[str, int], token: str, word: str, feature: Feature) -> int:
-    return _bucket(word[-3:], feature.size)
-
-
-CHARACTERS = 160
-"""Rows of a `character` table: nothing, the 95 printable characters of ASCII, and buckets for all others."""
-
-
-def _characters(vocabulary: Mapping[str, int], token: str, word: str, feature: Feature) -> list[int]:
-    """The token's characters as sent, digits alike; of a long token the first half of the columns and the last.
-
-    0 is nothing, 1 to 95 are the printable characters of ASCII; any other falls into a bucket by its code point.
-    """
-    if len(token) > feature.columns:
-        token = token[: feature.columns // 2] + token[len(token) - (feature.columns + 1) // 2 :]
-    rows = [_character(ord("0") if character.isdigit() else ord(character), feature.size) for character in token]
-    return rows + [0] * (feature.columns - len(rows))
-
-
-def _character(code: int, size: int) -> int:
-    if 32 <= code < 127 and code - 31 < size:
-        return code - 31
-    return 96 + code % (size - 96) if size > 96 else 0
-
-
-_Column = Callable[[Mapping[str, int], str, str, Feature], int | list[int]]
-_COLUMNS: dict[FeatureName, _Column] = {
-    "word": _word,
-    "shape": _shape,
-    "prefix": _prefix,
-    "suffix": _suffix,
-    "character": _characters,
-}

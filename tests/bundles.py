@@ -26,7 +26,8 @@ from service.bundle import (
     digest,
 )
 from service.equations import CellName, GruReset
-from service.text import CHARACTERS, SHAPES, UNKNOWN, Tokenizer, build
+from service.features import CHARACTERS, SHAPES
+from service.text import UNKNOWN, Tokenizer, build
 from training import graph
 from training.export import export
 from training.networks import Architecture, Network, Table, WordBits

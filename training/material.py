@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from service.bundle import Counts, Feature, FeatureName, Task
-from service.text import CHARACTERS, SHAPES, UNKNOWN, Tokenizer, build
+from service.features import CHARACTERS, SHAPES
+from service.text import UNKNOWN, Tokenizer, build
 from training import pretrain, vectors, vocabulary
 from training.batches import Sample, encode
 from training.corpora import Example, check_labels, labels, read

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.bundle import Feature
-from service.text import SHAPES, UNKNOWN, build
+from service.features import SHAPES
+from service.text import UNKNOWN, build
 from training.batches import IGNORED, Sample, batched, encode, plan, windows
 from training.corpora import Example
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from service.bundle import CharacterNetwork, Feature
-from service.text import CHARACTERS as ROWS
+from service.features import CHARACTERS as ROWS
 from service.text import UNKNOWN, build
 from training.characters import CHARACTERS, CharacterCNN
 

@@ -1,0 +1,118 @@
+"""Text as it is sent → its plain form, and where each character of that stands in the text as sent.
+
+The plain form is what a reader sees: without characters that nobody sees, with HTML's entities read, composed (NFC),
+full-width ASCII and odd apostrophes as plain ASCII. Tokens are found, and looked up, in the plain form; their offsets
+are those of the text as sent.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+import unicodedata
+from html.entities import html5
+
+Places = list[tuple[int, int]]
+"""(start, end) in the text as sent of each character of its plain form: in order and apart."""
+
+_EMOJI = "\u2190-\u2bff\u3030\u303d\u3297\u3299\ufe0f\U0001f000-\U0001faff"
+_UNSEEN = "\u00ad\u061c\u180e\u200b\u200c\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff"
+"""Soft hyphens, zero-width spaces, marks of direction."""
+_SELECTORS = "\u034f\u180b-\u180d\u180f\ufe00-\ufe0f\U000e0100-\U000e01ef"
+"""They choose how the character before them is drawn, and belong to it."""
+_ODD = re.compile(
+    r"(?P<entity>&(?:#[0-9]{1,16}(?![0-9]);?|#[xX][0-9a-fA-F]{1,16}(?![0-9a-fA-F]);?"
+    # A query string in a link has no entities: &copy=1 stays.
+    r"|[A-Za-z][A-Za-z0-9]{1,31}(?:;|(?![A-Za-z0-9]{0,32}=))))"
+    f"|(?P<selector>[{_SELECTORS}])"
+    # The joiner of an emoji of several is part of it.
+    f"|(?P<unseen>[{_UNSEEN}]|(?<![{_EMOJI}])\u200d|\u200d(?![{_EMOJI}]))"
+    r"|(?P<wide>[\uff01-\uff5e])"
+)
+_APOSTROPHE = re.compile(r"[\u02bc\u2032\u201b\ua78c]|(?<=[^\W\d_])[\u00b4`](?=[^\W\d_])")
+_UNSEEN_CHARACTER = re.compile(f"[{_UNSEEN}{_SELECTORS}\u200d]")
+_MOST_MARKS = 32
+"""Characters that are composed together: Unicode's stream-safe text has at most 30 marks behind a letter."""
+
+
+def plain(text: str) -> tuple[str, Places | None]:
+    """The plain form of a text, and the place of each of its characters; None where the text is plain already.
+
+    Takes time linear in the text's length.
+    """
+    if text.isascii() and "&" not in text and "`" not in text:
+        return text, None
+    form, places = _read(text) if _ODD.search(text) else (text, None)
+    if not unicodedata.is_normalized("NFC", form):
+        form, places = _composed(form, places or [(at, at + 1) for at in range(len(form))])
+    form = _APOSTROPHE.sub("'", form)
+    return form, places or ([(at, at + 1) for at in range(len(form))] if form != text else None)
+
+
+def _read(text: str) -> tuple[str, Places]:
+    pieces: list[str] = []
+    places: Places = []
+    done = 0
+    for match in _ODD.finditer(text):
+        start, end = match.span()
+        kind = match.lastgroup
+        character = match[0]
+        if kind == "entity":
+            if (read := _entity(character)) is None:
+                continue
+            character, length = read
+            end = start + length
+            kind = "unseen" if _UNSEEN_CHARACTER.fullmatch(character) or not character else "entity"
+        pieces.append(text[done:start])
+        places += [(at, at + 1) for at in range(done, start)]
+        done = end
+        if kind == "selector":
+            if places and places[-1][1] == start:
+                places[-1] = places[-1][0], end
+        elif kind != "unseen":
+            pieces.append(chr(ord(character) - 0xFEE0) if kind == "wide" else character)
+            places.append((start, end))
+    pieces.append(text[done:])
+    places += [(at, at + 1) for at in range(done, len(text))]
+    return "".join(pieces), places
+
+
+def _entity(reference: str) -> tuple[str, int] | None:
+    """The character that a reference stands for, and how much of it is the reference, by HTML's rules; None for none.
+
+    As in HTML, old names need no semicolon: ``&eacute``, ``&ampersand``. The few names of two characters are left.
+    """
+    if reference[1] == "#":
+        return html.unescape(reference), len(reference)
+    name = reference[1:]
+    while name not in html5:
+        name = name[:-1]
+        if not name:
+            return None
+    return (html5[name], len(name) + 1) if len(html5[name]) == 1 else None
+
+
+def _composed(text: str, places: Places) -> tuple[str, Places]:
+    """Compose each letter with the marks behind it, a few characters at a time."""
+    pieces: list[str] = []
+    composed: Places = []
+    start, form = 0, ""
+    for end in range(len(text) + 1):
+        if end < len(text):
+            character = text[end]
+            if end - start < _MOST_MARKS and character >= "\u0300":
+                longer = unicodedata.normalize("NFC", text[start : end + 1])
+                apart = form + unicodedata.normalize("NFC", character)
+                if end > start and (unicodedata.combining(character) or longer != apart):
+                    form = longer
+                    continue
+        if end > start:
+            kept = form if len(form) <= end - start else text[start:end]
+            pieces.append(kept)
+            # What is composed begins with the letter: that takes the places of the marks that went into it.
+            tail = len(kept) - 1
+            composed.append((places[start][0], places[end - tail - 1][1]))
+            composed += places[end - tail : end]
+        if end < len(text):
+            start, form = end, unicodedata.normalize("NFC", text[end])
+    return "".join(pieces), composed
