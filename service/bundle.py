@@ -23,6 +23,7 @@ from service import contents
 from service.contents import Content
 from service.equations import CellName, Direction, GruReset
 from service.errors import BundleError
+from service.rules import Style
 
 SCHEMA_VERSION: Literal[1] = 1
 MANIFEST = "model.json"
@@ -187,6 +188,8 @@ class Manifest(_Frozen):
     labels: Annotated[tuple[_Label, ...], Field(min_length=2, max_length=4096)]
     token_limit: Annotated[int, Field(ge=1, le=MAX_TOKENS)]
     features: Annotated[tuple[Feature, ...], Field(min_length=1, max_length=16)]
+    style: Style | None = None
+    """How raw text is cut; ``tokenizer.json`` has the rules. None in manifests of earlier releases."""
     characters: CharacterNetwork | None = None
     crf: Crf | None = None
     temperature: Annotated[float, Field(gt=0, le=1000)] = 1.0

@@ -56,6 +56,7 @@ def render(name: str, manifest: Manifest) -> str:
         f"| labels | {labels} |",
         f"| head | {manifest.head} |",
         f"| inputs | {', '.join(f'{feature.name} ({feature.size:,} rows)' for feature in manifest.features)} |",
+        *([f"| raw text | cut in the style `{manifest.style}` |"] if manifest.style else []),
         f"| longest input | {manifest.token_limit:,} tokens |",
         *([_INT8] if manifest.precision == "int8" else []),
         f"| licence | {manifest.licence} |",

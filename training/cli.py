@@ -29,7 +29,9 @@ from training.commands.longrange import longrange
 from training.commands.plot import plot
 from training.commands.predict import predict
 from training.commands.pretrain import pretrain
+from training.commands.retokenize import retokenize
 from training.commands.robustness import robustness
+from training.commands.tokens import tokens
 from training.corpora import CorpusError
 from training.job import TrainingError
 from training.logs import LogError
@@ -42,7 +44,7 @@ PREFIX = "TRAINING"
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 COMMANDS = (
-    *(fit, pretrain, export, evaluate, robustness, health, predict, compare, data),
+    *(fit, pretrain, export, retokenize, evaluate, robustness, health, predict, compare, data, tokens),
     *(plot, longrange, gradients),
 )
 _FORESEEN = (

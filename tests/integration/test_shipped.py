@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +11,7 @@ import pytest
 
 from service import bundle as bundles
 from service.bundle import CARD, MAX_BYTES, TOKENIZER, Bundle
-from service.text import UNKNOWN, build
+from service.text import Tokenizer
 from tests import deviation
 from tests.integration.conftest import ROOT, Process, Start
 
@@ -53,11 +52,10 @@ def test_a_bundle_is_small_and_its_card_says_where_it_came_from(bundle: Bundle) 
 
 
 @shipped
-def test_a_tokenizer_cuts_text_as_the_code_does(bundle: Bundle, tmp_path: Path) -> None:
-    build([UNKNOWN], []).save(tmp_path / TOKENIZER)
-    saved, built = (json.loads(path.read_text("utf-8")) for path in (bundle.file(TOKENIZER), tmp_path / TOKENIZER))
-    assert saved["pre_tokenizer"] == built["pre_tokenizer"]
-    assert saved["normalizer"] == built["normalizer"]
+def test_a_tokenizer_has_the_style_of_the_main_corpus(bundle: Bundle) -> None:
+    style = Tokenizer.load(bundle.file(TOKENIZER), bundle.manifest.features).style
+    assert bundle.manifest.style == style
+    assert style == {"ner-bilstm-conll2003": "conll"}.get(bundle.name, "ewt" if bundle.manifest.task == "ner" else "web")
 
 
 @shipped

@@ -1,0 +1,72 @@
+"""``training retokenize``: a bundle with other rules for raw text, and everything else as it was."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import orjson
+import typer
+
+from service import bundle
+from service.engine import Engine
+from service.errors import BundleError
+from service.rules import Style
+from service.tasks import decoder
+from service.text import Tokenizer
+from training import card
+from training.commands.console import console, version_folder
+from training.evaluate import corpus, measure
+
+
+def retokenize(
+    model: Annotated[Path, typer.Argument(help="A bundle: models/NAME (its highest version) or models/NAME/VERSION.")],
+    tokenizer: Annotated[
+        Style, typer.Option(help="How raw text is cut: the style of the corpus that it learned from.")
+    ],
+    test: Annotated[
+        list[Path] | None, typer.Option(help="Labelled data to score anew, for the card; other figures stay.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The folder that gets the next version: the bundle's own.")] = None,
+) -> None:
+    """Give a bundle today's rules for raw text, in one of the styles: the same weights and graphs, as the next version.
+
+    Bundles of earlier releases need it: the service refuses rules that are not its own. `training tokens` measures
+    which style is that of a corpus.
+    """
+    found = bundle.load(version_folder(model))
+    manifest = found.manifest
+    with tempfile.TemporaryDirectory(prefix="retokenize-") as scratch:
+        draft = Path(scratch)
+        for name in bundle.FILES:
+            shutil.copyfile(found.file(name), draft / name)
+        Tokenizer(_vocabulary(found), manifest.features, tokenizer).save(draft / bundle.TOKENIZER)
+        made = Tokenizer.load(draft / bundle.TOKENIZER, manifest.features)
+        engine, decode = Engine(found), decoder(manifest.task, manifest.labels, manifest.crf)
+        measured: list[bundle.Score] = []
+        for path in test or ():
+            data = corpus(path, manifest.task, manifest.labels, made, manifest.token_limit)
+            measured += measure(engine.predict, data, decode).scores()
+        was = {(score.data, score.metric): score.value for score in manifest.quality}
+        anew = {score.data for score in measured}
+        quality = (*(score for score in manifest.quality if score.data not in anew), *measured)
+        manifest = manifest.model_copy(update={"style": tokenizer, "quality": quality})
+        folder = out or found.path.parent
+        (draft / bundle.CARD).write_text(card.render(folder.name, manifest), encoding="utf-8")
+        saved = bundle.save(folder, manifest, draft)
+    console.print(f"{saved.name} version {saved.version}: {saved.path}", markup=False, highlight=False)
+    for score in measured:
+        before = was.get((score.data, score.metric))
+        beside = "" if before is None else f"{before:.4f} before, "
+        console.print(f"{score.metric} on {score.data}: {beside}{score.value:.4f} now", highlight=False)
+
+
+def _vocabulary(found: bundle.Bundle) -> dict[str, int]:
+    """The words of a bundle's tokenizer, whichever rules it has."""
+    try:
+        words = orjson.loads(found.file(bundle.TOKENIZER).read_bytes())["model"]["vocab"]
+        return {str(word): int(row) for word, row in words.items()}
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise BundleError(f"{bundle.TOKENIZER} has no vocabulary: {type(error).__name__}") from error

@@ -1,0 +1,44 @@
+"""``training tokens``: which style of rules for raw text is that of a corpus."""
+
+from __future__ import annotations
+
+import json as jsons
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from training.conventions import agreements
+from training.corpora import CorpusError, read
+from training.evaluate import corpus_name
+
+
+def tokens(
+    data: Annotated[list[Path], typer.Option(help="Tagged sentences, or tokenised texts; several files.")],
+    json: Annotated[bool, typer.Option("--json", help="Print JSON lines.")] = False,
+) -> None:
+    """Measure how well each style of rules for raw text returns a corpus's own tokens.
+
+    Sentences are joined as people write them, and cut again: the table has the share of sentences that come back as
+    they were, and the share of tokens. Of a table of texts, the words between spaces count as tokens.
+    """
+    table = Table("data", "style", "sentences", "come back", "tokens come back")
+    for path in data:
+        for each in agreements(_sentences(path)):
+            row = {"data": corpus_name(path), "style": each.style, "sentences": each.counted}
+            if json:
+                print(jsons.dumps({**row, "come_back": each.sentences, "tokens_come_back": each.tokens}))
+            table.add_row(*map(str, row.values()), f"{each.sentences:.1%}", f"{each.tokens:.2%}")
+    if not json:
+        Console().print(table)
+
+
+def _sentences(path: Path) -> list[tuple[str, ...]]:
+    """The tokens of each example of a file, whichever its task. Raises `CorpusError`."""
+    try:
+        examples = read(path, "ner")
+    except CorpusError:
+        examples = read(path, "sentiment")
+    return [tuple(each.value.split()) if isinstance(each.value, str) else each.value for each in examples]

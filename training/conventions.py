@@ -1,0 +1,103 @@
+"""A corpus's conventions for tokens: which style of rules returns its tokens, and other corpora brought to them."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from service.rules import STYLES, UNKNOWN, Style
+from service.text import Tokenizer, build
+from training.corpora import Example
+from training.detokenize import hyphens_apart, join
+
+_ENOUGH = 2000
+"""Sentences of a corpus that are looked at: more tell nothing new."""
+_OTHER = 0.05
+"""A corpus whose share lies this far below the first one's has other conventions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """Of sentences written as text, the shares that come back as their own tokens, and of tokens that do."""
+
+    style: Style
+    sentences: float
+    tokens: float
+    counted: int
+
+
+def agreement(sentences: Sequence[Sequence[str]], style: Style) -> Agreement:
+    """Write tokenised sentences as people write them, cut them by a style's rules, and compare.
+
+    At most 2,000 sentences are looked at, spread over the whole. Raises `ValueError` for none.
+    """
+    if not sentences:
+        raise ValueError("no sentence to compare")
+    tokenizer = _blank(style)
+    step = max(1, len(sentences) // _ENOUGH)
+    chosen = [each for each in sentences[::step] if each]
+    apart = hyphens_apart(sentences)
+    whole = same = tokens = 0
+    for sentence in chosen:
+        joined = join(sentence, apart=apart)
+        found = [span for _, span in tokenizer.split(joined.text)]
+        whole += found == joined.spans
+        same += len(set(joined.spans) & set(found))
+        tokens += len(sentence)
+    return Agreement(style, whole / len(chosen), same / max(tokens, 1), len(chosen))
+
+
+def agreements(sentences: Sequence[Sequence[str]]) -> list[Agreement]:
+    """The agreement of every style, best first."""
+    return sorted((agreement(sentences, style) for style in STYLES), key=lambda each: -each.sentences)
+
+
+def differs(first: Sequence[Sequence[str]], other: Sequence[Sequence[str]], style: Style) -> bool:
+    """True where a corpus is cut otherwise than the first one, whose style this is."""
+    return agreement(other, style).sentences < agreement(first, style).sentences - _OTHER
+
+
+def conform(examples: Sequence[Example], style: Style) -> tuple[list[Example], int]:
+    """Tagged sentences with the tokens that a style's rules find in them, and how many of them changed.
+
+    A token made of several takes the first entity among them; the parts of one token share its tag. Every example
+    stays, and its tags stay IOB2.
+    """
+    tokenizer = _blank(style)
+    apart = hyphens_apart([example.value for example in examples if not isinstance(example.value, str)])
+    made = [_conformed(example, tokenizer, apart) for example in examples]
+    return made, sum(new.value != old.value for new, old in zip(made, examples, strict=True))
+
+
+def _conformed(example: Example, tokenizer: Tokenizer, apart: bool) -> Example:
+    if isinstance(example.value, str):
+        return example
+    joined = join(example.value, apart=apart)
+    found = tokenizer.split(joined.text)
+    if not found or [span for _, span in found] == joined.spans:
+        return example
+    entities = _entities(example.label)
+    starts, ends = zip(*joined.spans, strict=True)
+    tags: list[str] = []
+    before = -1
+    for _, (start, end) in found:
+        covered = entities[bisect_right(ends, start) : bisect_left(starts, end)]
+        number, kind = next((each for each in covered if each[0] >= 0), (-1, ""))
+        tags.append("O" if number < 0 else f"{'I' if number == before else 'B'}-{kind}")
+        before = number
+    return Example(tuple(token for token, _ in found), tuple(tags), example.lines[:1] * len(tags))
+
+
+def _entities(tags: Sequence[str]) -> list[tuple[int, str]]:
+    """Of each token the number of its entity, -1 outside of all, and that entity's type."""
+    numbered: list[tuple[int, str]] = []
+    number = -1
+    for tag in tags:
+        number += tag.startswith("B-")
+        numbered.append((number, tag[2:]) if tag != "O" else (-1, ""))
+    return numbered
+
+
+def _blank(style: Style) -> Tokenizer:
+    return build([UNKNOWN], [], style)
