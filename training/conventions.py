@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from service.rules import STYLES, UNKNOWN, Style
@@ -25,6 +25,22 @@ class Agreement:
     sentences: float
     tokens: float
     counted: int
+
+
+def chosen(examples: Sequence[Example], wanted: Style | None, tell: Callable[[str], None]) -> Style:
+    """The style for a training corpus: the one wanted, or the one that returns most of its sentences.
+
+    Texts are cut by the rules anyway, and get the style ``web``. `tell` gets a line on what was measured.
+    """
+    sentences = _sentences(examples)
+    if not sentences:
+        return wanted or "web"
+    found = agreements(sentences) if wanted is None else [agreement(sentences, wanted)]
+    tell(
+        f"raw text is cut in the style {found[0].style}, which returns {found[0].sentences:.1%} of the training "
+        "corpus's sentences" + "".join(f", {each.style} {each.sentences:.1%}" for each in found[1:])
+    )
+    return found[0].style
 
 
 def agreement(sentences: Sequence[Sequence[str]], style: Style) -> Agreement:
@@ -53,9 +69,10 @@ def agreements(sentences: Sequence[Sequence[str]]) -> list[Agreement]:
     return sorted((agreement(sentences, style) for style in STYLES), key=lambda each: -each.sentences)
 
 
-def differs(first: Sequence[Sequence[str]], other: Sequence[Sequence[str]], style: Style) -> bool:
-    """True where a corpus is cut otherwise than the first one, whose style this is."""
-    return agreement(other, style).sentences < agreement(first, style).sentences - _OTHER
+def differs(first: Sequence[Example], other: Sequence[Example], style: Style) -> bool:
+    """True where tagged sentences are cut otherwise than those of the first corpus, whose style this is."""
+    ours, theirs = (agreement(_sentences(each), style).sentences for each in (first, other))
+    return theirs < ours - _OTHER
 
 
 def conform(examples: Sequence[Example], style: Style) -> tuple[list[Example], int]:
@@ -65,9 +82,13 @@ def conform(examples: Sequence[Example], style: Style) -> tuple[list[Example], i
     stays, and its tags stay IOB2.
     """
     tokenizer = _blank(style)
-    apart = hyphens_apart([example.value for example in examples if not isinstance(example.value, str)])
+    apart = hyphens_apart(_sentences(examples))
     made = [_conformed(example, tokenizer, apart) for example in examples]
     return made, sum(new.value != old.value for new, old in zip(made, examples, strict=True))
+
+
+def _sentences(examples: Sequence[Example]) -> list[tuple[str, ...]]:
+    return [example.value for example in examples if not isinstance(example.value, str)]
 
 
 def _conformed(example: Example, tokenizer: Tokenizer, apart: bool) -> Example:

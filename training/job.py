@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from service.rules import Style
 from training.fit import Recipe
 from training.initial import Initial
 from training.networks import Design, Dropouts
@@ -39,6 +40,8 @@ class Job:
     licence: str
     command: str
     """The command that repeats the job, for the manifest and the card."""
+    style: Style | None = None
+    """How raw text is cut; None for the style that returns most of the first training file's own tokens."""
     embedding_dropout: float | None = None
     """None for the same as `dropout`."""
     weight_drop: float = 0.0

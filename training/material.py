@@ -11,8 +11,9 @@ import torch
 
 from service.bundle import Counts, Feature, FeatureName, Task
 from service.features import CHARACTERS, SHAPES
+from service.rules import Style
 from service.text import UNKNOWN, Tokenizer, build
-from training import pretrain, vectors, vocabulary
+from training import conventions, pretrain, vectors, vocabulary
 from training.batches import Sample, encode
 from training.corpora import Example, check_labels, labels, read
 from training.datachecks import Part, counts, notes, with_tokens
@@ -60,6 +61,8 @@ def gather(job: Job, tell: Callable[[str], None]) -> Material:
         for path in dict.fromkeys((*job.train, *job.dev, *job.test))
     }
     train, held_out = ([parts[path] for path in paths] for paths in (job.train, job.dev))
+    style = conventions.chosen(train[0].examples, job.style, tell)
+    train = [train[0], *(_conformed(part, train[0], style, tell) for part in train[1:])]
     examples = [example for part in train for example in part.examples]
     job = job.suited(len(examples))
     names = labels(examples, task, job.train[0])
@@ -69,7 +72,7 @@ def gather(job: Job, tell: Callable[[str], None]) -> Material:
         Counts(data=corpus_name(part.path), examples=len(part.examples), labels=counts(part.examples, task))
         for part in (*train, *held_out)
     )
-    network, tokenizer = _network(job, examples, names, tell)
+    network, tokenizer = _network(job, examples, names, style, tell)
     for each in counted:
         tell(_counted(each, task))
     for note in notes(train, [*held_out, *(parts[path] for path in job.test)], task):
@@ -92,6 +95,15 @@ def gather(job: Job, tell: Callable[[str], None]) -> Material:
     network.learn(1 + max(int(sample.rows[:, 0].max()) for sample in samples))
     sizes = [(part.path, len(part.examples)) for part in train]
     return Material(job, network, tokenizer, names, samples, dev, test, sizes, counted)
+
+
+def _conformed(part: Part, first: Part, style: Style, tell: Callable[[str], None]) -> Part:
+    """Tagged sentences beside those of the first file, with tokens as that file's are."""
+    if isinstance(part.examples[0].value, str) or not conventions.differs(first.examples, part.examples, style):
+        return part
+    examples, changed = conventions.conform(part.examples, style)
+    tell(f"{corpus_name(part.path)}: {changed:,} of {len(examples):,} sentences are cut anew, in the style {style}")
+    return Part(part.path, examples)
 
 
 def _counted(found: Counts, task: Task) -> str:
@@ -127,12 +139,12 @@ def _windows(job: Job, samples: list[Sample]) -> str:
 
 
 def _network(
-    job: Job, examples: list[Example], names: tuple[str, ...], tell: Callable[[str], None]
+    job: Job, examples: list[Example], names: tuple[str, ...], style: Style, tell: Callable[[str], None]
 ) -> tuple[Network, Tokenizer]:
     """An untrained network and the tokenizer that its embeddings belong to."""
-    blank = build(["<unk>"], [])
+    blank = build([UNKNOWN], [], style)
     if job.start:
-        return _pretrained(job, job.start, names)
+        return _pretrained(job, job.start, names, style)
     loaded = vectors.load(job.vectors).merged(blank.normalize) if job.vectors else None
     size = loaded.size if loaded else EMBEDDING_SIZES["word"]
     if job.design.word_bits == 4 and size % 2:
@@ -153,7 +165,7 @@ def _network(
     if loaded:
         table = vocabulary.initial_table(words, loaded, np.random.default_rng(job.recipe.seed))
         network.embeddings["word"].weight.data = torch.from_numpy(table)
-    return network, build(words, features)
+    return network, build(words, features, style)
 
 
 def _coverage(words: list[str], tokens: list[str], loaded: vectors.Vectors) -> Iterator[str]:
@@ -176,14 +188,14 @@ def _coverage(words: list[str], tokens: list[str], loaded: vectors.Vectors) -> I
         )
 
 
-def _pretrained(job: Job, start: Path, names: tuple[str, ...]) -> tuple[Network, Tokenizer]:
+def _pretrained(job: Job, start: Path, names: tuple[str, ...], style: Style) -> tuple[Network, Tokenizer]:
     """A network that begins with a pretrained encoder, and the tokenizer of that encoder's words."""
     words, size = pretrain.table_of(start)
     features = (Feature(name="word", size=len(words)),)
     shape = Architecture.of(job.design, names, features, size)
     network = Network(shape, 0.0, job.word_dropout or 0.0, job.dropouts, job.initial)
     pretrain.start(network, start)
-    return network, build(words, features)
+    return network, build(words, features, style)
 
 
 def _words(examples: list[Example], tokenizer: Tokenizer) -> list[str]:

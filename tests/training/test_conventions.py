@@ -30,8 +30,9 @@ def test_the_style_of_a_corpus_is_the_one_that_returns_its_tokens() -> None:
     assert agreement(NEWS, "web").sentences == 0.0
     assert agreements(WEB)[0].style == "ewt"
     assert agreement([["slapstick-heavy", "writer/director"]], "treebank").sentences == 1.0
-    assert differs(NEWS, WEB, "conll")
-    assert not differs(NEWS, NEWS, "conll")
+    news, web = ([Example(tuple(each), ("O",) * len(each)) for each in corpus] for corpus in (NEWS, WEB))
+    assert differs(news, web, "conll")
+    assert not differs(news, news, "conll")
     with pytest.raises(ValueError, match="no sentence"):
         agreement([], "web")
 

@@ -194,11 +194,30 @@ def test_tokens_that_raw_text_would_not_give_are_told(tmp_path: Path) -> None:
     run(plain, told.append, quiet)
     assert not [line for line in told if line.startswith("note:")]
     with plain.train[0].open("a", encoding="utf-8") as file:
-        file.write("\nnon-stop\tO\nU.K\tB-LOC\n\n")
+        file.write("\ncan't\tO\nA:B\tB-LOC\n\n")
     run(plain, told.append, quiet)
     (note,) = [line for line in told if line.startswith("note:")]
     assert "note: 2 of " in note
-    assert "non-stop → non - stop" in note
+    assert "A:B → A : B, can't → ca n't" in note
+
+
+def test_raw_text_is_cut_as_the_first_training_file_is(tmp_path: Path) -> None:
+    told: list[str] = []
+    plain = job(tmp_path, "ner")
+    first, other = tmp_path / "first.conll", tmp_path / "other.conll"
+    first.write_text("an\tO\nall-rounder\tO\nfrom\tO\nAl-Aqsa\tB-LOC\n\n" * 9, "utf-8")
+    other.write_text("the\tO\nAl\tB-LOC\n-\tI-LOC\nAqsa\tI-LOC\n\n" * 3, "utf-8")
+    made, _ = run(replace(plain, train=(first, other), dev=(first,)), told.append, quiet)
+    assert made is not None
+    tokenizer = Tokenizer.load(made.file("tokenizer.json"), made.manifest.features)
+    assert made.manifest.style == tokenizer.style != "web"
+    assert [token for token, _ in tokenizer.split("the Al-Aqsa")] == ["the", "Al-Aqsa"]
+    assert any("which returns 100.0% of the training corpus's sentences" in line for line in told)
+    assert any("3 of 3 sentences are cut anew" in line for line in told)
+    made, _ = run(replace(plain, train=(first,), dev=(first,), style="web"), told.append, quiet)
+    assert made is not None
+    assert made.manifest.style == "web"
+    assert "cut in the style `web`" in made.file("README.md").read_text("utf-8")
 
 
 def test_a_bad_name_is_refused_before_any_file_is_read(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from service.equations import Direction
+from service.rules import Style
 from training.commands import recipe as recipes
 from training.commands.console import (
     Bits,
@@ -66,6 +67,10 @@ def fit(
     vectors: Annotated[Path | None, typer.Option(help="Word vectors to start from: GloVe text, .gz or .npz.")] = None,
     start: Annotated[
         Path | None, typer.Option(help="An encoder from `training pretrain` to start from (sentiment).")
+    ] = None,
+    tokenizer: Annotated[
+        Style | None,
+        typer.Option(help="How raw text is cut. By default as returns most of the first training file's own tokens."),
     ] = None,
     words: Annotated[int, typer.Option(min=2, help="Rows of the word table, at most.")] = 20_000,
     word_bits: Annotated[
@@ -225,6 +230,7 @@ def fit(
         test=tuple(test or ()),
         vectors=vectors,
         start=start,
+        style=tokenizer,
         words=words,
         dropout=dropout,
         word_dropout=word_dropout,
