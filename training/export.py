@@ -77,7 +77,7 @@ def export(
         tokenizer.save(draft / TOKENIZER)
         (draft / CARD).write_text("", encoding="utf-8")
         manifest = _manifest(network, origin, licence, total or temperature, draft)
-        about = {"style": tokenizer.style, "precision": precision}
+        about: dict[str, object] = {"style": tokenizer.style, "precision": precision}
         about |= {"quality_before": tuple(quality_before), "guess": tuple(guess)}
         manifest = manifest.model_copy(update=about)
         bundle = Bundle(folder.name, 0, draft, manifest)

@@ -17,7 +17,7 @@ from service.rules import Style
 from service.tasks import decoder
 from service.text import Tokenizer
 from training import card
-from training.commands.console import console, version_folder
+from training.commands.console import console, opened
 from training.evaluate import corpus, measure
 
 
@@ -36,7 +36,7 @@ def retokenize(
     Bundles of earlier releases need it: the service refuses rules that are not its own. `training tokens` measures
     which style is that of a corpus.
     """
-    found = bundle.load(version_folder(model))
+    found = opened(model)
     manifest = found.manifest
     with tempfile.TemporaryDirectory(prefix="retokenize-") as scratch:
         draft = Path(scratch)

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from training.conventions import agreements
 from training.corpora import CorpusError, read
 from training.evaluate import corpus_name
+from training.terminal import show
 
 
 def tokens(
@@ -32,7 +32,7 @@ def tokens(
                 print(jsons.dumps({**row, "come_back": each.sentences, "tokens_come_back": each.tokens}))
             table.add_row(*map(str, row.values()), f"{each.sentences:.1%}", f"{each.tokens:.2%}")
     if not json:
-        Console().print(table)
+        show(table)
 
 
 def _sentences(path: Path) -> list[tuple[str, ...]]:
