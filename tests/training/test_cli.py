@@ -105,6 +105,7 @@ def test_ctrl_c_keeps_the_best_model_so_far(tmp_path: Path) -> None:
         _, errors = process.communicate(timeout=PATIENCE)
     finally:
         process.kill()
+        process.communicate()
     assert process.returncode == 0, errors
     assert "interrupted: exporting the best model so far" in errors
     assert "Traceback" not in errors
