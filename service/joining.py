@@ -58,7 +58,7 @@ def parts(encoded: Sequence[Encoded]) -> list[Encoded]:
 def cut(encoded: Sequence[Encoded], logits: Sequence[Logits]) -> list[Logits]:
     """Each row's part of the inputs' logits [tokens, labels]."""
     pairs = zip(encoded, logits, strict=True)
-    return [row for source, whole in pairs for row in (whole[first:end] for first, end in bounds(source))]
+    return [whole[first:end] for source, whole in pairs for first, end in bounds(source)]
 
 
 def logits_of(encoded: Sequence[Encoded], rows: Sequence[Logits]) -> list[Logits]:

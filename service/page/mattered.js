@@ -70,7 +70,8 @@ function chip(reading, token, at, share, tagger, explain, onToken, most = 1) {
     share !== null && h("span", { class: "chip-share" }, signed(share)),
     tag && h("span", { class: "chip-tag" }, tag === "O" ? "·" : tag),
   ];
-  const props = { class: "share", vars, "data-token": at, "data-sign": share === null ? "none" : share < 0 ? "against" : "for" };
+  const begins = at > 0 && reading.sentences.some(([first]) => first === at);
+  const props = { class: "share", vars, "data-token": at, ...(begins && { "data-begins": "sentence" }), "data-sign": share === null ? "none" : share < 0 ? "against" : "for" };
   if (!tagger) return h("span", props, content);
   return h("button", {
     ...props, type: "button", "aria-pressed": String(at === explain), on: { click: () => onToken(at) },

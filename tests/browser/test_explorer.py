@@ -106,6 +106,23 @@ def test_hovering_puts_the_numbers_into_the_equation(visit: Visit, direction: st
     assert forget.endswith(f") = {_plain(now['forget'])}")
 
 
+@pytest.mark.parametrize(("direction", "token"), [("forward", 5), ("backward", 4)])
+def test_a_sentence_of_a_tagger_starts_from_zero(visit: Visit, direction: str, token: int) -> None:
+    page = visit.open("#model=ner-bilstm")
+    visit.type("Ada lived in London. Bob met Charles Babbage.")
+    assert page.locator(".share[data-begins]").evaluate_all("all => all.map((each) => each.dataset.token)") == ["5"]
+    trace = visit.gates(model="ner-bilstm", inputs="Ada lived in London. Bob met Charles Babbage.")["traces"][0]
+    assert trace["sentences"] == [[0, 5], [5, 10]]
+    layer = next(each for each in trace["layers"] if each["direction"] == direction)
+    x, y = visit.cell(f"map-cell-{direction}", token, 17, len(trace["tokens"]), len(layer["gates"]["cell"][0]))
+    page.hover(f"#map-cell-{direction}", position={"x": x, "y": y})
+    page.wait_for_selector(".where:has-text('unit 17')")
+    now = {gate: values[token][17] for gate, values in layer["gates"].items()}
+    terms = [now["forget"], 0.0, now["input"], now["candidate"], now["cell"]]
+    shown = page.inner_text(".equations [data-gate=cell] .numbers")
+    assert shown == "= {} · {} + {} · {} = {}".format(*(_plain(each) for each in terms))
+
+
 def test_the_cells_are_drawn_in_the_colours_of_their_numbers(visit: Visit) -> None:
     visit.open()
     visit.type(TEXT)
