@@ -38,6 +38,8 @@ _MAYBE = re.compile(r"[\n\r\x85\v\f\x1c-\x1e\u2028\u2029]|<[bB][rR]|[.!?…。�
 """Found in every text that may have two sentences."""
 
 _DOTS = re.compile(r"\.{2,}|…+")
+_MARKS = re.compile(r"[.!?…]*[!?][.!?…]*")
+"""``!``, ``?``, or a run such as ``?!!``, which some tokenizers keep whole."""
 _PERIOD = "."
 _STOPS = frozenset(".!?。！？｡؟।॥")
 _WIDE = frozenset("。！？｡।॥」』）】")
@@ -169,7 +171,7 @@ class Splitter:
         """Whether a token looks like the beginning of a sentence."""
         first = token[0]
         if first.islower():
-            return not self._cased or self._last in _STOPS
+            return not self._cased or self._last in _STOPS or bool(_MARKS.fullmatch(self._last))
         return first.isalnum() or first in _BULLETS or (first == "@" and len(token) > 1)
 
     def _wrapped(self, token: str, following: str, opens: bool) -> bool:
@@ -193,7 +195,7 @@ class Splitter:
 
     def _ending(self, token: str, gap: str, *, closes: bool) -> _End:
         """How the sentence ends with `token`, which has been found to belong to it."""
-        if token in _STOPS:
+        if token in _STOPS or _MARKS.fullmatch(token):
             word = self._last.lower()
             if gap or not self._count:
                 return "stop"

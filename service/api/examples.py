@@ -16,6 +16,7 @@ GATES_REQUESTS: dict[str, dict[str, object]] = {
     "summaries": {"inputs": "A great film.", "reduce": "summary"},
     "statistics of two units": {"inputs": "A great film.", "reduce": "summary", "units": [0, 1], "statistics": True},
     "some units": {"inputs": "A great film.", "gates": ["forget", "cell"], "directions": ["forward"], "units": [0, 1]},
+    "a text of one sequence": {"task": "ner", "inputs": "Ada\nBob", "split": False, "units": [0], "gates": ["hidden"]},
     "one token explained": {"task": "ner", "inputs": "Ada lived in London.", "explain": 3, "reduce": "summary"},
 }
 _SENTIMENT: dict[str, object] = {
@@ -70,7 +71,23 @@ TRACES: dict[str, dict[str, object]] = {
                 },
             }
         ],
-    }
+    },
+    "two sentences of a tagger": {
+        "model": "ner-gru",
+        "version": "3",
+        "task": "ner",
+        "cell": "gru",
+        "equations": equations("gru"),
+        "traces": [
+            {
+                "tokens": [{"text": "Ada", "start": 0, "end": 3}, {"text": "Bob", "start": 4, "end": 7}],
+                "sentences": [[0, 1], [1, 2]],
+                "prediction": {"entities": [], "truncated": False},
+                "layers": [{"layer": 0, "direction": "forward", "gates": {"hidden": [[0.31], [0.28]]}}],
+                "contributions": None,
+            }
+        ],
+    },
 }
 MODEL: dict[str, object] = {
     "name": "sentiment-bilstm",

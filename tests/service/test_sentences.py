@@ -140,6 +140,14 @@ def test_no_sentence_ends_here(cut: Tokenizer, text: str) -> None:
     assert split(cut, text) == [text.strip()]
 
 
+@pytest.mark.parametrize("run", ["!!!", "?!", "?", "!..", "…?"])
+def test_a_run_of_marks_may_be_one_token(run: str) -> None:
+    splitter = Splitter()
+    tokens = [("", "Go"), ("", run), (" ", "then"), (" ", "Ada")]
+    found = [splitter.begins(gap, token, " ") for gap, token in tokens]
+    assert found == [True, False, True, False]
+
+
 PIECES = st.sampled_from(
     [
         *"aAzZ1. !?…\"'()-*•,;:\n\r\t\f\x85\u2028。 ",
