@@ -8,9 +8,25 @@ import pytest
 import torch
 
 from benchmarks import __main__ as runner
-from benchmarks import decoding, field, gates, generator, load, many, measure, padding, report, resources, serving
+from benchmarks import (
+    decoding,
+    field,
+    gates,
+    generator,
+    load,
+    many,
+    measure,
+    padding,
+    report,
+    resources,
+    sentences,
+    serving,
+)
 from benchmarks.report import Conditions, Result
+from service.bundle import load as load_bundle
+from service.bundle import versions
 from service.equations import CellName
+from service.model import loader
 from tests.bundles import tiny_bundle
 
 WHERE = Conditions("2026-01-01", "a processor", 2, 0.0, 1, {"python": "3.11"})
@@ -93,6 +109,18 @@ def test_a_loop_over_torchs_cells_gives_the_gates_of_the_service(tmp_path: Path)
     rows = list(gates.measure(gates.QUICK, tiny_bundle(tmp_path / "a-model")))
     assert len(rows) == 2
     assert all(row.subject > 0 and row.baseline > 0 for row in rows)
+
+
+def test_pages_are_read_better_sentence_by_sentence() -> None:
+    folder = serving.ROOT / "models" / "ner-bilstm"
+    model = loader("cpu", 1, 4096)(load_bundle(folder / str(versions(folder)[-1])))
+    file = serving.ROOT / "examples" / "ner" / "dev.conll"
+    plain, wrapped = (list(sentences.pages(file, {"PER", "LOC", "ORG"}, 10, width)) for width in (None, 40))
+    assert [page.text.replace("\n", " ") for page in plain] == [page.text.replace("\n", " ") for page in wrapped]
+    assert all(len(line) <= 40 for page in wrapped for line in page.text.split("\n"))
+    figures = sentences.measure(model, plain)
+    assert figures["split"] == pytest.approx(figures["alone"], abs=1.0)
+    assert figures["F1"] > 95
 
 
 def test_decoding_is_a_part_of_a_prediction() -> None:
