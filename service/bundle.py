@@ -114,6 +114,23 @@ class Counts(_Frozen):
     labels: dict[str, _Count]
 
 
+class RawText(_Frozen):
+    """How a tagger does on the sentences of `data` written as people write them, beside the same as tokens."""
+
+    data: _Label = Field(description="The corpus and its split.")
+    sentences: int = Field(ge=1, le=_MOST, description="How many sentences it is over.")
+    same_tokens: float = Field(
+        ge=0, le=1, description="The share of sentences that the tokenizer cuts into the corpus's own tokens."
+    )
+    entities: _Count = Field(description="The entities in them.")
+    recut: _Count = Field(description="Those that the tokenizer cuts into other tokens than the corpus does.")
+    across: _Count = Field(
+        description="Those that begin or end inside a token of the raw text: no answer can give them."
+    )
+    f1_tokens: float = Field(ge=0, le=1, description="F1 of entities when the corpus's tokens are sent.")
+    f1: float = Field(ge=0, le=1, description="F1 of entities, by offsets, when raw text is sent.")
+
+
 class Origin(_Frozen):
     """Where a model came from: the data it learned from, and the command, seed and versions that made it.
 
@@ -200,6 +217,8 @@ class Manifest(_Frozen):
     quality: Annotated[tuple[Score, ...], Field(max_length=256)] = ()
     guess: Annotated[tuple[Score, ...], Field(max_length=256)] = ()
     """Accuracy of always answering the commonest label, or F1 of no entity at all, on the data of `quality`."""
+    raw_text: Annotated[tuple[RawText, ...], Field(max_length=256)] = ()
+    """Of a tagger: the same on raw text."""
     quality_before: tuple[Score, ...] = ()
     """Of an int8 model: the same figures of the float32 model that it was made from."""
     parity: Parity

@@ -64,7 +64,8 @@ class Model:
     def describe(self) -> dict[str, object]:
         """What `GET /models` says of the model, of plain values that JSON has."""
         manifest, placement = self.bundle.manifest, self.engine.placement
-        plain = manifest.model_dump(mode="json", include={"quality", "quality_before", "parity", "features"})
+        told = {"quality", "raw_text", "quality_before", "parity", "features"}
+        plain = manifest.model_dump(mode="json", include=told)
         return {
             "name": self.name,
             "version": self.version,
@@ -85,6 +86,7 @@ class Model:
             "parameters": self.parameters,
             "features": plain["features"],
             "quality": plain["quality"],
+            "raw_text": plain["raw_text"],
             "quality_before": plain["quality_before"],
             "parity": plain["parity"],
             "licence": manifest.licence,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from service.bundle import Manifest, Score
+from service.bundle import Manifest, RawText, Score
 from service.equations import equations
 
 _WAYS = {1: "one direction", 2: "two directions"}
@@ -83,6 +83,7 @@ def render(name: str, manifest: Manifest) -> str:
         *_HEADINGS,
         *(_row(score) for score in manifest.quality),
         "",
+        *_raw_text(manifest),
         *_loss(manifest),
         f"The exported graphs agree with torch to {_agreement(manifest)} in the logits, and the traced "
         f"gates with the equations in float64 to {parity.gates:.0e}, over {parity.batches} random batches of 1 to 64 "
@@ -140,6 +141,35 @@ def no_better_than_guessing(manifest: Manifest) -> list[str]:
 def _warning(manifest: Manifest) -> list[str]:
     found = no_better_than_guessing(manifest)
     return [*(f"**{sentence}**" for sentence in found), ""] if found else []
+
+
+def _raw_text(manifest: Manifest) -> list[str]:
+    """The figures of a tagger on raw text, and the entities that no answer on raw text can give."""
+    if not manifest.raw_text:
+        return []
+    return [
+        "On raw text, joined as people write it and cut by the model's own tokenizer (`evaluate --raw`):",
+        "",
+        "| data | sentences | cut into the same tokens | f1 on tokens | f1 on raw text |",
+        "| --- | --- | --- | --- | --- |",
+        *(
+            f"| {each.data} | {each.sentences:,} | {each.same_tokens:.1%} | {each.f1_tokens:.4f} | {each.f1:.4f} |"
+            for each in manifest.raw_text
+        ),
+        "",
+        *(f"{sentence}\n" for each in manifest.raw_text if (sentence := labels_across(each))),
+    ]
+
+
+def labels_across(found: RawText) -> str | None:
+    """A sentence on the entities that raw text cuts otherwise than their corpus; None where there are none."""
+    if not found.recut:
+        return None
+    return (
+        f"The tokenizer cuts {found.recut:,} of {found.entities:,} entities in {found.data} otherwise than the corpus "
+        f"does; {found.across:,} of them begin or end inside a token of the raw text, and no answer can give those. "
+        "Send tokens cut as the corpus's are, to have the figures on tokens."
+    )
 
 
 def _loss(manifest: Manifest) -> list[str]:

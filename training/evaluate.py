@@ -68,8 +68,8 @@ class Report:
         """The figure that training watches: accuracy, or the entities' F1."""
         return self.metrics[HEADLINES[self.corpus.task]]
 
-    def as_json(self, model: str, version: int) -> str:
-        """One line: model, version, data, inputs, cut, and the metrics; a tagger's also by type."""
+    def as_json(self, model: str, version: int, raw: Mapping[str, float | int] | None = None) -> str:
+        """One line: model, version, data, inputs, cut, and the metrics; a tagger's also by type, and on `raw` text."""
         line: dict[str, object] = {"model": model, "version": str(version), "data": self.corpus.name}
         line |= {"inputs": len(self.corpus.gold), "truncated": self.corpus.truncated}
         line |= {"set_aside": self.corpus.set_aside, **self.metrics}
@@ -80,6 +80,8 @@ class Report:
                 kind: {"precision": one.precision, "recall": one.recall, "f1": one.f1}
                 for kind, one in self.entities.types.items()
             }
+        if raw is not None:
+            line["raw"] = dict(raw)
         return json.dumps(line)
 
     def scores(self) -> tuple[Score, ...]:

@@ -20,6 +20,7 @@ from service.bundle import (
     Origin,
     Parity,
     Precision,
+    RawText,
     Score,
     digest,
     save,
@@ -57,11 +58,12 @@ def export(
     precision: Precision = "float32",
     quality_before: Sequence[Score] = (),
     guess: Sequence[Score] = (),
+    raw: Callable[[Bundle], Sequence[RawText]] | None = None,
 ) -> Bundle:
     """Write a network as the next version below `folder`, and return the bundle.
 
     `temperature` divides its logits, and its CRF's scores, in the weights themselves; `total`, for the manifest, counts
-    what an earlier export divided by as well. `score` and `health` measure the draft through the serving
+    what an earlier export divided by as well. `score`, `raw` and `health` measure the draft through the serving
     runtime, for the manifest and the card. `guess` is what guessing gets on the same data; with int8 `quality_before`
     are the figures of the network as it was. Raises `BundleError` when the graphs and torch differ by more than the
     tolerance, or the network has no int8 form: then nothing is written.
@@ -83,6 +85,7 @@ def export(
         bundle = Bundle(folder.name, 0, draft, manifest)
         parity = certify(network, Engine(bundle), precision)
         measured = {"parity": parity, "quality": tuple(score(bundle)), "health": health and health(bundle)}
+        measured["raw_text"] = tuple(raw(bundle)) if raw else ()
         manifest = bundle.manifest.model_copy(update=measured)
         (draft / CARD).write_text(card.render(folder.name, manifest), encoding="utf-8")
         return save(folder, manifest, draft)

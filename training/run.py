@@ -12,11 +12,11 @@ from hashlib import sha256
 import numpy as np
 import torch
 
-from service.bundle import FILES, MAX_BYTES, Bundle, Health, Origin, Score, check_name
+from service.bundle import FILES, MAX_BYTES, Bundle, Health, Origin, RawText, Score, check_name
 from service.engine import Engine
 from service.tasks import decoder
-from training import checkpoints, threads, truncated
-from training.card import no_better_than_guessing
+from training import checkpoints, raw, threads, truncated
+from training.card import labels_across, no_better_than_guessing
 from training.checkpoints import Checkpoints
 from training.evaluate import best_temperature, corpus_name, guess, guess_score, mark, measure
 from training.export import export
@@ -166,6 +166,9 @@ def _publish(job: Job, material: Material, outcome: Outcome, tell: Callable[[str
     def gates(bundle: Bundle) -> Health:
         return gate_health(bundle, Engine(bundle), [source.rows for source in dev[0].encoded], dev[0].name)
 
+    def raw_text(bundle: Bundle) -> list[RawText]:
+        return [raw.of_bundle(bundle, data).kept() for data in (*dev, *test)]
+
     origin = Origin(
         data=tuple(f"{corpus_name(path)}: {examples:,} examples" for path, examples in material.sizes),
         counts=material.counts,
@@ -187,8 +190,12 @@ def _publish(job: Job, material: Material, outcome: Outcome, tell: Callable[[str
         gates,
         warmth,
         guess=[guess_score(each) for each in (*dev, *test)],
+        raw=raw_text if job.design.task == "ner" else None,
     )
     _forget(job, outcome)
+    for found in made.manifest.raw_text:
+        if across := labels_across(found):
+            tell(f"note: {across}")
     for sentence in no_better_than_guessing(made.manifest):
         tell(f"WARNING: {sentence} {_ADVICE}")
     size = sum(made.file(name).stat().st_size for name in FILES)

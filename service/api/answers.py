@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.bundle import Feature, Head, Parity, Precision, Score, Task
+from service.bundle import Feature, Head, Parity, Precision, RawText, Score, Task
 from service.equations import CellName, Direction, GruReset
 
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -232,6 +232,10 @@ class ModelDescription(BaseModel):
     parameters: int | None = Field(description="How many numbers its weights are.")
     features: list[Feature] = Field(description="What of a token it reads.")
     quality: list[Score] = Field(description="What was measured of it.")
+    raw_text: list[RawText] = Field(
+        description="Of a tagger: its figures on raw text, beside those on its corpora's tokens. Empty where that was "
+        "not measured."
+    )
     quality_before: Annotated[
         list[Score], Field(description="Of an int8 model: the figures of the float32 model that it was made from.")
     ]

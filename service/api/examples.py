@@ -109,6 +109,7 @@ MODEL: dict[str, object] = {
     "parameters": 2_312_450,
     "features": [{"name": "word", "size": 20_000, "columns": 1}],
     "quality": [{"data": "SST-2 dev", "metric": "accuracy", "value": 0.85, "examples": 872, "truncated": 0}],
+    "raw_text": [],
     "quality_before": [],
     "parity": {
         "model": 2.4e-7,

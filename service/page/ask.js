@@ -26,13 +26,25 @@ export function facts(model) {
   ];
   const best = model.quality.filter((score) => score.metric === "f1" || score.metric === "accuracy").slice(0, 2);
   const metric = { f1: "F1", accuracy: "accuracy" };
-  return [...parts, ...best.map((score) => `${score.data} ${metric[score.metric]} ${percent(score.value)}`)].join(" · ");
+  const figures = best.map((score) => `${score.data} ${metric[score.metric]} ${percent(score.value)}`);
+  const raw = (model.raw_text ?? []).slice(0, 1).map((found) => `on raw text ${percent(found.f1)}`);
+  return [...parts, ...figures, ...raw].join(" · ");
+}
+
+/** What a tagger's figures on tokens do not say of raw text; empty where there is nothing to say. */
+export function rawNotice(model) {
+  const found = (model.raw_text ?? []).find(({ recut }) => recut);
+  return found
+    ? `Raw text is cut otherwise than ${found.data} in ${found.recut} of its ${found.entities} names: ` +
+      `F1 ${percent(found.f1)} there, ${percent(found.f1_tokens)} on the corpus's own tokens.`
+    : "";
 }
 
 /** A card. `onModel(name)` and `onText(text)` tell what was chosen and typed; `id` keeps two cards apart. */
 export function createAsk({ id, legend, onModel, onText }) {
   const select = h("select", { id: `model-${id}`, on: { change: () => onModel(select.value) } });
   const about = h("p", { class: "facts", id: `facts-${id}` });
+  const raw = h("p", { class: "facts", id: `raw-${id}` });
   const text = h("textarea", {
     id: `text-${id}`, rows: "3", spellcheck: "false", placeholder: "Type or paste a text, or pick one below.",
     on: { input: () => onText(text.value) },
@@ -42,7 +54,7 @@ export function createAsk({ id, legend, onModel, onText }) {
   const element = h("div", { class: "ask card" },
     h("div", { class: "question" },
       h("div", { class: "field" }, h("label", { for: select.id }, legend && h("span", { class: "letter" }, legend), "Model"), select),
-      about,
+      about, raw,
       h("label", { for: text.id, class: "unseen" }, legend ? `Text ${legend}` : "Text"), text, examples),
     answer);
 
@@ -58,6 +70,8 @@ export function createAsk({ id, legend, onModel, onText }) {
             `${model.name} (${model.cell.toUpperCase()}, ${model.hidden} units${headline(model)})`)))));
       select.value = chosen.name;
       about.textContent = facts(chosen);
+      raw.textContent = rawNotice(chosen);
+      raw.hidden = !raw.textContent;
       if (text.value !== value) text.value = value;
       examples.replaceChildren(...(EXAMPLES[chosen.task] ?? []).map((example) =>
         h("button", { type: "button", class: "chip", on: { click: () => { text.value = example; onText(example); } } }, example)));

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 
@@ -218,3 +219,24 @@ def _signed(value: float) -> str:
 
 def _value(text: str) -> float:
     return float(text.replace("−", "-"))
+
+
+def test_a_tagger_says_what_raw_text_costs_it(visit: Visit) -> None:
+    found = {"data": "news dev", "sentences": 50, "same_tokens": 0.5, "entities": 79, "recut": 12, "across": 3}
+
+    def measured(route: Any) -> None:
+        answer = route.fetch()
+        body = answer.json()
+        for model in body["models"]:
+            model["raw_text"] = [found | {"f1_tokens": 0.935, "f1": 0.61}] if model["task"] == "ner" else []
+        route.fulfill(response=answer, json=body)
+
+    visit.page.route("**/models", measured)
+    page = visit.open("#model=ner-bilstm")
+    assert page.inner_text("#raw-a") == (
+        "Raw text is cut otherwise than news dev in 12 of its 79 names: F1 61.0 % there, "
+        "93.5 % on the corpus's own tokens."
+    )
+    assert "on raw text 61.0 %" in page.inner_text("#facts-a")
+    page.select_option("#model-a", "sentiment-bilstm")
+    assert page.locator("#raw-a").is_hidden()

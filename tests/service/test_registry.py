@@ -621,6 +621,7 @@ def test_describe_is_plain(repository: Path, load: Loader) -> None:
             "provider": "cpu",
             "token_limit": 10,
             "quality": [],
+            "raw_text": [],
             "licence": "MIT",
         }
         == described

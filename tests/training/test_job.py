@@ -353,6 +353,23 @@ def test_a_model_that_has_learned_says_nothing_of_guessing(tmp_path: Path) -> No
     assert "guessing" not in " ".join(told) + bundle.file(CARD).read_text("utf-8")
 
 
+def test_a_tagger_says_what_raw_text_costs_it(tmp_path: Path) -> None:
+    told: list[str] = []
+    plain = replace(job(tmp_path, "ner"), recipe=replace(RECIPE, epochs=8))
+    with plain.dev[0].open("a", encoding="utf-8") as file:
+        file.write("\n10\tB-LOC\n:\tO\n30\tO\n")
+    bundle, _ = run(plain, told.append, quiet)
+    assert bundle is not None
+    (found,) = bundle.manifest.raw_text
+    assert (found.data, found.sentences, found.recut, found.across) == ("mine dev", 9, 1, 1)
+    assert found.same_tokens == pytest.approx(8 / 9, abs=1e-4)
+    assert any("cuts 1 of 17 entities in mine dev otherwise" in line for line in told)
+    card = bundle.file(CARD).read_text("utf-8")
+    assert "| mine dev | 9 | 88.9% |" in card
+    assert "cuts 1 of 17 entities in mine dev otherwise" in card
+    assert made(job(tmp_path)).manifest.raw_text == ()
+
+
 def test_a_training_goes_on_with_as_many_threads_as_it_began_with(tmp_path: Path) -> None:
     def report(progress: Progress) -> None:
         if progress.epoch == 2:

@@ -12,6 +12,8 @@ from service.bundle import Bundle
 from training.commands.console import opened
 from training.commands.layout import LabelColumn, TagColumn, TextColumn, TokenColumn, layout_of, note
 from training.evaluate import Report, of_bundle
+from training.raw import RawReport
+from training.raw import of_bundle as raw_of_bundle
 from training.terminal import show
 
 
@@ -19,6 +21,10 @@ def evaluate(
     model: Annotated[Path, typer.Argument(help="A bundle: models/NAME (its highest version) or models/NAME/VERSION.")],
     data: Annotated[list[Path], typer.Option(help="Labelled data. Give it again for further files.")],
     json: Annotated[bool, typer.Option("--json", help="Print JSON lines.")] = False,
+    raw: Annotated[
+        bool,
+        typer.Option("--raw", help="Score a tagger on raw text too: sentences joined as people write them."),
+    ] = False,
     text_column: TextColumn = None,
     label_column: LabelColumn = None,
     token_column: TokenColumn = None,
@@ -26,18 +32,21 @@ def evaluate(
 ) -> None:
     """Score a bundle through the very runtime that serves it."""
     found = opened(model)
+    if raw and found.manifest.task != "ner":
+        raise typer.BadParameter("a classifier reads raw text anyway: it is for taggers", param_hint="--raw")
     layout = layout_of(text_column, label_column, token_column, tag_column)
     for path in data:
         report = of_bundle(found, path, layout, note)
         if report.remark:
             note(f"warning: {report.remark}")
+        on_raw = raw_of_bundle(found, report.corpus) if raw else None
         if json:
-            print(report.as_json(found.name, found.version))
+            print(report.as_json(found.name, found.version, on_raw.as_json() if on_raw else None))
         else:
-            _print_report(found, report)
+            _print_report(found, report, on_raw)
 
 
-def _print_report(found: Bundle, report: Report) -> None:
+def _print_report(found: Bundle, report: Report, raw: RawReport | None) -> None:
     corpus = report.corpus
     counts = f"{len(corpus.gold):,} inputs, {corpus.truncated} cut, {corpus.set_aside} without a token set aside"
     table = Table("metric", "value", title=f"{found.name} version {found.version} on {corpus.name}: {counts}")
@@ -47,4 +56,7 @@ def _print_report(found: Bundle, report: Report) -> None:
         table.add_row("calibration error of perfect scores", f"{report.by_chance:.4f}")
     for kind, of_type in sorted(report.entities.types.items()) if report.entities else ():
         table.add_row(f"f1 of {kind}", f"{of_type.f1:.4f}")
+    for name, figure in raw.as_json().items() if raw else ():
+        shown = f"{figure:.4f}" if isinstance(figure, float) else f"{figure:,}"
+        table.add_row(f"raw text: {name.replace('_', ' ')}", shown)
     show(table)
