@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from typer.testing import CliRunner
 
-from service.bundle import CARD
+from service.bundle import CARD, load
 from service.tasks import decoder
 from tests import corpora
 from tests.bundles import LABELS, architecture, tiny_bundle, tokenizer
@@ -94,3 +94,20 @@ def test_a_classifier_has_no_raw_figure(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["evaluate", str(bundle.path), "--data", str(data), "--raw"])
     assert result.exit_code == 2
     assert bundle.file(CARD).exists()
+
+
+def test_other_rules_and_another_export_measure_raw_text_anew(tmp_path: Path) -> None:
+    bundle = tiny_bundle(tmp_path / "m", task="ner")
+    data = corpora.ner(tmp_path / "set" / "dev.conll")
+    runner, name = CliRunner(), str(bundle.path.parent)
+    done = runner.invoke(app, ["export", name, "--dev", str(data)])
+    assert done.exit_code == 0, done.output
+    (measured,) = load(tmp_path / "m" / "2").manifest.raw_text
+    assert (measured.data, measured.sentences, measured.recut) == ("set dev", 24, 0)
+    assert runner.invoke(app, ["export", name]).exit_code == 0
+    assert load(tmp_path / "m" / "3").manifest.raw_text == (measured,), "the same weights and rules"
+    assert runner.invoke(app, ["retokenize", name, "--tokenizer", "treebank"]).exit_code == 0
+    assert load(tmp_path / "m" / "4").manifest.raw_text == (), "figures of other rules"
+    done = runner.invoke(app, ["retokenize", name, "--tokenizer", "treebank", "--test", str(data)])
+    assert [each.data for each in load(tmp_path / "m" / "5").manifest.raw_text] == ["set dev"]
+    assert done.exit_code == 0, done.output

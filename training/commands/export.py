@@ -11,6 +11,7 @@ from service import bundle
 from service.engine import Engine
 from service.tasks import decoder
 from service.text import Tokenizer
+from training import raw
 from training.commands.console import console, opened
 from training.commands.layout import LabelColumn, TagColumn, TextColumn, TokenColumn, layout_of, note
 from training.evaluate import best_temperature, corpus, guess_score, measure
@@ -70,6 +71,11 @@ def export(
         decode, predict = decoder(manifest.task, manifest.labels, of.manifest.crf), Engine(of).predict
         return tuple(score for each in corpora for score in measure(predict, each, decode).scores())
 
+    def on_raw(of: bundle.Bundle) -> tuple[bundle.RawText, ...]:
+        if not corpora or manifest.task != "ner":
+            return manifest.raw_text
+        return tuple(raw.of_bundle(of, each).kept() for each in corpora)
+
     def gates(of: bundle.Bundle) -> bundle.Health:
         if int8:
             rows = [source.rows for source in corpora[0].encoded]
@@ -91,6 +97,7 @@ def export(
         guess=[guess_score(each) for each in corpora] or manifest.guess,
         precision="int8" if int8 else "float32",
         quality_before=before,
+        raw=on_raw,
     )
     console.print(f"{made.name} version {made.version}: {made.path}")
     for one, other in zip(before, made.manifest.quality, strict=False):

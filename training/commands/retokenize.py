@@ -16,7 +16,7 @@ from service.errors import BundleError
 from service.rules import Style
 from service.tasks import decoder
 from service.text import Tokenizer
-from training import card
+from training import card, raw
 from training.commands.console import console, opened
 from training.evaluate import corpus, measure
 
@@ -46,13 +46,16 @@ def retokenize(
         made = Tokenizer.load(draft / bundle.TOKENIZER, manifest.features)
         engine, decode = Engine(found), decoder(manifest.task, manifest.labels, manifest.crf)
         measured: list[bundle.Score] = []
+        on_raw: list[bundle.RawText] = []  # those of before are of other rules
         for path in test or ():
             data = corpus(path, manifest.task, manifest.labels, made, manifest.token_limit)
             measured += measure(engine.predict, data, decode).scores()
+            if manifest.task == "ner":
+                on_raw.append(raw.measure(engine.predict, data, decode, made, manifest.token_limit).kept())
         was = {(score.data, score.metric): score.value for score in manifest.quality}
         anew = {score.data for score in measured}
         quality = (*(score for score in manifest.quality if score.data not in anew), *measured)
-        manifest = manifest.model_copy(update={"style": tokenizer, "quality": quality})
+        manifest = manifest.model_copy(update={"style": tokenizer, "quality": quality, "raw_text": tuple(on_raw)})
         folder = out or found.path.parent
         (draft / bundle.CARD).write_text(card.render(folder.name, manifest), encoding="utf-8")
         saved = bundle.save(folder, manifest, draft)
