@@ -34,7 +34,7 @@ from service.errors import ServiceError
 from service.model import Model
 from service.scoring import repository
 from service.scoring.rows import Row
-from service.scoring.work import Options, score
+from service.scoring.work import Options, cut, score
 
 PLAN = "plan.json"
 TOKEN_LIMIT = 4096
@@ -138,7 +138,7 @@ def work(model: Model, job: Job, part: Part, threads: int) -> dict[str, int]:
     """Score one part and put its file into place. How many rows and tokens it had, and how many were set aside."""
     options = Options(truncate=job.truncate, threads=threads)
     records, tokens, aside = [], 0, 0
-    for done in score(model, read(part, job.column), options):
+    for done in score(model, cut(read(part, job.column)), options):
         tokens += done.tokens
         for row, outcome in done.rows:
             aside += isinstance(outcome, str)

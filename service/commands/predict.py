@@ -24,6 +24,12 @@ from service.commands.console import EXIT_INCOMPLETE, EXIT_OK, foreseen, model_n
 )
 @click.option("--column", default="text", show_default=True, help="A table's column, or a JSON object's field.")
 @click.option(
+    "--keep",
+    multiple=True,
+    metavar="COLUMN",
+    help="Carry a column, or a JSON object's field, along to the answers, such as an id. Give it again for more.",
+)
+@click.option(
     "--output", type=click.Path(path_type=Path, dir_okay=False), help="File for the answers; else standard output."
 )
 @click.option(
@@ -65,6 +71,7 @@ def predict(
     models: Path,
     kind: str | None,
     column: str,
+    keep: tuple[str, ...],
     output: Path | None,
     form: str,
     resume: bool,
@@ -98,6 +105,8 @@ def predict(
         raise click.UsageError("--gates are too much for a line of CSV; leave out --to csv.")
     if reduce and not gates:
         raise click.UsageError("--reduce says how --gates are to be shown; give both.")
+    if len(set(keep)) < len(keep):
+        raise click.UsageError("--keep names a column twice.")
     if len(set(files)) < len(files):
         raise click.UsageError("a file is named twice.")
     batch = Batch(
@@ -106,6 +115,7 @@ def predict(
         models=models,
         kind=kind,  # type: ignore[arg-type]  # click has checked the choices
         column=column,
+        keep=keep,
         output=output,
         form=form,  # type: ignore[arg-type]  # as above
         resume=resume,

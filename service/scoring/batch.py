@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 
 from service import telemetry
@@ -16,7 +16,7 @@ from service.scoring import repository
 from service.scoring.output import Form, Lines, Output, check_free, place
 from service.scoring.progress import Progress
 from service.scoring.rows import Format, Row, Source
-from service.scoring.work import Options, score
+from service.scoring.work import Done, Options, cut, score
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,7 @@ class Batch:
     models: Path = Path("models")
     kind: Format | None = None
     column: str = "text"
+    keep: tuple[str, ...] = ()
     output: Path | None = None
     form: Form = "jsonl"
     resume: bool = False
@@ -45,7 +46,7 @@ def run(batch: Batch) -> int:
     telemetry.configure("console", "error")
     if batch.output is not None and not batch.resume:
         check_free(batch.output)  # before the files are read for their digests
-    sources = [Source(name, batch.kind, batch.column) for name in batch.files]
+    sources = [Source(name, batch.kind, batch.column, batch.keep) for name in batch.files]
     # The service's own limit does not hold here: the model's does.
     model = repository.load(repository.find(batch.models, batch.model), batch.provider, MAX_TOKENS)
     about = {
@@ -56,34 +57,40 @@ def run(batch: Batch) -> int:
         "format": [source.kind for source in sources],
         "digests": {source.name: source.digest() for source in sources} if batch.output else {},
         "column": batch.column,
+        "keep": list(batch.keep),
         "form": batch.form,
         "truncate": batch.truncate,
         "tokens": batch.tokens,
         "split": batch.split,
         "gates": batch.reduce,
     }
-    output = Output(batch.output, Lines(batch.form, model.bundle.manifest), about, resume=batch.resume)
-    begin = place(batch.files, output.last) if output.last is not None else (0, 0)
+    output = Output(batch.output, Lines(batch.form, model.bundle.manifest, batch.keep), about, resume=batch.resume)
+    last = place(batch.files, output.last) if output.last is not None else (0, 0)
     before = output.rejected
     options = Options(batch.truncate, batch.tokens, batch.split, batch.reduce, batch.threads or usable_cpus())
+
+    def fresh(row: Row) -> bool:
+        """False for the rows that an earlier run wrote."""
+        return place(batch.files, (row.file, row.number)) > last
+
     try:
-        rows = _rows(sources, begin)
-        first = list(islice(rows, 1))  # what a resumed run passes over is read before time is taken
-        progress = Progress(sources, passed=begin[0], quiet=batch.quiet)
-        for done in score(model, chain(first, rows), options):
-            output.write(done)
-            progress.add(len(done.rows), done.tokens)
+        progress = Progress({source.name: source.size for source in sources}, quiet=batch.quiet)
+        windows = cut(chain.from_iterable(source.rows() for source in sources))
+        # What an earlier run wrote whole is passed over; the window in which it stopped is scored again, so that its
+        # rows run in the same batches, and what was written of it is left out.
+        for done in score(model, _passing(windows, fresh, progress), options):
+            rows = [each for each in done.rows if fresh(each[0])]
+            output.write(Done(rows, done.tokens))
+            progress.add(len(rows), done.tokens, done.rows[-1][0])
     finally:
         output.close()
     progress.finish(output.rejected - before, before)
     return output.rejected
 
 
-def _rows(sources: Sequence[Source], begin: tuple[int, int]) -> Iterator[Row]:
-    """All rows behind `begin`, a file's place and a row's number."""
-    for number, source in enumerate(sources):
-        if number < begin[0]:
-            continue
-        for row in source.rows():
-            if (number, row.number) > begin:
-                yield row
+def _passing(windows: Iterator[list[Row]], fresh: Callable[[Row], bool], progress: Progress) -> Iterator[list[Row]]:
+    for window in windows:
+        if fresh(window[-1]):
+            yield window
+        else:
+            progress.passed(window[-1])

@@ -39,21 +39,37 @@ Key = tuple[str, int]
 class Lines:
     """Records as lines: JSON, or CSV with a header."""
 
-    def __init__(self, form: Form, manifest: Manifest) -> None:
+    def __init__(self, form: Form, manifest: Manifest, keep: Sequence[str] = ()) -> None:
+        """`keep` are the names of the columns that rows carry along. Raises `OutputError` where a CSV table has a
+        column of that name already."""
         self._form = form
+        self._keep = tuple(keep)
         self._labels = None if manifest.head == "tagger" else manifest.labels
+        found = ["label", "score", *self._labels] if self._labels is not None else ["entities"]
+        self._columns = ["file", "row", *self._keep, *found, "truncated"]
+        if form == "csv" and (twice := {name for name in self._columns if self._columns.count(name) > 1}):
+            named = ", ".join(sorted(twice))
+            raise OutputError(f"the table of answers has a column {named} already: rename yours, or use --to jsonl")
 
     @property
     def header(self) -> bytes:
         if self._form == "jsonl":
             return b""
-        columns = ["label", "score", *self._labels] if self._labels is not None else ["entities"]
-        return _csv_line(["file", "row", *columns, "truncated"])
+        return _csv_line(self._columns)
 
     def line(self, row: Row, record: Record) -> bytes:
         if self._form == "jsonl":
-            return _json_line({"file": row.file, "row": row.number, **record})
-        return _csv_line([row.file, row.number, *self._cells(record), str(record["truncated"]).lower()])
+            return _json_line({**self._named(row), **record})
+        kept = ["" if each is None else each for each in row.kept]
+        return _csv_line([row.file, row.number, *kept, *self._cells(record), str(record["truncated"]).lower()])
+
+    def rejected(self, row: Row, reason: str) -> bytes:
+        """The line of a row that was set aside."""
+        return _json_line({**self._named(row), "reason": reason})
+
+    def _named(self, row: Row) -> Record:
+        named: Record = {"file": row.file, "row": row.number}
+        return {**named, "kept": dict(zip(self._keep, row.kept, strict=True))} if self._keep else named
 
     def key(self, line: bytes) -> Key:
         """Which row a line is about. Raises `OutputError` for a line of something else."""
@@ -85,7 +101,7 @@ class Output:
         if path is None:
             self._records: IO[bytes] = sys.stdout.buffer
             self._set_aside: Callable[[Sequence[bytes]], None] = _on_stderr
-            self._records.write(lines.header)
+            self._write(self._records, [lines.header])
             return
         beside, self._rejected_path = path.with_name(path.name + RUN), path.with_name(path.name + REJECTED)
         try:
@@ -93,25 +109,19 @@ class Output:
                 self._go_on(path, beside, run)
             else:
                 self._begin(path, beside, run)
-            self._records = path.open("ab")
-            self._rejected = self._rejected_path.open("ab")
+            self._records, self._rejected = path.open("ab", 0), self._rejected_path.open("ab", 0)
         except OSError as error:
             raise OutputError(f"{path}: {error.strerror}") from error
         self._set_aside = self._write_rejected
 
     def write(self, done: Done) -> None:
-        """Write a window: first what was set aside, then the records."""
-        aside = [
-            _json_line({"file": row.file, "row": row.number, "reason": outcome})
-            for row, outcome in done.rows
-            if isinstance(outcome, str)
-        ]
+        """Write a window: first what was set aside, then the records. Raises `OutputError` where that cannot be."""
+        aside = [self._lines.rejected(row, outcome) for row, outcome in done.rows if isinstance(outcome, str)]
+        lines = [self._lines.line(row, outcome) for row, outcome in done.rows if not isinstance(outcome, str)]
         if aside:
             self.rejected += len(aside)
             self._set_aside(aside)
-        lines = [self._lines.line(row, outcome) for row, outcome in done.rows if not isinstance(outcome, str)]
-        self._records.write(b"".join(lines))
-        self._records.flush()
+        self._write(self._records, lines)
 
     def close(self) -> None:
         if self._records is not sys.stdout.buffer:
@@ -121,8 +131,20 @@ class Output:
                 self._rejected_path.unlink()
 
     def _write_rejected(self, lines: Sequence[bytes]) -> None:
-        self._rejected.write(b"".join(lines))
-        self._rejected.flush()
+        self._write(self._rejected, lines)
+
+    def _write(self, file: IO[bytes], lines: Sequence[bytes]) -> None:
+        rest = memoryview(b"".join(lines))
+        try:
+            while rest:
+                rest = rest[file.write(rest) :]  # a file without a buffer takes what the disk has room for
+            file.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            if file is sys.stdout.buffer:
+                raise OutputError(f"standard output: {error.strerror}") from error
+            raise OutputError(f"{file.name}: {error.strerror}. Mend that and go on with --resume.") from error
 
     def _begin(self, path: Path, beside: Path, run: Mapping[str, object]) -> None:
         check_free(path)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from datetime import timedelta
+from itertools import accumulate
 from typing import TextIO
 
-from service.scoring.rows import Source
+from service.scoring.rows import Row
 
 ON_TERMINAL, ELSEWHERE = 0.2, 30.0
 """Seconds between two lines."""
@@ -17,24 +19,28 @@ ON_TERMINAL, ELSEWHERE = 0.2, 30.0
 class Progress:
     """Counts the rows and tokens of this run, and says so on standard error; `quiet` keeps it from that."""
 
-    def __init__(
-        self, sources: Sequence[Source], *, passed: int = 0, quiet: bool, stream: TextIO | None = None
-    ) -> None:
-        """Time and rates count from here on, so that what a resumed run has passed over counts as done, not as work of
-        no time: the first `passed` sources, and of the others what is read by now."""
+    def __init__(self, sizes: Mapping[str, int | None], *, quiet: bool, stream: TextIO | None = None) -> None:
+        """`sizes` are the files, in order, with their bytes; None for a stream."""
         self.rows = self.tokens = 0
         self._stream = stream or sys.stderr
-        sizes = [source.size or 0 for source in sources]
-        self._size = 0 if any(source.size is None for source in sources) else sum(sizes)
-        self._passed, self._sources = sum(sizes[:passed]), sources[passed:]
-        self._origin = self._reached()
+        known = [size or 0 for size in sizes.values()]
+        self._size = 0 if None in sizes.values() else sum(known)
+        self._starts = dict(zip(sizes, accumulate(known, initial=0), strict=False))
+        self._origin = self._reached = 0
         self._terminal = self._stream.isatty()
         self._quiet = quiet
         self._begun = self._said = time.monotonic()
 
-    def add(self, rows: int, tokens: int) -> None:
+    def passed(self, row: Row) -> None:
+        """An earlier run came to this row at least. Time and rates count from here on."""
+        self._origin = self._reached = self._starts[row.file] + row.position
+        self._begun = time.monotonic()
+
+    def add(self, rows: int, tokens: int, last: Row) -> None:
+        """So many more rows are done, the last of them being `last`."""
         self.rows += rows
         self.tokens += tokens
+        self._reached = self._starts[last.file] + last.position
         now = time.monotonic()
         if not self._quiet and now - self._said >= (ON_TERMINAL if self._terminal else ELSEWHERE):
             self._said = now
@@ -45,10 +51,10 @@ class Progress:
         """Rows, rate, and where the size of the input is known the share and the time left."""
         seconds = max(now - self._begun, 1e-9)
         text = f"{self.rows:,} rows, {self.rows / seconds:,.0f} rows/s, {self.tokens / seconds:,.0f} tokens/s"
-        reached = self._reached()
-        if self._size and reached > self._origin:
-            left = timedelta(seconds=round(seconds * max(0, self._size - reached) / (reached - self._origin)))
-            text += f", {100 * min(1, reached / self._size):.0f} %, {left} left"
+        done = self._reached - self._origin
+        if self._size and done > 0:
+            left = timedelta(seconds=math.ceil(seconds * max(0, self._size - self._reached) / done))
+            text += f", {math.floor(100 * min(1, self._reached / self._size))} %, {left} left"
         return text
 
     def finish(self, aside: int, before: int = 0) -> None:
@@ -61,7 +67,3 @@ class Progress:
             text += f", {aside:,} set aside" + (f" ({before:,} more before it was resumed)" if before else "")
         start = "\r\x1b[K" if self._terminal else ""
         self._stream.write(f"{start}{text}\n")
-
-    def _reached(self) -> int:
-        """Bytes of the input that are behind."""
-        return self._passed + sum(source.position for source in self._sources)

@@ -12,12 +12,12 @@ import hashlib
 import stat
 import sys
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
-from io import BufferedReader, TextIOWrapper
+from dataclasses import dataclass, replace
+from io import BufferedReader, RawIOBase, TextIOWrapper
 from pathlib import Path
-from typing import IO, Literal, get_args
+from typing import IO, Literal, cast, get_args
 
 import orjson
 
@@ -27,6 +27,8 @@ Format = Literal["text", "jsonl", "csv", "tsv"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 STDIN = "-"
 _GZIP = b"\x1f\x8b"
+_BLOCK = 8192
+"""Bytes of a zipped file that are read at once."""
 MAX_FIELD = 64 * 1024 * 1024
 """Characters in one field of a CSV file."""
 
@@ -54,14 +56,20 @@ class Row:
     number: int
     value: str | list[str] | None
     reason: str = ""
+    kept: tuple[object, ...] = ()
+    """The values of the columns that are carried along."""
+    position: int = 0
+    """Bytes of the file, as it lies on disk, that were read when the row was; 0 for a stream."""
 
 
 class Source:
-    """One file, or standard input. `position` and `size` are in bytes as they lie on disk; a stream has no size."""
+    """One file, or standard input. `size` is in bytes as it lies on disk; a stream has none. `keep` are the columns of
+    a table, or the fields of JSON objects, that rows carry along."""
 
-    def __init__(self, name: str, kind: Format | None, column: str) -> None:
+    def __init__(self, name: str, kind: Format | None, column: str, keep: Sequence[str] = ()) -> None:
         self.name = name
         self._column = column
+        self._keep = tuple(keep)
         self._raw: BufferedReader | None = None
         plain = name.removesuffix(".gz")
         self._zipped = plain != name
@@ -70,6 +78,8 @@ class Source:
         if found is None:
             raise InputError(f"{name}: say with --format what it holds: {', '.join(FORMATS)}")
         self.kind: Format = found
+        if self._keep and found == "text":
+            raise InputError(f"{name}: text lines have no columns to --keep; --format says what a file holds")
 
     def digest(self) -> str | None:
         """SHA-256 of the file as it lies on disk; None of a stream. Raises `InputError`."""
@@ -81,9 +91,7 @@ class Source:
         except OSError as error:
             raise InputError(f"{self.name}: {error.strerror}") from error
 
-    @property
-    def position(self) -> int:
-        """Bytes read so far."""
+    def _position(self) -> int:
         if self._raw is None or self.size is None:
             return 0
         return self.size if self._raw.closed else self._raw.tell()
@@ -100,9 +108,12 @@ class Source:
             with nullcontext(_stdin()) if self.name == STDIN else Path(self.name).open("rb") as raw:
                 self._raw = raw
                 zipped = raw.peek(2)[:2] == _GZIP if self.name == STDIN else self._zipped
-                text = self._text(gzip.GzipFile(fileobj=raw) if zipped else raw)
+                plain = gzip.GzipFile(fileobj=_Small(raw)) if zipped else raw
+                if _is_utf16(plain.peek(4)):
+                    raise InputError(f"{self.name}: it is UTF-16; save it as UTF-8 (iconv -f UTF-16 -t UTF-8)")
+                text = self._text(plain)
                 for row in readers[self.kind](text):
-                    yield row if row.value is None else _checked(row)
+                    yield replace(row if row.value is None else _checked(row), position=self._position())
         except (OSError, EOFError, zlib.error) as error:
             raise InputError(f"{self.name}: {getattr(error, 'strerror', None) or error}") from error
 
@@ -124,13 +135,15 @@ class Source:
             value = orjson.loads(line)
         except (orjson.JSONDecodeError, UnicodeEncodeError):
             return Row(self.name, number, None, "The line is not JSON.")
+        kept: tuple[object, ...] = (None,) * len(self._keep)
         if isinstance(value, dict):
+            kept = tuple(map(value.get, self._keep))
             if self._column not in value:
-                return Row(self.name, number, None, f"The object has no field {self._column!r} (--column).")
+                return Row(self.name, number, None, f"The object has no field {self._column!r} (--column).", kept)
             value = value[self._column]
         if isinstance(value, str) or (isinstance(value, list) and all(isinstance(each, str) for each in value)):
-            return Row(self.name, number, value)
-        return Row(self.name, number, None, "A text, a list of tokens, or an object that holds one is expected.")
+            return Row(self.name, number, value, kept=kept)
+        return Row(self.name, number, None, "A text, a list of tokens, or an object that holds one is expected.", kept)
 
     def _csv(self, text: IO[str]) -> Iterator[Row]:
         before = csv.field_size_limit(MAX_FIELD)  # the module has one limit for all of its readers
@@ -141,7 +154,7 @@ class Source:
 
     def _csv_rows(self, records: Iterator[list[str]]) -> Iterator[Row]:
         header = next(records, None)
-        place = self._place(header)
+        places = self._places(header)
         number = 0
         while True:
             number += 1
@@ -152,27 +165,47 @@ class Source:
             except csv.Error as error:
                 # Where a quote is wrong, nobody can tell where the rows behind it begin.
                 raise InputError(f"{self.name}: row {number} is not CSV: {error}") from error
-            yield self._of_record(number, record, place)
+            yield self._of_record(number, record, places)
 
     def _tsv(self, text: IO[str]) -> Iterator[Row]:
         header = next(text, None)
-        place = self._place(None if header is None else header.rstrip("\r\n").split("\t"))
+        places = self._places(None if header is None else header.rstrip("\r\n").split("\t"))
         for number, line in enumerate(text, 1):
-            yield self._of_record(number, line.rstrip("\r\n").split("\t"), place)
+            yield self._of_record(number, line.rstrip("\r\n").split("\t"), places)
 
-    def _place(self, header: list[str] | None) -> int:
+    def _places(self, header: list[str] | None) -> list[int]:
+        """The numbers of the text's column and of those that are kept."""
         if header is None:
             raise InputError(f"{self.name}: the file is empty; a table begins with the names of its columns")
-        if self._column not in header:
-            raise InputError(
-                f"{self.name}: there is no column {self._column!r}; it has {', '.join(header)}. Choose with --column"
-            )
-        return header.index(self._column)
+        for column, option in ((self._column, "--column"), *((name, "--keep") for name in self._keep)):
+            if (count := header.count(column)) != 1:
+                has = f"{count} columns are named {column!r}; rename one" if count else f"there is no column {column!r}"
+                raise InputError(f"{self.name}: {has}; it has {', '.join(header)}. Choose with {option}")
+        return [header.index(column) for column in (self._column, *self._keep)]
 
-    def _of_record(self, number: int, record: list[str], place: int) -> Row:
-        if place >= len(record):
-            return Row(self.name, number, None, f"The row has {len(record)} fields, and none for {self._column!r}.")
-        return Row(self.name, number, record[place])
+    def _of_record(self, number: int, record: list[str], places: Sequence[int]) -> Row:
+        cells = [record[place] if place < len(record) else None for place in places]
+        if cells[0] is None:
+            reason = f"The row has {len(record)} fields, and none for {self._column!r}."
+            return Row(self.name, number, None, reason, tuple(cells[1:]))
+        return Row(self.name, number, cells[0], kept=tuple(cells[1:]))
+
+
+class _Small(BufferedReader):
+    """Reads a little at a time, so that the position in a zipped file tells how far its rows are."""
+
+    def __init__(self, stream: BufferedReader) -> None:
+        super().__init__(cast(RawIOBase, stream), _BLOCK)
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """At most a block."""
+        return super().read(_BLOCK if size is None or size < 0 else min(size, _BLOCK))
+
+
+def _is_utf16(head: bytes) -> bool:
+    """Whether a file begins with UTF-16's mark, or with two letters of it."""
+    marked = head[:2] in (b"\xff\xfe", b"\xfe\xff")
+    return marked or (len(head) >= 4 and (head[0] == head[2] == 0 or head[1] == head[3] == 0) and any(head[:4]))
 
 
 def _size(name: str) -> int | None:
@@ -200,5 +233,5 @@ def _checked(row: Row) -> Row:
     try:
         "".join(row.value).encode()
     except UnicodeEncodeError:
-        return Row(row.file, row.number, None, "The text is not UTF-8.")
+        return replace(row, value=None, reason="The text is not UTF-8.")
     return row

@@ -1,7 +1,8 @@
 """Rows to records: windows of rows, sorted by length, cut into batches of like length, run in threads.
 
 A window is read and encoded while the one before it runs, and written when it is done: memory holds two windows, and
-the answers come in the order of the rows.
+the answers come in the order of the rows. The first windows are small, so that the first answers come soon. Windows
+begin at the same rows in every run: a run that goes on computes the same batches, and so the same digits.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from service.scoring.rows import Row
 from service.text import Encoded
 
 Record = dict[str, object]
+FIRST_WINDOW = 16
+"""Rows of the first window; each has twice as many as the one before."""
 WINDOW_ROWS = 4096
 """Rows that are sorted together: enough that batches are of like length, few enough to keep two in memory."""
 TRACED_NUMBERS = 2_000_000
@@ -46,7 +49,6 @@ class Options:
     threads: int = 1
     batch_rows: int = 16
     batch_tokens: int = 4096
-    window: int = WINDOW_ROWS
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +68,22 @@ class _Window:
     encoded: list[Encoded]
 
 
-def score(model: Model, rows: Iterable[Row], options: Options) -> Iterator[Done]:
-    """Score rows, window by window."""
+def cut(rows: Iterable[Row], most: int = WINDOW_ROWS) -> Iterator[list[Row]]:
+    """Rows in windows, which double from `FIRST_WINDOW` to `most` rows."""
+    remaining, size = iter(rows), min(FIRST_WINDOW, most)
+    while taken := list(islice(remaining, size)):
+        yield taken
+        size = min(2 * size, most)
+
+
+def score(model: Model, windows: Iterable[list[Row]], options: Options) -> Iterator[Done]:
+    """Score windows of rows, one after the other."""
     selection = None if options.reduce is None else select(model.bundle.manifest, reduce=options.reduce)
-    windows = _windows(model, iter(rows), options, selection)
+    encoded = _encoded(model, windows, options, selection)
     with ThreadPoolExecutor(options.threads, thread_name_prefix="score") as pool:
         running: tuple[_Window, list[tuple[list[int], Future[Sequence[Any]]]]] | None = None
         try:
-            for window in windows:
+            for window in encoded:
                 begun = window, _begin(model, window, pool, options, selection)
                 if running is not None:
                     yield _finish(model, *running, options)
@@ -100,9 +110,11 @@ def batches(lengths: Sequence[int], most_rows: int, most_tokens: int) -> Iterato
         yield batch
 
 
-def _windows(model: Model, rows: Iterator[Row], options: Options, selection: Selection | None) -> Iterator[_Window]:
-    """Rows read and encoded; with gates, windows end where these become many."""
-    while taken := list(islice(rows, options.window)):
+def _encoded(
+    model: Model, windows: Iterable[list[Row]], options: Options, selection: Selection | None
+) -> Iterator[_Window]:
+    """Windows encoded; with gates, in parts that end where these become many."""
+    for taken in windows:
         part = _encode(model, taken, options)
         if selection is None:
             yield part
@@ -163,8 +175,8 @@ def _begin(
     def work(share: list[list[int]]) -> list[Any]:
         return [result for batch in share for result in run([jobs[number] for number in batch])]
 
-    cut = batches(lengths, options.batch_rows, options.batch_tokens)
-    return [(list(chain.from_iterable(share)), pool.submit(work, share)) for share in _shares(cut, lengths)]
+    found = batches(lengths, options.batch_rows, options.batch_tokens)
+    return [(list(chain.from_iterable(share)), pool.submit(work, share)) for share in _shares(found, lengths)]
 
 
 def _shares(cut: Iterable[list[int]], lengths: Sequence[int]) -> Iterator[list[list[int]]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import gzip
 import io
 import json
@@ -11,8 +12,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +29,7 @@ from service import server, telemetry
 from service.__main__ import main
 from service.bundle import Bundle
 from service.bundle import load as load_bundle
+from service.engine import Engine
 from service.errors import StartupError
 from service.model import loader
 from service.queueing import LIKE
@@ -33,8 +37,8 @@ from service.scoring import reference
 from service.scoring.batch import Batch
 from service.scoring.progress import Progress
 from service.scoring.repository import load
-from service.scoring.rows import Source
-from service.scoring.work import batches
+from service.scoring.rows import Row, Source
+from service.scoring.work import batches, cut
 from service.settings import Settings, choices, variable
 from service.text import Encoded
 from service.weights import arrays
@@ -223,8 +227,8 @@ def test_resume_at_every_byte(models: Path, tmp_path: Path) -> None:
     whole, output = tmp_path / "whole.jsonl", tmp_path / "out.jsonl"
     assert predict(models, *files, "--output", str(whole)).exit_code == 3
     lines, aside = whole.read_bytes(), Path(f"{whole}.rejected.jsonl").read_bytes()
-    for cut in [*range(0, 300, 37), *range(300, len(lines), 797), len(lines)]:
-        written = [json.loads(line) for line in lines[:cut].splitlines(keepends=True) if line.endswith(b"\n")]
+    for end in [*range(0, 300, 37), *range(300, len(lines), 797), len(lines)]:
+        written = [json.loads(line) for line in lines[:end].splitlines(keepends=True) if line.endswith(b"\n")]
         last = (written[-1]["file"], written[-1]["row"]) if written else ("", 0)
         needed = sum(  # what is set aside is written before the records behind it
             len(line)
@@ -232,12 +236,12 @@ def test_resume_at_every_byte(models: Path, tmp_path: Path) -> None:
             if written and (json.loads(line)["file"], json.loads(line)["row"]) < last
         )
         for more in (0, 5, len(aside)):
-            output.write_bytes(lines[:cut])
+            output.write_bytes(lines[:end])
             Path(f"{output}.run.json").write_bytes(Path(f"{whole}.run.json").read_bytes())
             Path(f"{output}.rejected.jsonl").write_bytes(aside[: needed + more])
             assert predict(models, *files, "--output", str(output), "--resume").exit_code == 3
-            assert output.read_bytes() == lines, cut
-            assert Path(f"{output}.rejected.jsonl").read_bytes() == aside, cut
+            assert output.read_bytes() == lines, end
+            assert Path(f"{output}.rejected.jsonl").read_bytes() == aside, end
 
 
 @pytest.mark.parametrize(
@@ -612,42 +616,204 @@ def test_batches_hold_rows_of_like_length() -> None:
         assert len(rows) == 1 or (len(rows) <= 8 and max(rows) * len(rows) <= 1024 and min(rows) >= LIKE * max(rows))
 
 
-def test_progress_knows_the_time_left(tmp_path: Path) -> None:
-    file = tmp_path / "a.txt"
-    file.write_text("good\n" * 100_000)
+@pytest.mark.parametrize("zipped", [False, True])
+def test_progress_counts_the_rows_that_are_done(tmp_path: Path, zipped: bool) -> None:
+    """Not those that were read ahead: a whole file may fit into a buffer."""
+    generator = np.random.default_rng(0)
+    text = "".join(f"good film {number}\n" for number in generator.integers(0, 10**12, 100_000)).encode()
+    file = tmp_path / ("a.txt.gz" if zipped else "a.txt")
+    file.write_bytes(gzip.compress(text) if zipped else text)
     source = Source(str(file), None, "text")
+    rows = list(source.rows())
+    assert all(before.position <= after.position for before, after in pairwise(rows))
     shown = io.StringIO()
-    progress = Progress([source], quiet=False, stream=shown)
-    rows = source.rows()
-    for _ in range(50_000):
-        next(rows)
-    progress.add(50_000, 50_000)
-    line = progress.line(time.monotonic() + 10)
-    assert "50,000 rows" in line
-    assert " %" in line
-    assert " left" in line
+    progress = Progress({source.name: source.size}, quiet=False, stream=shown)
+    for done, share in ((25_000, 25), (50_000, 50)):
+        progress.add(25_000, 25_000, rows[done - 1])
+        line = progress.line(time.monotonic() + 10)
+        assert line.startswith(f"{done:,} rows, ")
+        assert share <= int(line.split(" %")[0].rpartition(" ")[2]) <= share + 2, line
+        assert line.endswith(" left")
     progress.finish(3)
     assert shown.getvalue().endswith(", 3 set aside\n")
 
 
 def test_the_time_left_of_a_resumed_run_is_that_of_its_own_rows(tmp_path: Path) -> None:
-    sources = []
-    for name in ("done", "half", "next"):
-        (tmp_path / f"{name}.txt").write_text("good\n" * 100_000)
-        sources.append(Source(str(tmp_path / f"{name}.txt"), None, "text"))
-    rows = sources[1].rows()
-    for _ in range(50_000):
-        next(rows)
-    progress = Progress(sources, passed=1, quiet=True)
+    sizes: dict[str, int | None] = {"done": 500_000, "half": 500_000, "next": 500_000}
+    progress = Progress(sizes, quiet=True)
     assert " left" not in progress.line(time.monotonic()), "nothing has been read yet that would tell"
-    for _ in range(25_000):
-        next(rows)
-    progress.add(25_000, 25_000)
+    progress.passed(Row("half", 50_000, "good", position=250_000))
+    assert " left" not in progress.line(time.monotonic())
+    progress.add(25_000, 25_000, Row("half", 75_000, "good", position=375_000))
     line = progress.line(time.monotonic() + 10)
     assert line.startswith("25,000 rows, 2,")
     assert " 58 %, 0:00:" in line
     seconds = int(line.removesuffix(" left").rpartition(":")[2])
-    assert 48 <= seconds <= 52, line  # 125,000 rows at 2,500 a second
+    assert 48 <= seconds <= 53, line  # 125,000 rows at 2,500 a second
+
+
+def test_a_stream_has_no_share_and_no_time_left() -> None:
+    progress = Progress({"-": None}, quiet=True)
+    progress.add(10, 10, Row("-", 10, "good"))
+    assert progress.line(time.monotonic() + 1).endswith("tokens/s")
+
+
+def test_the_first_answers_are_written_before_the_input_ends(models: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "service", "predict", "--models", str(models), "--model", "sentiment", "--quiet"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(b"good film\n" * 100)
+        process.stdin.flush()
+        assert json.loads(process.stdout.readline())["row"] == 1
+        process.stdin.close()
+        assert sum(1 for _ in process.stdout) == 99
+
+
+def test_windows_grow_and_hold_every_row() -> None:
+    rows = [Row("a", number, "good") for number in range(1, 10_001)]
+    windows = list(cut(rows))
+    assert [len(window) for window in windows] == [16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 1824]
+    assert [row for window in windows for row in window] == rows
+
+
+def test_a_resumed_run_scores_the_same_batches(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row's digits may depend, in the eighth place, on the batch that it runs in."""
+    seen: list[list[int]] = []
+    plain = Engine.predict
+
+    def spied(engine: Engine, rows: Any) -> Any:
+        if threading.current_thread().name.startswith("score"):  # not the warm-up
+            seen.append(sorted(len(each) for each in rows))
+        return plain(engine, rows)
+
+    monkeypatch.setattr(Engine, "predict", spied)
+    file, output = tmp_path / "a.txt", tmp_path / "out.jsonl"
+    file.write_text("".join("good " * (number * 7 % 23 + 1) + "\n" for number in range(300)))
+    arguments = [str(file), "--output", str(output), "--threads", "1"]
+    assert predict(models, *arguments).exit_code == 0
+    whole, batches_of_all = output.read_bytes(), list(seen)
+    for written in (1, 16, 17, 111, 112, 299):
+        output.write_bytes(b"".join(whole.splitlines(keepends=True)[:written]))
+        seen.clear()
+        assert predict(models, *arguments, "--resume").exit_code == 0
+        assert output.read_bytes() == whole
+        assert seen == batches_of_all[-len(seen) :], written
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl"])
+@pytest.mark.parametrize("form", ["jsonl", "csv"])
+def test_columns_are_kept(models: Path, tmp_path: Path, name: str, form: str) -> None:
+    file, output = tmp_path / name, tmp_path / "out"
+    rows = [{"id": "a,1", "text": "good", "n": "7"}, {"id": "b", "text": "", "n": "8"}]
+    if name.endswith("jsonl"):
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    elif name.endswith("tsv"):
+        file.write_text("id\ttext\tn\n" + "".join("\t".join(row.values()) + "\n" for row in rows))
+    else:
+        file.write_text("id,text,n\n" + "".join(",".join(f'"{cell}"' for cell in row.values()) + "\n" for row in rows))
+    found = predict(models, str(file), "--keep", "n", "--keep", "id", "--output", str(output), "--to", form)
+    assert found.exit_code == 3
+    if form == "csv":
+        (record,) = csv.DictReader(io.StringIO(output.read_text()))
+        assert list(record)[:4] == ["file", "row", "n", "id"]
+        assert (record["n"], record["id"]) == ("7", "a,1")
+    else:
+        assert json.loads(output.read_text())["kept"] == {"n": "7", "id": "a,1"}
+    assert json.loads(Path(f"{output}.rejected.jsonl").read_text())["kept"] == {"n": "8", "id": "b"}
+    again = predict(models, str(file), "--keep", "n", "--output", str(output), "--to", form, "--resume")
+    assert "keep differed" in again.stderr
+
+
+def test_kept_fields_may_be_missing_or_of_any_kind(models: Path) -> None:
+    lines = b'{"text": "good", "id": {"a": [1]}}\n{"text": "bad"}\n"film"\n'
+    found = predict(models, "--format", "jsonl", "--keep", "id", stdin=lines)
+    assert [record["kept"]["id"] for record in records(found.stdout)] == [{"a": [1]}, None, None]
+
+
+@pytest.mark.parametrize(
+    ("content", "arguments", "words"),
+    [
+        ("id,text\n1,good\n", ("--keep", "name"), "there is no column 'name'; it has id, text. Choose with --keep"),
+        ("id,id,text\n1,2,good\n", ("--keep", "id"), "2 columns are named 'id'; rename one"),
+        ("text,text\ngood,bad\n", (), "2 columns are named 'text'; rename one"),
+        ("label,text\n1,good\n", ("--keep", "label", "--to", "csv"), "has a column label already"),
+        ("id,text\n1,good\n", ("--keep", "id", "--keep", "id"), "names a column twice"),
+        ("good\n", ("--format", "text", "--keep", "id"), "text lines have no columns to --keep"),
+    ],
+)
+def test_columns_that_cannot_be_kept_or_read(
+    models: Path, tmp_path: Path, content: str, arguments: Sequence[str], words: str
+) -> None:
+    file = tmp_path / "a.csv"
+    file.write_text(content)
+    found = predict(models, str(file), *arguments)
+    assert found.exit_code in (1, 2)
+    assert words in found.stderr
+
+
+@pytest.mark.parametrize("coding", ["utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("name", ["a.txt", "a.csv", "a.jsonl", "a.tsv.gz"])
+def test_utf16_is_named(models: Path, tmp_path: Path, coding: str, name: str) -> None:
+    file, content = tmp_path / name, "text\ngood film\n".encode(coding)
+    file.write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+    found = predict(models, str(file))
+    assert found.exit_code == 1
+    assert "it is UTF-16; save it as UTF-8" in found.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+def test_a_full_disk_is_said_in_one_line(models: Path, tmp_path: Path) -> None:
+    file = tmp_path / "a.txt"
+    file.write_text("good\nbad\n")
+    command = [sys.executable, "-m", "service", "predict", "--models", str(models), "--model", "sentiment", str(file)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with Path("/dev/full").open("wb") as full:
+        found = subprocess.run(command, cwd=tmp_path, env=environment, stdout=full, stderr=subprocess.PIPE, check=False)
+    assert found.returncode == 1
+    assert b"error: standard output: No space left on device" in found.stderr
+
+
+def test_a_disk_that_fills_up_leaves_a_run_that_goes_on(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, output, whole = tmp_path / "a.txt", tmp_path / "out.jsonl", tmp_path / "whole.jsonl"
+    file.write_text("good film\n" * 200)
+    assert predict(models, str(file), "--output", str(whole)).exit_code == 0
+
+    class Full:
+        """A file on a disk with room for 3,000 bytes more."""
+
+        def __init__(self, file: Any) -> None:
+            self.file, self.room, self.name = file, 3000, file.name
+
+        def write(self, content: memoryview) -> int:
+            if not self.room:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            taken = self.file.write(content[: self.room])
+            self.room -= taken
+            return int(taken)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.file, name)
+
+    plain = Path.open
+
+    def opened(path: Path, mode: str = "r", *rest: Any, **options: Any) -> Any:
+        found = plain(path, mode, *rest, **options)
+        return Full(found) if mode == "ab" and path == output else found
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "open", opened)
+        found = predict(models, str(file), "--output", str(output))
+    assert found.exit_code == 1
+    assert "No space left on device. Mend that and go on with --resume." in found.stderr
+    assert output.stat().st_size == 3000
+    assert predict(models, str(file), "--output", str(output), "--resume").exit_code == 0
+    assert output.read_bytes() == whole.read_bytes()
 
 
 def test_a_resumed_run_says_what_it_did_itself(models: Path, tmp_path: Path) -> None:
