@@ -34,8 +34,10 @@ _End = Literal["", "stop", "dots", "abbreviation", "title", "numbered", "break"]
 _HARD = re.compile("[\v\f\x1c-\x1e\u2028\u2029]")
 _LINE = re.compile("\r\n|[\n\r\x85\v\f\x1c-\x1e\u2028\u2029]")
 _BREAK = re.compile(r"<br ?/?>", re.IGNORECASE)
-_MAYBE = re.compile(r"[\n\r\x85\v\f\x1c-\x1e\u2028\u2029]|<[bB][rR]|[.!?…。！？｡؟।॥](?![\s.!?…\"'”’)\]}»]*\Z)")
-"""Found in every text that may have two sentences."""
+_LINES = re.compile(r"[\n\r\x85\v\f\x1c-\x1e\u2028\u2029]|<[bB][rR]")
+_ENDS = re.compile(r"[.!?…。！？｡؟।॥]")
+_TRAILING = " \t\n\r.!?…”’)]}»"
+"""No sentence begins at these where nothing else follows but one straight quotation mark, attached, which closes."""
 
 _DOTS = re.compile(r"\.{2,}|…+")
 _MARKS = re.compile(r"[.!?…]*[!?][.!?…]*")
@@ -240,7 +242,9 @@ def _is_ornament(text: str) -> bool:
 
 def may_divide(text: str) -> bool:
     """False for a text that is one sentence, as most short ones are, by a glance at its characters alone."""
-    return _MAYBE.search(text) is not None
+    body = text.rstrip()
+    unquoted = body[:-1] if body[-1:] in _STRAIGHT and not body[-2:-1].isspace() else body
+    return bool(_ENDS.search(unquoted.rstrip(_TRAILING)) or _LINES.search(body))
 
 
 def sentences(text: str, spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:

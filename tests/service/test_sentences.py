@@ -179,6 +179,16 @@ def test_what_comes_later_changes_nothing(cut: Tokenizer, text: str, later: str)
         before = end
 
 
+@pytest.mark.parametrize("piece", [".", ". ", "! ", '"', "\n", ".)", "<", "\u200b", "a.\n"])
+def test_a_long_text_takes_no_longer_than_its_length(cut: Tokenizer, piece: str) -> None:
+    """In the square of the length, this would take hours."""
+    text = "a" + piece * (1_000_000 // len(piece))
+    may_divide(text)
+    may_divide(text + "b")
+    spans = [span for _, span in cut.split(text[:5000])]
+    assert sentences(text, [*spans, (len(text) - 1, len(text))])
+
+
 def test_what_a_splitter_remembers_is_bounded(cut: Tokenizer) -> None:
     text = ("A" * 900 + "\n") * 50 + "Bush " * 5000
     splitter, before = Splitter(), 0
