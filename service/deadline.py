@@ -20,23 +20,23 @@ class Reading(Enum):
 class Deadline:
     """Calls `expire` with the words for what did not come in time, and its seconds."""
 
-    __slots__ = ("_expire", "_limits", "_loop", "_reading", "_timer")
+    __slots__ = ("_expire", "_limits", "_loop", "_timer", "reading")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, limits: Settings, expire: Callable[[str, float], None]) -> None:
         self._loop = loop
         self._limits = limits
         self._expire = expire
-        self._reading = Reading.NOTHING
+        self.reading = Reading.NOTHING
         self._timer: asyncio.TimerHandle | None = None
 
     def set(self, reading: Reading) -> None:
         """Have the timer run for what is being read, if it does not yet."""
-        if reading is self._reading:
+        if reading is self.reading:
             return
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._reading = reading
+        self.reading = reading
         if reading is Reading.HEAD:
             self._start("header", self._limits.header_seconds)
         elif reading is Reading.BODY:
@@ -46,5 +46,5 @@ class Deadline:
         self._timer = self._loop.call_later(seconds, self._end, what, seconds)
 
     def _end(self, what: str, seconds: float) -> None:
-        self._timer, self._reading = None, Reading.NOTHING
+        self._timer, self.reading = None, Reading.NOTHING
         self._expire(what, seconds)

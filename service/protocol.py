@@ -19,12 +19,12 @@ from service.deadline import Deadline, Reading
 from service.errors import HeaderTooLarge, MalformedRequest, RequestError, RequestTooSlow, Unavailable
 from service.outgoing import Outgoing
 from service.refusal import answer, reason_of
-from service.wire import RETRY_WHEN_CROWDED, Reader, Wire, reset
+from service.wire import RETRY_WHEN_CROWDED, Reader, Wire
 
 LINGER_SECONDS = 1.0
 """In which a refused client has to stop sending: closing on unread data resets the connection, the answer with it."""
 MOST_PIPELINED = 64
-"""Requests that one connection may have waiting behind the one that is answered: each takes some kilobytes."""
+"""Requests that may wait on one connection behind the one that is answered: each takes some kilobytes."""
 PROBE_SECONDS = 0.05
 """Between a client's last byte and the first probe whether it still listens; each further wait is twice as long."""
 NOTHING, HEAD, BODY = Reading
@@ -105,7 +105,7 @@ class Protocol(HttpToolsProtocol):
             unfinished = False
         waiting = self._active is not None or self.pipeline
         if self._ended or self._closing or unfinished or not waiting or self.scheme == "https":
-            self._watch_rest()
+            self._reader.watch_rest()
             return self._ended and not self._closing
         self._ended = True
         self._hear_no_more()
@@ -144,7 +144,9 @@ class Protocol(HttpToolsProtocol):
             if self._reading is BODY or self._wire.bodies:
                 self._wire.hold_body(self, self._body if self._reading is BODY else 0)
             idle = self._reading is NOTHING and (self.cycle is None or self.cycle.response_complete)
-            self._deadline.set(HEAD if idle else self._reading)
+            expected = HEAD if idle else self._reading
+            if expected is not self._deadline.reading:
+                self._deadline.set(expected)
             if self.flow.read_paused:
                 self._watch_client()
 
@@ -308,9 +310,9 @@ class Protocol(HttpToolsProtocol):
             if self.transport.can_write_eof():
                 self.transport.write_eof()
             self.flow.resume_reading()
-            self.loop.call_later(LINGER_SECONDS, self._close)
+            self.loop.call_later(LINGER_SECONDS, self._reader.close)
         else:
-            self._close()
+            self._reader.close()
 
     def shutdown(self) -> None:
         """Close once what has begun is answered."""
@@ -319,17 +321,13 @@ class Protocol(HttpToolsProtocol):
         if busy and self._reading is not HEAD:
             self.cycle.keep_alive = False
         elif self._reading is not HEAD:  # or that is answered first
-            self._close()
+            self._reader.close()
 
     @property
     def sending(self) -> bool:
         """True while an answer has begun and the transport has not handed all of it to the system."""
         begun = self._active is not None and self._active.response_started
         return begun or self.transport.get_write_buffer_size() > 0
-
-    def reset(self) -> None:
-        """Close at once, with a TCP reset: the client cannot take the part of the answer it has for the whole."""
-        reset(self.transport)
 
     # Slow readers
 
@@ -343,21 +341,12 @@ class Protocol(HttpToolsProtocol):
         super().resume_writing()
         self._reader.stop()
         if self.transport.is_closing():
-            self._watch_rest()
+            self._reader.watch_rest()
         elif self._active is None and self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
 
     def timeout_keep_alive_handler(self) -> None:
-        self._close()
-
-    def _close(self) -> None:
-        self.transport.close()
-        self._watch_rest()
-
-    def _watch_rest(self) -> None:
-        """A transport that closes waits until everything is sent, for ever: what is left is watched to its end."""
-        if not self._reader.watched and self.transport.get_write_buffer_size():
-            self._reader.watch()
+        self._reader.close()
 
     # Refusals
 

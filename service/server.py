@@ -38,7 +38,7 @@ from service.registry import open_registry
 from service.runtime import Phase, Runtime
 from service.settings import Settings
 from service.supervisor import METHOD, Loading, Shared, Supervisor
-from service.wire import Wire
+from service.wire import Wire, reset
 
 OTHER_FILES = 256
 """Open files beside connections, at most: models, listeners, pipes, logs."""
@@ -266,7 +266,7 @@ class Server(uvicorn.Server):
             await asyncio.sleep(0.05)
             sending = self._sending()
         for connection in sending:
-            connection.reset()
+            reset(connection.transport)  # the client cannot take the part that it has for the whole
         if sending:
             _log.error("answers cut off: their clients did not take them in time", connections=len(sending))
 

@@ -111,11 +111,6 @@ class Reader:
         """Bytes that count among the wire's."""
 
     @property
-    def watched(self) -> bool:
-        """Whether an answer waits."""
-        return self._timer is not None
-
-    @property
     def seconds(self) -> float:
         """Seconds for which the answer has waited."""
         return self._loop.time() - self._since
@@ -142,6 +137,16 @@ class Reader:
         self._wire.unsent -= self.size
         self._wire.waiting.discard(self)
         self.size = 0
+
+    def close(self) -> None:
+        """Close the connection once its client has taken what is left."""
+        self._transport.close()
+        self.watch_rest()
+
+    def watch_rest(self) -> None:
+        """Watch a connection that closes: its transport would wait for ever until everything is sent."""
+        if self._timer is None and self._transport.get_write_buffer_size():
+            self.watch()
 
     def cut(self, reason: str) -> None:
         """Reset the connection."""
