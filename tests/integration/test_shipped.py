@@ -92,6 +92,40 @@ def test_taggers_know_the_obvious(name: str, served: Process) -> None:
     assert all(text[entity["start"] : entity["end"]] == entity["text"] for entity in entities)
 
 
+def people(prediction: dict[str, object]) -> list[str]:
+    entities = prediction["entities"]
+    assert isinstance(entities, list)
+    return [entity["text"] for entity in entities if entity["label"] == "PER"]
+
+
+@pytest.mark.parametrize("name", ["ner-bilstm", "ner-bilstm-conll2003"])
+def test_names_with_initials_are_found_in_raw_text_as_in_tokens(name: str, served: Process) -> None:
+    text = "President George W. Bush met Samuel L. Jackson."
+    tokens = ["President", "George", "W.", "Bush", "met", "Samuel", "L.", "Jackson", "."]
+    body = {
+        "model": name,
+        "inputs": [text, tokens, text.replace("George", "Geo\u00adrge"), text.replace("W.", "W&#46;")],
+    }
+    raw, given, hyphened, entity = served.client.post("/predict", json=body).json()["predictions"]
+    assert people(raw) == people(given) == ["George W. Bush", "Samuel L. Jackson"]
+    assert people(hyphened) == ["Geo\u00adrge W. Bush", "Samuel L. Jackson"]
+    assert people(entity) == ["George W&#46; Bush", "Samuel L. Jackson"]
+
+
+@pytest.mark.parametrize(
+    ("sent", "plain"),
+    [
+        ("A wonder\u00adful, mov\u200bing film.", "A wonderful, moving film."),
+        ("I can&#39;t recommend this", "I can't recommend this"),
+        ("A cafe\u0301 film, nai\u0308ve &amp; good", "A café film, naïve & good"),
+        ("Bad. Https://A.B/:D/x Bad, FTP://y.", "Bad. https://a.b Bad, http://y."),
+    ],
+)
+def test_what_nobody_sees_changes_no_score(sent: str, plain: str, served: Process) -> None:
+    one, other = ask(served, "sentiment-bilstm", sent, plain)
+    assert one["scores"] == pytest.approx(other["scores"], abs=1e-6)
+
+
 @pytest.mark.skipif(not GATES_CHECK.exists(), reason="the outside check of /gates is not beside this checkout")
 def test_the_outside_check_of_the_gates_passes(served: Process) -> None:
     done = subprocess.run([sys.executable, GATES_CHECK, served.url], capture_output=True, text=True, check=False)
