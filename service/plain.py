@@ -96,23 +96,28 @@ def _composed(text: str, places: Places) -> tuple[str, Places]:
     """Compose each letter with the marks behind it, a few characters at a time."""
     pieces: list[str] = []
     composed: Places = []
-    start, form = 0, ""
-    for end in range(len(text) + 1):
-        if end < len(text):
-            character = text[end]
-            if end - start < _MOST_MARKS and character >= "\u0300":
-                longer = unicodedata.normalize("NFC", text[start : end + 1])
-                apart = form + unicodedata.normalize("NFC", character)
-                if end > start and (unicodedata.combining(character) or longer != apart):
-                    form = longer
-                    continue
-        if end > start:
-            kept = form if len(form) <= end - start else text[start:end]
-            pieces.append(kept)
-            # What is composed begins with the letter: that takes the places of the marks that went into it.
-            tail = len(kept) - 1
-            composed.append((places[start][0], places[end - tail - 1][1]))
-            composed += places[end - tail : end]
-        if end < len(text):
-            start, form = end, unicodedata.normalize("NFC", text[end])
+    start = 0
+    for end in range(1, len(text) + 1):
+        if end < len(text) and end - start < _MOST_MARKS and _goes_on(text, start, end):
+            continue
+        form = unicodedata.normalize("NFC", text[start:end])
+        kept = form if len(form) <= end - start else text[start:end]
+        pieces.append(kept)
+        # What is composed begins with the letter: that takes the places of the marks that went into it.
+        tail = len(kept) - 1
+        composed.append((places[start][0], places[end - tail - 1][1]))
+        composed += places[end - tail : end]
+        start = end
     return "".join(pieces), composed
+
+
+def _goes_on(text: str, start: int, end: int) -> bool:
+    """True where the character at `end` is a mark on those from `start`, or is composed with them."""
+    character = text[end]
+    if character < "\u0300":
+        return False
+    if unicodedata.combining(character):
+        return True
+    before = text[start:end]
+    apart = unicodedata.normalize("NFC", before) + unicodedata.normalize("NFC", character)
+    return unicodedata.normalize("NFC", before + character) != apart

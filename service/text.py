@@ -52,6 +52,8 @@ _LAST_STOP = re.compile(r"(?:^|[^\w.])[^\W\d_]{1,50}\.$")
 """A word that ends in a full stop and has no other."""
 _SURE_ENDS = frozenset(map(chr, range(33, 127))) - {".", ";"}
 """Characters at whose sight a text ends in no full stop; ``&#46;`` is one."""
+_TAIL = 256
+"""Code points of a text's last word that are looked at for it."""
 _LIST_NUMBER = re.compile(r"[0-9]{1,3}\.")
 _EDGE = "\n"
 """Makes the key of a word that is read otherwise at a line's start (before it) or at a text's end (behind it)."""
@@ -277,9 +279,10 @@ class Tokenizer:
             words = text.split(" ")
             if self._listed and len(words) > 1 and _LIST_NUMBER.fullmatch(words[0]):
                 words[0] = _EDGE + words[0]
-        if text.endswith("."):
+        end = text[-1:]
+        if end == ".":
             words[-1] += _EDGE
-        elif text[-1:] not in _SURE_ENDS:
+        elif end not in _SURE_ENDS:
             return [key for key, _, _ in self._each(text)]
         return words
 
@@ -328,10 +331,12 @@ class Tokenizer:
 
         ``Apple Inc .``, ``plan B .``, but ``the U.S.``
         """
-        form, sent = plain(word)
+        tail = word[-_TAIL:]
+        form, sent = plain(tail)
         if not _LAST_STOP.search(form[-64:]):
             return self._word(word, limit)
-        start, end = sent[-1] if sent else (len(word) - 1, len(word))
+        start, end = sent[-1] if sent else (len(tail) - 1, len(tail))
+        start, end = len(word) - len(tail) + start, len(word) - len(tail) + end
         row, places = self._word(word[:start], limit)
         return row + self._bytes("."), [*([(0, start)] if places is None else places), (start, end)]
 
