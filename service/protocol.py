@@ -76,8 +76,7 @@ class Protocol(HttpToolsProtocol):
             transport.abort()
             return
         # A client that connects and sends nothing is idle; its connection is closed without a word.
-        seconds = self._limits.header_seconds
-        self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
+        self.timeout_keep_alive_task = self.loop.call_later(self._limits.header_seconds, self._reader.close)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._wire.connections -= 1
@@ -152,8 +151,7 @@ class Protocol(HttpToolsProtocol):
 
     def _feed_slices(self, data: bytes) -> None:
         for start in range(0, len(data), self._slice):
-            end = start + self._slice
-            self._feed(data[start:end], last=end >= len(data))
+            self._feed(data[start : start + self._slice], last=start + self._slice >= len(data))
 
     def _feed(self, data: bytes, last: bool = True) -> None:
         self._bare_bytes += len(data)
@@ -244,9 +242,11 @@ class Protocol(HttpToolsProtocol):
             return
         self._body += len(body)
         cycle.body += body
-        if len(cycle.body) > HIGH_WATER_LIMIT:
-            self.flow.pause_reading()
         cycle.message_event.set()
+        if cycle is not self._active:
+            self._settle_reading()
+        elif len(cycle.body) > HIGH_WATER_LIMIT:
+            self.flow.pause_reading()  # until the application takes more
 
     def on_message_complete(self) -> None:
         if self._offered:
@@ -262,8 +262,8 @@ class Protocol(HttpToolsProtocol):
             self._settle_reading()
 
     def _settle_reading(self) -> None:
-        """Read on, since only that shows a hang-up, unless the requests that wait their turn have much body."""
-        if sum(len(cycle.body) for cycle, _ in self.pipeline) > HIGH_WATER_LIMIT:
+        """Read on, since only that shows a hang-up, unless more body than one request may have waits its turn."""
+        if sum(len(cycle.body) for cycle, _ in self.pipeline) > self._limits.max_body:
             self.flow.pause_reading()
         else:
             self.flow.resume_reading()
@@ -317,10 +317,11 @@ class Protocol(HttpToolsProtocol):
     def shutdown(self) -> None:
         """Close once what has begun is answered."""
         self._stopping = True
-        busy = self.cycle is not None and not self.cycle.response_complete
-        if busy and self._reading is not HEAD:
+        if self._reading is HEAD:
+            return  # it is answered first
+        if self.cycle is not None and not self.cycle.response_complete:
             self.cycle.keep_alive = False
-        elif self._reading is not HEAD:  # or that is answered first
+        else:
             self._reader.close()
 
     @property

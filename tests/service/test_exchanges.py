@@ -387,11 +387,15 @@ def test_reading_goes_on_behind_a_large_body() -> None:
         assert line.reading
         protocol.data_received(b"POST /2 HTTP/1.1\r\n" + H + b"Content-Length: 10\r\n\r\n" + bytes(10))
         assert line.reading
-        protocol.data_received(b"POST /3 HTTP/1.1\r\n" + H + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        third = bytes(SETTINGS.max_body - 10)
+        protocol.data_received(b"POST /3 HTTP/1.1\r\n" + H + b"Content-Length: %d\r\n\r\n" % len(third) + third)
+        assert line.reading
+        for _ in range(2):
+            protocol.data_received(b"POST /4 HTTP/1.1\r\n" + H + b"Content-Length: 1\r\n\r\nx")
         assert not line.reading, "what waits its turn is bounded"
         await asyncio.sleep(40)
         assert line.reading
-        assert [len(body) for _, body, _ in answers(line.written)] == [7 + len(body), 3 + 10, 3 + len(body)]
+        assert [len(body) for _, body, _ in answers(line.written)] == [7 + len(body), 13, 3 + len(third), 4, 4]
 
     run(main)
 
