@@ -80,7 +80,7 @@ export function createAsk({ id, legend, onModel, onText }) {
       element.setAttribute("aria-busy", String(is));
     },
     empty() {
-      answer.replaceChildren(h("p", { class: "hint" }, "The answer appears here as you type."));
+      if (!answer.querySelector(".hint")) answer.replaceChildren(h("p", { class: "hint" }, "The answer appears here as you type."));
     },
     fail(message) {
       answer.replaceChildren(h("div", { class: "problem", role: "alert" }, h("strong", {}, "No answer"), h("p", {}, message)));

@@ -6,10 +6,16 @@ import { Reading } from "./reading.js";
 const SAFETENSORS = "application/vnd.safetensors";
 const KEY = "gatelight-api-key";
 
+/** Statuses of what passes by itself: no network, overload, a restart, a proxy without the service behind it. */
+const PASSING = new Set([0, 408, 429, 502, 503, 504]);
+
 export class ServiceError extends Error {
-  constructor(message, status) {
+  /** `wait`: the seconds that the service asks to wait for, or null. `status` 0: no answer came. */
+  constructor(message, status, wait = null) {
     super(message);
     this.status = status;
+    this.wait = wait;
+    this.passes = PASSING.has(status);
   }
 }
 
@@ -21,33 +27,52 @@ async function send(path, { method = "GET", body, accept = "application/json", s
   if (key) headers.Authorization = `Bearer ${key}`;
   if (body) headers["Content-Type"] = "application/json";
   let response;
+  let bytes;
   try {
     response = await fetch(path, { method, headers, body: body && JSON.stringify(body), signal });
+    bytes = await response.arrayBuffer();
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new ServiceError("The service does not answer. Is it running, and is the network up?", 0);
+    throw new ServiceError(navigator.onLine ? "The service does not answer. Is it running, and is the network up?"
+      : "The service does not answer: this device is offline.", 0);
   }
-  if (!response.ok) throw await failure(response);
-  return response;
+  if (!response.ok) throw failure(response, bytes);
+  return bytes;
 }
 
-async function failure(response) {
+const parsed = (bytes) => JSON.parse(new TextDecoder().decode(bytes));
+
+/** What `parse` makes of the bytes. What it cannot read is not the service's own answer: a proxy's page, or a part. */
+function understood(bytes, parse) {
+  try {
+    return parse(bytes);
+  } catch {
+    throw new ServiceError("The answer is not complete, or not the service's own.", 0);
+  }
+}
+
+function failure(response, bytes) {
   let detail = `The service answered with status ${response.status}.`;
   try {
-    const problem = await response.json();
+    const problem = parsed(bytes);
     detail = problem.detail ?? problem.error ?? detail;
   } catch {
     // not the service's own answer: a proxy's, say
   }
-  const wait = response.headers.get("Retry-After");
-  return new ServiceError(wait ? `${detail} Try again in ${wait} s.` : detail, response.status);
+  return new ServiceError(detail, response.status, seconds(response.headers.get("Retry-After")));
 }
 
-/** `GET /models`. */
-export const listModels = async () => (await send("models")).json();
+/** The seconds of `Retry-After`, which is a number or a date; null without one. */
+function seconds(after) {
+  if (!after) return null;
+  const wait = /^\d+$/.test(after) ? Number(after) : (Date.parse(after) - Date.now()) / 1000;
+  return Number.isFinite(wait) ? Math.max(0, wait) : null;
+}
 
-/** `GET /models/NAME`. */
-export const describeModel = async (name) => (await send(`models/${encodeURIComponent(name)}`)).json();
+const ask = async (path, options) => understood(await send(path, options), parsed);
+
+/** `GET /models`. */
+export const listModels = () => ask("models");
 
 /** The request that reads a text with a model. `more` narrows or widens it. */
 export function request(model, text, more = {}) {
@@ -63,30 +88,36 @@ export async function read(model, text, { layer, direction, signal }) {
   for (const [step, selection] of narrower.entries()) {
     try {
       const asked = { method: "POST", body: request(model, text, selection), accept: SAFETENSORS, signal };
-      const bytes = await (await send("gates", asked)).arrayBuffer();
+      const bytes = await send("gates", asked);
       performance.mark("answer"); // what benchmarks/page.py measures from
-      const { metadata, tensors } = readSafetensors(bytes);
-      return new Reading(model, text, JSON.parse(metadata.response), tensors, step > 0);
+      return understood(bytes, () => {
+        const { metadata, tensors } = readSafetensors(bytes);
+        return new Reading(model, text, JSON.parse(metadata.response), tensors, step > 0);
+      });
     } catch (error) {
       if (error.status !== 413 || step === narrower.length - 1) throw error;
     }
   }
 }
 
-/** How a tagger's logits at one token split over the tokens. */
-export async function explain(model, text, token, signal) {
-  const body = request(model, text, { explain: token, reduce: "summary", gates: ["hidden"] });
-  const answer = await (await send("gates", { method: "POST", body, signal })).json();
-  return answer.traces[0].contributions ?? { note: answer.traces[0].contributions_note };
+/** Ask for more about a reading. Fails with status 404 where the version that read it is served no more. */
+async function more({ model, text, version }, selection, signal) {
+  const answer = await ask("gates", { method: "POST", body: request(model, text, selection), signal });
+  if (answer.version !== version) throw new ServiceError(`Version ${version} of ${model.name} is no longer served.`, 404);
+  return answer.traces[0];
+}
+
+/** How a tagger's logits at one `token` split over the tokens. */
+export async function explain(reading, token, signal) {
+  const trace = await more(reading, { explain: token, reduce: "summary", gates: ["hidden"] }, signal);
+  return { ...(trace.contributions ?? { note: trace.contributions_note }), token };
 }
 
 /** What each unit does over the text, and what all units do at each token, layer by layer. */
-export async function statistics(model, text, signal) {
-  const body = request(model, text, { reduce: "summary", statistics: true, contributions: false, decimals: 6 });
-  return (await (await send("gates", { method: "POST", body, signal })).json()).traces[0].layers;
-}
+export const statistics = async (reading, signal) =>
+  (await more(reading, { reduce: "summary", statistics: true, contributions: false, decimals: 6 }, signal)).layers;
 
 /** The bytes of a whole trace, to keep. */
 export async function download(body, binary) {
-  return (await send("gates", { method: "POST", body, accept: binary ? SAFETENSORS : "application/json" })).blob();
+  return new Blob([await send("gates", { method: "POST", body, accept: binary ? SAFETENSORS : "application/json" })]);
 }

@@ -26,7 +26,7 @@ export class Gates {
     this.overview = new Overview(this.view, theme);
     this.notice = h("p", { class: "notice", hidden: true });
     this.element = h("div", {}, this.toolbar, this.notice, this.overview.element,
-      h("div", { class: "gates-body" }, this.panels, this.inspector.element));
+      h("div", { class: "gates-body" }, this.panels, this.inspector.element), this.inspector.readout);
     new ResizeObserver(() => this._schedule()).observe(this.panels);
     this._seen = new IntersectionObserver((entries) => {
       for (const entry of entries) entry.target.inSight = entry.isIntersecting;
@@ -41,7 +41,9 @@ export class Gates {
 
   /** Put up the panels and the equations of a model whose reading is on its way. */
   expect(model, frame) {
+    this._key = this._state = this._hover = null; // the panels of another model go, also where they have the same names
     this._build(frame);
+    this.overview.show(null, []);
     for (const map of this._maps) map.drawLegend(map.panel.colours);
     this.inspector.show({ model, equations: model.equations, version: model.version }, null);
     this._schedule();
@@ -59,6 +61,8 @@ export class Gates {
       const { shape: [, units], data } = panel.array;
       map.show({ data, units, order: panel.order, columns: panel.columns, labels, colours: panel.colours, description: panel.description });
     }
+    const { map, column, row } = this._hover ?? {};
+    if (map && !(this._maps.includes(map) && column < map.columns.length && row < map.order.length)) this._hover = null;
     this.overview.show(this._maps[0]?.image, labels);
     this._state = state;
     this._fresh = true;
@@ -117,6 +121,7 @@ export class Gates {
   /** The cursor: what the pointer is on, or what was picked, on the panel where it is. */
   _cursorOn(map) {
     const { direction, group } = map.panel;
+    if (!this._state) return null;
     if (this._hover) {
       const from = this._hover.map.panel;
       const unit = this._hover.map.order[this._hover.row];
@@ -135,7 +140,7 @@ export class Gates {
     const cursor = this._cursorOn(map);
     const { reading, layer, direction, tokens } = map.panel;
     const token = cursor ? tokens[cursor.column] : -1;
-    this.inspector.show(reading, token < 0 ? null : { layer, direction, token, unit: cursor.unit });
+    this.inspector.show(reading, token < 0 ? null : { layer, direction, token, unit: cursor.unit }, this._hover?.map.panel.gate ?? this._state.gate);
     if (this._hover) this.inspector.mark(map.panel.gate);
   }
 

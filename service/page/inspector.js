@@ -1,6 +1,7 @@
 // The cell's equations beside the panels. Under each stands the same with the numbers of the unit that is looked at.
+// Where there is no room beside the panels, a readout at the screen's foot has the numbers too.
 
-import { h } from "./dom.js";
+import { h, number } from "./dom.js";
 import { split, substituted, symbols, typeset } from "./equations.js";
 
 /** `onSymbol(gate, go)` is called when a symbol is pointed at, or used. */
@@ -9,9 +10,10 @@ export function createInspector(onSymbol) {
   const list = h("dl", { class: "equations" });
   const element = h("aside", { class: "inspector card", "aria-label": "The cell's equations" },
     h("h3", {}, "The cell"), list, where);
+  const readout = h("div", { class: "readout card", role: "status", hidden: true });
   let shown = "";
 
-  function show(reading, cell) {
+  function show(reading, cell, gate) {
     const key = `${reading.model.name}/${reading.version}`;
     if (shown !== key) {
       shown = key;
@@ -25,6 +27,7 @@ export function createInspector(onSymbol) {
       }));
     }
     numbers(reading, cell);
+    read(reading, cell, gate);
   }
 
   function numbers(reading, cell) {
@@ -43,12 +46,21 @@ export function createInspector(onSymbol) {
     }
   }
 
+  function read(reading, cell, chosen) {
+    readout.hidden = !cell;
+    if (!cell) return;
+    const { layer, direction, token, unit } = cell;
+    readout.replaceChildren(h("p", { class: "hint" }, describe(reading, cell)),
+      h("p", { class: "figures" }, reading.gates.map((gate) => h("span", { class: gate === chosen ? "chosen" : null, "data-gate": gate },
+        `${gate} `, h("b", {}, number(reading.value(layer, direction, gate, token, unit)))))));
+  }
+
   /** Mark the equation of a gate. */
   function mark(gate) {
     for (const node of list.children) node.classList.toggle("marked", node.dataset.gate === gate);
   }
 
-  return { element, show, mark };
+  return { element, readout, show, mark };
 }
 
 /** A cell in words. */

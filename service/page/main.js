@@ -1,11 +1,14 @@
 // The page: what a person does goes into the store, what the service answers into readings, and both onto the screen.
 
 import { align, names } from "./align.js";
-import { listModels, setKey } from "./client.js";
+import { listModels, ServiceError } from "./client.js";
 import { createDifference } from "./difference.js";
 import { h } from "./dom.js";
 import { Gates } from "./gates.js";
+import { askForKey } from "./key.js";
+import { createMissing } from "./missing.js";
 import { frameOf, planOf, planOfTwo } from "./plan.js";
+import { createRetry } from "./retry.js";
 import { Side } from "./side.js";
 import { createStatistics } from "./statistics.js";
 import { Store } from "./store.js";
@@ -16,7 +19,7 @@ import { orderOf, parseUnits } from "./units.js";
 const section = (name) => document.getElementById(name);
 const announce = (text) => (section("live").textContent = text);
 const store = new Store();
-const page = { models: [], plan: [], labels: [], pairs: null };
+const page = { models: [], plan: [], labels: [], pairs: null, starts: 0, starting: false, met: new Set() };
 
 function theme() {
   const style = getComputedStyle(document.documentElement);
@@ -25,7 +28,7 @@ function theme() {
 }
 let colours = theme();
 
-const events = { read: showAll, counted: showCounted, split: showMattered, forget: showAll, fail };
+const events = { read: showRead, counted: showCounted, split: showSplit, forget: showAll, fail };
 const a = new Side("a", store, { model: "model", text: "text", explain: "explain" }, events, "A");
 const b = new Side("b", store, { model: "with", text: "and", explain: "explained" }, events, "B");
 const gates = new Gates(store, { theme: () => colours, announce });
@@ -41,12 +44,14 @@ const statistics = Object.fromEntries([a, b].map(({ id }) => [id, createStatisti
   onToken: (token) => store.set({ token, side: id }),
 })]));
 const difference = createDifference();
-const take = createTake({ store, announce, fail, look: () => ({
+const missing = createMissing();
+const retry = createRetry(start);
+const take = createTake({ store, announce, look: () => ({
   sides: sides(), plan: page.plan, maps: gates.maps, labels: page.labels, view: gates.view, label: store.state.label,
 }) });
 
 const compare = h("button", { type: "button", id: "compare", "aria-pressed": "false", on: { click: toggleCompare } }, "Compare");
-section("ask").append(a.ask.element, b.ask.element, h("div", { class: "row" }, compare,
+section("ask").append(missing.element, retry.element, a.ask.element, b.ask.element, h("div", { class: "row" }, compare,
   h("span", { class: "hint" }, "with another model, or another text, token by token")));
 section("mattered").append(h("div", { class: "stack" }, a.mattered.element, b.mattered.element, difference.shares));
 section("gates").append(gates.element);
@@ -57,6 +62,9 @@ section("take").append(take.element);
 const comparing = () => store.state.with !== null;
 /** The sides that have been read. */
 const sides = () => [a, b].filter(({ reading }) => reading);
+/** The sides that are asked for. */
+const wanted = () => (comparing() ? [a, b] : [a]);
+const settled = () => wanted().every((side) => side.settled);
 const chosenSide = () => (store.state.side === "b" && b.reading ? b : a);
 
 function toggleCompare() {
@@ -64,9 +72,35 @@ function toggleCompare() {
   return store.set({ with: store.state.model, and: store.state.text, explained: null });
 }
 
-function fail(error, side = a) {
+/** A side, or the list of models, could not be read. What passes is tried again; a model or version that is gone is looked for. */
+async function fail(error, side) {
   side.ask.fail(error.message);
-  if (error.status === 401) askForKey();
+  take.refresh(settled());
+  relax();
+  if (error.passes) retry.later(error.wait);
+  else if (error.status === 401) askForKey(section("ask"), start);
+  else if (error.status === 404 && !page.starting) await start();
+}
+
+/** Stop trying again where nothing waits for it. */
+function relax() {
+  if (!wanted().some(({ failed }) => failed?.passes)) retry.stop();
+}
+
+function showRead(side) {
+  relax();
+  showAll();
+  // Another version answered than the list names. A canary may do so again and again: it is asked for once.
+  const { name, version } = side.reading.model;
+  const answered = `${name}/${version}`;
+  if (version === side.model.version || page.met.has(answered)) return;
+  page.met.add(answered);
+  start();
+}
+
+function showSplit() {
+  showMattered();
+  take.refresh(settled());
 }
 
 /** What of the state holds for what has been read. */
@@ -86,7 +120,8 @@ function view() {
 
 function showAll() {
   const there = sides();
-  const ready = Boolean(a.reading) && (!comparing() || Boolean(b.reading));
+  const ready = wanted().every(({ reading }) => reading);
+  take.refresh(settled());
   for (const name of ["mattered", "gates", "statistics", "take"]) section(name).hidden = !ready;
   b.ask.element.hidden = !comparing();
   compare.setAttribute("aria-pressed", String(comparing()));
@@ -121,9 +156,9 @@ const called = ({ id, reading }) => (comparing() ? `${id.toUpperCase()} · ${rea
 
 function showMattered() {
   for (const side of [a, b]) {
-    const { reading, contributions, explain } = side;
+    const { reading, contributions, explained } = side;
     side.mattered.element.hidden = !reading;
-    if (reading) side.mattered.show(reading, contributions, { label: store.state.label, explain, side: called(side) });
+    if (reading) side.mattered.show(reading, contributions, { label: store.state.label, explain: explained, side: called(side) });
   }
   difference.shares.hidden = true;
   if (page.pairs && b.reading) difference.showShares(a, b, page.pairs, page.labels, store.state.label);
@@ -143,17 +178,17 @@ function showGates() {
   const shared = comparing() ? a.reading.model.directions.filter((each) => b.reading.model.directions.includes(each)) : a.reading.model.directions;
   const directions = shared.filter((each) => (state.shown === "both" || state.shown === each) && sides().every(({ reading }) => reading.has(layerOf(reading, layer), each)));
   if (!directions.length) directions.push(shared[0]);
-  const { wanted, problem } = chosenUnits(a.reading);
+  const { wanted: chosen, problem } = chosenUnits(a.reading);
   gates.control(a.reading.model, a.reading.gates, state, { both: !comparing(), problem });
   gates.notice.hidden = !sides().some(({ reading }) => reading.narrowed);
   gates.notice.textContent = "All numbers of this text are more than the service returns at once: those of one layer, or of one direction, are shown.";
   if (comparing()) {
     const same = a.reading.model.name === b.reading.model.name;
-    const one = orderOf(a.reading, layer, directions[0], state, wanted);
+    const one = orderOf(a.reading, layer, directions[0], state, chosen);
     const orders = { a: one, b: same ? one : orderOf(b.reading, layerOf(b.reading, layer), directions[0], state, chosenUnits(b.reading).wanted) };
     page.plan = planOfTwo(a.reading, b.reading, page.pairs, layer, directions[0], orders);
   } else {
-    const orders = Object.fromEntries(directions.map((each) => [each, orderOf(a.reading, layer, each, state, wanted)]));
+    const orders = Object.fromEntries(directions.map((each) => [each, orderOf(a.reading, layer, each, state, chosen)]));
     page.plan = planOf(a.reading, layer, directions, orders);
   }
   const triple = page.plan.some(({ side }) => side === "difference");
@@ -162,6 +197,7 @@ function showGates() {
 }
 
 const layerOf = (reading, layer) => Math.min(layer, reading.model.layers - 1);
+const directionOf = ({ model }, direction) => (model.directions.includes(direction) ? direction : "forward");
 
 function showUnit() {
   const state = view();
@@ -176,7 +212,7 @@ function showCounted() {
     const { reading } = side;
     statistics[side.id].element.hidden = !reading;
     const mine = { ...state, ...(chosenSide() !== side && { unit: null, token: null }) };
-    if (reading) statistics[side.id].show(reading, { ...mine, direction: reading.model.directions.includes(state.direction) ? state.direction : "forward" }, called(side));
+    if (reading) statistics[side.id].show(reading, { ...mine, direction: directionOf(reading, state.direction) }, called(side));
   }
   difference.keeping.hidden = true;
   if (page.pairs && b.reading) difference.showKept(a, b, page.pairs, page.labels, state.layer, state.shown);
@@ -184,70 +220,98 @@ function showCounted() {
 }
 
 store.subscribe((state, changed) => {
+  follow(state, changed);
+  take.refresh(settled());
+});
+
+function follow(state, changed) {
+  if (changed.has("model") || changed.has("with")) missing.clear();
   if (changed.has("with") && state.with === null) {
     b.stop();
+    relax();
     return showAll();
   }
   const asked = (side, model, text) => {
     if (changed.has(model)) {
+      side.stop();
       side.offer(page.models, side.model);
+      showAll();
+      if (!comparing()) expectGates(side);
       side.read();
     } else if (changed.has(text)) side.soon();
     return changed.has(model) || changed.has(text);
   };
   const reads = [asked(a, "model", "text"), comparing() && asked(b, "with", "and")];
-  if (changed.has("with")) showAll();
-  if (reads.some(Boolean) || !a.reading) return undefined;
+  if (reads.some(Boolean) || !wanted().every(({ reading }) => reading)) return undefined;
   if (changed.has("explain")) return a.split();
   if (changed.has("explained")) return b.split();
   if (changed.has("label")) return showMattered();
-  const missing = sides().filter(({ reading }) => !reading.has(layerOf(reading, state.layer), state.direction ?? "forward"));
-  if (missing.length) return missing.forEach((side) => side.read());
+  const unread = sides().filter(({ reading }) => !reading.has(layerOf(reading, state.layer), directionOf(reading, state.direction)));
+  if (unread.length) return unread.forEach((side) => side.read());
   if (["layer", "shown", "sort", "by", "units"].some((key) => changed.has(key))) showGates();
   else gates.follow(view());
   showUnit();
   return showCounted();
-});
+}
 
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
   colours = theme();
-  if (a.reading) showGates();
+  if (!section("statistics").hidden) showGates();
 });
 
-function askForKey() {
-  if (document.getElementById("key")) return;
-  const key = h("input", { id: "key", type: "password", autocomplete: "off", required: true });
-  const use = (event) => {
-    event.preventDefault();
-    setKey(key.value.trim());
-    form.remove();
-    start();
-  };
-  const form = h("form", { class: "card key-form", on: { submit: use } },
-    h("label", { for: "key" }, "This service asks for an API key. It stays in this tab."), key, h("button", { type: "submit" }, "Use it"));
-  section("ask").prepend(form);
-  key.focus();
+// A link to another view that is opened in this very page. What a skip link does is no such link.
+addEventListener("hashchange", () => location.hash.includes("=") && location.reload());
+
+/** The model to show where none that is served is asked for: the default of the task that was shown. */
+function fallback(models, defaults) {
+  return models.find(({ name }) => name === defaults[a.model?.task ?? "sentiment"]) ?? models[0];
 }
 
+/** Ask for the models, and read what the page's state says. The latest call alone goes on. */
 async function start() {
+  const mine = ++page.starts;
+  page.starting = true;
   a.ask.busy(true);
   b.ask.element.hidden = !comparing();
   try {
     const { models, default: defaults } = await listModels();
-    page.models = models;
-    const first = models.find(({ name }) => name === defaults.sentiment) ?? models[0];
-    const known = models.some(({ name }) => name === store.state.with);
-    Object.assign(store.state, a.offer(models, first), known ? {} : { with: null, and: null });
-    if (comparing()) Object.assign(store.state, b.offer(models, first));
+    if (mine !== page.starts) return;
+    if (!models.length) throw new ServiceError("The service has no model to ask.", 503);
+    choose(models, fallback(models, defaults));
     showAll();
-    if (!comparing()) expectGates(a);
-    await Promise.all([a.read(), comparing() && b.read()]);
+    if (!comparing() && !a.reading) expectGates(a);
+    await Promise.all(wanted().map((side) => side.read()));
   } catch (error) {
-    fail(error);
+    if (mine !== page.starts) return;
+    a.failed = error;
+    a.forget();
+    fail(error, a);
   } finally {
-    a.ask.busy(false);
-    section("main").setAttribute("aria-busy", "false");
+    if (mine === page.starts) {
+      page.starting = false;
+      a.ask.busy(false);
+      section("main").setAttribute("aria-busy", "false");
+    }
   }
+}
+
+/** Offer the models. A model that is not served gives way to another, and the page says so. */
+function choose(models, other) {
+  const names = models.map(({ name }) => name);
+  const before = page.models.map(({ name }) => name);
+  const gone = [store.state.model, store.state.with].filter((name) => name && !names.includes(name));
+  if (gone.includes(store.state.model)) {
+    Object.assign(store.state, { label: null, explain: null });
+    a.stop();
+  }
+  if (!names.includes(store.state.with)) {
+    Object.assign(store.state, { with: null, and: null, explained: null, side: "a" });
+    b.stop();
+  }
+  page.models = models;
+  Object.assign(store.state, a.offer(models, other));
+  if (comparing()) Object.assign(store.state, b.offer(models, other));
+  missing.show([...new Set(gone)], names, store.state.model, before);
 }
 
 start();

@@ -43,8 +43,8 @@ export class Overview {
   draw() {
     const { x, columns } = this._view;
     const partial = x[1] - x[0] < columns;
-    this.element.hidden = !partial;
-    if (!partial || !this._image) return;
+    this.element.hidden = !partial || !this._image;
+    if (this.element.hidden) return;
     const width = this.element.clientWidth;
     const ratio = devicePixelRatio || 1;
     const size = [Math.round(width * ratio), Math.round(HEIGHT * ratio)];

@@ -15,7 +15,9 @@ function unitsOf(text) {
 export class Reading {
   constructor(model, text, answer, tensors, narrowed) {
     const trace = answer.traces[0];
-    this.model = model;
+    const [{ shape: [, hidden] }] = tensors.values();
+    /** The model as it answered: its version may be newer than the list of models, or a canary. */
+    this.model = { ...model, cell: answer.cell, version: answer.version, equations: answer.equations, hidden };
     this.text = text;
     this.version = answer.version;
     this.equations = answer.equations;

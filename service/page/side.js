@@ -13,6 +13,7 @@ export class Side {
     this.id = id;
     this.reading = null;
     this.contributions = null;
+    this.failed = null; // the error of the last try
     this.models = [];
     this._store = store;
     this._keys = keys;
@@ -47,11 +48,23 @@ export class Side {
     return picked !== null && picked < tokens.length ? picked : (prediction.entities[0]?.token_start ?? 0);
   }
 
-  /** Offer the models; a first text where there is none. */
+  /** The token whose decision is split on the screen. While another is being split, it is the one before. */
+  get explained() {
+    return this.contributions?.token ?? this.explain;
+  }
+
+  /** Whether the screen shows the answer to what is asked now: nothing is on its way, and nothing failed. */
+  get settled() {
+    return Boolean(this.reading) && !this.failed && !this._splitting &&
+      this.reading.model.name === this.model?.name && this.reading.text === this.text;
+  }
+
+  /** Offer the models; the first time also a text, where there is none. */
   offer(models, fallback) {
+    const first = !this.models.length;
     this.models = models;
     const chosen = this.model ?? fallback;
-    const text = this.text || EXAMPLES[chosen.task]?.[0] || "";
+    const text = this.text || (first && EXAMPLES[chosen.task]?.[0]) || "";
     this.ask.offer(models, chosen, text);
     return { [this._keys.model]: chosen.name, [this._keys.text]: text };
   }
@@ -66,8 +79,12 @@ export class Side {
   async read() {
     this.soon.cancel();
     const mine = this._only("read");
+    this._controllers.split?.abort();
+    this._splitting = false;
     const { model, text } = this;
+    if (!model) return undefined; // the list of models is on its way
     if (!text.trim()) {
+      this.failed = null;
       this.forget();
       this.ask.busy(false);
       return this.ask.empty();
@@ -75,18 +92,24 @@ export class Side {
     this.ask.busy(true);
     try {
       const { layer, direction } = this._store.state;
-      const where = { layer: Math.min(layer, model.layers - 1), direction: direction ?? "forward", signal: mine.signal };
+      const where = {
+        layer: Math.min(layer, model.layers - 1),
+        direction: model.directions.includes(direction) ? direction : "forward",
+        signal: mine.signal,
+      };
       const reading = await read(model, text, where);
       if (mine.signal.aborted) return undefined;
       this.reading = reading;
       this.contributions = reading.contributions;
+      this.failed = null;
       this.ask.show(reading);
       this._events.read(this);
       await Promise.all([this._statistics(reading, mine), reading.prediction.tokens && this.split()]);
     } catch (error) {
       if (mine.signal.aborted) return undefined;
+      this.failed = error;
       this.forget();
-      this._events.fail(error, this);
+      await this._events.fail(error, this);
     } finally {
       if (!mine.signal.aborted) this.ask.busy(false);
     }
@@ -94,7 +117,7 @@ export class Side {
   }
 
   async _statistics(reading, mine) {
-    const found = await statistics(reading.model, reading.text, mine.signal);
+    const found = await statistics(reading, mine.signal);
     if (mine.signal.aborted) return;
     reading.statistics = found;
     this._events.counted(this);
@@ -104,13 +127,17 @@ export class Side {
   async split() {
     const mine = this._only("split");
     const { reading } = this;
+    this._splitting = true;
     try {
-      const found = await explain(reading.model, reading.text, this.explain, mine.signal);
+      const found = await explain(reading, this.explain, mine.signal);
       if (mine.signal.aborted || reading !== this.reading) return;
       this.contributions = found;
+      this._splitting = false;
       this._events.split(this);
     } catch (error) {
-      if (!mine.signal.aborted) this._events.fail(error, this);
+      if (mine.signal.aborted) return;
+      this.failed = error;
+      await this._events.fail(error, this);
     }
   }
 
@@ -119,9 +146,14 @@ export class Side {
     this._events.forget(this);
   }
 
-  /** Stop whatever runs. */
+  /** Stop all that runs, and drop what was read: another model is to read, or none. */
   stop() {
+    this.soon.cancel();
     for (const controller of Object.values(this._controllers)) controller.abort();
     this.reading = this.contributions = null;
+    this.failed = null;
+    this._splitting = false;
+    this.ask.empty();
+    this.ask.busy(false);
   }
 }

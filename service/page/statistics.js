@@ -15,6 +15,7 @@ export function createStatistics({ id, onUnit, onDirection, onToken }) {
   const element = h("div", {}, head, h("div", { class: "boxes" }, Object.values(boxes).map((each) => each.element)));
   let draw = () => {};
   let drawn = 0;
+  let of = null;
   new ResizeObserver(() => {
     if (element.clientWidth && element.clientWidth !== drawn) draw();
   }).observe(element);
@@ -24,7 +25,13 @@ export function createStatistics({ id, onUnit, onDirection, onToken }) {
     const tokens = reading.summaries(layer, direction);
     replace(head, side && h("h3", {}, side), reading.model.directions.length > 1 &&
       segmented(`statistics-direction-${id}`, "Direction", reading.model.directions.map((each) => [each, each]), direction, onDirection));
-    if (!units) return;
+    if (!units && of === reading.model.name) return;
+    if (!units) {
+      draw = () => Object.values(boxes).forEach((each) => empty(each)); // another model's numbers
+      draw();
+      return;
+    }
+    of = reading.model.name;
     draw = () => {
       drawn = element.clientWidth;
       means(boxes.mean, reading, tokens, token, onToken);
@@ -40,6 +47,12 @@ export function createStatistics({ id, onUnit, onDirection, onToken }) {
 function box(title) {
   const parts = { names: h("div", { class: "names" }), chart: h("div", { class: "chart-box" }), about: h("p", { class: "hint" }), behind: h("div") };
   return { ...parts, element: h("div", { class: "card" }, h("h3", {}, title), parts.names, parts.chart, parts.about, parts.behind) };
+}
+
+/** Empty a box; `why` is a sentence that says why there is nothing. */
+function empty({ names, chart, about, behind }, why = null) {
+  for (const part of [names, about, behind]) part.replaceChildren();
+  chart.replaceChildren(...(why ? [h("p", { class: "empty" }, why)] : []));
 }
 
 const widthOf = ({ chart }) => Math.max(SHORTEST_CHART, chart.clientWidth);
@@ -65,7 +78,7 @@ export function name(box, series) {
 function saturation(box, reading, { gates }, chosen, onUnit) {
   const shown = reading.gates.filter((gate) => isLogistic(reading.equations[gate]));
   if (!shown.length) {
-    box.chart.replaceChildren(h("p", { class: "empty" }, "This cell has no gate between 0 and 1 that could be shut or open."));
+    empty(box, "This cell has no gate between 0 and 1 that could be shut or open.");
     return;
   }
   const points = shown.flatMap((gate) => gates[gate].below.map((below, unit) => ({
@@ -86,7 +99,7 @@ function saturation(box, reading, { gates }, chosen, onUnit) {
 
 function horizons(box, { horizon }, onUnit) {
   if (!horizon) {
-    box.chart.replaceChildren(h("p", { class: "empty" }, "This cell has no gate that keeps its state: its memory has no horizon to read off."));
+    empty(box, "This cell has no gate that keeps its state: its memory has no horizon to read off.");
     return;
   }
   const { svg, bins } = histogram({

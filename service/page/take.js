@@ -28,8 +28,11 @@ function save(blob, name) {
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
 }
 
-/** A block. `look()` returns {sides, plan, labels, view} as they are shown; `store` knows the link. */
-export function createTake({ store, look, announce, fail }) {
+/**
+ * A block. `look()` returns {sides, plan, labels, view} as they are shown; `store` knows the link. `refresh(settled)` is
+ * called after every change; while what is shown is not what is asked for, nothing can be taken along.
+ */
+export function createTake({ store, look, announce }) {
   const code = h("pre", { tabindex: "0", "aria-label": "The request" });
   const shown = h("div", { class: "code", hidden: true }, code);
   const status = h("p", { class: "hint", role: "status" });
@@ -38,38 +41,42 @@ export function createTake({ store, look, announce, fail }) {
     status.textContent = text;
     announce(text);
   };
-  const copy = async (text, what) => {
-    try {
-      await navigator.clipboard.writeText(text);
-      tell(`${what} is on the clipboard.`);
-    } catch {
-      tell(`${what} is below: copy it from there.`);
-      reveal(text);
+  let told = null; // what makes the text that is shown below
+  const below = () => {
+    const text = told();
+    if (code.textContent !== text) {
+      code.textContent = text;
+      status.textContent = "";
     }
-  };
-  const reveal = (text) => {
-    code.textContent = text;
     shown.hidden = false;
   };
-  const bodyOf = ({ reading, explain }) => request(reading.model, reading.text, {
-    decimals: null, ...(reading.prediction.tokens && { explain }),
-  });
+  const copy = async (make, what) => {
+    try {
+      await navigator.clipboard.writeText(make());
+      tell(`${what} is on the clipboard.`);
+    } catch {
+      told = make;
+      below();
+      tell(`${what} is below: copy it from there.`);
+    }
+  };
+  const bodyOf = ({ reading, explained }) => request(reading.model, reading.text, { decimals: null, ...(reading.prediction.tokens && { explain: explained }) });
   const each = async (act) => {
     try {
       for (const side of look().sides) await act(side, `gatelight-${side.reading.model.name}`);
     } catch (error) {
-      fail(error);
+      tell(error.message);
     }
   };
   const say = (make, what) => () => {
-    const text = look().sides.map((side) => make(bodyOf(side), address)).join("\n\n");
-    reveal(text);
-    copy(text, what);
+    told = () => look().sides.map((side) => make(bodyOf(side), address)).join("\n\n");
+    below();
+    copy(told, what);
   };
   const button = (label, act) => h("button", { type: "button", on: { click: act } }, label);
   const element = h("div", { class: "card" },
     h("div", { class: "row" },
-      button("Copy link", () => copy(store.link, "The link")),
+      button("Copy link", () => copy(() => store.link, "The link")),
       button("PNG", async () => save(await rasterised(pictureOf(look())), "gatelight.png")),
       button("SVG", () => save(new Blob([pictureOf(look()).text], { type: "image/svg+xml" }), "gatelight.svg")),
       button("JSON", () => each(async (side, name) => save(await download(bodyOf(side), false), `${name}.json`))),
@@ -77,5 +84,14 @@ export function createTake({ store, look, announce, fail }) {
       button("curl", say(curl, "The curl line")),
       button("Python", say(python, "The Python code"))),
     h("p", { class: "hint" }, "The link holds text and view behind its #, which is not sent to any server. Where the service asks for keys, both requests want the header ", h("code", {}, "Authorization: Bearer KEY"), "."), status, shown);
-  return { element };
+
+  function refresh(settled) {
+    for (const each of element.querySelectorAll("button")) each.disabled = !settled;
+    if (!settled) {
+      shown.hidden = true;
+      status.textContent = "";
+    } else if (told) below();
+  }
+
+  return { element, refresh };
 }

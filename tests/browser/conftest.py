@@ -45,7 +45,7 @@ class Visit:
         self.page = page
         self.url = url
         self.api = httpx.Client(base_url=url, timeout=PATIENCE)
-        self._folder = folder
+        self.folder = folder
         self.errors: list[str] = []
         self.expected: tuple[str, ...] = ()
         """Parts of the errors that this visit brings about: they may come up to the end of the test."""
@@ -88,7 +88,7 @@ class Visit:
 
     def picture(self, name: str) -> None:
         """Keep a screenshot, for people to look at."""
-        self.page.screenshot(path=self._folder / f"{name}.png", full_page=True)
+        self.page.screenshot(path=self.folder / f"{name}.png", full_page=True)
 
     def cell(self, panel: str, column: float, row: float, columns: int, rows: int) -> tuple[float, float]:
         """Where a cell of a heat map lies, from the canvas's corner: the room for labels is the map's own."""

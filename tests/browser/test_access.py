@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from importlib.resources import files
 from typing import Any
 
@@ -75,6 +76,36 @@ def test_nothing_leaves_a_narrow_screen(visiting: Visiting, served: Process, wid
     visit.picture(f"narrow-{width}")
 
 
+@pytest.mark.parametrize("model", ["sentiment-bilstm", "ner-bilstm"])
+@pytest.mark.parametrize(("width", "height"), [(375, 667), (667, 375)])
+def test_the_numbers_of_a_tapped_cell_are_in_sight(
+    visiting: Visiting, served: Process, model: str, width: int, height: int
+) -> None:
+    visit = visiting(served, viewport={"width": width, "height": height}, has_touch=True, is_mobile=True)
+    text = f"Ada {'x' * 200} lived in London."
+    page = visit.open(f"#model={model}&text={text}")
+    page.wait_for_selector("#statistics .chart")
+    assert not page.is_visible(".readout")
+    trace = visit.gates(model=model, inputs=text)["traces"][0]
+    for layer in trace["layers"][:2]:
+        for gate, values in layer["gates"].items():
+            panel = f"map-{gate}-{layer['direction']}"
+            x, y = visit.cell(panel, 2, 17, len(values), len(values[0]))
+            page.tap(f"#{panel}", position={"x": x, "y": y})
+            chosen = page.locator(f".readout .chosen[data-gate={gate}]")
+            chosen.wait_for()
+            cell = re.search(f"“lived”, unit (\\d+), layer 0, {layer['direction']}", page.inner_text(".readout"))
+            assert cell  # about 17: a finger's place is rounded to whole pixels
+            shown = chosen.inner_text().replace("−", "-").split()
+            assert shown[0] == gate
+            assert float(shown[1]) == pytest.approx(values[2][int(cell[1])], abs=6e-4)
+            box = chosen.bounding_box()
+            assert box["y"] >= 0
+            assert box["y"] + box["height"] <= height
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.screenshot(path=visit.folder / f"phone-{model}-{width}.png")
+
+
 def test_texts_do_not_overlap(visit: Visit) -> None:
     visit.open("#unit=3&token=1&direction=forward").wait_for_selector("#statistics .chart")
     overlaps = visit.page.evaluate(
@@ -125,7 +156,8 @@ def test_errors_are_told_in_words(visiting: Visiting, start: Any) -> None:
         ),
     )
     page.fill("#text-a", "a film")
-    page.wait_for_selector(".problem:has-text('The queue is full. Try again in 2 s.')")
+    page.wait_for_selector(".problem:has-text('The queue is full.')")
+    page.wait_for_selector("#retry:has-text('Trying again in 2 s.')")
     page.unroute("**/gates")
     process.close()
     page.fill("#text-a", "a good film")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -131,6 +132,40 @@ def test_what_is_taken_along(visit: Visit, tmp_path: Path) -> None:
     assert json.loads(saved["JSON"].read_bytes())["traces"][0]["layers"] == trace["layers"]
     cell = load(saved["safetensors"].read_bytes())["0/0/forward/cell"]
     assert cell == pytest.approx(np.array(trace["layers"][0]["gates"]["cell"]), abs=1e-6)
+
+
+_OVERLAPS = """svg => {
+    const texts = [...svg.querySelectorAll("text:not([transform])")].filter((text) => text.textContent);
+    const boxes = texts.map((text) => [text.textContent, text.getBoundingClientRect()]);
+    const right = svg.getBoundingClientRect().right;
+    const meet = (a, b) => a.left < b.right && b.left < a.right && a.top < b.bottom - 4 && b.top < a.bottom - 4;
+    const overlaps = boxes.flatMap(([one, a], at) =>
+        boxes.slice(at + 1).filter(([, b]) => meet(a, b)).map(([other]) => [one, other]));
+    return [...overlaps, ...boxes.filter(([, box]) => box.right > right).map(([text]) => [text, "the edge"])];
+}"""
+
+
+@pytest.mark.parametrize("family", ["DejaVu Sans", "DejaVu Sans Mono", "sans-serif"])
+@pytest.mark.parametrize(
+    "fragment",
+    [
+        f"#text={TEXT}",
+        f"#model=ner-bilstm-conll2003&text={' and '.join(['The United Nations met Ada Lovelace'] * 9)}",
+        f"#model=ner-bilstm&text={'漢字' * 90} Ada {'w' * 300} {'a' * 40}",
+        f"#model=ner-bilstm&text={TEXT}&with=ner-bilstm-conll2003&and={TEXT}",
+        f"#text={TEXT}&with=sentiment-bilstm&and=Not at all.",
+    ],
+)
+def test_no_texts_of_a_picture_overlap(visit: Visit, tmp_path: Path, fragment: str, family: str) -> None:
+    page = visit.open(fragment)
+    page.wait_for_selector("#statistics .chart")
+    svg = _download(visit, "SVG", tmp_path).read_text(encoding="utf-8")
+    assert 'font-family="system-ui' in svg
+    svg = re.sub(r'font-family="[^"]*"', f'font-family="{family}"', svg)
+    page.goto("about:blank")
+    page.set_content(svg)
+    assert page.eval_on_selector("svg", _OVERLAPS) == []
+    page.locator("svg").screenshot(path=visit.folder / f"picture-{len(fragment)}-{family.split()[-1]}.png")
 
 
 def test_the_lines_to_take_along_run(visit: Visit) -> None:
