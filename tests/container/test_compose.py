@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.container.conftest import IMAGE, ROOT, Compose, Composed, Run, docker, served, wait
+from tests.container.conftest import IMAGE, MODELS, ROOT, Compose, Composed, Run, docker, served, wait
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -58,6 +59,46 @@ def test_one_that_dies_is_started_again(compose: Compose) -> None:
     wait(lambda: container.inspect()["RestartCount"] == 1 and container.running)
     wait(lambda: container.healthy)
     assert served(composed.url)
+
+
+@pytest.mark.usefixtures("engine")
+@pytest.mark.parametrize(
+    ("folder", "source", "path"),
+    [
+        ("", "/dev/null", "/app/models"),
+        ("./models", str(MODELS), "/app/mounted/models"),
+        ("models", str(MODELS), "/app/mounted/models"),
+        ("/srv/my models: a+b", "/srv/my models: a+b", "/app/mounted/models"),
+    ],
+)
+def test_a_folder_of_models_is_named_by_a_variable(tmp_path: Path, folder: str, source: str, path: str) -> None:
+    for service in ("service", "service-cuda"):
+        config = json.loads(
+            Composed("gatelight-test-config", tmp_path, MODELS=folder)(
+                "--profile", "cuda", "config", "--format", "json", service
+            )
+        )["services"][service]
+        (mount,) = [volume for volume in config["volumes"] if volume["type"] == "bind"]
+        assert (mount["source"], mount["target"]) == (source, "/app/mounted/models")
+        assert mount["read_only"] is True
+        assert config["environment"]["SERVICE_MODELS"] == path
+
+
+def test_the_models_of_a_folder_are_served_instead(compose: Compose, tmp_path: Path) -> None:
+    folder = tmp_path / "my models"
+    shutil.copytree(MODELS / "sentiment-gru", folder / "mine")
+    for each in (tmp_path, folder, *folder.rglob("*")):  # the container's user is another
+        each.chmod(0o755 if each.is_dir() else 0o644)
+    composed = compose(MODELS=str(folder), RELOAD="0.5")
+    assert list(served(composed.url)) == ["mine"]
+    shutil.copytree(folder / "mine", folder / "other")
+    wait(lambda: sorted(served(composed.url)) == ["mine", "other"])
+
+
+def test_a_folder_that_is_not_there_is_refused(image: str, tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match="nothing-here"):
+        Composed("gatelight-test-missing", tmp_path, MODELS=str(tmp_path / "nothing-here")).up()
+    assert not (tmp_path / "nothing-here").exists()
 
 
 def test_api_keys_come_from_a_secret_and_can_be_changed(compose: Compose, tmp_path: Path) -> None:
