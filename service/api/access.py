@@ -21,8 +21,8 @@ ADMIN = ("/admin/", "/v2/repository/models/")
 """How the paths begin that change what is served."""
 METRICS = "/metrics"
 
-PAGE, PAGE_FILES = "/", "/page/"
-"""The gate explorer: files that are the same for everyone, and cost nothing."""
+PAGES, PAGE_FILES = ("/", "/docs"), "/page/"
+"""The gate explorer and the API's page: files that are the same for everyone, and cost nothing."""
 
 _BEARER, _BASIC = b"bearer ", b"basic "
 _SIGN_IN = 'Basic realm="Gatelight", charset="UTF-8"'
@@ -104,7 +104,7 @@ class Access:
         try:
             key = _find(grants, _sent(headers, path))
         except Unauthorized as error:
-            if path == PAGE and names_html(headers.get(b"accept")):
+            if path in PAGES and names_html(headers.get(b"accept")):
                 error.challenge = _SIGN_IN
             raise
         grant = grants[key]
@@ -141,7 +141,7 @@ def _sent(headers: Mapping[bytes, bytes], path: str) -> bytes:
 
 def _may_be_basic(headers: Mapping[bytes, bytes], path: str) -> bool:
     """A browser adds its password by itself, also to what pages of others ask: those get no further than the page."""
-    if path == PAGE or path.startswith(PAGE_FILES):
+    if path in PAGES or path.startswith(PAGE_FILES):
         return True
     return not path.startswith(ADMIN) and headers.get(b"sec-fetch-site") in _OWN_SITE
 

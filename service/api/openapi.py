@@ -107,6 +107,7 @@ def document(*, secured: bool, admin: bool = False) -> _Json:
 def _paths() -> _Json:
     return {
         "/": {"get": _index()},
+        "/docs": {"get": _docs()},
         "/page/{path}": {"get": _asset()},
         "/predict": {
             "post": _post(
@@ -178,6 +179,11 @@ def _index() -> _Json:
         "The gate explorer; where to go from here, for Accept: application/json",
         {"text/html": page, JSON: index},
     )
+
+
+def _docs() -> _Json:
+    page = {"schema": {"type": "string", "description": "The API's page."}, "example": "<!doctype html>…"}
+    return _operation("docs", "A page of all routes, with examples to try", {"text/html": page})
 
 
 def _asset() -> _Json:

@@ -1,5 +1,5 @@
-"""The gate explorer: the static files of `service/page`, read with this module, and the headers that keep the page to
-itself. Every worker serves the same files, also one that is started after they have changed."""
+"""The gate explorer and the page of the API document: static files, read with this module, and the headers that keep
+the pages to themselves. Every worker serves the same files, also one that is started after they have changed."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import hashlib
 from dataclasses import dataclass
 from importlib.resources import files
 from importlib.resources.abc import Traversable
+from pathlib import PurePath
 from typing import Final
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 MEDIA_TYPES = {
@@ -22,6 +23,9 @@ MEDIA_TYPES = {
 }
 """What is served of the folder; it also holds what the vendored code came from, which is for developers."""
 INDEX = "index.html"
+DOCS = "docs.html"
+SWAGGER_UI = ("swagger-ui-bundle.js", "swagger-ui.css")
+"""Files of Swagger UI that the package fastapi-offline brings, for pages that load nothing from elsewhere."""
 CONTENT_SECURITY_POLICY = "; ".join(
     (
         "default-src 'none'",
@@ -54,18 +58,24 @@ class Page:
     """The page's files by their path below `service/page`."""
 
     def routes(self) -> list[Route]:
-        return [Route("/page/{path:path}", self.asset)]
+        return [Route("/page/{path:path}", self.asset), Route("/docs", self.docs)]
 
     async def asset(self, request: Request) -> Response:
         """A script or a style sheet."""
         path = request.path_params["path"]
-        if path not in _FILES or path == INDEX:
+        if path not in _FILES or path in (INDEX, DOCS):
             raise HTTPException(404)
         return self._answer(path, request)
 
     def index(self, request: Request) -> Response:
         """The page itself."""
         return self._answer(INDEX, request, {"Vary": "Accept"})
+
+    async def docs(self, request: Request) -> Response:
+        """The page of the API document. Its files are named relative to `/docs`, without a slash at the end."""
+        if request.scope.get("raw_path", b"").endswith(b"/"):
+            return RedirectResponse("../docs", 308)
+        return self._answer(DOCS, request)
 
     def _answer(self, path: str, request: Request, more: dict[str, str] | None = None) -> Response:
         file = _FILES[path]
@@ -75,16 +85,26 @@ class Page:
         return Response(file.content, headers=headers, media_type=file.media_type)
 
 
+def _file(entry: Traversable, media_type: str) -> _File:
+    content = entry.read_bytes()
+    return _File(content, media_type, f'"{hashlib.sha256(content).hexdigest()[:32]}"')
+
+
 def _found(folder: Traversable, below: str) -> list[tuple[str, _File]]:
     found = []
     for entry in folder.iterdir():
         name = below + entry.name
         if entry.is_dir():
             found += _found(entry, name + "/")
-        elif (suffix := "." + entry.name.rpartition(".")[2]) in MEDIA_TYPES:
-            content = entry.read_bytes()
-            found.append((name, _File(content, MEDIA_TYPES[suffix], f'"{hashlib.sha256(content).hexdigest()[:32]}"')))
+        elif media_type := MEDIA_TYPES.get(PurePath(entry.name).suffix):
+            found.append((name, _file(entry, media_type)))
     return found
 
 
-_FILES: Final = dict(_found(files("service") / "page", ""))
+def _swagger_ui() -> list[tuple[str, _File]]:
+    folder = files("fastapi_offline") / "static"
+    below = "vendor/swagger-ui/"
+    return [(below + name, _file(folder / name, MEDIA_TYPES[PurePath(name).suffix])) for name in SWAGGER_UI]
+
+
+_FILES: Final = dict([*_found(files("service") / "page", ""), *_swagger_ui()])

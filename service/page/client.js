@@ -21,10 +21,14 @@ export class ServiceError extends Error {
 
 export const setKey = (key) => sessionStorage.setItem(KEY, key);
 
-async function send(path, { method = "GET", body, accept = "application/json", signal } = {}) {
-  const headers = { Accept: accept };
+/** The header that carries the key, where one was given. */
+export function authorization() {
   const key = sessionStorage.getItem(KEY);
-  if (key) headers.Authorization = `Bearer ${key}`;
+  return key ? { Authorization: `Bearer ${key}` } : {};
+}
+
+async function send(path, { method = "GET", body, accept = "application/json", signal } = {}) {
+  const headers = { Accept: accept, ...authorization() };
   if (body) headers["Content-Type"] = "application/json";
   let response;
   let bytes;
@@ -70,6 +74,9 @@ function seconds(after) {
 }
 
 const ask = async (path, options) => understood(await send(path, options), parsed);
+
+/** `GET /openapi.json`. */
+export const apiDocument = () => ask("openapi.json");
 
 /** `GET /models`. */
 export const listModels = () => ask("models");
