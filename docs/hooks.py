@@ -28,12 +28,13 @@ SECTIONS = {
     "benchmarks.md": "reference",
     "data.md": "reference",
     "quality.md": "reference",
+    "reference.md": "reference",
     "gradients.md": "explanation",
     "reading": "explanation",
 }
 _OUTSIDE = re.compile(r"\]\((?:\.\./)+([^)#\s]+)(#[^)\s]*)?\)")
-_GENERATED = re.compile(rf"(\]\((?:[\w./-]*/)?)index\.md#({'|'.join(reference.PAGES)})\)")
-"""A link to what reference/index.md says of a generated page, as it stands in a checkout."""
+_GENERATED = re.compile(rf"\]\(((?:[\w./-]*/)?)reference\.md#({'|'.join(reference.PAGES)})\)")
+"""A link to what reference.md says of a generated page, as it stands in a checkout."""
 
 
 def navigation(pages: Iterable[str]) -> list[Any]:
@@ -62,14 +63,16 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Links that leave docs/ for a file of the repository become that file's name: the site has no such page. Links to
-    the sections of reference/index.md become links to the generated pages, which only the site has."""
+    the sections of reference.md become links to the generated pages, which only the site has."""
     depth = page.file.src_uri.count("/") + 1
 
     def named(found: re.Match[str]) -> str:
         leaves = found[0][2:].count("../") >= depth
         return f"]: `{found[1]}`" if leaves and (ROOT / found[1]).exists() else found[0]
 
-    if page.file.src_uri == "reference/index.md":
-        markdown = re.sub(r"^## (\w+)$", lambda title: f"## [{title[1]}]({title[1].lower()}.md)", markdown, flags=re.M)
-    markdown = _GENERATED.sub(r"\1\2.md)", markdown)
+    if page.file.src_uri == "reference.md":
+        markdown = re.sub(
+            r"^## (\w+)$", lambda title: f"## [{title[1]}](reference/{title[1].lower()}.md)", markdown, flags=re.M
+        )
+    markdown = _GENERATED.sub(r"](\1reference/\2.md)", markdown)
     return _OUTSIDE.sub(named, markdown).replace("]: `", "] `")

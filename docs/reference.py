@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
+import argparse
 import re
-import sys
 from collections.abc import Callable, Iterator
 from inspect import cleandoc
 from typing import cast, get_args
@@ -177,4 +177,6 @@ PAGES: dict[str, Callable[[], str]] = {
 }
 
 if __name__ == "__main__":
-    print(PAGES[sys.argv[1]](), end="")
+    parser = argparse.ArgumentParser(prog="python -m docs.reference", description="Print a reference page in Markdown.")
+    parser.add_argument("name", choices=PAGES, metavar="NAME", help=", ".join(PAGES))
+    print(PAGES[parser.parse_args().name](), end="")

@@ -1,4 +1,4 @@
-"""docs/reference/weights.md names every tensor of every bundle, with its type and number of axes."""
+"""docs/explanation/weights.md names every tensor of every bundle, with its type and number of axes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.integration.conftest import ROOT
 from training.export import export
 from training.graph import STACKING
 
-PAGE = (ROOT / "docs" / "reference" / "weights.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "explanation" / "weights.md").read_text(encoding="utf-8")
 MADE = sorted(path.parent for path in (ROOT / "models").glob("*/*/weights.safetensors"))
 SHIPPED = [bundle for bundle in MADE if not bundle.parent.name.startswith("my-")]
 
