@@ -21,7 +21,7 @@ ADMIN = ("/admin/", "/v2/repository/models/")
 """How the paths begin that change what is served."""
 METRICS = "/metrics"
 
-PAGES, PAGE_FILES = ("/", "/docs"), "/page/"
+PAGES, PAGE_FILES = ("/", "/docs"), ("/page/", "/docs/page/")
 """The gate explorer and the API's page: files that are the same for everyone, and cost nothing."""
 
 _BEARER, _BASIC = b"bearer ", b"basic "

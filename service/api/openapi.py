@@ -108,7 +108,8 @@ def _paths() -> _Json:
     return {
         "/": {"get": _index()},
         "/docs": {"get": _docs()},
-        "/page/{path}": {"get": _asset()},
+        "/page/{path}": {"get": _asset("page", "A script or a style sheet of the pages")},
+        "/docs/page/{path}": {"get": _asset("docs-page", "The same, for a browser at `/docs/`")},
         "/predict": {
             "post": _post(
                 "predict",
@@ -186,10 +187,10 @@ def _docs() -> _Json:
     return _operation("docs", "A page of all routes, with examples to try", {"text/html": page})
 
 
-def _asset() -> _Json:
+def _asset(name: str, summary: str) -> _Json:
     content = {media_type.partition(";")[0]: {"schema": {"type": "string"}} for media_type in MEDIA_TYPES.values()}
     path = {"name": "path", "in": "path", "required": True, "schema": {"type": "string"}, "example": "main.js"}
-    operation = _operation("page", "A script or a style sheet of the gate explorer", content, 404)
+    operation = _operation(name, summary, content, 404)
     return {**operation, "parameters": [path, _parameter("X-Request-ID")]}
 
 

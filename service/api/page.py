@@ -4,6 +4,7 @@ the pages to themselves. Every worker serves the same files, also one that is st
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -12,7 +13,7 @@ from typing import Final
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 MEDIA_TYPES = {
@@ -58,7 +59,8 @@ class Page:
     """The page's files by their path below `service/page`."""
 
     def routes(self) -> list[Route]:
-        return [Route("/page/{path:path}", self.asset), Route("/docs", self.docs)]
+        below = "page/{path:path}"  # relative to / and /docs, and to /docs/, which is the same page
+        return [Route("/docs", self.docs), Route("/docs/" + below, self.asset), Route("/" + below, self.asset)]
 
     async def asset(self, request: Request) -> Response:
         """A script or a style sheet."""
@@ -72,9 +74,7 @@ class Page:
         return self._answer(INDEX, request, {"Vary": "Accept"})
 
     async def docs(self, request: Request) -> Response:
-        """The page of the API document. Its files are named relative to `/docs`, without a slash at the end."""
-        if request.scope.get("raw_path", b"").endswith(b"/"):
-            return RedirectResponse("../docs", 308)
+        """The page of the API document."""
         return self._answer(DOCS, request)
 
     def _answer(self, path: str, request: Request, more: dict[str, str] | None = None) -> Response:
@@ -85,8 +85,7 @@ class Page:
         return Response(file.content, headers=headers, media_type=file.media_type)
 
 
-def _file(entry: Traversable, media_type: str) -> _File:
-    content = entry.read_bytes()
+def _file(content: bytes, media_type: str) -> _File:
     return _File(content, media_type, f'"{hashlib.sha256(content).hexdigest()[:32]}"')
 
 
@@ -97,14 +96,14 @@ def _found(folder: Traversable, below: str) -> list[tuple[str, _File]]:
         if entry.is_dir():
             found += _found(entry, name + "/")
         elif media_type := MEDIA_TYPES.get(PurePath(entry.name).suffix):
-            found.append((name, _file(entry, media_type)))
+            found.append((name, _file(entry.read_bytes(), media_type)))
     return found
 
 
-def _swagger_ui() -> list[tuple[str, _File]]:
-    folder = files("fastapi_offline") / "static"
-    below = "vendor/swagger-ui/"
-    return [(below + name, _file(folder / name, MEDIA_TYPES[PurePath(name).suffix])) for name in SWAGGER_UI]
+def _swagger_ui() -> Iterator[tuple[str, _File]]:
+    for name in SWAGGER_UI:
+        content = (files("fastapi_offline") / "static" / name).read_bytes()
+        yield f"vendor/swagger-ui/{name}", _file(content, MEDIA_TYPES[PurePath(name).suffix])
 
 
 _FILES: Final = dict([*_found(files("service") / "page", ""), *_swagger_ui()])

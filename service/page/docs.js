@@ -4,6 +4,9 @@ import { apiDocument, authorization } from "./client.js";
 import { h } from "./dom.js";
 import { askForKey } from "./key.js";
 
+// All addresses are relative to /docs: /docs/ is the same page.
+if (location.pathname.endsWith("/")) history.replaceState(null, "", `../docs${location.hash}`);
+
 const routes = document.getElementById("routes");
 
 /** Requests from the page carry the key, unless one was entered in Swagger UI itself. */

@@ -90,8 +90,9 @@ def test_a_key_is_asked_for_where_the_browser_has_none(visit: Visit) -> None:
     assert sent == [None, "Bearer a-key"]
 
 
-def test_an_address_with_a_slash_leads_to_the_page(visit: Visit) -> None:
+def test_an_address_with_a_slash_is_the_same_page(visit: Visit) -> None:
     page = visit.page
-    page.goto(f"{visit.url}/docs/")
-    assert page.url == f"{visit.url}/docs"
-    assert ("post", "/gates") in _shown(page)
+    page.goto(f"{visit.url}/docs/#/default/predict")
+    assert _shown(page) == _routes(visit)
+    assert page.url == f"{visit.url}/docs#/default/predict"
+    assert page.get_attribute("header a", "href") == "./"

@@ -78,6 +78,8 @@ def test_every_route_stands_in_the_document_with_examples(client: httpx.Client) 
         "/",
         "/page/{path}",
         "/predict",
+        "/docs",
+        "/docs/page/{path}",
         "/gates",
         "/models",
         "/models/{name}",
