@@ -30,7 +30,7 @@ $(VENV)-clients/complete: tests/clients/requirements.txt
 
 test-extras: $(VENV)/complete  ## the tests of the extras ray and tensorboard, which it installs and `make test` skips
 	$(INSTALL) '.[ray,tensorboard]'
-	$(BIN)/python -m pytest tests/deploy/test_ray.py tests/training/test_logs.py
+	$(BIN)/python -m pytest tests/deploy/test_ray.py tests/training/loop/test_logs.py
 
 lint: $(VENV)/complete  ## style, types and the rules of who imports whom
 	$(BIN)/ruff check

@@ -17,10 +17,10 @@ import numpy as np
 import torch
 
 from benchmarks.measure import Row, row
-from service.bundle import Feature, Head, Task
-from training.batches import Sample
-from training.fit import Recipe, fit, seed_everything
-from training.networks import Architecture, Network
+from service.model.bundle import Feature, Head, Task
+from training.data.batches import Sample
+from training.loop.fit import Recipe, fit, seed_everything
+from training.nets.networks import Architecture, Network
 
 SUBJECT, BASELINE = "windows of 100", "whole texts"
 _WORDS, _WINDOW = 1000, 100

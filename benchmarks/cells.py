@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.measure import Row, interleaved, row
-from training.cells import GRU, LSTM, Cell, Peephole, ResetBeforeGRU
+from training.nets.cells import GRU, LSTM, Cell, Peephole, ResetBeforeGRU
 
 SUBJECT, BASELINE = "our cell", "torch's kernel"
 INPUTS = 100

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 
 from benchmarks.measure import interleaved
-from service import bundle as bundles
-from service.bundle import WEIGHTS, Bundle
-from service.engine import Engine, available_providers
+from service.model import bundle as bundles
+from service.model.bundle import WEIGHTS, Bundle
+from service.model.engine import Engine, available_providers
 
 MODELS = Path(__file__).resolve().parents[1] / "models"
 NO_GPU, UNLIKE = 2, 1

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from benchmarks.measure import Row, interleaved, row
 from benchmarks.serving import ROOT
-from service.bundle import load, versions
-from service.model import loader
-from service.text import Encoded
-from training.corpora import read
+from service.model.bundle import load, versions
+from service.model.loading import loader
+from service.model.tokenizer import Encoded
+from training.data.corpora import read
 
 SUBJECT, BASELINE = "decoding", "network and decoding"
 TOKENS = 20

@@ -28,7 +28,7 @@ from benchmarks.int8 import twin
 from benchmarks.load import HOST, TEXTS
 from benchmarks.measure import Row, row
 from benchmarks.serving import ROOT, ServingError, shipped
-from service.bundle import Bundle
+from service.model.bundle import Bundle
 
 SUBJECT, BASELINE = "contestant", "naive FastAPI"
 PEERS = ROOT / ".venv-peers" / "bin" / "python"

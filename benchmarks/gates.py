@@ -18,8 +18,8 @@ from benchmarks.generator import run
 from benchmarks.load import HOST
 from benchmarks.measure import Row, row
 from benchmarks.serving import ServingError, shipped
-from service.api.render import JSON, SAFETENSORS
-from service.bundle import Bundle
+from service.http.render import JSON, SAFETENSORS
+from service.model.bundle import Bundle
 
 SUBJECT, BASELINE = "the service", "baseline"
 TOKENS = 20

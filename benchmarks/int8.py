@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from service.bundle import TOKENIZER, Bundle
 from service.errors import BundleError
-from service.text import Tokenizer
-from training.export import export
-from training.restore import network
+from service.model.bundle import TOKENIZER, Bundle
+from service.model.tokenizer import Tokenizer
+from training.export.bundle import export
+from training.export.restore import network
 
 
 def twin(bundle: Bundle, models: Path) -> bool:

@@ -23,9 +23,9 @@ from benchmarks.field import Contestant, texts
 from benchmarks.generator import run
 from benchmarks.measure import Row, row
 from benchmarks.serving import ROOT, ServingError, shipped
-from service.bundle import Bundle
 from service.cpus import usable_cpus
-from service.model import Model
+from service.model.bundle import Bundle
+from service.model.loading import Model
 from service.scoring import repository
 from service.scoring.work import Options, batches
 

@@ -18,9 +18,9 @@ import uvicorn
 from fastapi import FastAPI
 from pydantic import BaseModel
 
-from service.bundle import MODEL_GRAPH, TOKENIZER, load
-from service.tasks import decoder
-from service.text import Tokenizer
+from service.model.bundle import MODEL_GRAPH, TOKENIZER, load
+from service.model.decoding import decoder
+from service.model.tokenizer import Tokenizer
 
 
 class Question(BaseModel):

@@ -1,4 +1,4 @@
-"""What padding costs in training: `training.networks.Layer`, fed padded batches, against torch's packed sequences.
+"""What padding costs in training: `training.nets.networks.Layer`, fed padded batches, against torch's packed sequences.
 
 Both have the same weights, get the same padded inputs, and give back padded states: the packed layer packs and unpacks
 within its time. One call is a forward and a backward pass. Padding is no token: only an input's own tokens count.
@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from benchmarks.measure import Row, interleaved, row
-from service.bundle import Feature
-from service.equations import CellName
-from training.networks import EMBEDDING_SIZES, Architecture, Layer
+from service.model.bundle import Feature
+from service.model.equations import CellName
+from training.nets.networks import EMBEDDING_SIZES, Architecture, Layer
 
 SUBJECT, BASELINE = "padded layer", "packed sequences"
 INPUTS = EMBEDDING_SIZES["word"]

@@ -22,7 +22,7 @@ from typing import Any
 import httpx
 import numpy as np
 
-from service.equations import equations
+from service.model.equations import equations
 
 UNITS = 256
 SIDES = ("forward", "backward")

@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from service import bundle as bundles
-from service.bundle import TOKENIZER, Bundle
-from service.engine import Engine
-from service.health import observe
+from service.model import bundle as bundles
+from service.model.bundle import TOKENIZER, Bundle
+from service.model.engine import Engine
+from service.model.gate_drift import observe
+from service.model.tokenizer import Tokenizer
 from service.settings import Settings
-from service.text import Tokenizer
 
 MODEL = Path(__file__).resolve().parents[1] / "models" / "sentiment-bilstm"
 SHORT = "A slow start, but the ending is wonderful and I was moved."

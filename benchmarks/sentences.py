@@ -17,14 +17,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from service.bundle import load, versions
-from service.inference import decode, predicting
-from service.joining import bounds, logits_of, parts
-from service.model import Model, loader
-from service.text import Encoded
-from training.corpora import read
-from training.detokenize import hyphens_apart, join
-from training.metrics import spans
+from service.model.bundle import load, versions
+from service.model.joining import bounds, logits_of, parts
+from service.model.loading import Model, loader
+from service.model.tokenizer import Encoded
+from service.serving.inference import decode, predicting
+from training.data.corpora import read
+from training.data.detokenize import hyphens_apart, join
+from training.scoring.metrics import spans
 
 LIMIT = 4096
 ROWS = 16

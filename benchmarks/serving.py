@@ -23,7 +23,7 @@ import httpx
 
 from benchmarks.load import HOST, TEXTS, Figures, body
 from benchmarks.measure import Row, row
-from service.bundle import Bundle, discover, load
+from service.model.bundle import Bundle, discover, load
 
 SUBJECT, BASELINE = "the service", "naive FastAPI"
 ROOT = Path(__file__).resolve().parents[1]

@@ -16,12 +16,12 @@ import numpy as np
 import torch
 
 from benchmarks.measure import Row, interleaved, row
-from service.bundle import Feature, Origin
-from service.engine import Engine
-from service.equations import CellName
-from service.text import UNKNOWN, build
-from training.export import export
-from training.networks import Architecture, Network
+from service.model.bundle import Feature, Origin
+from service.model.engine import Engine
+from service.model.equations import CellName
+from service.model.tokenizer import UNKNOWN, build
+from training.export.bundle import export
+from training.nets.networks import Architecture, Network
 
 SUBJECT, BASELINE = "trace graph", "fused graph"
 CELLS: tuple[CellName, ...] = ("lstm", "gru", "peephole")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from docs.tables import code, page, table
-from service.api.openapi import document
+from service.http.openapi import document
 
 _Json = dict[str, Any]
 _SCHEMAS = "#/components/schemas/"

@@ -19,11 +19,11 @@ from docs.interface import http_page
 from docs.tables import code, page, table
 from service import settings as configuration
 from service.__main__ import main as service
-from service.api.problems import HTTP_PROBLEMS
 from service.commands.console import EXITS
-from service.equations import CellName, GruReset, gates
 from service.errors import RequestError
-from service.metrics import DERIVED, FAMILIES, PREFIX
+from service.http.problems import HTTP_PROBLEMS
+from service.model.equations import CellName, GruReset, gates
+from service.observability.metrics import DERIVED, FAMILIES, PREFIX
 from service.settings import Settings
 from training.cli import PREFIX as PREFIX_OF_TRAINING
 from training.cli import app as training

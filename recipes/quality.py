@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import median
 
 from recipes import seeds
-from service.bundle import discover, load
+from service.model.bundle import discover, load
 
 ROOT = Path(__file__).resolve().parent.parent
 PUBLISHED: dict[str, dict[str, str]] = json.loads((ROOT / "recipes" / "published.json").read_text("utf-8"))

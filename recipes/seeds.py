@@ -12,7 +12,7 @@ import json
 import sys
 from pathlib import Path
 
-from service.bundle import load, versions
+from service.model.bundle import load, versions
 
 FILE = Path(__file__).resolve().parent / "seeds.json"
 Figures = dict[str, dict[str, float]]

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from training.corpora import Example, read
+from training.data.corpora import Example, read
 
 _TYPES = {"person": "PER", "location": "LOC", "corporation": "ORG", "group": "ORG"}
 _EMERGING = {"PER": "person", "LOC": "location"}

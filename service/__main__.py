@@ -31,13 +31,13 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 from service import settings as configuration
-from service import telemetry
 from service.commands.check import check
 from service.commands.completion import completion
 from service.commands.console import EXIT_FAILED, EXIT_USAGE, debugging, foreseen
 from service.commands.models import models
 from service.commands.predict import predict
 from service.errors import StartupError
+from service.observability import logs
 from service.settings import Settings, SettingsError
 from service.version import VERSION
 
@@ -83,7 +83,7 @@ def serve(**flags: object) -> int:
     except SettingsError as error:
         click.echo(f"error: {error}", err=True)
         return EXIT_USAGE
-    telemetry.configure(settings.log_format, settings.log_level)
+    logs.configure(settings.log_format, settings.log_level)
     log = structlog.get_logger()
     for name in configuration.unknown_variables():
         log.warning("no such setting", variable=name)
@@ -100,7 +100,7 @@ def serve(**flags: object) -> int:
 def _server() -> ModuleType:
     """The server's module. It takes a while to import, and needs ONNX Runtime, which `--help` does not."""
     try:
-        return import_module("service.server")
+        return import_module("service.process.server")
     except ImportError as error:
         if error.name != "onnxruntime":
             raise

@@ -1,5 +1,8 @@
-"""The version of the software: what `--version` prints, the API document says, and the distribution is built as."""
+"""The name and the version of the software: what `--version` prints, the API document says, and the distribution is
+built as."""
 
 from __future__ import annotations
 
 VERSION = "0.1.0"
+
+TITLE = "Gatelight"

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from service.bundle import (
+from service.model.bundle import (
     CARD,
     FILES,
     TOKENIZER,
@@ -25,12 +25,12 @@ from service.bundle import (
     Task,
     digest,
 )
-from service.equations import CellName, GruReset
-from service.features import CHARACTERS, SHAPES
-from service.text import UNKNOWN, Tokenizer, build
-from training import graph
-from training.export import export
-from training.networks import Architecture, Network, Table, WordBits
+from service.model.equations import CellName, GruReset
+from service.model.features import CHARACTERS, SHAPES
+from service.model.tokenizer import UNKNOWN, Tokenizer, build
+from training.export.bundle import export
+from training.export.onnx import graph
+from training.nets.networks import Architecture, Network, Table, WordBits
 
 WORDS: tuple[str, ...] = (
     *(UNKNOWN, "a", "the", "film", "movie", "is", "was", "very", "not", "n't", "do", "it", "'s", "and", "of", "in"),

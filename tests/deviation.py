@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
-from service import bundle as bundles
-from service.bundle import TOKENIZER, WEIGHTS, Bundle
-from service.text import Tokenizer
-from training.corpora import read
+from service.model import bundle as bundles
+from service.model.bundle import TOKENIZER, WEIGHTS, Bundle
+from service.model.tokenizer import Tokenizer
+from training.data.corpora import read
 
 Array = NDArray[np.float64]
 ROOT = Path(__file__).resolve().parents[1]

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from service import bundle as bundles
+from service.model import bundle as bundles
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"

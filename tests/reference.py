@@ -22,9 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from service.equations import Direction
-from training.cells import Cell, Peephole, ResetBeforeGRU
-from training.networks import Network, Table
+from service.model.equations import Direction
+from training.nets.cells import Cell, Peephole, ResetBeforeGRU
+from training.nets.networks import Network, Table
 
 Array = NDArray[np.float64]
 Key = tuple[int, Direction, str]

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from benchmarks import cuda
-from service.bundle import Bundle
-from service.engine import Engine
+from service.model.bundle import Bundle
+from service.model.engine import Engine
 from tests.bundles import architecture, draft, network
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -23,10 +23,10 @@ from benchmarks import (
     serving,
 )
 from benchmarks.report import Conditions, Result
-from service.bundle import load as load_bundle
-from service.bundle import versions
-from service.equations import CellName
-from service.model import loader
+from service.model.bundle import load as load_bundle
+from service.model.bundle import versions
+from service.model.equations import CellName
+from service.model.loading import loader
 from tests.bundles import tiny_bundle
 
 WHERE = Conditions("2026-01-01", "a processor", 2, 0.0, 1, {"python": "3.11"})

@@ -16,10 +16,10 @@ import pytest
 
 from docs import hooks, reference
 from service import settings as configuration
-from service.api.openapi import document
-from service.equations import gates
 from service.errors import RequestError
-from service.metrics import DERIVED, FAMILIES, PREFIX
+from service.http.openapi import document
+from service.model.equations import gates
+from service.observability.metrics import DERIVED, FAMILIES, PREFIX
 from service.settings import Settings, flag, variable
 from tests.integration.conftest import ROOT, Process
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from service.metrics import DERIVED, FAMILIES, PREFIX
+from service.observability.metrics import DERIVED, FAMILIES, PREFIX
 from service.settings import Settings, flag, variable
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -11,8 +11,8 @@ from safetensors import safe_open
 
 from tests.bundles import ORIGIN, Options, architecture, network, tiny_bundle, tokenizer
 from tests.integration.conftest import ROOT
-from training.export import export
-from training.graph import STACKING
+from training.export.bundle import export
+from training.export.onnx.graph import STACKING
 
 PAGE = (ROOT / "docs" / "explanation" / "weights.md").read_text(encoding="utf-8")
 MADE = sorted(path.parent for path in (ROOT / "models").glob("*/*/weights.safetensors"))

@@ -14,7 +14,7 @@ import pytest
 from docs import hooks
 from tests.integration.conftest import ROOT
 from tests.test_docs import DOCS, blocks, run
-from training.longrange import SOLVED, baseline
+from training.studies.longrange import SOLVED, baseline
 
 PAGE = DOCS / "gradients.md"
 PICTURES = DOCS / "gradients"

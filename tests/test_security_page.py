@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from service.bundle import FILES
-from service.engine import WARM_UP_SECONDS
-from service.model import _COPIES, _HEADROOM
+from service.model.bundle import FILES
+from service.model.engine import WARM_UP_SECONDS
+from service.model.loading import _COPIES, _HEADROOM
 from service.settings import Settings, flag, variable
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -7,9 +7,9 @@ from typing import get_args
 import pytest
 
 from tests.test_docs import DOCS
-from training.initial import InputStart, RecurrentStart
-from training.schedules import OPTIMISERS, SCHEDULES
-from training.truncated import DOCUMENT_LOSSES
+from training.loop.schedules import OPTIMISERS, SCHEDULES
+from training.loop.truncated import DOCUMENT_LOSSES
+from training.nets.initial import InputStart, RecurrentStart
 
 PAGE = (DOCS / "how-to" / "training-choices.md").read_text("utf-8")
 CHOICES = {

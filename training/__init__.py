@@ -1,0 +1,1 @@
+"""Training of recurrent models on labelled text, and their export to bundles."""

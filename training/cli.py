@@ -16,7 +16,6 @@ import typer
 from dotenv import load_dotenv
 
 from service.errors import BundleError
-from training.checkpoints import CheckpointError
 from training.commands.compare import compare
 from training.commands.console import console
 from training.commands.data import data
@@ -32,12 +31,13 @@ from training.commands.pretrain import pretrain
 from training.commands.retokenize import retokenize
 from training.commands.robustness import robustness
 from training.commands.tokens import tokens
-from training.corpora import CorpusError
+from training.data.corpora import CorpusError
 from training.job import TrainingError
-from training.logs import LogError
-from training.plots import PlotError
-from training.pretrain import PretrainingError
-from training.processes import ProcessesError, started
+from training.loop.checkpoints import CheckpointError
+from training.loop.logs import LogError
+from training.loop.pretrain import PretrainingError
+from training.loop.processes import ProcessesError, started
+from training.studies.plots import PlotError
 
 PREFIX = "TRAINING"
 """What the names of environment variables begin with."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from service.rules import Style
-from training.fit import Recipe
-from training.initial import Initial
-from training.networks import Design, Dropouts
-from training.sources import AS_FOUND, Layout
+from service.model.rules import Style
+from training.data.sources import AS_FOUND, Layout
+from training.loop.fit import Recipe
+from training.nets.initial import Initial
+from training.nets.networks import Design, Dropouts
 
 _FEW = 5000
 """Examples below which training overfits soonest."""
@@ -55,7 +55,7 @@ class Job:
     layout: Layout = AS_FOUND
     """Which columns of all the files hold texts and labels, or tokens and tags."""
     threads: int = 0
-    """Of torch; 0 for a choice by the network's size (`training.threads`)."""
+    """Of torch; 0 for a choice by the network's size (`training.loop.threads`)."""
 
     def suited(self, examples: int) -> Job:
         """The same with every setting fixed, for training data of so many examples: few need more dropout."""

@@ -9,18 +9,19 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from service.bundle import Counts, Feature, FeatureName, Task
-from service.features import CHARACTERS, SHAPES
-from service.rules import Style
-from service.text import UNKNOWN, Tokenizer, build
-from training import conventions, pretrain, vectors, vocabulary
-from training.batches import Sample, encode
-from training.corpora import Example, check_labels, labels, read
-from training.datachecks import Part, counts, notes, with_tokens
-from training.evaluate import Corpus, corpus_name, corpus_of
-from training.export import TOKEN_LIMIT
+from service.model.bundle import Counts, Feature, FeatureName, Task
+from service.model.features import CHARACTERS, SHAPES
+from service.model.rules import Style
+from service.model.tokenizer import UNKNOWN, Tokenizer, build
+from training.data import conventions, vectors, vocabulary
+from training.data.batches import Sample, encode
+from training.data.checks import Part, counts, notes, with_tokens
+from training.data.corpora import Example, check_labels, labels, read
+from training.export.bundle import TOKEN_LIMIT
 from training.job import Job, TrainingError
-from training.networks import EMBEDDING_SIZES, Architecture, Network
+from training.loop import pretrain
+from training.nets.networks import EMBEDDING_SIZES, Architecture, Network
+from training.scoring.evaluate import Corpus, corpus_name, corpus_of
 
 _FEATURES: dict[Task, tuple[FeatureName, ...]] = {
     "sentiment": ("word",),

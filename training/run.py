@@ -12,21 +12,22 @@ from hashlib import sha256
 import numpy as np
 import torch
 
-from service.bundle import FILES, MAX_BYTES, Bundle, Health, Origin, RawText, Score, check_name
-from service.engine import Engine
-from service.tasks import decoder
-from training import checkpoints, raw, threads, truncated
-from training.card import labels_across, no_better_than_guessing
-from training.checkpoints import Checkpoints
-from training.evaluate import best_temperature, corpus_name, guess, guess_score, mark, measure
-from training.export import export
-from training.fit import Mark, Outcome, Progress, fit, refusal, seed_everything
-from training.health import measure as gate_health
+from service.model.bundle import FILES, MAX_BYTES, Bundle, Health, Origin, RawText, Score, check_name
+from service.model.decoding import decoder
+from service.model.engine import Engine
+from training.export.bundle import export
+from training.export.card import labels_across, no_better_than_guessing
 from training.job import Job, TrainingError
-from training.logs import Log, Write, tensorboard, together
+from training.loop import checkpoints, threads, truncated
+from training.loop.checkpoints import Checkpoints
+from training.loop.fit import Mark, Outcome, Progress, fit, refusal, seed_everything
+from training.loop.logs import Log, Write, tensorboard, together
+from training.loop.processes import Processes, ProcessesError, device_of, joined
 from training.material import Material, gather
-from training.networks import Network
-from training.processes import Processes, ProcessesError, device_of, joined
+from training.nets.networks import Network
+from training.scoring import raw
+from training.scoring.evaluate import best_temperature, corpus_name, guess, guess_score, mark, measure
+from training.scoring.gate_drift import measure as gate_health
 
 _ADVICE = "More --epochs, a higher --learning-rate, smaller --batch-rows or more data may help."
 _PACKAGES = ("torch", "onnx", "onnxruntime", "tokenizers", "numpy")

@@ -15,13 +15,13 @@ from pydantic import BaseModel
 from torch import Tensor, nn
 
 from benchmarks.peers.common import WORKERS, bundle_folder
-from service.bundle import TOKENIZER, load
-from service.equations import equations
-from service.tasks import decoder
-from service.text import Tokenizer
-from training.networks import Network
-from training.pooling import pool
-from training.restore import network
+from service.model.bundle import TOKENIZER, load
+from service.model.decoding import decoder
+from service.model.equations import equations
+from service.model.tokenizer import Tokenizer
+from training.export.restore import network
+from training.nets.networks import Network
+from training.nets.pooling import pool
 
 DECIMALS = 4
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
-from service.bundle import MODEL_GRAPH, TOKENIZER, load
-from service.tasks import decoder
-from service.text import Tokenizer
+from service.model.bundle import MODEL_GRAPH, TOKENIZER, load
+from service.model.decoding import decoder
+from service.model.tokenizer import Tokenizer
 
 BUNDLE = "BENCHMARK_BUNDLE"
 """The environment variable that names the bundle's folder ``…/NAME/VERSION``: some peers take no arguments."""

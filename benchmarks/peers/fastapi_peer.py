@@ -24,10 +24,10 @@ def ort_app() -> FastAPI:
 def torch_app() -> FastAPI:
     import torch
 
-    from service.bundle import TOKENIZER, load
-    from service.tasks import decoder
-    from service.text import Tokenizer
-    from training.restore import network
+    from service.model.bundle import TOKENIZER, load
+    from service.model.decoding import decoder
+    from service.model.tokenizer import Tokenizer
+    from training.export.restore import network
 
     torch.set_num_threads(1)
     bundle = load(bundle_folder())

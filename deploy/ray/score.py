@@ -28,10 +28,10 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from service.bundle import MANIFEST, Manifest
 from service.cpus import usable_cpus
 from service.errors import ServiceError
-from service.model import Model
+from service.model.bundle import MANIFEST, Manifest
+from service.model.loading import Model
 from service.scoring import repository
 from service.scoring.rows import Row
 from service.scoring.work import Options, cut, score

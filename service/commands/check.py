@@ -25,13 +25,13 @@ def check(bundle: str, models: Path, json: bool) -> int:
 
     The exit status is 3 when something is not as it should be.
     """
-    from service import bundle as bundles
-    from service import telemetry
     from service.errors import BundleError
-    from service.model import choose_provider, loader
+    from service.model import bundle as bundles
+    from service.model.loading import choose_provider, loader
+    from service.observability import logs
     from service.scoring import parity, repository
 
-    telemetry.configure("console", "error")
+    logs.configure("console", "error")
     path, provider = repository.find(models, bundle), choose_provider("cpu")
     try:
         found = bundles.load(path)

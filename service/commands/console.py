@@ -12,9 +12,9 @@ from typing import Any, ParamSpec, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
-from service import bundle as bundles
 from service import settings as configuration
 from service.errors import ServiceError
+from service.model import bundle as bundles
 from service.settings import Settings, SettingsError
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_INCOMPLETE, EXIT_INTERRUPTED = 0, 1, 2, 3, 130

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from service import telemetry
-from service.bundle import MAX_TOKENS
 from service.cpus import usable_cpus
-from service.gates import Reduce
-from service.model import ProviderSetting
+from service.model.bundle import MAX_TOKENS
+from service.model.gates import Reduce
+from service.model.loading import ProviderSetting
+from service.observability import logs
 from service.scoring import repository
 from service.scoring.output import Form, Lines, Output, check_free, place
 from service.scoring.progress import Progress
@@ -43,7 +43,7 @@ class Batch:
 
 def run(batch: Batch) -> int:
     """Score everything; how many rows were set aside. Raises `ServiceError`."""
-    telemetry.configure("console", "error")
+    logs.configure("console", "error")
     if batch.output is not None and not batch.resume:
         check_free(batch.output)  # before the files are read for their digests
     sources = [Source(name, batch.kind, batch.column, batch.keep) for name in batch.files]

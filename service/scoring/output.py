@@ -18,8 +18,8 @@ from typing import IO, Any, Literal
 
 import orjson
 
-from service.bundle import Manifest
 from service.errors import ServiceError
+from service.model.bundle import Manifest
 from service.scoring.rows import Row
 from service.scoring.work import Done, Record
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from service.bundle import Bundle, Feature, Manifest
-from service.engine import Engine
+from service.model.bundle import Bundle, Feature, Manifest
+from service.model.engine import Engine
 from service.scoring.reference import Reference
 
 LOGITS_TOLERANCE = 5e-5

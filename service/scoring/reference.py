@@ -1,6 +1,7 @@
 """A bundle's network in float64 NumPy, read from its file of weights in ONNX's layout: the judge of its graphs.
 
-Slow, and independent of the graphs' operators. What it reads is what `training.graph` and `training.embedding` wrote.
+Slow, and independent of the graphs' operators. What it reads is what `training.export.onnx.graph` and
+`training.export.onnx.embedding` wrote.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from service import recurrence
-from service.bundle import WEIGHTS, Bundle, Feature, Manifest
-from service.engine import GateKey
-from service.equations import CellName
-from service.recurrence import Cell, Float64, Gates, GateWeights
-from service.weights import arrays
+from service.model import reference
+from service.model.bundle import WEIGHTS, Bundle, Feature, Manifest
+from service.model.engine import GateKey
+from service.model.equations import CellName
+from service.model.reference import Cell, Float64, Gates, GateWeights
+from service.model.weights import arrays
 
 _LSTM = ("input", "output", "forget", "candidate")
 _ORDER: Mapping[CellName, Sequence[str]] = {
@@ -63,14 +64,14 @@ class Reference:
         self, row: NDArray[np.int32], traced: Mapping[GateKey, NDArray[np.floating]]
     ) -> tuple[float, Float64]:
         """How far the trace of one input [tokens, columns] is from the equations, and the top layer's traced states:
-        see `service.recurrence.deviation`."""
+        see `service.model.reference.deviation`."""
         shape = self.manifest
         cells = [self._layer(f"recurrent.{layer}") for layer in range(shape.layers)]
 
         def expected(layer: int, number: int, x: Float64, before: Gates) -> Gates:
-            return recurrence.step(shape.cell, shape.gru_reset, cells[layer][number], x, before)
+            return reference.step(shape.cell, shape.gru_reset, cells[layer][number], x, before)
 
-        return recurrence.deviation(expected, shape.layers, shape.directions, self._embed(row), traced)
+        return reference.deviation(expected, shape.layers, shape.directions, self._embed(row), traced)
 
     def logits(self, states: Float64) -> Float64:
         """What the head makes of the top layer's states [tokens, units of all directions]: [labels], a tagger's
@@ -166,7 +167,7 @@ class Reference:
             for place in range(int(lengths.max(initial=0))):
                 there = lengths > place
                 read = characters[there, lengths[there] - 1 - place if way else place]
-                made = recurrence.step("lstm", None, cell, table[read], {k: v[there] for k, v in states.items()})
+                made = reference.step("lstm", None, cell, table[read], {k: v[there] for k, v in states.items()})
                 for name, state in states.items():
                     state[there] = made[name]
             ends.append(states["hidden"])

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from service import bundle as bundles
-from service.bundle import Bundle
 from service.errors import BundleError, ServiceError
-from service.model import Model, ProviderSetting, choose_provider, loader
+from service.model import bundle as bundles
+from service.model.bundle import Bundle
+from service.model.loading import Model, ProviderSetting, choose_provider, loader
 
 
 class NoSuchModel(ServiceError):

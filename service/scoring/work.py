@@ -15,15 +15,15 @@ from typing import Any
 
 import numpy as np
 
-from service.contributions import note
 from service.errors import InvalidField
-from service.gates import Reduce, Selection, select
-from service.inference import decode, predicting, trace_jobs, tracing
-from service.joining import Logits, Traced, logits_of, parts, traces_of
-from service.model import Model
-from service.queueing import LIKE
+from service.model.contributions import note
+from service.model.gates import Reduce, Selection, select
+from service.model.joining import Logits, Traced, logits_of, parts, traces_of
+from service.model.loading import Model
+from service.model.tokenizer import Encoded
 from service.scoring.rows import Row
-from service.text import Encoded
+from service.serving.inference import decode, predicting, trace_jobs, tracing
+from service.serving.queueing import LIKE
 
 Record = dict[str, object]
 FIRST_WINDOW = 16

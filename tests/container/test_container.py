@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service import bundle
+from service.model import bundle
 from tests.container.conftest import (
     MODELS,
     ROOT,

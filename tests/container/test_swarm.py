@@ -19,7 +19,7 @@ import httpx
 import pytest
 import yaml
 
-from service import bundle
+from service.model import bundle
 from tests.container.conftest import MODELS, ROOT, docker, wait
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]

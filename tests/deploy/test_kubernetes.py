@@ -13,7 +13,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from service.api.openapi import document
+from service.http.openapi import document
 from service.settings import Settings, variable
 from tests.deploy.kustomize import Object, render
 

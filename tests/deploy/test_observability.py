@@ -16,7 +16,7 @@ import httpx
 import pytest
 import yaml
 
-from service.metrics import DERIVED, FAMILIES, PREFIX
+from service.observability.metrics import DERIVED, FAMILIES, PREFIX
 from tests.integration.conftest import Process
 from tests.patience import PATIENCE
 

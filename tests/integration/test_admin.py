@@ -12,7 +12,7 @@ import httpx
 import pytest
 from fastapi.openapi.models import OpenAPI
 
-from service.api.answers import ModelDescription, Unloaded, Versions
+from service.http.schemas.responses import ModelDescription, Unloaded, Versions
 from tests.integration.conftest import Process, Start
 from tests.integration.metrics import value
 from tests.integration.models import write_model

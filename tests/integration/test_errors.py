@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from service.api.answers import Problem
+from service.http.schemas.responses import Problem
 from tests.integration.conftest import Process, Start
 from tests.patience import PATIENCE
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from service import bundle as bundles
-from service.equations import gate_names
+from service.model import bundle as bundles
+from service.model.equations import gate_names
 from tests import deviation
 from tests.bundles import KINDS, Kind, named, tiny_bundle
 from tests.integration.conftest import Process

@@ -135,8 +135,8 @@ def test_traces_under_way_are_bounded_together(start: Start) -> None:
 
 
 def test_no_clock_that_can_jump_is_asked() -> None:
-    """Deadlines, limits and rates go by clocks that only go forward. The wall clock is for dates: those in logs, and the
-    one in `metrics` at which a model last answered, which `/v2` tells in its statistics."""
+    """Deadlines, limits and rates go by clocks that only go forward. The wall clock is for dates: those in logs, and
+    the one in `metrics` at which a model last answered, which `/v2` tells in its statistics."""
     jumping = []
     for file in (ROOT / "service").rglob("*.py"):
         if file.name == "metrics.py":

@@ -23,7 +23,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from service.app import create_app
+from service.http.app import create_app
 from service.settings import read
 from tests.integration.conftest import ROOT, Process
 from tests.patience import PATIENCE

@@ -10,15 +10,15 @@ import httpx
 import numpy as np
 import pytest
 
-from service import bundle as bundles
-from service.api.answers import ModelHealth
-from service.bundle import TOKENIZER, replace_manifest
-from service.engine import Engine
-from service.text import Tokenizer
+from service.http.schemas.responses import ModelHealth
+from service.model import bundle as bundles
+from service.model.bundle import TOKENIZER, replace_manifest
+from service.model.engine import Engine
+from service.model.tokenizer import Tokenizer
 from tests.integration.conftest import Start
 from tests.integration.models import write_model
 from tests.patience import until
-from training.health import measure
+from training.scoring.gate_drift import measure
 
 TRAINED = ["a great film", "the movie is fine", "a very good film", "it was great", "a good movie ."] * 8
 OTHER = ["dull dull dull bad bad bad bad", "not n't not n't bad dull !"] * 20

@@ -13,9 +13,9 @@ import pytest
 from numpy.typing import NDArray
 from safetensors.numpy import load
 
-from service import bundle as bundles
-from service.api.answers import Traces
-from service.equations import equations, gate_names
+from service.http.schemas.responses import Traces
+from service.model import bundle as bundles
+from service.model.equations import equations, gate_names
 from tests import deviation
 from tests.bundles import Kind, named
 from tests.integration.models import HIDDEN

@@ -9,7 +9,7 @@ import pytest
 
 from tests.bundles import ORIGIN, architecture, network, tokenizer
 from tests.integration.conftest import Process
-from training.export import export
+from training.export.bundle import export
 
 NAME = "sentiment-bilstm-int8"
 TEXTS = ["a fine film", "not good", "the movie is very dull , and it 's not the film " * 20, "great"]

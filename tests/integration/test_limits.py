@@ -12,8 +12,8 @@ from typing import Any
 import httpx
 import pytest
 
-from service.api.edge import HEALTH
-from service.protocol import MOST_PIPELINED
+from service.http.middleware import HEALTH
+from service.process.connection import MOST_PIPELINED
 from tests.integration.conftest import Process, Start
 from tests.integration.metrics import value
 from tests.patience import PATIENCE

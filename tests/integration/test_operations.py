@@ -11,9 +11,9 @@ import pytest
 from fastapi.openapi.models import OpenAPI
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.api.answers import Index, ModelDescription, Models, Status
-from service.api.render import JSON
-from service.equations import equations
+from service.http.render import JSON
+from service.http.schemas.responses import Index, ModelDescription, Models, Status
+from service.model.equations import equations
 
 
 def test_models(client: httpx.Client) -> None:

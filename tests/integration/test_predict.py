@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from service.api.answers import Predictions
+from service.http.schemas.responses import Predictions
 
 TEXTS = [
     "A great film.",

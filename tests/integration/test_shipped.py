@@ -8,9 +8,9 @@ import sys
 import httpx
 import pytest
 
-from service import bundle as bundles
-from service.bundle import CARD, MAX_BYTES, TOKENIZER, Bundle
-from service.text import Tokenizer
+from service.model import bundle as bundles
+from service.model.bundle import CARD, MAX_BYTES, TOKENIZER, Bundle
+from service.model.tokenizer import Tokenizer
 from tests import deviation
 from tests.integration.conftest import ROOT, Process, Start
 

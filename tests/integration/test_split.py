@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load
 
-from service.api.answers import Traces
 from service.client import Client
+from service.http.schemas.responses import Traces
 from tests.integration.conftest import ROOT, Process
 
 triton = pytest.importorskip("tritonclient.http", reason="tritonclient[http] is not installed")

@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.bundle import FILES, MANIFEST
+from service.model.bundle import FILES, MANIFEST
 from tests.integration.conftest import Process, Start
 from tests.integration.metrics import value
 from tests.integration.models import write_model

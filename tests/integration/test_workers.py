@@ -20,7 +20,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.supervisor import SHOW_STACKS
+from service.process.supervisor import SHOW_STACKS
 from tests.integration.conftest import ROOT, Process, Start
 from tests.integration.metrics import value
 from tests.patience import PATIENCE, until
@@ -367,8 +367,8 @@ def test_spawned_workers_serve_too(tmp_path: Path, repository: Path) -> None:
     script = tmp_path / "spawned.py"
     script.write_text(
         "from service import settings\n"
-        "from service.server import work\n"
-        "from service.supervisor import Supervisor\n"
+        "from service.process.server import work\n"
+        "from service.process.supervisor import Supervisor\n"
         "if __name__ == '__main__':\n"
         f"    asked = settings.read(dict(port=0, models={str(repository)!r}), _env_file=None)\n"
         "    raise SystemExit(Supervisor(asked, 2, work, method='spawn').run())\n",

@@ -10,9 +10,9 @@ from pathlib import Path
 from recipes import seeds
 from recipes.quality import PUBLISHED, ROOT, of_seeds, rows, table
 from recipes.web_names import emerging_names, web_names, write
-from service.bundle import Score, replace_manifest
+from service.model.bundle import Score, replace_manifest
 from tests.bundles import tiny_bundle
-from training.corpora import read
+from training.data.corpora import read
 
 
 def test_every_model_that_ships_is_in_the_table() -> None:

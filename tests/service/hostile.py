@@ -18,7 +18,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import load_file, save_file
 
-from service.bundle import CARD, LIMITS, MANIFEST, MODEL_GRAPH, TOKENIZER, TRACE_GRAPH, WEIGHTS
+from service.model.bundle import CARD, LIMITS, MANIFEST, MODEL_GRAPH, TOKENIZER, TRACE_GRAPH, WEIGHTS
 
 Spoil = Callable[[Path], None]
 

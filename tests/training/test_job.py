@@ -10,19 +10,19 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from service.bundle import CARD, TOKENIZER, WEIGHTS, Bundle, Head, Task, discover, load
-from service.engine import Engine
 from service.errors import BundleError
-from service.tasks import decoder
-from service.text import Tokenizer
+from service.model.bundle import CARD, TOKENIZER, WEIGHTS, Bundle, Head, Task, discover, load
+from service.model.decoding import decoder
+from service.model.engine import Engine
+from service.model.tokenizer import Tokenizer
 from tests import corpora
-from training import export as exporting
-from training.checkpoints import FILE, CheckpointError
-from training.corpora import CorpusError
-from training.fit import Progress, Recipe
+from training.data.corpora import CorpusError
+from training.export import bundle as exporting
 from training.job import Job, TrainingError
-from training.logs import read as read_log
-from training.networks import Design
+from training.loop.checkpoints import FILE, CheckpointError
+from training.loop.fit import Progress, Recipe
+from training.loop.logs import read as read_log
+from training.nets.networks import Design
 from training.run import run
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"

@@ -8,13 +8,13 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from service.bundle import Bundle
 from service.errors import BundleError
+from service.model.bundle import Bundle
 from training.commands.console import console, opened
 from training.commands.layout import LabelColumn, TagColumn, TextColumn, TokenColumn, layout_of, note
-from training.corpora import UnknownLabel
-from training.evaluate import Report, of_bundle
+from training.data.corpora import UnknownLabel
 from training.job import TrainingError
+from training.scoring.evaluate import Report, of_bundle
 from training.terminal import show
 
 

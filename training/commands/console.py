@@ -12,13 +12,13 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from service import bundle
-from service.bundle import Bundle
-from service.equations import GruReset
 from service.errors import BundleError
-from training.cells import NAMED
-from training.fit import Progress
-from training.networks import WordBits
+from service.model import bundle
+from service.model.bundle import Bundle
+from service.model.equations import GruReset
+from training.loop.fit import Progress
+from training.nets.cells import NAMED
+from training.nets.networks import WordBits
 from training.terminal import console as console_of
 
 console = console_of(stderr=True)
@@ -138,7 +138,7 @@ def gru_reset_of(cell: Cell, wanted: Reset | None) -> GruReset:
 
 
 def cells_of(names: str) -> list[str]:
-    """``rnn,lstm`` → the cells of `training.cells.NAMED`."""
+    """``rnn,lstm`` → the cells of `training.nets.cells.NAMED`."""
     wanted = [name.strip() for name in names.split(",")]
     if unknown := [name for name in wanted if name not in NAMED]:
         raise typer.BadParameter(f"there is no cell {unknown[0]!r}; known are {', '.join(NAMED)}", param_hint="--cells")

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from training.commands.console import Task, console
-from training.datasets import KNOWN, Wanted, write
+from training.data.datasets import KNOWN, Wanted, write
 
 _NAMES = ", ".join(sorted(KNOWN))
 

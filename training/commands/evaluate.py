@@ -8,12 +8,12 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from service.bundle import Bundle
+from service.model.bundle import Bundle
 from training.commands.console import opened
 from training.commands.layout import LabelColumn, TagColumn, TextColumn, TokenColumn, layout_of, note
-from training.evaluate import Report, of_bundle
-from training.raw import RawReport
-from training.raw import of_bundle as raw_of_bundle
+from training.scoring.evaluate import Report, of_bundle
+from training.scoring.raw import RawReport
+from training.scoring.raw import of_bundle as raw_of_bundle
 from training.terminal import show
 
 

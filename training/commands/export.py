@@ -7,17 +7,17 @@ from typing import Annotated
 
 import typer
 
-from service import bundle
-from service.engine import Engine
-from service.tasks import decoder
-from service.text import Tokenizer
-from training import raw
+from service.model import bundle
+from service.model.decoding import decoder
+from service.model.engine import Engine
+from service.model.tokenizer import Tokenizer
 from training.commands.console import console, opened
 from training.commands.layout import LabelColumn, TagColumn, TextColumn, TokenColumn, layout_of, note
-from training.evaluate import best_temperature, corpus, guess_score, measure
-from training.export import export as export_network
-from training.health import measure as measure_gates
-from training.restore import network
+from training.export.bundle import export as export_network
+from training.export.restore import network
+from training.scoring import raw
+from training.scoring.evaluate import best_temperature, corpus, guess_score, measure
+from training.scoring.gate_drift import measure as measure_gates
 
 
 def export(

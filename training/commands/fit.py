@@ -10,8 +10,8 @@ from typing import Annotated
 
 import typer
 
-from service.equations import Direction
-from service.rules import Style
+from service.model.equations import Direction
+from service.model.rules import Style
 from training.commands import recipe as recipes
 from training.commands.console import (
     Bits,
@@ -32,15 +32,15 @@ from training.commands.console import (
     word_bits_of,
 )
 from training.commands.layout import LabelColumn, TagColumn, TextColumn, TokenColumn, layout_of
-from training.fit import Precision, Recipe
-from training.initial import Initial, InputStart, RecurrentStart
 from training.job import Job
-from training.logs import check_tensorboard
-from training.networks import Design
-from training.processes import started
+from training.loop.fit import Precision, Recipe
+from training.loop.logs import check_tensorboard
+from training.loop.processes import started
+from training.loop.schedules import OptimiserName, ScheduleName
+from training.loop.truncated import DocumentLoss
+from training.nets.initial import Initial, InputStart, RecurrentStart
+from training.nets.networks import Design
 from training.run import run
-from training.schedules import OptimiserName, ScheduleName
-from training.truncated import DocumentLoss
 
 _DEFAULT, _INITIAL = Recipe(), Initial()
 

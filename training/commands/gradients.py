@@ -13,13 +13,14 @@ import torch
 import typer
 from rich.table import Table
 
-from service import bundle
-from service.text import Tokenizer
-from training import plots, restore
-from training.cells import make
+from service.model import bundle
+from service.model.tokenizer import Tokenizer
 from training.commands.console import cells_of, opened
-from training.gradients import FADED, Reach, reach
-from training.networks import EMBEDDING_SIZES, Network
+from training.export import restore
+from training.nets.cells import make
+from training.nets.networks import EMBEDDING_SIZES, Network
+from training.studies import plots
+from training.studies.gradients import FADED, Reach, reach
 from training.terminal import show
 
 _SHOWN = (1, 10, 50, 100, 200, 500, 1000)

@@ -7,14 +7,14 @@ from typing import Annotated
 
 import typer
 
-from service.bundle import TOKENIZER, replace_manifest
-from service.engine import Engine
-from service.health import figures, restored
-from service.text import Tokenizer
+from service.model.bundle import TOKENIZER, replace_manifest
+from service.model.engine import Engine
+from service.model.gate_drift import figures, restored
+from service.model.tokenizer import Tokenizer
 from training.commands.console import console, opened
 from training.commands.layout import LabelColumn, TagColumn, TextColumn, TokenColumn, layout_of, note
-from training.evaluate import corpus
-from training.health import measure
+from training.scoring.evaluate import corpus
+from training.scoring.gate_drift import measure
 
 
 def health(

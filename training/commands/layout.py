@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from training.commands.console import console
-from training.sources import Layout
+from training.data.sources import Layout
 
 TextColumn = Annotated[
     str | None,

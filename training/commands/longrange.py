@@ -13,9 +13,9 @@ import torch
 import typer
 from rich.table import Table
 
-from training import plots
 from training.commands.console import Device, cells_of, device_of, tell
-from training.longrange import Curve, Point, Settings, baseline, learn
+from training.studies import plots
+from training.studies.longrange import Curve, Point, Settings, baseline, learn
 from training.terminal import show
 
 _DEFAULT = Settings()

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from training import plots
 from training.commands.console import console
-from training.logs import LogError, Record, read
+from training.loop.logs import LogError, Record, read
+from training.studies import plots
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

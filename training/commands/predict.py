@@ -10,7 +10,7 @@ import typer
 
 from training.commands.console import opened
 from training.commands.layout import LabelColumn, TagColumn, TextColumn, TokenColumn, layout_of, note
-from training.evaluate import answers_of_bundle, tags_of
+from training.scoring.evaluate import answers_of_bundle, tags_of
 
 
 def predict(

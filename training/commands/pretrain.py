@@ -10,8 +10,8 @@ import typer
 
 from training.commands.console import Cell, Display, Reset, bar, console, gru_reset_of, tell
 from training.commands.layout import LabelColumn, TextColumn, layout_of
-from training.networks import Design
-from training.pretrain import Pretraining, Reading, run
+from training.loop.pretrain import Pretraining, Reading, run
+from training.nets.networks import Design
 
 _DEFAULT = Reading()
 

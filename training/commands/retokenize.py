@@ -10,15 +10,16 @@ from typing import Annotated
 import orjson
 import typer
 
-from service import bundle
-from service.engine import Engine
 from service.errors import BundleError
-from service.rules import Style
-from service.tasks import decoder
-from service.text import Tokenizer
-from training import card, raw
+from service.model import bundle
+from service.model.decoding import decoder
+from service.model.engine import Engine
+from service.model.rules import Style
+from service.model.tokenizer import Tokenizer
 from training.commands.console import console, opened
-from training.evaluate import corpus, measure
+from training.export import card
+from training.scoring import raw
+from training.scoring.evaluate import corpus, measure
 
 
 def retokenize(

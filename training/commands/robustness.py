@@ -9,16 +9,16 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from service.bundle import TOKENIZER
-from service.engine import Engine
-from service.tasks import decoder
-from service.text import Tokenizer
+from service.model.bundle import TOKENIZER
+from service.model.decoding import decoder
+from service.model.engine import Engine
+from service.model.tokenizer import Tokenizer
 from training.commands.console import opened
 from training.commands.layout import LabelColumn, TagColumn, TextColumn, TokenColumn, layout_of, note
-from training.corpora import check_labels, read
-from training.datachecks import with_tokens
-from training.evaluate import corpus_name, corpus_of, measure
-from training.robustness import variants
+from training.data.checks import with_tokens
+from training.data.corpora import check_labels, read
+from training.scoring.evaluate import corpus_name, corpus_of, measure
+from training.studies.robustness import variants
 from training.terminal import show
 
 

@@ -9,9 +9,9 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from training.conventions import agreements
-from training.corpora import CorpusError, read
-from training.evaluate import corpus_name
+from training.data.conventions import agreements
+from training.data.corpora import CorpusError, read
+from training.scoring.evaluate import corpus_name
 from training.terminal import show
 
 

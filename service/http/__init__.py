@@ -1,0 +1,1 @@
+"""The HTTP interface: routes, protocols, answers, errors and access."""

@@ -1,0 +1,53 @@
+"""Which form of an answer a client wants: its ``Accept`` header, weights included (RFC 9110)."""
+
+from __future__ import annotations
+
+import re
+
+from service.http.render import JSON, SAFETENSORS
+
+HTML = "text/html"
+
+_WEIGHT = re.compile(rb"\s*q\s*=\s*([01](?:\.\d{0,3})?)\s*")
+
+
+def wants_safetensors(accept: bytes | None) -> bool:
+    """Whether the answer is to be safetensors rather than JSON, the default.
+
+    A header that excludes both gets JSON all the same, as `/predict` does: RFC 9110 allows it.
+    """
+    ranges = weights(accept)
+    json, safetensors = _weight(ranges, JSON), _weight(ranges, SAFETENSORS)
+    # At equal weight whoever names the binary form wants it: `*/*` is what clients add by themselves.
+    return safetensors > json or (safetensors == json > 0 and SAFETENSORS.encode() in ranges)
+
+
+def wants_index(accept: bytes | None) -> bool:
+    """Whether whoever asks for ``/`` is a program that wants JSON rather than the page, the default."""
+    ranges = weights(accept)
+    return _weight(ranges, JSON) > _weight(ranges, HTML)
+
+
+def names_html(accept: bytes | None) -> bool:
+    """Whether whoever asks is a person's browser: only those name HTML."""
+    return HTML.encode() in weights(accept)
+
+
+def weights(accept: bytes | None) -> dict[bytes, float]:
+    """What a header of preferences names, in lower case, and the weight of each, 1 where none is given."""
+    return dict(_range(part) for part in (accept or b"").lower().split(b",") if part.strip())
+
+
+def _range(part: bytes) -> tuple[bytes, float]:
+    """A media range and its weight, 1 where none is given or it cannot be read."""
+    name, *parameters = part.split(b";")
+    weights = [match for match in map(_WEIGHT.fullmatch, parameters) if match]
+    return name.strip(), float(weights[0][1]) if weights else 1.0
+
+
+def _weight(ranges: dict[bytes, float], media_type: str) -> float:
+    """The weight of the most specific range that takes a media type; 0 where none does."""
+    for name in (media_type.encode(), media_type.partition("/")[0].encode() + b"/*", b"*/*"):
+        if name in ranges:
+            return min(1.0, ranges[name])
+    return 0.0

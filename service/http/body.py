@@ -1,0 +1,64 @@
+"""A request's body: refused by its headers where they tell, and no longer read than the limit allows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive
+
+from service.errors import TooLarge, UnsupportedMediaType
+from service.http.coding import coding_of
+
+WHAT = "Bytes in the body"
+
+Refusal = Callable[[bytes], str | None]
+"""Of a content type: why a body of this kind is not read; None when it is."""
+
+
+@lru_cache(maxsize=64)
+def unless_json(content_type: bytes) -> str | None:
+    """The refusal of all that is not JSON in UTF-8."""
+    if not content_type.strip():
+        return "The request has no Content-Type; send application/json."
+    media_type, *parameters = (part.strip().lower() for part in content_type.split(b";"))
+    kind, _, subtype = media_type.partition(b"/")
+    if kind != b"application" or not (subtype == b"json" or subtype.endswith(b"+json")):
+        return "The body is not sent as JSON; send it with Content-Type: application/json."
+    for parameter in parameters:
+        name, _, value = parameter.partition(b"=")
+        if name.strip() == b"charset" and value.strip().strip(b'"') not in (b"utf-8", b"utf8"):
+            return "The body's charset is not UTF-8; JSON is read in UTF-8 alone."
+    return None
+
+
+async def read(
+    headers: Mapping[bytes, bytes], receive: Receive, limit: int, refusal_of: Refusal = unless_json
+) -> bytes:
+    """The whole body, in the coding in which it came (`service.http.coding`).
+
+    Raises `UnsupportedMediaType`, `TooLarge`, or `ClientDisconnect` when the client has gone.
+    """
+    coding_of(headers.get(b"content-encoding", b""))
+    refusal = refusal_of(headers.get(b"content-type", b""))
+    if refusal is not None:
+        raise UnsupportedMediaType(refusal)
+    announced = headers.get(b"content-length", b"")
+    if announced.isdigit() and int(announced) > limit:
+        raise TooLarge(WHAT, int(announced), limit)
+    message = await receive()
+    if message["type"] == "http.request" and not message.get("more_body", False):
+        whole: bytes = message.get("body", b"")
+        if len(whole) > limit:
+            raise TooLarge(WHAT, len(whole), limit)
+        return whole
+    body = bytearray()
+    while message["type"] == "http.request":
+        body += message.get("body", b"")
+        if len(body) > limit:
+            raise TooLarge(WHAT, f"{len(body)} or more", limit)
+        if not message.get("more_body", False):
+            return bytes(body)
+        message = await receive()
+    raise ClientDisconnect

@@ -1,0 +1,1 @@
+"""Other people's protocols: Hugging Face's and the Open Inference Protocol."""

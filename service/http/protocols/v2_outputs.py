@@ -1,0 +1,163 @@
+"""What a model can answer with in the Open Inference Protocol, and the arrays that it does answer with.
+
+A classifier has `label`, `score` [n] and `logits` [n, labels]; a tagger `labels`, `score`, `start`, `end` [n, tokens]
+and `logits` [n, tokens, labels]; each model `lengths` [n], its inputs' tokens. Sent only where they are asked for by
+name: `truncated` [n], true for inputs that lost their tails, and for each gate a tensor such as
+``gate.0.forward.forget`` [n, tokens, units]. Arrays with a row for each token are padded to the longest input, with
+zeros and empty labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import product
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.errors import InvalidField, TooLarge
+from service.http.protocols.v2_tensors import Datatype
+from service.model.bundle import Manifest
+from service.model.decoding import Prediction
+from service.model.engine import GateKey
+from service.model.equations import gate_names
+from service.model.gates import LayerGates, Selection, select
+from service.model.joining import Logits
+from service.model.tokenizer import Encoded
+from service.serving.inference import padded
+
+LENGTHS = "lengths"
+TRUNCATED = "truncated"
+Spec = tuple[Datatype, tuple[int, ...]]
+"""A datatype and a shape, -1 for what differs between requests."""
+
+
+def usual(manifest: Manifest) -> dict[str, Spec]:
+    """The outputs that come when none is asked for."""
+    labels = len(manifest.labels)
+    if manifest.head == "tagger":
+        return {
+            "labels": ("BYTES", (-1, -1)),
+            "score": ("FP32", (-1, -1)),
+            "logits": ("FP32", (-1, -1, labels)),
+            "start": ("INT64", (-1, -1)),
+            "end": ("INT64", (-1, -1)),
+            LENGTHS: ("INT64", (-1,)),
+        }
+    return {
+        "label": ("BYTES", (-1,)),
+        "score": ("FP32", (-1,)),
+        "logits": ("FP32", (-1, labels)),
+        LENGTHS: ("INT64", (-1,)),
+    }
+
+
+def gates(manifest: Manifest) -> dict[str, GateKey]:
+    """The names of the outputs that hold gates."""
+    keys = product(range(manifest.layers), manifest.directions, gate_names(manifest.cell))
+    return {".".join(("gate", *map(str, key))): key for key in keys}
+
+
+def every(manifest: Manifest) -> dict[str, Spec]:
+    """All outputs of a model, the gates last."""
+    traced: Spec = ("FP32", (-1, -1, manifest.hidden))
+    return {**usual(manifest), TRUNCATED: ("BOOL", (-1,)), **dict.fromkeys(gates(manifest), traced)}
+
+
+def resolve(manifest: Manifest, wanted: Mapping[str, bool] | None, binary: bool) -> dict[str, bool]:
+    """The outputs to send, each in binary or not. Raises `InvalidField` for those that the model has not.
+
+    `lengths` joins outputs that are padded: without it nobody could tell where an input ends.
+    """
+    if wanted is None:
+        return dict.fromkeys(usual(manifest), binary)
+    known = every(manifest)
+    for position, name in enumerate(wanted):
+        if name not in known:
+            there = ", ".join(known)
+            raise InvalidField(f"/outputs/{position}/name", f"There is no output {name[:80]!r}. Outputs: {there}.")
+    if any(len(known[name][1]) > 1 and known[name][1][1] == -1 for name in wanted):
+        return {**wanted, LENGTHS: wanted.get(LENGTHS, binary)}
+    return dict(wanted)
+
+
+def selection(manifest: Manifest, names: Sequence[str]) -> Selection | None:
+    """What has to be traced for these outputs; None where nothing has."""
+    known = gates(manifest)
+    keys = [known[name] for name in names if name in known]
+    if not keys:
+        return None
+    layers, directions, wanted = (list(dict.fromkeys(part)) for part in zip(*keys, strict=True))
+    return select(manifest, wanted, layers, directions)
+
+
+def check_size(manifest: Manifest, names: Sequence[str], lengths: Sequence[int], most: int) -> None:
+    """Raises `TooLarge` when the padded outputs would hold more numbers than an answer may."""
+    known, numbers = every(manifest), 0
+    for name in names:
+        tail = known[name][1][1:]
+        if tail and tail[0] == -1:
+            numbers += len(lengths) * max(lengths) * (tail[1] if len(tail) > 1 else 1)
+    if numbers > most:
+        raise TooLarge("Numbers in the answer, padding included", numbers, most)
+
+
+def arrays(
+    encoded: Sequence[Encoded],
+    logits: Sequence[Logits],
+    predictions: Sequence[Prediction],
+    layers: Sequence[Sequence[LayerGates]] | None,
+    manifest: Manifest,
+) -> Callable[[str], tuple[tuple[int, ...], NDArray[Any] | list[str]]]:
+    """A function from an output's name to its shape and its values; those of BYTES are a flat list."""
+    lengths = [len(source) for source in encoded]
+    known = gates(manifest)
+
+    def per_token(name: str) -> list[list[Any]]:
+        tokens: Any = [prediction["tokens"] for prediction in predictions]
+        field = {"labels": "label"}.get(name, name)
+        return [[token[field] for token in row] for row in tokens]
+
+    def of(name: str) -> tuple[tuple[int, ...], NDArray[Any] | list[str]]:
+        found: NDArray[Any]
+        if name in known:
+            layer, direction, gate = known[name]
+            assert layers is not None
+            found = padded([_gate(each, layer, direction, gate) for each in layers])
+        elif name == LENGTHS:
+            found = np.array(lengths, np.int64)
+        elif name == TRUNCATED:
+            found = np.array([source.truncated for source in encoded], np.bool_)
+        elif name == "logits":
+            found = padded(logits) if manifest.head == "tagger" else np.stack(logits)
+        elif name == "label":
+            return (len(lengths),), [str(prediction["label"]) for prediction in predictions]
+        elif name == "labels":
+            longest = max(lengths)
+            rows = (row + [""] * (longest - len(row)) for row in per_token(name))
+            return (len(lengths), longest), [label for row in rows for label in row]
+        elif manifest.head == "tagger":
+            found = _padded_rows(per_token(name), np.float32 if name == "score" else np.int64)
+        else:
+            found = np.array([prediction[name] for prediction in predictions], np.float32)
+        return found.shape, found
+
+    return of
+
+
+def _gate(layers: Sequence[LayerGates], layer: int, direction: str, gate: str) -> NDArray[np.float32]:
+    """One gate of one input, [tokens, units]."""
+    return next(each for each in layers if (each.layer, each.direction) == (layer, direction)).arrays()[gate]
+
+
+def _padded_rows(rows: Sequence[Sequence[float]], kind: type[np.float32 | np.int64]) -> NDArray[Any]:
+    together = np.zeros((len(rows), max(map(len, rows))), kind)
+    for number, row in enumerate(rows):
+        together[number, : len(row)] = row
+    return together
+
+
+def describe(specs: Mapping[str, Spec]) -> list[dict[str, object]]:
+    """Outputs as a model's metadata lists them."""
+    return [{"name": name, "datatype": kind, "shape": list(shape)} for name, (kind, shape) in specs.items()]

@@ -1,0 +1,195 @@
+"""Answers as bytes: predictions as JSON, traces as JSON or safetensors.
+
+A trace can hold millions of numbers, and whatever copies or prints them holds Python's lock: an answer is made in small
+pieces, so that a thread that makes it lets the event loop go on in between.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from service.http.number_table import rows_as_json
+from service.model.contributions import Contributions
+from service.model.decoding import Prediction
+from service.model.gates import LayerGates
+
+JSON = "application/json"
+SAFETENSORS = "application/vnd.safetensors"
+
+NUMBERS_AT_ONCE = 16_384
+"""Numbers that the serialiser is given at once: half a millisecond."""
+PIECE = 1 << 20
+"""Bytes in one piece of an answer, at least, but for the last."""
+
+
+@dataclass(frozen=True, slots=True)
+class TraceAnswer:
+    """One input's share of the answer of `/gates`."""
+
+    tokens: list[dict[str, str | int]]
+    prediction: Prediction
+    layers: Sequence[LayerGates]
+    contributions: Contributions | None
+    note: str | None
+    """Why `contributions` is null, where it could have been something else."""
+    sentences: Sequence[tuple[int, int]] | None = None
+    """(first token, end) of each, where the text was read sentence by sentence."""
+
+    def begin(self) -> dict[str, object]:
+        """What stands before the gates."""
+        sentences = {} if self.sentences is None else {"sentences": self.sentences}
+        return {"tokens": self.tokens, **sentences, "prediction": self.prediction}
+
+    def rest(self) -> dict[str, object]:
+        """What follows the gates."""
+        notes = {} if self.note is None else {"contributions_note": self.note}
+        if self.contributions is not None:
+            check_finite(self.contributions["tokens"], self.contributions["logits"], self.contributions["bias"])
+        return {"contributions": self.contributions, **notes}
+
+
+def dumps(value: object) -> bytes:
+    """JSON of plain values and of C-contiguous arrays."""
+    return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def predictions_as_json(head: dict[str, object], predictions: Iterable[Prediction]) -> list[bytes]:
+    """The answer of `/predict` as pieces of JSON. `head` is what stands before the predictions."""
+    pieces = (b"," * (number > 0) + dumps(prediction) for number, prediction in enumerate(predictions))
+    return list(gathered(chain([dumps(head)[:-1], b',"predictions":['], pieces, [b"]}"])))
+
+
+def traces_as_json(head: dict[str, object], traces: Iterable[TraceAnswer], decimals: int | None) -> list[bytes]:
+    """The answer of `/gates` as pieces of JSON. `head` is what stands before the traces.
+
+    Raises `ValueError` for a number that is not finite.
+    """
+    return list(gathered(_answer(head, traces, decimals)))
+
+
+def traces_as_safetensors(head: dict[str, object], traces: Iterable[TraceAnswer]) -> list[bytes]:
+    """The answer as one safetensors file: the arrays by ``input/layer/direction/gate``, the rest in its metadata.
+
+    Raises `ValueError` for a number that is not finite.
+    """
+    tensors: dict[str, NDArray[np.float32]] = {}
+    bare = []
+    for number, trace in enumerate(traces):
+        layers = []
+        for layer in trace.layers:
+            layers.append({"layer": layer.layer, "direction": layer.direction})
+            for name, array in layer.arrays().items():
+                check_finite(array)
+                tensors[f"{number}/{layer.layer}/{layer.direction}/{name}"] = array
+            for name, array in (layer.statistics or {}).items():
+                check_finite(array)
+                tensors[f"{number}/{layer.layer}/{layer.direction}/statistics/{name}"] = array
+        bare.append({**trace.begin(), "layers": layers, **trace.rest()})
+    metadata = {"response": dumps({**head, "traces": bare}).decode()}
+    return list(gathered(_safetensors(tensors, metadata)))
+
+
+def _safetensors(tensors: dict[str, NDArray[np.float32]], metadata: dict[str, str]) -> Iterator[bytes]:
+    """A safetensors file, array by array; the library's own writer makes it in one go, under the lock all the while."""
+    header: dict[str, object] = {"__metadata__": metadata}
+    end = 0
+    for name, array in tensors.items():
+        start, end = end, end + array.nbytes
+        header[name] = {"dtype": "F32", "shape": array.shape, "data_offsets": (start, end)}
+    text = dumps(header)
+    text += b" " * (-len(text) % 8)
+    yield struct.pack("<Q", len(text)) + text
+    for array in tensors.values():
+        yield array.astype("<f4", copy=False).tobytes()
+
+
+def _answer(head: dict[str, object], traces: Iterable[TraceAnswer], decimals: int | None) -> Iterator[bytes]:
+    yield dumps(head)[:-1] + b',"traces":['
+    for number, trace in enumerate(traces):
+        yield b"," * (number > 0) + dumps(trace.begin())[:-1] + b',"layers":['
+        for position, layer in enumerate(trace.layers):
+            yield (
+                b"," * (position > 0) + dumps({"layer": layer.layer, "direction": layer.direction})[:-1] + b',"gates":'
+            )
+            yield from _object((gate, _gate(value, decimals)) for gate, value in layer.gates.items())
+            if layer.statistics is not None:
+                yield b',"statistics":' + _statistics(layer.statistics, decimals)
+            yield b"}"
+        yield b"]," + dumps(trace.rest())[1:]
+    yield b"]}"
+
+
+def _gate(value: NDArray[np.float32] | dict[str, NDArray[np.float32]], decimals: int | None) -> Iterator[bytes]:
+    if isinstance(value, dict):
+        yield from _object((statistic, array_as_json(array, decimals)) for statistic, array in value.items())
+    else:
+        yield from array_as_json(value, decimals)
+
+
+def _statistics(statistics: dict[str, NDArray[np.float32]], decimals: int | None) -> bytes:
+    """Statistics by ``gate.name`` as an object a gate, and what is no gate's beside them."""
+    gates: dict[str, dict[str, object]] = {}
+    others: dict[str, object] = {}
+    for name, array in statistics.items():
+        gate, _, statistic = name.rpartition(".")
+        check_finite(array)
+        (gates.setdefault(gate, {}) if gate else others)[statistic] = _rounded(array, decimals)
+    return dumps({"gates": gates, **others})
+
+
+def _object(members: Iterable[tuple[str, Iterator[bytes]]]) -> Iterator[bytes]:
+    yield b"{"
+    for number, (name, pieces) in enumerate(members):
+        yield b"," * (number > 0) + dumps(name) + b":"
+        yield from pieces
+    yield b"}"
+
+
+def array_as_json(array: NDArray[np.float32], decimals: int | None) -> Iterator[bytes]:
+    """An array's rows as JSON, some thousand numbers at a time."""
+    rows = max(1, NUMBERS_AT_ONCE * len(array) // array.size)
+    yield b"["
+    for start in range(0, len(array), rows):
+        block = array[start : start + rows]
+        printed = rows_as_json(block, decimals) if decimals is not None and block.ndim == 2 else None
+        if printed is None:
+            check_finite(block)
+            printed = dumps(_rounded(block, decimals))[1:-1]
+        yield b"," * (start > 0) + printed
+    yield b"]"
+
+
+def _rounded(block: NDArray[np.float32], decimals: int | None) -> NDArray[np.floating]:
+    """Numbers as they are printed. Rounded in float64, whose shortest form is 0.91; in float32 it is 0.9100000262.
+
+    Adding 0 turns -0.0 into 0.0.
+    """
+    if decimals is None:
+        return np.ascontiguousarray(block)
+    return np.ascontiguousarray(np.round(block.astype(np.float64), decimals) + 0.0)
+
+
+def check_finite(*arrays: NDArray[np.floating]) -> None:
+    """JSON has no NaN, and the serialiser would write null for it."""
+    if not all(np.isfinite(array).all() for array in arrays):
+        raise ValueError("a traced number is not finite")
+
+
+def gathered(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """The same bytes in pieces of `PIECE` at least, so that sending them costs few calls."""
+    waiting: list[bytes] = []
+    size = 0
+    for chunk in chunks:
+        waiting.append(chunk)
+        size += len(chunk)
+        if size >= PIECE:
+            yield b"".join(waiting)
+            waiting, size = [], 0
+    yield b"".join(waiting)

@@ -1,0 +1,109 @@
+"""The gate explorer and the page of the API document: static files, read with this module, and the headers that keep
+the pages to themselves. Every worker serves the same files, also one that is started after they have changed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import PurePath
+from typing import Final
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+MEDIA_TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+"""What is served of the folder; it also holds what the vendored code came from, which is for developers."""
+INDEX = "index.html"
+DOCS = "docs.html"
+SWAGGER_UI = ("swagger-ui-bundle.js", "swagger-ui.css")
+"""Files of Swagger UI that the package fastapi-offline brings, for pages that load nothing from elsewhere."""
+CONTENT_SECURITY_POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self' blob: data:",  # pictures to take along are made in the page
+        "connect-src 'self'",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+    )
+)
+_HEADERS = {
+    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cache-Control": "no-cache",  # asks each time whether the ETag still holds: a new version is seen at once
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    content: bytes
+    media_type: str
+    etag: str
+
+
+class Page:
+    """The page's files by their path below `service/explorer`."""
+
+    def routes(self) -> list[Route]:
+        below = "page/{path:path}"  # relative to / and /docs, and to /docs/, which is the same page
+        return [Route("/docs", self.docs), Route("/docs/" + below, self.asset), Route("/" + below, self.asset)]
+
+    async def asset(self, request: Request) -> Response:
+        """A script or a style sheet."""
+        path = request.path_params["path"]
+        if path not in _FILES or path in (INDEX, DOCS):
+            raise HTTPException(404)
+        return self._answer(path, request)
+
+    def index(self, request: Request) -> Response:
+        """The page itself."""
+        return self._answer(INDEX, request, {"Vary": "Accept"})
+
+    async def docs(self, request: Request) -> Response:
+        """The page of the API document."""
+        return self._answer(DOCS, request)
+
+    def _answer(self, path: str, request: Request, more: dict[str, str] | None = None) -> Response:
+        file = _FILES[path]
+        headers = {**_HEADERS, **(more or {}), "ETag": file.etag}
+        if file.etag in request.headers.get("if-none-match", ""):
+            return Response(status_code=304, headers=headers)
+        return Response(file.content, headers=headers, media_type=file.media_type)
+
+
+def _file(content: bytes, media_type: str) -> _File:
+    return _File(content, media_type, f'"{hashlib.sha256(content).hexdigest()[:32]}"')
+
+
+def _found(folder: Traversable, below: str) -> list[tuple[str, _File]]:
+    found = []
+    for entry in folder.iterdir():
+        name = below + entry.name
+        if entry.is_dir():
+            found += _found(entry, name + "/")
+        elif media_type := MEDIA_TYPES.get(PurePath(entry.name).suffix):
+            found.append((name, _file(entry.read_bytes(), media_type)))
+    return found
+
+
+def _swagger_ui() -> Iterator[tuple[str, _File]]:
+    for name in SWAGGER_UI:
+        content = (files("fastapi_offline") / "static" / name).read_bytes()
+        yield f"vendor/swagger-ui/{name}", _file(content, MEDIA_TYPES[PurePath(name).suffix])
+
+
+_FILES: Final = dict([*_found(files("service") / "explorer", ""), *_swagger_ui()])

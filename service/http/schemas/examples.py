@@ -1,0 +1,152 @@
+"""Examples for the API document: requests, and what they are answered. Numbers are shortened, shapes are real."""
+
+from __future__ import annotations
+
+from service.model.equations import equations
+
+PREDICT_REQUESTS: dict[str, dict[str, object]] = {
+    "one text": {"inputs": "A warm, funny and wise film."},
+    "entities, raw and tokenised": {
+        "model": "ner-bilstm",
+        "inputs": ["Ada Lovelace lived in London.", ["Ada", "Lovelace", "lived", "in", "London", "."]],
+    },
+    "every token's label": {"task": "ner", "inputs": "Ada Lovelace lived in London.", "tokens": True},
+}
+GATES_REQUESTS: dict[str, dict[str, object]] = {
+    "summaries": {"inputs": "A great film.", "reduce": "summary"},
+    "statistics of two units": {"inputs": "A great film.", "reduce": "summary", "units": [0, 1], "statistics": True},
+    "some units": {"inputs": "A great film.", "gates": ["forget", "cell"], "directions": ["forward"], "units": [0, 1]},
+    "a text of one sequence": {"task": "ner", "inputs": "Ada\nBob", "split": False, "units": [0], "gates": ["hidden"]},
+    "one token explained": {"task": "ner", "inputs": "Ada lived in London.", "explain": 3, "reduce": "summary"},
+}
+_SENTIMENT: dict[str, object] = {
+    "label": "positive",
+    "score": 0.98,
+    "scores": {"negative": 0.02, "positive": 0.98},
+    "truncated": False,
+}
+_ENTITY = {
+    "text": "Ada Lovelace",
+    "start": 0,
+    "end": 12,
+    "label": "PER",
+    "score": 0.98,
+    "token_start": 0,
+    "token_end": 2,
+}
+PREDICTIONS: dict[str, dict[str, object]] = {
+    "sentiment": {"model": "sentiment-bilstm", "version": "1", "task": "sentiment", "predictions": [_SENTIMENT]},
+    "ner": {
+        "model": "ner-bilstm",
+        "version": "1",
+        "task": "ner",
+        "predictions": [{"entities": [_ENTITY], "truncated": False}],
+    },
+}
+TRACES: dict[str, dict[str, object]] = {
+    "two units of two gates": {
+        "model": "sentiment-bilstm",
+        "version": "1",
+        "task": "sentiment",
+        "cell": "lstm",
+        "equations": equations("lstm"),
+        "traces": [
+            {
+                "tokens": [{"text": "A", "start": 0, "end": 1}, {"text": "film", "start": 2, "end": 6}],
+                "prediction": _SENTIMENT,
+                "layers": [
+                    {
+                        "layer": 0,
+                        "direction": "forward",
+                        "gates": {"forget": [[0.91, 0.4], [0.87, 0.52]], "cell": [[0.12, -0.3], [0.4, -0.21]]},
+                    }
+                ],
+                "contributions": {
+                    "labels": ["negative", "positive"],
+                    "bias": [0.1, -0.1],
+                    "tokens": [[-0.2, 0.2], [-1.8, 1.8]],
+                    "logits": [-1.9, 1.9],
+                    "of": "tokens",
+                    "method": "cell-state decomposition",
+                },
+            }
+        ],
+    },
+    "two sentences of a tagger": {
+        "model": "ner-gru",
+        "version": "3",
+        "task": "ner",
+        "cell": "gru",
+        "equations": equations("gru"),
+        "traces": [
+            {
+                "tokens": [{"text": "Ada", "start": 0, "end": 3}, {"text": "Bob", "start": 4, "end": 7}],
+                "sentences": [[0, 1], [1, 2]],
+                "prediction": {"entities": [], "truncated": False},
+                "layers": [{"layer": 0, "direction": "forward", "gates": {"hidden": [[0.31], [0.28]]}}],
+                "contributions": None,
+            }
+        ],
+    },
+}
+MODEL: dict[str, object] = {
+    "name": "sentiment-bilstm",
+    "version": "1",
+    "task": "sentiment",
+    "cell": "lstm",
+    "gru_reset": None,
+    "directions": ["forward", "backward"],
+    "layers": 1,
+    "hidden": 128,
+    "head": "max",
+    "precision": "float32",
+    "labels": ["negative", "positive"],
+    "gates": ["forget", "input", "output", "candidate", "cell", "hidden"],
+    "equations": equations("lstm"),
+    "provider": "cpu",
+    "placement": {"recurrent": {"cpu": 1}, "other": {"cpu": 8}},
+    "token_limit": 4096,
+    "parameters": 2_312_450,
+    "features": [{"name": "word", "size": 20_000, "columns": 1}],
+    "quality": [{"data": "SST-2 dev", "metric": "accuracy", "value": 0.85, "examples": 872, "truncated": 0}],
+    "raw_text": [],
+    "quality_before": [],
+    "parity": {
+        "model": 2.4e-7,
+        "trace": 2.4e-7,
+        "gates": 4.1e-7,
+        "batch": 1.2e-7,
+        "batches": 8,
+        "logits_tolerance": 1e-4,
+        "gates_tolerance": 1e-5,
+    },
+    "licence": "Apache-2.0",
+    "seed": 1,
+    "epochs": 7,
+}
+MODELS: dict[str, object] = {
+    "default": {"sentiment": "sentiment-bilstm"},
+    "models": [MODEL],
+    "refused": [{"name": "my-ner", "version": "2", "reason": "model.onnx does not match the manifest"}],
+}
+INDEX: dict[str, object] = {
+    "service": "Gatelight",
+    "version": "0.1.0",
+    "openapi": "/openapi.json",
+    "routes": ["/", "/gates", "/models", "/predict"],
+}
+VERSIONS: dict[str, object] = {
+    "versions": [
+        {"name": "sentiment-bilstm", "version": "1", "ready": False, "reason": "version 2 is served"},
+        {"name": "sentiment-bilstm", "version": "2", "ready": True, "reason": None},
+    ]
+}
+UNLOADED: dict[str, object] = {"name": "sentiment-bilstm", "ready": False}
+LOAD_REQUESTS: dict[str, dict[str, object]] = {"the highest version": {}, "one version, kept to": {"version": 1}}
+STATUS: dict[str, object] = {"status": "ok"}
+REQUEST_ID = "3f0c9b1e7a5d4c2f8e6b0d9a1c3e5f70"
+
+METRICS = """# HELP gatelight_requests_total Requests answered, by route template.
+# TYPE gatelight_requests_total counter
+gatelight_requests_total{method="POST",route="/predict",status="200"} 12.0
+"""

@@ -1,0 +1,400 @@
+"""The model bundle on disk: ``models/NAME/VERSION/``. Training writes through this module, the service reads it.
+
+A bundle is a folder of the files below and a manifest, ``model.json``, that holds each file's SHA-256. Both graphs
+keep their weights in one file, ``weights.safetensors``, as ONNX external data: the offsets point past its header.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from service.errors import BundleError
+from service.model import contents
+from service.model.contents import Content
+from service.model.equations import CellName, Direction, GruReset
+from service.model.rules import Style
+
+SCHEMA_VERSION: Literal[1] = 1
+MANIFEST = "model.json"
+MODEL_GRAPH = "model.onnx"
+TRACE_GRAPH = "trace.onnx"
+WEIGHTS = "weights.safetensors"
+TOKENIZER = "tokenizer.json"
+CARD = "README.md"
+FILES = (MODEL_GRAPH, TRACE_GRAPH, WEIGHTS, TOKENIZER, CARD)
+MAX_TOKENS = 1_000_000
+"""Of one input, for any model: what its manifest, or a service of it, can be set to."""
+MAX_BYTES = 6_000_000
+"""A bundle's files together, the limit for those that ship."""
+
+LIMITS = {
+    MANIFEST: 1 << 20,
+    MODEL_GRAPH: 4 << 20,
+    TRACE_GRAPH: 4 << 20,
+    WEIGHTS: 2 << 30,
+    TOKENIZER: 64 << 20,
+    CARD: 1 << 20,
+}
+"""Bytes of each file, the limits for those that are served: a larger file is not even read."""
+
+Task = Literal["sentiment", "ner"]
+Head = Literal["last", "mean", "max", "attention", "tagger"]
+"""How states become logits: pooling over time for a classifier, one row a token for a tagger."""
+Precision = Literal["float32", "int8"]
+"""In what the recurrent layers of ``model.onnx`` compute. Those of ``trace.onnx`` compute in float32 always, with the
+same weights."""
+FeatureName = Literal["word", "shape", "prefix", "suffix", "character"]
+CharacterNetwork = Literal["cnn", "lstm"]
+"""What reads a token's characters: convolutions and their maximum, or an LSTM in both directions."""
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}", re.IGNORECASE)
+_Label = Annotated[str, Field(min_length=1, max_length=256)]
+_Finite = Annotated[float, Field(allow_inf_nan=False)]
+_Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+_Potential = Annotated[float, Field(ge=-1000, le=1000)]
+_MOST = 1 << 53
+"""Of a whole number that is only told on: every reader of JSON, and float64, has those up to it."""
+_Count = Annotated[int, Field(ge=0, le=_MOST)]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Feature(_Frozen):
+    """One or several columns of the network's integer input, which share an embedding table of `size` rows."""
+
+    name: FeatureName = Field(description="What of a token it is.")
+    size: int = Field(ge=1, le=1 << 28, description="Rows of its embedding table.")
+    columns: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="How many columns a token has of it: one, or for `character` one for each character that is read.",
+    )
+
+
+class Crf(_Frozen):
+    """The scores that a conditional random field adds to the emissions, for legal sequences; natural logarithms."""
+
+    start: tuple[_Potential, ...]
+    """Of the first token's label [labels]."""
+    transitions: tuple[tuple[_Potential, ...], ...]
+    """From a label (row) to the next (column) [labels, labels]."""
+
+
+class Score(_Frozen):
+    """One measured figure: `metric` on `data` (corpus and split), over `examples` inputs, `truncated` of them cut."""
+
+    data: _Label = Field(description="The corpus and its split.")
+    metric: Literal["accuracy", "macro_f1", "macro_recall", "precision", "recall", "f1", "calibration_error"] = Field(
+        description="What was measured; precision, recall and f1 are of entities."
+    )
+    value: float = Field(ge=0, le=1, description="The figure.")
+    examples: int = Field(ge=1, le=_MOST, description="How many inputs it is over.")
+    truncated: _Count = Field(0, description="How many of them were over the token limit and lost their tails.")
+
+
+class Counts(_Frozen):
+    """How often each label stands in a file of labelled data: rows of a classifier, entities of a tagger."""
+
+    data: _Label
+    examples: _Count
+    labels: dict[str, _Count]
+
+
+class RawText(_Frozen):
+    """How a tagger does on the sentences of `data` written as people write them, beside the same as tokens."""
+
+    data: _Label = Field(description="The corpus and its split.")
+    sentences: int = Field(ge=1, le=_MOST, description="How many sentences it is over.")
+    same_tokens: float = Field(
+        ge=0, le=1, description="The share of sentences that the tokenizer cuts into the corpus's own tokens."
+    )
+    entities: _Count = Field(description="The entities in them.")
+    recut: _Count = Field(description="Those that the tokenizer cuts into other tokens than the corpus does.")
+    across: _Count = Field(
+        description="Those that begin or end inside a token of the raw text: no answer can give them."
+    )
+    f1_tokens: float = Field(ge=0, le=1, description="F1 of entities when the corpus's tokens are sent.")
+    f1: float = Field(ge=0, le=1, description="F1 of entities, by offsets, when raw text is sent.")
+
+
+class Origin(_Frozen):
+    """Where a model came from: the data it learned from, and the command, seed and versions that made it.
+
+    `counts` are of the training files, then of those that picked the best epoch; empty in bundles from before it.
+    """
+
+    data: tuple[str, ...]
+    counts: tuple[Counts, ...] = ()
+    command: str
+    seed: Annotated[int, Field(ge=-(1 << 63), lt=1 << 64)]
+    epochs: _Count
+    versions: dict[str, str]
+
+
+class Spread(_Frozen):
+    """A distribution: how many observations fell into each bin of `service.model.gate_drift.BOUNDS`, and their sum."""
+
+    counts: tuple[_Count, ...]
+    sum: _Finite
+
+
+class GateHealth(_Frozen):
+    """One gate of one direction of one layer, a unit over a text being one observation: its mean activation, the
+    shares of time under 0.1 and over 0.9 (of gates in 0..1), and its horizon (of the gate that keeps the state)."""
+
+    layer: _Count
+    direction: Direction
+    gate: str
+    activation: Spread
+    below: Spread | None = None
+    above: Spread | None = None
+    horizon: Spread | None = None
+
+
+class Health(_Frozen):
+    """How the gates do on the corpus `data`, by which live traffic is judged."""
+
+    data: str
+    texts: Annotated[int, Field(ge=1, le=_MOST)]
+    tokens: Annotated[int, Field(ge=1, le=_MOST)]
+    gates: tuple[GateHealth, ...]
+
+
+class Parity(_Frozen):
+    """The export's certificate: the largest absolute differences found over `batches` random batches.
+
+    `model` and `trace` are those of the two graphs' logits from torch's, `gates` that of the traced gates from the
+    cell's equations in float64 (relative to values over 1), `batch` that of a probability in a batch from the same
+    input's alone (None where it was not measured).
+    """
+
+    model: _Finite = Field(description="Of the logits of `model.onnx`, from torch's.")
+    trace: _Finite = Field(description="Of the logits of `trace.onnx`, from torch's.")
+    gates: _Finite = Field(description="Of the traced gates, from the equations in float64.")
+    batch: _Finite | None = Field(None, description="Of a probability in a batch, from the same input's alone.")
+    batches: _Count = Field(description="How many random batches were compared.")
+    logits_tolerance: _Finite = Field(description="What `model` and `trace` may be at most.")
+    gates_tolerance: _Finite = Field(description="What `gates` may be at most.")
+
+
+class Manifest(_Frozen):
+    """``model.json``: everything that the service needs to know of a model, and where the model came from."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    task: Task
+    cell: CellName
+    gru_reset: GruReset | None = None
+    directions: tuple[Direction, ...]
+    layers: Annotated[int, Field(ge=1, le=16)]
+    hidden: Annotated[int, Field(ge=1, le=8192)]
+    head: Head
+    labels: Annotated[tuple[_Label, ...], Field(min_length=2, max_length=4096)]
+    token_limit: Annotated[int, Field(ge=1, le=MAX_TOKENS)]
+    features: Annotated[tuple[Feature, ...], Field(min_length=1, max_length=16)]
+    style: Style | None = None
+    """How raw text is cut; ``tokenizer.json`` has the rules. None in manifests of earlier releases."""
+    characters: CharacterNetwork | None = None
+    crf: Crf | None = None
+    temperature: Annotated[float, Field(gt=0, le=1000)] = 1.0
+    """By what the head's logits (and the CRF's scores) were divided in the export, so that scores are calibrated."""
+    licence: str
+    origin: Origin
+    precision: Precision = "float32"
+    quality: Annotated[tuple[Score, ...], Field(max_length=256)] = ()
+    guess: Annotated[tuple[Score, ...], Field(max_length=256)] = ()
+    """Accuracy of always answering the commonest label, or F1 of no entity at all, on the data of `quality`."""
+    raw_text: Annotated[tuple[RawText, ...], Field(max_length=256)] = ()
+    """Of a tagger: the same on raw text."""
+    quality_before: tuple[Score, ...] = ()
+    """Of an int8 model: the same figures of the float32 model that it was made from."""
+    parity: Parity
+    health: Health | None = None
+    files: dict[str, _Sha256]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Manifest:
+        if self.directions not in (("forward",), ("forward", "backward")):
+            raise ValueError("directions: forward, or forward and backward")
+        if (self.task == "ner") != (self.head == "tagger"):
+            raise ValueError("a ner model has head 'tagger', a sentiment model a pooling head")
+        if (self.cell == "gru") != (self.gru_reset is not None):
+            raise ValueError("gru_reset belongs to the gru, and only to it")
+        if self.precision == "int8" and self.cell != "lstm":
+            raise ValueError("int8 is for the lstm: there is no other recurrent operator of integers")
+        self._check_features()
+        if self.crf is not None:
+            widths = {len(self.crf.start), len(self.crf.transitions), *map(len, self.crf.transitions)}
+            if self.task != "ner" or widths != {len(self.labels)}:
+                raise ValueError("a crf belongs to a ner model, with one score for each label and pair of labels")
+        if len(set(self.labels)) != len(self.labels):
+            raise ValueError("labels must differ from each other")
+        if set(self.files) != set(FILES):
+            raise ValueError(f"files: exactly {', '.join(FILES)}")
+        return self
+
+    def _check_features(self) -> None:
+        if (self.characters is not None) != any(feature.name == "character" for feature in self.features):
+            raise ValueError("characters belongs to the feature 'character', and only to it")
+        if any(feature.columns > 1 and feature.name != "character" for feature in self.features):
+            raise ValueError("only the feature 'character' has several columns")
+        if len({feature.name for feature in self.features}) != len(self.features):
+            raise ValueError("features must differ from each other")
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A bundle: its name, version, folder and manifest, and what its files held when they were verified.
+
+    `load` makes it. One that is made by hand is a draft: its files are read from the folder each time.
+    """
+
+    name: str
+    version: int
+    path: Path
+    manifest: Manifest
+    contents: Mapping[str, Content] | None = field(default=None, repr=False, compare=False)
+    """Of every file, the manifest too; None for a draft."""
+
+    def file(self, name: str) -> Path:
+        """Where a file lies. Its content may be another one by now: `content` has the one that was verified."""
+        return self.path / name
+
+    def content(self, name: str) -> memoryview:
+        """What a file held when it was verified, read-only. Raises `BundleError` where a draft's cannot be read."""
+        return (_read(self.path / name) if self.contents is None else self.contents[name]).data
+
+    @property
+    def digest(self) -> str:
+        """The manifest's SHA-256, in hexadecimal. It stands for all files, whose digests the manifest holds."""
+        return (self.contents or {MANIFEST: _read(self.path / MANIFEST)})[MANIFEST].sha256
+
+    def rest(self) -> None:
+        """Have no page of its large contents counted as this process's until it is read again."""
+        for content in (self.contents or {}).values():
+            content.rest()
+
+    def without_contents(self) -> Bundle:
+        """The same, for what needs no file any more: their memory is given back, but for the manifest's."""
+        return replace(self, contents={name: self.contents[name] for name in (MANIFEST,)} if self.contents else {})
+
+
+def load(path: Path) -> Bundle:
+    """Read and verify ``…/NAME/VERSION``: each file once, so that what is used is what was verified.
+
+    Raises `BundleError`, whose message names files and fields but never a folder of this machine.
+    """
+    name, version = path.parent.name, path.name
+    check_name(name)
+    if not is_version(version):
+        raise BundleError(f"version {version!r} is not a whole number from 1")
+    found = {MANIFEST: _read(path / MANIFEST)}
+    manifest = _parse(found[MANIFEST].data)
+    try:
+        extra = sorted({entry.name for entry in path.iterdir()} - {MANIFEST, *FILES})
+    except OSError as error:
+        raise BundleError(f"the folder cannot be read: {error.strerror}") from error
+    if extra:
+        raise BundleError(f"the manifest does not name the file {extra[0]!a}; a bundle holds nothing else")
+    for file, expected in manifest.files.items():
+        found[file] = _read(path / file)
+        actual = found[file].sha256
+        if actual != expected:
+            raise BundleError(f"{file} does not match the manifest: SHA-256 {actual[:12]}…, not {expected[:12]}…")
+    return Bundle(name, int(version), path, manifest, MappingProxyType(found))
+
+
+def save(folder: Path, manifest: Manifest, files: Path) -> Bundle:
+    """Write a bundle as ``folder/VERSION`` (highest + 1), whole or not at all, and load it back.
+
+    The files are taken from the folder `files`; their digests replace those that `manifest` has.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as scratch:
+        draft = Path(scratch) / "bundle"
+        draft.mkdir()
+        for file in FILES:
+            shutil.copyfile(files / file, draft / file)
+        complete = manifest.model_copy(update={"files": {file: digest(draft / file) for file in FILES}})
+        (draft / MANIFEST).write_text(complete.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        final = folder / str(max(versions(folder), default=0) + 1)
+        draft.rename(final)
+    return load(final)
+
+
+def replace_manifest(bundle: Bundle, manifest: Manifest) -> Bundle:
+    """Give a bundle another manifest, whole or not at all, and load it back; its files stay as they are."""
+    with tempfile.TemporaryDirectory(dir=bundle.path.parent, prefix=".writing-") as scratch:
+        draft = Path(scratch) / MANIFEST
+        draft.write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        draft.replace(bundle.path / MANIFEST)
+    return load(bundle.path)
+
+
+def check_name(name: str) -> None:
+    """Raises `BundleError` for what cannot be a model's name."""
+    if not _NAME.fullmatch(name):
+        raise BundleError(f"{name!r} is no model name (letters, digits, '.', '_', '-', at most 64)")
+
+
+def is_version(name: str) -> bool:
+    """Whether a folder's name is a version: a whole number from 1, written plainly."""
+    return name.isascii() and name.isdigit() and not name.startswith("0")
+
+
+def versions(folder: Path) -> list[int]:
+    """The version numbers below ``models/NAME``, ascending; [] where the folder is not there."""
+    if not folder.is_dir():
+        return []
+    return sorted(int(entry.name) for entry in folder.iterdir() if is_version(entry.name) and entry.is_dir())
+
+
+def discover(repository: Path) -> Iterator[tuple[str, list[int]]]:
+    """Every model name below a repository that has a version, with its versions; hidden folders are passed over.
+
+    Raises `OSError` where it cannot be read, also when it is moved away meanwhile: its models are not gone for that.
+    """
+    before = repository.stat()
+    for folder in sorted(repository.iterdir()):
+        if folder.is_dir() and not folder.name.startswith("."):
+            try:
+                found = versions(folder)
+            except PermissionError:
+                if _NAME.fullmatch(folder.name):
+                    raise
+                continue  # no model's, such as lost+found at the root of a volume
+            if found:
+                yield folder.name, found
+    if not os.path.samestat(before, repository.stat()):
+        raise FileNotFoundError(errno.ENOENT, "it was replaced while it was read")
+
+
+def _parse(content: memoryview) -> Manifest:
+    try:
+        return Manifest.model_validate_json(bytes(content))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"])) or "the document"
+        raise BundleError(f"{MANIFEST}: {where}: {first['msg']}") from error
+
+
+def _read(path: Path) -> Content:
+    return contents.read(path, LIMITS[path.name], share=path.name == WEIGHTS)
+
+
+def digest(path: Path) -> str:
+    """The SHA-256 of one of a bundle's files, in hexadecimal. Raises `BundleError`."""
+    return contents.digest(path, LIMITS[path.name])

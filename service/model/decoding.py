@@ -1,0 +1,220 @@
+"""Logits to predictions: labels with scores for a classifier, entities for a tagger.
+
+A batch's answer for each row is that row's answer alone: padding is never read.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.errors import BundleError
+from service.model.bundle import Crf, Task
+from service.model.crf import Marginals, marginals, products, viterbi
+from service.model.tokenizer import Encoded
+
+OUTSIDE = "O"
+_BEGIN, _INSIDE = "B-", "I-"
+
+NOT_FINITE = "the model's logits are not finite"
+
+Prediction = dict[str, object]
+"""One input's prediction, of plain Python values: what `/predict` answers for it."""
+
+
+def softmax(logits: Sequence[float]) -> list[float]:
+    """Probabilities of one row. Raises `ValueError` for a logit that is not finite.
+
+    Plain Python: for the few labels of a text an array's overhead is ten times the arithmetic.
+    """
+    if not all(map(math.isfinite, logits)):
+        raise ValueError(NOT_FINITE)
+    highest = max(logits)
+    powers = [math.exp(logit - highest) for logit in logits]
+    total = math.fsum(powers)
+    return [power / total for power in powers]
+
+
+def log_softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Log-probabilities along the last axis, always finite. Raises `ValueError` for a logit that is not finite."""
+    shifted = _shifted(logits)
+    shifted -= np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    return shifted
+
+
+def _shifted(logits: NDArray[np.floating]) -> NDArray[np.float64]:
+    """A float64 copy whose largest value along the last axis is 0, so that no exponential overflows."""
+    wide = logits.astype(np.float64)
+    if not np.isfinite(wide).all():
+        raise ValueError(NOT_FINITE)
+    wide -= wide.max(axis=-1, keepdims=True)
+    return wide
+
+
+class Classifier:
+    """One label for each input."""
+
+    def __init__(self, labels: Sequence[str]) -> None:
+        self.labels = tuple(labels)
+
+    def decode(
+        self, logits: NDArray[np.float32], encoded: Sequence[Encoded], *, tokens: bool = False
+    ) -> list[Prediction]:
+        """Predictions from logits [B, L]; `tokens` has no meaning for a classifier.
+
+        Raises `ValueError` for a logit that is not finite.
+        """
+        predictions: list[Prediction] = []
+        for row, source in zip(logits.tolist(), encoded, strict=True):
+            scores = softmax(row)
+            best = max(range(len(scores)), key=scores.__getitem__)
+            predictions.append(
+                {
+                    "label": self.labels[best],
+                    "score": scores[best],
+                    "scores": dict(zip(self.labels, scores, strict=True)),
+                    "truncated": source.truncated,
+                }
+            )
+        return predictions
+
+
+class Tagger:
+    """One IOB2 label for each token (``O``, ``B-X``, ``I-X``), and the entities that they spell.
+
+    The labels are the most probable *legal* sequence: I-X stands only behind B-X or I-X. A conditional random field
+    gives its learned `transitions` [L, L] and `start` [L], which are added to those rules.
+    """
+
+    def __init__(
+        self,
+        labels: Sequence[str],
+        *,
+        transitions: NDArray[np.floating] | None = None,
+        start: NDArray[np.floating] | None = None,
+    ) -> None:
+        self.labels = tuple(labels)
+        self._transitions, self._start = legal(self.labels)
+        self._learned = transitions is not None or start is not None
+        if transitions is not None:
+            self._transitions = self._transitions + transitions
+        if start is not None:
+            self._start = self._start + start
+        self._begin, self._inside = (
+            np.array([label.startswith(prefix) for label in self.labels]) for prefix in (_BEGIN, _INSIDE)
+        )
+        self._kinds = tuple(label[len(_BEGIN) :] for label in self.labels)
+        self._continues = np.array(
+            [[after.startswith(_INSIDE) and before[2:] == after[2:] for after in self.labels] for before in self.labels]
+        )
+
+    def decode(
+        self, logits: NDArray[np.float32], encoded: Sequence[Encoded], *, tokens: bool = False
+    ) -> list[Prediction]:
+        """Predictions from logits [B, T, L], where T may be longer than any input; with `tokens` every token's label.
+
+        A token's score is the softmax probability of its label, or, with a CRF's scores, its marginal probability.
+        Raises `ValueError` for a logit that is not finite.
+        """
+        lengths = np.array([len(source) for source in encoded], np.intp)
+        logits = logits[:, : lengths.max()]
+        inputs = np.arange(logits.shape[1]) < lengths[:, None]
+        scores = log_softmax(np.where(inputs[:, :, None], logits, np.float32(0)))
+        paths = self._paths(scores, lengths, inputs)
+        field: Marginals | None = None
+        if self._learned:
+            field = marginals(scores, lengths, self._transitions, self._start, self._continues, paths)
+            probabilities = field.tokens
+        else:
+            probabilities = np.exp(np.take_along_axis(scores, paths[:, :, None], axis=2)[:, :, 0])
+        rows, firsts, ends = self._spans(paths, inputs)
+        chances = products(probabilities, rows, firsts, ends) if field is None else field.spans(rows, firsts, ends)
+        entities: list[list[dict[str, object]]] = [[] for _ in encoded]
+        kinds = paths[rows, firsts]
+        for row, kind, score, first, end in zip(
+            *(array.tolist() for array in (rows, kinds, chances, firsts, ends)), strict=True
+        ):
+            entities[row].append(_entity(self._kinds[kind], score, first, end, encoded[row]))
+        predictions: list[Prediction] = [
+            {"entities": found, "truncated": source.truncated} for found, source in zip(entities, encoded, strict=True)
+        ]
+        if tokens:
+            names = np.array(self.labels, object)[paths].tolist()
+            for prediction, source, labels, scores_ in zip(
+                predictions, encoded, names, probabilities.tolist(), strict=True
+            ):
+                prediction["tokens"] = [
+                    {**token, "label": label, "score": score}
+                    for token, label, score in zip(source.tokens(), labels, scores_, strict=False)
+                ]
+        return predictions
+
+    def _spans(self, paths: NDArray[np.intp], inputs: NDArray[np.bool_]) -> tuple[NDArray[np.intp], ...]:
+        """Row, first token and end of each entity in legal sequences, where every I-X continues what stands before it;
+        in order."""
+        rows, firsts = (self._begin[paths] & inputs).nonzero()
+        steps = paths.shape[1]
+        places = np.where(self._inside[paths] & inputs, steps, np.arange(steps))
+        after = np.minimum.accumulate(places[:, ::-1], axis=1)[:, ::-1]  # the first place from here on outside of I-X
+        after = np.concatenate([after, np.full((len(paths), 1), steps)], axis=1)
+        return rows, firsts, after[rows, firsts + 1]
+
+    def _paths(
+        self, scores: NDArray[np.float64], lengths: NDArray[np.intp], inputs: NDArray[np.bool_]
+    ) -> NDArray[np.intp]:
+        if self._learned:
+            return viterbi(scores, lengths, self._transitions, self._start)
+        # Each token's best label by itself: where these make a legal sequence, no other can beat it.
+        paths: NDArray[np.intp] = scores.argmax(axis=2)
+        steps = self._transitions[paths[:, :-1], paths[:, 1:]]
+        broken = (self._start[paths[:, 0]] < 0) | ((steps < 0) & inputs[:, 1:]).any(axis=1)
+        if broken.any():
+            longest = lengths[broken].max()
+            paths[broken, :longest] = viterbi(scores[broken, :longest], lengths[broken], self._transitions, self._start)
+        return paths
+
+
+def decoder(task: Task, labels: Sequence[str], crf: Crf | None = None) -> Classifier | Tagger:
+    """What turns a task's logits into predictions. Raises `BundleError` for labels that a tagger cannot have."""
+    if task == "sentiment":
+        return Classifier(labels)
+    return Tagger(labels, transitions=np.array(crf.transitions), start=np.array(crf.start)) if crf else Tagger(labels)
+
+
+def legal(labels: Sequence[str]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """IOB2's rules as transition scores [L, L] and start scores [L]: 0 where a label may stand, -inf where not."""
+    if OUTSIDE not in labels:
+        raise BundleError(f"a tagger needs the label {OUTSIDE!r}")
+    for label in labels:
+        if label != OUTSIDE and not (label.startswith((_BEGIN, _INSIDE)) and len(label) > len(_BEGIN)):
+            raise BundleError(f"{label!r} is no IOB2 label: O, B-X or I-X")
+    transitions, start = np.zeros((len(labels), len(labels))), np.zeros(len(labels))
+    for column, label in enumerate(labels):
+        if label.startswith(_INSIDE):
+            start[column] = -np.inf
+            for row, before in enumerate(labels):
+                if before == OUTSIDE or before[2:] != label[2:]:
+                    transitions[row, column] = -np.inf
+    return transitions, start
+
+
+def _entity(kind: str, score: float, first: int, end: int, source: Encoded) -> dict[str, object]:
+    """An entity of the tokens first to end - 1.
+
+    Its score is the probability that every one of its tokens bears its label: under a softmax head the product
+    of the tokens' probabilities, because given the text each token's label is drawn independently; under a CRF the
+    marginal probability of the labels together, and of no continuation.
+    """
+    left, right = source.spans[first][0], source.spans[end - 1][1]
+    return {
+        "label": kind,
+        "text": source.text[left:right],
+        "start": left,
+        "end": right,
+        "score": score,
+        "token_start": first,
+        "token_end": end,
+    }

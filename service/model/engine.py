@@ -1,0 +1,274 @@
+"""One bundle in ONNX Runtime: a batch of rows in, logits out, or logits and every gate.
+
+Two sessions, because ONNX Runtime runs every node of a graph whatever outputs are asked for: the fused graph answers
+predictions, the trace graph gates. Both take ``tokens`` int32 [batch, time, features] and ``lengths`` int32 [batch].
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import product
+from typing import Literal
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from service.errors import BundleError
+from service.model.bundle import MODEL_GRAPH, TRACE_GRAPH, WEIGHTS, Bundle, Manifest
+from service.model.equations import Direction, gate_names
+from service.model.untrusted import weights
+from service.model.untrusted.memory_limit import patience
+from service.model.untrusted.weights import Arrays, Vetted
+
+Provider = Literal["cpu", "cuda"]
+GateKey = tuple[int, Direction, str]
+"""(layer, direction, gate name)."""
+
+_PROVIDERS: dict[Provider, list[str | tuple[str, dict[str, str]]]] = {
+    "cpu": ["CPUExecutionProvider"],
+    "cuda": [("CUDAExecutionProvider", {"use_tf32": "0"}), "CPUExecutionProvider"],
+}
+RECURRENT = frozenset({"LSTM", "GRU", "RNN", "DynamicQuantizeLSTM"})
+"""Operators that make a layer; nearly all of a prediction's arithmetic is theirs."""
+WARM_UP_SECONDS = 20.0
+"""After so long a graph that is warmed up is stopped, and refused."""
+_WARM_UP = ((1, 8), (8, 32), (1, 64))
+"""(rows, tokens) of the batches that a fresh engine runs before it serves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """What the trace graph returned for one batch.
+
+    `logits` are float32 [batch, labels], or [batch, time, labels] for a tagger. `emitted` are float32
+    [time, directions, batch, units] by (layer, gate), in the order in which each direction read: `gates` turns the
+    backward direction's rows round. What stands past an input's length means nothing.
+    """
+
+    logits: NDArray[np.float32]
+    lengths: NDArray[np.int32]
+    directions: tuple[Direction, ...]
+    emitted: Mapping[tuple[int, str], NDArray[np.float32]]
+
+    def gate(self, key: GateKey, row: int) -> NDArray[np.float32]:
+        """One input's activations of one gate, a view [tokens, units] in which row t belongs to token t."""
+        layer, direction, name = key
+        read = self.emitted[layer, name][: self.lengths[row], self.directions.index(direction), row]
+        return read[::-1] if direction == "backward" else read
+
+    def gates(self, row: int) -> dict[GateKey, NDArray[np.float32]]:
+        """Every gate of one input."""
+        names = dict.fromkeys(name for _, name in self.emitted)
+        layers = dict.fromkeys(layer for layer, _ in self.emitted)
+        return {key: self.gate(key, row) for key in product(layers, self.directions, names)}
+
+
+def trace_output(layer: int, gate: str) -> str:
+    """The name of the trace graph's output [time, directions * batch, units] for one gate of a layer."""
+    return f"{layer}.{gate}"
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """How many nodes of the prediction graph each provider really runs, as the session assigned them.
+
+    ONNX Runtime gives a node that a provider cannot run to the CPU, without a word.
+    """
+
+    recurrent: Mapping[Provider, int]
+    other: Mapping[Provider, int]
+
+    @property
+    def provider(self) -> Provider:
+        """Where the recurrent layers run: CUDA when all of them do."""
+        return "cuda" if set(self.recurrent) == {"cuda"} else "cpu"
+
+
+def placement(session: ort.InferenceSession) -> Placement:
+    """Where a session's nodes run. Raises `BundleError` for a graph without a recurrent node."""
+    recurrent: Counter[Provider] = Counter()
+    other: Counter[Provider] = Counter()
+    for part in session.get_provider_graph_assignment_info():
+        provider: Provider = "cuda" if part.ep_name == "CUDAExecutionProvider" else "cpu"
+        for node in part.get_nodes():
+            (recurrent if node.op_type in RECURRENT else other)[provider] += 1
+    if not recurrent:
+        raise BundleError(f"{MODEL_GRAPH} has no recurrent operator ({', '.join(sorted(RECURRENT))})")
+    return Placement(dict(recurrent), dict(other))
+
+
+def available_providers() -> list[str]:
+    """ONNX Runtime's names for the execution providers of the installed wheel."""
+    return list(ort.get_available_providers())
+
+
+class Engine:
+    """Runs one bundle's graphs. Safe to call from several threads at once.
+
+    Raises `BundleError` when a graph cannot be loaded or does not fit the manifest.
+    """
+
+    def __init__(self, bundle: Bundle, *, provider: Provider = "cpu", threads: int = 1) -> None:
+        vetted = weights.check(bundle)
+        manifest = bundle.manifest
+        self._patience: ort.RunOptions | None = None
+        self._features = sum(feature.columns for feature in manifest.features)
+        self._output_shape = (len(manifest.labels),)
+        self._tagger = manifest.head == "tagger"
+        self._directions = manifest.directions
+        self._keys = [(layer, gate) for layer in range(manifest.layers) for gate in gate_names(manifest.cell)]
+        self._lent: list[ort.OrtValue] = []
+        """The weights, which sessions use where they lie: they have to live as long."""
+        self._model = self._session(MODEL_GRAPH, vetted, provider, threads)
+        # Scans run on the CPU whatever the provider: step by step, the GPU would wait for each small kernel.
+        self._trace = self._session(TRACE_GRAPH, vetted, "cpu", threads)
+        _expect_outputs(self._model, MODEL_GRAPH, ["logits"])
+        _expect_outputs(self._trace, TRACE_GRAPH, ["logits", *(trace_output(*key) for key in self._keys)])
+        self.placement = placement(self._model)
+        self.provider: Provider = self.placement.provider
+        self.head_weight, self.head_bias, self.head_query = _head(vetted.weights, manifest)
+
+    def _session(self, name: str, vetted: Vetted, provider: Provider, threads: int) -> ort.InferenceSession:
+        """A graph, ready to run, that reads no file: its weights are those that were vetted."""
+        options = _options(provider, threads)
+        values = {each: ort.OrtValue.ortvalue_from_numpy(array) for each, array in vetted.initializers[name].items()}
+        options.add_external_initializers(list(values), list(values.values()))
+        if provider == "cpu":
+            # Given these too, a session keeps no copy of its own of what it uses unchanged.
+            for each, value in values.items():
+                options.add_initializer(each, value)
+            self._lent += values.values()
+        try:
+            return ort.InferenceSession(vetted.graphs[name], options, providers=_PROVIDERS[provider])
+        except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
+            raise BundleError(f"{name} cannot be loaded: {_first_line(error)}") from error
+
+    def predict(self, rows: Sequence[NDArray[np.int32]]) -> NDArray[np.float32]:
+        """Logits of a batch of inputs, each int32 [tokens, features]: [batch, labels], or [batch, time, labels]."""
+        logits: NDArray[np.float32] = self._model.run(None, _feed(rows, self._features), self._patience)[0]
+        return logits
+
+    def trace(self, rows: Sequence[NDArray[np.int32]]) -> Trace:
+        """Logits and every gate of a batch of inputs."""
+        feed = _feed(rows, self._features)
+        logits, *gates = self._trace.run(None, feed, self._patience)
+        time, shape = len(gates[0]), (len(self._directions), len(rows), gates[0].shape[-1])
+        emitted = {key: array.reshape(time, *shape) for key, array in zip(self._keys, gates, strict=True)}
+        return Trace(logits, feed["lengths"], self._directions, emitted)
+
+    def warm_up(self) -> float:
+        """Run both graphs on a few shapes. Returns the seconds that a padded token of a prediction took, at best.
+
+        Raises `BundleError` when a graph fails or answers in another shape than the manifest promises.
+        """
+        with patience(WARM_UP_SECONDS) as self._patience:
+            best = min(self._warm_up(rows, tokens) for rows, tokens in _WARM_UP)
+        self._patience = None
+        return best
+
+    def _warm_up(self, rows: int, tokens: int) -> float:
+        """The same, for one shape."""
+        batch = [np.zeros((tokens, self._features), np.int32)] * rows
+        expected = (rows, tokens, *self._output_shape) if self._tagger else (rows, *self._output_shape)
+        try:
+            started = time.perf_counter()
+            logits = self.predict(batch)
+            seconds = time.perf_counter() - started
+            traced = self.trace(batch).logits
+        except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
+            raise BundleError(f"the graphs do not run: {_first_line(error)}") from error
+        if logits.shape != expected or traced.shape != expected:
+            raise BundleError(f"logits have shapes {logits.shape} and {traced.shape}, expected {expected}")
+        if not (np.isfinite(logits).all() and np.isfinite(traced).all()):
+            raise BundleError("the graphs answer with numbers that are not finite")
+        return seconds / (rows * tokens)
+
+
+def pad(rows: Sequence[NDArray[np.int32]], features: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Rows of different lengths as one array [batch, longest, features], padded with 0, and their lengths [batch]."""
+    lengths = np.array([len(row) for row in rows], dtype=np.int32)
+    tokens = np.zeros((len(rows), int(lengths.max()), features), dtype=np.int32)
+    for position, row in enumerate(rows):
+        tokens[position, : len(row)] = row
+    return tokens, lengths
+
+
+def _feed(rows: Sequence[NDArray[np.int32]], features: int) -> dict[str, NDArray[np.int32]]:
+    if not rows:
+        raise ValueError("a batch needs at least one row")
+    tokens, lengths = pad(rows, features)
+    return {"tokens": tokens, "lengths": lengths}
+
+
+@cache
+def _find_cuda() -> None:
+    """Load CUDA and cuDNN from the packages that the extra `cuda` installs, where the system has none of its own."""
+    ort.preload_dlls()
+
+
+@cache
+def _share_memory() -> None:
+    """One arena for the sessions of this process, which never gives back what it has grown to: with one for each, long
+    requests to each of eight models take 940 MB instead of 230, and no less time."""
+    memory = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
+    ort.create_and_register_allocator(memory, ort.OrtArenaCfg(0, -1, -1, -1))  # ONNX Runtime's own defaults
+
+
+def _options(provider: Provider, threads: int) -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    # A plan of the memory for each shape that comes, kept for good: of use where one shape comes again and again.
+    options.enable_mem_pattern = False
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    if provider == "cuda":
+        _find_cuda()
+    else:
+        _share_memory()
+        options.add_session_config_entry("session.use_env_allocators", "1")
+    return options
+
+
+def _expect_outputs(session: ort.InferenceSession, name: str, expected: list[str]) -> None:
+    inputs = [node.name for node in session.get_inputs()]
+    outputs = [node.name for node in session.get_outputs()]
+    if inputs != ["tokens", "lengths"] or outputs != expected:
+        raise BundleError(
+            f"{name} takes {', '.join(inputs)} and gives {', '.join(outputs)}; "
+            f"by the manifest it takes tokens, lengths and gives {', '.join(expected)}"
+        )
+
+
+def _head(
+    weights: Arrays, manifest: Manifest
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32] | None]:
+    """The head's weight [labels, units of all directions], bias [labels] and, of an attention head, query [units of all
+    directions], when the weights fit the manifest."""
+    tables = [f"embedding.{each.name}" for each in manifest.features]
+    names = ["head.weight", "head.bias", *(["head.query"] if manifest.head == "attention" else [])]
+    for name in (*names, *tables):
+        if name not in weights:
+            raise BundleError(f"{WEIGHTS} has no tensor {name}")
+    weight, bias, *rest = (np.array(weights[name], np.float32) for name in names)
+    query = rest[0] if rest else None
+    for feature, table in zip(manifest.features, tables, strict=True):
+        rows = len(np.atleast_1d(weights[table]))
+        if rows != feature.size:
+            raise BundleError(f"{WEIGHTS} has {rows} rows for {feature.name}, not {feature.size}")
+    expected = (len(manifest.labels), manifest.hidden * len(manifest.directions))
+    if weight.shape != expected or bias.shape != expected[:1]:
+        raise BundleError(f"{WEIGHTS} has a head of shape {weight.shape}, by the manifest it is {expected}")
+    if query is not None and query.shape != expected[1:]:
+        raise BundleError(f"{WEIGHTS} has a query of shape {query.shape}, by the manifest it is {expected[1:]}")
+    return weight, bias, query
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]

@@ -1,0 +1,190 @@
+"""Gate activations: which of them a request asks for, cut out of a trace, and reduced where it wants summaries.
+
+Row t of every array belongs to token t, in both directions. Nothing is copied where a view will do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.errors import FieldProblem, InvalidField
+from service.model.bundle import Manifest
+from service.model.engine import Trace
+from service.model.equations import Direction, gate_names, keeper
+from service.model.unit_statistics import ABOVE, BELOW, horizon, kept, of_gate
+
+Reduce = Literal["none", "summary"]
+
+STATISTICS = ("mean", "std", "below", "above")
+"""A summary's numbers: mean and population standard deviation, the shares under `BELOW` and over `ABOVE`."""
+HORIZON = "horizon"
+UNIT_STATISTICS = 4
+"""Numbers that `service.model.unit_statistics.of_gate` has of one unit of one gate, at most."""
+
+_Item = TypeVar("_Item", str, int)
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which activations of a model to return: all that lie in every one of the four lists.
+
+    `gates` and `units` keep the order asked for; layers ascend and forward comes before backward.
+    """
+
+    gates: tuple[str, ...]
+    layers: tuple[int, ...]
+    directions: tuple[Direction, ...]
+    units: Sequence[int]
+    reduce: Reduce
+    statistics: bool = False
+
+    def numbers(self, tokens: int, inputs: int = 1) -> int:
+        """How many numbers a trace of so many tokens, in so many inputs, returns."""
+        per_token = len(STATISTICS) if self.reduce == "summary" else len(self.units)
+        per_input = len(self.units) * (len(self.gates) * UNIT_STATISTICS + 1) if self.statistics else 0
+        sides = len(self.layers) * len(self.directions)
+        return sides * (tokens * len(self.gates) * per_token + inputs * per_input)
+
+
+@dataclass(frozen=True, slots=True)
+class LayerGates:
+    """One direction of one layer, for one input.
+
+    `gates` holds by gate name a float32 array [tokens, units], or, reduced, the `STATISTICS` by name, each [tokens].
+    `statistics`, where asked for, holds those of each selected unit over the text, float32 [units], by names such as
+    ``forget.mean``, and `HORIZON` where the cell has a gate that keeps.
+    """
+
+    layer: int
+    direction: Direction
+    gates: dict[str, NDArray[np.float32]] | dict[str, dict[str, NDArray[np.float32]]]
+    statistics: dict[str, NDArray[np.float32]] | None = None
+
+    def arrays(self) -> dict[str, NDArray[np.float32]]:
+        """All arrays by flat names: ``forget``, or, reduced, ``forget.mean``, ``forget.std``, …"""
+        flat = {}
+        for gate, value in self.gates.items():
+            if isinstance(value, dict):
+                flat.update({f"{gate}.{statistic}": array for statistic, array in value.items()})
+            else:
+                flat[gate] = value
+        return flat
+
+
+def select(
+    manifest: Manifest,
+    gates: Sequence[str] | None = None,
+    layers: Sequence[int] | None = None,
+    directions: Sequence[str] | None = None,
+    units: Sequence[int] | None = None,
+    reduce: Reduce = "none",
+    statistics: bool = False,
+) -> Selection:
+    """Resolve a request's lists against a model; None means all.
+
+    Raises `InvalidField`, with the first problem of each list: an empty list, an item twice, one that is not there.
+    """
+    names = gate_names(manifest.cell)
+    problems = [
+        *_name_problem("gates", gates, names, f"{manifest.cell} has no gate"),
+        *_number_problem("layer", layers, manifest.layers),
+        *_name_problem("directions", directions, manifest.directions, "the model has no direction"),
+        *_number_problem("unit", units, manifest.hidden),
+    ]
+    if problems:
+        raise InvalidField(problems[0].pointer, problems[0].detail, *problems[1:])
+    return Selection(
+        gates=names if gates is None else tuple(gates),
+        layers=tuple(range(manifest.layers)) if layers is None else tuple(sorted(layers)),
+        directions=tuple(name for name in manifest.directions if directions is None or name in directions),
+        units=range(manifest.hidden) if units is None else _as_range(units),
+        reduce=reduce,
+        statistics=statistics,
+    )
+
+
+def extract(manifest: Manifest, trace: Trace, row: int, selection: Selection) -> list[LayerGates]:
+    """What a selection asks of one input of a batch, layer by layer, forward before backward."""
+    units = selection.units
+    columns = slice(units.start, units.stop) if isinstance(units, range) else list(units)
+    rule = keeper(manifest.cell)
+    found = []
+    for layer in selection.layers:
+        for direction in selection.directions:
+            arrays = {gate: trace.gate((layer, direction, gate), row)[:, columns] for gate in selection.gates}
+            statistics: dict[str, NDArray[np.float32]] | None = None
+            if selection.statistics:
+                keeping = None
+                if rule is not None:
+                    keeping = trace.gate((layer, direction, rule.gate), row)[:, columns]
+                statistics = _of_units(manifest, arrays, keeping)
+            if selection.reduce == "summary":
+                summaries = {gate: summarise(array) for gate, array in arrays.items()}
+                found.append(LayerGates(layer, direction, summaries, statistics))
+            else:
+                found.append(LayerGates(layer, direction, arrays, statistics))
+    return found
+
+
+def _of_units(
+    manifest: Manifest, arrays: dict[str, NDArray[np.float32]], keeping: NDArray[np.float32] | None
+) -> dict[str, NDArray[np.float32]]:
+    """The statistics of each unit over a text; `keeping` holds the activations of the cell's keeper."""
+    found = {
+        f"{gate}.{name}": value
+        for gate, array in arrays.items()
+        for name, value in of_gate(manifest.cell, gate, array).items()
+    }
+    if keeping is not None:
+        found[HORIZON] = horizon(kept(manifest.cell, keeping)).astype(np.float32)
+    return found
+
+
+def summarise(activations: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+    """The `STATISTICS` of each row of [tokens, units], summed in float64: float32 arrays [tokens]."""
+    units = activations.shape[1]
+    below, above = (activations < BELOW).sum(axis=1) / units, (activations > ABOVE).sum(axis=1) / units
+    centred = activations.astype(np.float64)
+    mean = centred.sum(axis=1) / units
+    centred -= mean[:, None]
+    std = np.sqrt(np.einsum("tu,tu->t", centred, centred) / units)
+    return {name: value.astype(np.float32) for name, value in zip(STATISTICS, (mean, std, below, above), strict=True)}
+
+
+def _as_range(units: Sequence[int]) -> Sequence[int]:
+    """Units in a row as a range, which is cut as a view; others as a tuple."""
+    run = range(units[0], units[0] + len(units))
+    return run if all(unit == expected for unit, expected in zip(units, run, strict=True)) else tuple(units)
+
+
+def _name_problem(field: str, asked: Sequence[str] | None, known: Sequence[str], missing: str) -> list[FieldProblem]:
+    there = f"it has {', '.join(known)}"
+    return _problem(field, asked, known, lambda name: f"{missing} {name!r}; {there}.", there)
+
+
+def _number_problem(noun: str, asked: Sequence[int] | None, count: int) -> list[FieldProblem]:
+    there = f"the model has {noun}s 0 to {count - 1}" if count > 1 else f"the model has {noun} 0 alone"
+    return _problem(f"{noun}s", asked, range(count), lambda number: f"{noun} {number} is out of range: {there}.", there)
+
+
+def _problem(
+    field: str, asked: Sequence[_Item] | None, known: Sequence[_Item], missing: Callable[[_Item], str], there: str
+) -> list[FieldProblem]:
+    """The first thing wrong with a list, if any; one a field keeps the answer small, however long the list."""
+    if asked is None:
+        return []
+    if not asked:
+        return [FieldProblem(f"/{field}", f"the list is empty; leave it out for all: {there}.")]
+    seen: set[_Item] = set()
+    for position, item in enumerate(asked):
+        if item not in known:
+            return [FieldProblem(f"/{field}/{position}", missing(item))]
+        if item in seen:
+            return [FieldProblem(f"/{field}/{position}", f"{item!r} is asked for twice.")]
+        seen.add(item)
+    return []

@@ -1,0 +1,174 @@
+"""One loaded model: a bundle with its tokenizer, its engine and its decoder; and how it is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import structlog
+
+from service.errors import BundleError, StartupError
+from service.model import weights
+from service.model.bundle import FILES, TOKENIZER, WEIGHTS, Bundle, Manifest, Task
+from service.model.decoding import Classifier, Tagger, decoder
+from service.model.equations import equations, gate_names
+from service.model.sentences import may_divide, sentences
+from service.model.tokenizer import Encoded, Tokenizer
+
+if TYPE_CHECKING:  # importing the engine needs ONNX Runtime: where that is missing, `choose_provider` says what to do
+    from service.model.engine import Engine, Provider
+
+ProviderSetting = Literal["auto", "cpu", "cuda"]
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
+class Model:
+    """One loaded model: everything that turns an input into a prediction."""
+
+    bundle: Bundle
+    tokenizer: Tokenizer
+    engine: Engine
+    decoder: Classifier | Tagger
+    seconds_per_token: float
+    """Of a prediction, as measured when the model was warmed up."""
+    token_limit: int
+    """The manifest's or the service's, whichever is less."""
+    parameters: int | None = None
+
+    @property
+    def name(self) -> str:
+        return self.bundle.name
+
+    @property
+    def version(self) -> str:
+        return str(self.bundle.version)
+
+    @property
+    def task(self) -> Task:
+        return self.bundle.manifest.task
+
+    def encode(self, value: str | Sequence[str], *, truncate: bool, split: bool = True) -> Encoded:
+        """Encode one input. With `split`, raw text for a tagger gets its sentences.
+
+        Raises `InvalidField`, its pointer relative to the input.
+        """
+        encoded = self.tokenizer.encode(value, self.token_limit, truncate=truncate)
+        if split and isinstance(value, str) and self.bundle.manifest.head == "tagger":
+            one = [(0, len(encoded))]
+            encoded.sentences = sentences(value, encoded.spans) if may_divide(value) else one
+        return encoded
+
+    def describe(self) -> dict[str, object]:
+        """What `GET /models` says of the model, of plain values that JSON has."""
+        manifest, placement = self.bundle.manifest, self.engine.placement
+        told = {"quality", "raw_text", "quality_before", "parity", "features"}
+        plain = manifest.model_dump(mode="json", include=told)
+        return {
+            "name": self.name,
+            "version": self.version,
+            "task": manifest.task,
+            "cell": manifest.cell,
+            "gru_reset": manifest.gru_reset,
+            "directions": list(manifest.directions),
+            "layers": manifest.layers,
+            "hidden": manifest.hidden,
+            "head": manifest.head,
+            "precision": manifest.precision,
+            "labels": list(manifest.labels),
+            "gates": list(gate_names(manifest.cell)),
+            "equations": equations(manifest.cell, manifest.gru_reset),
+            "provider": self.engine.provider,
+            "placement": {"recurrent": dict(placement.recurrent), "other": dict(placement.other)},
+            "token_limit": self.token_limit,
+            "parameters": self.parameters,
+            "features": plain["features"],
+            "quality": plain["quality"],
+            "raw_text": plain["raw_text"],
+            "quality_before": plain["quality_before"],
+            "parity": plain["parity"],
+            "licence": manifest.licence,
+            "seed": manifest.origin.seed,
+            "epochs": manifest.origin.epochs,
+        }
+
+
+_HEADROOM: Mapping[Provider, int] = {"cpu": 512 << 20, "cuda": 8 << 30}
+_COPIES = 8
+"""A bundle may take so many bytes while it is loaded, and as many times its own size: what loading one really takes is
+a small part of that, and what other threads take in the meantime needs room too."""
+
+Load = Callable[[Bundle], Model]
+"""Makes a verified bundle into a model that is warmed up. Raises `BundleError`."""
+
+
+def loader(provider: Provider, threads: int, token_limit: int, *, strict: bool = False) -> Load:
+    """The way models are loaded: ONNX Runtime on `provider`, `threads` for one run, at most `token_limit` tokens.
+
+    A model of which a recurrent layer does not run there is refused when `strict`, else told of in the log.
+    """
+    from service.model.engine import Engine
+    from service.model.untrusted import memory_limit
+
+    def load(bundle: Bundle) -> Model:
+        size = sum(len(bundle.content(name)) for name in FILES)
+        with memory_limit.memory(_HEADROOM[provider] + size * _COPIES):
+            model = loaded(bundle)
+        bundle.rest()
+        return model
+
+    def loaded(bundle: Bundle) -> Model:
+        manifest = bundle.manifest
+        engine = Engine(bundle, provider=provider, threads=threads)
+        if engine.provider != provider:
+            where, why = dict(engine.placement.recurrent), fallback_reason(manifest)
+            if strict:
+                counts = ", ".join(f"{count} on {name}" for name, count in sorted(where.items()))
+                raise BundleError(f"not all recurrent layers run on {provider} ({counts}), and strict is set: {why}")
+            _log.warning("model does not run on the provider chosen", model=bundle.name, recurrent=where, why=why)
+        return Model(
+            bundle.without_contents(),
+            Tokenizer.read(bundle.content(TOKENIZER), manifest.features),
+            engine,
+            decoder(manifest.task, manifest.labels, manifest.crf),
+            seconds_per_token=engine.warm_up(),
+            token_limit=min(manifest.token_limit, token_limit),
+            parameters=sum(each.array.size for each in weights.read(bundle.content(WEIGHTS)).values()),
+        )
+
+    return load
+
+
+def fallback_reason(manifest: Manifest) -> str:
+    """Why a model's recurrent layers run on the CPU though CUDA was chosen."""
+    if manifest.cell == "gru" and manifest.gru_reset == "before":
+        return "the CUDA provider has no GRU whose reset comes before the product"
+    if manifest.precision == "int8":
+        return "the CUDA provider has no LSTM of integers"
+    if manifest.cell == "peephole":
+        return "the CUDA provider has no LSTM with peepholes"
+    return "there is no GPU or no driver, or CUDA or cuDNN cannot be loaded"
+
+
+def choose_provider(wanted: ProviderSetting) -> Provider:
+    """The execution provider to use. Raises `StartupError` when ONNX Runtime, or its CUDA provider, is not there."""
+    try:
+        from service.model.engine import available_providers
+    except ImportError as error:
+        raise StartupError(
+            "ONNX Runtime is not installed, or broken. Install the extra 'cpu' (the package onnxruntime) or, for "
+            "NVIDIA GPUs, the extra 'cuda' (the package onnxruntime-gpu), and never both."
+        ) from error
+    available = "CUDAExecutionProvider" in available_providers()
+    if wanted == "cuda" and not available:
+        raise StartupError(
+            "The provider is set to cuda, but the ONNX Runtime that is installed cannot use CUDA. Install the extra "
+            "'cuda' (the package onnxruntime-gpu) in place of the extra 'cpu' (onnxruntime), or set the provider to "
+            "auto or cpu."
+        )
+    if wanted == "auto":
+        why = "ONNX Runtime has CUDAExecutionProvider" if available else "ONNX Runtime has no CUDAExecutionProvider"
+        _log.info("provider chosen", provider="cuda" if available else "cpu", setting=wanted, why=why)
+    return "cuda" if wanted == "cuda" or (wanted == "auto" and available) else "cpu"

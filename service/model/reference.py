@@ -1,0 +1,129 @@
+"""The cells' equations in float64 NumPy: slow, and the judge of the rest.
+
+Independent of torch's kernels, of ONNX's operators and of the trace graph: weights are taken by gate name only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.model.equations import CellName, Direction, GruReset
+
+Float64 = NDArray[np.float64]
+Gates = Mapping[str, Float64]
+
+
+@dataclass(frozen=True, slots=True)
+class GateWeights:
+    """One gate's parameters: W [units, inputs], R [units, units], the two biases [units], of the input's product and of
+    the state's, and the gate's peephole [units] where it has one. A GRU's update gate is here as ``keep``, 1 minus it,
+    as torch and ONNX have it."""
+
+    w: Float64
+    r: Float64
+    w_bias: Float64
+    r_bias: Float64
+    peephole: Float64 | None = None
+
+    def of_input(self, x: Float64) -> Float64:
+        """W x + its bias: [rows, units] of x [rows, inputs]."""
+        product: Float64 = x @ self.w.T + self.w_bias
+        return product
+
+    def of_state(self, h: Float64) -> Float64:
+        """R h + its bias: [rows, units] of h [rows, units]."""
+        product: Float64 = h @ self.r.T + self.r_bias
+        return product
+
+
+Cell = Mapping[str, GateWeights]
+"""A cell's parameters by gate."""
+
+
+def step(cell: CellName, reset: GruReset | None, weights: Cell, x: Float64, before: Gates) -> dict[str, Float64]:
+    """Every gate after one step of any number of independent rows: x [rows, inputs], states before [rows, units]."""
+    if cell == "gru":
+        return _gru(weights, x, before["hidden"], reset)
+    return {"rnn": _rnn, "lstm": _lstm, "peephole": _lstm}[cell](weights, x, before)
+
+
+def deviation(
+    expected: Callable[[int, int, Float64, Gates], Gates],
+    layers: int,
+    directions: Sequence[Direction],
+    inputs: Float64,
+    traced: Mapping[tuple[int, Direction, str], NDArray[np.floating]],
+) -> tuple[float, Float64]:
+    """How far a trace of one sequence is from its equations, and the top layer's traced states [time, units of all
+    directions].
+
+    The largest difference of any gate; relative to the value where that is over 1, since the cell state has no bound
+    and float32 has seven digits. NaN where there is one.
+
+    ``expected(layer, number of the direction, x, states before)`` is the cell's step, `inputs` the embedded tokens
+    [time, inputs], `traced` every gate [time, units]. Row t's gates are computed from row t's input and from the traced
+    states of the row before, so that errors do not add up over time.
+    """
+    worst = 0.0
+    for layer in range(layers):
+        outputs = []
+        for number, direction in enumerate(directions):
+            found = {gate: a.astype(np.float64) for (n, d, gate), a in traced.items() if (n, d) == (layer, direction)}
+            before: Gates = {s: _before(found[s], direction) for s in ("hidden", "cell") if s in found}
+            wanted = expected(layer, number, inputs, before)
+            worst = float(np.max([worst, *(_difference(wanted[gate], rows) for gate, rows in found.items())]))
+            outputs.append(found["hidden"])
+        inputs = np.concatenate(outputs, axis=1)
+    return worst, inputs
+
+
+def _difference(expected: Float64, found: Float64) -> float:
+    return float((np.abs(expected - found) / np.maximum(1, np.abs(expected))).max())
+
+
+def _before(states: Float64, direction: Direction) -> Float64:
+    """The states that each row started from: those of the row that was read before it, zero for the first."""
+    shifted = np.zeros_like(states)
+    if direction == "forward":
+        shifted[1:] = states[:-1]
+    else:
+        shifted[:-1] = states[1:]
+    return shifted
+
+
+def _rnn(weights: Cell, x: Float64, before: Gates) -> dict[str, Float64]:
+    gate = weights["hidden"]
+    return {"hidden": np.tanh(gate.of_input(x) + gate.of_state(before["hidden"]))}
+
+
+def _lstm(weights: Cell, x: Float64, before: Gates) -> dict[str, Float64]:
+    """With or without peepholes: the output gate's sees the new cell, the others' the old one."""
+
+    def sums(name: str, seen: Float64) -> Float64:
+        gate = weights[name]
+        plain = gate.of_input(x) + gate.of_state(before["hidden"])
+        return plain if gate.peephole is None else plain + gate.peephole * seen
+
+    f, i = (_sigmoid(sums(gate, before["cell"])) for gate in ("forget", "input"))
+    candidate = np.tanh(sums("candidate", before["cell"]))
+    cell = f * before["cell"] + i * candidate
+    o = _sigmoid(sums("output", cell))
+    hidden = o * np.tanh(cell)
+    return {"forget": f, "input": i, "output": o, "candidate": candidate, "cell": cell, "hidden": hidden}
+
+
+def _gru(weights: Cell, x: Float64, h: Float64, where: GruReset | None) -> dict[str, Float64]:
+    keep, reset = (_sigmoid(weights[name].of_input(x) + weights[name].of_state(h)) for name in ("keep", "reset"))
+    last = weights["candidate"]
+    past = last.of_state(reset * h) if where == "before" else reset * last.of_state(h)
+    candidate = np.tanh(last.of_input(x) + past)
+    update = 1 - keep
+    return {"update": update, "reset": reset, "candidate": candidate, "hidden": (1 - update) * h + update * candidate}
+
+
+def _sigmoid(x: Float64) -> Float64:
+    return 0.5 * (1 + np.tanh(0.5 * x))  # never overflows

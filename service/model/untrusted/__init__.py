@@ -1,0 +1,1 @@
+"""Checks of a bundle from anywhere, before ONNX Runtime sees it."""

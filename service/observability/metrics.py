@@ -1,0 +1,318 @@
+"""What the service counts, and how it says so: the families of `/metrics`, and its text.
+
+Names begin with ``gatelight_``. No label holds what a client wrote: routes are templates, methods and reasons come from
+lists, models are those that are loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from time import time
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from service.model.gate_drift import BOUNDS, What
+from service.observability.shared_metrics import Board, Family, Key, Number, total
+
+CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+PREFIX = "gatelight_"
+
+_REQUEST_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_STAGE_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+_ROWS = (1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 32.0, 64.0)
+
+_GATE = ("model", "version", "layer", "direction", "gate")
+_BY_UNIT = "one observation a unit and text, of the texts sampled."
+
+GATE_FAMILIES: dict[What, tuple[str, str]] = {
+    "activation": ("gate_activation", "Mean activation"),
+    "below": ("gate_saturation_below", "Share of time under 0.1"),
+    "above": ("gate_saturation_above", "Share of time over 0.9"),
+    "horizon": ("gate_horizon_steps", "Memory horizon in steps"),
+}
+"""The name and the meaning of each distribution of a gate."""
+
+Of = tuple[str, str]
+"""A model's name and version."""
+
+Totals = Mapping[Key, list[float]]
+"""Every series over all workers, and its cells."""
+
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+"""Methods by name in a label; any other is ``other``."""
+
+_MODEL = ("model", "version")
+
+FAMILIES = (
+    Family("requests_total", "counter", "Requests answered, by route template.", ("route", "method", "status")),
+    Family(
+        "request_seconds",
+        "histogram",
+        "Seconds from a request's headers to the end of its answer.",
+        ("route",),
+        _REQUEST_SECONDS,
+    ),
+    Family(
+        "stage_seconds",
+        "histogram",
+        "Seconds by stage. queue: each input's wait for its batch; run: each batch in ONNX Runtime; tokenise, decode, "
+        "serialise: each request.",
+        ("stage",),
+        _STAGE_SECONDS,
+    ),
+    Family("batch_rows", "histogram", "Inputs in each batch.", (), _ROWS),
+    Family("inline_batches_total", "counter", "Batches that ran in the event loop, short as they were."),
+    Family("batch_tokens_total", "counter", "Tokens that were run, without padding."),
+    Family("batch_padded_tokens_total", "counter", "Tokens that were run, padding included."),
+    Family("queued_tokens", "gauge", "Tokens that wait for a batch."),
+    Family(
+        "queued_edge_seconds",
+        "gauge",
+        "Seconds that parsing, tokenising and building answers is expected to take, of what waits for a thread.",
+    ),
+    Family("trace_numbers", "gauge", "Numbers of the traces that are under way, before they stand in an answer."),
+    Family("connections", "gauge", "Connections that are open."),
+    Family("unsent_bytes", "gauge", "Bytes of answers that wait for clients that read slowly."),
+    Family("unread_bytes", "gauge", "Bytes of bodies that clients have not sent the ends of."),
+    Family("refusals_total", "counter", "Requests and connections refused, by reason.", ("reason",)),
+    Family("dropped_inputs_total", "counter", "Inputs accepted that never ran, by what ended their request.", ("why",)),
+    Family("failed_batches_total", "counter", "Batches that failed."),
+    Family(
+        "model_info",
+        "gauge",
+        "1 for each model that is served; provider: where its recurrent layers run.",
+        ("model", "version", "task", "cell", "provider"),
+        over="max",
+    ),
+    Family(
+        "model_quality",
+        "gauge",
+        "What the manifest of each model that is served says it scored, 0 to 1.",
+        ("model", "version", "data", "metric"),
+        over="max",
+    ),
+    Family("threads", "gauge", "Threads that run models, over all workers."),
+    Family("workers", "gauge", "Worker processes that run."),
+    Family("log_failures_total", "counter", "Times that the log could not be written."),
+    Family("worker_restarts_total", "counter", "Worker processes that died and were replaced."),
+    Family("ready", "gauge", "Worker processes that are ready: as many as workers when all is well."),
+    Family(
+        "reloads_total",
+        "counter",
+        "Models loaded, retired and refused by looks at the models folder, and looks that failed.",
+        ("outcome",),
+    ),
+    Family("model_requests_total", "counter", "Requests by model and outcome.", (*_MODEL, "outcome"), full=True),
+    Family(
+        "model_request_seconds_total",
+        "counter",
+        "Seconds from the headers of these requests to the ends of their answers.",
+        (*_MODEL, "outcome"),
+        full=True,
+    ),
+    Family(
+        "model_stage_seconds_total",
+        "counter",
+        "Seconds by model and stage. queue: all inputs' waits; the others: all requests.",
+        (*_MODEL, "stage"),
+        full=True,
+    ),
+    Family("model_inputs_total", "counter", "Inputs that a model answered.", _MODEL, full=True),
+    Family(
+        "model_batches_total",
+        "counter",
+        "Batches by rows (texts, or sentences).",
+        (*_MODEL, "rows"),
+        full=True,
+    ),
+    Family("model_batch_seconds_total", "counter", "Seconds that they ran.", (*_MODEL, "rows"), full=True),
+    Family(
+        "model_last_request_seconds",
+        "gauge",
+        "When each model's last request was answered, in seconds since 1970.",
+        _MODEL,
+        over="max",
+        full=True,
+    ),
+    Family("gate_sampled_texts_total", "counter", "Texts whose gates were sampled.", _MODEL),
+    Family("gate_sampled_tokens_total", "counter", "Tokens of those texts.", _MODEL),
+    *(
+        Family(name, "histogram", f"{words}: {_BY_UNIT}", _GATE, BOUNDS[what], full=True)
+        for what, (name, words) in GATE_FAMILIES.items()
+    ),
+)
+GATE_DRIFT = Family(
+    "gate_drift",
+    "gauge",
+    "Population stability index of mean activations, sampled traffic against the dev set: of each model the largest, "
+    "and in full of each gate.",
+    _GATE,
+)
+DERIVED = (GATE_DRIFT,)
+"""What no worker counts: it is worked out of the counts of all when `/metrics` is asked for."""
+
+
+class Metrics:
+    """This process's board, and those of the other workers for `/metrics`."""
+
+    full = False
+    """Whether `/metrics` shows every family; else none of those that have hundreds of series a model."""
+
+    def __init__(self, board: Board | None = None, boards: Sequence[Board] = ()) -> None:
+        self.board = board or Board(FAMILIES)
+        self.boards = tuple(boards) or (self.board,)
+        self._models: dict[Of, _ModelNumbers] = {}
+        self.derived: list[Callable[[Totals], Iterator[Metric]]] = []
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(_Boards(self))
+
+    def request(self, route: str, method: str, status: int, seconds: float) -> None:
+        """A request was answered."""
+        board = self.board
+        board.number("requests_total", route, method if method in METHODS else "other", str(status)).add()
+        board.histogram("request_seconds", route).observe(seconds)
+
+    def stage(self, stage: str, seconds: float) -> None:
+        """A stage of a request, or of a batch, took so long."""
+        self.board.histogram("stage_seconds", stage).observe(seconds)
+
+    def refused(self, reason: str) -> None:
+        """Something was refused; `reason` is a word of the service's own."""
+        self.board.number("refusals_total", reason).add()
+
+    def batch(self, rows: int, tokens: int, padded_tokens: int, waits: Sequence[float], seconds: float) -> None:
+        """A batch has run; `waits` are the seconds that each of its rows waited for it."""
+        board = self.board
+        board.histogram("batch_rows").observe(rows)
+        board.number("batch_tokens_total").add(tokens)
+        board.number("batch_padded_tokens_total").add(padded_tokens)
+        board.histogram("stage_seconds", "run").observe(seconds)
+        queue = board.histogram("stage_seconds", "queue")
+        for wait in waits:
+            queue.observe(wait)
+
+    def model_request(self, of: Of, inputs: int, seconds: float, stages: Mapping[str, float]) -> None:
+        """A request for a model, which is named by name and version, was answered; 0 inputs for one that failed."""
+        numbers = self._of_model(of)
+        requests, taken = numbers.succeeded if inputs else numbers.failed
+        requests.add()
+        taken.add(seconds)
+        numbers.inputs.add(inputs)
+        numbers.last.set(time())
+        for stage, stage_seconds in stages.items():
+            numbers.stage(stage).add(stage_seconds)
+
+    def model_batch(self, of: Of, rows: int, waited: float, seconds: float) -> None:
+        """A batch of a model has run; `waited` is the sum of its rows' waits."""
+        numbers = self._of_model(of)
+        batches, taken = numbers.batches(rows)
+        batches.add()
+        taken.add(seconds)
+        numbers.stage("queue").add(waited)
+
+    def _of_model(self, of: Of) -> _ModelNumbers:
+        numbers = self._models.get(of)
+        if numbers is None:
+            numbers = self._models[of] = _ModelNumbers(self.board, of)
+        return numbers
+
+    def derive(self, figures: Callable[[Totals], Iterator[Metric]]) -> None:
+        """Add figures to `/metrics` that are worked out, whenever it is asked for, from what all workers counted."""
+        self.derived.append(figures)
+
+    def totals(self) -> Totals:
+        """What all workers have counted, by family and labels."""
+        return total(self.boards)
+
+    def text(self) -> bytes:
+        """Prometheus's text format, over all workers; gauges are as old as the last `Board.publish` of each of them.
+
+        It may be asked for in any thread: in full, with eight models whose gates are sampled, it takes some 30 ms.
+        """
+        return generate_latest(self._registry)
+
+
+class _ModelNumbers:
+    """One model's numbers at hand: finding each by its labels takes longer than adding to it."""
+
+    def __init__(self, board: Board, of: Of) -> None:
+        self.succeeded, self.failed = (
+            (
+                board.number("model_requests_total", *of, outcome),
+                board.number("model_request_seconds_total", *of, outcome),
+            )
+            for outcome in ("success", "fail")
+        )
+        self.inputs = board.number("model_inputs_total", *of)
+        self.last = board.number("model_last_request_seconds", *of)
+        self._board = board
+        self._of = of
+        self._stages: dict[str, Number] = {}
+        self._batches: dict[int, tuple[Number, Number]] = {}
+
+    def stage(self, name: str) -> Number:
+        """The seconds of a stage."""
+        found = self._stages.get(name)
+        if found is None:
+            found = self._stages[name] = self._board.number("model_stage_seconds_total", *self._of, name)
+        return found
+
+    def batches(self, rows: int) -> tuple[Number, Number]:
+        """How many batches had so many rows, and their seconds."""
+        found = self._batches.get(rows)
+        if found is None:
+            labels = (*self._of, str(rows))
+            number = self._board.number
+            found = number("model_batches_total", *labels), number("model_batch_seconds_total", *labels)
+            self._batches[rows] = found
+        return found
+
+
+class _Boards(Collector):
+    """The numbers of all boards, as Prometheus's client takes them."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterator[Metric]:
+        series: dict[str, list[tuple[Sequence[str], list[float]]]] = {}
+        totals = self._metrics.totals()
+        for (name, *labels), cells in sorted(totals.items()):
+            series.setdefault(name, []).append((labels, cells))
+        for family in self._metrics.board.families.values():
+            if self._metrics.full or not family.full:
+                yield _metric(family, series.get(family.name, []))
+        for figures in self._metrics.derived:
+            yield from figures(totals)
+
+
+def _metric(family: Family, series: Sequence[tuple[Sequence[str], list[float]]]) -> Metric:
+    name = PREFIX + family.name
+    if family.kind == "histogram":
+        histogram = HistogramMetricFamily(name, family.help, labels=family.labels)
+        for labels, (*counts, sum_) in series:
+            histogram.add_metric(labels, _cumulative(family.buckets, counts), sum_)
+            if family.buckets[0] < 0:  # there the client leaves sum and count out, as a sum that can fall is no counter
+                named = dict(zip(family.labels, labels, strict=True))
+                histogram.add_sample(name + "_count", named, sum(counts))
+                histogram.add_sample(name + "_sum", named, sum_)
+        return histogram
+    kind = CounterMetricFamily if family.kind == "counter" else GaugeMetricFamily
+    metric = kind(name, family.help, labels=family.labels)
+    for labels, (value,) in series:
+        if family.over == "max" and not value:
+            continue  # what was said of a model that has gone
+        metric.add_metric(labels, value)
+    return metric
+
+
+def _cumulative(bounds: Sequence[float], counts: Sequence[float]) -> list[tuple[str, float]]:
+    """Prometheus's buckets: how many were at most so large."""
+    sums, so_far = [], 0.0
+    for bound, count in zip((*bounds, float("inf")), counts, strict=True):
+        so_far += count
+        sums.append(("+Inf" if bound == float("inf") else str(bound), so_far))
+    return sums

@@ -1,0 +1,402 @@
+"""A connection as uvicorn reads it: one ordered queue of exchanges, with limits and an eye on clients that hang up.
+
+Answers leave in the order of their requests. A refusal is an answer like any other, and it is the last: it stands in
+the queue behind what was accepted before it, and then the connection closes. An offer of another protocol is ignored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+import httptools
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from service.errors import HeaderTooLarge, MalformedRequest, RequestError, RequestTooSlow, Unavailable
+from service.http.middleware import CLIENT_GONE, HEALTH, request_id
+from service.process import head
+from service.process.deadline import Deadline, Reading
+from service.process.outgoing import Outgoing
+from service.process.refusal import answer, reason_of
+from service.process.wire import RETRY_WHEN_CROWDED, Reader, Wire
+
+LINGER_SECONDS = 1.0
+"""In which a refused client has to stop sending: closing on unread data resets the connection, the answer with it."""
+MOST_PIPELINED = 64
+"""Requests that may wait on one connection behind the one that is answered: each takes some kilobytes."""
+PROBE_SECONDS = 0.05
+"""Between a client's last byte and the first probe whether it still listens; each further wait is twice as long."""
+NOTHING, HEAD, BODY = Reading
+_HEALTH = frozenset(path.encode() for path in HEALTH)
+
+
+class _BehindTheLast(Exception):
+    """Bytes came behind a request after which the connection closes."""
+
+
+class Protocol(HttpToolsProtocol):
+    """One connection. Made by uvicorn, but for `wire`."""
+
+    def __init__(self, *arguments: Any, wire: Wire, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self._wire = wire
+        self._limits = wire.settings
+        # What the parser gets at once, in bytes, so that limits hold for what comes in one piece too.
+        self._slice = max(1024, wire.settings.max_header // 16)
+        self._reading = NOTHING
+        self._bare_bytes = 0  # read since a request began, or since its body's last bytes
+        self._trailers = 0  # bytes
+        self._body = 0  # bytes that have come of the body that is being read
+        self._offered = False  # the parser has stopped at an offer of another protocol, to read the head again
+        self._deaf = False  # what still comes is thrown away
+        self._final = False  # the connection closes behind the newest request
+        self._stopping = False  # the service ends
+        self._ended = False  # the client has closed its side
+        self._closing = False  # the last answer is given
+        self._crowded = False
+        self._probing = False
+        # `cycle` is the newest exchange, `pipeline` holds those that wait their turn, the newest first.
+        self._active: RequestResponseCycle | None = None  # the exchange whose turn it is to answer
+        self._task: asyncio.Task[None] | None = None
+        self._outgoing: Outgoing | None = None
+        self._deadline = Deadline(self.loop, self._limits, self._too_slow)
+
+    # The connection
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
+        super().connection_made(transport)
+        wire = self._wire
+        wire.connections += 1
+        wire.begun += 1
+        self._reader = Reader(wire, self.loop, transport, self.client[0] if self.client else "")
+        self._crowded = wire.connections > self._limits.max_connections
+        if wire.connections > 2 * self._limits.max_connections:
+            self._wire.refused("connections")  # too many even to be told so
+            transport.abort()
+            return
+        # A client that connects and sends nothing is idle; its connection is closed without a word.
+        self.timeout_keep_alive_task = self.loop.call_later(self._limits.header_seconds, self._reader.close)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._wire.connections -= 1
+        self._deaf = self._closing = True
+        self._unset_keepalive_if_required()
+        self._deadline.set(NOTHING)
+        self._reader.stop()
+        self._wire.hold_body(self, 0)
+        if self._active is not None:
+            self._abandon(self._active, CLIENT_GONE)
+        self.pipeline.clear()
+        if self._task is not None:
+            self._task.cancel()  # nobody waits for the answer any more: it must not cost anything either
+        super().connection_lost(exc)
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # uvicorn closes at once
+        """The client sends no more. It is answered all the same if it still listens, which a probe tells.
+
+        TLS has no half-closed connections: there, this is the end.
+        """
+        unfinished = self._reading is BODY and not self.cycle.response_complete
+        if unfinished and self.cycle is not self._active:
+            self.pipeline.popleft()  # it never comes whole, and was not begun
+            self.cycle = self.pipeline[0][0] if self.pipeline else cast(RequestResponseCycle, self._active)
+            unfinished = False
+        waiting = self._active is not None or self.pipeline
+        if self._ended or self._closing or unfinished or not waiting or self.scheme == "https":
+            self._reader.watch_rest()
+            return self._ended and not self._closing
+        self._ended = True
+        self._hear_no_more()
+        self.cycle.keep_alive = False
+        self._watch_client()
+        return True
+
+    def _watch_client(self, seconds: float = PROBE_SECONDS) -> None:
+        """Find out by probes whether the client has hung up, while reading does not tell."""
+        if not self._probing:
+            self._probing = True
+            self.loop.call_later(seconds, self._probe, seconds)
+
+    def _probe(self, seconds: float) -> None:
+        """Send one byte of the answer, the same in every answer: a client that has hung up resets the connection."""
+        self._probing = False
+        unheard = self._ended or self.flow.read_paused
+        if unheard and not self._closing and self._outgoing is not None and self._outgoing.probe():
+            self._watch_client(2 * seconds)
+
+    # Reading
+
+    def data_received(self, data: bytes) -> None:
+        if self._deaf:
+            return
+        self._unset_keepalive_if_required()
+        try:
+            self._feed(data) if len(data) <= self._slice else self._feed_slices(data)
+        except httptools.HttpParserCallbackError as error:
+            self._stop(cast(Exception, error.__context__))
+        except httptools.HttpParserError as error:
+            self._stop(MalformedRequest(f"The request is not HTTP/1.1: {error}."))
+        except RequestError as error:
+            self._stop(error)
+        else:
+            if self._reading is BODY or self._wire.bodies:
+                self._wire.hold_body(self, self._body if self._reading is BODY else 0)
+            idle = self._reading is NOTHING and (self.cycle is None or self.cycle.response_complete)
+            expected = HEAD if idle else self._reading
+            if expected is not self._deadline.reading:
+                self._deadline.set(expected)
+            if self.flow.read_paused:
+                self._watch_client()
+
+    def _feed_slices(self, data: bytes) -> None:
+        for start in range(0, len(data), self._slice):
+            self._feed(data[start : start + self._slice], last=start + self._slice >= len(data))
+
+    def _feed(self, data: bytes, last: bool = True) -> None:
+        self._bare_bytes += len(data)
+        behind = None
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as offer:  # WebSockets would begin here
+            behind = data[offer.args[0] :]
+        if behind is not None:
+            parser, self.parser = self.parser, httptools.HttpRequestParser(self)
+            again = head.without_offer(parser.get_method(), parser.get_http_version(), self.url, self.headers)
+            self._feed(again + behind, last)
+        if self._bare_bytes > self._limits.max_header and (self._reading is BODY or (last and self._reading is HEAD)):
+            raise HeaderTooLarge(self._bare_bytes, self._limits.max_header)
+
+    def on_message_begin(self) -> None:
+        if self._final:
+            raise _BehindTheLast
+        super().on_message_begin()
+        self._reading = HEAD
+        self._wire.begun += 1
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._reading is not HEAD:  # a trailer: it must not pass for a header, and replace one of its name
+            self._trailers += len(name) + len(value) + 4
+            if self._trailers > self._limits.max_header:
+                raise HeaderTooLarge(self._trailers, self._limits.max_header)
+            return
+        name = name.lower()
+        self.headers.append((name, value))
+        if name == b"expect":
+            self.expect_100_continue = value.lower() == b"100-continue"
+
+    def on_headers_complete(self) -> None:
+        parser, scope = self.parser, self.scope
+        method, version = parser.get_method(), parser.get_http_version()
+        if self._bare_bytes + self._slice > self._limits.max_header:
+            head.check_size(self.url, self.headers, self._limits.max_header)
+        head.check(method, version, self.headers)
+        self._offered = parser.should_upgrade()
+        if self._offered:
+            return
+        scope["method"], scope["http_version"] = method.decode("ascii"), version
+        scope["path"], scope["raw_path"], scope["query_string"] = head.target(self.url)
+        self._check_room()
+        self._reading, self._bare_bytes, self._trailers, self._body = BODY, 0, 0, 0
+        self._final = self._stopping or version == "1.0" or not parser.should_keep_alive()
+        if version == "1.0":
+            self.expect_100_continue = False
+        queued = self.cycle is not None and not self.cycle.response_complete
+        # Answered without its body being asked for, a client that expects 100 may leave it out, or send it.
+        self.cycle = cycle = self._exchange(keep_alive=not self._final and not self.expect_100_continue)
+        if not queued:
+            self._start_asgi_task(cycle, self.app)
+            return
+        self.pipeline.appendleft((cycle, self.app))
+        self._settle_reading()
+
+    def _exchange(self, keep_alive: bool) -> RequestResponseCycle:
+        """The request that is being read, and the place for its answer."""
+        return RequestResponseCycle(
+            scope=self.scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=False,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=self.expect_100_continue,
+            keep_alive=keep_alive,
+            on_response=self.on_response_complete,
+        )
+
+    def _check_room(self) -> None:
+        """Raise `Unavailable` for one connection too many, and for one request too many on this one."""
+        if self._crowded and self.url.partition(b"?")[0] not in _HEALTH:
+            detail = f"The service has {self._limits.max_connections} connections, and no room for more."
+            raise Unavailable(detail, retry_after=RETRY_WHEN_CROWDED, reason="connections")
+        if len(self.pipeline) >= MOST_PIPELINED:
+            detail = f"{MOST_PIPELINED} requests wait on this connection already."
+            raise Unavailable(detail, retry_after=RETRY_WHEN_CROWDED, reason="pipelined")
+
+    def on_body(self, body: bytes) -> None:
+        self._bare_bytes = 0
+        cycle = self.cycle
+        if cycle.response_complete:  # it is thrown away
+            return
+        self._body += len(body)
+        cycle.body += body
+        cycle.message_event.set()
+        if cycle is not self._active:
+            self._settle_reading()
+        elif len(cycle.body) > HIGH_WATER_LIMIT:
+            self.flow.pause_reading()  # until the application takes more
+
+    def on_message_complete(self) -> None:
+        if self._offered:
+            return
+        self._reading = NOTHING
+        cycle = self.cycle
+        cycle.more_body = False
+        cycle.message_event.set()
+        if self.expect_100_continue:
+            cycle.waiting_for_100_continue = False
+            cycle.keep_alive = not (self._final or self._stopping)
+        if self.flow.read_paused:
+            self._settle_reading()
+
+    def _settle_reading(self) -> None:
+        """Read on, since only that shows a hang-up, unless more body than one request may have waits its turn."""
+        if sum(len(cycle.body) for cycle, _ in self.pipeline) > self._limits.max_body:
+            self.flow.pause_reading()
+        else:
+            self.flow.resume_reading()
+
+    def _hear_no_more(self) -> None:
+        self._deaf = True
+        self._reading = NOTHING
+        self._deadline.set(NOTHING)
+        self._wire.hold_body(self, 0)
+
+    # Answering
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        if self.flow.write_paused:  # the client has not taken the answer before: one at a time waits for it
+            self.pipeline.append((cycle, app))
+            return
+        self._active = cycle
+        self._outgoing = outgoing = Outgoing(self.transport, cycle, self.pipeline, self.tasks, self._close_behind)
+        cycle.transport = cast(asyncio.Transport, outgoing)  # as much of one as an answer needs
+        self._task = task = self.loop.create_task(cycle.run_asgi(app))
+        task.add_done_callback(self.tasks.discard)
+        self.tasks.add(task)
+        outgoing.task = task
+        if self._ended:
+            self._watch_client()
+
+    def on_response_complete(self) -> None:
+        self._active = self._task = None
+        if self._outgoing is not None:
+            self._outgoing.flush()
+        if self._closing:
+            self.server_state.total_requests += 1
+            return
+        super().on_response_complete()
+        if self._reading is not NOTHING:
+            self._unset_keepalive_if_required()
+
+    def _close_behind(self, answered: bool) -> None:
+        """Close behind what is written, after a moment for what the client still sends; at once if it was cut short."""
+        self._closing = True
+        sending = answered and not self._ended and (self._deaf or self._reading is not NOTHING)
+        self._hear_no_more()
+        if sending:
+            if self.transport.can_write_eof():
+                self.transport.write_eof()
+            self.flow.resume_reading()
+            self.loop.call_later(LINGER_SECONDS, self._reader.close)
+        else:
+            self._reader.close()
+
+    def shutdown(self) -> None:
+        """Close once what has begun is answered."""
+        self._stopping = True
+        if self._reading is HEAD:
+            return  # it is answered first
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.keep_alive = False
+        else:
+            self._reader.close()
+
+    @property
+    def sending(self) -> bool:
+        """True while an answer has begun and the transport has not handed all of it to the system."""
+        begun = self._active is not None and self._active.response_started
+        return begun or self.transport.get_write_buffer_size() > 0
+
+    # Slow readers
+
+    def pause_writing(self) -> None:
+        """The client is slower than its answer: what waits is counted, and its progress watched."""
+        super().pause_writing()
+        rest = self._active.expected_content_length if self._active is not None else 0
+        self._reader.watch(rest + self.transport.get_write_buffer_size())
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._reader.stop()
+        if self.transport.is_closing():
+            self._reader.watch_rest()
+        elif self._active is None and self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+
+    def timeout_keep_alive_handler(self) -> None:
+        self._reader.close()
+
+    # Refusals
+
+    def _too_slow(self, what: str, seconds: float) -> None:
+        if self.flow.read_paused:  # it is the service that does not read
+            self._deadline.set(self._reading)
+            return
+        self.refuse(RequestTooSlow(f"The request's {what} did not come within {seconds:g} seconds."), f"slow-{what}")
+
+    def _stop(self, error: Exception) -> None:
+        """Read no further, because of what came."""
+        if isinstance(error, _BehindTheLast) or (self._final and self._reading is NOTHING):
+            self._hear_no_more()
+        else:
+            self.refuse(error, reason_of(error))
+
+    def refuse(self, error: Exception, reason: str) -> None:
+        """Answer with an error, in the place of the request that is being read, and close behind it."""
+        reading, cycle = self._reading, self.cycle
+        if reading is BODY and cycle.response_complete:  # refused long ago, and still sending
+            self._close_behind(answered=True)
+            return
+        if reading is NOTHING:  # it is no request
+            self._final = False
+            self.on_message_begin()
+        method = self.parser.get_method().decode("ascii") if self.url else "GET"
+        identity = request_id(dict(self.headers).get(b"x-request-id"))
+        response: Any = answer(error, method, self.url, identity)
+        self.scope["method"] = method
+        self._hear_no_more()
+        self._wire.refused(reason, request_id=identity, status=response.status_code)
+        if reading is BODY and cycle.response_started:
+            cycle.keep_alive = False
+            return
+        if reading is BODY and cycle is not self._active:
+            self.pipeline.popleft()
+        elif reading is BODY:
+            self._abandon(cycle, response.status_code)
+            self._active = None
+        self.flow.resume_reading()  # what still comes is thrown away
+        self.expect_100_continue = False
+        self.cycle = refusal = self._exchange(keep_alive=False)
+        self.pipeline.appendleft((refusal, response))
+        if self._active is None:
+            self._start_asgi_task(*self.pipeline.pop())
+
+    @staticmethod
+    def _abandon(cycle: RequestResponseCycle, status: int) -> None:
+        """Let the application know that nobody waits for its answer."""
+        cycle.scope["state"]["gone"] = status
+        cycle.disconnected = True
+        cycle.message_event.set()

@@ -1,0 +1,313 @@
+"""The server process: uvicorn, with a socket and signals of its own.
+
+On SIGTERM or SIGINT the service says that it is not ready, goes on taking requests for `drain_seconds`, keeps new
+connections out, answers those that wait in its queue, closes its socket, finishes what it took within `grace_seconds`,
+and exits with status 0. At the end of the grace period a request without an answer gets a 503. An answer that has begun
+is sent for up to `SEND_SECONDS` more; then its connection is reset. A second signal ends the service at once. On SIGHUP
+it looks at the models folder.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import multiprocessing
+import os
+import resource
+import select
+import signal
+import socket
+import sys
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import cast
+
+import structlog
+import uvicorn
+from fastapi import FastAPI
+from uvicorn.config import STARTUP_FAILURE
+
+from service import interpreter
+from service.cpus import usable_cpus
+from service.http.app import create_app
+from service.http.security.keys import Keys
+from service.model.loading import choose_provider
+from service.observability import logs, spans
+from service.process import tls
+from service.process.connection import Protocol
+from service.process.sockets import listen, turn_away, url
+from service.process.supervisor import METHOD, Loading, Supervisor
+from service.process.wire import Wire, reset
+from service.serving.registry import open_registry
+from service.serving.runtime import Phase, Runtime
+from service.serving.shared import Shared
+from service.settings import Settings
+
+OTHER_FILES = 256
+"""Open files beside connections, at most: models, listeners, pipes, logs."""
+QUIET_SECONDS = 0.25
+"""Without a new connection or request, before the last ones are closed. Clients that keep theirs open can still ask
+until then: told that it is to be closed, they hang up themselves, and no request meets a socket that has just gone."""
+TURNS_TO_HEAR = 3
+TURN_SECONDS = 0.25
+TICKS_TO_PUBLISH = 5
+"""Tenths of a second between two times that other workers can read this one's gauges."""
+
+SEND_SECONDS = 4.0
+"""After the grace period, for clients to take answers that have begun. Less than the supervisor's `KILL_AFTER`."""
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_log = structlog.get_logger()
+
+
+def serve(settings: Settings) -> int:
+    """Serve until a signal comes, in this process or in several; the exit status. Raises `StartupError`."""
+    check(settings)
+    allow_connections(settings.max_connections)
+    workers = settings.workers or usable_cpus()
+    if workers > 1:
+        return Supervisor(settings, workers, work, loading(settings)).run()
+    (listener,) = listen(settings.host, settings.port)
+    _log.info("listening", url=url(listener, settings.scheme), pid=os.getpid(), workers=1)
+    return work(settings, [listener], None)
+
+
+def check(settings: Settings) -> None:
+    """Raise `StartupError` for settings that name what is not there, or cannot be used: before models are loaded."""
+    if settings.tracing:
+        spans.check()
+    tls.options(settings)
+    Keys(settings.keys, settings.administrators, settings.api_keys_file)
+
+
+def loading(settings: Settings) -> Loading | None:
+    """How models are loaded for all workers at once; None where each has to load its own. Raises `StartupError`."""
+    provider = choose_provider(settings.provider)
+    if METHOD != "fork" or provider != "cpu":  # what CUDA has begun cannot be forked
+        return None
+    return partial(open_registry, settings.model_copy(update={"provider": provider}))
+
+
+def allow_connections(most: int) -> None:
+    """Have the system let a process have as many open files as connections are answered, some of them to be refused.
+
+    Where it does not, clients would find their connections gone without a word; the log says so beforehand.
+    """
+    wanted = 2 * most + OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    if allowed < wanted:
+        _log.warning("the system allows fewer open files than connections", allowed=allowed, wanted=wanted)
+
+
+def work(settings: Settings, listeners: Sequence[socket.socket], shared: Shared | None) -> int:
+    """Serve at sockets until a signal comes; the exit status. `shared` is what a worker has in common with others.
+
+    Raises `StartupError`.
+    """
+    interpreter.tune()
+    kind = Greeter if shared is not None and shared.greets is not None else Server
+    server = kind(create_app(settings, shared), settings, shared)
+    server.run(sockets=list(listeners))
+    if server.runtime.failure is not None:
+        raise server.runtime.failure
+    return 0
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server, which ends the way described above, and also when the runtime cannot go on."""
+
+    def __init__(self, app: FastAPI, settings: Settings, shared: Shared | None = None) -> None:
+        self.runtime: Runtime = app.state.runtime
+        self._wire = Wire(settings, self.runtime.metrics)
+        super().__init__(
+            uvicorn.Config(
+                app,
+                http=cast(type[asyncio.Protocol], partial(Protocol, wire=self._wire)),  # made like one, with more
+                ws="none",
+                lifespan="on",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                timeout_keep_alive=settings.idle_seconds,
+                timeout_graceful_shutdown=settings.grace_seconds,
+                **tls.options(settings),
+            )
+        )
+        board = self.runtime.metrics.board
+        board.track("connections", read=lambda: self._wire.connections)
+        board.track("unsent_bytes", read=lambda: self._wire.unsent)
+        board.track("unread_bytes", read=lambda: self._wire.unread)
+        self._settings = settings
+        self._drain_seconds = settings.drain_seconds
+        self._shared = shared
+        parent = multiprocessing.parent_process() if shared is not None else None
+        self._parent = parent.pid if parent is not None else None
+        """Gives a worker its signals, and its end is one too."""
+        self._stop_at: float | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn does, at sockets alone, and with a limit on the time of a TLS handshake, which asyncio would give
+        a minute and uvicorn has no setting for: until it is done, a connection is none that a protocol could limit."""
+        await self.lifespan.startup()
+        if self.lifespan.should_exit:
+            sys.exit(STARTUP_FAILURE)
+        config, loop = self.config, asyncio.get_running_loop()
+        shared = {"config": config, "server_state": self.server_state, "app_state": self.lifespan.state}
+        self.servers = [
+            await loop.create_server(
+                partial(config.http_protocol_class, **shared),
+                sock=listener,
+                ssl=config.ssl,
+                ssl_handshake_timeout=self._settings.header_seconds if config.ssl is not None else None,
+                backlog=config.backlog,
+            )
+            for listener in sockets or ()
+        ]
+        self.started = True
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Unlike uvicorn's, these signals come as callbacks of the event loop, and are not raised again at the end.
+
+        A worker heeds SIGTERM alone: what a terminal sends to all of its processes is for the supervisor to judge.
+        """
+        loop = asyncio.get_running_loop()
+        numbers = _SIGNALS if self._parent is None else (signal.SIGTERM,)
+        for number in numbers:
+            loop.add_signal_handler(number, self._on_signal, number)
+        loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # one that came before now comes now
+        logs.gather(loop.call_soon)
+        self._turn()
+        try:
+            yield
+        finally:
+            logs.gather(None)
+            # Every request has its answer by now: a signal must not change with which status the process ends.
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})  # until the end
+            held = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+            for number in (*numbers, signal.SIGHUP):
+                loop.remove_signal_handler(number)
+                signal.signal(number, lambda *_: None)
+            signal.pthread_sigmask(signal.SIG_SETMASK, held)
+
+    def _turn(self) -> None:
+        """Say again and again, from the start to the end of a shutdown, that the event loop turns."""
+        if self._shared is not None:
+            self._shared.turn()
+            asyncio.get_running_loop().call_later(TURN_SECONDS, self._turn)
+
+    def _on_signal(self, number: signal.Signals) -> None:
+        """The first signal begins the end, the second is the end; a worker's second is one that all were sent."""
+        if self._stop_at is None:
+            self._begin_to_stop(number.name)
+        elif self._parent is None:
+            _log.warning("stopped at once", signal=number.name)
+            logs.gather(None)
+            sys.stderr.flush()
+            os._exit(1)
+
+    def _on_hangup(self) -> None:
+        """Look at the models folder. A supervisor has said so in the log already."""
+        if self._stop_at is not None:
+            return
+        if self._parent is None:
+            _log.info("reloading models", signal=signal.SIGHUP.name)
+        self.runtime.look()
+
+    def _begin_to_stop(self, why: str) -> None:
+        # Who was never ready has no balancer that would have to turn away.
+        seconds = self._drain_seconds if self.runtime.phase is Phase.READY else 0.0
+        self.runtime.phase = Phase.DRAINING
+        self._stop_at = asyncio.get_running_loop().time() + seconds
+        _log.info("draining", signal=why, seconds=seconds)
+
+    async def on_tick(self, counter: int) -> bool:
+        """Called ten times a second: whether it is time to shut down."""
+        if counter % TICKS_TO_PUBLISH == 0:
+            self.runtime.metrics.board.publish()
+        if self._parent is not None and self._stop_at is None and os.getppid() != self._parent:
+            self._begin_to_stop("the supervisor has gone")
+        if self._stop_at is not None and asyncio.get_running_loop().time() >= self._stop_at:
+            self.should_exit = True
+        return await super().on_tick(counter) or self.runtime.failure is not None
+
+    async def _hear_out(self, listeners: list[socket.socket]) -> None:
+        """Wait until no connection waits to be accepted, and none that was has a request that was not read."""
+        loop = asyncio.get_running_loop()
+        limit = loop.time() + self._settings.grace_seconds / 2
+        before = -1
+        while loop.time() < limit and (before != self._wire.begun or _any_waits(listeners)):
+            before = self._wire.begun
+            await asyncio.sleep(QUIET_SECONDS)
+            for _ in range(TURNS_TO_HEAR):  # a busy loop looks at its timers before it looks at its sockets
+                await asyncio.sleep(0)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take what has come already, and no more; answer it; end."""
+        self.runtime.phase = Phase.DRAINING
+        end = asyncio.get_running_loop().time() + self._settings.grace_seconds
+        for listener in sockets or []:
+            turn_away(listener)
+        await self._hear_out(sockets or [])
+        # One grace period for both: a supervisor, or an orchestrator, kills at its end.
+        self.config.timeout_graceful_shutdown = max(1, round(end - asyncio.get_running_loop().time()))
+        await super().shutdown(sockets)
+        await self._send_rest(end + SEND_SECONDS)
+        _log.info("stopped")
+
+    async def _send_rest(self, limit: float) -> None:
+        """Wait until clients have taken the answers that have begun; at the loop time `limit`, reset the others."""
+        loop = asyncio.get_running_loop()
+        if sending := self._sending():
+            _log.warning("sending answers after the grace period", connections=len(sending))
+        while sending and loop.time() < limit:
+            await asyncio.sleep(0.05)
+            sending = self._sending()
+        for connection in sending:
+            reset(connection.transport)  # the client cannot take the part that it has for the whole
+        if sending:
+            _log.error("answers cut off: their clients did not take them in time", connections=len(sending))
+
+    def _sending(self) -> list[Protocol]:
+        connections = cast(set[Protocol], self.server_state.connections)  # uvicorn's, of the class in its config
+        return [each for each in connections if each.sending]
+
+
+class Greeter(Server):
+    """Says that the models are loading, until it is told to end; others go on at its sockets."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """As any server does, unless it has been told to end by then."""
+        await super().startup(sockets)
+        if self.should_exit:
+            self._leave()
+
+    def _on_signal(self, number: signal.Signals) -> None:
+        self.should_exit = True
+        if self.started:
+            self._leave()
+
+    def _leave(self) -> None:
+        """Accept no more, and say so."""
+        for server in self.servers:
+            server.close()
+        if self._shared is not None and self._shared.greets is not None:
+            self._shared.greets.close()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Answer what it has accepted."""
+        await self._hear_out([])
+        await uvicorn.Server.shutdown(self, sockets)
+
+
+def _any_waits(listeners: list[socket.socket]) -> bool:
+    """Whether a connection waits to be accepted."""
+    poll = select.poll()
+    for listener in listeners:
+        poll.register(listener, select.POLLIN)
+    return bool(poll.poll(0))

@@ -1,0 +1,433 @@
+"""Several worker processes on one port, and one that watches over them.
+
+The supervisor serves nothing. It makes the sockets, loads the models, forks a worker for each socket, replaces one that
+dies, and passes on the signals to stop and to look at the models folder. It keeps every socket open: what waits in a
+dead worker's queue is answered by the replacement, and the other workers never notice. Workers share the memory of the
+models that they were forked with, and have them at once. Where that cannot be (CUDA, systems without a safe fork), each
+loads its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import faulthandler
+import gc
+import multiprocessing
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkContext, SpawnContext
+from multiprocessing.process import BaseProcess
+from multiprocessing.sharedctypes import RawArray
+from typing import Literal
+
+import structlog
+
+from service.errors import StartupError
+from service.observability import logs
+from service.observability.metrics import FAMILIES, Metrics
+from service.observability.shared_metrics import MEMORY_BYTES, Board, total
+from service.process.sockets import listen, steer, url, welcome
+from service.serving.registry import Changes, Registry
+from service.serving.shared import Shared
+from service.settings import Settings
+
+Method = Literal["fork", "spawn"]
+METHOD: Method = "fork" if sys.platform == "linux" else "spawn"
+"""How workers are started. Forked ones share the memory of all code, and are there at once. No thread runs before."""
+KILL_AFTER = 5.0
+"""Seconds beyond the grace period in which a worker has to end."""
+STABLE_SECONDS = 10.0
+"""A worker that lived for so long is replaced at once; one that did not, after a pause."""
+LONGEST_PAUSE = 5.0
+GREETER_SECONDS = 5.0
+"""In which the greeter has to stop accepting: longer than it ever needs."""
+LOOK_SECONDS = 1.0
+"""Between two looks whether the workers' event loops turn."""
+START_SECONDS = 60.0
+"""In which a worker's event loop begins to turn, however short `hang_seconds` is."""
+STARTUP_STATUS = 1
+"""With which a worker ends that cannot start."""
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SHOW_STACKS = signal.SIGUSR2
+"""Has a worker say on standard error where each of its threads stands."""
+_log = structlog.get_logger()
+
+
+Work = Callable[[Settings, Sequence[socket.socket], Shared], int]
+"""What a worker does: serve until SIGTERM comes; its exit status. Raises `StartupError`."""
+Loading = Callable[[], tuple[Registry, Changes]]
+"""How the models are loaded that all workers share. Raises `StartupError`."""
+
+
+@dataclass(slots=True)
+class _Worker:
+    """What stands, or will, at the socket of this number."""
+
+    place: int
+    process: BaseProcess | None = None
+    started: float = 0.0
+    starts: int = 0
+    failures: int = 0
+    """Deaths in a row, each soon after its start, and starts that failed."""
+    start_at: float = 0.0
+    turns: float = 0.0
+    """Of its event loop, as of the last look."""
+    still: int = 0
+    """Looks in a row that found it where it was."""
+
+
+class _Stopped(BaseException):
+    """A signal to stop came while the models were loading, which nothing else has to wait for."""
+
+
+class Supervisor:
+    """Starts `count` workers that `work`, and keeps them running. `work` has to be a function of a module. They are
+    forked with what `load` returns; without it each loads its own models."""
+
+    def __init__(
+        self, settings: Settings, count: int, work: Work, load: Loading | None = None, *, method: Method = METHOD
+    ) -> None:
+        self._settings = settings
+        self._work = work
+        self._load = load
+        self._registry: Registry | None = None
+        self._forks = method == "fork"
+        self._context = _context(method)
+        self._listeners = listen(settings.host, settings.port, count)
+        # One board for each worker, which its replacement goes on with, the greeter's, and the supervisor's own.
+        self._memory = RawArray(ctypes.c_char, MEMORY_BYTES * (count + 2))
+        self._boards = boards(self._memory)
+        self._turns = RawArray(ctypes.c_double, count + 1)
+        self._looked = time.monotonic()
+        self._workers = [_Worker(number) for number in range(count)]
+        self._greeter: BaseProcess | None = None
+        self._renewed = time.monotonic()
+        self._steered = self._loading = self._asked = False
+        self._signals: list[int] = []
+
+    def run(self) -> int:
+        """Until a signal comes and every worker has ended; 0 if they did. Raises `StartupError` when none can start."""
+        waker, sleeper = socket.socketpair()
+        for end in (waker, sleeper):
+            end.setblocking(False)
+        signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
+        for number in SIGNALS:
+            signal.signal(number, self._on_signal)
+        signal.signal(signal.SIGHUP, self._on_hangup)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
+        _log.info(
+            "listening", url=url(self._listeners[0], self._settings.scheme), pid=os.getpid(), workers=len(self._workers)
+        )
+        restarts = self._boards[-1].number("worker_restarts_total")
+        try:
+            if self._load is not None:
+                with contextlib.suppress(_Stopped):
+                    self._load_for_all(self._load)
+            _freeze()
+            while not self._signals:
+                self._start_due()
+                self._steer()
+                wait([sleeper, *self._sentinels()], self._pause())
+                _drain(sleeper)
+                self._renew()
+                self._look()
+                for worker in self._ended():
+                    self._note_death(worker)
+                    restarts.add()
+            return self._stop(sleeper)
+        finally:
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+            signal.set_wakeup_fd(-1)
+            waker.close()
+            sleeper.close()
+            for process in self._processes():
+                process.kill()
+
+    def _on_signal(self, number: int, _: object) -> None:
+        self._signals.append(number)
+        if self._loading:
+            raise _Stopped
+
+    def _on_hangup(self, number: int, _: object) -> None:
+        self._asked = True
+
+    def _renew(self) -> None:
+        """Where it is time, look at the models folder, for the workers that are forked from now on; then have those
+        that run look. So a worker that takes another's place serves what the others do, whatever the folder holds."""
+        now, interval = time.monotonic(), self._interval()
+        asked, self._asked = self._asked, False
+        if self._signals or not (asked or (interval and now - self._renewed >= interval)):
+            return
+        if asked:
+            _log.info("reloading models", signal=signal.SIGHUP.name, workers=len(self._workers))
+        if self._registry is not None:
+            self._refresh(self._registry)
+        self._renewed = time.monotonic()
+        for process in self._processes():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process.pid or 0, signal.SIGHUP)
+
+    def _refresh(self, registry: Registry) -> None:
+        """Look at the models folder, unless a signal to stop comes."""
+        try:
+            self._loading = True
+            if registry.refresh():
+                _freeze()
+        except _Stopped:
+            pass
+        except Exception:  # whatever a folder on disk brings about, the models in memory go on
+            _log.exception("looking for new models failed")
+        finally:
+            self._loading = False
+
+    def _interval(self) -> float:
+        """Seconds between two looks; 0 for none, and where each worker looks at its own times."""
+        return self._settings.reload if self._registry is not None else 0.0
+
+    def _load_for_all(self, load: Loading) -> None:
+        """Load the models, while the greeter says so to whoever asks. Raises `StartupError`."""
+        accepts, greets = self._context.Pipe(duplex=False)
+        try:
+            self._greeter = self._fork("greeter", len(self._workers), self._listeners, greets=greets)
+        except OSError as error:  # whoever asks has to wait, then
+            _log.error("greeter not started", reason=error.strerror)
+        greets.close()
+        try:
+            self._loading = True
+            self._registry, changes = load()
+        finally:
+            self._loading = False
+        for outcome, count in changes.counts.items():
+            self._boards[-1].number("reloads_total", outcome).add(count)
+        if self._greeter is not None:
+            self._greeter.terminate()
+            if not wait([accepts], GREETER_SECONDS):  # it would say that they load still when workers are ready
+                self._greeter.kill()
+        accepts.close()
+
+    def _start_due(self) -> None:
+        now = time.monotonic()
+        for worker in self._workers:
+            if worker.process is None and worker.start_at <= now:
+                self._start(worker)
+
+    def _steer(self) -> None:
+        """Have new connections go where somebody is: a place whose worker is to be started later gets none."""
+        now = time.monotonic()
+        live = [worker.place for worker in self._workers if worker.start_at <= now]
+        vacant = len(live) < len(self._workers)
+        if (vacant or self._steered) and live:
+            steer(self._listeners, live)
+            self._steered = vacant
+
+    def _look(self) -> None:
+        """End a worker whose event loop stands still. Looks are counted, not seconds: those in which the machine slept,
+        or this process too got no turn, say nothing."""
+        if not self._settings.hang_seconds or time.monotonic() - self._looked < LOOK_SECONDS:
+            return
+        self._looked = time.monotonic()
+        for worker in self._workers:
+            turns = self._turns[worker.place]
+            moved, worker.turns = turns != worker.turns, turns
+            worker.still = 0 if moved or worker.process is None else worker.still + 1
+            most = self._settings.hang_seconds if turns else max(self._settings.hang_seconds, START_SECONDS)
+            over = worker.still * LOOK_SECONDS - most
+            if worker.process is None or over < 0:
+                continue
+            if over < LOOK_SECONDS:
+                _log.error("worker hangs", worker=worker.place, seconds=worker.still * LOOK_SECONDS)
+                assert worker.process.pid is not None
+                os.kill(worker.process.pid, SHOW_STACKS)
+            else:
+                worker.process.kill()
+
+    def _start(self, worker: _Worker) -> None:
+        listener = self._listeners[worker.place % len(self._listeners)]
+        welcome(listener)
+        self._turns[worker.place] = worker.turns = worker.still = 0
+        worker.started = time.monotonic()
+        try:
+            worker.process = self._fork(worker.place, worker.place, [listener], replaces=worker.starts > 0)
+        except OSError as error:  # no memory for it, or no more processes: those that run go on
+            pause = self._postpone(worker)
+            _log.error("worker not started", worker=worker.place, reason=error.strerror, restart_in=pause)
+        else:
+            worker.starts += 1
+
+    def _fork(
+        self,
+        name: str | int,
+        board: int,
+        places: Sequence[socket.socket],
+        *,
+        replaces: bool = False,
+        greets: Connection | None = None,
+    ) -> BaseProcess:
+        """A process that works, at its places. Raises `OSError`."""
+        count = len(self._workers)
+        shared = (self._registry, replaces, greets)
+        start = _Start(self._settings, name, board, count, self._memory, self._turns, self._work, *shared)
+        process = self._context.Process(target=_run, args=(start, places, self._others(places)), name=f"worker-{name}")
+        # A signal between the fork and the worker's own handler would be the supervisor's in the worker: held back.
+        # SIGHUP stays so in the worker until its server can heed it.
+        held = signal.pthread_sigmask(signal.SIG_BLOCK, (*SIGNALS, signal.SIGHUP))
+        try:
+            process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, held)
+        return process
+
+    def _others(self, places: Sequence[socket.socket]) -> list[socket.socket]:
+        """Sockets that a forked worker finds open and must not keep; a spawned one has its own alone."""
+        return [each for each in self._listeners if each not in places] if self._forks else []
+
+    def _processes(self) -> list[BaseProcess]:
+        found = [self._greeter, *(worker.process for worker in self._workers)]
+        return [process for process in found if process is not None]
+
+    def _sentinels(self) -> list[int]:
+        return [process.sentinel for process in self._processes()]
+
+    def _pause(self) -> float | None:
+        """Seconds until a worker is due to be started, or all are to be looked at, or the models folder; None for none
+        of them."""
+        now = time.monotonic()
+        due = [worker.start_at for worker in self._workers if worker.process is None]
+        if self._settings.hang_seconds:
+            due.append(self._looked + LOOK_SECONDS)
+        if interval := self._interval():
+            due.append(self._renewed + interval)
+        return max(0.0, min(due) - now) if due else None
+
+    def _ended(self) -> list[_Worker]:
+        """The workers that have; and the greeter is forgotten once it has."""
+        if self._greeter is not None and not self._greeter.is_alive():
+            self._greeter = None
+            self._boards[len(self._workers)].clear_gauges()
+        ended = [worker for worker in self._workers if worker.process is not None and not worker.process.is_alive()]
+        for worker in ended:
+            self._boards[worker.place].clear_gauges()
+        return ended
+
+    def _note_death(self, worker: _Worker) -> None:
+        assert worker.process is not None
+        status = worker.process.exitcode
+        worker.process.close()
+        worker.process = None
+        lived = time.monotonic() - worker.started
+        # Added up, not looked up: what a board does not know of another process's memory yet, it would write there.
+        if status == STARTUP_STATUS and not any(total(self._boards).get(("ready",), ())):
+            raise StartupError("no worker could start; the log says why")
+        pause = self._postpone(worker)
+        _log.error("worker died", worker=worker.place, status=status, seconds=round(lived, 3), restart_in=pause)
+
+    def _postpone(self, worker: _Worker) -> float:
+        """Have a worker that ended, or did not begin, be started anew; the seconds until then."""
+        now = time.monotonic()
+        worker.failures = 0 if now - worker.started >= STABLE_SECONDS else worker.failures + 1
+        # The exponent is bounded: a worker that cannot start for days must not come to a number that is none.
+        pause = min(LONGEST_PAUSE, 0.1 * 2 ** min(worker.failures - 2, 16)) if worker.failures > 1 else 0.0
+        worker.start_at = now + pause
+        return pause
+
+    def _stop(self, sleeper: socket.socket) -> int:
+        """Have every worker end; the exit status. A second signal ends them at once."""
+        settings = self._settings
+        for listener in self._listeners:
+            listener.close()  # the workers have theirs
+        for process in self._processes():
+            process.terminate()
+        _log.info("stopping workers", signal=signal.Signals(self._signals[0]).name)
+        limit = time.monotonic() + settings.drain_seconds + settings.grace_seconds + KILL_AFTER
+        while sentinels := self._sentinels():
+            _drain(sleeper)
+            ready = wait([sleeper, *sentinels], max(0.0, limit - time.monotonic()))
+            for worker in self._ended():
+                worker.process = None
+            if len(self._signals) > 1:
+                _log.warning("stopped at once")
+                return 1
+            if not ready:
+                _log.error("workers killed: they did not end within the grace period")
+                return 1
+        _log.info("stopped")
+        return 0
+
+
+def _context(method: Method) -> ForkContext | SpawnContext:
+    return multiprocessing.get_context("fork") if method == "fork" else multiprocessing.get_context("spawn")
+
+
+def boards(memory: ctypes.Array[ctypes.c_char]) -> list[Board]:
+    """The boards in shared memory."""
+    view = memoryview(memory).cast("B")
+    return [Board(FAMILIES, view[start : start + MEMORY_BYTES]) for start in range(0, len(view), MEMORY_BYTES)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """What every worker is given. `board` is the number of its own."""
+
+    settings: Settings
+    name: str | int
+    """In the log."""
+    board: int
+    workers: int
+    memory: ctypes.Array[ctypes.c_char]
+    turns: ctypes.Array[ctypes.c_double]
+    work: Work
+    registry: Registry | None
+    replaces: bool
+    greets: Connection | None
+
+
+def _run(start: _Start, places: Sequence[socket.socket], others: Sequence[socket.socket]) -> None:
+    """The worker's process, at its places."""
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # from a terminal it comes to all; the supervisor decides
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # until the server has its own: nothing has begun
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    for other in others:
+        other.close()
+    settings = start.settings
+    faulthandler.register(SHOW_STACKS)
+    logs.configure(settings.log_format, settings.log_level)  # a spawned process has its own
+    structlog.contextvars.bind_contextvars(worker=start.name)
+    all_boards = boards(start.memory)
+    metrics = Metrics(all_boards[start.board], all_boards)
+
+    def turn() -> None:
+        start.turns[start.board] += 1
+
+    shared = Shared(start.workers, metrics, start.registry, start.replaces, start.greets, turn)
+    try:
+        status = start.work(settings, places, shared)
+    except StartupError as error:
+        _log.error(f"cannot start: {error}")
+        status = STARTUP_STATUS
+    sys.exit(status)
+
+
+def _freeze() -> None:
+    """Have what is shared with the workers stay shared: no collection writes to it. What has gone since the last time
+    is given back."""
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
+
+
+def _drain(sleeper: socket.socket) -> None:
+    """Read what signals have written."""
+    try:
+        while sleeper.recv(64):
+            pass
+    except BlockingIOError:
+        pass

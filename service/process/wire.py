@@ -1,0 +1,197 @@
+"""The connections of one process: the limits that they share, and the bytes that wait for their clients.
+
+A client that takes its answer slowly is cut off, and no other client is refused because of it. An answer has to be
+taken within `answer_seconds`, and 64 KiB of it in every `read_seconds`. Where more than `max_unsent` bytes wait, the
+client that has most of them loses the slowest of its connections.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import socket
+import struct
+import sys
+import termios
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import structlog
+
+from service.errors import Unavailable
+from service.observability.metrics import Metrics
+from service.settings import Settings
+
+LEAST_PROGRESS = 64 * 1024
+"""Bytes of an answer, or all that is left of it, that a client has to take in every `read_seconds`."""
+PATIENCE = 1.0
+"""Seconds for which an answer may wait before it can be cut to make room: until then nobody knows how fast it goes."""
+
+RETRY_WHEN_CROWDED = 1.0
+
+_log = structlog.get_logger()
+
+
+class Sender(Protocol):
+    """A connection whose client sends a body."""
+
+    def refuse(self, error: Exception, reason: str) -> None:
+        """Answer the request with an error, and close."""
+
+
+@dataclass(slots=True)
+class Wire:
+    """What the connections of a process share: their limits, and what they have come to."""
+
+    settings: Settings
+    metrics: Metrics
+    connections: int = 0
+    begun: int = 0
+    """Connections accepted and requests begun so far: while it grows, clients are being heard."""
+    unsent: int = 0
+    """Bytes of answers that clients are slow to take."""
+    waiting: set[Reader] = field(default_factory=set)
+    """The connections that these bytes wait for."""
+    bodies: dict[Sender, int] = field(default_factory=dict)
+    """Bytes that have come of bodies without their ends, by connection; the body that began first stands first."""
+
+    @property
+    def unread(self) -> int:
+        """Bytes of bodies whose ends have not come."""
+        return sum(self.bodies.values())
+
+    def refused(self, reason: str, **details: object) -> None:
+        """Count and log a refusal."""
+        self.metrics.refused(reason)
+        _log.info("refused", reason=reason, **details)
+
+    def hold_body(self, sender: Sender, size: int) -> None:
+        """Count the bytes of a body without its end, 0 once it has come. Over the limit, the first body is refused."""
+        if not size:
+            self.bodies.pop(sender, None)
+            return
+        self.bodies[sender] = size
+        while (total := self.unread) > self.settings.max_unread:
+            detail = (
+                f"{total} bytes of bodies wait for their ends, the limit is {self.settings.max_unread}; this one has "
+                f"waited longest. Bodies that come in one piece are not counted."
+            )
+            first = next(iter(self.bodies))
+            del self.bodies[first]
+            first.refuse(Unavailable(detail, retry_after=RETRY_WHEN_CROWDED), "unread")
+
+    def make_room(self) -> None:
+        """Cut slow readers until what waits is within its limit, one is left, or all that are left began just now."""
+        while self.unsent > self.settings.max_unsent and len(self.waiting) > 1:
+            held = Counter[str]()
+            for reader in self.waiting:
+                held[reader.address] += reader.size
+            slow = [reader for reader in self.waiting if reader.seconds >= PATIENCE]
+            if not slow:
+                return
+            max(slow, key=lambda reader: (held[reader.address], reader.seconds_to_go())).cut("unsent")
+
+
+class Reader:
+    """The client of one connection while it is slower than its answer: counted, watched, and cut if too slow."""
+
+    __slots__ = ("_before", "_loop", "_since", "_timer", "_total", "_transport", "_wire", "address", "size")
+
+    def __init__(self, wire: Wire, loop: asyncio.AbstractEventLoop, transport: asyncio.Transport, address: str) -> None:
+        self._wire = wire
+        self._loop = loop
+        self._transport = transport
+        self._timer: asyncio.TimerHandle | None = None
+        self._since = 0.0
+        self._total = 0
+        self._before = 0
+        self.address = address
+        self.size = 0
+        """Bytes that count among the wire's."""
+
+    @property
+    def seconds(self) -> float:
+        """Seconds for which the answer has waited."""
+        return self._loop.time() - self._since
+
+    def watch(self, size: int = 0) -> None:
+        """Begin to watch; `size` bytes count among those that wait for all clients of the process."""
+        self.stop()
+        self._since = self._loop.time()
+        self._total = self._before = self._untaken()
+        self._set_timer()
+        if size:
+            self.size = size
+            self._wire.unsent += size
+            self._wire.waiting.add(self)
+            if self._wire.unsent > self._wire.settings.max_unsent:
+                self._wire.make_room()
+                self._loop.call_later(PATIENCE, self._wire.make_room)
+
+    def stop(self) -> None:
+        """The answer is taken, or nobody waits for it any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._wire.unsent -= self.size
+        self._wire.waiting.discard(self)
+        self.size = 0
+
+    def close(self) -> None:
+        """Close the connection once its client has taken what is left."""
+        self._transport.close()
+        self.watch_rest()
+
+    def watch_rest(self) -> None:
+        """Watch a connection that closes: its transport would wait for ever until everything is sent."""
+        if self._timer is None and self._transport.get_write_buffer_size():
+            self.watch()
+
+    def cut(self, reason: str) -> None:
+        """Reset the connection."""
+        self._wire.metrics.refused(reason)
+        _log.info("cut", reason=reason, seconds=round(self.seconds, 1), bytes_left=self._untaken())
+        self.stop()
+        reset(self._transport)
+
+    def seconds_to_go(self) -> float:
+        """Seconds that the rest takes at the rate so far."""
+        left = self._untaken()
+        return left * self.seconds / max(1, self._total - left)
+
+    def _set_timer(self) -> None:
+        limits = self._wire.settings
+        rest = limits.answer_seconds - self.seconds
+        self._timer = self._loop.call_later(max(0.0, min(limits.read_seconds, rest)), self._judge)
+
+    def _judge(self) -> None:
+        self._timer = None
+        if not self._transport.get_write_buffer_size():
+            return
+        before, self._before = self._before, self._untaken()
+        if before - self._before < LEAST_PROGRESS or self.seconds >= self._wire.settings.answer_seconds:
+            self.cut("slow-reader")
+        else:
+            self._set_timer()
+
+    def _untaken(self) -> int:
+        """Bytes that the client has not taken: in the transport, and in the system, which makes room in large steps."""
+        return self._transport.get_write_buffer_size() + unsent_by_system(self._transport)
+
+
+def reset(transport: asyncio.Transport) -> None:
+    """Close at once, with a TCP reset: the system throws away what it holds, and the client learns of the cut."""
+    connection = transport.get_extra_info("socket")
+    if connection is not None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
+
+
+def unsent_by_system(transport: asyncio.Transport) -> int:
+    """Bytes that the system has taken for a client and not yet got rid of; 0 where it does not say (not on Linux)."""
+    connection = transport.get_extra_info("socket")
+    if sys.platform != "linux" or connection is None or connection.fileno() < 0:
+        return 0
+    found: int = struct.unpack("i", fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, bytes(4)))[0]
+    return found

@@ -1,0 +1,217 @@
+"""From encoded inputs to predictions and traces, through the batcher: the one path that every protocol takes.
+
+Each model has two lanes, one a graph. A trace is cut to what was asked for in the thread that ran it: the gates of a
+whole batch are large, and must not outlive it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.errors import InvalidField
+from service.model.bundle import Manifest
+from service.model.contributions import contributions
+from service.model.decoding import Prediction
+from service.model.engine import Engine, Trace
+from service.model.gates import LayerGates, Selection, extract
+from service.model.joining import Logits, Traced, bounds, cut, logits_of, parts, predictions_of
+from service.model.tokenizer import Encoded
+from service.serving.batching import Batcher, Lane
+from service.serving.queueing import Times
+from service.serving.registry import Model
+
+Rows = NDArray[np.int32]
+
+Sample = Callable[[Model, Sequence[Rows]], None]
+"""Is told of inputs that were predicted."""
+
+TRACE_COST = 2.0
+"""A trace's first estimate of seconds a token, in those of a prediction; what runs really take corrects it."""
+TRACE_ROW_SECONDS = 0.6e-3
+"""What cutting one input's gates out of a trace, summarising and attributing them takes beside the run itself."""
+DECODED_TOGETHER = 16_384
+"""Tokens of tagger logits, padding included, that are decoded as one array."""
+
+
+@dataclass(frozen=True, slots=True)
+class TraceJob:
+    """One input for the trace graph, and what is wanted of its trace."""
+
+    rows: Rows
+    selection: Selection
+    contributions: bool
+    explain: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Lanes:
+    predict: Lane[Rows, Logits]
+    trace: Lane[TraceJob, Traced]
+
+
+class Inference:
+    """Runs models through one batcher."""
+
+    def __init__(self, batcher: Batcher, sample: Sample | None = None) -> None:
+        self._batcher = batcher
+        self._sample = sample
+        # Lanes go when their model goes. They hold its engine, never the model: that would keep it for ever.
+        self._lanes: WeakKeyDictionary[Model, _Lanes] = WeakKeyDictionary()
+
+    async def predict(
+        self, model: Model, encoded: Sequence[Encoded], *, deadline: float, times: Times | None = None
+    ) -> list[Logits]:
+        """The logits of each input. `deadline` is a time of the event loop; `times` and errors are those of
+        `Lane.submit`."""
+        rows = [part.rows for part in parts(encoded)]
+        logits = await self._of(model).predict.submit(rows, [len(row) for row in rows], deadline=deadline, times=times)
+        if self._sample is not None:
+            self._sample(model, rows)
+        return logits_of(encoded, logits)
+
+    async def trace(
+        self,
+        model: Model,
+        encoded: Sequence[Encoded],
+        selection: Selection,
+        *,
+        contributions: bool,
+        explain: int | None,
+        deadline: float,
+        times: Times | None = None,
+    ) -> list[Traced]:
+        """The logits, the selected gates and, if wanted, the contributions of each sentence of each input: what
+        `joining.traces_of` takes. To join them may take long, and is left to a thread."""
+        jobs = trace_jobs(encoded, selection, contributions, explain)
+        return await self._of(model).trace.submit(jobs, [len(job.rows) for job in jobs], deadline=deadline, times=times)
+
+    def check_room(self, model: Model, *, trace: bool = False) -> None:
+        """Raises `Unavailable` when the model's queue is full: before its inputs are tokenised."""
+        lanes = self._lanes.get(model)
+        if lanes is not None:
+            (lanes.trace if trace else lanes.predict).check_room()
+
+    def _of(self, model: Model) -> _Lanes:
+        lanes = self._lanes.get(model)
+        if lanes is None:
+            engine, manifest, seconds = model.engine, model.bundle.manifest, model.seconds_per_token
+            of = (model.name, model.version)
+            lanes = self._lanes[model] = _Lanes(
+                self._batcher.lane(predicting(engine, manifest), seconds, of=of),
+                self._batcher.lane(tracing(engine, manifest), seconds * TRACE_COST, TRACE_ROW_SECONDS, of=of),
+            )
+        return lanes
+
+
+def encode(
+    model: Model,
+    inputs: Sequence[str | Sequence[str]],
+    truncate: bool,
+    where: Callable[[int], str],
+    split: bool = True,
+) -> list[Encoded]:
+    """Encode every input. Raises `InvalidField`; `where` gives the pointer to the input of a number."""
+    encoded = []
+    for position, value in enumerate(inputs):
+        try:
+            encoded.append(model.encode(value, truncate=truncate, split=split))
+        except InvalidField as error:
+            raise error.under(where(position)) from None
+    return encoded
+
+
+def decode(model: Model, logits: Sequence[Logits], encoded: Sequence[Encoded], *, tokens: bool) -> list[Prediction]:
+    """The prediction of each input, from its logits."""
+    if model.bundle.manifest.head != "tagger":
+        return model.decoder.decode(logits[0][None] if len(logits) == 1 else np.stack(logits), encoded)
+    rows, sources = cut(encoded, logits), parts(encoded)
+    predictions: list[Prediction] = [{}] * len(sources)
+    for group in _alike([len(source) for source in sources]):
+        together = padded([rows[number] for number in group])
+        alike = [sources[number] for number in group]
+        for number, prediction in zip(group, model.decoder.decode(together, alike, tokens=tokens), strict=True):
+            predictions[number] = prediction
+    return predictions_of(encoded, predictions)
+
+
+def trace_jobs(
+    encoded: Sequence[Encoded], selection: Selection, contributions: bool, explain: int | None
+) -> list[TraceJob]:
+    """The jobs of inputs, one a sentence; `explain` is a token number of the whole text."""
+    jobs = []
+    for source in encoded:
+        for first, end in bounds(source):
+            rows = source.rows if end - first == len(source) else source.rows[first:end]
+            if explain is None:
+                jobs.append(TraceJob(rows, selection, contributions, None))
+            else:
+                jobs.append(TraceJob(rows, selection, contributions and first <= explain < end, explain - first))
+    return jobs
+
+
+def predicting(engine: Engine, manifest: Manifest) -> Callable[[Sequence[Rows]], list[Logits]]:
+    """What runs a batch of rows through the fused graph."""
+
+    def run(rows: Sequence[Rows]) -> list[Logits]:
+        return _each(manifest, engine.predict(rows), rows)
+
+    return run
+
+
+def tracing(engine: Engine, manifest: Manifest) -> Callable[[Sequence[TraceJob]], list[Traced]]:
+    """What runs a batch of jobs through the trace graph."""
+
+    def run(jobs: Sequence[TraceJob]) -> list[Traced]:
+        trace = engine.trace([job.rows for job in jobs])
+        logits = _each(manifest, trace.logits, [job.rows for job in jobs])
+        return [_traced(engine, manifest, job, trace, number, logits[number]) for number, job in enumerate(jobs)]
+
+    return run
+
+
+def _traced(engine: Engine, manifest: Manifest, job: TraceJob, trace: Trace, number: int, logits: Logits) -> Traced:
+    layers = extract(manifest, trace, number, job.selection)
+    if job.selection.reduce == "none":
+        layers = [_own(layer) for layer in layers]
+    if not job.contributions:
+        return Traced(logits, layers, None)
+    weight, bias, query = engine.head_weight, engine.head_bias, engine.head_query
+    return Traced(logits, layers, contributions(manifest, weight, bias, trace.gates(number), job.explain, query))
+
+
+def _each(manifest: Manifest, logits: Logits, rows: Sequence[Rows]) -> list[Logits]:
+    """Each input's share of a batch's logits, its own array; a tagger's cut to the input's length."""
+    if manifest.head == "tagger":
+        return [logits[number, : len(row)].copy() for number, row in enumerate(rows)]
+    return list(logits)
+
+
+def _own(layer: LayerGates) -> LayerGates:
+    """The same activations in arrays of their own: a view would keep the whole batch in memory."""
+    own = {gate: array.copy() for gate, array in layer.arrays().items()}
+    return LayerGates(layer.layer, layer.direction, own, layer.statistics)
+
+
+def _alike(lengths: Sequence[int]) -> Iterator[list[int]]:
+    """Numbers of inputs in groups of like length, none of them over `DECODED_TOGETHER` tokens with its padding."""
+    group: list[int] = []
+    for number in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if group and (lengths[number] * (len(group) + 1) > DECODED_TOGETHER or lengths[number] > 2 * lengths[group[0]]):
+            yield group
+            group = []
+        group.append(number)
+    yield group
+
+
+def padded(logits: Sequence[Logits]) -> Logits:
+    """Arrays of a row a token, such as taggers' logits, as one [inputs, longest, labels]; 0 past an input's length."""
+    longest = max(map(len, logits))
+    together = np.zeros((len(logits), longest, logits[0].shape[1]), np.float32)
+    for number, rows in enumerate(logits):
+        together[number, : len(rows)] = rows
+    return together

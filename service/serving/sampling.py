@@ -1,0 +1,149 @@
+"""Gate health of live traffic: a few of the texts of `/predict` are traced too, after their answer, and counted.
+
+The fused graph gives no gates, so a sample costs a run of the trace graph, in a thread of its own. One at a time: a
+sample that is due while another runs is left out, so that sampling never queues; and after each the sampler rests, so
+that it never takes more than its share of the time either.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from time import perf_counter
+from typing import cast
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+
+from service.model.equations import Direction
+from service.model.gate_drift import Counts, Key, Tally, drifts, figures, observe, restored
+from service.observability.metrics import GATE_DRIFT, GATE_FAMILIES, PREFIX, Metrics, Totals
+from service.serving.registry import Model
+
+MAX_TOKENS = 512
+"""Of a sampled text; a longer one's head is traced."""
+
+REST = 50
+"""A sample takes as long as several short predictions. Of so many times what one took the sampler works but once: of a
+busy service it takes a fiftieth of a CPU, where a larger share is not asked for."""
+
+_log = structlog.get_logger()
+
+
+class Sampler:
+    """Counts on this process's board, and says how what all workers counted differs from training.
+
+    `share` of the inputs is sampled: every so manieth of each model, the first among them; 0 samples none. `models`
+    gives those that are served.
+    """
+
+    def __init__(self, metrics: Metrics, share: float, models: Callable[[], Iterable[Model]]) -> None:
+        self._metrics = metrics
+        self._models = models
+        self._every = round(1 / share) if share else 0
+        self._seen: WeakKeyDictionary[Model, int] = WeakKeyDictionary()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="sampler")
+        self._busy = False
+        self._rests_until = 0.0
+        metrics.derive(self._drift)
+
+    def offer(self, model: Model, rows: Sequence[NDArray[np.int32]]) -> None:
+        """Take note of inputs that were predicted. To be called in the event loop; returns at once."""
+        if not self._every:
+            return
+        seen = self._seen.get(model, 0)
+        self._seen[model] = seen + len(rows)
+        due = -seen % self._every
+        if due >= len(rows) or self._busy or perf_counter() < self._rests_until:
+            return
+        self._busy = True
+        sample = rows[due][:MAX_TOKENS]
+        future = asyncio.get_running_loop().run_in_executor(self._thread, partial(_observe, model, sample))
+        future.add_done_callback(partial(self._count, model.name, model.version, len(sample), perf_counter()))
+
+    def close(self) -> None:
+        """End the thread; a sample that runs is finished, and not counted."""
+        self._every = 0
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def describe(self, model: Model) -> dict[str, object]:
+        """A model's gate health: in training, in the traffic sampled since the start, and how far they are apart."""
+        trained = _trained(model)
+        live = live_tally(self._metrics.totals(), model.name, model.version)
+        apart = drifts(trained, live) if trained is not None else {}
+        health = model.bundle.manifest.health
+        return {
+            "trained": None if trained is None or health is None else {"data": health.data, **figures(trained)},
+            "live": {"share": 1 / self._every if self._every else 0, **figures(live)},
+            "drift": {
+                "largest": max(apart.values(), default=None),
+                "gates": [
+                    {"layer": layer, "direction": direction, "gate": gate, "psi": value}
+                    for (layer, direction, gate), value in apart.items()
+                ],
+            },
+        }
+
+    def _count(
+        self, name: str, version: str, tokens: int, begun: float, future: asyncio.Future[dict[Key, Counts]]
+    ) -> None:
+        self._busy = False
+        now = perf_counter()
+        self._rests_until = now + (now - begun) * (min(self._every, REST) - 1)
+        if future.cancelled() or not self._every:
+            return
+        if future.exception() is not None:  # a sample is nobody's request: it must not become anybody's error
+            _log.error("a sample could not be traced", model=name, error=type(future.exception()).__name__)
+            return
+        board = self._metrics.board
+        board.number("gate_sampled_texts_total", name, version).add()
+        board.number("gate_sampled_tokens_total", name, version).add(tokens)
+        for (layer, direction, gate, what), counts in future.result().items():
+            labels = (name, version, str(layer), direction, gate)
+            board.histogram(GATE_FAMILIES[what][0], *labels).add(counts.bins.tolist(), counts.sum)
+
+    def _drift(self, totals: Totals) -> Iterator[Metric]:
+        full = self._metrics.full
+        labels = GATE_DRIFT.labels if full else GATE_DRIFT.labels[:2]
+        family = GaugeMetricFamily(PREFIX + GATE_DRIFT.name, GATE_DRIFT.help, labels=labels)
+        for model in self._models():
+            trained = _trained(model)
+            if trained is None:
+                continue
+            live = live_tally(totals, model.name, model.version)
+            apart = drifts(trained, live)
+            if full:
+                for (layer, direction, gate), value in apart.items():
+                    family.add_metric((model.name, model.version, str(layer), direction, gate), value)
+            elif apart:
+                family.add_metric((model.name, model.version), max(apart.values()))
+        yield family
+
+
+def _observe(model: Model, rows: NDArray[np.int32]) -> dict[Key, Counts]:
+    return observe(model.bundle.manifest.cell, model.engine.trace([rows]).gates(0))
+
+
+def _trained(model: Model) -> Tally | None:
+    health = model.bundle.manifest.health
+    return None if health is None else restored(health)
+
+
+def live_tally(totals: Totals, name: str, version: str) -> Tally:
+    """What all workers have counted of a model."""
+    tally = Tally(
+        texts=int(totals.get(("gate_sampled_texts_total", name, version), [0.0])[0]),
+        tokens=int(totals.get(("gate_sampled_tokens_total", name, version), [0.0])[0]),
+    )
+    whats = {family: what for what, (family, _) in GATE_FAMILIES.items()}
+    for (family, *labels), cells in totals.items():
+        if family in whats and labels[:2] == [name, version]:
+            layer, direction, gate = labels[2:]
+            *bins, sum_ = cells
+            tally.counts[int(layer), cast(Direction, direction), gate, whats[family]] = Counts(np.array(bins), sum_)
+    return tally

@@ -1,0 +1,76 @@
+"""The one table of cells: names, equations and ranges, and that real traces stay within them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import pytest
+
+from service.model.engine import Engine
+from service.model.equations import CellName, GruReset, equations, gate_names, gates
+from tests.bundles import KINDS, Kind, architecture, named, random_rows, tiny_bundle
+
+CONTRACT = {
+    "lstm": "forget input output candidate cell hidden",
+    "peephole": "forget input output candidate cell hidden",
+    "gru": "update reset candidate hidden",
+    "rnn": "hidden",
+}
+
+
+@pytest.mark.parametrize("cell", get_args(CellName))
+def test_gate_names_are_those_of_the_contract(cell: CellName) -> None:
+    assert " ".join(gate_names(cell)) == CONTRACT[cell]
+
+
+@pytest.mark.parametrize("cell", get_args(CellName))
+@pytest.mark.parametrize("reset", [None, *get_args(GruReset)])
+def test_every_gate_has_an_equation(cell: CellName, reset: GruReset | None) -> None:
+    printed = equations(cell, reset)
+    assert tuple(printed) == gate_names(cell)
+    assert all(" = " in equation for equation in printed.values())
+
+
+def test_the_equations_of_the_lstm() -> None:
+    assert equations("lstm") == {
+        "forget": "f_t = sigmoid(W_f [h_{t-1}, x_t] + b_f)",
+        "input": "i_t = sigmoid(W_i [h_{t-1}, x_t] + b_i)",
+        "output": "o_t = sigmoid(W_o [h_{t-1}, x_t] + b_o)",
+        "candidate": "C~_t = tanh(W_C [h_{t-1}, x_t] + b_C)",
+        "cell": "C_t = f_t * C_{t-1} + i_t * C~_t",
+        "hidden": "h_t = o_t * tanh(C_t)",
+    }
+
+
+def test_the_gru_says_which_reset_it_has_and_which_way_its_update_gate_goes() -> None:
+    after, before = equations("gru", "after"), equations("gru", "before")
+    assert equations("gru") == after
+    assert after["candidate"] == "h~_t = tanh(W_h x_t + b_h + r_t * (R_h h_{t-1} + c_h))"
+    assert before["candidate"] == "h~_t = tanh(W_h [r_t * h_{t-1}, x_t] + b_h)"
+    assert {gate for gate in after if after[gate] != before[gate]} == {"candidate"}
+    assert after["hidden"] == "h_t = (1 - z_t) * h_{t-1} + z_t * h~_t"
+    assert "torch and ONNX call 1 - z_t the update gate" in after["update"]
+
+
+def test_the_peepholes_see_the_cell() -> None:
+    plain, peephole = equations("lstm"), equations("peephole")
+    assert "p_f * C_{t-1}" in peephole["forget"]
+    assert "p_i * C_{t-1}" in peephole["input"]
+    assert "p_o * C_t" in peephole["output"], "the output gate sees the new cell"
+    assert {gate for gate in plain if plain[gate] != peephole[gate]} == {"forget", "input", "output"}
+
+
+@pytest.mark.parametrize("cell", KINDS)
+def test_traces_stay_within_the_ranges(tmp_path: Path, cell: Kind) -> None:
+    engine = Engine(tiny_bundle(tmp_path / "m", cell=cell, layers=2))
+    trace = engine.trace(random_rows(architecture(cell=cell, layers=2), (60,)))
+    ranges = {gate.name: (gate.low, gate.high) for gate in gates(*named(cell))}
+    assert {gate for _, _, gate in trace.gates(0)} == set(ranges)
+    for (_, _, gate), array in trace.gates(0).items():
+        low, high = ranges[gate]
+        assert np.isfinite(array).all()
+        assert low <= array.min()
+        assert array.max() <= high
+    assert ranges["hidden"] == (-1, 1)

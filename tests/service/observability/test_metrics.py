@@ -1,0 +1,126 @@
+"""The text of `/metrics`: read back with Prometheus's own parser."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from service.observability.metrics import FAMILIES, GATE_FAMILIES, PREFIX, Metrics
+from service.observability.shared_metrics import MEMORY_BYTES, Board
+from tests.patience import PATIENCE
+
+Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+
+def samples(metrics: Metrics) -> Samples:
+    families = text_string_to_metric_families(metrics.text().decode())
+    return {(s.name, frozenset(s.labels.items())): s.value for family in families for s in family.samples}
+
+
+def sample(found: Samples, name: str, **labels: str) -> float:
+    return found[PREFIX + name, frozenset(labels.items())]
+
+
+def busy() -> Metrics:
+    """Every family with a number in it."""
+    metrics = Metrics()
+    metrics.request("/predict", "POST", 200, 0.004)
+    metrics.request("/predict", "POST", 200, 40.0)
+    metrics.request("none", "PROPFIND", 404, 0.001)
+    metrics.batch(3, 50, 60, (0.0, 0.001, 0.002), 0.003)
+    metrics.stage("decode", 0.001)
+    metrics.refused("full")
+    metrics.board.number("model_info", "ner-bilstm", "1", "ner", "lstm", "cpu").set(1)
+    return metrics
+
+
+def test_what_was_counted_is_what_is_said() -> None:
+    found = samples(busy())
+    assert sample(found, "requests_total", route="/predict", method="POST", status="200") == 2
+    assert sample(found, "requests_total", route="none", method="other", status="404") == 1
+    assert sample(found, "request_seconds_bucket", route="/predict", le="0.0025") == 0
+    assert sample(found, "request_seconds_bucket", route="/predict", le="0.005") == 1
+    assert sample(found, "request_seconds_bucket", route="/predict", le="+Inf") == 2
+    assert sample(found, "request_seconds_count", route="/predict") == 2
+    assert sample(found, "request_seconds_sum", route="/predict") == pytest.approx(40.004)
+    assert sample(found, "batch_rows_bucket", le="3.0") == 1
+    assert sample(found, "batch_tokens_total") == 50
+    assert sample(found, "batch_padded_tokens_total") == 60
+    assert sample(found, "stage_seconds_count", stage="queue") == 3
+    assert sample(found, "stage_seconds_sum", stage="run") == pytest.approx(0.003)
+    assert sample(found, "refusals_total", reason="full") == 1
+
+
+def test_several_workers_are_one_sum_and_a_model_is_one_model() -> None:
+    memories = [memoryview(bytearray(MEMORY_BYTES)) for _ in range(3)]
+    boards = [Board(FAMILIES, memory) for memory in memories]
+    for number, board in enumerate(boards):
+        worker = Metrics(board, boards)
+        worker.request("/predict", "POST", 200, 0.01 * number)
+        board.number("model_info", "m", "1", "ner", "lstm", "cpu").set(1)
+        board.track("workers", read=lambda: 1)
+        board.publish()
+    boards[2].clear_gauges()
+    found = samples(Metrics(boards[0], [Board(FAMILIES, memory) for memory in memories]))
+    assert sample(found, "requests_total", route="/predict", method="POST", status="200") == 3
+    assert sample(found, "request_seconds_count", route="/predict") == 3
+    assert sample(found, "workers") == 2
+    assert sample(found, "model_info", model="m", version="1", task="ner", cell="lstm", provider="cpu") == 1
+
+
+def test_a_model_that_has_gone_is_not_listed() -> None:
+    metrics = busy()
+    metrics.board.clear_gauges("model_info")
+    assert not any(name == f"{PREFIX}model_info" for name, _ in samples(metrics))
+
+
+def test_prometheus_finds_nothing_to_object_to() -> None:
+    if shutil.which("promtool") is None:
+        pytest.skip("promtool is not installed")
+    checked = subprocess.run(
+        ["promtool", "check", "metrics"], input=busy().text(), capture_output=True, check=False, timeout=PATIENCE
+    )
+    assert (checked.returncode, checked.stdout + checked.stderr) == (0, b"")
+
+
+def of_models(models: int, *, full: bool) -> Metrics:
+    """Metrics of so many models, each of which has been asked, sampled and measured."""
+    metrics = busy()
+    metrics.full = full
+    gates = [(str(layer), direction, gate) for layer in (0, 1) for direction in ("f", "b") for gate in "ficogh"]
+    for number in range(models):
+        of = (f"sentiment-bilstm-{number}", "1")
+        metrics.model_request(of, 1, 0.001, {"tokenise": 1e-4, "decode": 1e-4})
+        metrics.model_batch(of, 1 + number % 16, 0.001, 0.002)
+        metrics.board.number("model_info", *of, "sentiment", "lstm", "cpu").set(1)
+        metrics.board.number("model_quality", *of, "sst2 dev", "accuracy").set(0.9)
+        metrics.board.number("gate_sampled_texts_total", *of).add(1)
+        metrics.board.number("gate_sampled_tokens_total", *of).add(9)
+        for name, _ in GATE_FAMILIES.values():
+            for gate in gates:
+                metrics.board.histogram(name, *of, *gate).observe(0.5)
+    return metrics
+
+
+def test_a_hundred_models_are_a_few_series_each() -> None:
+    one, hundred = (of_models(number, full=False).text() for number in (1, 100))
+    series = [sum(not line.startswith(b"#") for line in text.splitlines()) for text in (one, hundred)]
+    assert series[1] - series[0] <= 6 * 99
+    assert len(hundred) < 100_000
+    assert b"gate_activation" not in hundred
+
+
+def test_all_of_it_is_there_where_it_is_asked_for() -> None:
+    short, full = (of_models(1, full=full) for full in (False, True))
+    assert len(samples(full)) > 10 * len(samples(short))
+    of = {"model": "sentiment-bilstm-0", "version": "1"}
+    found = samples(full)
+    assert sample(found, "model_requests_total", **of, outcome="success") == 1
+    assert sample(found, "model_batch_seconds_total", **of, rows="1") == pytest.approx(0.002)
+    assert sample(found, "gate_activation_count", **of, layer="1", direction="b", gate="f") == 1
+    named = {family.name for family in FAMILIES if family.full}
+    assert {name for name, _ in GATE_FAMILIES.values()} <= named
+    assert not any(name.removeprefix(PREFIX) in named for name, _ in samples(short))

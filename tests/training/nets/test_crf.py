@@ -1,0 +1,135 @@
+"""The conditional random field against every label sequence written out."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from service.model.crf import marginals, viterbi
+from service.model.decoding import legal
+from training.nets.crf import CRF
+
+LABELS = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC")
+LENGTHS = (4, 1, 3, 2)
+
+
+@pytest.fixture
+def field() -> CRF:
+    torch.manual_seed(3)
+    made = CRF(LABELS)
+    torch.nn.init.normal_(made.transitions)
+    torch.nn.init.normal_(made.start)
+    return made.double()
+
+
+@pytest.fixture
+def emissions() -> torch.Tensor:
+    torch.manual_seed(4)
+    return 2 * torch.randn(len(LENGTHS), max(LENGTHS), len(LABELS), dtype=torch.float64)
+
+
+def is_legal(path: tuple[int, ...]) -> bool:
+    for position, label in enumerate(path):
+        before = LABELS[path[position - 1]] if position else "O"
+        if LABELS[label].startswith("I-") and before[2:] != LABELS[label][2:]:
+            return False
+    return True
+
+
+def everything(field: CRF, emissions: torch.Tensor, row: int) -> dict[tuple[int, ...], float]:
+    """Every legal sequence of a row, and its score."""
+    found = {}
+    moves, begins, emitted = (each.detach().numpy() for each in (field.transitions, field.start, emissions))
+    for path in itertools.product(range(len(LABELS)), repeat=LENGTHS[row]):
+        if is_legal(path):
+            score = begins[path[0]] + sum(emitted[row, t, label] for t, label in enumerate(path))
+            found[path] = float(score + sum(moves[a, b] for a, b in itertools.pairwise(path)))
+    return found
+
+
+def chances(field: CRF, emissions: torch.Tensor, row: int) -> dict[tuple[int, ...], float]:
+    scores = everything(field, emissions, row)
+    total = math.fsum(math.exp(score) for score in scores.values())
+    return {path: math.exp(score) / total for path, score in scores.items()}
+
+
+def arrays(field: CRF, emissions: torch.Tensor) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:
+    moves, begins = legal(LABELS)
+    transitions = moves + field.transitions.detach().numpy()
+    return emissions.numpy(), np.array(LENGTHS), transitions, begins + field.start.detach().numpy()
+
+
+def test_the_loss_is_the_likelihood_of_the_targets(field: CRF, emissions: torch.Tensor) -> None:
+    targets = torch.full((len(LENGTHS), max(LENGTHS)), -100)
+    logs = 0.0
+    for row, length in enumerate(LENGTHS):
+        path = (1, 2, 0, 3)[:length]
+        targets[row, :length] = torch.tensor(path)
+        logs += math.log(chances(field, emissions, row)[path])
+    loss = field.loss(emissions, targets, torch.tensor(LENGTHS))
+    assert loss.item() == pytest.approx(-logs / sum(LENGTHS), abs=1e-9)
+
+
+def test_its_gradient_is_finite_and_leaves_forbidden_scores_alone(field: CRF, emissions: torch.Tensor) -> None:
+    targets = torch.zeros(len(LENGTHS), max(LENGTHS), dtype=torch.long)
+    field.loss(emissions.requires_grad_(), targets, torch.tensor(LENGTHS)).backward()
+    assert field.transitions.grad is not None
+    assert emissions.grad is not None
+    assert torch.isfinite(field.transitions.grad).all()
+    assert torch.isfinite(emissions.grad).all()
+    assert not field.transitions.grad[~field.allowed].any()
+    assert not emissions.grad[1, 1:].any()  # padding
+
+
+def test_the_best_sequence_is_the_best_of_all(field: CRF, emissions: torch.Tensor) -> None:
+    paths = viterbi(*arrays(field, emissions))
+    for row, length in enumerate(LENGTHS):
+        scores = everything(field, emissions, row)
+        assert tuple(paths[row, :length].tolist()) == max(scores, key=lambda path: scores[path])
+
+
+def test_marginals_and_spans_are_sums_over_all_sequences(field: CRF, emissions: torch.Tensor) -> None:
+    given = arrays(field, emissions)
+    continues = np.array([[b.startswith("I-") and a[2:] == b[2:] for b in LABELS] for a in LABELS])
+    wanted = np.array([[1, 2, 0, 3], [3, 0, 0, 0], [3, 4, 4, 0], [1, 2, 0, 0]])
+    found = marginals(*given, continues, wanted)
+    for row, length in enumerate(LENGTHS):
+        each = chances(field, emissions, row)
+        for t in range(length):
+            expected = math.fsum(p for path, p in each.items() if path[t] == wanted[row, t])
+            assert found.tokens[row, t] == pytest.approx(expected, abs=1e-12)
+        for first, end in itertools.combinations(range(length + 1), 2):
+            labels = tuple(wanted[row, first:end].tolist())
+            if not is_legal(labels):
+                continue
+            expected = math.fsum(
+                p
+                for path, p in each.items()
+                if path[first:end] == labels and not (end < length and continues[path[end - 1], path[end]])
+            )
+            assert found.spans(*np.array([[row], [first], [end]])) == pytest.approx([expected], abs=1e-12)
+
+
+def test_long_texts_and_strong_scores_stay_finite(field: CRF) -> None:
+    emissions = 1e4 * np.random.default_rng(0).normal(size=(2, 3000, len(LABELS)))
+    _, _, transitions, start = arrays(field, torch.zeros(1, 1, len(LABELS), dtype=torch.float64))
+    lengths = np.array([3000, 10])
+    paths = viterbi(emissions, lengths, 500 * transitions, start)
+    found = marginals(emissions, lengths, 500 * transitions, start, np.zeros((len(LABELS),) * 2, bool), paths)
+    for array in (found.tokens[0], found.begins[0], found.steps[0], found.ends[0]):
+        assert np.isfinite(array).all()
+        assert (array >= 0).all()
+
+
+def test_the_manifest_keeps_no_score_of_what_is_forbidden(field: CRF) -> None:
+    kept = field.as_manifest(temperature=2.0)
+    moves, _ = legal(LABELS)
+    assert not np.array(kept.transitions)[np.isinf(moves)].any()
+    allowed = np.isfinite(moves)
+    assert np.array(kept.transitions)[allowed] == pytest.approx(field.transitions.detach().numpy()[allowed] / 2)

@@ -1,0 +1,1 @@
+"""Labelled data, word vectors and vocabularies, from files to batches."""

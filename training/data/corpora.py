@@ -1,0 +1,170 @@
+"""Labelled data on disk: columns of tokens and tags, or tables of texts and labels, to a list of examples.
+
+The format follows from the file's ending and the task; ``.gz`` may follow any of them.
+
+    task       ending                  one example
+    ner        .conll .txt .tsv …      lines TOKEN<TAB>TAG up to a blank line, or columns parted by spaces
+    ner        .csv                    records below a header such as Sentence #,Word,Tag
+    ner        .jsonl .ndjson          a line {"tokens": ["Ada", …], "tags": ["B-PER", …]}
+    sentiment  .tsv                    a line below the header; columns text and label; no quoting, " is ordinary
+    sentiment  .csv                    a record below the header; columns text and label; RFC 4180
+    sentiment  .jsonl .ndjson          a line {"text": "…", "label": "…"}
+
+Lines end at "\\n" (a "\\r" before it is dropped) and nowhere else, so that tokens keep every other character; in a file
+without "\\n" they end at "\\r". Tags come out as strict IOB2 whichever of IOB1, IOB2, BIOES, BILOU, BMES and bare B, I
+and O they were. Other columns are named by a `Layout`; what the readers decide by themselves is told in a note.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+from service.model.bundle import Task
+from training.data import columns, tables, tags
+from training.data.objects import field, objects, whole
+from training.data.sources import AS_FOUND, CorpusError, Example, Layout, Source, Tell, silent, text_of
+
+__all__ = ["CorpusError", "Example", "Layout", "check_labels", "labels", "names", "read"]
+
+_SCALE = ("very_negative", "negative", "neutral", "positive", "very_positive")
+_WHOLE_NUMBER = re.compile(r"-?[0-9]{1,18}")
+
+
+def read(path: Path, task: Task, layout: Layout = AS_FOUND, tell: Tell = silent) -> list[Example]:
+    """Every example of a file, at least one; a text may be empty. Raises `CorpusError`.
+
+    `tell` gets a line on everything that the reader decided by itself: columns, separators, comments.
+    """
+    ending = next((suffix for suffix in reversed(path.suffixes) if suffix.lower() != ".gz"), "").lower()
+    others = (layout.text, layout.label) if task == "ner" else (layout.token, layout.tag)
+    if any(others):
+        other: Task = "sentiment" if task == "ner" else "ner"
+        raise CorpusError(path, f"{_OPTIONS[other]} are not for {task}: {_OPTIONS[task]} are")
+    reader = _READERS[task].get(ending)
+    if reader is None:
+        raise CorpusError(
+            path,
+            f"its format cannot be told from its name; a file for {task} ends in {' '.join(_READERS[task])}, "
+            "each with or without .gz",
+        )
+    examples = list(reader(Source(path, text_of(path), layout, tell)))
+    if not examples:
+        raise CorpusError(path, f"it holds no example; {_EXPECTED[task]}")
+    return examples
+
+
+def labels(examples: Iterable[Example], task: Task, path: Path | None = None) -> tuple[str, ...]:
+    """The labels of training data, at least two, in the order in which a model numbers them.
+
+    sentiment: from worst to best where all are steps of one scale (``very_negative`` to ``very_positive``, or whole
+    numbers), else by name. ner: ``O``, then ``B-TYPE`` and ``I-TYPE`` of every type by name, whether or not both occur.
+    Raises `CorpusError`, which names `path` when given, for fewer than two.
+    """
+    found = {name for example in examples for name in names(example)}
+    if task == "ner":
+        kinds = sorted({tag[2:] for tag in found} - {""})
+        found = {"O"}
+        ordered = ("O", *(prefix + kind for kind in kinds for prefix in ("B-", "I-")))
+    elif found <= set(_SCALE):
+        ordered = tuple(sorted(found, key=_SCALE.index))
+    elif all(_WHOLE_NUMBER.fullmatch(name) for name in found):
+        ordered = tuple(sorted(found, key=lambda name: (int(name), name)))
+    else:
+        ordered = tuple(sorted(found))
+    if len(ordered) < 2:
+        has = f"its only label is {next(iter(found))!r}" if found else "it has no label"
+        raise CorpusError(path or "the training data", f"{has}; a model needs at least two to tell apart")
+    return ordered
+
+
+class UnknownLabel(CorpusError):
+    """A label that a model has not."""
+
+
+def check_labels(
+    train_labels: Sequence[str], examples: Iterable[Example], path: Path, owner: str = "the training data"
+) -> None:
+    """Raises `UnknownLabel` for the first label of `examples`, read from `path`, that is not among `train_labels`.
+
+    `owner` names what has these labels, for the message.
+    """
+    known = frozenset(train_labels)
+    for example in examples:
+        for position, name in enumerate(names(example)):
+            if name not in known:
+                line = example.lines[position] if example.lines else None
+                has = ", ".join(train_labels)
+                raise UnknownLabel(path, f"the label {name!r} is not in {owner}, which has {has}", line)
+
+
+def names(example: Example) -> tuple[str, ...]:
+    """Its labels: one of a text, one for each token of a sentence."""
+    return (example.label,) if isinstance(example.label, str) else example.label
+
+
+def _tagged(source: Source) -> Iterator[Example]:
+    """A sentence an object."""
+    keys: list[str] = []
+    for line, record in objects(source):
+        keys = keys or [_key(source, record, part) for part in ("tokens", "tags")]
+        tokens, found = (_strings(source, line, record, key) for key in keys)
+        if len(tokens) != len(found):
+            raise source.error(line, f"{len(tokens)} tokens but {len(found)} tags; each token has one tag")
+        if not all(tokens):
+            raise source.error(line, f"token {tokens.index('') + 1} is empty; leave it out, and its tag")
+        typed = any("-" in tag for tag in found)
+        checked = [columns.checked_tag(source, line, tag, typed) for tag in found]
+        yield Example(tuple(tokens), tags.iob2(checked), (line,) * len(found))
+
+
+def _key(source: Source, record: dict[str, object], part: str) -> str:
+    """Under what key the tokens, or the tags, stand."""
+    wanted, others = (
+        (source.layout.token, ("words",)) if part == "tokens" else (source.layout.tag, ("ner_tags", "labels", "ner"))
+    )
+    if wanted or part in record:
+        return wanted or part
+    found = [key for key in others if key in record]
+    if len(found) != 1:
+        return part
+    option = "--token-column" if part == "tokens" else "--tag-column"
+    source.note(f"the {part} are read from {found[0]!r} ({option} names another)")
+    return found[0]
+
+
+def _strings(source: Source, line: int, record: dict[str, object], key: str) -> list[str]:
+    value = field(source, line, record, key)
+    if not isinstance(value, list) or not value or not all(isinstance(item, str) for item in value):
+        raise source.error(line, f'"{key}" is not a list of at least one string, such as {_SENTENCE}')
+    return [whole(source, line, key, item) for item in value]
+
+
+_SENTENCE = '{"tokens": ["Ada", "spoke"], "tags": ["B-PER", "O"]}'
+_EXPECTED: dict[Task, str] = {
+    "sentiment": 'a table has a header (text, label) and rows below it, JSON lines are {"text": "…", "label": "…"}',
+    "ner": f"columns are TOKEN<TAB>TAG, JSON lines are {_SENTENCE}",
+}
+_OPTIONS: dict[Task, str] = {
+    "sentiment": "--text-column and --label-column",
+    "ner": "--token-column and --tag-column",
+}
+_COLUMNS = (
+    *(".conll", ".conll03", ".conll2003", ".conllu", ".iob", ".iob2", ".bio", ".bioes", ".bilou", ".bmes"),
+    *(".txt", ".tsv", ".train", ".testa", ".testb", ".annotated"),
+)
+_Reader = Callable[[Source], Iterator[Example]]
+_READERS: dict[Task, dict[str, _Reader]] = {
+    "sentiment": {
+        ".tsv": tables.tsv,
+        ".csv": tables.csv,
+        ".jsonl": tables.json_lines,
+        ".ndjson": tables.json_lines,
+    },
+    "ner": {
+        **dict.fromkeys(_COLUMNS, columns.columns),
+        ".csv": columns.table,
+        **dict.fromkeys((".jsonl", ".ndjson"), _tagged),
+    },
+}

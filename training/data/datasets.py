@@ -1,0 +1,132 @@
+"""Public datasets, through the library ``datasets``, as the files that training reads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from service.model.bundle import Task
+from training.data.corpora import CorpusError
+
+if TYPE_CHECKING:
+    from datasets import DatasetDict
+
+SPLITS = ("train", "dev", "test")
+CONVERTED = "refs/convert/parquet"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A dataset and where its parts are: `dev` and `test` name splits, `labels` gives its labels other names.
+
+    Rows whose label is missing, as in the hidden test sets of contests, are left out.
+    """
+
+    source: str
+    task: Task
+    configuration: str | None = None
+    text: str = "text"
+    label: str = "label"
+    dev: str = "validation"
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    def but(self, **changes: str | None) -> Wanted:
+        """The same with those changes that are not None."""
+        return replace(self, **{name: value for name, value in changes.items() if value is not None})  # type: ignore[arg-type]  # the names are fields
+
+
+_SHORT = {"neg": "negative", "pos": "positive"}
+KNOWN = {
+    "sst2": Wanted("nyu-mll/glue", "sentiment", configuration="sst2", text="sentence"),
+    "imdb": Wanted("stanfordnlp/imdb", "sentiment", dev="test", labels=_SHORT),
+    "rotten-tomatoes": Wanted("cornell-movie-review-data/rotten_tomatoes", "sentiment", labels=_SHORT),
+    "yelp-polarity": Wanted(
+        "fancyzhx/yelp_polarity", "sentiment", dev="test", labels={"1": "negative", "2": "positive"}
+    ),
+    "wnut17": Wanted("leondz/wnut_17", "ner", text="tokens", label="ner_tags"),
+    "conll2003": Wanted("lhoestq/conll2003", "ner", text="tokens", label="ner_tags"),
+}
+
+
+def write(wanted: Wanted, out: Path) -> Iterator[tuple[Path, int]]:
+    """Fetch a dataset and write each of its splits; the files and how many rows each has.
+
+    Raises `CorpusError` when it cannot be loaded, or has no such split or column.
+    """
+    loaded = load(wanted)
+    splits = {"train": "train", "dev": wanted.dev, "test": "test"}
+    for split in SPLITS[:2]:
+        if splits[split] not in loaded:
+            raise CorpusError(wanted.source, f"has no split {splits[split]!r}; it has {', '.join(loaded)}")
+    out.mkdir(parents=True, exist_ok=True)
+    for name, split in splits.items():
+        if split not in loaded or (name == "test" and split == wanted.dev):
+            continue
+        lines = list(_lines(wanted, loaded[split]))
+        if lines:
+            path = out / f"{name}{'.conll' if wanted.task == 'ner' else '.jsonl'}"
+            path.write_text("".join(lines), encoding="utf-8")
+            yield path, len(lines)
+
+
+def load(wanted: Wanted) -> DatasetDict:
+    """A dataset, from the network or from a folder. Raises `CorpusError`."""
+    try:
+        import datasets
+    except ImportError as error:
+        raise CorpusError(wanted.source, "needs the library datasets: install the extra 'data'") from error
+    try:
+        try:
+            loaded = datasets.load_dataset(wanted.source, _configuration(wanted))
+        except RuntimeError as error:
+            if "scripts are no longer supported" not in str(error):
+                raise
+            # The Hub keeps what such a script made as Parquet, in a branch of the same dataset.
+            loaded = datasets.load_dataset(wanted.source, wanted.configuration, revision=CONVERTED)
+    except Exception as error:  # its loaders raise whatever their formats' libraries raise
+        raise CorpusError(wanted.source, f"cannot be loaded: {error}") from error
+    assert isinstance(loaded, datasets.DatasetDict)
+    return loaded
+
+
+def _configuration(wanted: Wanted) -> str | None:
+    """The configuration, but of a folder without it: that holds one dataset and no more."""
+    import datasets
+
+    if wanted.configuration is None or not Path(wanted.source).is_dir():
+        return wanted.configuration
+    return wanted.configuration if wanted.configuration in datasets.get_dataset_config_names(wanted.source) else None
+
+
+def _lines(wanted: Wanted, split: Any) -> Iterator[str]:
+    """Rows as text: a JSON object each, or a sentence of columns with a blank line."""
+    for column in (wanted.text, wanted.label):
+        if column not in split.column_names:
+            raise CorpusError(wanted.source, f"has no column {column!r}; it has {', '.join(split.column_names)}")
+    names = _names(split.features[wanted.label])
+    for row in split:
+        text, label = row[wanted.text], row[wanted.label]
+        if wanted.task == "ner":
+            yield _columns(text, [_name(wanted, names, tag) for tag in label])
+        elif label is not None and label != -1:
+            yield json.dumps({"text": text, "label": _name(wanted, names, label)}, ensure_ascii=False) + "\n"
+
+
+def _names(feature: Any) -> list[str] | None:
+    """The names behind a column's numbers, where it has numbers with names."""
+    inner = getattr(feature, "feature", feature)
+    names: list[str] | None = getattr(inner, "names", None)
+    return names
+
+
+def _name(wanted: Wanted, names: list[str] | None, label: int | str) -> str:
+    name = names[label] if names is not None and isinstance(label, int) else str(label)
+    return wanted.labels.get(name, name)
+
+
+def _columns(tokens: Iterable[str], tags: Iterable[str]) -> str:
+    """A sentence; white space inside a token would be taken for the end of a column."""
+    return "".join(f"{'_'.join(token.split()) or '_'}\t{tag}\n" for token, tag in zip(tokens, tags, strict=True)) + "\n"

@@ -1,0 +1,126 @@
+"""A file of labelled data as text: how it is decoded, where its lines end, and how a complaint names it."""
+
+from __future__ import annotations
+
+import gzip
+import re
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+_BOM = b"\xef\xbb\xbf"
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_NUMBER = re.compile(r"-?[0-9]{1,4}")
+
+Tell = Callable[[str], None]
+"""Gets each note as one line."""
+
+
+def silent(_: str) -> None:
+    """Drop a note."""
+
+
+class CorpusError(Exception):
+    """A file of labelled data cannot be used: ``FILE:LINE: what is wrong, what would be right``."""
+
+    def __init__(self, path: Path | str, detail: str, line: int | None = None) -> None:
+        super().__init__(f"{path}: {detail}" if line is None else f"{path}:{line}: {detail}")
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One input and what it should give: a text and its label, or tokens and their tags (IOB2, one for each token)."""
+
+    value: str | tuple[str, ...]
+    label: str | tuple[str, ...]
+    lines: tuple[int, ...] = field(default=(), compare=False, repr=False)
+    """The line of the file on which each label stands, for complaints; () where it came from no file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The columns that hold the parts of an example, each by its name or its number: 1 is the first, -1 the last.
+
+    None: `training.data.corpora.read` finds the column by itself.
+    """
+
+    text: str | None = None
+    label: str | None = None
+    token: str | None = None
+    tag: str | None = None
+
+
+AS_FOUND = Layout()
+"""No column is named."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A file's whole text, its layout, and its name for complaints and notes."""
+
+    path: Path
+    text: str
+    layout: Layout
+    tell: Tell
+
+    @property
+    def line_end(self) -> str:
+        """``"\\n"``, which may follow a ``"\\r"``; in a file without any, ``"\\r"``."""
+        return "\n" if "\n" in self.text else "\r"
+
+    def lines(self) -> Iterator[tuple[int, str]]:
+        """Line numbers from 1, and the lines without their ends."""
+        for number, line in enumerate(self.text.split(self.line_end), start=1):
+            yield number, line.removesuffix("\r")
+
+    def error(self, line: int | None, detail: str) -> CorpusError:
+        return CorpusError(self.path, detail, line)
+
+    def note(self, detail: str) -> None:
+        self.tell(f"note: {self.path}: {detail}")
+
+
+def text_of(path: Path) -> str:
+    """The text of a file in UTF-8, with or without a byte order mark, plain or ``.gz``. Raises `CorpusError`."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        detail = "it is a folder; name a file" if path.is_dir() else f"it cannot be read: {error.strerror}"
+        raise CorpusError(path, detail) from error
+    if path.suffix.lower() == ".gz":
+        try:
+            data = gzip.decompress(data)
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise CorpusError(path, f"it is not a whole gzip file ({error}); compress or fetch it again") from error
+    try:
+        text = data.removeprefix(_BOM).decode("utf-8")
+    except UnicodeDecodeError as error:
+        bad, line = error.object[error.start], error.object.count(b"\n", 0, error.start) + 1
+        detail = f"the byte 0x{bad:02X} is not UTF-8; save the file as UTF-8"
+        if data.startswith(_UTF16):
+            detail = f"the byte 0x{bad:02X} is not UTF-8: the file is UTF-16; save it as UTF-8"
+        raise CorpusError(path, detail, line) from error
+    if (at := text.find("\0")) >= 0:
+        what = "the file is UTF-16" if text.count("\0") * 3 > len(text) else "the file is not text, or damaged"
+        raise CorpusError(path, f"a NUL character: {what}; save it as UTF-8 text", text.count("\n", 0, at) + 1)
+    return text
+
+
+def is_number(wanted: str | None) -> bool:
+    """True where a column is named by its number."""
+    return wanted is not None and _NUMBER.fullmatch(wanted) is not None
+
+
+def position(wanted: str, names: Sequence[str], count: int) -> int | None:
+    """The column that `wanted` means, from 0: a number, or the only column of that name; None for neither."""
+    if not is_number(wanted):
+        return names.index(wanted) if names.count(wanted) == 1 else None
+    number = int(wanted)
+    return number - 1 if 0 < number <= count else count + number if -count <= number < 0 else None
+
+
+def some(lines: Sequence[int], most: int = 5) -> str:
+    """``line 3``, ``lines 3, 7, 9``, or ``lines 3, 7, 9, 12, 15, …`` for more than `most`."""
+    shown = ", ".join(f"{line}" for line in lines[:most])
+    return f"line{'s' if len(lines) > 1 else ''} {shown}{', …' if len(lines) > most else ''}"

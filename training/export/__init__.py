@@ -1,0 +1,1 @@
+"""A trained network to a bundle, with its card and its parity certificate."""

@@ -1,0 +1,185 @@
+"""A trained network → a bundle, with its parity certificate."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from service.errors import BundleError
+from service.model.bundle import (
+    CARD,
+    FILES,
+    TOKENIZER,
+    Bundle,
+    Health,
+    Manifest,
+    Origin,
+    Parity,
+    Precision,
+    RawText,
+    Score,
+    digest,
+    save,
+)
+from service.model.decoding import log_softmax
+from service.model.engine import Engine, Trace
+from service.model.tokenizer import Tokenizer
+from service.scoring.parity import LOGITS_TOLERANCE, batches
+from training.export import card, reference
+from training.export.onnx import graph, integers
+from training.export.onnx.embedding import round_to_storage
+from training.nets.networks import Network
+from training.scoring import calibration
+from training.scoring.evaluate import of_network
+
+GATES_TOLERANCE = 1e-5
+INT8_TOLERANCE = 0.5
+"""Of logits, for a fused graph that rounds every input and state to 8 bits."""
+BATCH_TOLERANCE = 5e-3
+"""Of probabilities: what an int8 model's answer may depend on the batch."""
+TOKEN_LIMIT = 4096
+
+_NOT_YET = Parity(model=0, trace=0, gates=0, batches=0, logits_tolerance=0, gates_tolerance=0)
+
+
+def export(
+    network: Network,
+    tokenizer: Tokenizer,
+    origin: Origin,
+    licence: str,
+    folder: Path,
+    score: Callable[[Bundle], Sequence[Score]],
+    health: Callable[[Bundle], Health] | None = None,
+    temperature: float = 1.0,
+    total: float | None = None,
+    precision: Precision = "float32",
+    quality_before: Sequence[Score] = (),
+    guess: Sequence[Score] = (),
+    raw: Callable[[Bundle], Sequence[RawText]] | None = None,
+) -> Bundle:
+    """Write a network as the next version below `folder`, and return the bundle.
+
+    `temperature` divides its logits, and its CRF's scores, in the weights themselves; `total`, for the manifest, counts
+    what an earlier export divided by as well. `score`, `raw` and `health` measure the draft through the serving
+    runtime, for the manifest and the card. `guess` is what guessing gets on the same data; with int8 `quality_before`
+    are the figures of the network as it was. Raises `BundleError` when the graphs and torch differ by more than the
+    tolerance, or the network has no int8 form: then nothing is written.
+    """
+    network.cpu().eval()
+    calibration.fold(network, temperature)
+    if precision == "int8":
+        integers.prepare(network)
+    round_to_storage(network)
+    with tempfile.TemporaryDirectory(prefix="export-") as scratch:
+        draft = Path(scratch)
+        graph.write(network, draft, precision)
+        tokenizer.save(draft / TOKENIZER)
+        (draft / CARD).write_text("", encoding="utf-8")
+        manifest = _manifest(network, origin, licence, total or temperature, draft)
+        about: dict[str, object] = {"style": tokenizer.style, "precision": precision}
+        about |= {"quality_before": tuple(quality_before), "guess": tuple(guess)}
+        manifest = manifest.model_copy(update=about)
+        bundle = Bundle(folder.name, 0, draft, manifest)
+        parity = certify(network, Engine(bundle), precision)
+        measured = {"parity": parity, "quality": tuple(score(bundle)), "health": health and health(bundle)}
+        measured["raw_text"] = tuple(raw(bundle)) if raw else ()
+        manifest = bundle.manifest.model_copy(update=measured)
+        (draft / CARD).write_text(card.render(folder.name, manifest), encoding="utf-8")
+        return save(folder, manifest, draft)
+
+
+def certify(network: Network, engine: Engine, precision: Precision = "float32") -> Parity:
+    """Compare torch, the fused graph, the trace graph and the equations in float64, at many lengths and batch sizes;
+    and answers in a batch with the same inputs alone."""
+    tolerance = INT8_TOLERANCE if precision == "int8" else LOGITS_TOLERANCE
+    torch_logits = of_network(network, torch.device("cpu"))
+    generator = np.random.default_rng(0)
+    model = trace = gates = batch = 0.0
+    count = 0
+    for rows in batches(network.architecture.features, generator):
+        expected, traced, predicted = torch_logits(rows), engine.trace(rows), engine.predict(rows)
+        # NumPy's maximum keeps NaN, which Python's would drop.
+        model = float(np.maximum(model, _largest(predicted, expected, rows)))
+        trace = float(np.maximum(trace, _largest(traced.logits, expected, rows)))
+        gates = float(np.maximum(gates, _deviation(network, rows, traced)))
+        batch = float(np.maximum(batch, _dependence(engine, predicted, rows)))
+        count += 1
+    if not (model <= tolerance and trace <= LOGITS_TOLERANCE and gates <= GATES_TOLERANCE):
+        raise BundleError(
+            f"the graphs do not agree with torch: logits differ by {model:.1e} (model.onnx) and {trace:.1e} "
+            f"(trace.onnx), the limits are {tolerance:.0e} and {LOGITS_TOLERANCE:.0e}; gates by {gates:.1e}, the limit "
+            f"is {GATES_TOLERANCE:.0e}"
+        )
+    if not batch <= BATCH_TOLERANCE:
+        raise BundleError(f"answers depend on the batch by {batch:.1e}, the limit is {BATCH_TOLERANCE:.0e}")
+    return Parity(
+        model=model,
+        trace=trace,
+        gates=gates,
+        batch=batch,
+        batches=count,
+        logits_tolerance=tolerance,
+        gates_tolerance=GATES_TOLERANCE,
+    )
+
+
+def _dependence(engine: Engine, together: NDArray[np.float32], rows: Sequence[NDArray[np.int32]]) -> float:
+    """How much the probabilities of a batch's shortest, longest and first rows differ from those of each alone."""
+    if len(rows) == 1:
+        return 0.0
+    if not np.isfinite(together).all():
+        return float("nan")
+    lengths = [len(row) for row in rows]
+    picked = {0, int(np.argmin(lengths)), int(np.argmax(lengths))}
+    worst = 0.0
+    for number in picked:
+        alone = np.exp(log_softmax(engine.predict([rows[number]])[0]))
+        mine = together[number] if together.ndim == 2 else together[number, : len(rows[number])]
+        worst = max(worst, float(np.abs(np.exp(log_softmax(mine)) - alone).max()))
+    return worst
+
+
+def _largest(actual: NDArray[np.float32], expected: NDArray[np.float32], rows: Sequence[NDArray[np.int32]]) -> float:
+    if actual.ndim == 2:
+        return float(np.abs(actual - expected).max())
+    return float(np.max([np.abs(actual[n, : len(row)] - expected[n, : len(row)]).max() for n, row in enumerate(rows)]))
+
+
+def _deviation(network: Network, rows: Sequence[NDArray[np.int32]], trace: Trace) -> float:
+    """The first and the last row of a batch against the equations in float64."""
+    worst = 0.0
+    for position in {0, len(rows) - 1}:
+        row = rows[position]
+        with torch.inference_mode():
+            embedded = network.embed(torch.from_numpy(row)[None])[0].double().numpy()
+        worst = float(np.maximum(worst, reference.deviation(network, embedded, trace.gates(position))))
+    return worst
+
+
+def _manifest(network: Network, origin: Origin, licence: str, temperature: float, draft: Path) -> Manifest:
+    architecture = network.architecture
+    fields = {
+        "task": architecture.task,
+        "cell": architecture.cell,
+        "gru_reset": architecture.gru_reset,
+        "directions": architecture.directions,
+        "layers": architecture.layers,
+        "hidden": architecture.hidden,
+        "head": architecture.head,
+        "labels": architecture.labels,
+        "token_limit": TOKEN_LIMIT,
+        "features": architecture.features,
+        "characters": architecture.characters,
+        "crf": network.crf.as_manifest() if network.crf is not None else None,
+        "temperature": temperature,
+        "licence": licence,
+        "origin": origin,
+        "parity": _NOT_YET,
+        "files": {file: digest(draft / file) for file in FILES},
+    }
+    return Manifest.model_validate(fields)

@@ -1,0 +1,125 @@
+"""A bundle → the network that it was exported from: the weights file read back into torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.numpy import load_file
+from torch import Tensor, nn
+
+from service.errors import BundleError
+from service.model.bundle import WEIGHTS, Bundle
+from training.export.onnx.embedding import Quantised
+from training.export.onnx.graph import STACKING
+from training.nets.cells import Cell, Peephole
+from training.nets.characters import CharacterCNN, CharacterLSTM, Characters
+from training.nets.networks import Architecture, Network
+
+_Arrays = Mapping[str, NDArray[np.generic]]
+
+
+def network(bundle: Bundle) -> Network:
+    """The network, in evaluation mode. Exporting it again gives the same file of weights, byte for byte; convolutions
+    over characters, which a bundle keeps multiplied out, to a few millionths.
+
+    Raises `BundleError` for a bundle of integers, which keep less than the network had.
+    """
+    if bundle.manifest.precision != "float32":
+        raise BundleError(
+            f"{bundle.name} is {bundle.manifest.precision} already: export the float32 bundle that it came from"
+        )
+    arrays = load_file(bundle.file(WEIGHTS))
+    made = Network(_architecture(bundle, arrays)).eval()
+    with torch.no_grad():
+        for name, table in made.embeddings.items():
+            assert isinstance(table, nn.Embedding)
+            table.weight.copy_(_words(arrays) if name == "word" else _tensor(arrays[f"embedding.{name}"]))
+        if "embedding.word.fine" in arrays:
+            # Which rows were learned decides which of them keep 8 bits.
+            made.learn(len(arrays["embedding.word.fine"]) - 1)
+        if made.characters is not None:
+            _fill_characters(made.characters, arrays)
+        for number, layer in enumerate(made.recurrent()):
+            for way, cell in enumerate(layer.directions()):
+                parts = {part: _tensor(arrays[f"recurrent.{number}.{part}"][way]) for part in "WRB"}
+                _fill(cell, STACKING[bundle.manifest.cell], parts)
+                if isinstance(cell, Peephole):
+                    _fill_peepholes(cell, _tensor(arrays[f"recurrent.{number}.P"][way]))
+        made.head.weight.copy_(_tensor(arrays["head.weight"]))
+        made.head.bias.copy_(_tensor(arrays["head.bias"]))
+        if made.query is not None:
+            made.query.copy_(_tensor(arrays["head.query"]))
+        if made.crf is not None and bundle.manifest.crf is not None:
+            made.crf.transitions.copy_(torch.tensor(bundle.manifest.crf.transitions))
+            made.crf.start.copy_(torch.tensor(bundle.manifest.crf.start))
+    return made
+
+
+def _words(arrays: _Arrays) -> Tensor:
+    """The word vectors, from whichever of the forms a bundle keeps them in."""
+    stored, scale = arrays["embedding.word"], arrays.get("embedding.word.scale")
+    if scale is None:
+        return _tensor(stored)
+    fine = arrays.get("embedding.word.fine")
+    if fine is None:
+        return _tensor(stored) * _tensor(scale)
+    return Quantised.of_halves(stored.astype(np.uint8), fine.astype(np.uint8), scale.astype(np.float16)).rounded()
+
+
+def _fill_characters(network: Characters, arrays: _Arrays) -> None:
+    stored = _tensor(arrays["embedding.character"])
+    if isinstance(network, CharacterCNN):
+        tables = stored.view(len(stored), network.reach, network.width).permute(1, 0, 2)
+        network.take(tables, _tensor(arrays["character.bias"]))
+    elif isinstance(network, CharacterLSTM):
+        network.table.weight.copy_(stored)
+        for way, cell in enumerate(network.directions()):
+            _fill(cell, STACKING["lstm"], {part: _tensor(arrays[f"character.{part}"][way]) for part in "WRB"})
+
+
+def _architecture(bundle: Bundle, arrays: _Arrays) -> Architecture:
+    manifest = bundle.manifest
+    words, packed = arrays["embedding.word"], "embedding.word.fine" in arrays
+    return Architecture(
+        task=manifest.task,
+        cell=manifest.cell,
+        directions=manifest.directions,
+        layers=manifest.layers,
+        hidden=manifest.hidden,
+        head=manifest.head,
+        labels=manifest.labels,
+        features=manifest.features,
+        word_size=words.shape[1] * (2 if packed else 1),
+        reset=manifest.gru_reset or "after",
+        characters=manifest.characters,
+        crf=manifest.crf is not None,
+        word_bits=4 if packed else 8 if words.dtype == np.int8 else 16,
+    )
+
+
+def _fill(cell: Cell, order: tuple[str, ...], parts: Mapping[str, Tensor]) -> None:
+    """A cell's parameters from ONNX's stacks: W [blocks * units, inputs], R [blocks * units, units], B [2 * blocks *
+    units], whose blocks stand in `order`."""
+    stacked = cell.stacked()
+    first, second = (dict(zip(order, half.chunk(len(order)), strict=True)) for half in parts["B"].chunk(2))
+    w, r = (dict(zip(order, parts[part].chunk(len(order)), strict=True)) for part in "WR")
+    stacked.w.copy_(torch.cat([w[gate] for gate in cell.blocks]))
+    stacked.r.copy_(torch.cat([r[gate] for gate in cell.blocks]))
+    if stacked.r_bias is None:
+        stacked.w_bias.copy_(torch.cat([first[gate] + second[gate] for gate in cell.blocks]))
+    else:
+        stacked.w_bias.copy_(torch.cat([first[gate] for gate in cell.blocks]))
+        stacked.r_bias.copy_(torch.cat([second[gate] for gate in cell.blocks]))
+
+
+def _fill_peepholes(cell: Peephole, stacked: Tensor) -> None:
+    order = [gate for gate in STACKING["peephole"] if gate in cell.seeing]
+    rows = dict(zip(order, stacked.chunk(len(order)), strict=True))
+    cell.peepholes.copy_(torch.stack([rows[gate] for gate in cell.seeing]))
+
+
+def _tensor(array: NDArray[np.generic]) -> Tensor:
+    return torch.from_numpy(array).float()

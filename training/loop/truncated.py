@@ -1,0 +1,68 @@
+"""Truncated backpropagation through time (Williams and Peng 1990): a batch of texts, read in windows.
+
+The state is carried over from window to window and the graph is cut between them, so that a gradient reaches at most as
+far back as its window's first step, and no more than one window's graph is ever in memory. The gradients of all windows
+of a text are added up for one step: it is the gradient of the whole text's loss, at one set of weights, without what
+crosses a cut.
+
+A tagger's tokens have losses of their own, in whichever window they stand. A document has one, at its end, which
+reaches the last window alone; or one at the end of each window, for the label of what was read so far (target
+replication: Lipton et al. 2016). A CRF's loss is one of the whole sequence, which cannot be cut, and a backward reader
+begins where the text ends: both are refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from service.model.bundle import Task
+from service.model.equations import Direction
+from training.data.batches import IGNORED, Batch
+
+DocumentLoss = Literal["windows", "end"]
+"""Where a document's loss stands: at the end of each window, or at the document's end alone."""
+DOCUMENT_LOSSES: tuple[DocumentLoss, ...] = get_args(DocumentLoss)
+
+
+def refusal(directions: Sequence[Direction], crf: bool) -> str | None:
+    """Why such a network cannot be trained in windows; None where it can."""
+    if "backward" in directions:
+        return (
+            "truncated BPTT reads a text window by window, and the backward direction cannot be carried over: it "
+            "begins at the text's end. Train one direction, or whole texts"
+        )
+    if crf:
+        return (
+            "truncated BPTT needs a loss for each window, and a CRF's is one of the whole sequence: train without the "
+            "CRF, or whole texts"
+        )
+    return None
+
+
+def cut(batch: Batch, task: Task, width: int, loss: DocumentLoss) -> Iterator[tuple[Tensor, Batch]]:
+    """A batch's windows of `width` tokens, each with the rows of the window before that go on in it.
+
+    A window has the lengths and targets of its own part; the target of a document whose loss stands elsewhere is
+    `IGNORED`. Windows without any target are there too: their state is needed.
+    """
+    rows, start = torch.arange(len(batch.lengths), device=batch.lengths.device), 0
+    kept = rows
+    while True:
+        left, targets = batch.lengths[rows] - start, batch.targets[rows]
+        width_here = min(width, int(left.max()))
+        if task == "ner":
+            targets = targets[:, start : start + width_here]
+        elif loss == "end":
+            targets = targets.masked_fill(left > width, IGNORED)
+        tokens = batch.tokens[rows, start : start + width_here]
+        positions = [batch.positions[row] for row in rows.tolist()]
+        yield kept, replace(batch, tokens=tokens, lengths=left.clamp(max=width), targets=targets, positions=positions)
+        kept = (left > width).nonzero()[:, 0]
+        if not len(kept):
+            return
+        rows, start = rows[kept], start + width

@@ -1,0 +1,327 @@
+"""Scores of a model on labelled data: what was predicted, through whatever answers logits, against what is right."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from service.model.bundle import TOKENIZER, Bundle, Score, Task
+from service.model.decoding import Classifier, Tagger, decoder
+from service.model.engine import Engine, pad
+from service.model.tokenizer import Encoded, Tokenizer
+from training.data.batches import plan
+from training.data.checks import with_tokens
+from training.data.corpora import Example, check_labels, read
+from training.data.sources import AS_FOUND, Layout, Tell, silent
+from training.loop.fit import Mark
+from training.nets.networks import Network
+from training.scoring.calibration import calibration_error, error_by_chance, temperature
+from training.scoring.metrics import EntityScores, accuracy, entity_scores, macro_f1, macro_recall, spans
+
+Predictor = Callable[[Sequence[NDArray[np.int32]]], NDArray[np.float32]]
+"""Rows of a batch → logits [batch, labels], or [batch, time, labels]."""
+_Seen = Callable[[Sequence[int], NDArray[np.float32]], None]
+"""Gets the positions of a batch's inputs in their corpus, and their logits."""
+
+HEADLINES: dict[Task, Literal["accuracy", "f1"]] = {"sentiment": "accuracy", "ner": "f1"}
+_ROWS, _TOKENS = 64, 16_384
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """Labelled data, encoded as the service encodes it, under the name by which figures refer to it."""
+
+    name: str
+    task: Task
+    gold: list[str | tuple[str, ...]]
+    encoded: list[Encoded]
+    set_aside: int = 0
+    """Rows of the file that are not among them: their texts hold no token."""
+
+    @property
+    def truncated(self) -> int:
+        return sum(each.truncated for each in self.encoded)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What was measured: accuracy and macro-F1 of a classifier, or the entities' scores of a tagger."""
+
+    corpus: Corpus
+    metrics: dict[str, float]
+    entities: EntityScores | None = None
+    by_chance: float | None = None
+    """The calibration error that as many answers with perfectly right scores would have."""
+    remark: str | None = None
+    """What the answers show of a model that has not learned its task; None where there is nothing to say."""
+
+    @property
+    def headline(self) -> float:
+        """The figure that training watches: accuracy, or the entities' F1."""
+        return self.metrics[HEADLINES[self.corpus.task]]
+
+    def as_json(self, model: str, version: int, raw: Mapping[str, float | int] | None = None) -> str:
+        """One line: model, version, data, inputs, cut, and the metrics; a tagger's also by type, and on `raw` text."""
+        line: dict[str, object] = {"model": model, "version": str(version), "data": self.corpus.name}
+        line |= {"inputs": len(self.corpus.gold), "truncated": self.corpus.truncated}
+        line |= {"set_aside": self.corpus.set_aside, **self.metrics}
+        if self.by_chance is not None:
+            line["calibration_error_by_chance"] = self.by_chance
+        if self.entities:
+            line["types"] = {
+                kind: {"precision": one.precision, "recall": one.recall, "f1": one.f1}
+                for kind, one in self.entities.types.items()
+            }
+        if raw is not None:
+            line["raw"] = dict(raw)
+        return json.dumps(line)
+
+    def scores(self) -> tuple[Score, ...]:
+        """The same as the manifest keeps it."""
+        values = {"examples": len(self.corpus.gold), "truncated": self.corpus.truncated}
+        return tuple(
+            Score.model_validate({"data": self.corpus.name, "metric": metric, "value": round(value, 5), **values})
+            for metric, value in self.metrics.items()
+        )
+
+
+def corpus(
+    path: Path,
+    task: Task,
+    labels: Sequence[str],
+    tokenizer: Tokenizer,
+    limit: int,
+    layout: Layout = AS_FOUND,
+    tell: Tell = silent,
+    owner: str = "the training data",
+) -> Corpus:
+    """Read labelled data for scoring; inputs over `limit` tokens are cut, as the service would with `truncate`.
+
+    Rows without a token are set aside. `tell` gets a line on these, and on what the reader decided by itself.
+    Raises `CorpusError` for data that cannot be read, or that has a label which the model has not.
+    """
+    examples = read(path, task, layout, tell)
+    kept = with_tokens(path, examples, tokenizer, tell)
+    check_labels(labels, kept, path, owner)
+    return replace(corpus_of(corpus_name(path), kept, task, tokenizer, limit), set_aside=len(examples) - len(kept))
+
+
+def corpus_of(name: str, examples: Sequence[Example], task: Task, tokenizer: Tokenizer, limit: int) -> Corpus:
+    """Examples for scoring, under a name; texts without a token are left out."""
+    encoded, gold = [], []
+    for example in examples:
+        if isinstance(example.value, str) and not tokenizer.split(example.value):
+            continue
+        encoded.append(tokenizer.encode(example.value, limit, truncate=True))
+        gold.append(example.label)
+    return Corpus(name, task, gold, encoded)
+
+
+def corpus_name(path: Path) -> str:
+    """`…/sst2/dev.tsv` → ``sst2 dev``: how figures name the data they were measured on."""
+    stem = path.name.split(".")[0]
+    return f"{path.resolve().parent.name} {stem}"
+
+
+def answers(
+    predict: Predictor, corpus: Corpus, decode: Classifier | Tagger, seen: _Seen | None = None
+) -> list[dict[str, object]]:
+    """The answer to every input of a corpus, in order, with every token's label."""
+    predictions: list[dict[str, object]] = [{}] * len(corpus.encoded)
+    for positions in plan([len(each) for each in corpus.encoded], _ROWS, _TOKENS, None):
+        inputs = [corpus.encoded[position] for position in positions]
+        logits = predict([each.rows for each in inputs])
+        if seen:
+            seen(positions, logits)
+        answers = decode.decode(logits, inputs, tokens=True)
+        for position, answer in zip(positions, answers, strict=True):
+            predictions[position] = answer
+    return predictions
+
+
+def measure(predict: Predictor, corpus: Corpus, decode: Classifier | Tagger, seen: _Seen | None = None) -> Report:
+    """Predict every input of a corpus and score the answers."""
+    predictions = answers(predict, corpus, decode, seen)
+    if corpus.task == "sentiment":
+        gold = cast(list[str], corpus.gold)
+        guesses = [str(answer["label"]) for answer in predictions]
+        confidence = [cast(float, answer["score"]) for answer in predictions]
+        metrics = {
+            "accuracy": accuracy(gold, guesses),
+            "macro_f1": macro_f1(gold, guesses),
+            "macro_recall": macro_recall(gold, guesses),
+            "calibration_error": calibration_error(confidence, [g == p for g, p in zip(gold, guesses, strict=True)]),
+        }
+        return Report(corpus, metrics, None, error_by_chance(confidence), _one_answer(corpus.name, gold, guesses))
+    pairs = zip(predictions, corpus.gold, strict=True)
+    found = entity_scores(corpus.gold, [tags_of(answer, len(tags)) for answer, tags in pairs])
+    confidence, right = _entity_confidence(predictions, corpus.gold)
+    metrics = {"precision": found.precision, "recall": found.recall, "f1": found.f1}
+    if confidence:
+        metrics["calibration_error"] = calibration_error(confidence, right)
+    return Report(
+        corpus, metrics, found, error_by_chance(confidence) if confidence else None, _no_entity(corpus, len(confidence))
+    )
+
+
+def _one_answer(name: str, gold: Sequence[str], guesses: Sequence[str]) -> str | None:
+    """What is said of a classifier whose answer is always the same, though the labels are not."""
+    if len(set(guesses)) > 1 or len(set(gold)) < 2:
+        return None
+    share = gold.count(guesses[0]) / len(gold)
+    return f"{name}: all {len(gold):,} answers are {guesses[0]!r}, which {share:.1%} of the rows have as their label"
+
+
+def _no_entity(corpus: Corpus, found: int) -> str | None:
+    """What is said of a tagger that finds no entity, though there are some, or of data without any."""
+    entities = sum(len(spans(tags)) for tags in corpus.gold)
+    if not entities:
+        return f"{corpus.name}: no entity in {len(corpus.gold):,} sentences: F1 is 0 whatever the model says"
+    return None if found else f"{corpus.name}: no entity is found, and there are {entities:,}"
+
+
+def _entity_confidence(
+    predictions: Sequence[dict[str, object]], gold: Sequence[str | tuple[str, ...]]
+) -> tuple[list[float], list[bool]]:
+    """Of every predicted entity its score, and whether that very span with that label is right."""
+    confidence, right = [], []
+    for answer, tags in zip(predictions, gold, strict=True):
+        there = set(spans(tags))
+        for entity in cast(list[dict[str, Any]], answer["entities"]):
+            confidence.append(entity["score"])
+            right.append((entity["label"], entity["token_start"], entity["token_end"]) in there)
+    return confidence, right
+
+
+def tags_of(answer: dict[str, object], length: int) -> list[str]:
+    """The tags of one answer; the tail that was cut off counts as outside every entity."""
+    tags = [token["label"] for token in cast(list[dict[str, str]], answer["tokens"])]
+    return tags + ["O"] * (length - len(tags))
+
+
+def of_network(network: Network, device: torch.device) -> Predictor:
+    """A network in torch as a predictor, in evaluation mode."""
+
+    def predict(rows: Sequence[NDArray[np.int32]]) -> NDArray[np.float32]:
+        network.eval()
+        tokens, lengths = pad(rows, rows[0].shape[1])
+        with torch.inference_mode():
+            logits = network(torch.from_numpy(tokens).to(device), torch.from_numpy(lengths.astype(np.int64)).to(device))
+        answer: NDArray[np.float32] = logits.cpu().numpy()
+        return answer
+
+    return predict
+
+
+def answers_of_bundle(
+    bundle: Bundle, data: Path, layout: Layout = AS_FOUND, tell: Tell = silent
+) -> tuple[Corpus, list[dict[str, object]]]:
+    """Labelled data, and what a bundle says of each input of it, through the runtime that serves it."""
+    manifest = bundle.manifest
+    found = _corpus_of_bundle(bundle, data, layout, tell)
+    return found, answers(Engine(bundle).predict, found, decoder(manifest.task, manifest.labels, manifest.crf))
+
+
+def decoder_of(network: Network) -> Classifier | Tagger:
+    """What decodes a network's logits, with the scores that its CRF has now."""
+    architecture = network.architecture
+    return decoder(
+        architecture.task, architecture.labels, network.crf.as_manifest() if network.crf is not None else None
+    )
+
+
+def _loss(network: Network, logits: NDArray[np.float32], targets: Sequence[Sequence[int]], by: float) -> float:
+    """The negative log-likelihood of a batch's targets, with everything that is added up divided by a temperature."""
+    device = next(network.parameters()).device
+    lengths = torch.tensor([len(row) for row in targets], device=device)
+    wanted = torch.nn.utils.rnn.pad_sequence([torch.tensor(row) for row in targets], batch_first=True).to(device)
+    scores = torch.from_numpy(logits).to(device) / by
+    with torch.inference_mode():
+        if network.crf is not None:
+            return float(network.crf.loss(scores, wanted, lengths, by)) * int(lengths.sum())
+        logs = scores.log_softmax(-1).reshape(len(targets), -1, scores.shape[-1])
+        chosen = logs.gather(2, wanted[..., None])[..., 0]
+        return -float((chosen * (torch.arange(chosen.shape[1], device=device) < lengths[:, None])).sum())
+
+
+def best_temperature(network: Network, corpora: Sequence[Corpus]) -> float:
+    """The temperature that makes the gold labels of corpora most likely, each corpus counting the same.
+
+    Under a CRF the labels of a whole text together.
+    """
+    predict = of_network(network, next(network.parameters()).device)
+    number = {label: row for row, label in enumerate(network.architecture.labels)}
+    batches: list[tuple[NDArray[np.float32], list[list[int]], float]] = []
+    for each in corpora:
+        for positions in plan([len(row) for row in each.encoded], _ROWS, _TOKENS, None):
+            inputs = [each.encoded[position] for position in positions]
+            targets = [_numbers(each.gold[position], number, len(each.encoded[position])) for position in positions]
+            weight = len(positions) / len(each.encoded) / sum(map(len, targets))
+            batches.append((predict([row.rows for row in inputs]), targets, weight))
+
+    def loss(by: float) -> float:
+        return sum(weight * _loss(network, logits, targets, by) for logits, targets, weight in batches)
+
+    return temperature(loss)
+
+
+def mark(network: Network, corpora: Sequence[Corpus], device: torch.device) -> Mark:
+    """The headline figure and the loss of a target, the mean over corpora. Raises `ValueError` for answers that are no
+    numbers."""
+    predict, decode = of_network(network, device), decoder_of(network)
+    number = {label: row for row, label in enumerate(network.architecture.labels)}
+    scores, losses = [], []
+    for each in corpora:
+        batches: list[tuple[float, int]] = []
+
+        def seen(
+            positions: Sequence[int],
+            logits: NDArray[np.float32],
+            corpus: Corpus = each,
+            batches: list[tuple[float, int]] = batches,
+        ) -> None:
+            targets = [_numbers(corpus.gold[at], number, len(corpus.encoded[at])) for at in positions]
+            batches.append((_loss(network, logits, targets, 1.0), sum(map(len, targets))))
+
+        scores.append(measure(predict, each, decode, seen).headline)
+        losses.append(sum(loss for loss, _ in batches) / sum(count for _, count in batches))
+    return Mark(float(np.mean(scores)), float(np.mean(losses)))
+
+
+def guess(corpus: Corpus) -> float:
+    """The headline figure of an answer that looks at no input: always the commonest label, or no entity."""
+    if corpus.task == "ner":
+        return 0.0
+    return Counter(corpus.gold).most_common(1)[0][1] / len(corpus.gold)
+
+
+def guess_score(corpus: Corpus) -> Score:
+    """The same as the manifest keeps it."""
+    report = Report(corpus, {HEADLINES[corpus.task]: guess(corpus)})
+    return report.scores()[0]
+
+
+def _numbers(gold: str | tuple[str, ...], number: Mapping[str, int], tokens: int) -> list[int]:
+    """The labels of one input by number: one, or one for each token that was not cut off."""
+    return [number[gold]] if isinstance(gold, str) else [number[tag] for tag in gold[:tokens]]
+
+
+def of_bundle(bundle: Bundle, data: Path, layout: Layout = AS_FOUND, tell: Tell = silent) -> Report:
+    """Score a bundle through the runtime that serves it. Raises `UnknownLabel` for labels that it has not."""
+    manifest = bundle.manifest
+    found = _corpus_of_bundle(bundle, data, layout, tell)
+    return measure(Engine(bundle).predict, found, decoder(manifest.task, manifest.labels, manifest.crf))
+
+
+def _corpus_of_bundle(bundle: Bundle, data: Path, layout: Layout, tell: Tell) -> Corpus:
+    manifest, name = bundle.manifest, f"{bundle.name} version {bundle.version}"
+    tokenizer = Tokenizer.load(bundle.file(TOKENIZER), manifest.features)
+    return corpus(data, manifest.task, manifest.labels, tokenizer, manifest.token_limit, layout, tell, name)

@@ -1,0 +1,38 @@
+"""Gate health of a bundle: what its gates do over a corpus, through the very runtime that serves it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import islice
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.model.bundle import Bundle, Health
+from service.model.engine import Engine
+from service.model.gate_drift import Tally, observe, stored
+from training.data.corpora import CorpusError
+
+MAX_TEXTS = 2000
+"""Texts of a corpus that are traced; more of them move no distribution."""
+MAX_TOKENS = 512
+"""Of one text, as the service samples it."""
+
+
+def measure(bundle: Bundle, engine: Engine, rows: Sequence[NDArray[np.int32]], name: str) -> Health:
+    """The gate health of a bundle over encoded texts, each int32 [tokens, features], evenly picked from all of them.
+
+    `name` names the corpus. Raises `CorpusError` where there is no text.
+    """
+    tally = Tally()
+    for row in _spread(rows):
+        head = row[:MAX_TOKENS]
+        tally.add(observe(bundle.manifest.cell, engine.trace([head]).gates(0)), len(head))
+    if not tally.texts:
+        raise CorpusError(name, "there is no text whose gates could be traced")
+    return stored(name, tally)
+
+
+def _spread(rows: Sequence[NDArray[np.int32]]) -> Iterable[NDArray[np.int32]]:
+    step = max(1, -(-len(rows) // MAX_TEXTS))
+    return (row for row in islice(rows, 0, None, step) if len(row))

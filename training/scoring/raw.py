@@ -1,0 +1,136 @@
+"""A tagger on raw text: the sentences of a corpus joined as people write them, and the names found in them by offsets.
+
+A tagger learns from a corpus's tokens, and cuts raw text by rules of its own. Where the two differ, its figures on
+tokens say too much.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from service.model.bundle import TOKENIZER, Bundle, RawText
+from service.model.decoding import Classifier, Tagger, decoder
+from service.model.engine import Engine
+from service.model.sentences import sentences
+from service.model.tokenizer import Encoded, Tokenizer
+from training.data.detokenize import hyphens_apart, join
+from training.scoring.evaluate import Corpus, Predictor, answers, tags_of
+from training.scoring.metrics import EntityScores, Span, entity_scores, scores_of_spans, spans
+
+
+@dataclass(frozen=True, slots=True)
+class RawReport:
+    """Entities of the same sentences, found among the corpus's own tokens (by token) and in raw text (by offset)."""
+
+    data: str
+    sentences: int
+    same: int
+    """Sentences that the tokenizer cuts into the corpus's own tokens."""
+    recut: int
+    """Entities that the tokenizer cuts into other tokens than the corpus does."""
+    across: int
+    """Those of them that begin or end inside a token of the raw text: no answer can give them."""
+    tokens: EntityScores
+    raw: EntityScores
+
+    def as_json(self) -> dict[str, float | int]:
+        """The figures on raw text, by name."""
+        return {
+            "precision": self.raw.precision,
+            "recall": self.raw.recall,
+            "f1": self.raw.f1,
+            "same_tokens": self.same / self.sentences,
+            "entities": self.raw.support,
+            "recut": self.recut,
+            "across": self.across,
+        }
+
+    def kept(self) -> RawText:
+        """The same as the manifest keeps it."""
+        return RawText(
+            data=self.data,
+            sentences=self.sentences,
+            same_tokens=round(self.same / self.sentences, 5),
+            entities=self.raw.support,
+            recut=self.recut,
+            across=self.across,
+            f1_tokens=round(self.tokens.f1, 5),
+            f1=round(self.raw.f1, 5),
+        )
+
+
+def measure(
+    predict: Predictor, corpus: Corpus, decode: Classifier | Tagger, tokenizer: Tokenizer, limit: int
+) -> RawReport:
+    """Score a tagger on a corpus's tokens and on its sentences as raw text, cut at `limit` tokens.
+
+    Raises `ValueError` for a corpus without a sentence.
+    """
+    if not corpus.encoded:
+        raise ValueError("there is nothing to score")
+    originals = [[str(token["text"]) for token in each.tokens()] for each in corpus.encoded]
+    tags = [list(gold[: len(tokens)]) for gold, tokens in zip(corpus.gold, originals, strict=True)]
+    apart = hyphens_apart(originals)
+    joined = [join(tokens, apart=apart) for tokens in originals]
+    gold = [
+        {(kind, each.spans[first][0], each.spans[end - 1][1]) for kind, first, end in spans(labels)}
+        for each, labels in zip(joined, tags, strict=True)
+    ]
+    cut = [tokenizer.split(each.text) for each in joined]
+    # As the service does it: each text is read sentence by sentence.
+    read = [
+        (at, part)
+        for at, (each, pieces) in enumerate(zip(joined, cut, strict=True))
+        if pieces
+        for part in _sentences(tokenizer.encode(each.text, limit, truncate=True))
+    ]
+    found: list[set[Span]] = [set() for _ in joined]
+    parts = Corpus(corpus.name, "ner", [], [part for _, part in read])
+    for (at, _), answer in zip(read, answers(predict, parts, decode), strict=True):
+        entities = answer["entities"]
+        assert isinstance(entities, list)
+        found[at] |= {(entity["label"], entity["start"], entity["end"]) for entity in entities}
+    by_token = answers(predict, corpus, decode)
+    pieces = [[span for _, span in each] for each in cut]
+    return RawReport(
+        data=corpus.name,
+        sentences=len(joined),
+        same=sum(ours == each.spans for ours, each in zip(pieces, joined, strict=True)),
+        recut=sum(
+            _inside(ours, name) != _inside(each.spans, name)
+            for ours, each, names in zip(pieces, joined, gold, strict=True)
+            for name in names
+        ),
+        across=sum(_across(ours, name) for ours, names in zip(pieces, gold, strict=True) for name in names),
+        tokens=entity_scores(tags, [tags_of(answer, len(row)) for answer, row in zip(by_token, tags, strict=True)]),
+        raw=scores_of_spans(gold, found),
+    )
+
+
+def of_bundle(bundle: Bundle, corpus: Corpus) -> RawReport:
+    """Score a bundle through the runtime that serves it."""
+    manifest = bundle.manifest
+    tokenizer = Tokenizer.load(bundle.file(TOKENIZER), manifest.features)
+    decode = decoder(manifest.task, manifest.labels, manifest.crf)
+    return measure(Engine(bundle).predict, corpus, decode, tokenizer, manifest.token_limit)
+
+
+def _sentences(source: Encoded) -> list[Encoded]:
+    """A text's sentences, with their places in the text."""
+    spans = source.spans
+    return [
+        Encoded(source.text, spans[first:end], source.rows[first:end], source.truncated)
+        for first, end in sentences(source.text, spans)
+    ]
+
+
+def _inside(pieces: list[tuple[int, int]], name: Span) -> list[tuple[int, int]]:
+    """The pieces of a text that touch an entity."""
+    _, start, end = name
+    return [piece for piece in pieces if piece[0] < end and piece[1] > start]
+
+
+def _across(pieces: list[tuple[int, int]], name: Span) -> bool:
+    """True when an entity begins or ends inside a piece."""
+    inside = _inside(pieces, name)
+    return not inside or (inside[0][0], inside[-1][1]) != name[1:]
