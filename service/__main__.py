@@ -94,6 +94,8 @@ def serve(**flags: object) -> int:
             raise
         log.error(f"cannot start: {error}")
         return EXIT_FAILED
+    finally:
+        logs.abandon()
     return status
 
 

@@ -1,7 +1,7 @@
 """The server process: uvicorn, with a socket and signals of its own.
 
-On SIGTERM or SIGINT the service says that it is not ready, goes on taking requests for `drain_seconds`, keeps new
-connections out, answers those that wait in its queue, closes its socket, finishes what it took within `grace_seconds`,
+On SIGTERM or SIGINT the service says that it is not ready, goes on taking requests for `drain_seconds`, refuses
+new connections, answers those that wait in its queue, closes its socket, finishes what it took within `grace_seconds`,
 and exits with status 0. At the end of the grace period a request without an answer gets a 503. An answer that has begun
 is sent for up to `SEND_SECONDS` more; then its connection is reset. A second signal ends the service at once. On SIGHUP
 it looks at the models folder.
@@ -35,7 +35,7 @@ from service.model.loading import choose_provider
 from service.observability import logs, spans
 from service.process import tls
 from service.process.connection import Protocol
-from service.process.sockets import listen, turn_away, url
+from service.process.sockets import listen, refuse, turn_away, url
 from service.process.supervisor import METHOD, Loading, Supervisor
 from service.process.wire import Wire, reset
 from service.serving.registry import open_registry
@@ -251,8 +251,10 @@ class Server(uvicorn.Server):
         """Take what has come already, and no more; answer it; end."""
         self.runtime.phase = Phase.DRAINING
         end = asyncio.get_running_loop().time() + self._settings.grace_seconds
+        # A supervisor that still runs may start another worker at these sockets.
+        keep_out = turn_away if self._parent is not None and os.getppid() == self._parent else refuse
         for listener in sockets or []:
-            turn_away(listener)
+            keep_out(listener)
         await self._hear_out(sockets or [])
         # One grace period for both: a supervisor, or an orchestrator, kills at its end.
         self.config.timeout_graceful_shutdown = max(1, round(end - asyncio.get_running_loop().time()))

@@ -14,7 +14,8 @@ from service.errors import StartupError
 BACKLOG = 2048
 
 _LINUX = sys.platform == "linux"
-_SO_ATTACH_FILTER, _SO_DETACH_FILTER, _SO_ATTACH_REUSEPORT_CBPF = 26, 27, 51
+_SO_ATTACH_FILTER, _SO_DETACH_FILTER, _SO_ATTACH_REUSEPORT_CBPF, _SO_BINDTOIFINDEX = 26, 27, 51, 62
+_NO_INTERFACE = 2**31 - 1
 # Classic BPF over a TCP header: a segment with SYN and without ACK, a new connection, is dropped; all else passes.
 _LOAD_FLAGS = (0x30, 0, 0, 13)  # A = byte 13
 _AND_SYN_ACK = (0x54, 0, 0, 0x12)  # A &= SYN | ACK
@@ -56,11 +57,26 @@ def url(listener: socket.socket, scheme: str = "http") -> str:
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-def turn_away(listener: socket.socket) -> None:
-    """Take no new connections; those whose handshake has begun can still be accepted.
+def refuse(listener: socket.socket) -> None:
+    """Refuse new connections for good; those whose handshake has begun can still be accepted (Linux).
 
-    Closing a socket resets what waits in its queue. With new connections kept out (on Linux), the queue can be emptied
-    first: a client that comes now is not answered, tries again within a second, and meets the closed port.
+    Closing a socket resets what waits in its queue. With new connections refused, the queue can be emptied first. The
+    socket is bound to a network interface that does not exist: any process may do so, where a filter needs
+    CAP_NET_ADMIN. Sockets that share a port have to be refused together.
+    """
+    if not _LINUX:
+        return
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, _SO_BINDTOIFINDEX, _NO_INTERFACE)
+    except OSError:  # Linux before 5.7
+        turn_away(listener)
+
+
+def turn_away(listener: socket.socket) -> None:
+    """Take no new connections until `welcome`; those whose handshake has begun can still be accepted (Linux).
+
+    A client that comes now is not answered, and tries again within a second. Without CAP_NET_ADMIN some kernels refuse
+    the filter: then nothing changes.
     """
     if not _LINUX:
         return

@@ -33,7 +33,7 @@ from service.errors import StartupError
 from service.observability import logs
 from service.observability.metrics import FAMILIES, Metrics
 from service.observability.shared_metrics import MEMORY_BYTES, Board, total
-from service.process.sockets import listen, steer, url, welcome
+from service.process.sockets import listen, refuse, steer, url, welcome
 from service.serving.registry import Changes, Registry
 from service.serving.shared import Shared
 from service.settings import Settings
@@ -341,25 +341,35 @@ class Supervisor:
     def _stop(self, sleeper: socket.socket) -> int:
         """Have every worker end; the exit status. A second signal ends them at once."""
         settings = self._settings
-        for listener in self._listeners:
-            listener.close()  # the workers have theirs
         for process in self._processes():
             process.terminate()
         _log.info("stopping workers", signal=signal.Signals(self._signals[0]).name)
-        limit = time.monotonic() + settings.drain_seconds + settings.grace_seconds + KILL_AFTER
+        drained = time.monotonic() + settings.drain_seconds
+        limit = drained + settings.grace_seconds + KILL_AFTER
         while sentinels := self._sentinels():
             _drain(sleeper)
-            ready = wait([sleeper, *sentinels], max(0.0, limit - time.monotonic()))
+            if self._listeners and time.monotonic() >= drained:
+                self._refuse()
+            until = drained if self._listeners else limit
+            ready = wait([sleeper, *sentinels], max(0.0, until - time.monotonic()))
             for worker in self._ended():
                 worker.process = None
             if len(self._signals) > 1:
                 _log.warning("stopped at once")
                 return 1
-            if not ready:
+            if not ready and not self._listeners:
                 _log.error("workers killed: they did not end within the grace period")
                 return 1
+        self._refuse()
         _log.info("stopped")
         return 0
+
+    def _refuse(self) -> None:
+        """Refuse new connections at all sockets; the workers have them too, and answer what waits there."""
+        for listener in self._listeners:
+            refuse(listener)
+            listener.close()
+        self._listeners = []
 
 
 def _context(method: Method) -> ForkContext | SpawnContext:

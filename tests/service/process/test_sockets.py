@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import ctypes
 import socket
+import struct
 import sys
 
 import pytest
 
 from service.errors import StartupError
-from service.process.sockets import listen, steer, turn_away, url, welcome
+from service.process.sockets import listen, refuse, steer, turn_away, url, welcome
+from tests.patience import PATIENCE
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has these socket options")
+
+
+def _may_filter() -> bool:
+    """Whether this process may set a filter, which passes all, at a TCP socket."""
+    passes = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0xFFFFFFFF))
+    with socket.socket() as each:
+        try:
+            each.setsockopt(socket.SOL_SOCKET, 26, struct.pack("HP", 1, ctypes.addressof(passes)))
+        except OSError:
+            return False
+    return True
 
 
 @linux
@@ -60,6 +74,31 @@ def test_where_it_listens() -> None:
 
 
 @linux
+def test_new_connections_are_refused_by_any_user_and_those_before_them_are_kept() -> None:
+    listeners = listen("127.0.0.1", 0, 2)
+    address = listeners[0].getsockname()
+    before = [socket.create_connection(address) for _ in range(20)]
+    for client in before:
+        client.sendall(b"x")
+    for listener in listeners:
+        refuse(listener)
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(address)
+    servers = [server for listener in listeners for server in _accept_all(listener)]
+    assert len(servers) == 20
+    for server in servers:
+        assert server.recv(1) == b"x"
+        server.sendall(b"y")
+        server.close()
+    for client in before:
+        assert client.recv(1) == b"y"
+        client.close()
+    for listener in listeners:
+        listener.close()
+
+
+@linux
+@pytest.mark.skipif(not _may_filter(), reason="this kernel lets nobody without CAP_NET_ADMIN filter TCP")
 def test_turned_away_clients_wait_until_they_are_welcome_and_those_before_them_are_kept() -> None:
     (listener,) = listen("127.0.0.1", 0)
     before = [socket.create_connection(listener.getsockname()) for _ in range(20)]
@@ -69,7 +108,7 @@ def test_turned_away_clients_wait_until_they_are_welcome_and_those_before_them_a
     with pytest.raises(TimeoutError):
         socket.create_connection(listener.getsockname(), timeout=0.3)
     welcome(listener)
-    before.append(socket.create_connection(listener.getsockname(), timeout=5))
+    before.append(socket.create_connection(listener.getsockname(), timeout=PATIENCE))
     before[-1].sendall(b"x")
     servers = _accept_all(listener)
     assert len(servers) == 21
