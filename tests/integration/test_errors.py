@@ -96,7 +96,7 @@ def test_404(client: httpx.Client) -> None:
     problem(client.get("/models/..%2f..%2fetc%2fpasswd"), 404, "route-not-found")
     problem(client.get("/nowhere"), 404, "route-not-found")
     problem(client.post("/predict/more", json={"inputs": "a"}), 404, "route-not-found")
-    problem(client.get("/docs"), 404, "route-not-found")
+    problem(client.get("/redoc"), 404, "route-not-found")
 
 
 def test_405(client: httpx.Client) -> None:
