@@ -254,7 +254,7 @@ def test_callers_who_hang_up_cost_nothing_more(start: Start) -> None:
     body = json.dumps({"inputs": ["Ada lived in London . " * 800] * 60, "task": "ner"}).encode()
     with connected(service) as connection:
         connection.sendall(POST + b"Content-Length: %d\r\n\r\n" % len(body) + body)
-        service.wait(lambda: value(service, "batch_rows_count") > 0)
+        service.wait(lambda: value(service, "queued_tokens") > 0)
     service.wait(lambda: '"status":499' in service.output)
     service.wait(lambda: value(service, "queued_tokens") == 0)
     assert value(service, "dropped_inputs_total", why="cancelled") >= 1
