@@ -33,7 +33,7 @@ from pydantic.fields import FieldInfo
 from service import settings as configuration
 from service.commands.check import check
 from service.commands.completion import completion
-from service.commands.console import EXIT_FAILED, EXIT_USAGE, debugging, foreseen
+from service.commands.console import EXIT_FAILED, EXIT_USAGE, debugging, drop_unwritten, foreseen
 from service.commands.models import models
 from service.commands.predict import predict
 from service.errors import StartupError
@@ -95,7 +95,7 @@ def serve(**flags: object) -> int:
         log.error(f"cannot start: {error}")
         return EXIT_FAILED
     finally:
-        logs.abandon()
+        drop_unwritten(sys.stderr)
     return status
 
 

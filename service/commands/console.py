@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
+import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TextIO, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
@@ -42,8 +43,7 @@ def foreseen(command: Callable[_Arguments, int]) -> Callable[_Arguments, None]:
             click.echo("interrupted", err=True)
             status = EXIT_INTERRUPTED
         except BrokenPipeError:
-            sys.stderr.close()  # whoever read the output wants no more of it, and no word about that
-            status = EXIT_FAILED
+            status = EXIT_FAILED  # the reader of the output wants no more of it, and no word about that
         except (click.ClickException, click.exceptions.Exit):
             raise
         except Exception as error:
@@ -54,9 +54,24 @@ def foreseen(command: Callable[_Arguments, int]) -> Callable[_Arguments, None]:
             else:
                 click.echo(f"error: {type(error).__name__}: {error} (--debug shows where)", err=True)
             status = EXIT_FAILED
+        if (unwritten := drop_unwritten(sys.stdout)) is not None and status == EXIT_OK:
+            click.echo(f"error: standard output: {unwritten}", err=True)
+            status = EXIT_FAILED
+        drop_unwritten(sys.stderr)
         sys.exit(status)
 
     return run
+
+
+def drop_unwritten(stream: TextIO) -> str | None:
+    """Write what a standard stream still holds. If it cannot be written, drop it and return the reason: Python would
+    try again at its end, and exit with status 120."""
+    try:
+        stream.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        return error.strerror or str(error)
+    return None
 
 
 def debugging() -> bool:

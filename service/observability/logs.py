@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -105,14 +104,6 @@ def gather(soon: Callable[[Callable[[], None]], object] | None) -> None:
 def lost() -> int:
     """How often something could not be written to the log."""
     return _lost
-
-
-def abandon() -> None:
-    """Give up lines that a full disk has kept until now: because of them Python could end with status 120."""
-    try:
-        sys.stderr.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 def configure(log_format: Format, level: Level, stream: TextIO | None = None) -> None:

@@ -778,6 +778,16 @@ def test_a_full_disk_is_said_in_one_line(models: Path, tmp_path: Path) -> None:
     assert b"error: standard output: No space left on device" in found.stderr
 
 
+@pytest.mark.parametrize("command", [["models"], ["check", "sentiment"]], ids=" ".join)
+def test_output_that_cannot_be_written_is_a_failure(models: Path, tmp_path: Path, command: list[str]) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "SERVICE_MODELS": str(models)}
+    words = [sys.executable, "-m", "service", *command]
+    with Path("/dev/full").open("wb") as full:
+        found = subprocess.run(words, cwd=tmp_path, env=environment, stdout=full, stderr=subprocess.PIPE, check=False)
+    assert found.returncode == 1
+    assert b"No space left on device" in found.stderr
+
+
 def test_a_disk_that_fills_up_leaves_a_run_that_goes_on(
     models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
