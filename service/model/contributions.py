@@ -9,6 +9,7 @@ a token also moved later gates is not part of its share.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Literal, TypedDict
 
 import numpy as np
@@ -81,13 +82,15 @@ def contributions(
     gates: Gates,
     explain: int | None = None,
     query: NDArray[np.float32] | None = None,
+    held: Mapping[tuple[int, Direction, str], NDArray[np.bool_]] = MappingProxyType({}),
 ) -> Contributions | None:
     """Split one input's logits, W pooled + b, over its tokens; None where `note` says why not.
 
     `head_weight` is [labels, units of all directions], forward first, `head_bias` [labels]. `explain` is the number of
     the token whose logits are split, for a tagger; for other heads it has no meaning. `query` [units of all directions]
-    belongs to the attention head, whose weights count as given, like the gates. Raises `InvalidField` when `explain` is
-    out of range.
+    belongs to the attention head, whose weights count as given, like the gates. `held` says which of the top layer's
+    states are set by hand, [tokens, units] by (layer, direction, ``cell`` or ``hidden``): such a state counts as given
+    by its own token, and by none before it. Raises `InvalidField` when `explain` is out of range.
     """
     if note(manifest, explain) is not None:
         return None
@@ -103,7 +106,8 @@ def contributions(
         attention = _attention(np.hstack([gates[layer, direction, "hidden"] for direction in directions]), query)
     for direction, half in zip(directions, np.hsplit(weight, len(directions)), strict=True):
         top = {name: rows for (at, side, name), rows in gates.items() if (at, side) == (layer, direction)}
-        pooled, shares = _split(manifest, top, direction, explain, attention)
+        fixed = {name: mask for (at, side, name), mask in held.items() if (at, side) == (layer, direction)}
+        pooled, shares = _split(manifest, top, direction, explain, attention, fixed)
         logits += half @ pooled
         tokens += shares @ half.T
     return {
@@ -122,6 +126,7 @@ def _split(
     direction: Direction,
     explain: int | None,
     attention: Array | None,
+    held: Mapping[str, NDArray[np.bool_]],
 ) -> tuple[Array, Array]:
     """One direction's pooled vector [units], and what each token gave to it [tokens, units]."""
     hidden = gates["hidden"]
@@ -130,12 +135,21 @@ def _split(
     else:
         pooling = np.broadcast_to(attention[:, None], hidden.shape)
     written, kept, counted = _terms(manifest.cell, gates)
+    outputs = np.zeros_like(counted)  # set by hand behind the additive state
+    state = "cell" if "cell" in gates else "hidden"
+    for name, mask in held.items():
+        if name == state:
+            written[mask], kept[mask] = gates[name][mask], 0
+        else:
+            outputs[mask], counted[mask] = gates[name][mask], 0
     counted *= pooling
+    outputs *= pooling
     if direction == "forward":
         _accumulate(counted, kept)
     else:
         _accumulate(counted[::-1], kept[::-1])
     counted *= written
+    counted += outputs
     return np.einsum("tu,tu->u", pooling, hidden), counted
 
 

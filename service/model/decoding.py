@@ -81,6 +81,10 @@ class Classifier:
             )
         return predictions
 
+    def probability(self, logits: Sequence[NDArray[np.float32]], label: int) -> list[float]:
+        """The probability of one label, by number, for each of some inputs' logits [L]."""
+        return [softmax(row.tolist())[label] for row in logits]
+
 
 class Tagger:
     """One IOB2 label for each token (``O``, ``B-X``, ``I-X``), and the entities that they spell.
@@ -151,6 +155,26 @@ class Tagger:
                     for token, label, score in zip(source.tokens(), labels, scores_, strict=False)
                 ]
         return predictions
+
+    def path(self, logits: NDArray[np.float32]) -> list[int]:
+        """The label numbers of one input's tokens, from its logits [T, L]."""
+        found: list[int] = self._paths(
+            log_softmax(logits[None]), np.array([len(logits)]), np.ones((1, len(logits)), np.bool_)
+        )[0].tolist()
+        return found
+
+    def probability(self, logits: Sequence[NDArray[np.float32]], label: int, places: Sequence[int]) -> list[float]:
+        """The probability of one label, by number, at a place of each of some inputs, from their logits [T, L]: the
+        softmax's, or with a CRF's scores the marginal one. It is 0 where no legal sequence has the label there."""
+        if not self._learned:
+            return [float(np.exp(log_softmax(row[place])[label])) for row, place in zip(logits, places, strict=True)]
+        lengths = np.array([len(row) for row in logits], np.intp)
+        scores = np.zeros((len(logits), int(lengths.max()), len(self.labels)))
+        for number, row in enumerate(logits):
+            scores[number, : len(row)] = log_softmax(row)
+        paths = np.full(scores.shape[:2], label, np.intp)
+        found = marginals(scores, lengths, self._transitions, self._start, self._continues, paths).tokens
+        return [float(found[number, place]) for number, place in enumerate(places)]
 
     def _spans(self, paths: NDArray[np.intp], inputs: NDArray[np.bool_]) -> tuple[NDArray[np.intp], ...]:
         """Row, first token and end of each entity in legal sequences, where every I-X continues what stands before it;

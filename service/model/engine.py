@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from service.errors import BundleError
 from service.model.bundle import MODEL_GRAPH, TRACE_GRAPH, WEIGHTS, Bundle, Manifest
 from service.model.equations import Direction, gate_names
+from service.model.network import Network
 from service.model.untrusted import weights
 from service.model.untrusted.memory_limit import patience
 from service.model.untrusted.weights import Arrays, Vetted
@@ -132,6 +133,8 @@ class Engine:
         self.placement = placement(self._model)
         self.provider: Provider = self.placement.provider
         self.head_weight, self.head_bias, self.head_query = _head(vetted.weights, manifest)
+        self.network = Network(manifest, vetted.weights)
+        """The same weights, for runs outside of the graphs."""
 
     def _session(self, name: str, vetted: Vetted, provider: Provider, threads: int) -> ort.InferenceSession:
         """A graph, ready to run, that reads no file: its weights are those that were vetted."""

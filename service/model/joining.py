@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from service.model.contributions import Contributions
 from service.model.decoding import Prediction
+from service.model.faithfulness import DeletionEffects
 from service.model.gates import HORIZON, LayerGates
 from service.model.tokenizer import Encoded
 
@@ -33,6 +34,8 @@ class Traced:
     logits: Logits
     layers: list[LayerGates]
     contributions: Contributions | None
+    deletion: DeletionEffects | None = None
+    """In closed form, where it was wanted and the cell has one."""
 
 
 def bounds(source: Encoded) -> Sequence[tuple[int, int]]:

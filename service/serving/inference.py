@@ -19,6 +19,7 @@ from service.model.contributions import contributions
 from service.model.decoding import Prediction
 from service.model.engine import Engine, Trace
 from service.model.gates import LayerGates, Selection, extract
+from service.model.interventions import Applied, Setting, run, states_set, within
 from service.model.joining import Logits, Traced, bounds, cut, logits_of, parts, predictions_of
 from service.model.tokenizer import Encoded
 from service.serving.batching import Batcher, Lane
@@ -32,6 +33,8 @@ Sample = Callable[[Model, Sequence[Rows]], None]
 
 TRACE_COST = 2.0
 """A trace's first estimate of seconds a token, in those of a prediction; what runs really take corrects it."""
+INTERVENED_COST = 8.0
+"""The same of a run with interventions, step by step in NumPy."""
 TRACE_ROW_SECONDS = 0.6e-3
 """What cutting one input's gates out of a trace, summarising and attributing them takes beside the run itself."""
 DECODED_TOGETHER = 16_384
@@ -46,12 +49,23 @@ class TraceJob:
     selection: Selection
     contributions: bool
     explain: int | None
+    settings: tuple[Setting, ...] = ()
+    """What is set by hand; only of jobs for runs with interventions."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunJob:
+    """One row, and what is set in its run; only its logits are wanted."""
+
+    rows: Rows
+    settings: tuple[Setting, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class _Lanes:
     predict: Lane[Rows, Logits]
     trace: Lane[TraceJob, Traced]
+    intervened: Lane[TraceJob | RunJob, Traced]
 
 
 class Inference:
@@ -90,11 +104,41 @@ class Inference:
         jobs = trace_jobs(encoded, selection, contributions, explain)
         return await self._of(model).trace.submit(jobs, [len(job.rows) for job in jobs], deadline=deadline, times=times)
 
-    def check_room(self, model: Model, *, trace: bool = False) -> None:
+    async def intervene(
+        self,
+        model: Model,
+        applied: Sequence[Applied],
+        selection: Selection,
+        *,
+        contributions: bool,
+        deadline: float,
+        times: Times | None = None,
+    ) -> list[Traced]:
+        """The same of inputs with interventions."""
+        lanes, jobs = self._of(model), []
+        for each in applied:
+            jobs += trace_jobs([each.encoded], selection, contributions, each.explain, each.settings)
+        lengths = [len(job.rows) for job in jobs]
+        if any(job.settings for job in jobs):
+            return await lanes.intervened.submit(jobs, lengths, deadline=deadline, times=times)
+        return await lanes.trace.submit(jobs, lengths, deadline=deadline, times=times)
+
+    async def rerun(
+        self, model: Model, jobs: Sequence[RunJob], *, deadline: float, times: Times | None = None
+    ) -> list[Logits]:
+        """The logits of rows, each with what is set in its run. Rows with nothing set run as predictions do."""
+        lanes, lengths = self._of(model), [len(job.rows) for job in jobs]
+        if not any(job.settings for job in jobs):
+            rows = [job.rows for job in jobs]
+            return await lanes.predict.submit(rows, lengths, deadline=deadline, times=times)
+        traced = await lanes.intervened.submit(jobs, lengths, deadline=deadline, times=times)
+        return [each.logits for each in traced]
+
+    def check_room(self, model: Model, *, trace: bool = False, intervened: bool = False) -> None:
         """Raises `Unavailable` when the model's queue is full: before its inputs are tokenised."""
         lanes = self._lanes.get(model)
         if lanes is not None:
-            (lanes.trace if trace else lanes.predict).check_room()
+            (lanes.intervened if intervened else lanes.trace if trace else lanes.predict).check_room()
 
     def _of(self, model: Model) -> _Lanes:
         lanes = self._lanes.get(model)
@@ -104,6 +148,7 @@ class Inference:
             lanes = self._lanes[model] = _Lanes(
                 self._batcher.lane(predicting(engine, manifest), seconds, of=of),
                 self._batcher.lane(tracing(engine, manifest), seconds * TRACE_COST, TRACE_ROW_SECONDS, of=of),
+                self._batcher.lane(intervening(engine, manifest), seconds * INTERVENED_COST, TRACE_ROW_SECONDS, of=of),
             )
         return lanes
 
@@ -140,17 +185,23 @@ def decode(model: Model, logits: Sequence[Logits], encoded: Sequence[Encoded], *
 
 
 def trace_jobs(
-    encoded: Sequence[Encoded], selection: Selection, contributions: bool, explain: int | None
+    encoded: Sequence[Encoded],
+    selection: Selection,
+    contributions: bool,
+    explain: int | None,
+    settings: tuple[Setting, ...] = (),
 ) -> list[TraceJob]:
-    """The jobs of inputs, one a sentence; `explain` is a token number of the whole text."""
+    """The jobs of inputs, one a sentence; `explain` and the settings' tokens are numbers of the whole text."""
     jobs = []
     for source in encoded:
         for first, end in bounds(source):
             rows = source.rows if end - first == len(source) else source.rows[first:end]
+            here = within(settings, range(first, end)) if settings else ()
             if explain is None:
-                jobs.append(TraceJob(rows, selection, contributions, None))
+                jobs.append(TraceJob(rows, selection, contributions, None, here))
             else:
-                jobs.append(TraceJob(rows, selection, contributions and first <= explain < end, explain - first))
+                split = contributions and first <= explain < end
+                jobs.append(TraceJob(rows, selection, split, explain - first, here))
     return jobs
 
 
@@ -174,6 +225,23 @@ def tracing(engine: Engine, manifest: Manifest) -> Callable[[Sequence[TraceJob]]
     return run
 
 
+def intervening(engine: Engine, manifest: Manifest) -> Callable[[Sequence[TraceJob | RunJob]], list[Traced]]:
+    """What runs a batch of jobs with what is set in them."""
+
+    def batch(jobs: Sequence[TraceJob | RunJob]) -> list[Traced]:
+        rows = [job.rows for job in jobs]
+        trace = run(engine.network, rows, [job.settings for job in jobs])
+        logits = _each(manifest, trace.logits, rows)
+        return [
+            _traced(engine, manifest, job, trace, number, logits[number])
+            if isinstance(job, TraceJob)
+            else Traced(logits[number], [], None)
+            for number, job in enumerate(jobs)
+        ]
+
+    return batch
+
+
 def _traced(engine: Engine, manifest: Manifest, job: TraceJob, trace: Trace, number: int, logits: Logits) -> Traced:
     layers = extract(manifest, trace, number, job.selection)
     if job.selection.reduce == "none":
@@ -181,7 +249,9 @@ def _traced(engine: Engine, manifest: Manifest, job: TraceJob, trace: Trace, num
     if not job.contributions:
         return Traced(logits, layers, None)
     weight, bias, query = engine.head_weight, engine.head_bias, engine.head_query
-    return Traced(logits, layers, contributions(manifest, weight, bias, trace.gates(number), job.explain, query))
+    held = states_set(manifest, job.settings, len(job.rows))
+    found = contributions(manifest, weight, bias, trace.gates(number), job.explain, query, held)
+    return Traced(logits, layers, found)
 
 
 def _each(manifest: Manifest, logits: Logits, rows: Sequence[Rows]) -> list[Logits]:

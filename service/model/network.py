@@ -1,0 +1,183 @@
+"""A bundle's weights as float32 arrays, ready for a run in NumPy: embeddings, recurrent layers and head.
+
+The weights file has ONNX's layout (`training.export.onnx.graph` writes it). Matrices stay views of the file's content
+where it holds float32, so a network costs no memory of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.model.bundle import Feature, Manifest
+from service.model.equations import CellName
+
+Array = NDArray[np.float32]
+
+STACKING: Mapping[CellName, tuple[str, ...]] = {
+    "rnn": ("hidden",),
+    "lstm": ("input", "output", "forget", "candidate"),
+    "peephole": ("input", "output", "forget", "candidate"),
+    "gru": ("keep", "reset", "candidate"),
+}
+"""The order in which ONNX stacks the gates' rows. A GRU's update gate is stored as its complement, ``keep``."""
+PEEPHOLES = ("input", "output", "forget")
+"""The order in which ONNX stacks the peepholes."""
+_BOUNDS = 2
+"""Of an int8 layer: columns of its input, and units of each direction, that only fix a range."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One recurrent layer's parameters by part of the stack: a gate's, or ``keep``.
+
+    `w` [directions, units, inputs], `r` [directions, units, units], `bias` [directions, units] (both biases, unless
+    `second` has the state's own), `peephole` [directions, units].
+    """
+
+    w: Mapping[str, Array]
+    r: Array
+    """[directions, blocks * units, units]: multiplied by the state in one product."""
+    bias: Mapping[str, Array]
+    second: Mapping[str, Array]
+    peephole: Mapping[str, Array]
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A network as its manifest describes it, with the arrays of its weights file."""
+
+    manifest: Manifest
+    arrays: Mapping[str, NDArray[np.generic]]
+
+    def embed(self, tokens: NDArray[np.int32]) -> Array:
+        """tokens [rows, columns of all features] → [rows, inputs]."""
+        found, at = [], 0
+        for feature in self.manifest.features:
+            found.append(self._feature(feature, tokens[:, at : at + feature.columns]))
+            at += feature.columns
+        return np.concatenate(found, axis=1)
+
+    def layer(self, number: int) -> Layer:
+        """The recurrent layer of this number."""
+        name, units = f"recurrent.{number}", self.manifest.hidden
+        order = STACKING[self.manifest.cell]
+        w, r, biases = self._matrix(f"{name}.W"), self._matrix(f"{name}.R"), self._float(f"{name}.B")
+        first, second = (self._narrow(half) for half in np.split(biases, 2, axis=1))
+        apart = {"candidate"} if self.manifest.gru_reset == "after" else set()
+        blocks = {gate: slice(at * units, (at + 1) * units) for at, gate in enumerate(order)}
+        peepholes = self._float(f"{name}.P") if f"{name}.P" in self.arrays else np.zeros((len(w), 0), np.float32)
+        seen = {gate: peepholes[:, at * units : (at + 1) * units] for at, gate in enumerate(PEEPHOLES)}
+        return Layer(
+            w={gate: w[:, rows] for gate, rows in blocks.items()},
+            r=r,
+            bias={
+                gate: first[:, rows] if gate in apart else first[:, rows] + second[:, rows]
+                for gate, rows in blocks.items()
+            },
+            second={gate: second[:, blocks[gate]] for gate in apart},
+            peephole={gate: rows for gate, rows in seen.items() if rows.size},
+        )
+
+    def logits(self, states: Array) -> Array:
+        """What the head makes of one input's top states [tokens, units of all directions]: [labels], or a tagger's
+        [tokens, labels]."""
+        units = self.manifest.hidden
+        match self.manifest.head:
+            case "tagger":
+                pooled = states
+            case "max":
+                pooled = states.max(axis=0)
+            case "mean":
+                pooled = states.mean(axis=0)
+            case "last":
+                pooled = np.concatenate([states[-1, :units], states[0, units:]])
+            case "attention":
+                products = states @ self._float("head.query")
+                shares = np.exp(products - products.max())
+                pooled = shares @ states / shares.sum()
+        found: Array = pooled @ self._float("head.weight").T + self._float("head.bias")
+        return found
+
+    def _float(self, name: str) -> Array:
+        return self.arrays[name].astype(np.float32, copy=False)
+
+    def _matrix(self, name: str) -> Array:
+        """[directions, blocks * units, columns], of integers the numbers that they stand for, without their bounds."""
+        if f"{name}.scale" not in self.arrays:
+            return self._float(name)
+        whole = self._float(name) * self._float(f"{name}.scale")[:, None]  # [directions, columns, rows]
+        return self._narrow(whole.transpose(0, 2, 1)[..., :-_BOUNDS])
+
+    def _narrow(self, rows: Array) -> Array:
+        """[directions, blocks * stacked units, …] → the same without the units that only fix a range."""
+        if self.manifest.precision != "int8":
+            return rows
+        blocks, units = len(STACKING[self.manifest.cell]), self.manifest.hidden
+        apart = rows.reshape(len(rows), blocks, units + _BOUNDS, *rows.shape[2:])
+        return apart[:, :, :units].reshape(len(rows), blocks * units, *rows.shape[2:])
+
+    def _feature(self, feature: Feature, columns: NDArray[np.int32]) -> Array:
+        name = f"embedding.{feature.name}"
+        if feature.name == "character":
+            return self._convolved(columns) if self.manifest.characters == "cnn" else self._spelt(columns)
+        rows = columns[:, 0]
+        vectors = self.arrays[name][rows].astype(np.float32)
+        if f"{name}.fine" in self.arrays:
+            vectors = self._halves(name, rows)
+        if f"{name}.scale" in self.arrays:
+            vectors *= self.arrays[f"{name}.scale"][rows].astype(np.float32)
+        return vectors
+
+    def _halves(self, name: str, rows: NDArray[np.int32]) -> Array:
+        """Numbers in two halves: the upper four bits of each row; the lower four of the first rows, the rest share the
+        last of these."""
+        lower = self.arrays[f"{name}.fine"]
+        fine = _nibbles(lower[np.minimum(rows, len(lower) - 1)])
+        return 16 * _nibbles(self.arrays[name][rows]) + fine - 128
+
+    def _convolved(self, characters: NDArray[np.int32]) -> Array:
+        """Convolution and maximum over each token's characters: [rows, width]."""
+        bias = self._float("character.bias")
+        tables = self._float("embedding.character").reshape(len(self.arrays["embedding.character"]), -1, len(bias))
+        reach, places = tables.shape[1], np.arange(characters.shape[1])
+        padded = np.pad(characters, ((0, 0), (reach // 2, reach // 2)))
+        total = np.zeros((*characters.shape, len(bias)), np.float32)
+        for offset in range(reach):
+            total += tables[padded[:, places + offset], offset]
+        found: Array = total.max(axis=1) + bias
+        return found
+
+    def _spelt(self, characters: NDArray[np.int32]) -> Array:
+        """The last states of an LSTM that reads each token's characters forward, and of one that reads backward."""
+        w, r, biases = (self._float(f"character.{part}") for part in "WRB")
+        table, units, lengths = self._float("embedding.character"), r.shape[2], (characters > 0).sum(axis=1)
+        ends = []
+        for way in range(2):
+            hidden, cell = np.zeros((2, len(characters), units), np.float32)
+            for place in range(int(lengths.max(initial=0))):
+                there = lengths > place
+                read = characters[there, lengths[there] - 1 - place if way else place]
+                sums = table[read] @ w[way].T + hidden[there] @ r[way].T + biases[way].reshape(2, -1).sum(axis=0)
+                i, o, f, candidate = np.split(sums, 4, axis=1)
+                cell[there] = sigmoid(f) * cell[there] + sigmoid(i) * np.tanh(candidate)
+                hidden[there] = sigmoid(o) * np.tanh(cell[there])
+            ends.append(hidden)
+        return np.concatenate(ends, axis=1)
+
+
+def sigmoid(x: Array) -> Array:
+    """The logistic function; it never overflows."""
+    found: Array = np.tanh(x * np.float32(0.5))
+    found *= np.float32(0.5)
+    found += np.float32(0.5)
+    return found
+
+
+def _nibbles(packed: NDArray[np.generic]) -> Array:
+    """Bytes [rows, n] → their lower four bits, then their upper ones: [rows, 2n]."""
+    whole = packed.astype(np.int64)
+    return np.concatenate([whole & 15, whole >> 4], axis=1).astype(np.float32)
