@@ -9,8 +9,9 @@ ServiceError
     ├── Unauthorized            401  API keys are configured and no valid one came
     ├── Forbidden               403  a valid API key, or a web page, that may not do this
     ├── ModelNotFound           404  no such model; lists those there are
-    │   └── VersionNotFound     404  the model is loaded in another version
+    │   └── VersionNotFound     404  the model is loaded in other versions; lists them
     ├── BundleRefused           409  a bundle that was to be loaded cannot be served; says why
+    │   └── Unfit               409  a canary or shadow does not fit the version that is served; says why
     ├── RequestTooSlow          408  its header or its body did not come in time
     ├── TooLarge                413  over a limit in size; says which, and both numbers
     ├── UnsupportedMediaType    415  not a JSON body
@@ -24,7 +25,7 @@ ServiceError
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -80,14 +81,19 @@ class ModelNotFound(RequestError):
 
 
 class VersionNotFound(ModelNotFound):
-    """The model is loaded, in another version than the one asked for."""
+    """The model is loaded, in other versions than the one asked for."""
 
-    def __init__(self, name: str, version: str, loaded: str) -> None:
-        RequestError.__init__(self, f"Version {version!r} of {name!r} is not loaded; version {loaded} is.")
+    def __init__(self, name: str, version: str, served: Sequence[str]) -> None:
+        are = f"versions {', '.join(served)} are" if len(served) > 1 else f"version {', '.join(served)} is"
+        RequestError.__init__(self, f"Version {version!r} of {name!r} is not loaded; {are}.")
 
 
 class BundleRefused(RequestError):
     status, slug, title = 409, "bundle-refused", "The bundle cannot be served"
+
+
+class Unfit(BundleRefused):
+    slug, title = "unfit", "The versions do not fit together"
 
 
 class TooLarge(RequestError):

@@ -18,7 +18,9 @@ from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource, SettingsConfigDict
 
+from service import rollout
 from service.errors import ServiceError
+from service.rollout import Rollout
 
 PREFIX = "SERVICE_"
 ENV_FILE = ".env"
@@ -88,6 +90,21 @@ class Settings(BaseSettings):
         False,
         description="Let models be loaded and unloaded over HTTP, below /admin. Then the service also starts without "
         "any model.",
+    )
+    versions: str = Field(
+        "latest:1",
+        description="Versions of each model that are served side by side: latest:N for the N highest, all, or entries "
+        "such as sentiment-lstm=1+3 for one model, separated by commas. A request that names none gets the highest.",
+    )
+    canary: str = Field(
+        "",
+        description="New versions on trial, such as sentiment-lstm=4:0.1: loaded in addition, and given that share of "
+        "the requests that name no version; separated by commas. The same X-Route-Key gets the same version.",
+    )
+    shadow: str = Field(
+        "",
+        description="Versions that answer nobody, such as sentiment-lstm=4, or =4:0.25 for a share of the requests: "
+        "loaded in addition, and run after the answer, for comparison; separated by commas.",
     )
     default_sentiment: str | None = Field(
         None, description="Model for sentiment requests that name none; unset: sentiment-bilstm where it is loaded."
@@ -287,10 +304,14 @@ class Settings(BaseSettings):
         """How clients speak to the service."""
         return "https" if self.tls_certificate is not None else "http"
 
+    @property
+    def rollout(self) -> Rollout:
+        """Which versions are served, by `versions`, `canary` and `shadow`. Raises `ValueError`."""
+        return rollout.read(self.versions, self.canary, self.shadow)
+
     @model_validator(mode="after")
-    def _fit_the_workers(self) -> Settings:
-        if self.admin and self.workers != 1:
-            raise ValueError("admin: each worker has its own models, and a request reaches but one; set workers to 1")
+    def _fit_the_versions(self) -> Settings:
+        _ = self.rollout
         return self
 
     @model_validator(mode="after")

@@ -11,8 +11,9 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field, replace
+from mmap import mmap
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Literal
@@ -286,6 +287,18 @@ class Bundle:
         """Have no page of its large contents counted as this process's until it is read again."""
         for content in (self.contents or {}).values():
             content.rest()
+
+    def sharing(self, known: MutableMapping[str, mmap]) -> Bundle:
+        """The same, with the weights of `known`, memory by SHA-256, where they are among them; else `known` gets them.
+        What was read anew is given back then."""
+        content = (self.contents or {}).get(WEIGHTS)
+        if content is None or not isinstance(content.data.obj, mmap):
+            return self
+        memory = known.setdefault(content.sha256, content.data.obj)
+        if memory is content.data.obj:
+            return self
+        contents = {**(self.contents or {}), WEIGHTS: Content(memoryview(memory), content.sha256)}
+        return replace(self, contents=MappingProxyType(contents))
 
     def without_contents(self) -> Bundle:
         """The same, for what needs no file any more: their memory is given back, but for the manifest's."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from mmap import mmap
 from typing import TYPE_CHECKING, Literal
+from weakref import WeakValueDictionary
 
 import structlog
 
@@ -107,15 +109,23 @@ Load = Callable[[Bundle], Model]
 def loader(provider: Provider, threads: int, token_limit: int, *, strict: bool = False) -> Load:
     """The way models are loaded: ONNX Runtime on `provider`, `threads` for one run, at most `token_limit` tokens.
 
-    A model of which a recurrent layer does not run there is refused when `strict`, else told of in the log.
+    A model of which a recurrent layer does not run there is refused when `strict`, else told of in the log. Bundles
+    with the same weights hold them once; versions with the same files hold everything once.
     """
     from service.model.engine import Engine
     from service.model.untrusted import memory_limit
 
+    alike: WeakValueDictionary[str, Model] = WeakValueDictionary()  # by the bundle's digest
+    in_memory: WeakValueDictionary[str, mmap] = WeakValueDictionary()  # weights by SHA-256
+
     def load(bundle: Bundle) -> Model:
+        same = alike.get(bundle.digest)
+        if same is not None:
+            return replace(same, bundle=bundle.without_contents())
+        bundle = bundle.sharing(in_memory)
         size = sum(len(bundle.content(name)) for name in FILES)
         with memory_limit.memory(_HEADROOM[provider] + size * _COPIES):
-            model = loaded(bundle)
+            model = alike[bundle.digest] = loaded(bundle)
         bundle.rest()
         return model
 

@@ -88,6 +88,13 @@ FAMILIES = (
         over="max",
     ),
     Family(
+        "model_share",
+        "gauge",
+        "Share of the requests without a version that each version of a model gets, 0 to 1.",
+        ("model", "version"),
+        over="max",
+    ),
+    Family(
         "model_quality",
         "gauge",
         "What the manifest of each model that is served says it scored, 0 to 1.",

@@ -21,10 +21,12 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkContext, SpawnContext
 from multiprocessing.process import BaseProcess
 from multiprocessing.sharedctypes import RawArray
+from multiprocessing.synchronize import Lock
 from typing import Literal
 
 import structlog
@@ -34,6 +36,8 @@ from service.observability import logs
 from service.observability.metrics import FAMILIES, Metrics
 from service.observability.shared_metrics import MEMORY_BYTES, Board, total
 from service.process.sockets import listen, refuse, steer, url, welcome
+from service.serving import agreement
+from service.serving.agreement import Agreement
 from service.serving.registry import Changes, Registry
 from service.serving.shared import Shared
 from service.settings import Settings
@@ -106,6 +110,11 @@ class Supervisor:
         self._memory = RawArray(ctypes.c_char, MEMORY_BYTES * (count + 2))
         self._boards = boards(self._memory)
         self._turns = RawArray(ctypes.c_double, count + 1)
+        self._decisions = _Decisions(
+            RawArray(ctypes.c_char, agreement.BYTES), RawArray(ctypes.c_uint64, count), self._context.Lock()
+        )
+        self._agreement = self._decisions.open()
+        self._agreed = 0
         self._looked = time.monotonic()
         self._workers = [_Worker(number) for number in range(count)]
         self._greeter: BaseProcess | None = None
@@ -137,6 +146,7 @@ class Supervisor:
                 self._steer()
                 wait([sleeper, *self._sentinels()], self._pause())
                 _drain(sleeper)
+                self._follow()
                 self._renew()
                 self._look()
                 for worker in self._ended():
@@ -175,11 +185,24 @@ class Supervisor:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process.pid or 0, signal.SIGHUP)
 
+    def _follow(self) -> None:
+        """Do as a worker has decided: those that are forked from now on serve what the others do."""
+        number = self._agreement.number
+        if self._registry is None or number == self._agreed or self._signals:
+            return
+        number, decisions = self._agreement.read()
+        self._change(partial(self._registry.follow, decisions))
+        self._agreed = number
+
     def _refresh(self, registry: Registry) -> None:
-        """Look at the models folder, unless a signal to stop comes."""
+        """Look at the models folder."""
+        self._change(registry.refresh)
+
+    def _change(self, change: Callable[[], object]) -> None:
+        """Change the models, unless a signal to stop comes."""
         try:
             self._loading = True
-            if registry.refresh():
+            if change() is not False:
                 _freeze()
         except _Stopped:
             pass
@@ -274,7 +297,9 @@ class Supervisor:
         """A process that works, at its places. Raises `OSError`."""
         count = len(self._workers)
         shared = (self._registry, replaces, greets)
-        start = _Start(self._settings, name, board, count, self._memory, self._turns, self._work, *shared)
+        start = _Start(
+            self._settings, name, board, count, self._memory, self._turns, self._decisions, self._work, *shared
+        )
         process = self._context.Process(target=_run, args=(start, places, self._others(places)), name=f"worker-{name}")
         # A signal between the fork and the worker's own handler would be the supervisor's in the worker: held back.
         # SIGHUP stays so in the worker until its server can heed it.
@@ -303,6 +328,8 @@ class Supervisor:
         due = [worker.start_at for worker in self._workers if worker.process is None]
         if self._settings.hang_seconds:
             due.append(self._looked + LOOK_SECONDS)
+        if self._settings.admin:
+            due.append(now + LOOK_SECONDS)
         if interval := self._interval():
             due.append(self._renewed + interval)
         return max(0.0, min(due) - now) if due else None
@@ -383,6 +410,18 @@ def boards(memory: ctypes.Array[ctypes.c_char]) -> list[Board]:
 
 
 @dataclass(frozen=True, slots=True)
+class _Decisions:
+    """The memory of an `Agreement`, as it is handed to another process."""
+
+    memory: ctypes.Array[ctypes.c_char]
+    followed: ctypes.Array[ctypes.c_uint64]
+    lock: Lock
+
+    def open(self) -> Agreement:
+        return Agreement(memoryview(self.memory).cast("B"), memoryview(self.followed).cast("B").cast("Q"), self.lock)
+
+
+@dataclass(frozen=True, slots=True)
 class _Start:
     """What every worker is given. `board` is the number of its own."""
 
@@ -393,6 +432,7 @@ class _Start:
     workers: int
     memory: ctypes.Array[ctypes.c_char]
     turns: ctypes.Array[ctypes.c_double]
+    decisions: _Decisions
     work: Work
     registry: Registry | None
     replaces: bool
@@ -417,7 +457,16 @@ def _run(start: _Start, places: Sequence[socket.socket], others: Sequence[socket
     def turn() -> None:
         start.turns[start.board] += 1
 
-    shared = Shared(start.workers, metrics, start.registry, start.replaces, start.greets, turn)
+    shared = Shared(
+        start.workers,
+        metrics,
+        start.registry,
+        start.replaces,
+        start.greets,
+        worker=start.board,
+        agreement=start.decisions.open() if start.greets is None else None,
+        turn=turn,
+    )
     try:
         status = start.work(settings, places, shared)
     except StartupError as error:

@@ -1,28 +1,46 @@
-"""The model repository: which models are served, and how that changes while requests run.
+"""The model repository: which models are served, in which versions, and how that changes while requests run.
 
 `Registry.refresh` looks at the repository on disk and swaps in a new, immutable picture of it at once. A model that was
 replaced or retired lives for as long as a request holds it. `Registry.load` and `Registry.unload` do the same for one
-name, at somebody's word: that word stands until the next one, or until the name has gone from the folder.
+name, and `Registry.change` for its versions, at somebody's word: that word stands until the next one, or until the
+name has gone from the folder. `Registry.follow` repeats in one process what was decided in another.
 """
 
 from __future__ import annotations
 
-import os
-import time
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
 from types import MappingProxyType
-from typing import Literal, get_args
+from typing import Any, get_args
 
 import structlog
 
 from service import interpreter
-from service.errors import BundleError, BundleRefused, InvalidField, ModelNotFound, RequestError, StartupError
+from service.errors import (
+    BundleRefused,
+    InvalidField,
+    ModelNotFound,
+    StartupError,
+    Unfit,
+)
 from service.model import bundle as bundles
 from service.model.bundle import Task
 from service.model.loading import Load, Model, ProviderSetting, choose_provider, loader
+from service.rollout import Plan, Rollout, Rule, restored
+from service.serving.bundle_store import BundleStore, Refused, printable
+from service.serving.served import (
+    UNLOADED,
+    Entry,
+    NoModelForTask,
+    NoVersion,
+    Served,
+    VersionState,
+    missing,
+    put_together,
+    unserved,
+)
 from service.settings import Settings
 
 __all__ = ["Changes", "Entry", "Model", "Refused", "Registry", "open_registry"]
@@ -32,19 +50,8 @@ DEFAULT_TASK: Task = "sentiment"
 TASKS: tuple[Task, ...] = get_args(Task)
 OWN_PREFIX = "my-"
 """Names of models that users trained: not the default while there is another."""
-UNLOADED: Literal[0] = 0
-"""The version that is wished for of a name that was unloaded."""
 
 _log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """A version on disk that cannot be served, and why. The reason holds no path of this machine."""
-
-    name: str
-    version: int
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,33 +72,26 @@ class Changes:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """One version in the models folder: whether it is served, and why not. The reason holds no path of this machine."""
-
-    name: str
-    version: int
-    ready: bool
-    reason: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class _Picture:
     """The registry at one moment."""
 
+    served: Mapping[str, Served]
     models: Mapping[str, Model]
+    """The stable version of each."""
     defaults: Mapping[Task, str]
     refused: tuple[Refused, ...]
 
 
-_EMPTY = _Picture(MappingProxyType({}), MappingProxyType({}), ())
+_EMPTY = _Picture(MappingProxyType({}), MappingProxyType({}), MappingProxyType({}), ())
 
 
 class Registry:
     """The models of one repository. Reading it is safe at any time and from any thread.
 
     `defaults` names each task's default model, or None for the usual rule: TASK-bilstm, else the first by name, those
-    that users trained last. `load` stands in for the loading of a bundle; left out, it is `loader` with the provider
-    that `choose_provider` finds, which raises `StartupError` where there is none.
+    that users trained last. `rollout` says which versions of each name are served. `load` stands in for the loading of
+    a bundle; left out, it is `loader` with the provider that `choose_provider` finds, which raises `StartupError` where
+    there is none.
     """
 
     def __init__(
@@ -102,18 +102,20 @@ class Registry:
         threads: int,
         token_limit: int,
         defaults: Mapping[Task, str | None],
+        rollout: Rollout | None = None,
         strict: bool = False,
         load: Load | None = None,
     ) -> None:
         self._repository = repository
         self._wanted = provider
-        self._load = load or loader(choose_provider(provider), threads, token_limit, strict=strict)
+        load = load or loader(choose_provider(provider), threads, token_limit, strict=strict)
+        self._store = BundleStore(repository, load)
         self._chosen_defaults = {task: name for task, name in defaults.items() if name is not None}
-        # Of each served model's files, when they were last found to be those that it was loaded from.
-        self._states: dict[str, object] = {}
-        # Versions found broken, with the state of their files then: they are tried again when that has changed.
-        self._broken: dict[tuple[str, int], tuple[object, Refused]] = {}
+        self._rollout = rollout or Rollout()
         self._wishes: dict[str, int] = {}  # the version of a name that somebody asked for, or `UNLOADED`
+        self._plans: dict[str, Plan] = {}  # what somebody asked for since the start, in place of the settings' plans
+        self._followed: dict[str, int] = {}  # the number of the last decision on each name that was followed
+        self._problems: dict[str, list[str]] = {}  # with each name's plan, as of now
         self._complaints: set[str] = set()
         self._gone: set[str] = set()  # names, served or wished for, that the last look did not find
         self._picture = _EMPTY
@@ -122,8 +124,19 @@ class Registry:
 
     @property
     def models(self) -> Mapping[str, Model]:
-        """The models by name, as of now; this mapping does not change any more."""
+        """The stable version of each name, as of now; this mapping does not change any more."""
         return self._picture.models
+
+    @property
+    def served(self) -> Mapping[str, Served]:
+        """All loaded versions of each name, as of now; this mapping does not change any more."""
+        return self._picture.served
+
+    @property
+    def every(self) -> Iterator[Model]:
+        """Every loaded version of every name, as of now."""
+        for each in self._picture.served.values():
+            yield from each.versions.values()
 
     @property
     def defaults(self) -> Mapping[Task, str]:
@@ -135,24 +148,36 @@ class Registry:
         """The versions on disk that cannot be served; of each name only those above the one that is."""
         return self._picture.refused
 
-    def get(self, name: str | None, task: Task | None) -> Model:
+    def get(self, name: str | None, task: Task | None, version: str | None = None, key: str | None = None) -> Model:
         """The model of this name, or the default of the task, or of `DEFAULT_TASK` where neither is given.
 
-        Raises `ModelNotFound`, and `InvalidField` for a model that is not of the task.
+        Where no version is named, `key` chooses among the stable one and its canaries: `Served.choose`. Raises
+        `ModelNotFound`, `VersionNotFound` for one that is not loaded, and `InvalidField` for a model that is not of the
+        task.
         """
         picture = self._picture
         if name is None:
             task = task or DEFAULT_TASK
             default = picture.defaults.get(task)
             if default is None:
-                raise _NoModelForTask(task, picture.models)
-            return picture.models[default]
-        model = picture.models.get(name)
-        if model is None:
+                raise NoModelForTask(task, picture.models)
+            name = default
+        served = picture.served.get(name)
+        if served is None:
             raise ModelNotFound(name, picture.models)
+        model = served.choose(key) if version is None else served.get(version)
         if task is not None and model.task != task:
             raise InvalidField("/model", f"The model {name!r} is of the task {model.task!r}, not {task!r}.")
         return model
+
+    def states(self, name: str) -> list[VersionState]:
+        """The versions of a name that is served, as `GET /models/NAME` lists them."""
+        refused = {each.version: each.reason for each in self.refused if each.name == name}
+        return self._picture.served[name].states(refused)
+
+    def plan(self, name: str) -> Plan:
+        """What is wanted of a name: by the settings, or by somebody since."""
+        return self._plans.get(name) or self._rollout.of(name)
 
     def refresh(self) -> Changes:
         """Look at the repository, load what is new in it, retire what two looks in a row did not find, and serve the
@@ -160,8 +185,9 @@ class Registry:
 
         One bad bundle never raises: it is listed in `refused`, and its next lower version, or the model that was served
         before, is served. Raises `StartupError` at the first call, when the repository is not there, a default model is
-        not served, or no model runs on CUDA though the setting says so; later calls log such an error, and a
-        repository that is not there leaves the models as they are.
+        not served, a version that the settings name is not there, a canary or shadow does not fit, or no model runs on
+        CUDA though the setting says so; later calls log such an error, and a repository that is not there leaves the
+        models as they are.
         """
         with self._refreshing:
             try:
@@ -170,44 +196,61 @@ class Registry:
                 self._complain({f"The models folder {str(self._repository)!r} cannot be read: {error.strerror}."})
                 self._gone = set()
                 return Changes()
-            there = {(name, version) for name, versions in found.items() for version in versions}
-            self._broken = {key: value for key, value in self._broken.items() if key in there}
-            models: dict[str, Model] = {}
+            self._store.keep_broken({(name, version) for name, versions in found.items() for version in versions})
+            served: dict[str, Served] = {}
             refused: list[Refused] = []
+            self._problems = {}
             for name, versions in found.items():
-                model = self._newest(name, self._wished(name, versions), self._picture.models.get(name), refused)
-                if model is not None:
-                    models[name] = model
-            models |= {name: self.models[name] for name in self._missing(found) if name in self.models}
-            changes = self._show(models, refused)
+                self._put(served, name, versions, refused)
+            for name in (self._rollout.plans.keys() | self._plans.keys()) - found.keys():
+                self._problems[name] = [f"versions, canary, shadow: the models folder {missing(name, None, ())}"]
+            served |= {name: self.served[name] for name in self._missing(found) if name in self.models}
+            changes = self._show(served, refused)
             self._started = True
             return changes
 
     def load(self, name: str, version: int | None = None) -> Model:
         """Load one version of a name, the highest where none is given, and serve it in place of what is served. Blocks.
 
-        A version that is given is kept to, whatever is put beside it later. The model that is served already is left
-        alone while its bundle is the same; a bundle that was refused is tried again. Raises `ModelNotFound` when the
-        models folder has no such version, and `BundleRefused` when it cannot be served: then everything is as before,
-        but for what `refused` says.
+        A version that is given is kept to, whatever is put beside it later; it ends being canary or shadow. The model
+        that is served already is left alone while its bundle is the same; a bundle that was refused is tried again.
+        Raises `ModelNotFound` when the models folder has no such version, and `BundleRefused` when it cannot be served:
+        then everything is as before, but for what `refused` says.
         """
         with self._refreshing:
-            versions = self._found().get(name, [])
-            if not versions or (version is not None and version not in versions):
-                raise _NoVersion(name, version, versions)
-            wanted = version or versions[-1]
-            self._broken.pop((name, wanted), None)
-            refused: list[Refused] = []
-            model = self._newest(name, [wanted], self._picture.models.get(name), refused)
-            others = [each for each in self._picture.refused if each.name != name]
-            if refused or model is None:
-                self._picture = _Picture(self.models, self.defaults, (*others, *refused))
-                raise BundleRefused(f"{name} {wanted} cannot be served: {refused[0].reason.rstrip('.')}.")
+            versions, plan = self._found().get(name, []), self.plan(name)
+            own = [each for each in versions if each not in plan.extra]
+            may = [each for each in own if not plan.rule.listed or each in plan.rule.listed]
+            if version not in versions if version is not None else not may:
+                raise NoVersion(name, version, versions)
+            wanted = may[-1] if version is None else version
+            wishes, plans = dict(self._wishes), dict(self._plans)
             self._wishes.pop(name, None)
             if version is not None:
                 self._wishes[name] = version
-            self._show({**self.models, name: model}, others)
-            return model
+                if version in plan.extra:
+                    self._plans[name] = plan.without(version)
+            self._store.try_again(name)
+            return self._decide(name, versions, {wanted}, wishes, plans, strict=False).versions[wanted]
+
+    def change(self, name: str, plan: Plan) -> Served:
+        """Serve the versions of a name as a plan says, in place of what the settings or somebody said before. Blocks.
+
+        Raises `ModelNotFound` where the models folder lacks a version that the plan names, `BundleRefused` where one
+        cannot be served, and `Unfit` where one does not fit: then everything is as before.
+        """
+        with self._refreshing:
+            versions = self._found().get(name, [])
+            for number in sorted(plan.named):
+                if number not in versions:
+                    raise NoVersion(name, number, versions)
+            if not versions:
+                raise NoVersion(name, None, versions)
+            self._store.try_again(name)
+            wishes, plans = dict(self._wishes), dict(self._plans)
+            self._wishes.pop(name, None)
+            self._plans[name] = plan
+            return self._decide(name, versions, plan.named, wishes, plans, strict=True)
 
     def unload(self, name: str) -> None:
         """Serve a name no more, until it is loaded again. Raises `ModelNotFound` where it is not served."""
@@ -215,8 +258,68 @@ class Registry:
             if name not in self.models:
                 raise ModelNotFound(name, self.models)
             self._wishes[name] = UNLOADED
-            rest = {each: model for each, model in self.models.items() if each != name}
+            self._problems.pop(name, None)
+            rest = {each: served for each, served in self.served.items() if each != name}
             self._show(rest, [each for each in self.refused if each.name != name])
+
+    def decision(self, name: str) -> dict[str, Any]:
+        """What somebody has asked for of a name since the start, as plain values that JSON has: for `follow`."""
+        plan = self._plans.get(name)
+        return {"wish": self._wishes.get(name), "plan": plan.plain() if plan is not None else None}
+
+    def follow(self, decisions: Mapping[str, Mapping[str, Any]]) -> None:
+        """Do as another process of this service did: what `decision` gave there, each with its ``number``, which grows.
+        Blocks. What cannot be loaded here is told in the log, and this process serves what it did."""
+        with self._refreshing:
+            found, served, refused = self._found(), dict(self.served), list(self.refused)
+            for name, decision in decisions.items():
+                if decision["number"] <= self._followed.get(name, 0):
+                    continue
+                self._followed[name] = decision["number"]
+                self._wishes.pop(name, None)
+                self._plans.pop(name, None)
+                if decision["wish"] is not None:
+                    self._wishes[name] = decision["wish"]
+                if decision["plan"] is not None:
+                    self._plans[name] = restored(decision["plan"])
+                self._store.try_again(name)
+                refused = [each for each in refused if each.name != name]
+                served.pop(name, None)
+                self._put(served, name, found.get(name, []), refused)
+            self._show(served, refused)
+
+    def note_followed(self, name: str, number: int) -> None:
+        """This process made the decision of this number itself."""
+        self._followed[name] = max(number, self._followed.get(name, 0))
+
+    def _decide(
+        self,
+        name: str,
+        versions: list[int],
+        wanted: Iterable[int],
+        wishes: dict[str, int],
+        plans: dict[str, Plan],
+        *,
+        strict: bool,
+    ) -> Served:
+        """Serve a name as it is wanted now. Where the versions wanted, or with `strict` all of its plan, cannot be
+        served: raise, with `wishes` and `plans` as they were."""
+        before, served, refused = dict(self._problems), dict(self.served), list[Refused]()
+        served.pop(name, None)
+        self._put(served, name, versions, refused)
+        others = [each for each in self._picture.refused if each.name != name]
+        found, problems = served.get(name), self._problems.get(name, [])
+        lacking = [each for each in sorted(wanted) if found is None or each not in found.versions]
+        broken = [each for each in refused if each.version in wanted]
+        if lacking or broken or found is None or (strict and problems):
+            self._wishes, self._plans, self._problems = wishes, plans, before
+            self._picture = replace(self._picture, refused=(*others, *refused))
+            if broken:
+                reason = broken[0].reason.rstrip(".")
+                raise BundleRefused(f"{name} {broken[0].version} cannot be served: {reason}.")
+            raise Unfit(f"{problems[0] if problems else f'{name}: no version can be served'}.")
+        self._show(served, [*others, *refused])
+        return found
 
     def index(self) -> list[Entry]:
         """Every version in the models folder, as it is now: by name, then by version. Blocks."""
@@ -224,11 +327,12 @@ class Registry:
         reasons = {(each.name, each.version): each.reason for each in picture.refused}
         entries = []
         for name, versions in self._found().items():
-            model = picture.models.get(name)
+            served = picture.served.get(name)
             for version in versions:
-                ready = model is not None and model.bundle.version == version
-                why = "" if ready else reasons.get((name, version)) or _unserved(model, version, wishes.get(name))
-                entries.append(Entry(_printable(name), version, ready, why))
+                ready = served is not None and version in served.versions
+                model = served.stable if served is not None else None
+                why = "" if ready else reasons.get((name, version)) or unserved(model, version, wishes.get(name))
+                entries.append(Entry(printable(name), version, ready, why))
         return entries
 
     def _found(self) -> dict[str, list[int]]:
@@ -238,20 +342,78 @@ class Registry:
         except OSError:
             return {}
 
-    def _wished(self, name: str, versions: list[int]) -> list[int]:
-        """Those of a name's versions that may be served."""
-        wish = self._wishes.get(name)
-        return versions if wish is None else [version for version in versions if version == wish]
+    def _put(self, served: dict[str, Served], name: str, versions: list[int], refused: list[Refused]) -> None:
+        """Load a name as it is wanted, of the versions that are there, and add it to what is served."""
+        self._problems.pop(name, None)
+        wish, plan, before = self._wishes.get(name), self.plan(name), self._picture.served.get(name)
+        if wish == UNLOADED:
+            return
+        if wish is not None:
+            plan = replace(plan.without(wish), rule=Rule(listed=(wish,)))
+        models, most = dict[int, Model](), plan.rule.latest or len(versions)
+        for version in sorted(set(versions) - plan.extra, reverse=True):
+            if len(models) < most and (not plan.rule.listed or version in plan.rule.listed):
+                self._add(models, name, version, before, refused)
+        if not models and before is not None and before.stable.bundle.version not in plan.extra:
+            models[before.stable.bundle.version] = before.stable  # better than none
+        problems = [
+            f"{setting}: the models folder {missing(name, version, versions)}"
+            for setting, numbers in self._named(plan, wish)
+            for version in numbers
+            if version not in versions
+        ]
+        if models:
+            stable = models[max(models)]
+            for version in plan.extra & set(versions):
+                self._add(models, name, version, before, refused)
+            served[name], unlike = put_together(stable, models, plan)
+            problems += unlike
+        elif plan.extra:
+            there = ", ".join(map(str, versions))
+            problems.append(
+                f"canary and shadow: {name!r} has no other version that can be served; it has {there}, and one has "
+                "to be neither"
+            )
+        if problems:
+            self._problems[name] = problems
 
-    def _show(self, models: Mapping[str, Model], refused: Iterable[Refused]) -> Changes:
+    def _add(
+        self, models: dict[int, Model], name: str, version: int, before: Served | None, refused: list[Refused]
+    ) -> None:
+        """Add a version to the models, or to what is refused; one that is served stays, whatever its files hold now."""
+        current = before.versions.get(version) if before is not None else None
+        outcome = self._store.get(name, version, current)
+        if isinstance(outcome, Refused):
+            refused.append(outcome)
+            if current is None:
+                return
+            outcome = current
+        models[version] = outcome
+
+    @staticmethod
+    def _named(plan: Plan, wish: int | None) -> Iterator[tuple[str, Iterable[int]]]:
+        """The versions that have to be there, by the setting that says so."""
+        if wish is None:  # a version that somebody asked for may go
+            yield "versions", plan.rule.listed
+        yield "canary", plan.canary
+        yield "shadow", [plan.shadow[0]] if plan.shadow else []
+
+    def _show(self, served: Mapping[str, Served], refused: Iterable[Refused]) -> Changes:
         """Serve these models from now on."""
-        before, models = self._picture, dict(sorted(models.items()))
-        self._states = {name: state for name, state in self._states.items() if name in models}
+        before, served = self._picture, dict(sorted(served.items()))
+        models = {name: each.stable for name, each in served.items()}
+        loaded = {(name, version): model for name, each in served.items() for version, model in each.versions.items()}
+        self._store.keep(loaded)
         self._complain(self._complaints_about(models))
         defaults = {task: default for task in TASKS if (default := self._default(task, models)) is not None}
-        self._picture = _Picture(MappingProxyType(models), MappingProxyType(defaults), tuple(refused))
+        self._picture = _Picture(
+            MappingProxyType(served), MappingProxyType(models), MappingProxyType(defaults), tuple(refused)
+        )
+        known = {
+            (name, version): model for name, each in before.served.items() for version, model in each.versions.items()
+        }
         changes = Changes(
-            loaded=tuple(model for name, model in models.items() if before.models.get(name) is not model),
+            loaded=tuple(model for key, model in loaded.items() if known.get(key) is not model),
             retired=tuple(name for name in before.models if name not in models),
             refused=tuple(each for each in self._picture.refused if each not in before.refused),
         )
@@ -260,53 +422,6 @@ class Registry:
         if changes.loaded:
             interpreter.give_back()  # loading takes several times the memory of a model
         return changes
-
-    def _newest(self, name: str, versions: Iterable[int], served: Model | None, refused: list[Refused]) -> Model | None:
-        """The model to serve under a name: of the highest version that can be, else the one that is served already."""
-        for version in sorted(versions, reverse=True):
-            path = self._repository / name / str(version)
-            current = served if served is not None and served.bundle.version == version else None
-            if current is not None and self._states[name] == _state(path):
-                return current
-            outcome = self._known_problem(path) or self._try(path, current)
-            if isinstance(outcome, Model):
-                return outcome
-            refused.append(outcome)
-            if current is not None:
-                return current
-        return served
-
-    def _known_problem(self, path: Path) -> Refused | None:
-        state, problem = self._broken.get((path.parent.name, int(path.name)), (None, None))
-        return problem if state == _state(path) else None
-
-    def _try(self, path: Path, current: Model | None) -> Model | Refused:
-        """Load one version, unless it is what `current` was loaded from. A bundle at fault is remembered until its
-        files change; any other trouble may pass."""
-        name, version = path.parent.name, int(path.name)
-        state, started = _state(path), time.perf_counter()  # what changes while it is read shows at the next look
-        try:
-            bundle = bundles.load(path)
-            if current is not None and current.bundle.digest == bundle.digest:
-                self._states[name] = state
-                _log.info("model files verified again", model=name, version=version)
-                return current
-            model = self._load(bundle)
-        except BundleError as error:
-            problem = _refused(name, version, self._without_paths(str(error)))
-            self._broken[name, version] = state, problem
-            serves = {} if current is None else {"serves": "what was verified before"}
-            _log.error("bundle refused", model=name, version=version, reason=problem.reason, **serves)
-            return problem
-        except Exception as error:
-            problem = _refused(name, version, f"it cannot be loaded ({type(error).__name__})")
-            if problem not in self._picture.refused:
-                _log.exception("bundle refused", model=name, version=version, reason=problem.reason)
-            return problem
-        self._states[name] = state
-        seconds = round(time.perf_counter() - started, 3)
-        _log.info("model loaded", model=name, version=version, provider=model.engine.provider, seconds=seconds)
-        return model
 
     def _missing(self, found: Mapping[str, list[int]]) -> set[str]:
         """The names, served or wished for, that this look is the first not to find: they may come back. Of a folder
@@ -330,7 +445,7 @@ class Registry:
 
     def _complaints_about(self, models: Mapping[str, Model]) -> set[str]:
         """Hold the settings against what would be served. An empty repository is for the caller to judge."""
-        complaints: set[str] = set()
+        complaints = {f"{problem}." for problems in self._problems.values() for problem in problems}
         if not models:
             return complaints
         for task, name in self._chosen_defaults.items():
@@ -351,11 +466,6 @@ class Registry:
             _log.error("the models are not as the settings say", reason=complaint)
         self._complaints = complaints
 
-    def _without_paths(self, reason: str) -> str:
-        for folder in (self._repository.absolute(), self._repository.resolve()):
-            reason = reason.replace(f"{folder}/", "").replace(str(folder), "the models folder")
-        return reason
-
 
 def open_registry(settings: Settings) -> tuple[Registry, Changes]:
     """The registry that the settings ask for, and what its first look at the models folder loaded. Blocks.
@@ -371,6 +481,7 @@ def open_registry(settings: Settings) -> tuple[Registry, Changes]:
             threads=1,  # a batch takes one thread: two batches at once are faster than one batch on two threads
             token_limit=settings.max_tokens,
             defaults={"sentiment": settings.default_sentiment, "ner": settings.default_ner},
+            rollout=settings.rollout,
         )
         changes = registry.refresh()
     except StartupError:
@@ -383,53 +494,3 @@ def open_registry(settings: Settings) -> tuple[Registry, Changes]:
         why = f"none of its bundles can be served: {reasons}" if reasons else "it holds no bundle NAME/VERSION/"
         raise StartupError(f"no model to serve in the folder {str(settings.models)!r}: {why}")
     return registry, changes
-
-
-class _NoModelForTask(ModelNotFound):
-    """A request that left the model to the task, of which none is loaded."""
-
-    def __init__(self, task: Task, known: Iterable[str]) -> None:
-        RequestError.__init__(
-            self, f"No model is loaded for the task {task!r}. Loaded: {', '.join(sorted(known)) or 'none'}."
-        )
-
-
-class _NoVersion(ModelNotFound):
-    """A version that was to be loaded, and is not in the models folder."""
-
-    def __init__(self, name: str, version: int | None, there: Iterable[int]) -> None:
-        versions = ", ".join(map(str, there))
-        detail = (
-            f"has no version {version} of {name!r}; it has {versions}" if versions else f"has no bundle of {name!r}"
-        )
-        RequestError.__init__(self, f"The models folder {detail}.")
-
-
-def _unserved(model: Model | None, version: int, wish: int | None) -> str:
-    """Why a version is not served with which nothing is wrong."""
-    if wish == UNLOADED:
-        return "unloaded"
-    if model is None:
-        return "not loaded"
-    return f"version {model.version} is served" if wish or model.bundle.version > version else "not loaded yet"
-
-
-def _refused(name: str, version: int, reason: str) -> Refused:
-    return Refused(_printable(name), version, reason)
-
-
-def _printable(name: str) -> str:
-    """A folder's name need not be text; what is said of it must be."""
-    return name.encode("utf-8", "replace").decode()
-
-
-def _state(path: Path) -> object:
-    """What changes when a bundle's files do, though their sizes and times of writing were kept."""
-    try:
-        return sorted((entry.name, _stamp(entry.lstat())) for entry in path.iterdir())
-    except OSError as error:
-        return error.errno
-
-
-def _stamp(found: os.stat_result) -> tuple[int, ...]:
-    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns

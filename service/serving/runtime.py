@@ -17,12 +17,15 @@ from service.errors import BundleRefused, StartupError, Unavailable
 from service.model.bundle import Score, Task
 from service.observability import logs
 from service.observability.metrics import Metrics
+from service.rollout import Plan
+from service.serving.agreement import LOOK_SECONDS
 from service.serving.batching import Batcher, Drop, Refusal
 from service.serving.inference import Inference
 from service.serving.limits import EdgeThreads, TraceNumbers
 from service.serving.queueing import Ran
 from service.serving.registry import Changes, Entry, Model, Registry, open_registry
 from service.serving.sampling import Sampler
+from service.serving.served import Served
 from service.serving.shared import Shared
 from service.settings import Settings
 
@@ -31,6 +34,8 @@ INLINE_SECONDS = 0.0015
 EDGE_THREADS = 2
 """For that work. It holds Python's lock for the most part, so more of them would gain nothing."""
 RETRY_WHILE_LOADING = 2.0
+AGREE_SECONDS = 5.0
+"""For which a change that one worker was asked for waits until the others have followed."""
 MAIN_METRICS = ("accuracy", "f1")
 """What `/metrics` says of a model's quality; in full all that its manifest says."""
 NO_MODEL = "no-model"
@@ -91,13 +96,17 @@ class Runtime:
         self.inference = Inference(self.batcher, self.sampler.offer)
         self._edge = EdgeThreads(EDGE_THREADS, settings.edge_seconds)
         self._traces = TraceNumbers(settings.trace_numbers)
+        self._agreement = shared.agreement if shared is not None else None
+        self._worker = shared.worker if shared is not None else 0
         self._loader: asyncio.Task[None] | None = None
+        self._follower: asyncio.Task[None] | None = None
         self._changing = asyncio.Lock()
         self._changes: set[asyncio.Task[Any]] = set()
         """Under way, at somebody's word; the event loop itself keeps no task alive."""
 
     def _served(self) -> Iterable[Model]:
-        return self._registry.models.values() if self._registry is not None else ()
+        """Every version of every model that is loaded."""
+        return self._registry.every if self._registry is not None else ()
 
     @property
     def registry(self) -> Registry:
@@ -108,9 +117,10 @@ class Runtime:
             raise Unavailable(why, retry_after=RETRY_WHILE_LOADING, reason=NO_MODEL)
         return registry
 
-    def model(self, name: str | None, task: Task | None) -> Model:
-        """The model that a request means. Raises `ModelNotFound`, `InvalidField` or `Unavailable`."""
-        return self.registry.get(name, task)
+    def model(self, name: str | None, task: Task | None, version: str | None = None, key: str | None = None) -> Model:
+        """The model that a request means; `key` chooses between the stable version and its canaries where none is
+        named. Raises `ModelNotFound`, `VersionNotFound`, `InvalidField` or `Unavailable`."""
+        return self.registry.get(name, task, version, key)
 
     def look(self) -> None:
         """Have the models folder looked at, after the look that is under way. Asking again before changes nothing."""
@@ -127,9 +137,22 @@ class Runtime:
                 raise
             self._count_reloads("loaded")
             self._note_ready()
+            await self._tell(name)
             return model
 
         return await self._to_its_end(load())
+
+    async def change(self, name: str, plan: Plan) -> Served:
+        """Serve a model's versions, canaries and shadow as a plan says, in every worker: `Registry.change`."""
+
+        async def change() -> Served:
+            served = await self._change(lambda registry: registry.change(name, plan))
+            _log.info("versions changed", model=name, **plan.plain())
+            self._note_ready()
+            await self._tell(name)
+            return served
+
+        return await self._to_its_end(change())
 
     async def unload(self, name: str) -> None:
         """Serve a model no more; requests that have it finish: `Registry.unload`."""
@@ -137,8 +160,39 @@ class Runtime:
         async def unload() -> None:
             await self._change(lambda registry: registry.unload(name))
             self._count_reloads("retired")
+            await self._tell(name)
 
         await self._to_its_end(unload())
+
+    async def _tell(self, name: str) -> None:
+        """Have every worker do as was decided here, and wait for them for at most `AGREE_SECONDS`."""
+        agreement, registry = self._agreement, self._registry
+        if agreement is None or registry is None:
+            return
+        number = agreement.decide(name, registry.decision(name))
+        registry.note_followed(name, number)
+        loop = asyncio.get_running_loop()
+        limit = loop.time() + AGREE_SECONDS
+        # Nothing tells of a change in another process's memory.
+        while (behind := agreement.behind(number)) and loop.time() < limit:  # noqa: ASYNC110
+            await asyncio.sleep(AGREE_SECONDS / 500)
+        if behind:
+            _log.warning("workers have not followed a change yet", model=name, workers=list(behind))
+
+    async def _follow(self) -> None:
+        """Do as other workers decide, for as long as this one runs."""
+        assert self._agreement is not None
+        number = 0
+        while True:
+            if self._agreement.number != number:
+                number, decisions = self._agreement.read()
+                try:
+                    await self._change(partial(Registry.follow, decisions=decisions))
+                except Exception:  # whatever a folder on disk brings about, the models in memory go on
+                    _log.exception("a change was not followed")
+                self._note_ready()
+            self._agreement.note_followed(self._worker, number)
+            await asyncio.sleep(LOOK_SECONDS)
 
     async def _to_its_end(self, change: Coroutine[Any, Any, _Value]) -> _Value:
         """Await a change that goes on when whoever asked for it hangs up or meets a deadline: its thread does too, and
@@ -200,10 +254,11 @@ class Runtime:
     async def close(self) -> None:
         """Finish what was accepted, and end the threads."""
         self.phase = Phase.STOPPING
-        if self._loader is not None:
-            self._loader.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._loader
+        for task in (self._follower, self._loader):
+            if task is not None:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
         self.sampler.close()
         await self.batcher.close()
         self._edge.close()
@@ -240,8 +295,11 @@ class Runtime:
     def _show_models(self) -> None:
         """Say in `/metrics` which models are served."""
         board = self.metrics.board
-        board.clear_gauges("model_info", "model_quality")
-        for model in self._registry.models.values() if self._registry is not None else ():
+        board.clear_gauges("model_info", "model_quality", "model_share")
+        for served in self._registry.served.values() if self._registry is not None else ():
+            for model in served.versions.values():
+                board.number("model_share", model.name, model.version).set(served.share(model))
+        for model in self._served():
             manifest = model.bundle.manifest
             labels = (model.name, model.version, manifest.task, manifest.cell, model.engine.provider)
             board.number("model_info", *labels).set(1)
@@ -257,6 +315,11 @@ class Runtime:
         finally:
             self._looked.set()
         self._show_models()
+        if self._agreement is not None and self.settings.admin:
+            _, decisions = self._agreement.read()
+            if decisions:
+                await self._change(partial(Registry.follow, decisions=decisions))
+            self._follower = asyncio.create_task(self._follow())
         self._note_ready()
         interval = None if self._supervised else self.settings.reload or None
         while True:

@@ -227,7 +227,7 @@ class OpenInference:
         model = self._runtime.model(path["name"], None)
         version = path.get("version", model.version)
         if version != model.version:
-            raise VersionNotFound(model.name, version, model.version)
+            raise VersionNotFound(model.name, version, [model.version])
         return model
 
 

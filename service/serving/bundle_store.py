@@ -1,0 +1,121 @@
+"""Versions in the models folder: loaded once, left alone while their files stay, tried again when these change."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Container
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from service.errors import BundleError
+from service.model import bundle as bundles
+from service.model.loading import Load, Model
+
+_log = structlog.get_logger()
+
+Key = tuple[str, int]
+"""A name and a version."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A version on disk that cannot be served, and why. The reason holds no path of this machine."""
+
+    name: str
+    version: int
+    reason: str
+
+
+class BundleStore:
+    """Loads versions from one models folder. Not for several threads at once."""
+
+    def __init__(self, repository: Path, load: Load) -> None:
+        self._repository = repository
+        self._load = load
+        # Of each loaded version's files, when they were last found to be those that it was loaded from.
+        self._states: dict[Key, object] = {}
+        # Versions found broken, with the state of their files then: they are tried again when that has changed.
+        self._broken: dict[Key, tuple[object, Refused]] = {}
+        self._told: set[Refused] = set()  # troubles that may pass and are in the log
+
+    def get(self, name: str, version: int, current: Model | None) -> Model | Refused:
+        """A version's model: `current`, which is served, while its files hold the same; else loaded anew. Blocks."""
+        path = self._repository / name / str(version)
+        if current is not None and self._states.get((name, version)) == _state(path):
+            return current
+        return self._known_problem(path) or self._try(path, current)
+
+    def keep(self, loaded: Container[Key]) -> None:
+        """Forget the files of every version but these."""
+        self._states = {key: state for key, state in self._states.items() if key in loaded}
+
+    def keep_broken(self, there: Container[Key]) -> None:
+        """Forget broken versions that are not there any more."""
+        self._broken = {key: value for key, value in self._broken.items() if key in there}
+
+    def try_again(self, name: str) -> None:
+        """Forget which versions of a name were broken."""
+        self._broken = {key: value for key, value in self._broken.items() if key[0] != name}
+
+    def _known_problem(self, path: Path) -> Refused | None:
+        state, problem = self._broken.get((path.parent.name, int(path.name)), (None, None))
+        return problem if state == _state(path) else None
+
+    def _try(self, path: Path, current: Model | None) -> Model | Refused:
+        """Load one version, unless it is what `current` was loaded from. A bundle at fault is remembered until its
+        files change; any other trouble may pass."""
+        name, version = path.parent.name, int(path.name)
+        state, started = _state(path), time.perf_counter()  # what changes while it is read shows at the next look
+        try:
+            bundle = bundles.load(path)
+            if current is not None and current.bundle.digest == bundle.digest:
+                self._states[name, version] = state
+                _log.info("model files verified again", model=name, version=version)
+                return current
+            model = self._load(bundle)
+        except BundleError as error:
+            problem = _refused(name, version, self._without_paths(str(error)))
+            self._broken[name, version] = state, problem
+            serves = {} if current is None else {"serves": "what was verified before"}
+            _log.error("bundle refused", model=name, version=version, reason=problem.reason, **serves)
+            return problem
+        except Exception as error:
+            problem = _refused(name, version, f"it cannot be loaded ({type(error).__name__})")
+            if problem not in self._told:
+                _log.exception("bundle refused", model=name, version=version, reason=problem.reason)
+            self._told.add(problem)
+            return problem
+        self._told = {each for each in self._told if (each.name, each.version) != (name, version)}
+        self._states[name, version] = state
+        seconds = round(time.perf_counter() - started, 3)
+        _log.info("model loaded", model=name, version=version, provider=model.engine.provider, seconds=seconds)
+        return model
+
+    def _without_paths(self, reason: str) -> str:
+        for folder in (self._repository.absolute(), self._repository.resolve()):
+            reason = reason.replace(f"{folder}/", "").replace(str(folder), "the models folder")
+        return reason
+
+
+def _refused(name: str, version: int, reason: str) -> Refused:
+    return Refused(printable(name), version, reason)
+
+
+def printable(name: str) -> str:
+    """A folder's name need not be text; what is said of it must be."""
+    return name.encode("utf-8", "replace").decode()
+
+
+def _state(path: Path) -> object:
+    """What changes when a bundle's files do, though their sizes and times of writing were kept."""
+    try:
+        return sorted((entry.name, _stamp(entry.lstat())) for entry in path.iterdir())
+    except OSError as error:
+        return error.errno
+
+
+def _stamp(found: os.stat_result) -> tuple[int, ...]:
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns

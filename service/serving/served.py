@@ -1,0 +1,193 @@
+"""The versions of one name that are loaded, and which of them answers a request."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal, TypedDict
+
+from service.errors import ModelNotFound, RequestError, VersionNotFound
+from service.model.bundle import Task
+from service.model.loading import Model
+from service.rollout import Plan, position
+
+UNLOADED: Literal[0] = 0
+"""The version that is wished for of a name that was unloaded."""
+
+State = Literal["ready", "refused"]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One version in the models folder: whether it is served, and why not. The reason holds no path of this machine."""
+
+    name: str
+    version: int
+    ready: bool
+    reason: str = ""
+
+
+class VersionState(TypedDict):
+    """One version as `GET /models/NAME` lists it. `share` is of the requests that name no version, `shadow_share` of
+    those that the stable version answers; both from 0 to 1."""
+
+    version: str
+    state: State
+    share: float
+    shadow: bool
+    shadow_share: float
+    stable: bool
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """The loaded versions of one name. `stable` is the highest that is neither canary nor shadow."""
+
+    stable: Model
+    versions: Mapping[int, Model]
+    """All of them, ascending; the stable one, canaries and shadow among them."""
+    canary: tuple[tuple[Model, float], ...] = ()
+    """The canaries and their shares, ascending by version."""
+    shadow: tuple[Model, float] | None = None
+
+    @property
+    def name(self) -> str:
+        return self.stable.name
+
+    def choose(self, key: str | None) -> Model:
+        """The version for a request that names none. One key gets one version, in every process; a canary whose share
+        grows keeps the keys that it has. Without a key: the stable version."""
+        if not self.canary or key is None:
+            return self.stable
+        at, bound = position(self.name, key), 0.0
+        for model, share in self.canary:
+            bound += share
+            if at < bound:
+                return model
+        return self.stable
+
+    def get(self, version: str) -> Model:
+        """The model of a version. Raises `VersionNotFound`, which lists those that are served."""
+        for number, model in self.versions.items():
+            if str(number) == version:
+                return model
+        raise VersionNotFound(self.name, version, [str(number) for number in self.versions])
+
+    def shadow_of(self, model: Model, key: str) -> Model | None:
+        """The shadow that a request which `model` answered is run by again; None where it is not to be."""
+        if self.shadow is None or model is not self.stable:
+            return None
+        shadow, share = self.shadow
+        return shadow if share >= 1 or position(f"{self.name}/shadow", key) < share else None
+
+    def share(self, model: Model) -> float:
+        """A version's share of the requests that name none."""
+        shares = {id(each): share for each, share in self.canary}
+        return max(0.0, 1 - sum(shares.values())) if model is self.stable else shares.get(id(model), 0.0)
+
+    def states(self, refused: Mapping[int, str]) -> list[VersionState]:
+        """Every loaded version, and those that were refused with their reasons, ascending."""
+        found: dict[int, VersionState] = {
+            number: VersionState(
+                version=str(number),
+                state="ready",
+                share=round(self.share(model), 12),
+                shadow=self.shadow is not None and model is self.shadow[0],
+                shadow_share=self.shadow[1] if self.shadow is not None and model is self.shadow[0] else 0.0,
+                stable=model is self.stable,
+                reason=None,
+            )
+            for number, model in self.versions.items()
+        }
+        for number, reason in refused.items():
+            if number not in found:
+                found[number] = VersionState(
+                    version=str(number),
+                    state="refused",
+                    share=0.0,
+                    shadow=False,
+                    shadow_share=0.0,
+                    stable=False,
+                    reason=reason,
+                )
+        return [found[number] for number in sorted(found)]
+
+
+def put_together(stable: Model, others: Mapping[int, Model], plan: Plan) -> tuple[Served, list[str]]:
+    """The stable version and others as a plan wants them, and what of the plan cannot be, in words.
+
+    A canary of another task, and a shadow of another task or other labels, are left out.
+    """
+    problems: list[str] = []
+    versions = {**others, stable.bundle.version: stable}
+    canary: list[tuple[Model, float]] = []
+    for number, share in sorted(plan.canary.items()):
+        model = versions.get(number)
+        if model is None:
+            continue
+        if problem := _unlike(stable, model, labels=False):
+            problems.append(f"canary: {problem}")
+            del versions[number]
+        else:
+            canary.append((model, share))
+    shadow: tuple[Model, float] | None = None
+    if plan.shadow is not None and (model := versions.get(plan.shadow[0])) is not None:
+        if problem := _unlike(stable, model, labels=True):
+            problems.append(f"shadow: {problem}")
+            del versions[plan.shadow[0]]
+        else:
+            shadow = model, plan.shadow[1]
+    return Served(stable, MappingProxyType(dict(sorted(versions.items()))), tuple(canary), shadow), problems
+
+
+def _unlike(stable: Model, model: Model, *, labels: bool) -> str | None:
+    """Why a version cannot stand beside the stable one; None where it can."""
+    name, one, other = stable.name, stable.bundle.manifest, model.bundle.manifest
+    if one.task != other.task:
+        return (
+            f"{name} {model.version} is of the task {other.task!r}, and version {stable.version}, which is served, "
+            f"of the task {one.task!r}; both have to be of one task"
+        )
+    if labels and set(one.labels) != set(other.labels):
+        return (
+            f"{name} {model.version} has the labels {_listed(other.labels)}, and version {stable.version}, which is "
+            f"served, has {_listed(one.labels)}; both have to have the same"
+        )
+    return None
+
+
+def _listed(words: Sequence[str]) -> str:
+    return ", ".join(words)
+
+
+class NoVersion(ModelNotFound):
+    """A version that was to be loaded, and is not in the models folder."""
+
+    def __init__(self, name: str, version: int | None, there: Iterable[int]) -> None:
+        RequestError.__init__(self, f"The models folder {missing(name, version, there)}.")
+
+
+def missing(name: str, version: int | None, there: Iterable[int]) -> str:
+    """What the models folder lacks, in words that follow its name."""
+    versions = ", ".join(map(str, there))
+    return f"has no version {version} of {name!r}; it has {versions}" if versions else f"has no bundle of {name!r}"
+
+
+class NoModelForTask(ModelNotFound):
+    """A request that left the model to the task, of which none is loaded."""
+
+    def __init__(self, task: Task, known: Iterable[str]) -> None:
+        RequestError.__init__(
+            self, f"No model is loaded for the task {task!r}. Loaded: {', '.join(sorted(known)) or 'none'}."
+        )
+
+
+def unserved(model: Model | None, version: int, wish: int | None) -> str:
+    """Why a version is not served with which nothing is wrong."""
+    if wish == UNLOADED:
+        return "unloaded"
+    if model is None:
+        return "not loaded"
+    return f"version {model.version} is served" if wish or model.bundle.version > version else "not loaded yet"

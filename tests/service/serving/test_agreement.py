@@ -1,0 +1,76 @@
+"""Decisions in memory that workers share."""
+
+from __future__ import annotations
+
+import multiprocessing
+
+import pytest
+
+from service.errors import Unavailable
+from service.serving import agreement
+from service.serving.agreement import Agreement
+
+DECISION = {"wish": 2, "plan": None}
+
+
+class Memory:
+    """What two workers have in common."""
+
+    def __init__(self) -> None:
+        self.memory = memoryview(bytearray(agreement.BYTES))
+        self.followed = memoryview(bytearray(16)).cast("Q")
+        self.lock = multiprocessing.get_context("fork").Lock()
+
+    def open(self) -> Agreement:
+        return Agreement(self.memory, self.followed, self.lock)
+
+
+def test_what_one_writes_the_other_reads() -> None:
+    memory = Memory()
+    one, other = memory.open(), memory.open()
+    assert (other.number, other.read()) == (0, (0, {}))
+    assert one.decide("a", DECISION) == 1
+    assert other.decide("b", {"wish": None, "plan": {"versions": "all"}}) == 2
+    assert one.decide("a", {"wish": 3, "plan": None}) == 3
+    assert one.number == other.number == 3
+    expected = {
+        "a": {"wish": 3, "plan": None, "number": 3},
+        "b": {"wish": None, "plan": {"versions": "all"}, "number": 2},
+    }
+    assert one.read() == other.read() == (3, expected)
+
+
+def test_who_is_behind() -> None:
+    one = Memory().open()
+    assert list(one.behind(0)) == []
+    assert list(one.behind(1)) == [0, 1]
+    one.note_followed(1, 5)
+    assert list(one.behind(5)) == [0]
+
+
+def test_a_reader_never_sees_half_a_decision() -> None:
+    memory = Memory()
+    one = memory.open()
+    one.decide("a", DECISION)
+    head = memory.memory[:16].cast("Q")
+    head[0] += 1  # as while it is being written
+    assert one.read() == (0, {})
+    head[0] += 1
+    assert one.read()[0] == 2
+
+
+def test_a_lock_that_a_dead_process_holds_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agreement, "LOCK_SECONDS", 0.01)
+    memory = Memory()
+    memory.lock.acquire()
+    assert memory.open().decide("a", DECISION) == 1
+
+
+def test_there_is_an_end_to_decisions() -> None:
+    one = Memory().open()
+    for number in range(3):
+        one.decide(str(number), DECISION)
+    with pytest.raises(Unavailable, match="Too many models were changed"):
+        one.decide("x" * agreement.BYTES, DECISION)
+    assert one.read()[0] == 3
+    assert one.decide("y", DECISION) == 4
