@@ -6,11 +6,12 @@ for stay as they are.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
-import typer
+import click
 
 from benchmarks import bptt, cells, decoding, field, gates, many, padding, report, resources, serving, trace
 from benchmarks.generator import LoadError
@@ -19,8 +20,6 @@ from benchmarks.report import Result
 from benchmarks.serving import ServingError
 from service.errors import BundleError
 from training.terminal import console, show
-
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
 class Name(StrEnum):
@@ -78,18 +77,21 @@ def run(names: Sequence[Name], *, quick: bool) -> dict[str, Result]:
     return results
 
 
-@app.command(help=__doc__)
-def main(
-    names: Annotated[list[Name] | None, typer.Argument(help="Which to run; all without any.", metavar="NAME")] = None,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="Only see that they run: tiny, and nothing is written.")
-    ] = False,
-) -> None:
+@click.command(help=__doc__)
+@click.argument(
+    "names",
+    type=click.Choice(list(Name)),
+    nargs=-1,
+    metavar="[NAME]...",
+    help=f"Which to run: {', '.join(Name)}; all without any.",
+)
+@click.option("--quick", is_flag=True, help="Only see that they run: tiny, and nothing is written.")
+def main(names: tuple[Name, ...], quick: bool) -> None:
     try:
         results = run(names or list(Name), quick=quick)
     except (ServingError, LoadError, BundleError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from error
+        click.echo(f"error: {error}", err=True)
+        sys.exit(1)
     if not quick:
         known = {**report.read(), **results}
         together = {name.value: known[name] for name in Name if name in known}
@@ -98,4 +100,4 @@ def main(
 
 
 if __name__ == "__main__":
-    app(prog_name="python -m benchmarks")
+    main(prog_name="python -m benchmarks")

@@ -6,16 +6,16 @@ status 2. With --output the figures, and the name of the GPU, go into a file.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Annotated
 
+import click
 import numpy as np
 import onnxruntime as ort
 import torch
-import typer
 from numpy.typing import NDArray
 from safetensors import safe_open
 
@@ -102,14 +102,14 @@ def _torch(layer: torch.nn.Module, drawn: torch.Tensor) -> torch.Tensor:
         return states.cpu()
 
 
-def main(
-    output: Annotated[Path | None, typer.Option(help="File for the figures, as JSON.")] = None,
-    models: Annotated[Path, typer.Option(help="Folder of the models to try.")] = MODELS,
-) -> None:
+@click.command()
+@click.option("--output", type=click.Path(path_type=Path), help="File for the figures, as JSON.")
+@click.option("--models", type=click.Path(path_type=Path), default=MODELS, help="Folder of the models to try.")
+def main(output: Path | None, models: Path) -> None:
     why = without_gpu()
     if why is not None:
-        typer.echo(f"no GPU to measure on: {why}", err=True)
-        raise typer.Exit(NO_GPU)
+        click.echo(f"no GPU to measure on: {why}", err=True)
+        sys.exit(NO_GPU)
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     figures: dict[str, object] = {
         "gpu": torch.cuda.get_device_name(),
@@ -122,20 +122,20 @@ def main(
         bundle = bundles.load(models / name / str(versions[-1]))
         engine, baseline = Engine(bundle, provider="cuda"), Engine(bundle)
         placements.append({"model": name, "cell": bundle.manifest.cell, "recurrent": dict(engine.placement.recurrent)})
-        typer.echo(f"{name}: recurrent layers on {engine.provider} {dict(engine.placement.recurrent)}")
+        click.echo(f"{name}: recurrent layers on {engine.provider} {dict(engine.placement.recurrent)}")
         differences += parity(bundle, engine, baseline)
         if engine.provider == "cuda" and bundle.manifest.cell in ("lstm", "gru"):
             for line in speed(bundle, engine):
                 speeds.append(line)
-                typer.echo(json.dumps(line))
+                click.echo(json.dumps(line))
     worst = max((float(str(line["difference"])) for line in differences), default=0.0)
-    typer.echo(f"largest difference from the CPU: {worst:.2e} over {len(differences)} batches")
+    click.echo(f"largest difference from the CPU: {worst:.2e} over {len(differences)} batches")
     if output is not None:
         everything = {**figures, "placement": placements, "parity": differences, "speed": speeds}
         output.write_text(json.dumps(everything, indent=1) + "\n", encoding="utf-8")
     if worst > TOLERANCE:
-        raise typer.Exit(UNLIKE)
+        sys.exit(UNLIKE)
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    main()

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
+import click
 from rich.console import Console
 from rich.table import Table
 
@@ -27,6 +27,7 @@ from training.data.detokenize import hyphens_apart, join
 from training.scoring.metrics import spans
 
 LIMIT = 4096
+PATH = click.Path(path_type=Path)
 ROWS = 16
 _STOPS = ".!?…\"'”’)"
 
@@ -122,12 +123,12 @@ def measure(model: Model, given: Sequence[Page]) -> dict[str, float]:
     }
 
 
-def main(
-    model: Annotated[Path, typer.Argument(help="A tagger's folder, as models/NAME; its highest version.")],
-    files: Annotated[list[Path], typer.Argument(help="Labelled sentences in columns.")],
-    page: Annotated[int, typer.Option(min=1, help="Sentences of a page.")] = 10,
-    width: Annotated[list[int] | None, typer.Option(min=20, help="Also wrap the lines at so many columns.")] = None,
-) -> None:
+@click.command()
+@click.argument("model", type=PATH, help="A tagger's folder, as models/NAME; its highest version.")
+@click.argument("files", type=PATH, nargs=-1, required=True, help="Labelled sentences in columns.")
+@click.option("--page", type=click.IntRange(1), default=10, help="Sentences of a page.")
+@click.option("--width", type=click.IntRange(20), multiple=True, help="Also wrap the lines at so many columns.")
+def main(model: Path, files: tuple[Path, ...], page: int, width: tuple[int, ...]) -> None:
     tagger = loader("cpu", 1, LIMIT)(load(model / str(versions(model)[-1])))
     kinds = {label[2:] for label in tagger.bundle.manifest.labels if label != "O"}
     rows = {
@@ -135,7 +136,7 @@ def main(
             tagger, list(pages(file, kinds, page, columns))
         )
         for file in files
-        for columns in (None, *(width or ()))
+        for columns in (None, *width)
     }
     table = Table("pages of", *next(iter(rows.values())))
     for name, figures in rows.items():
@@ -144,4 +145,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    main()

@@ -9,10 +9,9 @@ import argparse
 import re
 from collections.abc import Callable, Iterator
 from inspect import cleandoc
-from typing import cast, get_args
+from typing import get_args
 
 import click
-import typer
 from pydantic import SecretStr
 
 from docs.interface import http_page
@@ -30,9 +29,9 @@ from training.cli import app as training
 
 PROGRAMS: dict[str, tuple[click.Group, str | None]] = {
     "python -m service": (service, None),
-    "python -m training": (cast(click.Group, typer.main.get_command(training)), PREFIX_OF_TRAINING),
+    "python -m training": (training, PREFIX_OF_TRAINING),
 }
-"""The programs, and what their options' variables begin with by themselves. typer keeps a click of its own."""
+"""The programs, and what their options' variables begin with by themselves."""
 _FACTS = re.compile(r"  \[([^\[\]]+)\]$")
 
 

@@ -19,7 +19,7 @@ if __name__ == "__main__":
     # One batch takes one thread, in NumPy too; and workers have to be forked before there is a second thread.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -35,6 +35,7 @@ from service.commands.check import check
 from service.commands.completion import completion
 from service.commands.console import EXIT_FAILED, EXIT_USAGE, debugging, drop_unwritten, foreseen
 from service.commands.models import models
+from service.commands.options import option
 from service.commands.predict import predict
 from service.errors import StartupError
 from service.observability import logs
@@ -68,6 +69,46 @@ def main(context: click.Context, debug: bool) -> None:
         click.echo(context.get_help())
 
 
+def _completed(name: str, field: FieldInfo) -> click.ParamType[Any]:
+    """What a shell completes a setting as."""
+    if words := configuration.choices(field):
+        return click.Choice(words)
+    if field.annotation in (Path, Path | None):
+        return click.Path(file_okay=name != "models")
+    return click.STRING
+
+
+def _default(field: FieldInfo) -> str:
+    value = field.default
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:g}"
+    return "none" if value in (None, "") or isinstance(value, SecretStr) else str(value)
+
+
+def with_settings(command: Callable[..., None]) -> Callable[..., None]:
+    """Give `serve` an option for each setting.
+
+    Values pass as they were written: `Settings` has the types, the bounds and the messages.
+    """
+    for name, field in reversed(Settings.model_fields.items()):
+        facts = f"default: {_default(field)}; env: {configuration.variable(name)}"
+        shown: dict[str, Any] = {"help": f"{field.description}  [{facts}]", "show_default": False, "show_envvar": False}
+        if field.annotation is bool:
+            command = option(name, field, negatable=True, default=None, **shown)(command)
+            continue
+        metavar = "|".join(configuration.choices(field)) or _METAVARS.get(field.annotation, "TEXT")
+        completed = _completed(name, field).shell_complete
+        written = option(
+            name, field, type=click.STRING, default=None, metavar=metavar, shell_complete=completed, **shown
+        )
+        command = written(command)
+    return command
+
+
+@click.command()
+@with_settings
 @foreseen
 def serve(**flags: object) -> int:
     """Serve the models of a folder over HTTP.
@@ -112,40 +153,7 @@ def _server() -> ModuleType:
         ) from error
 
 
-def _options() -> Iterator[click.Option]:
-    """One option a setting. Values pass as they were written: `Settings` has the types, the bounds and the messages."""
-    for name, field in Settings.model_fields.items():
-        flag = configuration.flag(name)
-        help_text = f"{field.description}  [default: {_default(field)}; env: {configuration.variable(name)}]"
-        if field.annotation is bool:
-            yield click.Option([f"{flag}/--no-{flag[2:]}"], default=None, help=help_text)
-        else:
-            metavar = "|".join(configuration.choices(field)) or _METAVARS.get(field.annotation, "TEXT")
-            completed = _completed(name, field).shell_complete
-            yield click.Option([flag], default=None, metavar=metavar, help=help_text, shell_complete=completed)
-
-
-def _completed(name: str, field: FieldInfo) -> click.ParamType[Any]:
-    """What a shell completes a setting as."""
-    if words := configuration.choices(field):
-        return click.Choice(words)
-    if field.annotation in (Path, Path | None):
-        return click.Path(file_okay=name != "models")
-    return click.STRING
-
-
-def _default(field: FieldInfo) -> str:
-    value = field.default
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float):
-        return f"{value:g}"
-    return "none" if value in (None, "") or isinstance(value, SecretStr) else str(value)
-
-
-main.add_command(click.Command("serve", params=list(_options()), callback=serve, help=serve.__doc__))
-
-for command in (predict, models, check, completion):
+for command in (serve, predict, models, check, completion):
     main.add_command(command)
 
 if __name__ == "__main__":

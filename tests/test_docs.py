@@ -197,8 +197,7 @@ def facts(parameter: click.Parameter, command: str, prefix: str | None) -> Itera
         yield from [*parameter.opts, *parameter.secondary_opts]
         if prefix:
             envvar = "_".join(filter(None, [prefix, command, parameter.name])).upper()
-    kind = getattr(parameter, "type", None) or vars(parameter)["type_descriptor"]  # typer's own
-    choices = [str(getattr(choice, "value", choice)) for choice in getattr(kind, "choices", None) or ()]
+    choices = [str(choice) for choice in getattr(parameter.type, "choices", None) or ()]
     if command == "serve":
         field = Settings.model_fields[parameter.name]
         default, envvar, choices = field.default, variable(parameter.name), [*configuration.choices(field)]

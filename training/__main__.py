@@ -5,7 +5,7 @@ import sys
 try:
     from training.cli import main
 except ModuleNotFoundError as error:
-    if error.name not in ("torch", "onnx", "rich", "typer"):
+    if error.name not in ("torch", "onnx", "rich"):
         raise
     sys.exit(
         f"error: {error.name} is not installed: training needs more than serving. "

@@ -10,14 +10,14 @@ setting, 130 interrupted; `fit` that is interrupted once it has a model keeps it
 from __future__ import annotations
 
 import sys
-from typing import Annotated, NoReturn
+from typing import NoReturn
 
-import typer
+import click
 from dotenv import load_dotenv
 
 from service.errors import BundleError
 from training.commands.compare import compare
-from training.commands.console import console
+from training.commands.console import console, option
 from training.commands.data import data
 from training.commands.evaluate import evaluate
 from training.commands.export import export
@@ -32,7 +32,7 @@ from training.commands.retokenize import retokenize
 from training.commands.robustness import robustness
 from training.commands.tokens import tokens
 from training.data.corpora import CorpusError
-from training.job import TrainingError
+from training.errors import TrainingError
 from training.loop.checkpoints import CheckpointError
 from training.loop.logs import LogError
 from training.loop.pretrain import PretrainingError
@@ -42,11 +42,11 @@ from training.studies.plots import PlotError
 PREFIX = "TRAINING"
 """What the names of environment variables begin with."""
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 COMMANDS = (
     *(fit, pretrain, export, retokenize, evaluate, robustness, health, predict, compare, data, tokens),
     *(plot, longrange, gradients),
 )
+_INTERRUPTED = 130
 _FORESEEN = (
     CorpusError,
     BundleError,
@@ -59,19 +59,20 @@ _FORESEEN = (
     OSError,
 )
 """Errors whose message says all there is to say."""
-for command in COMMANDS:
-    app.command()(command)
 
 
-@app.callback(help=__doc__)
-def check(
-    context: typer.Context,
-    debug: Annotated[bool, typer.Option("--debug", help="Show where in the code an error comes from.")] = False,
-) -> None:
+@click.group(help=__doc__, context_settings={"help_option_names": ["-h", "--help"]})
+@option("--debug", is_flag=True, help="Show where in the code an error comes from.")
+@click.pass_context
+def app(context: click.Context, debug: bool) -> None:
     """Before any command."""
     context.ensure_object(dict)["debug"] = debug
     if started().count > 1 and context.invoked_subcommand != "fit":
         raise ProcessesError(f"{context.invoked_subcommand} runs in one process: only fit can be started by torchrun")
+
+
+for command in COMMANDS:
+    app.add_command(command)
 
 
 def main() -> None:
@@ -80,11 +81,16 @@ def main() -> None:
         load_dotenv(".env")
     except (OSError, UnicodeDecodeError) as error:
         _fail(f".env cannot be read: {error}")
-    options = {"debug": False}
+    debug = {"debug": False}
     try:
-        app(auto_envvar_prefix=PREFIX, obj=options)
+        sys.exit(app.main(standalone_mode=False, prog_name="python -m training", auto_envvar_prefix=PREFIX, obj=debug))
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.Abort:
+        sys.exit(_INTERRUPTED)
     except Exception as error:
-        if options["debug"]:
+        if debug["debug"]:
             raise
         foreseen = isinstance(error, _FORESEEN)
         _fail(str(error) if foreseen else f"{type(error).__name__}: {error} (--debug shows where)")

@@ -1,4 +1,4 @@
-"""What a job works with: its examples in numbers, and the untrained network and tokenizer that fit them."""
+"""What a training works with: its examples in numbers, and the untrained network and tokenizer that fit them."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from training.data import conventions, vectors, vocabulary
 from training.data.batches import Sample, encode
 from training.data.checks import Part, counts, notes, with_tokens
 from training.data.corpora import Example, check_labels, labels, read
+from training.errors import TrainingError
 from training.export.bundle import TOKEN_LIMIT
-from training.job import Job, TrainingError
 from training.loop import pretrain
 from training.nets.networks import EMBEDDING_SIZES, Architecture, Network
+from training.options import FitOptions
 from training.scoring.evaluate import Corpus, corpus_name, corpus_of
 
 _FEATURES: dict[Task, tuple[FeatureName, ...]] = {
@@ -37,10 +38,10 @@ _THIRD = 1 / 3
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """`job` has every setting fixed; `sizes` are the training files, each with the number of its examples, and `counts`
-    count the labels of these and of the dev files."""
+    """`options` have every setting fixed. `sizes` has the number of examples of each training file, `counts` the labels
+    of these and of the dev files."""
 
-    job: Job
+    options: FitOptions
     network: Network
     tokenizer: Tokenizer
     labels: tuple[str, ...]
@@ -51,32 +52,32 @@ class Material:
     counts: tuple[Counts, ...]
 
 
-def gather(job: Job, tell: Callable[[str], None]) -> Material:
-    """Read a job's files and make its network. `tell` gets a line on what is there.
+def gather(options: FitOptions, tell: Callable[[str], None]) -> Material:
+    """Read the files of a training, each once, and make its network. `tell` gets a line on what is there.
 
     Raises `CorpusError` for data that cannot be used, `TrainingError` for what does not go together.
     """
-    task, plain = job.design.task, build(["<unk>"], [])
+    task, plain = options.design.task, build(["<unk>"], [])
     parts = {
-        path: Part(path, with_tokens(path, read(path, task, job.layout, tell), plain, tell))
-        for path in dict.fromkeys((*job.train, *job.dev, *job.test))
+        path: Part(path, with_tokens(path, read(path, task, options.layout, tell), plain, tell))
+        for path in dict.fromkeys((*options.train, *options.dev, *options.test))
     }
-    train, held_out = ([parts[path] for path in paths] for paths in (job.train, job.dev))
-    style = conventions.chosen(train[0].examples, job.style, tell)
+    train, held_out = ([parts[path] for path in paths] for paths in (options.train, options.dev))
+    style = conventions.chosen(train[0].examples, options.tokenizer, tell)
     train = [train[0], *(_conformed(part, train[0], style, tell) for part in train[1:])]
     examples = [example for part in train for example in part.examples]
-    job = job.suited(len(examples))
-    names = labels(examples, task, job.train[0])
-    for path in (*job.dev, *job.test):
+    options = options.suited(len(examples))
+    names = labels(examples, task, options.train[0])
+    for path in (*options.dev, *options.test):
         check_labels(names, parts[path].examples, path)
     counted = tuple(
         Counts(data=corpus_name(part.path), examples=len(part.examples), labels=counts(part.examples, task))
         for part in (*train, *held_out)
     )
-    network, tokenizer = _network(job, examples, names, style, tell)
+    network, tokenizer = _network(options, examples, names, style, tell)
     for each in counted:
         tell(_counted(each, task))
-    for note in notes(train, [*held_out, *(parts[path] for path in job.test)], task):
+    for note in notes(train, [*held_out, *(parts[path] for path in options.test)], task):
         tell(f"warning: {note}")
     if skew := _skew(examples, tokenizer):
         tell(skew)
@@ -85,17 +86,17 @@ def gather(job: Job, tell: Callable[[str], None]) -> Material:
     def corpora(paths: Sequence[Path]) -> list[Corpus]:
         return [corpus_of(corpus_name(path), parts[path].examples, task, tokenizer, TOKEN_LIMIT) for path in paths]
 
-    dev, test = corpora(job.dev), corpora(job.test)
+    dev, test = corpora(options.dev), corpora(options.test)
     tokens = sum(len(sample.rows) for sample in samples)
     tell(f"train: {len(samples):,} examples, {tokens:,} tokens; {', '.join(f'{d.name}: {len(d.gold):,}' for d in dev)}")
     words = network.architecture.features[0].size
     tell(f"labels: {', '.join(names)}; {words:,} words; {_parameters(network):,} weights")
-    tell(_settings(job))
-    if job.recipe.bptt:
-        tell(_windows(job, samples))
+    tell(_settings(options))
+    if options.recipe.bptt:
+        tell(_windows(options, samples))
     network.learn(1 + max(int(sample.rows[:, 0].max()) for sample in samples))
     sizes = [(part.path, len(part.examples)) for part in train]
-    return Material(job, network, tokenizer, names, samples, dev, test, sizes, counted)
+    return Material(options, network, tokenizer, names, samples, dev, test, sizes, counted)
 
 
 def _conformed(part: Part, first: Part, style: Style, tell: Callable[[str], None]) -> Part:
@@ -116,55 +117,55 @@ def _counted(found: Counts, task: Task) -> str:
     return f"{found.data}: {found.examples:,} {unit}: {listed or 'none'}{more}"
 
 
-def _settings(job: Job) -> str:
+def _settings(options: FitOptions) -> str:
     """The settings that depend on how many examples there are."""
-    recipe = job.recipe
+    recipe = options.recipe
     return (
         f"at most {recipe.epochs} epochs, patience {recipe.patience}, {recipe.batch_rows} rows a batch, "
-        f"learning rate {recipe.learning_rate:.2g}, dropout {job.dropout:g}, word dropout {job.word_dropout:g}"
+        f"learning rate {recipe.learning_rate:.2g}, dropout {options.dropout:g}, word dropout {options.word_dropout:g}"
     )
 
 
-def _windows(job: Job, samples: list[Sample]) -> str:
+def _windows(options: FitOptions, samples: list[Sample]) -> str:
     """What truncated BPTT comes to on this data."""
-    width = job.recipe.bptt
+    width = options.recipe.bptt
     longer = sum(len(sample.rows) > width for sample in samples)
     losses = {
         "windows": "each window has a loss, for the label by what was read so far",
         "end": "the loss stands at a text's end: its gradient reaches the last window alone",
     }
-    document = job.design.task == "sentiment"
-    where = losses[job.recipe.bptt_loss] if document else "each token's loss stands in its own window"
+    document = options.design.task == "sentiment"
+    where = losses[options.recipe.bptt_loss] if document else "each token's loss stands in its own window"
     much = f"{longer:,} of {len(samples):,} examples are longer"
     return f"truncated BPTT in windows of {width:,} tokens ({much}); {where}"
 
 
 def _network(
-    job: Job, examples: list[Example], names: tuple[str, ...], style: Style, tell: Callable[[str], None]
+    options: FitOptions, examples: list[Example], names: tuple[str, ...], style: Style, tell: Callable[[str], None]
 ) -> tuple[Network, Tokenizer]:
     """An untrained network and the tokenizer that its embeddings belong to."""
     blank = build([UNKNOWN], [], style)
-    if job.start:
-        return _pretrained(job, job.start, names, style)
-    loaded = vectors.load(job.vectors).merged(blank.normalize) if job.vectors else None
+    if options.start:
+        return _pretrained(options, options.start, names, style)
+    loaded = vectors.load(options.vectors).merged(blank.normalize) if options.vectors else None
     size = loaded.size if loaded else EMBEDDING_SIZES["word"]
-    if job.design.word_bits == 4 and size % 2:
+    if options.design.word_bits == 4 and size % 2:
         raise TrainingError(f"two numbers share a byte: 4 bits need word vectors of an even size, not {size}")
     tokens = _words(examples, blank)
-    words = vocabulary.choose(tokens, loaded, job.words)
+    words = vocabulary.choose(tokens, loaded, options.words)
     if loaded:
         for line in _coverage(words, tokens, loaded):
             tell(line)
     sizes: dict[FeatureName, int] = {"word": len(words), "shape": SHAPES, "prefix": _BUCKETS, "suffix": _BUCKETS}
-    features = tuple(Feature(name=name, size=sizes[name]) for name in _FEATURES[job.design.task])
-    if job.design.characters:
+    features = tuple(Feature(name=name, size=sizes[name]) for name in _FEATURES[options.design.task])
+    if options.design.characters:
         # Characters tell more than their hashed ends do.
         features = tuple(feature for feature in features if feature.name in ("word", "shape"))
         features += (Feature(name="character", size=CHARACTERS, columns=_CHARACTER_COLUMNS),)
-    shape = Architecture.of(job.design, names, features, size)
-    network = Network(shape, 0.0, job.word_dropout or 0.0, job.dropouts, job.initial)
+    shape = Architecture.of(options.design, names, features, size)
+    network = Network(shape, options.dropouts, options.initial)
     if loaded:
-        table = vocabulary.initial_table(words, loaded, np.random.default_rng(job.recipe.seed))
+        table = vocabulary.initial_table(words, loaded, np.random.default_rng(options.recipe.seed))
         network.embeddings["word"].weight.data = torch.from_numpy(table)
     return network, build(words, features, style)
 
@@ -189,12 +190,12 @@ def _coverage(words: list[str], tokens: list[str], loaded: vectors.Vectors) -> I
         )
 
 
-def _pretrained(job: Job, start: Path, names: tuple[str, ...], style: Style) -> tuple[Network, Tokenizer]:
+def _pretrained(options: FitOptions, start: Path, names: tuple[str, ...], style: Style) -> tuple[Network, Tokenizer]:
     """A network that begins with a pretrained encoder, and the tokenizer of that encoder's words."""
     words, size = pretrain.table_of(start)
     features = (Feature(name="word", size=len(words)),)
-    shape = Architecture.of(job.design, names, features, size)
-    network = Network(shape, 0.0, job.word_dropout or 0.0, job.dropouts, job.initial)
+    shape = Architecture.of(options.design, names, features, size)
+    network = Network(shape, options.dropouts, options.initial)
     pretrain.start(network, start)
     return network, build(words, features, style)
 

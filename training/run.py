@@ -1,4 +1,4 @@
-"""A training job from files to bundle: read, encode, train, export, score."""
+"""A training from files to bundle: read, encode, train, export, score."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ import torch
 from service.model.bundle import FILES, MAX_BYTES, Bundle, Health, Origin, RawText, Score, check_name
 from service.model.decoding import decoder
 from service.model.engine import Engine
+from training.errors import TrainingError
 from training.export.bundle import export
 from training.export.card import labels_across, no_better_than_guessing
-from training.job import Job, TrainingError
 from training.loop import checkpoints, threads, truncated
 from training.loop.checkpoints import Checkpoints
 from training.loop.fit import Mark, Outcome, Progress, fit, refusal, seed_everything
@@ -25,6 +25,7 @@ from training.loop.logs import Log, Write, tensorboard, together
 from training.loop.processes import Processes, ProcessesError, device_of, joined
 from training.material import Material, gather
 from training.nets.networks import Network
+from training.options import FitOptions
 from training.scoring import raw
 from training.scoring.evaluate import best_temperature, corpus_name, guess, guess_score, mark, measure
 from training.scoring.gate_drift import measure as gate_health
@@ -33,31 +34,33 @@ _ADVICE = "More --epochs, a higher --learning-rate, smaller --batch-rows or more
 _PACKAGES = ("torch", "onnx", "onnxruntime", "tokenizers", "numpy")
 
 
-def run(job: Job, tell: Callable[[str], None], report: Callable[[Progress], None]) -> tuple[Bundle | None, Outcome]:
-    """Run a job. `tell` gets a line on each stage, `report` the loop's progress. Of several processes (`processes`) the
-    first alone makes the bundle.
+def run(
+    options: FitOptions, tell: Callable[[str], None], report: Callable[[Progress], None]
+) -> tuple[Bundle | None, Outcome]:
+    """Read, train, export and score. `tell` gets a line on each stage, `report` the loop's progress. Of several
+    processes (`processes`) the first alone makes the bundle.
 
     Raises `TrainingError` when it was interrupted before there was a model, `CorpusError` for data that cannot be used,
     `BundleError` for a name that cannot be one, or graphs that do not agree with torch.
     """
-    check_name(job.out.name)
-    if job.recipe.bptt and (reason := truncated.refusal(job.design.directions, job.design.crf)):
+    check_name(options.out.name)
+    if options.recipe.bptt and (reason := truncated.refusal(options.design.directions, options.design.crf)):
         raise TrainingError(reason)
-    device = device_of(job.device)
-    if reason := refusal(job.recipe.precision, device):
+    device = device_of(options.device)
+    if reason := refusal(options.recipe.precision, device):
         raise TrainingError(reason)
-    computing = threads.choose(job.threads, job.design.hidden)
-    seed_everything(job.recipe.seed)
-    material = gather(job, tell)
-    job = material.job
+    computing = threads.choose(options.threads or 0, options.design.hidden)
+    seed_everything(options.recipe.seed)
+    material = gather(options, tell)
+    options = material.options
     tell(computing)
 
     def score(trained: Network) -> Mark:
         return mark(trained, material.dev, device)
 
-    job.out.mkdir(parents=True, exist_ok=True)  # where this fails it had better be before the training
+    options.out.mkdir(parents=True, exist_ok=True)  # where this fails it had better be before the training
     with joined(device) as processes:
-        outcome = _train(job, material, score, tell, report, device, processes)
+        outcome = _train(options, material, score, tell, report, device, processes)
     if outcome.diverged:
         tell(f"the loss is no number any more (in epoch {outcome.epochs}): a lower --learning-rate or --clip may help")
         if outcome.best is None:
@@ -69,11 +72,11 @@ def run(job: Job, tell: Callable[[str], None], report: Callable[[Progress], None
     if not processes.first:
         return None, outcome
     tell("interrupted: exporting the best model so far" if outcome.interrupted else "exporting")
-    return _publish(job, material, outcome, tell), outcome
+    return _publish(options, material, outcome, tell), outcome
 
 
 def _train(
-    job: Job,
+    options: FitOptions,
     material: Material,
     score: Callable[[Network], Mark],
     tell: Callable[[str], None],
@@ -83,34 +86,34 @@ def _train(
 ) -> Outcome:
     """Train from the beginning, or from the last checkpoint on, with the logs that were asked for."""
     kept, state = None, None
-    settings = {**_settings(job, material), "processes": processes.count}
+    settings = {**_settings(options, material), "processes": processes.count}
     _agree(settings, processes)
-    if job.checkpoint_every:
-        kept = Checkpoints(job.out, settings, job.checkpoint_every)
-        if job.resume:
+    if options.checkpoint_every:
+        kept = Checkpoints(options.out, settings, options.checkpoint_every)
+        if options.resume:
             state = processes.from_first(kept.load() if processes.first else None)
             where = f"after step {state['step']:,}" if state else "from the beginning: there is no checkpoint"
             tell(f"resuming {where}")
         elif kept.file.exists():
             tell("note: the checkpoint of another training is replaced; --resume would have continued that one")
-    elif job.resume:
+    elif options.resume:
         raise TrainingError("there is nothing to resume without checkpoints: --checkpoint-every is 0")
     with ExitStack() as closing:
-        log = together(_logs(job, state["step"] if state else 0, closing)) if processes.first else None
+        log = together(_logs(options, state["step"] if state else 0, closing)) if processes.first else None
         floor = float(np.mean([guess(each) for each in material.dev]))
-        network, samples, recipe = material.network, material.samples, job.recipe
+        network, samples, recipe = material.network, material.samples, options.recipe
         return fit(network, samples, recipe, score, report, device, kept, state, log, processes, floor)
 
 
-def _logs(job: Job, step: int, closing: ExitStack) -> list[Write]:
+def _logs(options: FitOptions, step: int, closing: ExitStack) -> list[Write]:
     """The logs that were asked for, which go on after a step."""
     writes: list[Write] = []
-    if job.log:
-        log = Log(job.log, step)
+    if options.log:
+        log = Log(options.log, step)
         closing.callback(log.close)
         writes.append(log)
-    if job.tensorboard:
-        write, close = tensorboard(job.tensorboard, step)
+    if options.tensorboard:
+        write, close = tensorboard(options.tensorboard, step)
         closing.callback(close)
         writes.append(write)
     return writes
@@ -125,39 +128,40 @@ def _agree(settings: Mapping[str, object], processes: Processes) -> None:
                 raise ProcessesError(f"process {rank} has another {name} than process 0: {value} and {every[0][name]}")
 
 
-def _forget(job: Job, outcome: Outcome) -> None:
+def _forget(options: FitOptions, outcome: Outcome) -> None:
     """A training that ended by itself has nothing to resume; one that was interrupted has."""
-    if job.checkpoint_every and not outcome.interrupted:
-        (job.out / checkpoints.FILE).unlink(missing_ok=True)
+    if options.checkpoint_every and not outcome.interrupted:
+        (options.out / checkpoints.FILE).unlink(missing_ok=True)
 
 
-def _settings(job: Job, material: Material) -> dict[str, object]:
+def _settings(options: FitOptions, material: Material) -> dict[str, object]:
     """Everything that must be the same for a resumed training to give the undisturbed one's model."""
     seen = sha256()
     for sample in material.samples:
         seen.update(sample.rows.tobytes() + sample.targets.tobytes())
-    architecture = material.network.architecture
+    architecture, dropouts = material.network.architecture, asdict(options.dropouts)
+    words = dropouts.pop("words")
     shape = {field.name: getattr(architecture, field.name) for field in fields(architecture)}
     return {
-        **{f"recipe.{name}": value for name, value in asdict(job.recipe).items()},
+        **{f"recipe.{name}": value for name, value in asdict(options.recipe).items()},
         **{f"network.{name}": str(value) for name, value in shape.items()},
-        **{f"dropout.{name}": value for name, value in asdict(job.dropouts).items()},
-        "word_dropout": job.word_dropout,
-        "device": job.device,
+        **{f"dropout.{name}": value for name, value in dropouts.items()},
+        "word_dropout": words,
+        "device": options.device,
         "threads": torch.get_num_threads(),
-        "dev": [str(path) for path in job.dev],
+        "dev": [str(path) for path in options.dev],
         "training data": seen.hexdigest(),
         "torch": importlib.metadata.version("torch"),
     }
 
 
-def _publish(job: Job, material: Material, outcome: Outcome, tell: Callable[[str], None]) -> Bundle:
+def _publish(options: FitOptions, material: Material, outcome: Outcome, tell: Callable[[str], None]) -> Bundle:
     """Export what was trained, calibrated and scored."""
     dev, test = material.dev, material.test
     warmth = best_temperature(material.network, dev) if dev else 1.0
 
     def figures(bundle: Bundle) -> list[Score]:
-        engine, decode = Engine(bundle), decoder(job.design.task, material.labels, bundle.manifest.crf)
+        engine, decode = Engine(bundle), decoder(options.design.task, material.labels, bundle.manifest.crf)
         reports = [measure(engine.predict, data, decode) for data in (*dev, *test)]
         for report in reports:
             if report.remark:
@@ -173,8 +177,8 @@ def _publish(job: Job, material: Material, outcome: Outcome, tell: Callable[[str
     origin = Origin(
         data=tuple(f"{corpus_name(path)}: {examples:,} examples" for path, examples in material.sizes),
         counts=material.counts,
-        command=job.command,
-        seed=job.recipe.seed,
+        command=options.command,
+        seed=options.recipe.seed,
         epochs=outcome.epochs,
         versions={
             "python": platform.python_version(),
@@ -185,15 +189,15 @@ def _publish(job: Job, material: Material, outcome: Outcome, tell: Callable[[str
         material.network,
         material.tokenizer,
         origin,
-        job.licence,
-        job.out,
+        options.licence,
+        options.out,
         figures,
         gates,
         warmth,
         guess=[guess_score(each) for each in (*dev, *test)],
-        raw=raw_text if job.design.task == "ner" else None,
+        raw=raw_text if options.design.task == "ner" else None,
     )
-    _forget(job, outcome)
+    _forget(options, outcome)
     for found in made.manifest.raw_text:
         if across := labels_across(found):
             tell(f"note: {across}")

@@ -14,6 +14,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from service import settings as configuration
+from service.commands.options import option
 from service.errors import ServiceError
 from service.model import bundle as bundles
 from service.settings import Settings, SettingsError
@@ -104,15 +105,7 @@ def setting(name: str, kind: click.ParamType[Any], **changed: Any) -> Callable[[
     """The option of a setting, which flags, the environment and ``.env`` give, in this order; with the setting's
     default and help, unless they are changed."""
     field = Settings.model_fields[name]
-    return click.option(
-        configuration.flag(name),
-        cls=_Setting,
-        type=kind,
-        envvar=configuration.variable(name),
-        show_default=True,
-        show_envvar=True,
-        **{"default": field.default, "help": field.description, **changed},
-    )
+    return option(name, field, cls=_Setting, type=kind, envvar=configuration.variable(name), **changed)
 
 
 def models_option() -> Callable[[_Command], _Command]:

@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
-import typer
+import click
 from rich.table import Table
 
+from service.commands.options import takes
 from service.errors import BundleError
 from service.model.bundle import Bundle
-from training.commands.console import console, opened
-from training.commands.layout import LabelColumn, TagColumn, TextColumn, TokenColumn, layout_of, note
+from training.commands.console import PATH, console, json_option, note, opened, option
 from training.data.corpora import UnknownLabel
-from training.job import TrainingError
+from training.errors import TrainingError
+from training.options import Columns
 from training.scoring.evaluate import Report, of_bundle
 from training.terminal import show
 
 
-def compare(
-    models: Annotated[list[Path], typer.Argument(help="Bundles of one task: models/NAME or models/NAME/VERSION.")],
-    data: Annotated[Path, typer.Option(help="Labelled data.")],
-    json: Annotated[bool, typer.Option("--json", help="Print JSON lines.")] = False,
-    text_column: TextColumn = None,
-    label_column: LabelColumn = None,
-    token_column: TokenColumn = None,
-    tag_column: TagColumn = None,
-) -> None:
+@click.command()
+@click.argument(
+    "models", type=PATH, nargs=-1, required=True, help="Bundles of one task: models/NAME or models/NAME/VERSION."
+)
+@option("--data", type=PATH, required=True, help="Labelled data.")
+@json_option
+@takes(Columns)
+def compare(columns: Columns, models: tuple[Path, ...], data: Path, json: bool) -> None:
     """Score bundles on one file, the best first, through the very runtime that serves them.
 
     A bundle that cannot be loaded, or lacks a label of the data, is named on standard error and left out. The exit
@@ -40,13 +39,12 @@ def compare(
             console.print(f"left out: {error}")
     if len({each.manifest.task for each in found}) > 1:
         tasks = ", ".join(f"{each.name}: {each.manifest.task}" for each in found)
-        raise typer.BadParameter(f"the models are of different tasks ({tasks})", param_hint="MODELS")
-    layout = layout_of(text_column, label_column, token_column, tag_column)
+        raise click.BadParameter(f"the models are of different tasks ({tasks})", param_hint="MODELS")
     told: dict[str, None] = {}  # each bundle reads the data by itself, and says the same of it
     reports: list[tuple[Bundle, Report]] = []
     for each in found:
         try:
-            reports.append((each, of_bundle(each, data, layout, told.setdefault)))
+            reports.append((each, of_bundle(each, data, columns.layout, told.setdefault)))
         except (BundleError, UnknownLabel) as error:
             console.print(f"left out: {each.name} version {each.version}: {error}")
     for line in told:

@@ -4,74 +4,41 @@ from __future__ import annotations
 
 import shlex
 from datetime import datetime
-from enum import StrEnum
+from functools import partial
 from pathlib import Path
 
-import torch
-import typer
+import click
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
 from service.errors import BundleError
 from service.model import bundle
 from service.model.bundle import Bundle
-from service.model.equations import GruReset
 from training.loop.fit import Progress
 from training.nets.cells import NAMED
-from training.nets.networks import WordBits
 from training.terminal import console as console_of
 
 console = console_of(stderr=True)
+PATH = click.Path(path_type=Path)
+option = partial(click.option, show_default=True, show_envvar=True)
+"""`click.option`, which also shows the default and the environment variable."""
+model_argument = click.argument(
+    "model", type=PATH, help="A bundle: models/NAME (its highest version) or models/NAME/VERSION."
+)
+data_option = option(
+    "--data", type=PATH, multiple=True, required=True, help="Labelled data. Give it again for further files."
+)
+json_option = option("--json", is_flag=True, help="Print JSON lines.")
+
+
+def note(line: str) -> None:
+    """Print what a reader decided, or what is odd about its data, on standard error."""
+    console.print(line)
 
 
 def tell(line: str) -> None:
     """Tell a line on standard error, with the time."""
     console.print(f"[{datetime.now():%H:%M:%S}] {line}")
-
-
-class Task(StrEnum):
-    sentiment = "sentiment"
-    ner = "ner"
-
-
-class Cell(StrEnum):
-    rnn = "rnn"
-    lstm = "lstm"
-    peephole = "peephole"
-    gru = "gru"
-
-
-class Reset(StrEnum):
-    after = "after"
-    before = "before"
-
-
-class Pooling(StrEnum):
-    last = "last"
-    mean = "mean"
-    max = "max"
-    attention = "attention"
-
-
-class CharacterReader(StrEnum):
-    none = "none"
-    cnn = "cnn"
-    lstm = "lstm"
-
-
-_READERS: dict[CharacterReader, bundle.CharacterNetwork] = {CharacterReader.cnn: "cnn", CharacterReader.lstm: "lstm"}
-
-
-class Bits(StrEnum):
-    four = "4"
-    eight = "8"
-    sixteen = "16"
-
-
-class Device(StrEnum):
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
 
 
 class Display:
@@ -123,35 +90,12 @@ def _version_folder(model: Path) -> Path:
     return model / str(found[-1])
 
 
-def device_of(wanted: Device) -> str:
-    if wanted == Device.auto:
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if wanted == Device.cuda and not torch.cuda.is_available():
-        raise typer.BadParameter("this torch sees no CUDA device; use --device cpu", param_hint="--device")
-    return wanted.value
-
-
-def gru_reset_of(cell: Cell, wanted: Reset | None) -> GruReset:
-    if wanted is not None and cell != Cell.gru:
-        raise typer.BadParameter(f"{cell.value} has no reset gate; it goes with --cell gru", param_hint="--gru-reset")
-    return (wanted or Reset.after).value
-
-
 def cells_of(names: str) -> list[str]:
     """``rnn,lstm`` → the cells of `training.nets.cells.NAMED`."""
     wanted = [name.strip() for name in names.split(",")]
     if unknown := [name for name in wanted if name not in NAMED]:
-        raise typer.BadParameter(f"there is no cell {unknown[0]!r}; known are {', '.join(NAMED)}", param_hint="--cells")
+        raise click.BadParameter(f"there is no cell {unknown[0]!r}; known are {', '.join(NAMED)}", param_hint="--cells")
     return list(dict.fromkeys(wanted))
-
-
-def character_network_of(wanted: CharacterReader) -> bundle.CharacterNetwork | None:
-    return _READERS.get(wanted)
-
-
-def word_bits_of(wanted: Bits) -> WordBits:
-    bits: dict[Bits, WordBits] = {Bits.four: 4, Bits.eight: 8, Bits.sixteen: 16}
-    return bits[wanted]
 
 
 def command_line(arguments: list[str], data: str | None) -> str:

@@ -3,40 +3,33 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
-import typer
+import click
 from rich.table import Table
 
+from service.commands.options import takes
 from service.model.bundle import Bundle
-from training.commands.console import opened
-from training.commands.layout import LabelColumn, TagColumn, TextColumn, TokenColumn, layout_of, note
+from training.commands.console import data_option, json_option, model_argument, note, opened, option
+from training.options import Columns
 from training.scoring.evaluate import Report, of_bundle
 from training.scoring.raw import RawReport
 from training.scoring.raw import of_bundle as raw_of_bundle
 from training.terminal import show
 
 
-def evaluate(
-    model: Annotated[Path, typer.Argument(help="A bundle: models/NAME (its highest version) or models/NAME/VERSION.")],
-    data: Annotated[list[Path], typer.Option(help="Labelled data. Give it again for further files.")],
-    json: Annotated[bool, typer.Option("--json", help="Print JSON lines.")] = False,
-    raw: Annotated[
-        bool,
-        typer.Option("--raw", help="Score a tagger on raw text too: sentences joined as people write them."),
-    ] = False,
-    text_column: TextColumn = None,
-    label_column: LabelColumn = None,
-    token_column: TokenColumn = None,
-    tag_column: TagColumn = None,
-) -> None:
+@click.command()
+@model_argument
+@data_option
+@json_option
+@option("--raw", is_flag=True, help="Score a tagger on raw text too: sentences joined as people write them.")
+@takes(Columns)
+def evaluate(columns: Columns, model: Path, data: tuple[Path, ...], json: bool, raw: bool) -> None:
     """Score a bundle through the very runtime that serves it."""
     found = opened(model)
     if raw and found.manifest.task != "ner":
-        raise typer.BadParameter("a classifier reads raw text anyway: it is for taggers", param_hint="--raw")
-    layout = layout_of(text_column, label_column, token_column, tag_column)
+        raise click.BadParameter("a classifier reads raw text anyway: it is for taggers", param_hint="--raw")
     for path in data:
-        report = of_bundle(found, path, layout, note)
+        report = of_bundle(found, path, columns.layout, note)
         if report.remark:
             note(f"warning: {report.remark}")
         on_raw = raw_of_bundle(found, report.corpus) if raw else None

@@ -3,47 +3,42 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
-import typer
+import click
 
+from service.commands.options import takes
 from service.model import bundle
 from service.model.decoding import decoder
 from service.model.engine import Engine
 from service.model.tokenizer import Tokenizer
-from training.commands.console import console, opened
-from training.commands.layout import LabelColumn, TagColumn, TextColumn, TokenColumn, layout_of, note
+from training.commands.console import PATH, console, model_argument, note, opened, option
 from training.export.bundle import export as export_network
 from training.export.restore import network
+from training.options import Columns
 from training.scoring import raw
 from training.scoring.evaluate import best_temperature, corpus, guess_score, measure
 from training.scoring.gate_drift import measure as measure_gates
 
 
+@click.command()
+@model_argument
+@option(
+    "--out",
+    type=PATH,
+    help="The folder that gets the next version: if left out the bundle's own; with --int8, NAME-int8.",
+)
+@option(
+    "--dev",
+    type=PATH,
+    multiple=True,
+    help="Labelled data that the scores are calibrated on, or with --int8 the loss is measured on; several count the "
+    "same.",
+)
+@option("--test", type=PATH, multiple=True, help="Further data to score, for the card.")
+@option("--int8", is_flag=True, help="Compute an LSTM's layers in integers: faster, at a loss that --dev measures.")
+@takes(Columns)
 def export(
-    model: Annotated[Path, typer.Argument(help="A bundle: models/NAME (its highest version) or models/NAME/VERSION.")],
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            help="The folder that gets the next version: if left out the bundle's own; with --int8, NAME-int8."
-        ),
-    ] = None,
-    dev: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="Labelled data that the scores are calibrated on, or with --int8 the loss is measured on; several "
-            "count the same."
-        ),
-    ] = None,
-    test: Annotated[list[Path] | None, typer.Option(help="Further data to score, for the card.")] = None,
-    int8: Annotated[
-        bool,
-        typer.Option("--int8", help="Compute an LSTM's layers in integers: faster, at a loss that --dev measures."),
-    ] = False,
-    text_column: TextColumn = None,
-    label_column: LabelColumn = None,
-    token_column: TokenColumn = None,
-    tag_column: TagColumn = None,
+    columns: Columns, model: Path, out: Path | None, dev: tuple[Path, ...], test: tuple[Path, ...], int8: bool
 ) -> None:
     """Export a bundle again, without training: its weights, in today's graphs, certified anew, as the next version.
 
@@ -52,15 +47,14 @@ def export(
     after, and its gates anew.
     """
     if int8 and not dev:
-        raise typer.BadParameter("int8 costs quality: name data to measure how much", param_hint="--dev")
+        raise click.BadParameter("int8 costs quality: name data to measure how much", param_hint="--dev")
     found = opened(model)
     manifest, own = found.manifest, found.path.parent
     tokenizer = Tokenizer.load(found.file(bundle.TOKENIZER), manifest.features)
     restored, by = network(found), 1.0
-    layout = layout_of(text_column, label_column, token_column, tag_column)
     corpora = [
-        corpus(path, manifest.task, manifest.labels, tokenizer, manifest.token_limit, layout, note)
-        for path in (*(dev or ()), *(test or ()))
+        corpus(path, manifest.task, manifest.labels, tokenizer, manifest.token_limit, columns.layout, note)
+        for path in (*dev, *test)
     ]
     if dev and not int8:
         by = best_temperature(restored, corpora[: len(dev)])

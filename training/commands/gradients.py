@@ -7,15 +7,14 @@ from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
 
+import click
 import torch
-import typer
 from rich.table import Table
 
 from service.model import bundle
 from service.model.tokenizer import Tokenizer
-from training.commands.console import cells_of, opened
+from training.commands.console import PATH, cells_of, opened, option
 from training.export import restore
 from training.nets.cells import make
 from training.nets.networks import EMBEDDING_SIZES, Network
@@ -26,18 +25,26 @@ from training.terminal import show
 _SHOWN = (1, 10, 50, 100, 200, 500, 1000)
 
 
+@click.command()
+@click.argument("models", type=PATH, nargs=-1, help="Bundles: models/NAME, before and after training.")
+@option("--cells", help="Fresh cells: rnn, lstm, peephole, gru, gru-before.")
+@option("--length", type=click.IntRange(2, 10_000), default=100, help="Steps back from the loss.")
+@option("--text", multiple=True, help="Read this, and not random words; as long as it is.")
+@option("--hidden", type=click.IntRange(1, 8192), default=128, help="Units of fresh cells.")
+@option("--rows", type=click.IntRange(1), default=8, help="Random texts, of which the median is taken.")
+@option("--seed", type=int, default=1, help="Of weights, words and directions.")
+@option("--json", type=PATH, help="Write every norm to this file.")
+@option("--plot", type=PATH, help="Draw the signals: .svg, .png or .pdf (extra 'plots').")
 def gradients(
-    models: Annotated[
-        list[Path] | None, typer.Argument(help="Bundles: models/NAME, before and after training.")
-    ] = None,
-    cells: Annotated[str | None, typer.Option(help="Fresh cells: rnn, lstm, peephole, gru, gru-before.")] = None,
-    length: Annotated[int, typer.Option(min=2, max=10_000, help="Steps back from the loss.")] = 100,
-    text: Annotated[list[str] | None, typer.Option(help="Read this, and not random words; as long as it is.")] = None,
-    hidden: Annotated[int, typer.Option(min=1, max=8192, help="Units of fresh cells.")] = 128,
-    rows: Annotated[int, typer.Option(min=1, help="Random texts, of which the median is taken.")] = 8,
-    seed: Annotated[int, typer.Option(help="Of weights, words and directions.")] = 1,
-    json: Annotated[Path | None, typer.Option(help="Write every norm to this file.")] = None,
-    plot: Annotated[Path | None, typer.Option(help="Draw the signals: .svg, .png or .pdf (extra 'plots').")] = None,
+    models: tuple[Path, ...],
+    cells: str | None,
+    length: int,
+    text: tuple[str, ...],
+    hidden: int,
+    rows: int,
+    seed: int,
+    json: Path | None,
+    plot: Path | None,
 ) -> None:
     """Show how far the learning signal reaches: what is left of a gradient so many steps before the loss.
 
@@ -45,17 +52,17 @@ def gradients(
     """
     plots.check(plot)
     if not models and not cells:
-        raise typer.BadParameter("name models to look at, or fresh cells with --cells", param_hint="MODELS")
+        raise click.BadParameter("name models to look at, or fresh cells with --cells", param_hint="MODELS")
     if text and not models:
-        raise typer.BadParameter("a text is read by a model: name one", param_hint="--text")
+        raise click.BadParameter("a text is read by a model: name one", param_hint="--text")
     found: list[Reach] = []
     for name in cells_of(cells) if cells else ():
         torch.manual_seed(seed)
         size = EMBEDDING_SIZES["word"]
         inputs = torch.randn(rows, length, size) / size**0.5  # embeddings begin with rows of about this norm
         found.append(reach(name, make(name, size, hidden), inputs, seed))
-    for model in models or ():
-        found += _of_model(opened(model), length, rows, text or [], seed)
+    for model in models:
+        found += _of_model(opened(model), length, rows, text, seed)
     if json:
         plain = [
             {**asdict(each), "decay": each.decay, "gone_at": each.gone_at, "verdict": each.verdict} for each in found
@@ -79,7 +86,7 @@ def _of_model(model: bundle.Bundle, length: int, rows: int, texts: Sequence[str]
     kind = "gru-before" if model.manifest.gru_reset == "before" else model.manifest.cell
     for number, batch in enumerate(batches, 1):
         if batch.shape[1] < 2:
-            raise typer.BadParameter("a text of one token has no step to go back", param_hint="--text")
+            raise click.BadParameter("a text of one token has no step to go back", param_hint="--text")
         which = f", text {number}" if len(batches) > 1 else ""
         for made, when in ((fresh, "before"), (network, "after")):
             with torch.no_grad():

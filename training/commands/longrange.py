@@ -4,70 +4,87 @@ from __future__ import annotations
 
 import json as json_
 from collections.abc import Sequence
-from dataclasses import asdict, fields
-from enum import StrEnum
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Any, get_args
 
+import click
 import torch
-import typer
 from rich.table import Table
 
-from training.commands.console import Device, cells_of, device_of, tell
+from training.commands.console import PATH, cells_of, option, tell
+from training.options import Device, device_of
 from training.studies import plots
-from training.studies.longrange import Curve, Point, Settings, baseline, learn
+from training.studies.longrange import Curve, Point, Problem, Settings, baseline, learn
 from training.terminal import show
 
 _DEFAULT = Settings()
 _UNITS = {"adding": "mean squared error", "copy": "cross-entropy, nats a step"}
 
 
-class Problem(StrEnum):
-    adding = "adding"
-    copy = "copy"
-
-
+@click.command()
+@option(
+    "--problem",
+    type=click.Choice(get_args(Problem)),
+    required=True,
+    help="Add up two marked numbers, or repeat ten symbols.",
+)
+@option(
+    "--cells",
+    default="rnn,lstm,peephole,gru",
+    help="Cells, with commas: rnn, lstm, peephole, gru, gru-before.",
+)
+@option(
+    "--length",
+    type=click.IntRange(2),
+    multiple=True,
+    default=[_DEFAULT.length],
+    help="T, how far back to remember. Give it again for more.",
+)
+@option("--hidden", type=click.IntRange(1, 8192), default=_DEFAULT.hidden, help="Units.")
+@option("--rows", type=click.IntRange(1), default=_DEFAULT.rows, help="Sequences of a batch.")
+@option("--steps", type=click.IntRange(1), default=_DEFAULT.steps, help="Batches to learn from, at most.")
+@option("--learning-rate", type=click.FloatRange(1e-9), default=_DEFAULT.learning_rate, help="Adam's, constant.")
+@option("--clip", type=click.FloatRange(1e-9), default=_DEFAULT.clip, help="Largest norm of the gradient.")
+@option("--every", type=click.IntRange(1), default=_DEFAULT.every, help="Steps from one measurement to the next.")
+@option(
+    "--stop",
+    type=click.FloatRange(0),
+    default=_DEFAULT.stop,
+    help="Share of the baseline's loss at which to stop: solved.",
+)
+@option("--seed", type=int, default=_DEFAULT.seed, help="The same seed gives the same curves on one machine.")
+@option("--device", type=click.Choice(get_args(Device)), default="auto", help="Where to train.")
+@option("--json", type=PATH, help="Write every measurement to this file.")
+@option("--plot", type=PATH, help="Draw the curves: .svg, .png or .pdf (extra 'plots').")
 def longrange(
-    problem: Annotated[Problem, typer.Option(help="Add up two marked numbers, or repeat ten symbols.")],
-    cells: Annotated[str, typer.Option(help="Cells, with commas: rnn, lstm, peephole, gru, gru-before.")] = (
-        "rnn,lstm,peephole,gru"
-    ),
-    length: Annotated[
-        list[int] | None,
-        typer.Option(min=2, help="T, how far back to remember. Give it again for more. [default: 100]"),
-    ] = None,
-    hidden: Annotated[int, typer.Option(min=1, max=8192, help="Units.")] = _DEFAULT.hidden,
-    rows: Annotated[int, typer.Option(min=1, help="Sequences of a batch.")] = _DEFAULT.rows,
-    steps: Annotated[int, typer.Option(min=1, help="Batches to learn from, at most.")] = _DEFAULT.steps,
-    learning_rate: Annotated[float, typer.Option(min=1e-9, help="Adam's, constant.")] = _DEFAULT.learning_rate,
-    clip: Annotated[float, typer.Option(min=1e-9, help="Largest norm of the gradient.")] = _DEFAULT.clip,
-    every: Annotated[int, typer.Option(min=1, help="Steps from one measurement to the next.")] = _DEFAULT.every,
-    stop: Annotated[float, typer.Option(min=0, help="Share of the baseline's loss at which to stop: solved.")] = (
-        _DEFAULT.stop
-    ),
-    seed: Annotated[int, typer.Option(help="The same seed gives the same curves on one machine.")] = _DEFAULT.seed,
-    device: Annotated[Device, typer.Option(help="Where to train.")] = Device.auto,
-    json: Annotated[Path | None, typer.Option(help="Write every measurement to this file.")] = None,
-    plot: Annotated[Path | None, typer.Option(help="Draw the curves: .svg, .png or .pdf (extra 'plots').")] = None,
+    problem: Problem,
+    cells: str,
+    length: tuple[int, ...],
+    device: Device,
+    json: Path | None,
+    plot: Path | None,
+    **settings: Any,
 ) -> None:
     """Put cells to the classic tests of long memory, and hold them against who has no idea.
 
     The file of measurements and the picture are written anew after each cell, so that an interrupted run has its share.
     """
-    options = locals()
     plots.check(plot)
-    names, where = cells_of(cells), torch.device(device_of(device))
-    options |= {"problem": problem.value}
-    common = {field.name: options[field.name] for field in fields(Settings) if field.name in options}
+    names = cells_of(cells)
+    try:
+        where = torch.device(device_of(device))
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--device") from error
     curves: list[Curve] = []
-    for distance in length or [_DEFAULT.length]:
-        settings = Settings(**common | {"length": distance})
+    for distance in length:
+        wanted = Settings(problem, distance, **settings)
         for name in names:
 
             def report(point: Point, title: str = f"{name}, length {distance}") -> None:
                 tell(f"{title}, step {point.step:,}: loss {point.loss:.4f}, gradient {point.gradient:.2g}")
 
-            curves.append(learn(name, settings, report, where))
+            curves.append(learn(name, wanted, report, where))
             tell(f"{name}, length {distance}: {curves[-1].verdict}, {curves[-1].seconds:.0f} s")
             if json:
                 json.write_text(as_json(curves), "utf-8")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import fmean, median
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
+import click
 
-from training.commands.console import console
+from training.commands.console import PATH, console, option
 from training.loop.logs import LogError, Record, read
 from training.studies import plots
 
@@ -23,10 +23,12 @@ _SHARES = 60
 """Of the curve of clipped steps, whose points are shares of many steps."""
 
 
-def plot(
-    logs: Annotated[list[Path], typer.Argument(help="Logs that `training fit --log` wrote, or writes just now.")],
-    out: Annotated[Path, typer.Option(help="The picture: .svg, .png or .pdf (extra 'plots').")],
-) -> None:
+@click.command()
+@click.argument(
+    "logs", type=PATH, nargs=-1, required=True, help="Logs that `training fit --log` wrote, or writes just now."
+)
+@option("--out", type=PATH, required=True, help="The picture: .svg, .png or .pdf (extra 'plots').")
+def plot(logs: tuple[Path, ...], out: Path) -> None:
     """Draw logs of `training fit`: loss, dev score, gradient norm and the share of clipped steps, by step.
 
     A curve is named by its log's file.

@@ -4,32 +4,28 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
 
-import typer
+import click
 
-from training.commands.console import opened
-from training.commands.layout import LabelColumn, TagColumn, TextColumn, TokenColumn, layout_of, note
+from service.commands.options import takes
+from training.commands.console import data_option, model_argument, note, opened, option
+from training.options import Columns
 from training.scoring.evaluate import answers_of_bundle, tags_of
 
 
-def predict(
-    model: Annotated[Path, typer.Argument(help="A bundle: models/NAME (its highest version) or models/NAME/VERSION.")],
-    data: Annotated[list[Path], typer.Option(help="Labelled data. Give it again for further files.")],
-    wrong: Annotated[bool, typer.Option("--wrong", help="Only the inputs that the model gets wrong.")] = False,
-    text_column: TextColumn = None,
-    label_column: LabelColumn = None,
-    token_column: TokenColumn = None,
-    tag_column: TagColumn = None,
-) -> None:
+@click.command()
+@model_argument
+@data_option
+@option("--wrong", is_flag=True, help="Only the inputs that the model gets wrong.")
+@takes(Columns)
+def predict(columns: Columns, model: Path, data: tuple[Path, ...], wrong: bool) -> None:
     """Print each labelled input with its label and the model's: JSON lines, for a look at the errors.
 
     `python -m service predict` scores text that has no labels, and is made for large files.
     """
     found = opened(model)
-    layout = layout_of(text_column, label_column, token_column, tag_column)
     for path in data:
-        corpus, answers = answers_of_bundle(found, path, layout, note)
+        corpus, answers = answers_of_bundle(found, path, columns.layout, note)
         for encoded, gold, answer in zip(corpus.encoded, corpus.gold, answers, strict=True):
             if corpus.task == "sentiment":
                 right, said = answer["label"] == gold, {"predicted": answer["label"], "score": answer["score"]}

@@ -5,10 +5,10 @@ from __future__ import annotations
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import get_args
 
+import click
 import orjson
-import typer
 
 from service.errors import BundleError
 from service.model import bundle
@@ -16,22 +16,23 @@ from service.model.decoding import decoder
 from service.model.engine import Engine
 from service.model.rules import Style
 from service.model.tokenizer import Tokenizer
-from training.commands.console import console, opened
+from training.commands.console import PATH, console, model_argument, opened, option
 from training.export import card
 from training.scoring import raw
 from training.scoring.evaluate import corpus, measure
 
 
-def retokenize(
-    model: Annotated[Path, typer.Argument(help="A bundle: models/NAME (its highest version) or models/NAME/VERSION.")],
-    tokenizer: Annotated[
-        Style, typer.Option(help="How raw text is cut: the style of the corpus that it learned from.")
-    ],
-    test: Annotated[
-        list[Path] | None, typer.Option(help="Labelled data to score anew, for the card; other figures stay.")
-    ] = None,
-    out: Annotated[Path | None, typer.Option(help="The folder that gets the next version: the bundle's own.")] = None,
-) -> None:
+@click.command()
+@model_argument
+@option(
+    "--tokenizer",
+    type=click.Choice(get_args(Style)),
+    required=True,
+    help="How raw text is cut: the style of the corpus that it learned from.",
+)
+@option("--test", type=PATH, multiple=True, help="Labelled data to score anew, for the card; other figures stay.")
+@option("--out", type=PATH, help="The folder that gets the next version: the bundle's own.")
+def retokenize(model: Path, tokenizer: Style, test: tuple[Path, ...], out: Path | None) -> None:
     """Give a bundle today's rules for raw text, in one of the styles: the same weights and graphs, as the next version.
 
     Bundles of earlier releases need it: the service refuses rules that are not its own. `training tokens` measures
@@ -48,7 +49,7 @@ def retokenize(
         engine, decode = Engine(found), decoder(manifest.task, manifest.labels, manifest.crf)
         measured: list[bundle.Score] = []
         on_raw: list[bundle.RawText] = []  # those of before are of other rules
-        for path in test or ():
+        for path in test:
             data = corpus(path, manifest.task, manifest.labels, made, manifest.token_limit)
             measured += measure(engine.predict, data, decode).scores()
             if manifest.task == "ner":

@@ -4,43 +4,39 @@ from __future__ import annotations
 
 import json as json_lines
 from pathlib import Path
-from typing import Annotated
 
-import typer
+import click
 from rich.table import Table
 
+from service.commands.options import takes
 from service.model.bundle import TOKENIZER
 from service.model.decoding import decoder
 from service.model.engine import Engine
 from service.model.tokenizer import Tokenizer
-from training.commands.console import opened
-from training.commands.layout import LabelColumn, TagColumn, TextColumn, TokenColumn, layout_of, note
+from training.commands.console import data_option, json_option, model_argument, note, opened, option
 from training.data.checks import with_tokens
 from training.data.corpora import check_labels, read
+from training.options import Columns
 from training.scoring.evaluate import corpus_name, corpus_of, measure
 from training.studies.robustness import variants
 from training.terminal import show
 
 
-def robustness(
-    model: Annotated[Path, typer.Argument(help="A bundle: models/NAME (its highest version) or models/NAME/VERSION.")],
-    data: Annotated[list[Path], typer.Option(help="Labelled data. Give it again for further files.")],
-    most: Annotated[int, typer.Option(min=1, help="Inputs taken of each file, from its beginning.")] = 1000,
-    seed: Annotated[int, typer.Option(help="The same seed makes the same typing mistakes.")] = 1,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON lines.")] = False,
-    text_column: TextColumn = None,
-    label_column: LabelColumn = None,
-    token_column: TokenColumn = None,
-    tag_column: TagColumn = None,
-) -> None:
+@click.command()
+@model_argument
+@data_option
+@option("--most", type=click.IntRange(1), default=1000, help="Inputs taken of each file, from its beginning.")
+@option("--seed", type=int, default=1, help="The same seed makes the same typing mistakes.")
+@json_option
+@takes(Columns)
+def robustness(columns: Columns, model: Path, data: tuple[Path, ...], most: int, seed: int, json: bool) -> None:
     """Score a bundle on data in lower and upper case, with typing mistakes, without its last stop, and so on."""
     found = opened(model)
     manifest = found.manifest
     tokenizer = Tokenizer.load(found.file(TOKENIZER), manifest.features)
     engine, decode = Engine(found), decoder(manifest.task, manifest.labels, manifest.crf)
-    layout = layout_of(text_column, label_column, token_column, tag_column)
     for path in data:
-        examples = read(path, manifest.task, layout, note)
+        examples = read(path, manifest.task, columns.layout, note)
         examples = with_tokens(path, examples, tokenizer, note)[:most]
         check_labels(manifest.labels, examples, path, f"{found.name} version {found.version}")
         rows = []

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import json as jsons
 from pathlib import Path
-from typing import Annotated
 
-import typer
+import click
 from rich.table import Table
 
+from training.commands.console import PATH, json_option, option
 from training.data.conventions import agreements
 from training.data.corpora import CorpusError, read
 from training.scoring.evaluate import corpus_name
 from training.terminal import show
 
 
-def tokens(
-    data: Annotated[list[Path], typer.Option(help="Tagged sentences, or tokenised texts; several files.")],
-    json: Annotated[bool, typer.Option("--json", help="Print JSON lines.")] = False,
-) -> None:
+@click.command()
+@option("--data", type=PATH, multiple=True, required=True, help="Tagged sentences, or tokenised texts; several files.")
+@json_option
+def tokens(data: tuple[Path, ...], json: bool) -> None:
     """Measure how well each style of rules for raw text returns a corpus's own tokens.
 
     Sentences are joined as people write them, and cut again: the table has the share of sentences that come back as

@@ -89,26 +89,27 @@ class Dropouts:
     locked: bool = True
     """One mask for all steps of a text (variational dropout, Gal and Ghahramani 2016), or a new one at each step
     (Srivastava et al. 2014; between layers, never in the recurrence: Zaremba, Sutskever and Vinyals 2014)."""
+    words: float = 0.0
+    """Of the words, which become the unknown word, so that its row learns."""
+
+
+NO_DROPOUT = Dropouts()
 
 
 class Network(nn.Module):
     """tokens, lengths → logits: [batch, labels], or [batch, time, labels] under a tagging head.
 
-    `dropouts` zero units at the embeddings and at each layer's output, and recurrent weights; `word_dropout` turns
-    words into the unknown word, so that its row learns.
+    In training, `dropouts` zero units at the embeddings and at each layer's output, and recurrent weights.
     """
 
     def __init__(
         self,
         architecture: Architecture,
-        dropout: float = 0.0,
-        word_dropout: float = 0.0,
-        dropouts: Dropouts | None = None,
+        dropouts: Dropouts = NO_DROPOUT,
         initial: Initial | None = None,
     ) -> None:
         super().__init__()
-        self.architecture, self.word_dropout = architecture, word_dropout
-        self.dropouts = dropouts or Dropouts(dropout, dropout)
+        self.architecture, self.dropouts = architecture, dropouts
         self.embeddings = nn.ModuleDict(
             {
                 feature.name: Table(feature.size, architecture.size(feature))
@@ -153,8 +154,8 @@ class Network(nn.Module):
                 parts.append(self.characters.of_batch(ids))
                 continue
             rows = ids[..., 0]
-            if feature.name == "word" and self.training and self.word_dropout:
-                drop = torch.rand_like(rows, dtype=torch.float) < self.word_dropout
+            if feature.name == "word" and self.training and self.dropouts.words:
+                drop = torch.rand_like(rows, dtype=torch.float) < self.dropouts.words
                 rows = rows.masked_fill(drop, 0)
             parts.append(self.embeddings[feature.name](rows))
         return torch.cat(parts, dim=2)

@@ -21,9 +21,9 @@ from tests.bundles import tiny_bundle
 from tests.patience import PATIENCE
 from training import cli
 from training.commands import fit as fit_command
-from training.job import Job
 from training.loop.fit import Recipe
 from training.nets.networks import Design
+from training.options import FitOptions
 
 ROOT = Path(__file__).resolve().parents[3]
 FIT = ("--hidden", "6", "--epochs", "8", "--batch-rows", "8", "--learning-rate", "0.02", "--device", "cpu")
@@ -155,11 +155,11 @@ def main(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
 
 
 @pytest.fixture
-def jobs(monkeypatch: pytest.MonkeyPatch) -> list[Job]:
+def jobs(monkeypatch: pytest.MonkeyPatch) -> list[FitOptions]:
     """The jobs that would have been run."""
-    found: list[Job] = []
+    found: list[FitOptions] = []
 
-    def run(job: Job, *_: object) -> tuple[object, object]:
+    def run(job: FitOptions, *_: object) -> tuple[object, object]:
         found.append(job)
         made = SimpleNamespace(name="tiny", version=1, manifest=SimpleNamespace(quality=()))
         return made, SimpleNamespace(best=None, epochs=0)
@@ -173,7 +173,7 @@ NEEDED = ("fit", "--task", "sentiment", "--train", "t.tsv", "--dev", "d.tsv", "-
 
 @pytest.mark.usefixtures("place")
 def test_flags_go_before_the_environment_and_the_environment_before_the_file(
-    monkeypatch: pytest.MonkeyPatch, jobs: list[Job]
+    monkeypatch: pytest.MonkeyPatch, jobs: list[FitOptions]
 ) -> None:
     Path(".env").write_text(
         "# settings\nTRAINING_FIT_HIDDEN=11\nTRAINING_FIT_LAYERS=2\nTRAINING_FIT_SEED=5\nTRAINING_FIT_CELL=gru\n",
@@ -187,7 +187,9 @@ def test_flags_go_before_the_environment_and_the_environment_before_the_file(
 
 
 @pytest.mark.usefixtures("place")
-def test_required_options_come_from_the_environment_too(monkeypatch: pytest.MonkeyPatch, jobs: list[Job]) -> None:
+def test_required_options_come_from_the_environment_too(
+    monkeypatch: pytest.MonkeyPatch, jobs: list[FitOptions]
+) -> None:
     os.environ.update(TRAINING_FIT_TASK="ner", TRAINING_FIT_TRAIN="a.conll", TRAINING_FIT_OUT="models/x")
     Path(".env").write_text("TRAINING_FIT_DEV=b.conll\nTRAINING_FIT_BIDIRECTIONAL=1\n", "utf-8")
     assert main(monkeypatch, "fit") == 0
@@ -197,7 +199,7 @@ def test_required_options_come_from_the_environment_too(monkeypatch: pytest.Monk
 
 
 @pytest.mark.usefixtures("place")
-def test_defaults(monkeypatch: pytest.MonkeyPatch, jobs: list[Job]) -> None:
+def test_defaults(monkeypatch: pytest.MonkeyPatch, jobs: list[FitOptions]) -> None:
     assert main(monkeypatch, *NEEDED) == 0
     (job,) = jobs
     assert job.design == Design("sentiment", "lstm", ("forward",), 1, 128, "max")
@@ -206,7 +208,7 @@ def test_defaults(monkeypatch: pytest.MonkeyPatch, jobs: list[Job]) -> None:
 
 
 @pytest.mark.usefixtures("place")
-def test_the_reset_gate_is_a_grus(monkeypatch: pytest.MonkeyPatch, jobs: list[Job]) -> None:
+def test_the_reset_gate_is_a_grus(monkeypatch: pytest.MonkeyPatch, jobs: list[FitOptions]) -> None:
     assert main(monkeypatch, *NEEDED, "--cell", "gru") == 0
     assert main(monkeypatch, *NEEDED, "--cell", "gru", "--gru-reset", "before") == 0
     assert [job.design.reset for job in jobs] == ["after", "before"]
@@ -215,7 +217,7 @@ def test_the_reset_gate_is_a_grus(monkeypatch: pytest.MonkeyPatch, jobs: list[Jo
 
 
 @pytest.mark.usefixtures("place")
-def test_options_reach_the_job(monkeypatch: pytest.MonkeyPatch, jobs: list[Job]) -> None:
+def test_options_reach_the_job(monkeypatch: pytest.MonkeyPatch, jobs: list[FitOptions]) -> None:
     options = {"epochs": 4, "patience": 2, "learning_rate": 0.5, "clip": 2.0, "batch_rows": 3, "batch_tokens": 77}
     options |= {"window": 9, "label_smoothing": 0.25, "seed": 8}
     flags = [text for name, value in options.items() for text in (f"--{name.replace('_', '-')}", str(value))]
@@ -230,7 +232,9 @@ def test_options_reach_the_job(monkeypatch: pytest.MonkeyPatch, jobs: list[Job])
 
 
 @pytest.mark.usefixtures("place")
-def test_the_command_is_kept_in_a_form_that_can_be_run_again(monkeypatch: pytest.MonkeyPatch, jobs: list[Job]) -> None:
+def test_the_command_is_kept_in_a_form_that_can_be_run_again(
+    monkeypatch: pytest.MonkeyPatch, jobs: list[FitOptions]
+) -> None:
     os.environ["DATA"] = "/data/sets/"
     extra = ["--dev", "/data/sets/sst2/dev.tsv", "--licence", "CC BY 4.0; it's free", "--test", "/data/setsuna.tsv"]
     assert main(monkeypatch, *NEEDED, *extra) == 0
@@ -426,7 +430,11 @@ def test_a_settings_file_that_cannot_be_read(
     ],
 )
 def test_settings_out_of_range(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], flags: list[str], named: str, jobs: list[Job]
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    flags: list[str],
+    named: str,
+    jobs: list[FitOptions],
 ) -> None:
     assert main(monkeypatch, *NEEDED, *flags) == 2
     assert named in capsys.readouterr().err

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
+from click.testing import CliRunner
 
 from tests import corpora
 from tests.bundles import tiny_bundle
@@ -15,7 +15,7 @@ from training.cli import app
 from training.commands import fit as fitting
 from training.data.corpora import CorpusError, read
 from training.data.datasets import KNOWN, Wanted, load, write
-from training.job import Job
+from training.options import FitOptions
 from training.scoring.evaluate import of_bundle
 
 datasets = pytest.importorskip("datasets", reason="the library datasets is not installed")
@@ -62,11 +62,11 @@ def test_compare_puts_the_best_first(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def job(monkeypatch: pytest.MonkeyPatch) -> list[Job]:
+def job(monkeypatch: pytest.MonkeyPatch) -> list[FitOptions]:
     """What `fit` would do, without doing it."""
-    jobs: list[Job] = []
+    jobs: list[FitOptions] = []
 
-    def run(job: Job, *_: object) -> None:
+    def run(job: FitOptions, *_: object) -> None:
         jobs.append(job)
         raise CorpusError("here", "far enough")
 
@@ -87,7 +87,7 @@ learning-rate = 0.5
 
 
 def test_a_recipe_stands_for_flags_and_flags_win(
-    tmp_path: Path, job: list[Job], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, job: list[FitOptions], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(RECIPE)

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner, Result
+from click.testing import CliRunner, Result
 
 from service.model.bundle import CARD, Bundle, Counts, Task
 from service.model.decoding import decoder
 from tests.bundles import architecture, tiny_bundle, tokenizer
-from tests.training.test_job import RECIPE, job, made, quiet, vectors
+from tests.training.test_run import made, options, quiet, vectors
 from training.cli import app
-from training.data.sources import Layout
 from training.run import run
 from training.scoring.evaluate import corpus, measure, of_bundle
 
@@ -163,7 +161,7 @@ def test_fit_takes_the_options(tmp_path: Path) -> None:
 @pytest.mark.parametrize("task", ["sentiment", "ner"])
 def test_labels_are_counted_in_log_manifest_and_card(tmp_path: Path, task: Task) -> None:
     told: list[str] = []
-    bundle, _ = run(replace(job(tmp_path, task), recipe=replace(RECIPE, epochs=1)), told.append, quiet)
+    bundle, _ = run(options(tmp_path, task, epochs=1), told.append, quiet)
     assert bundle is not None
     card = bundle.file(CARD).read_text("utf-8")
     if task == "sentiment":
@@ -186,7 +184,7 @@ def test_labels_are_counted_in_log_manifest_and_card(tmp_path: Path, task: Task)
 
 def test_fit_warns_of_odd_data(tmp_path: Path) -> None:
     told: list[str] = []
-    plain = replace(job(tmp_path), recipe=replace(RECIPE, epochs=1))
+    plain = options(tmp_path, epochs=1)
     plain.train[0].write_text(plain.train[0].read_text("utf-8") + "one more\tPositive\n", "utf-8")
     plain.dev[0].write_text("text\tlabel\nthe film is great .\tpositive\nnew\tnegative\n", "utf-8")
     run(plain, told.append, quiet)
@@ -199,11 +197,11 @@ def test_fit_warns_of_odd_data(tmp_path: Path) -> None:
 
 
 def test_fit_says_how_many_words_have_a_vector(tmp_path: Path) -> None:
-    plain = replace(job(tmp_path), recipe=replace(RECIPE, epochs=1))
+    plain = options(tmp_path, epochs=1)
 
     def said(words: list[str]) -> list[str]:
         told: list[str] = []
-        run(replace(plain, vectors=vectors(tmp_path / "v.npz", words)), told.append, quiet)
+        run(plain.but(vectors=vectors(tmp_path / "v.npz", words)), told.append, quiet)
         return [line for line in told if "vector" in line]
 
     few = said(["the", "film", "zebra"])
@@ -221,7 +219,7 @@ def test_repeated_vectors_are_told(tmp_path: Path) -> None:
     row = " ".join(["0.5"] * 10)
     path.write_text(f"the {row}\nfilm {row}\nthe {row}\n", "utf-8")
     told: list[str] = []
-    run(replace(job(tmp_path), vectors=path, recipe=replace(RECIPE, epochs=1)), told.append, quiet)
+    run(options(tmp_path, vectors=path, epochs=1), told.append, quiet)
     assert "note: 1 words stand in the file of vectors again: the first vector of each is used" in told
 
 
@@ -231,15 +229,15 @@ def test_a_tab_after_the_word_loads_the_vectors(tmp_path: Path) -> None:
     words = ("the", "film", "great")
     lines = [f"{word}\t{' '.join(map(str, row))}\n" for word, row in zip(words, rows, strict=True)]
     path.write_text("".join(lines), "utf-8")
-    bundle = made(replace(job(tmp_path), vectors=path, recipe=replace(RECIPE, epochs=1)))
+    bundle = made(options(tmp_path, vectors=path, epochs=1))
     assert bundle.manifest.features[0].size > 3
 
 
 def test_fit_uses_the_layout_for_all_its_files(tmp_path: Path) -> None:
-    plain = replace(job(tmp_path), recipe=replace(RECIPE, epochs=1))
+    plain = options(tmp_path, epochs=1)
     for path in (*plain.train, *plain.dev):
         path.write_text(path.read_text("utf-8").replace("text\tlabel", "opus\tverdict", 1), "utf-8")
-    again = replace(plain, layout=Layout(text="opus", label="verdict"), test=plain.dev)
+    again = plain.but(text_column="opus", label_column="verdict", test=plain.dev)
     assert made(again).manifest.labels == ("negative", "positive")
 
 

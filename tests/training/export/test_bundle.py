@@ -42,7 +42,7 @@ from training.export.onnx import graph
 from training.export.onnx.builder import Builder
 from training.export.onnx.embedding import round_to_storage
 from training.export.onnx.nodes import STEPS
-from training.nets.networks import Architecture, Network, WordBits
+from training.nets.networks import Architecture, Dropouts, Network, WordBits
 
 SCORES = (
     Score(data="sst2 dev", metric="accuracy", value=0.875, examples=872, truncated=1),
@@ -191,7 +191,7 @@ def test_embeddings_are_rounded_to_half_precision_before_anything_is_measured(tm
 def test_a_network_in_training_mode_is_exported_as_it_will_be_served(tmp_path: Path) -> None:
     shape = architecture()
     torch.manual_seed(1)
-    net = Network(shape, dropout=0.5, word_dropout=0.5).train()
+    net = Network(shape, Dropouts(0.5, 0.5, words=0.5)).train()
     exported(tmp_path / "m", net)
     assert not net.training
 

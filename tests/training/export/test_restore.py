@@ -39,7 +39,7 @@ def test_attention_a_crf_and_eight_bits_come_back(tmp_path: Path) -> None:
     several: tuple[Options, ...] = ({"head": "attention"}, {"task": "ner", "crf": True, "word_bits": 8})
     for number, options in enumerate(several):
         bundle = tiny_bundle(tmp_path / f"m{number}", **options)
-        export(tmp_path / f"m{number}")
+        export.main([str(tmp_path / f"m{number}")], standalone_mode=False)
         again = load(tmp_path / f"m{number}" / "2")
         (row,) = random_rows(restored(bundle).architecture, (9,))
         np.testing.assert_allclose(Engine(again).predict([row]), Engine(bundle).predict([row]), rtol=0, atol=1e-5)
@@ -51,7 +51,7 @@ def test_characters_and_packed_words_come_back(
     tmp_path: Path, characters: CharacterNetwork, word_bits: WordBits
 ) -> None:
     bundle = tiny_bundle(tmp_path / "m", task="ner", characters=characters, crf=True, word_bits=word_bits)
-    export(tmp_path / "m")
+    export.main([str(tmp_path / "m")], standalone_mode=False)
     again = load(tmp_path / "m" / "2")
     before, after = (load_file(each.file(WEIGHTS)) for each in (bundle, again))
     assert before.keys() == after.keys()
@@ -75,7 +75,7 @@ def test_packed_words_that_were_not_all_learned_come_back() -> None:
 
 def test_exported_again_it_is_the_next_version_with_the_same_files(tmp_path: Path) -> None:
     first = tiny_bundle(tmp_path / "m")
-    export(tmp_path / "m")
+    export.main([str(tmp_path / "m")], standalone_mode=False)
     second = load(tmp_path / "m" / "2")
     for file in FILES:
         assert second.file(file).read_bytes() == first.file(file).read_bytes(), file
@@ -85,5 +85,5 @@ def test_exported_again_it_is_the_next_version_with_the_same_files(tmp_path: Pat
 
 def test_exported_to_another_folder(tmp_path: Path) -> None:
     tiny_bundle(tmp_path / "m")
-    export(tmp_path / "m" / "1", out=tmp_path / "other")
+    export.main([str(tmp_path / "m" / "1"), "--out", str(tmp_path / "other")], standalone_mode=False)
     assert load(tmp_path / "other" / "1").file(CARD).read_text().startswith("# other")

@@ -46,7 +46,7 @@ def train(
     """Train from the beginning, or from the checkpoint on where there is one, with every kind of dropout."""
     seed_everything(recipe.seed)
     shape = architecture(cell="peephole", bidirectional=not recipe.bptt, hidden=5)
-    net = Network(shape, 0.0, 0.05, Dropouts(0.2, 0.3, 0.1, locked=bool(recipe.bptt)))
+    net = Network(shape, Dropouts(0.2, 0.3, 0.1, locked=bool(recipe.bptt), words=0.05))
     kept = Checkpoints(folder, SETTINGS, every=1) if folder else None
     state = kept.load() if kept else None
     return net, fit(net, texts(40), recipe, score, report, CPU, kept, state)

@@ -14,7 +14,7 @@ from tests.bundles import KINDS, Kind, architecture
 from training.data.batches import Sample
 from training.loop.fit import Mark, Outcome, Progress, Recipe, fit, refusal, seed_everything
 from training.loop.logs import Record
-from training.nets.networks import Network
+from training.nets.networks import Dropouts, Network
 
 CPU = torch.device("cpu")
 FAST = Recipe(epochs=4, patience=4, batch_rows=8, batch_tokens=400, learning_rate=0.01)
@@ -54,7 +54,7 @@ def trained(
 ) -> tuple[Network, Outcome]:
     """A network made and trained as a job does it."""
     seed_everything(recipe.seed)
-    net = Network(architecture(task=task, cell=cell, hidden=8), dropout=dropout, word_dropout=0.05)
+    net = Network(architecture(task=task, cell=cell, hidden=8), Dropouts(dropout, dropout, words=0.05))
     samples = texts() if task == "sentiment" else sentences()
     return net, fit(net, samples, recipe, score, report, CPU)
 

@@ -12,7 +12,7 @@ import torch
 
 from service.model.bundle import Feature
 from service.model.equations import CellName, Direction
-from tests.training.test_job import job as fit_job
+from tests.training.test_run import options as fit_options
 from training import run as fitting
 from training.loop.pretrain import LanguageModel, Pretraining, PretrainingError, Reading, run, start, table_of
 from training.nets.networks import Architecture, Design, Network
@@ -77,28 +77,28 @@ def test_it_learns_what_comes_next_and_keeps_the_words_with_the_encoder(tmp_path
 
 
 def test_fit_starts_from_an_encoder(tmp_path: Path) -> None:
-    plain = fit_job(tmp_path)
+    plain = fit_options(tmp_path)
     encoder = tmp_path / "encoder.safetensors"
     loop = Reading(epochs=1, batch_rows=8)
     run(Pretraining(designed("gru", 6), plain.train, (), None, 100, loop), encoder, quiet, quiet)
-    made, _ = fitting.run(replace(plain, start=encoder), quiet, quiet)
+    made, _ = fitting.run(plain.but(start=encoder), quiet, quiet)
     assert made is not None
     assert made.manifest.features[0].size == len(table_of(encoder)[0])
     with pytest.raises(PretrainingError, match=r"another cell, size or number of directions: .*needed"):
-        fitting.run(replace(plain, start=encoder, design=replace(plain.design, hidden=7)), quiet, quiet)
+        fitting.run(plain.but(start=encoder, hidden=7), quiet, quiet)
     with pytest.raises(PretrainingError, match="not an encoder that"):
-        fitting.run(replace(plain, start=plain.train[0]), quiet, quiet)
+        fitting.run(plain.but(start=plain.train[0]), quiet, quiet)
 
 
 def test_a_gru_whose_reset_gate_acts_before_is_pretrained_too(tmp_path: Path) -> None:
-    encoder, plain = tmp_path / "encoder.safetensors", fit_job(tmp_path)
+    encoder, plain = tmp_path / "encoder.safetensors", fit_options(tmp_path)
     before = designed("gru", 6, reset="before")
     run(Pretraining(before, plain.train, (), None, 100, Reading(epochs=1, batch_rows=8)), encoder, quiet, quiet)
-    made, _ = fitting.run(replace(plain, design=before, start=encoder), quiet, quiet)
+    made, _ = fitting.run(plain.but(gru_reset="before", start=encoder), quiet, quiet)
     assert made is not None
     assert made.manifest.gru_reset == "before"
     with pytest.raises(PretrainingError, match="another cell"):
-        fitting.run(replace(plain, start=encoder), quiet, quiet)
+        fitting.run(plain.but(start=encoder), quiet, quiet)
 
 
 def test_every_weight_of_the_encoder_is_taken_over_and_the_head_is_not(tmp_path: Path) -> None:

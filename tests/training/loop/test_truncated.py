@@ -105,7 +105,7 @@ def test_windows_that_hold_every_text_change_nothing_bit_for_bit(head: Head, los
     def trained(bptt: int) -> dict[str, Tensor]:
         seed_everything(1)
         shape = one_way(head).architecture
-        net = Network(shape, 0.0, 0.05, Dropouts(0.2, 0.3, 0.1))
+        net = Network(shape, Dropouts(0.2, 0.3, 0.1, words=0.05))
         samples = sentences() if head == "tagger" else texts()
         recipe = replace(FAST, epochs=2, bptt=bptt, bptt_loss=loss, label_smoothing=0.1, accumulate=2)
         fit(net, samples, recipe, lambda _: 0.0, lambda _: None, CPU)

@@ -110,7 +110,7 @@ def test_the_reset_belongs_to_the_gru() -> None:
 
 def test_dropout_is_for_training_alone() -> None:
     shape = shape_of("lstm", "max", layers=2)
-    net = Network(shape, dropout=0.5, word_dropout=0.5)
+    net = Network(shape, Dropouts(0.5, 0.5, words=0.5))
     rows = random_rows(shape, (8, 8, 8))
     net.eval()
     np.testing.assert_array_equal(logits(net, rows), logits(net, rows))
@@ -120,7 +120,7 @@ def test_dropout_is_for_training_alone() -> None:
 
 def test_dropout_drops_a_unit_for_a_whole_text_and_keeps_the_mean() -> None:
     shape = shape_of("lstm", "tagger", hidden=64)
-    net = Network(shape, dropout=0.25)
+    net = Network(shape, Dropouts(0.25, 0.25))
     seen: list[torch.Tensor] = []
     net.layers[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     rows = random_rows(shape, (20, 20, 20, 20))
@@ -195,7 +195,7 @@ def test_initialisation_by_name() -> None:
 
 def test_word_dropout_makes_words_unknown_and_leaves_other_features_alone() -> None:
     shape = shape_of("lstm", "tagger")
-    net = Network(shape, word_dropout=0.3)
+    net = Network(shape, Dropouts(words=0.3))
     (row,) = random_rows(shape, (2000,))
     row[:, 0] = 3
     net.train()

@@ -22,7 +22,7 @@ def test_the_command_writes_the_manifest_and_leaves_the_files(tmp_path: Path) ->
     data = tmp_path / "dev.tsv"
     data.write_text("text\tlabel\na great film\tpositive\na dull film\tnegative\nbad\tnegative\n", encoding="utf-8")
     assert made.manifest.health is None
-    health(tmp_path / "sentiment-gru", data)
+    health.main([str(tmp_path / "sentiment-gru"), "--data", str(data)], standalone_mode=False)
     after = bundles.load(made.path).manifest
     assert after.model_copy(update={"health": None}) == made.manifest
     assert after.health is not None

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner
 from torch.nn import functional
-from typer.testing import CliRunner
 
 from training.cli import app
 from training.nets.cells import NAMED

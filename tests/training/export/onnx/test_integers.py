@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 import torch
-import typer
 from numpy.typing import NDArray
 from pydantic import ValidationError
 from safetensors.numpy import load_file
@@ -134,7 +134,8 @@ def test_integers_are_not_exported_again(tmp_path: Path) -> None:
 
 def test_the_command_measures_what_is_lost(tmp_path: Path) -> None:
     tiny_bundle(tmp_path / "m", hidden=16)
-    export_command(tmp_path / "m", int8=True, dev=[corpora.sentiment(tmp_path / "dev.tsv")])
+    dev = corpora.sentiment(tmp_path / "dev.tsv")
+    export_command.main([str(tmp_path / "m"), "--int8", "--dev", str(dev)], standalone_mode=False)
     made = load(tmp_path / "m-int8" / "1")
     assert "Before it was made int8:" in made.file(CARD).read_text()
     assert "its answers do not depend on the batch" in made.file(CARD).read_text()
@@ -146,5 +147,5 @@ def test_the_command_measures_what_is_lost(tmp_path: Path) -> None:
 
 def test_int8_without_data_is_refused(tmp_path: Path) -> None:
     tiny_bundle(tmp_path / "m")
-    with pytest.raises(typer.BadParameter, match="int8 costs quality"):
-        export_command(tmp_path / "m", int8=True)
+    with pytest.raises(click.BadParameter, match="int8 costs quality"):
+        export_command.main([str(tmp_path / "m"), "--int8"], standalone_mode=False)

@@ -1,8 +1,7 @@
-"""A whole job: files in, bundle out, and what stops it."""
+"""A whole training: files in, bundle out, and what stops it."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,56 +10,55 @@ import pytest
 from safetensors.numpy import load_file
 
 from service.errors import BundleError
-from service.model.bundle import CARD, TOKENIZER, WEIGHTS, Bundle, Head, Task, discover, load
+from service.model.bundle import CARD, TOKENIZER, WEIGHTS, Bundle, Task, discover, load
 from service.model.decoding import decoder
 from service.model.engine import Engine
 from service.model.tokenizer import Tokenizer
 from tests import corpora
 from training.data.corpora import CorpusError
+from training.errors import TrainingError
 from training.export import bundle as exporting
-from training.job import Job, TrainingError
 from training.loop.checkpoints import FILE, CheckpointError
-from training.loop.fit import Progress, Recipe
+from training.loop.fit import Progress
 from training.loop.logs import read as read_log
-from training.nets.networks import Design
+from training.options import FitOptions
 from training.run import run
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-RECIPE = Recipe(epochs=3, patience=3, batch_rows=8, learning_rate=0.02)
 
 
-def job(folder: Path, task: Task = "sentiment") -> Job:
-    """A small job on data of its own below `folder`, into ``folder/models/tiny``."""
+def options(folder: Path, task: Task = "sentiment", **changed: Any) -> FitOptions:
+    """A small training on data of its own below `folder`, into ``folder/models/tiny``."""
     write, ending = (corpora.sentiment, "tsv") if task == "sentiment" else (corpora.ner, "conll")
-    return Job(
-        design=Design(task, "gru", ("forward", "backward"), 1, 6, "max" if task == "sentiment" else "tagger"),
+    small = FitOptions(
+        task=task,
+        cell="gru",
+        bidirectional=True,
+        hidden=6,
         train=(write(folder / "mine" / f"train.{ending}"),),
         dev=(write(folder / "mine" / f"dev.{ending}", start=1, step=3),),
-        test=(),
-        vectors=None,
-        start=None,
         words=1000,
         dropout=0.1,
         word_dropout=0.02,
-        recipe=RECIPE,
+        epochs=3,
+        patience=3,
+        batch_rows=8,
+        learning_rate=0.02,
+        checkpoint_every=0,
         device="cpu",
         out=folder / "models" / "tiny",
         licence="CC0-1.0",
         command="python -m training fit …",
     )
-
-
-def designed(job: Job, **changed: Any) -> Job:
-    """The job with another design."""
-    return replace(job, design=replace(job.design, **changed))
+    return small.but(**changed)
 
 
 def quiet(_: object) -> None:
     """Told, and reported to."""
 
 
-def made(given: Job) -> Bundle:
-    """What a job exports."""
+def made(given: FitOptions) -> Bundle:
+    """What a training exports."""
     bundle, _ = run(given, quiet, quiet)
     assert bundle is not None
     return bundle
@@ -69,7 +67,7 @@ def made(given: Job) -> Bundle:
 @pytest.mark.parametrize("task", ["sentiment", "ner"])
 def test_from_files_to_a_bundle_that_answers(tmp_path: Path, task: Task) -> None:
     told: list[str] = []
-    bundle, outcome = run(replace(job(tmp_path, task), recipe=replace(RECIPE, epochs=8)), told.append, quiet)
+    bundle, outcome = run(options(tmp_path, task, epochs=8), told.append, quiet)
     assert bundle is not None
     assert load(tmp_path / "models" / "tiny" / "1") == bundle
     manifest = bundle.manifest
@@ -94,21 +92,21 @@ def test_from_files_to_a_bundle_that_answers(tmp_path: Path, task: Task) -> None
         assert [(found["label"], found["text"]) for found in entities] == [("PER", "Grace"), ("LOC", "Paris")]
 
 
-def test_the_same_job_twice_gives_the_same_bundle(tmp_path: Path) -> None:
-    one, two = (made(job(tmp_path)) for _ in range(2))
+def test_the_same_training_twice_gives_the_same_bundle(tmp_path: Path) -> None:
+    one, two = (made(options(tmp_path)) for _ in range(2))
     assert (one.version, two.version) == (1, 2)
     assert one.file(WEIGHTS).read_bytes() == two.file(WEIGHTS).read_bytes()
     assert one.manifest == two.manifest
-    other = made(replace(job(tmp_path), recipe=replace(RECIPE, seed=2)))
+    other = made(options(tmp_path, seed=2))
     assert other.file(WEIGHTS).read_bytes() != one.file(WEIGHTS).read_bytes()
 
 
 def test_several_files_of_each_kind(tmp_path: Path) -> None:
-    plain = job(tmp_path)
+    plain = options(tmp_path)
     more = corpora.sentiment(tmp_path / "other" / "train.tsv", step=4)
     dev = corpora.sentiment(tmp_path / "other" / "dev.tsv", step=5)
     test = corpora.sentiment(tmp_path / "other" / "test.tsv", step=6)
-    several = replace(plain, train=(*plain.train, more), dev=(*plain.dev, dev), test=(test,))
+    several = plain.but(train=(*plain.train, more), dev=(*plain.dev, dev), test=(test,))
     manifest = made(several).manifest
     assert manifest.origin.data == ("mine train: 48 examples", "other train: 12 examples")
     assert [score.data for score in manifest.quality if score.metric == "accuracy"] == [
@@ -126,8 +124,7 @@ def vectors(path: Path, words: list[str], size: int = 100) -> Path:
 
 def test_word_vectors_widen_the_vocabulary_and_start_its_rows(tmp_path: Path) -> None:
     path = vectors(tmp_path / "v.npz", ["the", "terrible", "1996", "2004", "film"])
-    frozen = replace(RECIPE, epochs=1, learning_rate=1e-9)
-    bundle = made(replace(job(tmp_path), vectors=path, recipe=frozen))
+    bundle = made(options(tmp_path, vectors=path, epochs=1, learning_rate=1e-9))
     tokens = Tokenizer.load(bundle.file(TOKENIZER), bundle.manifest.features)
     assert tokens.rows(["terrible"])[0, 0] != 0, "a word that only the vectors know"
     assert tokens.rows(["1837"])[0, 0] == tokens.rows(["2004"])[0, 0] != 0
@@ -140,23 +137,23 @@ def test_word_vectors_widen_the_vocabulary_and_start_its_rows(tmp_path: Path) ->
 
 def test_vectors_bring_their_own_size(tmp_path: Path) -> None:
     path = vectors(tmp_path / "v.npz", ["the"], size=50)
-    bundle = made(replace(job(tmp_path), vectors=path))
+    bundle = made(options(tmp_path, vectors=path))
     assert load_file(bundle.file(WEIGHTS))["embedding.word"].shape[1] == 50
 
 
 def test_the_vocabulary_is_bounded(tmp_path: Path) -> None:
-    bundle = made(replace(job(tmp_path), words=10))
+    bundle = made(options(tmp_path, words=10))
     assert bundle.manifest.features[0].size == 10
 
 
-def test_an_interrupted_job_exports_the_best_model_so_far(tmp_path: Path) -> None:
+def test_an_interrupted_training_exports_the_best_model_so_far(tmp_path: Path) -> None:
     told: list[str] = []
 
     def report(progress: Progress) -> None:
         if progress.epoch == 2:
             raise KeyboardInterrupt
 
-    bundle, outcome = run(job(tmp_path), told.append, report)
+    bundle, outcome = run(options(tmp_path), told.append, report)
     assert bundle is not None
     assert outcome.interrupted
     assert told[-1] == "interrupted: exporting the best model so far"
@@ -168,29 +165,29 @@ def test_an_interrupt_before_the_first_epoch_is_finished_writes_nothing(tmp_path
         raise KeyboardInterrupt
 
     with pytest.raises(TrainingError, match="before the first epoch was finished"):
-        run(job(tmp_path), quiet, report)
+        run(options(tmp_path), quiet, report)
     assert list(discover(tmp_path / "models")) == []
 
 
 def test_truncated_bptt_says_what_it_does_and_refuses_what_it_cannot(tmp_path: Path) -> None:
     told: list[str] = []
-    plain = replace(job(tmp_path), recipe=replace(RECIPE, bptt=5, epochs=1))
+    plain = options(tmp_path, bptt=5, epochs=1)
     with pytest.raises(TrainingError, match="the backward direction cannot be carried over"):
         run(plain, quiet, quiet)
-    one_way = designed(plain, directions=("forward",))
+    one_way = plain.but(bidirectional=False)
     run(one_way, told.append, quiet)
-    run(replace(one_way, recipe=replace(one_way.recipe, bptt_loss="end")), told.append, quiet)
+    run(one_way.but(bptt_loss="end"), told.append, quiet)
     each, end = [line for line in told if line.startswith("truncated BPTT in windows of 5 tokens")]
     assert each.endswith("each window has a loss, for the label by what was read so far")
     assert end.endswith("its gradient reaches the last window alone")
-    tagger = designed(job(tmp_path, "ner"), directions=("forward",), crf=True)
+    tagger = options(tmp_path, "ner", bidirectional=False, crf=True)
     with pytest.raises(TrainingError, match="without the CRF"):
-        run(replace(tagger, recipe=replace(RECIPE, bptt=5)), quiet, quiet)
+        run(tagger.but(bptt=5), quiet, quiet)
 
 
 def test_tokens_that_raw_text_would_not_give_are_told(tmp_path: Path) -> None:
     told: list[str] = []
-    plain = job(tmp_path, "ner")
+    plain = options(tmp_path, "ner")
     run(plain, told.append, quiet)
     assert not [line for line in told if line.startswith("note:")]
     with plain.train[0].open("a", encoding="utf-8") as file:
@@ -203,25 +200,25 @@ def test_tokens_that_raw_text_would_not_give_are_told(tmp_path: Path) -> None:
 
 def test_raw_text_is_cut_as_the_first_training_file_is(tmp_path: Path) -> None:
     told: list[str] = []
-    plain = job(tmp_path, "ner")
+    plain = options(tmp_path, "ner")
     first, other = tmp_path / "first.conll", tmp_path / "other.conll"
     first.write_text("an\tO\nall-rounder\tO\nfrom\tO\nAl-Aqsa\tB-LOC\n\n" * 9, "utf-8")
     other.write_text("the\tO\nAl\tB-LOC\n-\tI-LOC\nAqsa\tI-LOC\n\n" * 3, "utf-8")
-    made, _ = run(replace(plain, train=(first, other), dev=(first,)), told.append, quiet)
+    made, _ = run(plain.but(train=(first, other), dev=(first,)), told.append, quiet)
     assert made is not None
     tokenizer = Tokenizer.load(made.file("tokenizer.json"), made.manifest.features)
     assert made.manifest.style == tokenizer.style != "web"
     assert [token for token, _ in tokenizer.split("the Al-Aqsa")] == ["the", "Al-Aqsa"]
     assert any("which returns 100.0% of the training corpus's sentences" in line for line in told)
     assert any("3 of 3 sentences are cut anew" in line for line in told)
-    made, _ = run(replace(plain, train=(first,), dev=(first,), style="web"), told.append, quiet)
+    made, _ = run(plain.but(train=(first,), dev=(first,), tokenizer="web"), told.append, quiet)
     assert made is not None
     assert made.manifest.style == "web"
     assert "cut in the style `web`" in made.file("README.md").read_text("utf-8")
 
 
 def test_a_bad_name_is_refused_before_any_file_is_read(tmp_path: Path) -> None:
-    bad = replace(job(tmp_path), out=tmp_path / "models" / "my model", train=(tmp_path / "none.tsv",))
+    bad = options(tmp_path, out=tmp_path / "models" / "my model", train=(tmp_path / "none.tsv",))
     with pytest.raises(BundleError, match="'my model' is no model name"):
         run(bad, quiet, quiet)
 
@@ -233,15 +230,15 @@ def test_a_folder_that_cannot_be_written_is_told_before_the_training(tmp_path: P
         pytest.fail("it began to train")
 
     with pytest.raises(OSError, match="models"):
-        run(job(tmp_path), quiet, report)
+        run(options(tmp_path), quiet, report)
 
 
 @pytest.mark.parametrize("part", ["dev", "test"])
 def test_labels_that_train_lacks_are_refused(tmp_path: Path, part: str) -> None:
     path = tmp_path / "strange.tsv"
     path.write_text("text\tlabel\na film\tneutral\n", "utf-8")
-    given = job(tmp_path)
-    given = replace(given, dev=(path,)) if part == "dev" else replace(given, test=(path,))
+    given = options(tmp_path)
+    given = given.but(dev=(path,)) if part == "dev" else given.but(test=(path,))
     with pytest.raises(CorpusError, match=r"strange\.tsv:2: the label 'neutral'"):
         run(given, quiet, quiet)
     assert not (tmp_path / "models").exists()
@@ -251,18 +248,18 @@ def test_a_label_set_of_one_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "one.tsv"
     path.write_text("text\tlabel\na film\tgood\nit\tgood\n", "utf-8")
     with pytest.raises(CorpusError, match=r"one\.tsv: its only label is 'good'"):
-        run(replace(job(tmp_path), train=(path,)), quiet, quiet)
+        run(options(tmp_path, train=(path,)), quiet, quiet)
 
 
 def test_graphs_that_do_not_agree_with_torch_leave_no_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exporting, "LOGITS_TOLERANCE", 1e-12)
     with pytest.raises(BundleError, match="do not agree"):
-        run(job(tmp_path), quiet, quiet)
+        run(options(tmp_path), quiet, quiet)
     assert list(discover(tmp_path / "models")) == []
 
 
-def test_the_card_names_what_the_job_was(tmp_path: Path) -> None:
-    bundle = made(replace(job(tmp_path), command="python -m training fit --seed 1"))
+def test_the_card_names_what_the_training_was(tmp_path: Path) -> None:
+    bundle = made(options(tmp_path, command="python -m training fit --seed 1"))
     card = bundle.file(CARD).read_text("utf-8")
     assert "```sh\npython -m training fit --seed 1\n```" in card
     assert "- mine train: 48 examples" in card
@@ -270,8 +267,8 @@ def test_the_card_names_what_the_job_was(tmp_path: Path) -> None:
     assert str(tmp_path) not in card
 
 
-def test_a_finished_job_leaves_no_checkpoint_and_an_interrupted_one_can_be_resumed(tmp_path: Path) -> None:
-    plain = replace(job(tmp_path), checkpoint_every=3, log=tmp_path / "log.jsonl")
+def test_a_finished_training_leaves_no_checkpoint_and_an_interrupted_one_can_be_resumed(tmp_path: Path) -> None:
+    plain = options(tmp_path, checkpoint_every=3, log=tmp_path / "log.jsonl")
     undisturbed = made(plain)
     assert not (tmp_path / "models" / "tiny" / FILE).exists()
     steps = [record["step"] for record in read_log(tmp_path / "log.jsonl")]
@@ -286,53 +283,54 @@ def test_a_finished_job_leaves_no_checkpoint_and_an_interrupted_one_can_be_resum
     with pytest.raises(Killed):
         run(plain, quiet, report)
     told: list[str] = []
-    resumed, _ = run(replace(plain, resume=True), told.append, quiet)
+    resumed, _ = run(plain.but(resume=True), told.append, quiet)
     assert resumed is not None
     assert any(line.startswith("resuming after step") for line in told)
     assert resumed.file(WEIGHTS).read_bytes() == undisturbed.file(WEIGHTS).read_bytes()
     assert [record["step"] for record in read_log(tmp_path / "log.jsonl")] == steps
-    run(replace(plain, resume=True), told.append, quiet)
+    run(plain.but(resume=True), told.append, quiet)
     assert told[-2] != told[-1]
     assert "resuming from the beginning: there is no checkpoint" in told
 
 
-def test_resuming_another_job_is_refused(tmp_path: Path) -> None:
+def test_resuming_another_training_is_refused(tmp_path: Path) -> None:
     def report(progress: Progress) -> None:
         if progress.batch == 2:
             raise KeyboardInterrupt
 
-    plain = replace(job(tmp_path), checkpoint_every=1)
+    plain = options(tmp_path, checkpoint_every=1)
     with pytest.raises(TrainingError, match="before the first epoch"):
         run(plain, quiet, report)
     told: list[str] = []
     for other in (
-        designed(plain, hidden=7),
-        replace(plain, dropout=0.2),
-        replace(plain, recipe=replace(RECIPE, seed=2)),
+        plain.but(hidden=7),
+        plain.but(dropout=0.2),
+        plain.but(seed=2),
     ):
         with pytest.raises(CheckpointError, match="is of another training"):
-            run(replace(other, resume=True), quiet, quiet)
+            run(other.but(resume=True), quiet, quiet)
     with pytest.raises(TrainingError, match="nothing to resume without checkpoints"):
-        run(replace(plain, checkpoint_every=0, resume=True), quiet, quiet)
+        run(plain.but(checkpoint_every=0, resume=True), quiet, quiet)
     run(plain, told.append, quiet)
     assert any("the checkpoint of another training is replaced" in line for line in told)
 
 
 def test_settings_that_are_left_out_suit_the_data_and_are_told(tmp_path: Path) -> None:
     told: list[str] = []
-    left = replace(job(tmp_path), recipe=Recipe(epochs=1), dropout=None, word_dropout=None)
+    by_data: dict[str, Any] = dict.fromkeys(["patience", "batch_rows", "learning_rate", "dropout", "word_dropout"])
+    left = options(tmp_path, epochs=1, **by_data)
     run(left, told.append, quiet)
     line = "at most 1 epochs, patience 3, 8 rows a batch, learning rate 0.005, dropout 0.5, word dropout 0.2"
     assert line in told
     assert [left.suited(count).dropout for count in (48, 4_999, 5_000)] == [0.5, 0.5, 0.3]
     assert [left.suited(count).word_dropout for count in (48, 5_000)] == [0.2, 0.02]
-    assert replace(left, dropout=0.0, word_dropout=0.0).suited(48).dropouts.layers == 0.0
+    assert left.but(dropout=0.0, word_dropout=0.0).suited(48).dropouts.layers == 0.0
 
 
 @pytest.mark.parametrize("task", ["sentiment", "ner"])
 def test_a_model_that_is_no_better_than_guessing_says_so(tmp_path: Path, task: Task) -> None:
     told: list[str] = []
-    nothing = replace(job(tmp_path, task), recipe=replace(RECIPE, epochs=1, learning_rate=1e-9))
+    nothing = options(tmp_path, task, epochs=1, learning_rate=1e-9)
     if task == "sentiment":
         nothing.dev[0].write_text("text\tlabel\n" + "a\tpositive\n" * 3 + "b\tnegative\n" * 3, "utf-8")
     bundle, outcome = run(nothing, told.append, quiet)
@@ -348,14 +346,14 @@ def test_a_model_that_is_no_better_than_guessing_says_so(tmp_path: Path, task: T
 
 def test_a_model_that_has_learned_says_nothing_of_guessing(tmp_path: Path) -> None:
     told: list[str] = []
-    bundle, _ = run(replace(job(tmp_path, "ner"), recipe=replace(RECIPE, epochs=8)), told.append, quiet)
+    bundle, _ = run(options(tmp_path, "ner", epochs=8), told.append, quiet)
     assert bundle is not None
     assert "guessing" not in " ".join(told) + bundle.file(CARD).read_text("utf-8")
 
 
 def test_a_tagger_says_what_raw_text_costs_it(tmp_path: Path) -> None:
     told: list[str] = []
-    plain = replace(job(tmp_path, "ner"), recipe=replace(RECIPE, epochs=8))
+    plain = options(tmp_path, "ner", epochs=8)
     with plain.dev[0].open("a", encoding="utf-8") as file:
         file.write("\n10\tB-LOC\n:\tO\n30\tO\n")
     bundle, _ = run(plain, told.append, quiet)
@@ -367,7 +365,7 @@ def test_a_tagger_says_what_raw_text_costs_it(tmp_path: Path) -> None:
     card = bundle.file(CARD).read_text("utf-8")
     assert "| mine dev | 9 | 88.9% |" in card
     assert "cuts 1 of 17 entities in mine dev otherwise" in card
-    assert made(job(tmp_path)).manifest.raw_text == ()
+    assert made(options(tmp_path)).manifest.raw_text == ()
 
 
 def test_a_training_goes_on_with_as_many_threads_as_it_began_with(tmp_path: Path) -> None:
@@ -375,10 +373,10 @@ def test_a_training_goes_on_with_as_many_threads_as_it_began_with(tmp_path: Path
         if progress.epoch == 2:
             raise KeyboardInterrupt
 
-    one = replace(job(tmp_path), checkpoint_every=1, threads=1)
+    one = options(tmp_path, checkpoint_every=1, threads=1)
     run(one, quiet, report)
     with pytest.raises(CheckpointError, match="threads was 1 and is 2"):
-        run(replace(one, resume=True, threads=2), quiet, quiet)
+        run(one.but(resume=True, threads=2), quiet, quiet)
 
 
 @pytest.mark.slow
@@ -392,17 +390,8 @@ def test_the_defaults_learn_the_examples(tmp_path: Path, task: Task, most: int, 
     text, parted = (folder / f"train.{ending}").read_text("utf-8"), "\n\n" if task == "ner" else "\n"
     part = tmp_path / f"train.{ending}"
     part.write_text(parted.join(text.split(parted)[: most + (task == "sentiment")]) + "\n", "utf-8")
-    head: Head = "tagger" if task == "ner" else "max"
-    left = replace(
-        job(tmp_path, task),
-        design=Design(task, "lstm", ("forward", "backward"), 1, 128, head),
-        train=(part,),
-        dev=(folder / f"dev.{ending}",),
-        words=20_000,
-        recipe=Recipe(),
-        dropout=None,
-        word_dropout=None,
-    )
+    dev, out = folder / f"dev.{ending}", tmp_path / "models" / "tiny"
+    left = FitOptions(task=task, bidirectional=True, train=(part,), dev=(dev,), out=out, device="cpu")
     _, outcome = run(left, quiet, quiet)
     assert outcome.best is not None
     assert outcome.best >= least

@@ -1,0 +1,5 @@
+"""The error of a training as a whole; errors about one file or one part stand beside their code."""
+
+
+class TrainingError(Exception):
+    """A training cannot be done, or came to nothing. The message says why, and what would be right."""

@@ -1,0 +1,307 @@
+"""The options of ``training fit`` and ``training pretrain``: names, defaults, bounds and help, each once.
+
+The command line and recipe files (TOML) are read into these models, and a Python program makes them in the same way.
+A field that has a description is an option: ``weight_decay`` is ``--weight-decay``, ``TRAINING_FIT_WEIGHT_DECAY``, and
+``weight-decay`` in a recipe.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from service.model.bundle import Head, Task
+from service.model.equations import CellName, Direction, GruReset
+from service.model.rules import Style
+from training.data.sources import Layout
+from training.loop.fit import Precision, Recipe
+from training.loop.pretrain import Reading
+from training.loop.schedules import OptimiserName, ScheduleName
+from training.loop.truncated import DocumentLoss
+from training.nets.initial import Initial, InputStart, RecurrentStart
+from training.nets.networks import Design, Dropouts, WordBits
+
+Device = Literal["auto", "cpu", "cuda"]
+Pooling = Literal["last", "mean", "max", "attention"]
+CharacterReader = Literal["none", "cnn", "lstm"]
+
+_RECIPE, _INITIAL, _DROPOUTS, _READING = Recipe(), Initial(), Dropouts(), Reading()
+_FEW = 5000
+"""Examples below which training overfits soonest."""
+
+
+class _Options(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    def but(self, **changed: Any) -> Self:
+        """The same options with some values changed, and checked anew."""
+        return type(self)(**{**dict(self), **changed})
+
+
+class TextColumns(_Options):
+    """The columns of a table of texts."""
+
+    text_column: str | None = Field(
+        None, description="The column of texts in a table, by name or number (1: first, -1: last). Without it: text."
+    )
+    label_column: str | None = Field(
+        None, description="The column of labels in a table, by name or number. Without it: label."
+    )
+
+    @field_validator("*")
+    @classmethod
+    def _counted_from_one(cls, value: Any, info: Any) -> Any:
+        if info.field_name.endswith("_column") and value == "0":
+            raise ValueError("columns are counted from 1, or from the end: -1")
+        return value
+
+    @property
+    def layout(self) -> Layout:
+        return Layout(self.text_column, self.label_column)
+
+
+class Columns(TextColumns):
+    """The columns of labelled data: of a table of texts, or of tagged tokens."""
+
+    token_column: str | None = Field(
+        None, description="The column of tokens in tagged data, by name or number. Without it: the first with words."
+    )
+    tag_column: str | None = Field(
+        None, description="The column of tags in tagged data, by name or number. Without it: the last."
+    )
+
+    @property
+    def layout(self) -> Layout:
+        return Layout(self.text_column, self.label_column, self.token_column, self.tag_column)
+
+
+class NetworkOptions(_Options):
+    """What `fit` and `pretrain` can choose of a network."""
+
+    cell: CellName = Field("lstm", description="The recurrent cell.")
+    gru_reset: GruReset | None = Field(
+        None,
+        description="A GRU's reset gate: after the recurrent product (torch, cuDNN) or before it (Cho 2014).",
+    )
+    bidirectional: bool = Field(False, description="Read in both directions.")
+    layers: int = Field(1, ge=1, le=16, description="Recurrent layers.")
+    hidden: int = Field(128, ge=1, le=8192, description="Units of each direction.")
+    vectors: Path | None = Field(None, description="Word vectors to start from: GloVe text, .gz or .npz.")
+    words: int = Field(20_000, ge=2, description="Rows of the word table, at most.")
+
+    @model_validator(mode="after")
+    def _reset_gate_is_a_grus(self) -> Self:
+        if self.gru_reset is not None and self.cell != "gru":
+            raise ValueError(f"--gru-reset: {self.cell} has no reset gate; it goes with --cell gru")
+        return self
+
+    @property
+    def directions(self) -> tuple[Direction, ...]:
+        return ("forward", "backward") if self.bidirectional else ("forward",)
+
+
+class FitOptions(Columns, NetworkOptions):
+    """Every option of ``training fit``. `suited` fixes those that depend on how many examples there are."""
+
+    task: Task = Field(description="What to learn: a label for each text, or the entities in it.")
+    train: tuple[Path, ...] = Field(
+        min_length=1, description="Labelled data to learn from. Give it again for further files."
+    )
+    dev: tuple[Path, ...] = Field(
+        min_length=1, description="Labelled data that picks the best epoch; several count the same."
+    )
+    out: Path = Field(description="The bundle's folder, models/NAME; the next version is written below it.")
+    pooling: Pooling = Field("max", description="How a text's states become one (sentiment).")
+    test: tuple[Path, ...] = Field((), description="Data scored once at the end, for the card.")
+    start: Path | None = Field(None, description="An encoder from `training pretrain` to start from (sentiment).")
+    tokenizer: Style | None = Field(
+        None,
+        description="How raw text is cut. By default as returns most of the first training file's own tokens.",
+    )
+    word_bits: WordBits = Field(
+        16, description="Bits a number of the word table in the bundle; 4: 8 for words that were learned."
+    )
+    characters: CharacterReader = Field("none", description="What reads a token's characters (ner).")
+    crf: bool = Field(False, description="Score whole label sequences, not tokens alone (ner).")
+    epochs: int | None = Field(
+        None, ge=1, description="Passes over the training data, at most. Default: 10 to 60, more for fewer examples."
+    )
+    patience: int | None = Field(
+        None,
+        ge=1,
+        description="Stop after this many epochs without a better dev score, once a score is better than guessing. "
+        "Default: a third of the epochs, at least 3.",
+    )
+    optimiser: OptimiserName = Field(_RECIPE.optimiser, description="How gradients become steps.")
+    learning_rate: float | None = Field(
+        None, ge=1e-9, description="The full learning rate. Default: 0.001 to 0.005, more for fewer examples."
+    )
+    schedule: ScheduleName = Field(_RECIPE.schedule, description="What becomes of the rate over all epochs.")
+    warm_up: float = Field(_RECIPE.warm_up, ge=0, le=0.9, description="Share of the training in which it rises.")
+    word_rate: float = Field(_RECIPE.word_rate, ge=0, le=1, description="Share of the rate for word vectors; 0: fixed.")
+    weight_decay: float = Field(_RECIPE.weight_decay, ge=0, description="How fast weights shrink by themselves.")
+    init_input: InputStart = Field(_INITIAL.input, description="Where input weights begin.")
+    init_recurrent: RecurrentStart = Field(_INITIAL.recurrent, description="Where recurrent weights begin.")
+    forget_bias: float = Field(_INITIAL.forget_bias, description="Where the forget gate's bias begins.")
+    clip_value: float = Field(
+        _RECIPE.clip_value, ge=0, description="Largest number in the gradient, cut first; 0 for any."
+    )
+    accumulate: int = Field(_RECIPE.accumulate, ge=1, description="Batches whose gradients make one step.")
+    precision: Precision = Field(
+        _RECIPE.precision,
+        description="mixed: bfloat16 where it is safe. For CUDA, and CPUs with avx512_bf16 or AMX.",
+    )
+    clip: float = Field(_RECIPE.clip, ge=1e-9, description="Largest norm of the gradient.")
+    batch_rows: int | None = Field(
+        None, ge=1, description="Rows of a batch, at most. Default: 8 to 32, more for more examples."
+    )
+    batch_tokens: int = Field(_RECIPE.batch_tokens, ge=1, description="Padded tokens of a batch, at most.")
+    bptt: int = Field(
+        _RECIPE.bptt,
+        ge=0,
+        description="Truncated BPTT: learn in windows of this many tokens; the state is carried over, the graph is "
+        "cut. One direction, no CRF. 0: whole texts.",
+    )
+    bptt_loss: DocumentLoss = Field(
+        _RECIPE.bptt_loss,
+        description="With --bptt, the loss of a text (sentiment): one for each window, on what was read so far; or "
+        "one at the end, whose gradient reaches the last window alone.",
+    )
+    window: int = Field(_RECIPE.window, ge=0, description="Learn from random runs of this many tokens (sentiment).")
+    dropout: float | None = Field(
+        None,
+        ge=0,
+        le=0.95,
+        description="Share of units dropped, between layers too. Default: 0.5 below 5,000 examples, else 0.3.",
+    )
+    embedding_dropout: float | None = Field(
+        None, ge=0, le=0.95, description="Share of the embeddings' columns; as --dropout by default."
+    )
+    locked: bool = Field(_DROPOUTS.locked, description="One mask for a whole text (variational dropout).")
+    weight_drop: float = Field(_DROPOUTS.weights, ge=0, le=0.95, description="Share of recurrent weights dropped.")
+    word_dropout: float | None = Field(
+        None,
+        ge=0,
+        le=0.95,
+        description="Share of words made unknown. Default: 0.2 below 5,000 examples, else 0.02.",
+    )
+    label_smoothing: float = Field(
+        _RECIPE.label_smoothing, ge=0, le=0.95, description="Share of the target spread out."
+    )
+    average: float = Field(_RECIPE.average, ge=0, le=0.9999, description="Share kept by a running mean of weights.")
+    seed: int = Field(_RECIPE.seed, description="The same seed gives the same model on one machine.")
+    device: Device = Field("auto", validate_default=True, description="Where to train.")
+    threads: int | None = Field(
+        None,
+        ge=1,
+        le=256,
+        description="CPU threads. Default: OMP_NUM_THREADS if set; else 1 up to 256 units, and up to 4 above.",
+    )
+    checkpoint_every: int = Field(500, ge=0, description="Steps between checkpoints below --out; 0: none.")
+    resume: bool = Field(False, description="Go on from the checkpoint below --out, if any.")
+    log: Path | None = Field(None, description="Write every step to this file, as lines of JSON.")
+    tensorboard: Path | None = Field(None, description="Write every step to this folder (extra).")
+    licence: str = Field("not stated", description="The licence for the card.")
+    command: str = ""
+    """The command that repeats the training, for the manifest and the card."""
+
+    @field_validator("device")
+    @classmethod
+    def _that_is_there(cls, value: Device) -> Device:
+        return device_of(value)
+
+    @model_validator(mode="after")
+    def _go_together(self) -> Self:
+        if self.start and (self.vectors or self.task != "sentiment"):
+            raise ValueError("--start: an encoder is for sentiment and brings its own words: no --vectors with it")
+        if self.task == "sentiment" and (self.crf or self.characters != "none"):
+            raise ValueError("--characters, --crf: characters and a CRF are for --task ner")
+        return self
+
+    @property
+    def design(self) -> Design:
+        head: Head = "tagger" if self.task == "ner" else self.pooling
+        return Design(
+            self.task,
+            self.cell,
+            self.directions,
+            self.layers,
+            self.hidden,
+            head,
+            reset=self.gru_reset or "after",
+            characters=None if self.characters == "none" else self.characters,
+            crf=self.crf,
+            word_bits=self.word_bits,
+        )
+
+    @property
+    def recipe(self) -> Recipe:
+        return Recipe(**_given(self, Recipe))
+
+    @property
+    def initial(self) -> Initial:
+        return Initial(self.init_input, self.init_recurrent, self.forget_bias)
+
+    @property
+    def dropouts(self) -> Dropouts:
+        units = self.dropout or 0.0
+        embeddings = units if self.embedding_dropout is None else self.embedding_dropout
+        return Dropouts(embeddings, units, self.weight_drop, self.locked, self.word_dropout or 0.0)
+
+    def suited(self, examples: int) -> FitOptions:
+        """The same with every setting fixed, for training data of so many examples: few need more dropout."""
+        few, recipe = examples < _FEW, self.recipe.suited(examples)
+        return self.but(
+            epochs=recipe.epochs,
+            patience=recipe.patience,
+            learning_rate=recipe.learning_rate,
+            batch_rows=recipe.batch_rows,
+            dropout=(0.5 if few else 0.3) if self.dropout is None else self.dropout,
+            word_dropout=(0.2 if few else 0.02) if self.word_dropout is None else self.word_dropout,
+        )
+
+
+class PretrainOptions(TextColumns, NetworkOptions):
+    """Every option of ``training pretrain``."""
+
+    texts: tuple[Path, ...] = Field(
+        min_length=1, description="Texts to read: labelled tables, or .txt with one text a line."
+    )
+    out: Path = Field(description="The encoder's file, such as encoder.safetensors.")
+    dev: tuple[Path, ...] = Field((), description="Texts held out, for the perplexity of each epoch.")
+    layers: int = Field(1, ge=1, le=16, description="Recurrent layers; one with --bidirectional.")
+    epochs: int = Field(_READING.epochs, ge=1, description="Passes over the texts.")
+    learning_rate: float = Field(_READING.learning_rate, ge=1e-9, description="Adam's step size at the start.")
+    clip: float = Field(_READING.clip, ge=1e-9, description="Largest norm of the gradient.")
+    window: int = Field(_READING.window, ge=2, description="Tokens of the runs that texts are cut into.")
+    batch_rows: int = Field(_READING.batch_rows, ge=1, description="Runs of a batch.")
+    dropout: float = Field(_READING.dropout, ge=0, le=0.95, description="Share of numbers dropped.")
+    seed: int = Field(_READING.seed, description="The same seed gives the same encoder on one machine.")
+
+    @property
+    def design(self) -> Design:
+        reset: GruReset = self.gru_reset or "after"
+        return Design("sentiment", self.cell, self.directions, self.layers, self.hidden, "max", reset=reset)
+
+    @property
+    def reading(self) -> Reading:
+        return Reading(**_given(self, Reading))
+
+
+def device_of(wanted: Device) -> Device:
+    """The device to train on. Raises `ValueError` for CUDA if torch sees no CUDA device."""
+    if wanted == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise ValueError("this torch sees no CUDA device; use --device cpu")
+    return wanted
+
+
+def _given(options: _Options, kind: type[Any]) -> dict[str, Any]:
+    """The values of the options that are fields of `kind`, but for those that are left to depend on the data."""
+    values = {each.name: getattr(options, each.name) for each in fields(kind)}
+    return {name: value for name, value in values.items() if value is not None}
