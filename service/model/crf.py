@@ -91,8 +91,7 @@ def marginals(
     `continues` [L, L] is true where the second label goes on with the first one's entity.
     """
     batch, steps, _ = scores.shape
-    moves = np.exp(np.minimum(transitions, _STRONGEST))
-    moves[transitions > -np.inf] = np.maximum(moves[transitions > -np.inf], np.exp(-_STRONGEST))
+    moves = _moves(transitions)
     emitted = np.exp(np.maximum(scores - scores.max(axis=2, keepdims=True), _FAINTEST)).transpose(1, 0, 2).copy()
     going = (np.arange(steps)[:, None] < lengths)[:, :, None]
     forward, scale = np.empty_like(emitted), np.ones((steps, batch, 1))
@@ -125,3 +124,25 @@ def marginals(
     taken[1:] = moves[paths.T[:-1], paths.T[1:]] * np.take_along_axis(emitted, labels, axis=2)[1:, :, 0]
     tokens = begins * np.take_along_axis(backward, labels, axis=2)[:, :, 0]
     return Marginals(np.minimum(tokens.T, 1.0), begins.T, taken.T, ends.T)
+
+
+def forwarded(scores: Floats, transitions: Floats, start: Floats, forward: Floats | None) -> Floats:
+    """What a row's tokens, log-probabilities or emissions [T, L], add to the labels of the token behind them.
+
+    Returns logarithms [L], up to a constant. `forward` is the same of what stands before; None where nothing does."""
+    moves = _moves(transitions)
+    emitted = np.exp(np.maximum(scores - scores.max(axis=1, keepdims=True), _FAINTEST))
+    arriving = np.exp(np.clip(start if forward is None else forward, -np.inf, _STRONGEST))
+    for step in emitted:
+        alpha = arriving * step
+        arriving = np.einsum("i,ij->j", alpha / alpha.sum(), moves)
+    with np.errstate(divide="ignore"):  # a label that may not stand there
+        found: Floats = np.log(arriving)
+    return found
+
+
+def _moves(transitions: Floats) -> Floats:
+    """The factors of transitions, none of which overflows, or is 0 unless forbidden."""
+    moves: Floats = np.exp(np.minimum(transitions, _STRONGEST))
+    moves[transitions > -np.inf] = np.maximum(moves[transitions > -np.inf], np.exp(-_STRONGEST))
+    return moves

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import BundleError
 from service.model.bundle import Crf, Task
-from service.model.crf import Marginals, marginals, products, viterbi
+from service.model.crf import forwarded, marginals, products, viterbi
 from service.model.tokenizer import Encoded
 
 OUTSIDE = "O"
@@ -86,6 +88,23 @@ class Classifier:
         return [softmax(row.tolist())[label] for row in logits]
 
 
+@dataclass(frozen=True, slots=True)
+class Before:
+    """What stands in front of some tokens in their sentence: the label just before them, which is settled, and, with a
+    CRF's scores, the logarithms of what all sequences before add to each of the first token's labels [L]."""
+
+    label: int
+    forward: NDArray[np.float64]
+
+
+class Reading(NamedTuple):
+    """Of tokens in a row: their label numbers, the labels' probabilities, and (first token, end, score) of entities."""
+
+    labels: list[int]
+    probabilities: list[float]
+    entities: list[tuple[int, int, float]]
+
+
 class Tagger:
     """One IOB2 label for each token (``O``, ``B-X``, ``I-X``), and the entities that they spell.
 
@@ -127,15 +146,7 @@ class Tagger:
         logits = logits[:, : lengths.max()]
         inputs = np.arange(logits.shape[1]) < lengths[:, None]
         scores = log_softmax(np.where(inputs[:, :, None], logits, np.float32(0)))
-        paths = self._paths(scores, lengths, inputs)
-        field: Marginals | None = None
-        if self._learned:
-            field = marginals(scores, lengths, self._transitions, self._start, self._continues, paths)
-            probabilities = field.tokens
-        else:
-            probabilities = np.exp(np.take_along_axis(scores, paths[:, :, None], axis=2)[:, :, 0])
-        rows, firsts, ends = self._spans(paths, inputs)
-        chances = products(probabilities, rows, firsts, ends) if field is None else field.spans(rows, firsts, ends)
+        paths, probabilities, (rows, firsts, ends), chances = self._labelled(scores, lengths, inputs, None)
         entities: list[list[dict[str, object]]] = [[] for _ in encoded]
         kinds = paths[rows, firsts]
         for row, kind, score, first, end in zip(
@@ -159,7 +170,7 @@ class Tagger:
     def path(self, logits: NDArray[np.float32]) -> list[int]:
         """The label numbers of one input's tokens, from its logits [T, L]."""
         found: list[int] = self._paths(
-            log_softmax(logits[None]), np.array([len(logits)]), np.ones((1, len(logits)), np.bool_)
+            log_softmax(logits[None]), np.array([len(logits)]), np.ones((1, len(logits)), np.bool_), self._start
         )[0].tolist()
         return found
 
@@ -176,6 +187,66 @@ class Tagger:
         found = marginals(scores, lengths, self._transitions, self._start, self._continues, paths).tokens
         return [float(found[number, place]) for number, place in enumerate(places)]
 
+    def read(self, scores: NDArray[np.float64], before: Before | None = None) -> Reading:
+        """What the log-probabilities of some tokens in a row, [T, L], come to; `before` is what stands in front of them
+        in their sentence."""
+        inputs = np.ones((1, len(scores)), bool)
+        paths, probabilities, (_, firsts, ends), chances = self._labelled(
+            scores[None], np.array([len(scores)]), inputs, before
+        )
+        spans = zip(firsts.tolist(), ends.tolist(), chances.tolist(), strict=True)
+        return Reading(paths[0].tolist(), probabilities[0].tolist(), list(spans))
+
+    def first(self, before: Before | None) -> NDArray[np.float64]:
+        """The scores [L] that the first label adds to its own, by what stands in front of it."""
+        return self._start if before is None else self._transitions[before.label]
+
+    def onward(self, best: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+        """The label from which the best sequence comes to each label, and its score without that of the label itself.
+
+        `best` [L] are the scores of the best sequences that end in each label.
+        """
+        arriving = best[:, None] + self._transitions
+        return arriving.argmax(axis=0), arriving.max(axis=0)
+
+    def after(self, scores: NDArray[np.float64], label: int, before: Before | None) -> Before:
+        """What stands in front of the tokens behind these, whose last label is settled: scores [T, L]."""
+        if not self._learned:
+            return Before(label, self._start)
+        forward = None if before is None else before.forward
+        return Before(label, forwarded(scores, self._transitions, self._start, forward))
+
+    def entity(self, label: int, score: float, text: str, start: int, first: int, end: int) -> dict[str, object]:
+        """An entity that begins with a label; its text stands at `start`, its tokens are first to end - 1."""
+        return {
+            "label": self._kinds[label],
+            "text": text,
+            "start": start,
+            "end": start + len(text),
+            "score": score,
+            "token_start": first,
+            "token_end": end,
+        }
+
+    def _labelled(
+        self,
+        scores: NDArray[np.float64],
+        lengths: NDArray[np.intp],
+        inputs: NDArray[np.bool_],
+        before: Before | None,
+    ) -> tuple[NDArray[np.intp], NDArray[np.float64], tuple[NDArray[np.intp], ...], NDArray[np.float64]]:
+        """Of log-probabilities [B, T, L] the labels, the tokens' probabilities, the entities and theirs."""
+        start = self.first(before)
+        paths = self._paths(scores, lengths, inputs, start)
+        if self._learned:
+            forward = self._start if before is None else before.forward
+            field = marginals(scores, lengths, self._transitions, forward, self._continues, paths)
+            spans = self._spans(paths, inputs)
+            return paths, field.tokens, spans, field.spans(*spans)
+        probabilities = np.exp(np.take_along_axis(scores, paths[:, :, None], axis=2)[:, :, 0])
+        spans = self._spans(paths, inputs)
+        return paths, probabilities, spans, products(probabilities, *spans)
+
     def _spans(self, paths: NDArray[np.intp], inputs: NDArray[np.bool_]) -> tuple[NDArray[np.intp], ...]:
         """Row, first token and end of each entity in legal sequences, where every I-X continues what stands before it;
         in order."""
@@ -187,17 +258,21 @@ class Tagger:
         return rows, firsts, after[rows, firsts + 1]
 
     def _paths(
-        self, scores: NDArray[np.float64], lengths: NDArray[np.intp], inputs: NDArray[np.bool_]
+        self,
+        scores: NDArray[np.float64],
+        lengths: NDArray[np.intp],
+        inputs: NDArray[np.bool_],
+        start: NDArray[np.float64],
     ) -> NDArray[np.intp]:
         if self._learned:
-            return viterbi(scores, lengths, self._transitions, self._start)
+            return viterbi(scores, lengths, self._transitions, start)
         # Each token's best label by itself: where these make a legal sequence, no other can beat it.
         paths: NDArray[np.intp] = scores.argmax(axis=2)
         steps = self._transitions[paths[:, :-1], paths[:, 1:]]
-        broken = (self._start[paths[:, 0]] < 0) | ((steps < 0) & inputs[:, 1:]).any(axis=1)
+        broken = (start[paths[:, 0]] < 0) | ((steps < 0) & inputs[:, 1:]).any(axis=1)
         if broken.any():
             longest = lengths[broken].max()
-            paths[broken, :longest] = viterbi(scores[broken, :longest], lengths[broken], self._transitions, self._start)
+            paths[broken, :longest] = viterbi(scores[broken, :longest], lengths[broken], self._transitions, start)
         return paths
 
 

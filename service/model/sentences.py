@@ -147,6 +147,21 @@ class Splitter:
         self._last = token[: _LONGEST_WORD + 1]
         return begins
 
+    def depends(self, gap: str, token: str, following: str) -> bool:
+        """Whether the answer of `begins` depends on what stands behind `following`, too."""
+        if gap not in ("", " ") and _LINE.search(gap):
+            return len(following) < LOOKAHEAD
+        return not following and (token in _STRAIGHT or (len(token) == 1 and self._end != ""))
+
+    def keep(self) -> list[int | str]:
+        """What it remembers, of plain values, for `resume`."""
+        return [getattr(self, name) for name in self.__slots__]
+
+    def resume(self, kept: Sequence[int | str]) -> None:
+        """Remember what another splitter did."""
+        for name, value in zip(self.__slots__, kept, strict=True):
+            setattr(self, name, value)
+
     def _quote(self, token: str, spaced: bool, following: str) -> Literal["open", "close"]:
         """A straight quotation mark opens where only what stands before it is apart from it, and the other way round;
         between two spaces, it closes what is open."""
@@ -238,6 +253,16 @@ def _begins_item(token: str, following: str) -> bool:
 def _is_ornament(text: str) -> bool:
     """Whether a text begins with a drawn line, such as ``----`` or ``* * *``."""
     return text[0] in _ORNAMENTS and text[1:2] == text[0]
+
+
+def line_ends(gap: str) -> list[int]:
+    """Where the line breaks of a gap between two tokens end."""
+    return [match.end() for match in _LINE.finditer(gap)]
+
+
+def is_hard_break(gap: str) -> bool:
+    """Whether a gap has a line break that always ends a sentence."""
+    return _HARD.search(gap) is not None
 
 
 def may_divide(text: str) -> bool:

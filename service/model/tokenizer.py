@@ -25,7 +25,7 @@ from service.model.features import COLUMNS
 from service.model.plain import plain
 from service.model.rules import LISTED, STYLES, UNKNOWN, Style, described, hub, style_of
 
-__all__ = ["UNKNOWN", "Encoded", "Tokenizer", "build"]
+__all__ = ["UNKNOWN", "WORD", "Encoded", "Tokenizer", "build"]
 
 _PIECE = 8192
 """Code points that the matcher is given at once: a millisecond or two."""
@@ -45,8 +45,8 @@ _in_use: WeakValueDictionary[tuple[bytes, tuple[Feature, ...]], Tokenizer] = Wea
 
 _WORD = re.compile(r"(?:[^ \t\n<]+|<br ?/?>|<)+")
 """What stands between spaces. A token holds no space, but for ``<br />``, and none looks at what lies behind one."""
-_RARE_WORD = re.compile(r"(?:(?<![^ \t\n])[Nn]o\. (?=[0-9])|[^ \t\n<&]+|<br ?/?>|&lt;br ?/?&gt;|[<&])+")
-"""The same in texts that may have a ``<br />`` of entities, or ``No. 1``, whose full stop depends on the number."""
+WORD = re.compile(r"(?:(?<![^ \t\n])[Nn]o\. (?=[0-9])|[^ \t\n<&]+|<br ?/?>|&lt;br ?/?&gt;|[<&])+")
+"""The same in any text: it may have a ``<br />`` of entities, or ``No. 1``, whose full stop depends on the number."""
 _NUMBER_SIGN = re.compile(r"(?<![^ \t\n])[Nn]o\. [0-9]")
 _LAST_STOP = re.compile(r"(?:^|[^\w.])[^\W\d_]{1,50}\.$")
 """A word that ends in a full stop and has no other."""
@@ -289,7 +289,7 @@ class Tokenizer:
     def _each(self, text: str) -> Iterator[tuple[str, int, int]]:
         """Each word's key, by which it is remembered, and its (start, end)."""
         last = len(text.rstrip())
-        for match in (_RARE_WORD if ("&lt;br" in text or "o. " in text) else _WORD).finditer(text):
+        for match in (WORD if ("&lt;br" in text or "o. " in text) else _WORD).finditer(text):
             key, (start, end) = match[0], match.span()
             if start < last <= end:
                 key = key[: last - start] + _EDGE
@@ -301,6 +301,32 @@ class Tokenizer:
             ):
                 key = _EDGE + key
             yield key, start, start + len(key.strip(_EDGE))
+
+    def word(self, word: str, *, last: bool = False, item: bool = False) -> tuple[bytes, _Spans]:
+        """The rows of a word's tokens, end to end, and their places in it. A word is what `WORD` finds.
+
+        A text's `last` word, without the white space behind it, has its full stop apart. `item` is true for what
+        `is_item` says.
+        """
+        key = _EDGE + word if item else word + _EDGE if last else word
+        row, places = self._word(key, len(word))
+        return row, [(0, len(word))] if places is None else places
+
+    def row(self, token: str) -> bytes:
+        """The feature row of a token, as the bytes of an array int32 [columns of all features]."""
+        return self._bytes(token)
+
+    def cut(self, form: str) -> _Spans:
+        """The places of the tokens in a piece of text in its plain form."""
+        return [span for _, span in self._cut(form)]
+
+    def ends_apart(self, word: str) -> bool:
+        """Whether a word, without the white space behind it, is read otherwise where it is a text's last."""
+        return _LAST_STOP.search(plain(word[-_TAIL:])[0][-64:]) is not None
+
+    def is_item(self, word: str, before: str, behind: str) -> bool:
+        """Whether a word may be the number of a list's item; `before` and `behind` are the characters beside it."""
+        return self._listed and before in ("", "\n") and behind in (" ", "\t") and bool(_LIST_NUMBER.fullmatch(word))
 
     def _word(self, key: str, limit: int) -> _Word:
         return self._words.get(key) or self._read_word(key, limit)

@@ -1,0 +1,88 @@
+"""A classifier's head over all states so far, as a running statistic: one row of numbers a stream.
+
+Shapes: states [rows, units], statistics float64 [rows, size]. A text's first state meets statistics of zeros.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Array = NDArray[np.float32]
+
+
+class Pool(Protocol):
+    """A way of pooling."""
+
+    size: int
+    """Numbers that it remembers of a text."""
+
+    def add(self, states: Array, statistics: Floats) -> Array:
+        """Take one more state of each row. Changes the statistics, and returns what is pooled by now [rows, units]."""
+        ...
+
+
+class Last:
+    """The newest state."""
+
+    size = 0
+
+    def add(self, states: Array, statistics: Floats) -> Array:
+        return states
+
+
+class Mean:
+    """Remembers the number of states, and their sum."""
+
+    def __init__(self, units: int) -> None:
+        self.size = 1 + units
+
+    def add(self, states: Array, statistics: Floats) -> Array:
+        statistics[:, 0] += 1
+        statistics[:, 1:] += states
+        return (statistics[:, 1:] / statistics[:, :1]).astype(np.float32)
+
+
+class Max:
+    """Remembers whether there was a state, and the largest."""
+
+    def __init__(self, units: int) -> None:
+        self.size = 1 + units
+
+    def add(self, states: Array, statistics: Floats) -> Array:
+        largest = np.where(statistics[:, :1] > 0, np.maximum(statistics[:, 1:], states), states)
+        statistics[:, 0], statistics[:, 1:] = 1, largest
+        return largest.astype(np.float32)
+
+
+class Attention:
+    """The mean of the states, weighted by the softmax of their products with a query. Remembers the largest product,
+    the sum of the weights relative to that, and the weighted sum of the states."""
+
+    def __init__(self, query: Array) -> None:
+        self._query = query
+        self.size = 2 + len(query)
+
+    def add(self, states: Array, statistics: Floats) -> Array:
+        products = (states @ self._query).astype(np.float64)
+        largest = np.where(statistics[:, 1] > 0, np.maximum(statistics[:, 0], products), products)
+        kept = np.exp(np.minimum(statistics[:, 0] - largest, 0))  # without a state before, times a sum of 0
+        weight = np.exp(products - largest)
+        statistics[:, 0] = largest
+        statistics[:, 1] = statistics[:, 1] * kept + weight
+        statistics[:, 2:] *= kept[:, None]
+        statistics[:, 2:] += weight[:, None] * states
+        return (statistics[:, 2:] / statistics[:, 1:2]).astype(np.float32)
+
+
+def pool(head: str, units: int, query: Array | None) -> Pool:
+    """The pooling of a head; under a tagger's, each token's own state."""
+    if head == "attention":
+        assert query is not None
+        return Attention(query)
+    if head == "mean":
+        return Mean(units)
+    return Max(units) if head == "max" else Last()

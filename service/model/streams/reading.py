@@ -1,0 +1,297 @@
+"""The tokens of a text that comes in pieces, however it is cut: those of `Tokenizer.encode` for the whole text.
+
+A token is given out once no later character can change it. What is kept is the open end of the text: as a rule one
+word. Each token costs the same, wherever it stands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from service.errors import InvalidField
+from service.model.plain import Places, plain
+from service.model.sentences import LOOKAHEAD, Splitter
+from service.model.streams.deciding import decided, known
+from service.model.streams.gaps import squeezed
+from service.model.tokenizer import WORD, Tokenizer
+
+MOST_OPEN = 6144
+"""Code points of a text's end that are kept while none of its tokens is decided."""
+_CUT_FROM = 1024
+"""Code points of an unfinished word from which on its head is given up."""
+_CONTEXT = 256
+"""Code points that are kept in front of the first open token of such a word: more than any pattern looks back."""
+_RETRY = 32
+"""An unfinished word without marks is looked at again after so many more code points."""
+_BREAKS = ("<br", (" />", " >")), ("&lt;br", (" /&gt;", " &gt;"))
+"""A word that ends so goes on behind a space where one of these follows."""
+_NUMBER_SIGNS = ("No.", "no.")
+
+Kept = tuple[Any, ...]
+"""A reader's state, of plain values that JSON has."""
+
+
+class Token(NamedTuple):
+    """One token: its text as sent, its (start, end) in the text so far in code points, its feature row as bytes of an
+    array int32 [columns], whether a sentence begins at it, and, for taggers, the text between it and the one before."""
+
+    text: str
+    start: int
+    end: int
+    row: bytes
+    begins: bool = False
+    gap: str = ""
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """A token that is decided, and the text beside it that the splitter looks at."""
+
+    text: str
+    start: int
+    row: bytes
+    gap: str
+    behind: str
+
+
+@dataclass(slots=True)
+class _Held:
+    """A finished word whose last token depends on whether more text follows; `item` and `done` as for `_give`. `behind`
+    is the beginning of what follows it, `space` the white space that does."""
+
+    word: str
+    at: int
+    done: int
+    item: bool
+    behind: str
+    space: str = ""
+
+
+class Reader:
+    """Finds the tokens of one text. With `split` it finds the sentences, too; else no token begins one. Without `gaps`
+    it forgets what stands between tokens, which only taggers need."""
+
+    __slots__ = (
+        "_at",
+        "_before",
+        "_count",
+        "_done",
+        "_gap",
+        "_gaps",
+        "_held",
+        "_splitter",
+        "_tail",
+        "_tokenizer",
+        "_tried",
+        "_waiting",
+    )
+
+    def __init__(self, tokenizer: Tokenizer, *, split: bool, gaps: bool = True) -> None:
+        self._tokenizer = tokenizer
+        self._gaps = gaps or split
+        self._splitter = Splitter() if split else None
+        self._tail = ""  # the text from the first word on that is not finished
+        self._at = 0  # where the tail begins
+        self._before = ""  # the character in front of the tail
+        self._done = 0  # code points of the tail whose tokens are decided
+        self._held: _Held | None = None
+        self._gap = ""  # the text between the last decided token and the tail, or the held word
+        self._waiting: list[_Waiting] = []
+        self._tried = 0  # code points of the tail when it was looked at last
+        self._count = 0  # tokens that were sent as such
+
+    def feed(self, text: str) -> list[Token]:
+        """Read on. Returns the tokens that are decided by now and were not before.
+
+        Raises `InvalidField`, and is of no use from then on, where more than `MOST_OPEN` code points decide nothing.
+        """
+        if self._count:
+            raise InvalidField("/text", "The stream began with tokens; send tokens, or begin another stream.")
+        for each in self._waiting:
+            each.behind += text[: LOOKAHEAD - len(each.behind)]
+        if self._held is not None:
+            self._held.behind += text[: LOOKAHEAD - len(self._held.behind)]
+        self._tail += text
+        self._read()
+        return list(self._ready())
+
+    def feed_tokens(self, tokens: Sequence[str]) -> list[Token]:
+        """Read tokens as they were sent; the text is these, joined by one space. Raises `InvalidField`."""
+        if self._tail or (self._at and not self._count) or self._held:
+            raise InvalidField("/tokens", "The stream began with text; send text, or begin another stream.")
+        found = []
+        for position, token in enumerate(tokens):
+            if not token:
+                raise InvalidField(f"/tokens/{position}", "The token is empty.")
+            start = self._at + (1 if self._count else 0)
+            self._at, self._count = start + len(token), self._count + 1
+            gap = " " if start and self._gaps else ""
+            found.append(Token(token, start, self._at, self._tokenizer.row(token), False, gap))
+        return found
+
+    def end(self) -> list[Token]:
+        """The text ends here. Returns its last tokens."""
+        if not self._count:
+            self._read(ended=True)
+            if self._held is not None:
+                self._give_held(last=True)
+        return list(self._ready(ended=True))
+
+    def keep(self) -> Kept:
+        """The state, for `resume`."""
+        held, splitter = self._held, self._splitter
+        return (
+            self._tail,
+            self._at,
+            self._before,
+            self._done,
+            self._gap,
+            self._count,
+            [[each.text, each.start, each.row.hex(), each.gap, each.behind] for each in self._waiting],
+            None if held is None else [held.word, held.at, held.done, held.item, held.behind, held.space],
+            None if splitter is None else splitter.keep(),
+        )
+
+    def resume(self, kept: Kept) -> None:
+        """Take over the state of another reader of the same kind."""
+        self._tail, self._at, self._before, self._done, self._gap, self._count, waiting, held, splitter = kept
+        self._waiting = [_Waiting(text, start, bytes.fromhex(row), gap, by) for text, start, row, gap, by in waiting]
+        self._held = None if held is None else _Held(*held)
+        if self._splitter is not None:
+            self._splitter.resume(splitter)
+
+    # Words
+
+    def _read(self, ended: bool = False) -> None:
+        """Give out what is decided of the tail."""
+        while True:
+            if not self._done:
+                self._skip(len(self._tail) - len(self._tail.lstrip()))
+            if not self._tail:
+                return
+            if self._held is not None:
+                self._give_held()
+            found = WORD.match(self._before + self._tail, len(self._before))
+            assert found is not None
+            size = found.end() - len(self._before)
+            if not ended and (size == len(self._tail) or self._may_go_on(size)):
+                self._read_open()
+                return
+            word, behind = self._tail[:size], self._tail[size : size + LOOKAHEAD]
+            at, done, before = self._at, self._done, self._before
+            self._at, self._before, self._tail = at + size, word[-1], self._tail[size:]
+            self._done = self._tried = 0
+            if ended and not self._tail.strip():
+                self._give(word.rstrip(), at, done, "", last=True)
+                return
+            item = self._tokenizer.is_item(word, before, behind[:1])
+            if item or self._tokenizer.ends_apart(word.rstrip()):
+                self._held = _Held(word, at, done, item, behind)
+            else:
+                self._give(word, at, done, behind)
+
+    def _skip(self, size: int) -> None:
+        """Pass over white space in front of the tail."""
+        if size:
+            space, self._tail = self._tail[:size], self._tail[size:]
+            self._at, self._before, self._tried = self._at + size, space[-1], 0
+            if not self._gaps:
+                return
+            if self._held is not None:
+                self._held.space = squeezed(self._held.space + space)
+            else:
+                self._gap = squeezed(self._gap + space)
+
+    def _may_go_on(self, size: int) -> bool:
+        """Whether the first word of the tail, behind which a space stands, may go on with what comes."""
+        word, rest = self._tail[:size], self._tail[size:]
+        for ending, options in _BREAKS:
+            if word.endswith(ending):
+                return any(option.startswith(rest) for option in options)
+        return rest == " " and word in _NUMBER_SIGNS
+
+    def _give_held(self, last: bool = False) -> None:
+        """Whether the text ends with the held word is known now."""
+        held, self._held = self._held, None
+        assert held is not None
+        word = held.word.rstrip() if last else held.word
+        self._give(word, held.at, held.done, held.behind, last=last, item=held.item and not last)
+        if self._gaps:
+            self._gap = squeezed(self._gap + held.space)
+
+    def _give(self, word: str, at: int, done: int, behind: str, *, last: bool = False, item: bool = False) -> None:
+        """Decide a finished word, `at` its place in the text, which `behind` follows. The tokens of its first `done`
+        code points are decided already."""
+        rows, spans = self._tokenizer.word(word, last=last, item=item)
+        width = len(rows) // max(1, len(spans))
+        place = done
+        for number, (start, end) in enumerate(spans):
+            if end > done:
+                row = rows[number * width : (number + 1) * width]
+                self._decide(word[start:end], at + start, row, word[place:start], (word[end:] + behind)[:LOOKAHEAD])
+                place = end
+        if self._gaps:
+            self._gap = squeezed(self._gap + word[place:])
+
+    def _read_open(self) -> None:
+        """Decide what can be decided of an unfinished word."""
+        tail = self._tail
+        if len(tail) - self._tried < _RETRY and tail[self._tried :].isalnum():
+            return
+        self._tried = len(tail)
+        form, places = plain(tail)
+        sure = known(tail, form, places)
+        spans = self._tokenizer.cut(form)
+        for start, end in spans:
+            left, right = (places[start][0], places[end - 1][1]) if places is not None else (start, end)
+            if right <= self._done:
+                continue
+            if not decided(form, start, end, sure):
+                break
+            row, behind = self._tokenizer.row(form[start:end]), tail[right : right + LOOKAHEAD]
+            self._decide(tail[left:right], self._at + left, row, tail[self._done : left], behind)
+            self._done = right
+        if len(tail) > _CUT_FROM:
+            self._cut(form, places, spans)
+        if len(self._tail) > MOST_OPEN:
+            raise InvalidField(
+                "/text",
+                f"More than {MOST_OPEN} characters without a space, none of which completes a token; "
+                "put spaces between words.",
+            )
+
+    def _cut(self, form: str, places: Places | None, spans: Sequence[tuple[int, int]]) -> None:
+        """Give up the head of an unfinished word. The rest begins with a token, is read alike without the head, and
+        holds all that patterns look back at."""
+        for start, _ in reversed(spans):
+            left = places[start][0] if places is not None else start
+            if left > self._done - _CONTEXT:
+                continue
+            rest, kept = plain(self._tail[left:])
+            alike = rest == form[start:] and self._tokenizer.cut(rest) == [
+                (first - start, end - start) for first, end in spans if first >= start
+            ]
+            if alike and left and (kept is None or places is not None):
+                self._before, self._tail = self._tail[left - 1], self._tail[left:]
+                self._at, self._done, self._tried = self._at + left, self._done - left, len(self._tail)
+            return
+
+    # Tokens
+
+    def _decide(self, text: str, start: int, row: bytes, gap: str, behind: str) -> None:
+        gap = squeezed(self._gap + gap) if self._gaps else ""
+        self._waiting.append(_Waiting(text, start, row, gap, behind))
+        self._gap = ""
+
+    def _ready(self, ended: bool = False) -> Iterator[Token]:
+        """The decided tokens of which it is known, too, whether a sentence begins there."""
+        while self._waiting:
+            each, splitter, begins = self._waiting[0], self._splitter, False
+            if splitter is not None:
+                if not ended and splitter.depends(each.gap, each.text, each.behind):
+                    return
+                begins = splitter.begins(each.gap, each.text, each.behind)
+            del self._waiting[0]
+            yield Token(each.text, each.start, each.start + len(each.text), each.row, begins, each.gap)

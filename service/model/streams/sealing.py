@@ -1,0 +1,86 @@
+"""A stream's state as text that its client keeps: packed, and sealed with a key that only the service has.
+
+The seal is HMAC-SHA256 over everything: nobody without the key can make or change a state. It names the model, its
+version and its files, and the time until which it is good. The state is not secret from the client, whose own text is
+in it.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import time
+import zlib
+from dataclasses import dataclass
+
+import orjson
+
+from service.errors import InvalidField
+
+MOST_BYTES = 16 * 1024
+"""Of a sealed state, as text."""
+_MOST_PACKED = 1 << 20
+"""Bytes of a state that is unpacked."""
+_MAC = 32
+_PURPOSE = b"gatelight stream state 1\0"
+_WRONG = "This is no state of this service, or it was changed, or it was sealed with another key (setting state_key)."
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """The model that a state belongs to: its name and version, and the SHA-256 of its manifest, which stands for all
+    of its files."""
+
+    name: str
+    version: str
+    digest: str
+
+
+class Seal:
+    """Seals and opens states. `key` is shared by all processes that are to open each other's; `seconds` is how long a
+    state is good."""
+
+    def __init__(self, key: bytes, seconds: float) -> None:
+        self._key = hashlib.sha256(_PURPOSE + key).digest()
+        self._seconds = seconds
+
+    def close(self, owner: Owner, content: bytes, now: float | None = None) -> str:
+        """The sealed state: text without padding, of letters, digits, ``-`` and ``_``."""
+        until = (time.time() if now is None else now) + self._seconds
+        head = orjson.dumps([owner.name, owner.version, owner.digest, until])
+        body = zlib.compress(len(head).to_bytes(4, "big") + head + content, 1)
+        return base64.urlsafe_b64encode(self._mac(body) + body).rstrip(b"=").decode("ascii")
+
+    def open(self, owner: Owner, sealed: str, now: float | None = None) -> bytes:
+        """The content of a state of this model. Raises `InvalidField` for any other, with what is wrong."""
+        if len(sealed) > MOST_BYTES:
+            raise InvalidField("/state", f"The state has {len(sealed)} characters; none has over {MOST_BYTES}.")
+        try:
+            raw = base64.b64decode(sealed + "=" * (-len(sealed) % 4), b"-_", validate=True)
+        except (ValueError, binascii.Error):
+            raise InvalidField("/state", _WRONG) from None
+        body = raw[_MAC:]
+        if not hmac.compare_digest(raw[:_MAC], self._mac(body)):
+            raise InvalidField("/state", _WRONG)
+        packed = zlib.decompressobj().decompress(body, _MOST_PACKED)
+        end = 4 + int.from_bytes(packed[:4], "big")
+        name, version, digest, until = orjson.loads(packed[4:end])
+        if (name, version) != (owner.name, owner.version):
+            raise InvalidField(
+                "/state",
+                f"The state is of {name!r}, version {version}; this is {owner.name!r}, version {owner.version}.",
+            )
+        if digest != owner.digest:
+            raise InvalidField(
+                "/state", f"The state is of other files of {name!r}, version {version}, than are served."
+            )
+        if until < (time.time() if now is None else now):
+            raise InvalidField(
+                "/state", f"The state is too old: one is good for {self._seconds:g} seconds (setting state_seconds)."
+            )
+        return packed[end:]
+
+    def _mac(self, body: bytes) -> bytes:
+        return hmac.digest(self._key, body, "sha256")

@@ -1,0 +1,271 @@
+"""One text that comes in pieces: from its pieces to events and, at its end, the prediction.
+
+A stream has no loop of its own. Pieces go in (`feed`), work comes out (`job`), and what that came to is handed back
+(`took`), which gives the events. So the jobs of many streams can run as one batch.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import orjson
+
+from service.errors import InvalidField, TooLarge
+from service.model.bundle import Manifest
+from service.model.decoding import Classifier, Prediction, Tagger, softmax
+from service.model.gates import Selection, select
+from service.model.streams.reading import Reader, Token
+from service.model.streams.stepping import Job, Stepped, Stepper, check
+from service.model.streams.tagging import Event, Tagging
+from service.model.tokenizer import Tokenizer
+
+MOST_STEPS = 16
+"""Tokens of one stream in one batch: with more, others would wait longer for theirs."""
+MOST_NUMBERS = 65_536
+"""Activations in one event: as JSON they stay under the 1 MiB that clients of WebSockets take by default."""
+MOST_ENTITY_BYTES = 14 * 1024
+"""Of JSON, of the entities that a state carries for the prediction at the end: some hundreds."""
+_ENTITY = ("label", "text", "start", "end", "score", "token_start", "token_end")
+_DIGITS = 7
+"""Of a score in a state."""
+
+
+class Readable(Protocol):
+    """A loaded model, as far as a stream needs it."""
+
+    @property
+    def tokenizer(self) -> Tokenizer: ...
+
+    @property
+    def decoder(self) -> Classifier | Tagger: ...
+
+    @property
+    def token_limit(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a stream's events hold: one for every `every`-th token, with the activations of `selection` where there is
+    one, rounded to `decimals` (None: not at all)."""
+
+    every: int = 1
+    selection: Selection | None = None
+    decimals: int | None = 4
+
+
+def wanted(
+    manifest: Manifest,
+    gates: Sequence[str],
+    layers: Sequence[int] | None,
+    units: Sequence[int] | None,
+    every: int,
+    decimals: int | None,
+) -> Wanted:
+    """What a request asks of a model's events. Raises `InvalidField` for a model that reads backward too, and for what
+    is not there; `TooLarge` for more than `MOST_NUMBERS` activations in an event."""
+    check(manifest)
+    selection = select(manifest, gates or None, layers, None, units)
+    if not gates:
+        return Wanted(every, None, decimals)
+    if (numbers := selection.numbers(1)) > MOST_NUMBERS:
+        raise TooLarge("Numbers in the gates of one event", numbers, MOST_NUMBERS)
+    return Wanted(every, selection, decimals)
+
+
+class Stream:
+    """One stream of one model. Not for several threads at once."""
+
+    __slots__ = (
+        "_entities",
+        "_last",
+        "_limit",
+        "_model",
+        "_pending",
+        "_reader",
+        "_split",
+        "_state",
+        "_stepper",
+        "_tagging",
+        "_truncated",
+        "count",
+        "wanted",
+    )
+
+    def __init__(
+        self, model: Readable, stepper: Stepper, wanted: Wanted, *, split: bool = True, settle: int = 32
+    ) -> None:
+        """`split` has a tagger's raw text read sentence by sentence; `settle` is the number of tokens after which a
+        label counts as settled in a long sentence."""
+        self._model, self._stepper, self.wanted = model, stepper, wanted
+        tagger = model.decoder if isinstance(model.decoder, Tagger) else None
+        self._split = split and tagger is not None
+        self._reader = Reader(model.tokenizer, split=self._split, gaps=tagger is not None)
+        self._tagging = Tagging(tagger, settle) if tagger is not None else None
+        self._state = stepper.start()
+        self._pending: deque[Token] = deque()  # decided, and not stepped
+        self._last: list[float] | None = None  # a classifier's logits after the last token
+        self._entities: list[dict[str, Any]] = []
+        self._truncated = False
+        self._limit = model.token_limit
+        self.count = 0
+        """Tokens that were stepped."""
+
+    @property
+    def waiting(self) -> int:
+        """Tokens that are decided and were not stepped."""
+        return len(self._pending)
+
+    def feed(self, text: str) -> None:
+        """Take a piece of text. Raises `InvalidField`."""
+        self._pending += self._reader.feed(text)
+
+    def feed_tokens(self, tokens: Sequence[str]) -> None:
+        """Take tokens. Raises `InvalidField`."""
+        self._pending += self._reader.feed_tokens(tokens)
+
+    def end(self) -> None:
+        """The text ends here: its last tokens are decided."""
+        self._pending += self._reader.end()
+
+    def job(self) -> Job | None:
+        """The next step, or a few of them; None where no token waits. Each has to be taken before the next is asked
+        for."""
+        if not self._pending:
+            return None
+        tokens: list[Token] = []
+        for token in self._pending:
+            if len(tokens) == MOST_STEPS or (tokens and token.begins):
+                break
+            tokens.append(token)
+        state = self._stepper.start() if tokens[0].begins else self._state
+        return Job(self._stepper.rows([token.row for token in tokens]), state, self.wanted.selection is not None)
+
+    def took(self, stepped: Stepped) -> list[Event]:
+        """Hand back what a job came to. Returns the events, in order."""
+        self._state = stepped.state
+        events: list[Event] = []
+        for row, logits in enumerate(stepped.logits):
+            token = self._pending.popleft()
+            if self._tagging is not None:
+                if token.begins:
+                    events += self._settled(ended=True)
+                said: Event = {"label": self._tagging.add(token, logits)}
+            else:
+                self._last = logits.tolist()
+                said = {}
+            number, self.count = self.count, self.count + 1
+            if self.count % self.wanted.every == 0:
+                if self._last is not None:
+                    said = {"scores": self._scores(self._last)}
+                events.append(
+                    {"type": "token", "t": number, "text": token.text, "start": token.start, "end": token.end, **said}
+                )
+                if stepped.gates is not None:
+                    events[-1]["gates"] = self._gates(stepped, row)
+            if self._tagging is not None:
+                events += self._settled(ended=False)
+        return events
+
+    def finish(self) -> tuple[list[Event], Prediction]:
+        """The last events, and the prediction of the whole text; after `end`, and once no token waits.
+
+        Raises `InvalidField` for a text without a token.
+        """
+        if not self.count:
+            raise InvalidField("/text", "The text is empty: it holds no token.")
+        if self._tagging is None:
+            assert self._last is not None
+            scores = self._scores(self._last)
+            label = max(scores, key=scores.__getitem__)
+            return [], {"label": label, "score": scores[label], "scores": scores, "truncated": False}
+        events = self._settled(ended=True)
+        return events, {"entities": self._entities, "truncated": self._truncated}
+
+    def _settled(self, *, ended: bool) -> list[Event]:
+        assert self._tagging is not None
+        events = self._tagging.settle(ended=ended)
+        for event in events:
+            if event["type"] == "entity":
+                self._truncated = self._truncated or event["token_end"] > self._limit
+                if not self._truncated:
+                    self._entities.append({name: value for name, value in event.items() if name != "type"})
+        self._truncated = self._truncated or self.count > self._limit
+        return events
+
+    def _scores(self, logits: Sequence[float]) -> dict[str, float]:
+        return dict(zip(self._model.decoder.labels, softmax(logits), strict=True))
+
+    def _gates(self, stepped: Stepped, row: int) -> dict[str, dict[str, list[float]]]:
+        selection, decimals = self.wanted.selection, self.wanted.decimals
+        assert selection is not None
+        assert stepped.gates is not None
+        units = slice(selection.units.start, selection.units.stop) if isinstance(selection.units, range) else None
+        where = list(selection.units) if units is None else units
+        found: dict[str, dict[str, list[float]]] = {}
+        for layer in selection.layers:
+            rows = {gate: stepped.gates[layer][gate][row][where] for gate in selection.gates}
+            if decimals is not None:
+                rows = {gate: np.round(numbers.astype(np.float64), decimals) for gate, numbers in rows.items()}
+            found[str(layer)] = {gate: numbers.tolist() for gate, numbers in rows.items()}
+        return found
+
+    # The state between two pieces
+
+    def keep(self) -> bytes:
+        """The state, for `resume`; where no token waits."""
+        assert not self._pending
+        tagging, logits = (None, None) if self._tagging is None else self._tagging.keep()
+        entities = [_packed(entity) for entity in self._entities]
+        kept = list(_of_size(entities, MOST_ENTITY_BYTES))
+        truncated = self._truncated or len(kept) < len(entities)
+        plain = orjson.dumps([self._reader.keep(), self.count, self._split, self._last, kept, truncated, tagging])
+        parts = [plain, self._state.cells.tobytes(), self._state.pooled.tobytes()]
+        if logits is not None:
+            parts.append(logits.tobytes())
+        return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+
+    @classmethod
+    def resume(cls, model: Readable, stepper: Stepper, wanted: Wanted, kept: bytes, *, settle: int = 32) -> Stream:
+        """A stream that goes on where another stopped, which read with the same model."""
+        parts, at = [], 0
+        while at < len(kept):
+            size = int.from_bytes(kept[at : at + 4], "big")
+            parts.append(kept[at + 4 : at + 4 + size])
+            at += 4 + size
+        reader, count, split, last, entities, truncated, tagging = orjson.loads(parts[0])
+        stream = cls(model, stepper, wanted, split=split, settle=settle)
+        stream._reader.resume(reader)
+        stream.count, stream._last, stream._truncated = count, last, truncated
+        stream._entities = [_unpacked(entity) for entity in entities]
+        stream._state.cells = np.frombuffer(parts[1], np.float32)
+        stream._state.pooled = np.frombuffer(parts[2], np.float64)
+        if stream._tagging is not None:
+            rows = np.frombuffer(parts[3], np.float32).reshape(-1, len(model.decoder.labels))
+            stream._tagging.resume(tagging, rows)
+        return stream
+
+
+def _packed(entity: Mapping[str, Any]) -> list[Any]:
+    """An entity with fewer bytes of JSON."""
+    label, text, start, _, score, first, end = (entity[name] for name in _ENTITY)
+    return [label, text, start, round(score, _DIGITS), first, end - first]
+
+
+def _unpacked(entity: Sequence[Any]) -> dict[str, Any]:
+    label, text, start, score, first, count = entity
+    values = (label, text, start, start + len(text), score, first, first + count)
+    return dict(zip(_ENTITY, values, strict=True))
+
+
+def _of_size(values: Sequence[Any], most: int) -> Iterator[Any]:
+    """The first values, of at most so many bytes of JSON."""
+    size = 0
+    for value in values:
+        size += len(orjson.dumps(value)) + 1
+        if size > most:
+            return
+        yield value

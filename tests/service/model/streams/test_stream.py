@@ -1,0 +1,223 @@
+"""A stream's last answer is `/predict`'s of the whole text, for both tasks, wherever the text is cut and suspended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from service.errors import InvalidField, TooLarge
+from service.model.joining import logits_of, parts
+from service.model.loading import Model, loader
+from service.model.streams import stream as streams
+from service.model.streams.stepping import Stepper
+from service.model.streams.stream import Stream, Wanted, wanted
+from service.serving.inference import decode
+from tests.bundles import WORDS, tiny_bundle
+
+LINES = [
+    "Ada lived in London. The film was great!\n",
+    "U.S. Inc. films.\r\n",
+    "\n\n",
+    " No. 1: It isn't.",
+    "Ada 我喜欢 ",
+    "e\u0301 ",
+]
+TEXTS = st.lists(
+    st.one_of(st.sampled_from(LINES), st.sampled_from(WORDS).map(lambda word: f"{word} ")), min_size=1, max_size=30
+)
+
+
+def models(folder: Path) -> Iterator[tuple[str, Model]]:
+    load = loader("cpu", 1, 4096)
+    for name, options in {
+        "last": {"head": "last"},
+        "mean": {"head": "mean"},
+        "attention": {"head": "attention", "layers": 2},
+        "softmax": {"task": "ner"},
+        "crf": {"task": "ner", "crf": True, "cell": "gru"},
+    }.items():
+        kind: Any = options
+        yield name, load(tiny_bundle(folder / name, bidirectional=False, **kind))
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Model]:
+    return dict(models(tmp_path_factory.mktemp("models")))
+
+
+def whole(model: Model, value: str | list[str], split: bool = True) -> Any:
+    """What `/predict` says, with every token's label, and the tokens."""
+    encoded = model.encode(value, truncate=False, split=split)
+    logits = logits_of([encoded], [model.engine.predict([part.rows])[0] for part in parts([encoded])])
+    return decode(model, logits, [encoded], tokens=True)[0], encoded.tokens()
+
+
+class Reading:
+    """One stream, and the events so far."""
+
+    def __init__(self, model: Model, *, split: bool = True, settle: int = 32, asked: Wanted | None = None) -> None:
+        self.model, self.settle = model, settle
+        self.stepper = Stepper(model.engine.network)
+        self.asked = asked or Wanted()
+        self.stream = Stream(model, self.stepper, self.asked, split=split, settle=settle)
+        self.events: list[Any] = []
+
+    def pump(self) -> None:
+        while (job := self.stream.job()) is not None:
+            self.events += self.stream.took(self.stepper.run([job])[0])
+
+    def feed(self, piece: str | list[str]) -> None:
+        self.stream.feed(piece) if isinstance(piece, str) else self.stream.feed_tokens(piece)
+        self.pump()
+
+    def suspend(self) -> int:
+        kept = self.stream.keep()
+        self.stream = Stream.resume(self.model, self.stepper, self.asked, kept, settle=self.settle)
+        return len(kept)
+
+    def end(self) -> Any:
+        self.stream.end()
+        self.pump()
+        events, prediction = self.stream.finish()
+        self.events += events
+        return prediction
+
+    def of(self, kind: str) -> list[Any]:
+        return [event for event in self.events if event["type"] == kind]
+
+
+def check(reading: Reading, prediction: Any, expected: Any, tokens: Any) -> None:
+    assert [{name: event[name] for name in ("text", "start", "end")} for event in reading.of("token")] == tokens
+    assert [event["t"] for event in reading.of("token")] == list(range(len(tokens)))
+    if "scores" in expected:
+        assert prediction["label"] == expected["label"]
+        assert prediction["scores"] == pytest.approx(expected["scores"], abs=1e-5)
+        assert reading.of("token")[-1]["scores"] == prediction["scores"]
+        return
+    assert [label for event in reading.of("labels") for label in event["labels"]] == [
+        token["label"] for token in expected["tokens"]
+    ]
+    assert [score for event in reading.of("labels") for score in event["scores"]] == pytest.approx(
+        [token["score"] for token in expected["tokens"]], abs=1e-4
+    )
+    assert len(prediction["entities"]) == len(expected["entities"])
+    for found, entity in zip(prediction["entities"], expected["entities"], strict=True):
+        assert found == entity | {"score": pytest.approx(entity["score"], abs=1e-4)}
+    assert [{**event, "type": "entity"} for event in prediction["entities"]] == [
+        event | {"score": pytest.approx(event["score"], abs=1e-6)} for event in reading.of("entity")
+    ]
+
+
+@pytest.mark.parametrize("name", ["last", "mean", "attention", "softmax", "crf"])
+@settings(max_examples=20, deadline=None)
+@given(lines=TEXTS, cuts=st.lists(st.integers(0, 400), max_size=8), split=st.booleans())
+def test_the_last_answer_is_that_for_the_whole_text(
+    served: dict[str, Model], name: str, lines: list[str], cuts: list[int], split: bool
+) -> None:
+    model, text = served[name], "".join(lines)
+    try:
+        expected, tokens = whole(model, text, split)
+    except InvalidField:
+        return
+    ends = sorted({min(cut, len(text)) for cut in cuts} | {len(text)})
+    for pieces, suspended in (
+        (list(text), False),
+        ([text[start:end] for start, end in zip([0, *ends], ends, strict=False)], True),
+    ):
+        reading = Reading(model, split=split)
+        for piece in pieces:
+            reading.feed(piece)
+            if suspended:
+                reading.suspend()
+        check(reading, reading.end(), expected, tokens)
+
+
+@pytest.mark.parametrize("name", ["attention", "softmax", "crf"])
+def test_tokens_are_read_as_they_are_sent(served: dict[str, Model], name: str) -> None:
+    sent = [word for word in WORDS[1:] for _ in range(3)]
+    reading = Reading(served[name])
+    for start in range(0, len(sent), 5):
+        reading.feed(sent[start : start + 5])
+        reading.suspend()
+    check(reading, reading.end(), *whole(served[name], sent))
+    assert reading.of("token")[1]["start"] == len(sent[0]) + 1
+
+
+@pytest.mark.parametrize("name", ["softmax", "crf"])
+def test_in_a_long_sentence_labels_settle_after_the_lag(served: dict[str, Model], name: str) -> None:
+    text = "ada lovelace lived in london very great and " * 40
+    reading = Reading(served[name], settle=24)
+    for word in text.split(" "):
+        reading.feed(f"{word} ")
+        behind = reading.stream.count - sum(len(event["labels"]) for event in reading.of("labels"))
+        assert behind <= 4 * 24
+        assert reading.suspend() < 12_000
+    early = reading.of("entity")
+    check(reading, reading.end(), *whole(served[name], text))
+    assert early
+
+
+def test_gates_are_given_for_the_units_and_layers_asked_for(served: dict[str, Model]) -> None:
+    model = served["attention"]
+    asked = wanted(model.bundle.manifest, ["forget", "cell"], [1], [3, 0], 2, None)
+    reading = Reading(model, asked=asked)
+    reading.feed("the film is not great at all ")
+    assert [event["t"] for event in reading.of("token")] == [1, 3, 5]  # every second token
+    trace = model.engine.trace([model.encode("the film is not great at all", truncate=False).rows])
+    for event in reading.of("token"):
+        for gate in ("forget", "cell"):
+            expected = trace.gate((1, "forward", gate), 0)[event["t"], [3, 0]]
+            assert event["gates"]["1"][gate] == pytest.approx(expected.tolist(), abs=2e-6)
+        assert list(event["gates"]) == ["1"]
+
+
+def test_what_cannot_be_asked_for_is_refused(
+    served: dict[str, Model], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = served["last"].bundle.manifest
+    with pytest.raises(InvalidField, match="no gate"):
+        wanted(manifest, ["update"], None, None, 1, 4)
+    with pytest.raises(InvalidField, match="out of range"):
+        wanted(manifest, ["forget"], None, [8], 1, 4)
+    with pytest.raises(InvalidField, match="reads backward"):
+        wanted(tiny_bundle(tmp_path / "m").manifest, [], None, None, 1, 4)
+    monkeypatch.setattr(streams, "MOST_NUMBERS", 7)
+    with pytest.raises(TooLarge, match="8, the limit is 7"):
+        wanted(manifest, ["forget"], None, None, 1, 4)
+
+
+@pytest.mark.parametrize("text", ["", " \n", "\u200b"])
+def test_a_stream_without_a_token_has_no_answer(served: dict[str, Model], text: str) -> None:
+    reading = Reading(served["last"])
+    reading.feed(text)
+    with pytest.raises(InvalidField, match="holds no token"):
+        reading.end()
+
+
+def test_text_and_tokens_do_not_mix(served: dict[str, Model]) -> None:
+    reading = Reading(served["last"])
+    reading.feed("film")
+    with pytest.raises(InvalidField, match="began with text"):
+        reading.feed(["film"])
+    reading = Reading(served["last"])
+    reading.feed(["film"])
+    with pytest.raises(InvalidField, match="began with tokens"):
+        reading.feed("film")
+    with pytest.raises(InvalidField, match="is empty"):
+        reading.feed(["film", ""])
+
+
+def test_a_state_keeps_a_bounded_number_of_entities(served: dict[str, Model]) -> None:
+    reading = Reading(served["softmax"])
+    for _ in range(300):
+        reading.feed("ada lovelace lived in london. It was Ada! ")
+    assert len(reading.of("entity")) > 100
+    before = len(reading.stream.finish()[1]["entities"])  # type: ignore[arg-type]
+    assert reading.suspend() < 24_000
+    prediction = reading.end()
+    assert prediction["truncated"] or len(prediction["entities"]) >= before
