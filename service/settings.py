@@ -258,6 +258,47 @@ class Settings(BaseSettings):
         description="Bytes from which on an answer in JSON or text is compressed for clients whose Accept-Encoding "
         "takes gzip or deflate; 0 compresses none.",
     )
+    max_streams: int = Field(
+        2000, ge=0, le=100_000, description="Streams over WebSockets that may be open in each worker; 0 for none."
+    )
+    stream_idle_seconds: _Real = Field(
+        300.0, gt=0, le=86_400, description="Seconds without a message after which a stream is closed."
+    )
+    stream_bytes: int = Field(
+        262_144,
+        ge=1024,
+        le=1024**3,
+        description="Bytes in one message of a stream, and in those that wait to be read, each.",
+    )
+    stream_rate: _Real = Field(
+        0.0, ge=0, le=1_000_000, description="Tokens a second that each stream is read with; 0 for no limit."
+    )
+    stream_key_rate: _Real = Field(
+        0.0,
+        ge=0,
+        le=1_000_000,
+        description="Tokens a second that all streams of one API key are read with, in each worker; 0 for no limit.",
+    )
+    settle: int = Field(
+        32,
+        ge=1,
+        le=64,
+        description="Tokens after which a tagger's label counts as settled in a stream whose sentence goes on.",
+    )
+    state_key: SecretStr = Field(
+        SecretStr(""),
+        description="Key that seals the states of POST /stream; services behind one balancer share it. Unset: a random "
+        "one at each start, shared by all workers.",
+    )
+    state_seconds: _Real = Field(
+        3600.0, gt=0, le=31_536_000, description="Seconds for which the state of a stream is good."
+    )
+    max_sequences: int = Field(
+        2000, ge=0, le=100_000, description="Sequences of /v2 that may be open, over all workers; 0 for none."
+    )
+    sequence_seconds: _Real = Field(
+        300.0, gt=0, le=86_400, description="Seconds without a request after which a sequence of /v2 is dropped."
+    )
     drain_seconds: _Real = Field(
         0.0,
         ge=0,

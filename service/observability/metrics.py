@@ -79,6 +79,11 @@ FAMILIES = (
     Family("unread_bytes", "gauge", "Bytes of bodies that clients have not sent the ends of."),
     Family("refusals_total", "counter", "Requests and connections refused, by reason.", ("reason",)),
     Family("dropped_inputs_total", "counter", "Inputs accepted that never ran, by what ended their request.", ("why",)),
+    Family("streams", "gauge", "Streams over WebSockets that are open."),
+    Family("sequences", "gauge", "Sequences of /v2 that are open.", over="max"),
+    Family("stream_tokens_total", "counter", "Tokens that streams were read with."),
+    Family("stream_waiting_bytes", "gauge", "Bytes of pieces that came and were not read."),
+    Family("dropped_streams_total", "counter", "Streams that the service ended, by reason.", ("reason",)),
     Family("failed_batches_total", "counter", "Batches that failed."),
     Family(
         "model_info",

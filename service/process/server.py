@@ -14,6 +14,7 @@ import contextlib
 import multiprocessing
 import os
 import resource
+import secrets
 import select
 import signal
 import socket
@@ -25,6 +26,7 @@ from typing import cast
 import structlog
 import uvicorn
 from fastapi import FastAPI
+from pydantic import SecretStr
 from uvicorn.config import STARTUP_FAILURE
 
 from service import interpreter
@@ -63,6 +65,7 @@ _log = structlog.get_logger()
 def serve(settings: Settings) -> int:
     """Serve until a signal comes, in this process or in several; the exit status. Raises `StartupError`."""
     check(settings)
+    settings = with_state_key(settings)
     allow_connections(settings.max_connections)
     workers = settings.workers or usable_cpus()
     if workers > 1:
@@ -78,6 +81,13 @@ def check(settings: Settings) -> None:
         spans.check()
     tls.options(settings)
     Keys(settings.keys, settings.administrators, settings.api_keys_file)
+
+
+def with_state_key(settings: Settings) -> Settings:
+    """The settings, with a random key for the states of streams where none is set: all workers have the same."""
+    if settings.state_key.get_secret_value():
+        return settings
+    return settings.model_copy(update={"state_key": SecretStr(secrets.token_hex())})
 
 
 def loading(settings: Settings) -> Loading | None:

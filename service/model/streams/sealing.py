@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import orjson
 
-from service.errors import InvalidField
+from service.errors import InvalidField, TooLarge
 
 MOST_BYTES = 16 * 1024
 """Of a sealed state, as text."""
@@ -37,6 +37,21 @@ class Owner:
     version: str
     digest: str
 
+    def check(self, other: Owner) -> None:
+        """Raises `InvalidField` for a state of this owner that is to go on with another."""
+        if (self.name, self.version) != (other.name, other.version):
+            raise InvalidField(
+                "/state",
+                f"The state is of {self.name!r}, version {self.version}; this is {other.name!r}, version "
+                f"{other.version}. Send the text again from its beginning.",
+            )
+        if self.digest != other.digest:
+            raise InvalidField(
+                "/state",
+                f"The state is of other files of {self.name!r}, version {self.version}, than are served now. Send the "
+                "text again from its beginning.",
+            )
+
 
 class Seal:
     """Seals and opens states. `key` is shared by all processes that are to open each other's; `seconds` is how long a
@@ -47,14 +62,21 @@ class Seal:
         self._seconds = seconds
 
     def close(self, owner: Owner, content: bytes, now: float | None = None) -> str:
-        """The sealed state: text without padding, of letters, digits, ``-`` and ``_``."""
+        """The sealed state: text without padding, of letters, digits, ``-`` and ``_``.
+
+        Raises `TooLarge` for one that `open` would not take.
+        """
         until = (time.time() if now is None else now) + self._seconds
         head = orjson.dumps([owner.name, owner.version, owner.digest, until])
         body = zlib.compress(len(head).to_bytes(4, "big") + head + content, 1)
-        return base64.urlsafe_b64encode(self._mac(body) + body).rstrip(b"=").decode("ascii")
+        sealed = base64.urlsafe_b64encode(self._mac(body) + body).rstrip(b"=").decode("ascii")
+        if len(sealed) > MOST_BYTES:
+            raise TooLarge("Characters of the stream's state", len(sealed), MOST_BYTES)
+        return sealed
 
-    def open(self, owner: Owner, sealed: str, now: float | None = None) -> bytes:
-        """The content of a state of this model. Raises `InvalidField` for any other, with what is wrong."""
+    def open(self, sealed: str, now: float | None = None) -> tuple[Owner, bytes]:
+        """Whose state it is, and its content. Raises `InvalidField` for what was not sealed with this key, and for a
+        state that is too old."""
         if len(sealed) > MOST_BYTES:
             raise InvalidField("/state", f"The state has {len(sealed)} characters; none has over {MOST_BYTES}.")
         try:
@@ -67,20 +89,11 @@ class Seal:
         packed = zlib.decompressobj().decompress(body, _MOST_PACKED)
         end = 4 + int.from_bytes(packed[:4], "big")
         name, version, digest, until = orjson.loads(packed[4:end])
-        if (name, version) != (owner.name, owner.version):
-            raise InvalidField(
-                "/state",
-                f"The state is of {name!r}, version {version}; this is {owner.name!r}, version {owner.version}.",
-            )
-        if digest != owner.digest:
-            raise InvalidField(
-                "/state", f"The state is of other files of {name!r}, version {version}, than are served."
-            )
         if until < (time.time() if now is None else now):
             raise InvalidField(
                 "/state", f"The state is too old: one is good for {self._seconds:g} seconds (setting state_seconds)."
             )
-        return packed[end:]
+        return Owner(name, version, digest), packed[end:]
 
     def _mac(self, body: bytes) -> bytes:
         return hmac.digest(self._key, body, "sha256")

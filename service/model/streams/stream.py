@@ -243,6 +243,8 @@ class Stream:
         stream._entities = [_unpacked(entity) for entity in entities]
         stream._state.cells = np.frombuffer(parts[1], np.float32)
         stream._state.pooled = np.frombuffer(parts[2], np.float64)
+        if (stream._state.cells.size, stream._state.pooled.size) != stepper.sizes:
+            raise ValueError("the state does not fit the model")
         if stream._tagging is not None:
             rows = np.frombuffer(parts[3], np.float32).reshape(-1, len(model.decoder.labels))
             stream._tagging.resume(tagging, rows)

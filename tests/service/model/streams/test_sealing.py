@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.errors import InvalidField
+from service.errors import InvalidField, TooLarge
 from service.model.streams.sealing import MOST_BYTES, Owner, Seal
 
 OWNER = Owner("sentiment-lstm", "4", "0" * 64)
@@ -20,7 +20,7 @@ SEAL = Seal(b"a key", 60)
 def test_a_state_comes_back_as_it_was(content: bytes) -> None:
     sealed = SEAL.close(OWNER, content)
     assert sealed.isascii()
-    assert Seal(b"a key", 60).open(OWNER, sealed) == content  # another process with the same key
+    assert Seal(b"a key", 60).open(sealed) == (OWNER, content)  # another process with the same key
 
 
 @pytest.mark.parametrize(
@@ -33,14 +33,14 @@ def test_a_state_comes_back_as_it_was(content: bytes) -> None:
 )
 def test_a_state_of_another_model_is_refused(owner: Owner, message: str) -> None:
     with pytest.raises(InvalidField, match=message):
-        SEAL.open(owner, SEAL.close(OWNER, b"state"))
+        SEAL.open(SEAL.close(OWNER, b"state"))[0].check(owner)
 
 
 def test_a_state_expires() -> None:
     sealed = SEAL.close(OWNER, b"state", now=1000)
-    assert SEAL.open(OWNER, sealed, now=1060) == b"state"
+    assert SEAL.open(sealed, now=1060) == (OWNER, b"state")
     with pytest.raises(InvalidField, match="too old: one is good for 60 seconds"):
-        SEAL.open(OWNER, sealed, now=1061)
+        SEAL.open(sealed, now=1061)
 
 
 def test_any_change_is_seen() -> None:
@@ -49,17 +49,22 @@ def test_any_change_is_seen() -> None:
     for place in range(len(sealed) - 1):  # of the last letter some bits mean nothing
         other = choice.choice([letter for letter in letters if letter != sealed[place]])
         with pytest.raises(InvalidField, match="no state of this service"):
-            SEAL.open(OWNER, sealed[:place] + other + sealed[place + 1 :])
+            SEAL.open(sealed[:place] + other + sealed[place + 1 :])
 
 
 @pytest.mark.parametrize("sealed", ["", "x", "é", "=" * 8, "AAAA" * 10, "\n", "a b", "A" * 43])
 def test_what_is_no_state_is_refused(sealed: str) -> None:
     with pytest.raises(InvalidField, match="no state of this service"):
-        SEAL.open(OWNER, sealed)
+        SEAL.open(sealed)
 
 
 def test_another_key_and_too_long_a_text_are_refused() -> None:
     with pytest.raises(InvalidField, match="another key"):
-        Seal(b"another", 60).open(OWNER, SEAL.close(OWNER, b"state"))
+        Seal(b"another", 60).open(SEAL.close(OWNER, b"state"))
     with pytest.raises(InvalidField, match=f"none has over {MOST_BYTES}"):
-        SEAL.open(OWNER, "A" * (MOST_BYTES + 1))
+        SEAL.open("A" * (MOST_BYTES + 1))
+
+
+def test_a_state_over_the_limit_is_not_sealed() -> None:
+    with pytest.raises(TooLarge, match=f"the limit is {MOST_BYTES}"):
+        SEAL.close(OWNER, os.urandom(MOST_BYTES))

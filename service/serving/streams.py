@@ -1,0 +1,180 @@
+"""The streams of one process: who may open one, how fast it is read, and its steps as rows of the batcher's batches.
+
+The next tokens of every stream wait in one lane for each model, beside the lanes of predictions. So the tokens of many
+streams run as one batch in each turn, a long stream takes its turn like any other, and streams and predictions share
+the threads by the time that they are given.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal, get_args
+from weakref import WeakKeyDictionary
+
+from service.errors import InvalidField, RequestError, Unavailable
+from service.model.loading import Model
+from service.model.streams.sealing import Owner, Seal
+from service.model.streams.stepping import Job, Stepped, Stepper, check
+from service.model.streams.stream import Stream, Wanted
+from service.model.streams.tagging import Event
+from service.observability.metrics import Metrics
+from service.serving.batching import Batcher, Lane
+from service.settings import Settings
+
+STEP_COST = 20.0
+"""A step's first estimate of seconds a token, in those of a prediction's padded token."""
+STEP_ROW_SECONDS = 50e-6
+"""What a stream's part in a batch takes beside its steps."""
+KEYS = 10_000
+"""API keys whose rate is remembered."""
+RETRY_SECONDS = 1.0
+"""After which a client that found no room for a stream may try again."""
+
+Dropped = Literal["idle", "slow-reader", "overflow", "shutdown", "gone", "failed"]
+DROPS: tuple[Dropped, ...] = get_args(Dropped)
+
+
+class Pace:
+    """A rate of tokens: an allowance that grows by `rate` tokens a second, up to one second's."""
+
+    __slots__ = ("_allowed", "_rate", "_then")
+
+    def __init__(self, rate: float, now: float) -> None:
+        self._rate, self._allowed, self._then = rate, rate, now
+
+    def take(self, tokens: int, now: float) -> float:
+        """Use so many tokens of the allowance. Returns the seconds until it is made up for."""
+        self._allowed = min(self._rate, self._allowed + (now - self._then) * self._rate) - tokens
+        self._then = now
+        return max(0.0, -self._allowed / self._rate)
+
+
+@dataclass(frozen=True, slots=True)
+class _Steps:
+    stepper: Stepper
+    lane: Lane[Job, Stepped]
+
+
+class Streams:
+    """What the streams of a process share."""
+
+    def __init__(self, settings: Settings, batcher: Batcher, metrics: Metrics) -> None:
+        self.settings = settings
+        key = settings.state_key.get_secret_value()
+        self._seal = Seal(key.encode() if key else secrets.token_bytes(), settings.state_seconds)
+        self._batcher = batcher
+        # They go when their model goes. They hold its engine's network, never the model.
+        self._steps: WeakKeyDictionary[Model, _Steps] = WeakKeyDictionary()
+        self._paces: OrderedDict[str, Pace] = OrderedDict()
+        self.open = 0
+        """Streams over connections that are open."""
+        self.waiting = 0
+        """Bytes of their pieces that came and were not read."""
+        board = metrics.board
+        self._tokens = board.number("stream_tokens_total")
+        self._dropped = {reason: board.number("dropped_streams_total", reason) for reason in DROPS}
+        board.track("streams", read=lambda: self.open)
+        board.track("stream_waiting_bytes", read=lambda: self.waiting)
+
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """Count one more open stream. Raises `Unavailable` where there are as many as may be."""
+        if self.open >= self.settings.max_streams:
+            raise Unavailable(
+                f"{self.open} streams are open, the limit is {self.settings.max_streams} (setting max_streams).",
+                retry_after=RETRY_SECONDS,
+                reason="streams",
+            )
+        self.open += 1
+        try:
+            yield
+        finally:
+            self.open -= 1
+
+    def drop(self, reason: Dropped) -> None:
+        """Count a stream that the service ends."""
+        self._dropped[reason].add(1)
+
+    def begin(self, model: Model, wanted: Wanted, *, split: bool) -> Stream:
+        """A new stream. Raises `InvalidField` for a model that reads backward too."""
+        return Stream(model, self._of(model).stepper, wanted, split=split, settle=self.settings.settle)
+
+    def unseal(self, state: str) -> tuple[Owner, bytes]:
+        """Whose state it is, and its content. Raises `InvalidField`."""
+        return self._seal.open(state)
+
+    def resume(self, model: Model, wanted: Wanted, owner: Owner, content: bytes) -> Stream:
+        """A stream that goes on from a state. Raises `InvalidField` for one of another model, version or files."""
+        owner.check(owner_of(model))
+        try:
+            return Stream.resume(model, self._of(model).stepper, wanted, content, settle=self.settings.settle)
+        except (ValueError, TypeError, IndexError, KeyError) as error:  # sealed by another release
+            raise InvalidField("/state", "The state was made by another release of the service.") from error
+
+    def seal(self, model: Model, stream: Stream) -> str:
+        """The state of a stream of which no token waits. Raises `TooLarge`."""
+        return self._seal.close(owner_of(model), stream.keep())
+
+    def check_room(self, model: Model) -> None:
+        """Raises `Unavailable` where the model's tokens that wait leave no room."""
+        if (found := self._steps.get(model)) is not None:
+            found.lane.check_room()
+
+    async def steps(self, model: Model, stream: Stream, deadline: float) -> AsyncIterator[list[Event]]:
+        """Step a stream until none of its tokens waits: the events, as they come. `deadline` is a time of the event
+        loop. Raises `Unavailable` and `DeadlineExceeded`."""
+        lane = self._of(model).lane
+        while (job := stream.job()) is not None:
+            count = len(job.rows)
+            (stepped,) = await lane.submit([job], [count], deadline=deadline)
+            self._tokens.add(count)
+            yield stream.took(stepped)
+
+    def paces(self, key: str | None) -> Sequence[Pace]:
+        """The rates that hold for a new stream, whose API key is `key`."""
+        now = asyncio.get_running_loop().time()
+        found = [Pace(self.settings.stream_rate, now)] if self.settings.stream_rate else []
+        if self.settings.stream_key_rate and key is not None:
+            pace = self._paces.pop(key, None) or Pace(self.settings.stream_key_rate, now)
+            self._paces[key] = pace  # the last that was used stands last
+            if len(self._paces) > KEYS:
+                self._paces.popitem(last=False)
+            found.append(pace)
+        return found
+
+    def _of(self, model: Model) -> _Steps:
+        steps = self._steps.get(model)
+        if steps is None:
+            stepper = Stepper(model.engine.network)
+            lane = self._batcher.lane(
+                stepper.run, model.seconds_per_token * STEP_COST, STEP_ROW_SECONDS, of=(model.name, model.version)
+            )
+            steps = self._steps[model] = _Steps(stepper, lane)
+        return steps
+
+
+def owner_of(model: Model) -> Owner:
+    """Whose states a model's streams have."""
+    return Owner(model.name, model.version, model.bundle.digest)
+
+
+def waits(paces: Sequence[Pace], tokens: int, now: float) -> float:
+    """Seconds until every rate allows so many tokens more."""
+    return max((pace.take(tokens, now) for pace in paces), default=0.0)
+
+
+def forward_models(models: Sequence[Model]) -> list[str]:
+    """The names of those models that can read a text as it comes."""
+    found = []
+    for model in models:
+        try:
+            check(model.bundle.manifest)
+        except RequestError:
+            continue
+        found.append(model.name)
+    return sorted(set(found))

@@ -1,0 +1,142 @@
+"""Many streams step as one batch, at the rates and in the numbers that the settings allow."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.errors import InvalidField, Unavailable
+from service.model.loading import Model, loader
+from service.model.streams.stream import Stream, Wanted
+from service.observability.metrics import Metrics
+from service.serving.batching import Batcher
+from service.serving.queueing import Ran
+from service.serving.streams import Pace, Streams, waits
+from service.settings import Settings
+from tests.bundles import tiny_bundle
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    folder = tmp_path_factory.mktemp("models") / "sentiment-lstm"
+    return loader("cpu", 1, 4096)(tiny_bundle(folder, bidirectional=False))
+
+
+def made(ran: list[Ran] | None = None, **settings: Any) -> tuple[Streams, Batcher]:
+    batcher = Batcher(
+        threads=1,
+        token_budget=4096,
+        max_rows=64,
+        max_queued_tokens=10_000,
+        inline_seconds=1.0,
+        ran=None if ran is None else ran.append,
+    )
+    return Streams(Settings(_env_file=None, **settings), batcher, Metrics()), batcher
+
+
+async def read(streams: Streams, model: Model, stream: Stream, text: str) -> list[Any]:
+    stream.feed(text)
+    deadline = asyncio.get_running_loop().time() + 60
+    return [event async for events in streams.steps(model, stream, deadline) for event in events]
+
+
+def test_tokens_of_many_streams_run_as_one_batch(model: Model) -> None:
+    async def run() -> None:
+        ran: list[Ran] = []
+        streams, batcher = made(ran)
+        opened = [streams.begin(model, Wanted(), split=True) for _ in range(20)]
+        found = await asyncio.gather(
+            *(read(streams, model, stream, f"film {number} was ") for number, stream in enumerate(opened))
+        )
+        assert [[event["text"] for event in events] for events in found] == [["film", str(n), "was"] for n in range(20)]
+        assert [each.rows for each in ran] == [20]
+        assert "gatelight_stream_tokens_total 60.0" in streams_text(streams)
+        await batcher.close()
+
+    asyncio.run(run())
+
+
+def streams_text(streams: Streams) -> str:
+    return f"gatelight_stream_tokens_total {float(streams._tokens.value)}"
+
+
+def test_a_long_stream_takes_turns_with_a_short_one(model: Model) -> None:
+    async def run() -> None:
+        streams, batcher = made()
+        long, short = (streams.begin(model, Wanted(), split=True) for _ in range(2))
+        order: list[str] = []
+
+        async def follow(stream: Stream, text: str, name: str) -> None:
+            stream.feed(text)
+            steps = streams.steps(model, stream, asyncio.get_running_loop().time() + 60)
+            async for events in steps:
+                order.insert(len(order), f"{name} {len(events)}")
+
+        await asyncio.gather(follow(long, "film " * 500, "long"), follow(short, "it was ", "short"))
+        assert order.index("short 2") <= 1
+        assert order.count("long 16") > 30
+        await batcher.close()
+
+    asyncio.run(run())
+
+
+def test_a_state_goes_on_in_another_process(model: Model) -> None:
+    async def run() -> None:
+        (first, _), (second, _) = made(state_key="shared"), made(state_key="shared")
+        stream = first.begin(model, Wanted(), split=True)
+        await read(first, model, stream, "the film was gr")
+        owner, content = second.unseal(first.seal(model, stream))
+        events = await read(second, model, second.resume(model, Wanted(), owner, content), "eat ")
+        assert [(event["t"], event["text"], event["start"]) for event in events] == [(3, "great", 13)]
+        other, _ = made()
+        with pytest.raises(InvalidField, match="another key"):
+            other.unseal(first.seal(model, stream))
+
+    asyncio.run(run())
+
+
+def test_a_state_of_another_model_or_release_is_refused(model: Model, tmp_path: Path) -> None:
+    streams, _ = made()
+    other = loader("cpu", 1, 4096)(tiny_bundle(tmp_path / "other", bidirectional=False))
+    owner, content = streams.unseal(streams.seal(model, streams.begin(model, Wanted(), split=True)))
+    with pytest.raises(InvalidField, match="is of 'sentiment-lstm', version 1; this is 'other'"):
+        streams.resume(other, Wanted(), owner, content)
+    with pytest.raises(InvalidField, match="another release"):
+        streams.resume(model, Wanted(), owner, content[:-100])
+    with pytest.raises(InvalidField, match="another release"):
+        streams.resume(model, Wanted(), owner, b"\0\0\0\2[]")
+
+
+def test_no_more_streams_are_open_than_may_be() -> None:
+    streams, _ = made(max_streams=2)
+    with streams.hold(), streams.hold():
+        with pytest.raises(Unavailable, match="2 streams are open, the limit is 2"), streams.hold():
+            pass
+        assert streams.open == 2
+    assert streams.open == 0
+
+
+def test_a_pace_lets_a_second_of_tokens_pass_and_then_its_rate() -> None:
+    pace = Pace(10, now=0.0)
+    assert pace.take(10, 0.0) == 0
+    assert pace.take(5, 0.0) == pytest.approx(0.5)
+    assert pace.take(5, 0.5) == pytest.approx(0.5)
+    assert pace.take(10, 100.0) == 0  # no more than a second's was saved up
+    assert pace.take(1, 100.0) == pytest.approx(0.1)
+    assert waits([Pace(10, 0.0), Pace(5, 0.0)], 20, 0.0) == pytest.approx(3.0)
+    assert waits([], 20, 0.0) == 0
+
+
+def test_streams_of_one_key_share_its_rate() -> None:
+    async def run() -> None:
+        streams, _ = made(stream_rate=5.0, stream_key_rate=10.0)
+        (own, keys), (other, same), (third, different) = (streams.paces(key) for key in ("a", "a", "b"))
+        assert keys is same
+        assert different is not keys
+        assert len({id(own), id(other), id(third)}) == 3
+        assert len(streams.paces(None)) == 1
+
+    asyncio.run(run())
