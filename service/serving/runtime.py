@@ -27,6 +27,7 @@ from service.serving.registry import Changes, Entry, Model, Registry, open_regis
 from service.serving.sampling import Sampler
 from service.serving.served import Served
 from service.serving.shared import Shared
+from service.serving.streams import Streams
 from service.settings import Settings
 
 INLINE_SECONDS = 0.0015
@@ -94,6 +95,7 @@ class Runtime:
         self._registry = shared.registry if shared is not None else None
         self.sampler = Sampler(self.metrics, settings.gate_sample, self._served)
         self.inference = Inference(self.batcher, self.sampler.offer)
+        self.streams = Streams(settings, self.batcher, self.metrics)
         self._edge = EdgeThreads(EDGE_THREADS, settings.edge_seconds)
         self._traces = TraceNumbers(settings.trace_numbers)
         self._agreement = shared.agreement if shared is not None else None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,15 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
     return loader("cpu", 1, 4096)(tiny_bundle(folder, bidirectional=False))
 
 
+class AtOnce(Executor):
+    """Runs what is submitted before it returns."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **more: Any) -> Future[Any]:
+        done: Future[Any] = Future()
+        done.set_result(fn(*args, **more))
+        return done
+
+
 def made(ran: list[Ran] | None = None, **settings: Any) -> tuple[Streams, Batcher]:
     batcher = Batcher(
         threads=1,
@@ -32,6 +43,7 @@ def made(ran: list[Ran] | None = None, **settings: Any) -> tuple[Streams, Batche
         max_rows=64,
         max_queued_tokens=10_000,
         inline_seconds=1.0,
+        executor=AtOnce(),
         ran=None if ran is None else ran.append,
     )
     return Streams(Settings(_env_file=None, **settings), batcher, Metrics()), batcher
