@@ -1,7 +1,7 @@
 """The quality of the models that ship, beside published figures: ``make quality``. Nothing is trained or run.
 
-What was measured stands in the manifests, which the export wrote; what other seeds gave in ``seeds.json``; what
-was published in ``published.json``.
+The export wrote what was measured into the manifests. ``seeds.json`` holds what other seeds gave, ``published.json``
+what was published, ``domains.json`` the figures of this version and earlier ones on each domain.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 
-from recipes import seeds
+from recipes import domains, seeds
 from service.model.bundle import discover, load
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -50,7 +50,8 @@ def table(models: Path) -> str:
     shipped = [f"| {' | '.join(row)} |" for row in (heads, ("---",) * len(heads), *rows(models))]
     heads = (*heads[:4], "median (range)", heads[5])
     several = [f"| {' | '.join(row)} |" for row in (heads, ("---",) * len(heads), *of_seeds())]
-    return "\n".join(["As shipped:", "", *shipped, "", "The same recipe with several seeds:", "", *several])
+    parts = ["As shipped:", "", *shipped, "", "The same recipe with several seeds:", "", *several]
+    return "\n".join([*parts, *domains.table(domains.known())])
 
 
 if __name__ == "__main__":

@@ -25,26 +25,27 @@ _EMERGING = {"PER": "person", "LOC": "location"}
 def web_names(folder: Path) -> list[Example]:
     """The sentences of both corpora, with types PER, LOC and ORG."""
     forums = [_renamed(each, _TYPES) for each in read(folder / "wnut17" / "train.conll", "ner")]
-    return _tweets(folder) + forums
+    return tweets(folder) + forums
 
 
 def emerging_names(folder: Path) -> list[Example]:
     """Sentences of BTC and UNER that name people or places and no organisation, with WNUT-17's types for these."""
-    examples = _tweets(folder) + read(folder / "uner-ewt" / "train.conll", "ner")
+    examples = tweets(folder) + read(folder / "uner-ewt" / "train.conll", "ner")
     kinds = [{tag[2:] for tag in each.label} - {""} for each in examples]
     chosen = [each for each, names in zip(examples, kinds, strict=True) if names and "ORG" not in names]
     return [_renamed(each, _EMERGING) for each in chosen]
 
 
 def write(examples: list[Example], path: Path) -> None:
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     sentences = [
         "".join(f"{token}\t{tag}\n" for token, tag in zip(each.value, each.label, strict=True)) for each in examples
     ]
     path.write_text("\n".join(sentences), "utf-8", newline="\n")
 
 
-def _tweets(folder: Path) -> list[Example]:
+def tweets(folder: Path) -> list[Example]:
+    """The sentences of the Broad Twitter Corpus that mark no user's name."""
     return [example for example in read(folder / "btc" / "train.conll", "ner") if not _marks_a_user(example)]
 
 

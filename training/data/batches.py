@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -21,20 +21,26 @@ IGNORED = -100
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One example in numbers: rows int32 [tokens, features], targets int64 [1] or [tokens]."""
+    """One example in numbers: rows int32 [tokens, features], targets int64 [1] or [tokens].
+
+    `soft` are a teacher's logits float32 [labels] for a text; None where no teacher was asked."""
 
     rows: NDArray[np.int32]
     targets: NDArray[np.int64]
+    soft: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """tokens [batch, time, features], lengths [batch], targets [batch] or [batch, time], and the rows' positions."""
+    """tokens [batch, time, features], lengths [batch], targets [batch] or [batch, time], and the rows' positions.
+
+    `soft` [batch, labels] are a teacher's logits, NaN in rows that have none; None where no row has any."""
 
     tokens: Tensor
     lengths: Tensor
     targets: Tensor
     positions: list[int]
+    soft: Tensor | None = None
 
 
 def encode(examples: Sequence[Example], tokenizer: Tokenizer, labels: Sequence[str]) -> list[Sample]:
@@ -43,7 +49,8 @@ def encode(examples: Sequence[Example], tokenizer: Tokenizer, labels: Sequence[s
     samples = []
     for example in examples:
         if isinstance(example.label, str):
-            tokens = [token for token, _ in tokenizer.split(str(example.value))]
+            value = example.value
+            tokens = [token for token, _ in tokenizer.split(value)] if isinstance(value, str) else list(value)
             targets = np.array([number[example.label]], np.int64)
         else:
             tokens = list(example.value)
@@ -58,7 +65,7 @@ def windows(samples: Sequence[Sample], width: int, generator: np.random.Generato
     cut = []
     for sample in samples:
         start = int(generator.integers(0, max(1, len(sample.rows) - width + 1)))
-        cut.append(Sample(sample.rows[start : start + width], sample.targets))
+        cut.append(replace(sample, rows=sample.rows[start : start + width]))
     return cut
 
 
@@ -104,4 +111,13 @@ def batched(
         inputs, ends, wanted = (
             torch.from_numpy(array).to(device) for array in (padded, lengths.astype(np.int64), targets)
         )
-        yield Batch(inputs, ends, wanted, positions)
+        yield Batch(inputs, ends, wanted, positions, _soft(chosen, device))
+
+
+def _soft(samples: Sequence[Sample], device: torch.device) -> Tensor | None:
+    """[batch, labels], or None."""
+    size = next((len(each.soft) for each in samples if each.soft is not None), 0)
+    if not size:
+        return None
+    unknown = np.full(size, np.nan, np.float32)
+    return torch.from_numpy(np.stack([unknown if each.soft is None else each.soft for each in samples])).to(device)

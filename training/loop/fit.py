@@ -63,6 +63,10 @@ class Recipe:
     window: int = 0
     """Cut training texts to a random run of this many tokens, anew each epoch; 0 for whole texts. Sentiment only."""
     label_smoothing: float = 0.0
+    soft_share: float = 0.7
+    """The share of a teacher's logits in the loss of a text that has them; the rest is its label's (Hinton 2015)."""
+    temperature: float = 2.0
+    """What the logits of teacher and student are divided by, where the two are compared."""
     average: float = 0.0
     """Score and keep a running mean of the weights, with this share of the old mean at each step; 0 for none."""
     seed: int = 1
@@ -327,7 +331,7 @@ class _Training:
             logits = self.network(window.tokens, window.lengths, passage)
         if not share:
             return torch.zeros((), device=self.device)
-        loss = _loss(self.network, window, logits.float(), self.recipe.label_smoothing) * share
+        loss = _loss(self.network, window, logits.float(), self.recipe) * share
         torch.autograd.backward(loss)
         return loss.detach()
 
@@ -395,13 +399,33 @@ def _count(batch: Batch) -> int:
     return int((batch.targets != IGNORED).sum())
 
 
-def _loss(network: Network, batch: Batch, logits: Tensor, smoothing: float) -> Tensor:
+def _loss(network: Network, batch: Batch, logits: Tensor, recipe: Recipe) -> Tensor:
     """The mean negative log-likelihood of a target, under a CRF that of whole label sequences, by its tokens."""
     if network.crf is not None:
         return network.crf.loss(logits, batch.targets, batch.lengths)
-    return nn.functional.cross_entropy(
-        logits.flatten(0, -2), batch.targets.flatten(), ignore_index=IGNORED, label_smoothing=smoothing
+    hard = nn.functional.cross_entropy(
+        logits.flatten(0, -2),
+        batch.targets.flatten(),
+        ignore_index=IGNORED,
+        label_smoothing=recipe.label_smoothing,
+        reduction="mean" if batch.soft is None else "none",
     )
+    return hard if batch.soft is None else _distilled(hard, batch.soft, logits, batch.targets, recipe)
+
+
+def _distilled(hard: Tensor, soft: Tensor, logits: Tensor, targets: Tensor, recipe: Recipe) -> Tensor:
+    """The mean loss of texts of which some have a teacher's logits: hard [batch], soft and logits [batch, labels].
+
+    The soft part is the cross-entropy between both softmaxes at the temperature T, less the teacher's entropy, times
+    T², so that its gradient has the size of the hard part's whatever T is (Hinton, Vinyals and Dean 2015).
+    """
+    known = ~soft[:, 0].isnan()
+    by = recipe.temperature
+    theirs = (soft.nan_to_num() / by).log_softmax(1)
+    away = nn.functional.kl_div((logits / by).log_softmax(1), theirs, reduction="none", log_target=True).sum(1) * by**2
+    share = recipe.soft_share * known
+    counted = targets != IGNORED  # a window may have no target
+    return ((1 - share) * hard + share * away * counted).sum() / counted.sum()
 
 
 def _groups(batches: Sequence[Batch], count: int) -> Iterator[Sequence[Batch]]:

@@ -14,7 +14,6 @@ begins where the text ends: both are refused.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Literal, get_args
 
 import torch
@@ -61,7 +60,9 @@ def cut(batch: Batch, task: Task, width: int, loss: DocumentLoss) -> Iterator[tu
             targets = targets.masked_fill(left > width, IGNORED)
         tokens = batch.tokens[rows, start : start + width_here]
         positions = [batch.positions[row] for row in rows.tolist()]
-        yield kept, replace(batch, tokens=tokens, lengths=left.clamp(max=width), targets=targets, positions=positions)
+        soft = None if batch.soft is None else batch.soft[rows]
+        lengths = left.clamp(max=width)
+        yield kept, Batch(tokens, lengths, targets, positions, soft)
         kept = (left > width).nonzero()[:, 0]
         if not len(kept):
             return

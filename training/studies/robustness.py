@@ -14,6 +14,7 @@ import numpy as np
 from service.model.bundle import Task
 from training.data.corpora import Example
 from training.scoring.metrics import spans
+from training.studies.negation import BAD, GOOD, check
 
 Change = Callable[[Example, np.random.Generator], list[Example]]
 """An example → those that stand in its place: one as a rule."""
@@ -24,14 +25,6 @@ LONG = 500
 EMOJI = "\N{PUSHPIN}"
 """One that is neither glad nor sad."""
 _ENDINGS = ".!?…"
-_GOOD = (
-    *("good", "great", "wonderful", "funny", "moving", "charming", "brilliant", "excellent", "delightful", "clever"),
-    *("beautiful", "fresh", "enjoyable", "gripping", "superb", "touching", "amazing", "smart", "entertaining", "fine"),
-)
-_BAD = (
-    *("bad", "awful", "boring", "dull", "stupid", "terrible", "tedious", "pointless", "lifeless", "horrible"),
-    *("weak", "disappointing", "clumsy", "bland", "annoying", "ugly", "silly", "poor", "worthless", "lame"),
-)
 _NEGATED = ("not {}", "It is not {}.", "This is not a {} film.", "It wasn't {} at all.", "I don't think it is {}.")
 
 
@@ -54,11 +47,15 @@ def variants(examples: Sequence[Example], task: Task, labels: Sequence[str], see
         yield Variant("a name alone", [name for example in examples for name in _names(example)])
     elif {"negative", "positive"} <= set(labels):
         yield Variant("one word", [Example(word, label) for label, words in _WORDS.items() for word in words])
-        for name, label, words in (("praise, negated", "negative", _GOOD), ("blame, negated", "positive", _BAD)):
+        for name, label, words in (("praise, negated", "negative", GOOD), ("blame, negated", "positive", BAD)):
             yield Variant(name, [Example(each.format(word), label) for word in words for each in _NEGATED])
+        checked: dict[str, list[Example]] = {}
+        for kind, new, example in check():
+            checked.setdefault(f"{kind}{', new patterns' if new else ''}: {example.label}", []).append(example)
+        yield from (Variant(name, checked[name]) for name in checked)
 
 
-_WORDS = {"positive": _GOOD, "negative": _BAD}
+_WORDS = {"positive": GOOD, "negative": BAD}
 
 
 def _each_word(of_word: Callable[[str], str]) -> Change:

@@ -143,3 +143,16 @@ def test_texts_are_tokenised_and_tokens_are_taken_as_they_come() -> None:
 def test_numbers_are_whole(dtype: str) -> None:
     (found,) = encode([Example("it", "a")], TOKENIZER, ["a", "b"])
     assert getattr(found, dtype).dtype == {"rows": np.int32, "targets": np.int64}[dtype]
+
+
+def test_a_teachers_logits_stand_beside_the_rows_that_have_them() -> None:
+    rows = np.ones((3, 1), np.int32)
+    target = np.zeros(1, np.int64)
+    samples = [Sample(rows, target), Sample(rows, target, np.array([1.0, -2.0], np.float32))]
+    (batch,) = batched(samples, "sentiment", 8, 100, torch.device("cpu"))
+    assert batch.soft is not None
+    assert batch.soft[0].isnan().all()
+    assert batch.soft[1].tolist() == [1.0, -2.0]
+    assert [each.soft for each in windows(samples, 2, np.random.default_rng(1))] == [None, samples[1].soft]
+    (plain,) = batched(samples[:1], "sentiment", 8, 100, torch.device("cpu"))
+    assert plain.soft is None

@@ -11,8 +11,8 @@ import torch
 
 from service.model.bundle import Task
 from tests.bundles import KINDS, Kind, architecture
-from training.data.batches import Sample
-from training.loop.fit import Mark, Outcome, Progress, Recipe, fit, refusal, seed_everything
+from training.data.batches import Batch, Sample
+from training.loop.fit import Mark, Outcome, Progress, Recipe, _loss, fit, refusal, seed_everything
 from training.loop.logs import Record
 from training.nets.networks import Dropouts, Network
 
@@ -367,3 +367,46 @@ def test_bfloat16_learns_the_same_on_a_cpu() -> None:
     network, outcome = trained(replace(FAST, epochs=8, precision="mixed"), score=lambda net: correct(net, samples))
     assert outcome.best == 1.0
     assert all(weight.dtype == torch.float32 for weight in network.parameters())
+
+
+def test_the_loss_of_a_teachers_logits_is_hintons() -> None:
+    """Against the formula in float64: share · T² · KL(teacher ‖ student at T) + (1 − share) · the label's loss."""
+    generator = torch.Generator().manual_seed(3)
+    logits, soft = (torch.randn(3, 2, generator=generator) for _ in range(2))
+    soft[2] = torch.nan  # no teacher was asked
+    targets, recipe = torch.tensor([0, 1, 1]), Recipe(soft_share=0.6, temperature=3.0)
+    batch = Batch(torch.zeros(3, 1, 1), torch.ones(3), targets, [0, 1, 2], soft)
+    found = _loss(Network(architecture()), batch, logits, recipe)
+
+    def softmax(values: np.ndarray, by: float) -> np.ndarray:
+        return np.exp(values / by) / np.exp(values / by).sum()
+
+    wanted = []
+    for row in range(3):
+        ours, theirs = logits[row].double().numpy(), soft[row].double().numpy()
+        hard = -np.log(softmax(ours, 1.0)[targets[row]])
+        if row == 2:
+            wanted.append(hard)
+            continue
+        p, q = softmax(theirs, 3.0), softmax(ours, 3.0)
+        wanted.append(0.6 * 9.0 * (p * np.log(p / q)).sum() + 0.4 * hard)
+    assert float(found) == pytest.approx(np.mean(wanted), rel=1e-5)
+
+
+def test_a_student_learns_from_logits_what_its_labels_hide() -> None:
+    """Every label is the same; the teacher's logits tell the two words apart."""
+    samples = texts()
+    right = [replace(each, targets=each.targets.copy()) for each in samples]
+    taught = [
+        replace(
+            each,
+            targets=np.zeros(1, np.int64),
+            soft=np.array([1.0 - 2 * each.targets[0], 2 * each.targets[0] - 1.0], np.float32) * 3,
+        )
+        for each in samples
+    ]
+    seed_everything(1)
+    net = Network(architecture(hidden=8))
+    recipe = replace(FAST, epochs=6, patience=6, learning_rate=0.02, soft_share=1.0)
+    fit(net, taught, recipe, lambda net: correct(net, right), lambda _: None, CPU)
+    assert correct(net, right) > 0.95

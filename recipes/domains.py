@@ -1,0 +1,166 @@
+"""Figures of bundles on the held-out files of every domain, kept in ``domains.json``.
+
+    python -m recipes.domains $DATA models/sentiment-bilstm models/ner-bilstm
+
+measures each bundle (``models/NAME``: its highest version, or ``models/NAME/VERSION``) through the runtime that serves
+it. A classifier is scored on every ``sentiment/*/dev`` file that has its labels. A tagger is scored on `TAGGED`, by
+the types that all these corpora have. Figures of earlier versions stay in the file: `make quality` prints both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from statistics import mean
+
+from service.model.bundle import TOKENIZER, Bundle, load, versions
+from service.model.decoding import decoder
+from service.model.engine import Engine
+from service.model.tokenizer import Tokenizer
+from training.data.corpora import Example, read
+from training.scoring import raw
+from training.scoring.evaluate import corpus_name, corpus_of, measure
+from training.scoring.metrics import EntityScores
+
+FILE = Path(__file__).resolve().parent / "domains.json"
+TAGGED = ("conll2003", "uner-ewt", "worldwide-news", "fewnerd-wiki", "wikineural", "tweebank")
+"""Folders below ``ner/`` whose dev files taggers are scored on."""
+COMMON = ("LOC", "ORG", "PER")
+"""The types on which the corpora agree; a tagger with more types is compared by these."""
+AVERAGED = ("fewnerd-wiki dev", "tweebank dev", "wikineural dev", "worldwide-news dev")
+"""The sets behind a tagger's mean over domains."""
+GROUPS: dict[str, tuple[str, ...]] = {
+    "film sentences": ("sst2",),
+    "film reviews": ("imdb", "amazon-dvd", "amazon-video"),
+    "product sentences": ("uci-amazon", "pros-cons", "laptops-"),
+    "products": ("amazon-", "alexa"),
+    "restaurants": ("uci-yelp", "restaurants-"),
+    "hotels": ("hotels",),
+    "clothing": ("clothing",),
+    "apps": ("apps",),
+    "airlines": ("airline-",),
+    "drugs": ("drugs",),
+    "tweets": ("sts-gold", "tweets", "brand-", "car-", "vader-"),
+    "phrases": ("mpqa",),
+    "CoNLL news": ("conll2003",),
+    "news": ("nyt-", "finance", "worldwide-"),
+    "forums": ("reddit", "stackoverflow"),
+    "web": ("uner-ewt",),
+    "Wikipedia": ("fewnerd-", "wikineural"),
+    "tweets, tagged": ("tweebank",),
+}
+"""The columns of the table: each the mean over the sets whose names begin so, a set in the first that fits."""
+Figures = dict[str, dict[str, dict[str, dict[str, float]]]]
+"""Model → version → data → metric → value."""
+
+
+def files(folder: Path, task: str) -> list[Path]:
+    """The dev files of a task below the folder of all data, by name."""
+    if task == "ner":
+        return [path for name in TAGGED if (path := folder / "ner" / name / "dev.conll").exists()]
+    return sorted((folder / "sentiment").glob("*/dev.tsv*"))
+
+
+def figures(bundle: Bundle, folder: Path) -> Iterator[tuple[str, dict[str, float]]]:
+    """The name of each set that a bundle can be scored on, and its figures there."""
+    for path in files(folder, bundle.manifest.task):
+        examples = read(path, bundle.manifest.task)
+        if bundle.manifest.task == "ner":
+            yield corpus_name(path), _tagged(bundle, path, examples)
+        elif {example.label for example in examples} == set(bundle.manifest.labels):
+            yield corpus_name(path), _classified(bundle, path, examples)
+
+
+def _classified(bundle: Bundle, path: Path, examples: Sequence[Example]) -> dict[str, float]:
+    manifest = bundle.manifest
+    tokenizer = Tokenizer.load(bundle.file(TOKENIZER), manifest.features)
+    found = corpus_of(corpus_name(path), examples, "sentiment", tokenizer, manifest.token_limit)
+    report = measure(Engine(bundle).predict, found, decoder("sentiment", manifest.labels))
+    return {"inputs": len(found.gold), **report.metrics, "calibration_by_chance": report.by_chance or 0.0}
+
+
+def _tagged(bundle: Bundle, path: Path, examples: Sequence[Example]) -> dict[str, float]:
+    """Entity scores on tokens and on raw text, over `COMMON` alone."""
+    manifest = bundle.manifest
+    tokenizer = Tokenizer.load(bundle.file(TOKENIZER), manifest.features)
+    found = corpus_of(corpus_name(path), examples, "ner", tokenizer, manifest.token_limit)
+    report = raw.of_bundle(bundle, found)
+    tokens, text = common(report.tokens), common(report.raw)
+    figures = {"f1": tokens.f1, "precision": tokens.precision, "recall": tokens.recall, "raw_f1": text.f1}
+    return {"inputs": len(found.gold), **figures}
+
+
+def common(scores: EntityScores) -> EntityScores:
+    """The scores over the types of `COMMON` alone."""
+    found = [scores.types[kind] for kind in COMMON if kind in scores.types]
+    return EntityScores(
+        sum(each.correct for each in found),
+        sum(each.predicted for each in found),
+        sum(each.support for each in found),
+    )
+
+
+def average(found: dict[str, dict[str, float]], task: str) -> float:
+    """The unweighted mean of the headline figure: of a classifier over all sets, of a tagger over `AVERAGED`."""
+    if task == "ner":
+        return mean(found[name]["f1"] for name in AVERAGED if name in found)
+    return mean(each["accuracy"] for each in found.values())
+
+
+def columns(found: dict[str, dict[str, float]]) -> dict[str, float]:
+    """The headline figure of each domain that was measured: entity F1, or accuracy."""
+    gathered: dict[str, list[float]] = {}
+    for data, measured in found.items():
+        name = data.removesuffix(" dev")
+        group = next((each for each, starts in GROUPS.items() if name.startswith(starts)), name)
+        gathered.setdefault(group, []).append(measured.get("f1", measured.get("accuracy", 0.0)))
+    return {group: mean(gathered[group]) for group in (*GROUPS, *gathered) if group in gathered}
+
+
+def table(everything: Figures) -> Iterator[str]:
+    """A Markdown table for each model: a row for each version, a column for each domain."""
+    for model, by_version in sorted(everything.items()):
+        rows = {version: columns(found) for version, found in sorted(by_version.items(), key=lambda pair: int(pair[0]))}
+        heads = list(dict.fromkeys(group for row in rows.values() for group in row))
+        task = "ner" if model.startswith("ner") else "sentiment"
+        yield from ("", f"`{model}`, {'F1 of PER, LOC, ORG' if task == 'ner' else 'accuracy'} on dev by domain:", "")
+        yield f"| version | {' | '.join(heads)} | mean over sets |"
+        yield f"| --- |{' --- |' * (len(heads) + 1)}"
+        for version, row in rows.items():
+            cells = [f"{100 * row[head]:.1f}" if head in row else "" for head in heads]
+            yield f"| {version} | {' | '.join(cells)} | {100 * average(by_version[version], task):.1f} |"
+
+
+def known(file: Path = FILE) -> Figures:
+    """The figures measured before."""
+    found: Figures = json.loads(file.read_text("utf-8")) if file.exists() else {}
+    return found
+
+
+def add(model: Path, folder: Path, everything: Figures) -> str:
+    """Measure one bundle, and put its figures in. Returns a line that says what they are."""
+    bundle = load(model if model.name.isdigit() else model / str(versions(model)[-1]))
+    found = {
+        name: {metric: round(value, 5) for metric, value in measured.items()}
+        for name, measured in figures(bundle, folder)
+    }
+    everything.setdefault(bundle.name, {})[str(bundle.version)] = found
+    return f"{bundle.name} version {bundle.version}: mean {average(found, bundle.manifest.task):.4f} of {len(found)}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Measure bundles on the held-out files of every domain.")
+    parser.add_argument("data", type=Path, help="the folder that holds sentiment/ and ner/")
+    parser.add_argument("models", type=Path, nargs="+", help="models/NAME, or models/NAME/VERSION")
+    parser.add_argument("--out", type=Path, default=FILE, help="the file of figures to add to")
+    asked = parser.parse_args()
+    everything = known(asked.out)
+    for model in asked.models:
+        print(add(model, asked.data, everything), flush=True)
+        asked.out.write_text(json.dumps(everything, indent=1, sort_keys=True) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""Recipes that make training data: names, vectors, negation, and the figures over domains."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from recipes import domains, names, negation, vectors
+from service.model.bundle import versions
+from tests.bundles import tiny_bundle
+from training.data.corpora import Example, read
+from training.data.vectors import Vectors
+from training.data.vectors import load as load_vectors
+from training.scoring.metrics import entity_scores
+
+
+def _conll(folder: Path, name: str, text: str, split: str = "train") -> None:
+    (folder / name).mkdir(exist_ok=True)
+    (folder / name / f"{split}.conll").write_text(text, "utf-8")
+
+
+@pytest.fixture
+def corpora(tmp_path: Path) -> Path:
+    american = "An\tO\nAmerican\tB-MISC\nsang\tO\n\n" * 3
+    _conll(tmp_path, "uner-ewt", "Ada\tB-PER\nleft\tO\n\nHeld\tO\nout\tO\n.\tO\n")
+    _conll(tmp_path, "worldwide-news", american + "In\tO\nLagos\tB-LOC\n")
+    _conll(tmp_path, "fewnerd-wiki", "American\tB-LOC\nSamoa\tI-LOC\n\nAmerican\tB-LOC\nmusic\tO\n\nRome\tB-LOC\n")
+    _conll(tmp_path, "crossner", "Emacs\tB-MISC\nby\tO\nGNU\tB-ORG\n")
+    _conll(tmp_path, "btc", "@\tO\nada\tB-PER\n\nParis\tB-LOC\n")
+    _conll(tmp_path, "wnut17", "Acme\tB-corporation\nphone\tB-product\n")
+    _conll(tmp_path, "tweebank", "in\tO\nOslo\tB-LOC\n")
+    for name in names.MEASURED:
+        _conll(tmp_path, name, f"dev\tO\nof\tO\n{name.title()}\tB-MISC\n\nheld\tO\nout\tO\n", "dev")
+    return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def no_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No copies in lower or upper case, but where a test makes them itself."""
+    monkeypatch.setattr(names, "cased", lambda examples, generator: [])
+
+
+_cased = names.cased
+
+
+def _by_source(folder: Path) -> dict[str, tuple[list[Example], int]]:
+    return {name: (sentences, aside) for name, sentences, aside in names.mixture(folder)}
+
+
+def test_names_keep_three_types_and_no_sentence_of_a_dev_file(corpora: Path) -> None:
+    made = _by_source(corpora)
+    assert set(made) == set(names.SOURCES)
+    kinds = {tag[2:] for sentences, _ in made.values() for each in sentences for tag in each.label}
+    assert kinds == {"", "LOC", "ORG", "PER"}
+    assert made["uner-ewt"] == ([Example(("Ada", "left"), ("B-PER", "O"))], 1)
+    assert [each.label for each in made["btc"][0]] == [("B-LOC",)]
+    assert made["wnut17"][0][0].label == ("B-ORG", "O")
+    assert len(made["tweebank"][0]) == 3
+    assert names.held_out(corpora) >= {"heldout"}
+
+
+def test_a_nationality_is_no_place_in_few_nerd_and_a_longer_name_stays(corpora: Path) -> None:
+    labels = [each.label for each in _by_source(corpora)["fewnerd-wiki"][0]]
+    assert labels == [("B-LOC", "I-LOC"), ("O", "O"), ("B-LOC",)]
+
+
+def test_copies_in_lower_and_upper_case_keep_their_tags() -> None:
+    example = Example(("Ada", "Lovelace"), ("B-PER", "I-PER"))
+    copies = _cased([example] * 2000, random.Random(1))
+    forms = [each.value for each in copies]
+    assert {each.label for each in copies} == {example.label}
+    assert forms.count(("ada", "lovelace")) / 2000 == pytest.approx(names.LOWER, abs=0.03)
+    assert forms.count(("ADA", "LOVELACE")) / 2000 == pytest.approx(names.UPPER, abs=0.02)
+
+
+def test_words_that_one_source_lacks_are_guessed_from_the_other() -> None:
+    generator = np.random.default_rng(3)
+    first = generator.normal(size=(300, 6)).astype(np.float32)
+    second = (first @ generator.normal(size=(6, 8))).astype(np.float32)
+    names_ = [f"w{number}" for number in range(300)]
+    words, left, right = vectors.merged(
+        Vectors(names_[:280], first[:280]),
+        Vectors([*names_[:200], *names_[280:]], second[[*range(200), *range(280, 300)]]),
+    )
+    assert words == names_
+    assert np.allclose(right[200:280], second[200:280], atol=0.3)
+    assert np.allclose(left[280:], first[280:], atol=0.3)
+
+
+def test_vectors_are_written_as_training_reads_them(tmp_path: Path) -> None:
+    matrix = np.random.default_rng(1).normal(size=(50, 7)).astype(np.float32)
+    both = vectors.side_by_side(matrix, matrix[:, :3], 4, common=40)
+    vectors.write(tmp_path / "x.npz", [f"w{number}" for number in range(50)], both)
+    found = load_vectors(tmp_path / "x.npz")
+    assert found.words[49] == "w49"
+    assert np.allclose(found.matrix, both, atol=2e-3)
+    assert both.shape == (50, 4)
+
+
+def test_negated_sentences_are_written_without_those_of_dev_files(tmp_path: Path) -> None:
+    (tmp_path / "some").mkdir()
+    negation.write(tmp_path, 40)
+    first = read(tmp_path / "negation" / "train.tsv.gz", "sentiment")[0]
+    (tmp_path / "some" / "dev.tsv").write_text(f"text\tlabel\n{str(first.value).upper()}\tpositive\n", "utf-8")
+    assert negation.write(tmp_path, 40) == 39
+    with gzip.open(tmp_path / "negation" / "train.tsv.gz", "rt", encoding="utf-8") as file:
+        assert str(first.value) not in file.read()
+
+
+def test_types_that_the_corpora_do_not_share_are_not_counted() -> None:
+    gold = [("B-PER", "O", "B-MISC"), ("B-LOC", "I-LOC", "O")]
+    predicted = [("B-PER", "B-MISC", "B-MISC"), ("B-LOC", "O", "O")]
+    found = domains.common(entity_scores(gold, predicted))
+    assert (found.correct, found.predicted, found.support) == (1, 2, 2)
+
+
+def test_figures_of_each_version_are_kept_by_domain(tmp_path: Path) -> None:
+    tiny_bundle(tmp_path / "models" / "m", task="sentiment")
+    folder = tmp_path / "sentiment" / "toys"
+    folder.mkdir(parents=True)
+    (folder / "dev.tsv").write_text("text\tlabel\na b\tnegative\nc d\tpositive\n", "utf-8")
+    (tmp_path / "sentiment" / "three").mkdir()
+    (tmp_path / "sentiment" / "three" / "dev.tsv").write_text("text\tlabel\na\tneutral\nb\tpositive\n", "utf-8")
+    everything: domains.Figures = {"m": {"0": {"old dev": {"accuracy": 0.5}}}}
+    line = domains.add(tmp_path / "models" / "m", tmp_path, everything)
+    version = str(versions(tmp_path / "models" / "m")[-1])
+    assert set(everything["m"]) == {"0", version}
+    assert set(everything["m"][version]) == {"toys dev"}
+    assert everything["m"][version]["toys dev"]["inputs"] == 2
+    assert "of 1" in line
+    assert json.loads(json.dumps(everything)) == everything

@@ -1,0 +1,235 @@
+"""Mixtures, transfer sets and teachers. A teacher is made here of a few random weights."""
+
+from __future__ import annotations
+
+import gzip
+import importlib.util
+import random
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from service.model.bundle import Feature
+from service.model.tokenizer import UNKNOWN, build
+from training.data.corpora import CorpusError
+from training.distil import mixture, transfer
+from training.distil.mixture import Drawn
+
+without_transformers = pytest.mark.skipif(
+    importlib.util.find_spec("transformers") is None, reason="the extra distil is not installed"
+)
+
+
+def _table(path: Path, rows: Sequence[tuple[str, str]]) -> Path:
+    path.write_text("text\tlabel\n" + "".join(f"{text}\t{label}\n" for text, label in rows), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def described(tmp_path: Path) -> Path:
+    _table(tmp_path / "two.tsv", [("good film", "positive"), ("bad film", "negative"), ("A dev row .", "positive")])
+    three = [("so so", "neutral"), ("nice", "positive"), ("awful", "negative"), ("poor", "negative")]
+    _table(tmp_path / "three.tsv", three)
+    _table(tmp_path / "dev.tsv", [("a dev row", "positive")])
+    path = tmp_path / "mixture.toml"
+    path.write_text(
+        f"""
+held_out = ["{tmp_path}/dev.tsv"]
+[[source]]
+file = "{tmp_path}/two.tsv"
+rows = 5
+[[source]]
+file = "{tmp_path}/three.tsv"
+rows = 6
+balanced = true
+""",
+        encoding="utf-8",
+    )
+    return path
+
+
+def test_a_pass_takes_the_rows_that_the_mixture_names_and_no_held_out_one(described: Path) -> None:
+    drawn, aside = mixture.draw(mixture.load(described), seed=1)
+    assert aside == 1
+    assert len(drawn) == 11
+    assert "A dev row ." not in {row.text for row in drawn}
+    assert Counter(row.label for row in drawn if row.neutral) == {0: 2, 1: 2, 2: 2}
+    assert {row.label for row in drawn if not row.neutral} == {0, 2}
+
+
+def test_one_seed_draws_one_pass(described: Path) -> None:
+    loaded = mixture.load(described)
+    assert mixture.draw(loaded, 1) == mixture.draw(loaded, 1)
+    assert mixture.draw(loaded, 1) != mixture.draw(loaded, 2)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("source = 3", "mixture"),
+        ("", "source"),
+        ("[[source]]\nrows = 3", "file"),
+        ('[[source]]\nfile = "x"\nrows = 0', "greater than or equal to 1"),
+        ('[[source]]\nfile = "x"\nrows = 1\nshare = 2', "share"),
+        ('colour = 1\n[[source]]\nfile = "x"\nrows = 1', "colour"),
+    ],
+)
+def test_a_file_that_is_no_mixture_is_refused(tmp_path: Path, content: str, said: str) -> None:
+    path = tmp_path / "mixture.toml"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(CorpusError, match="mixture") as raised:
+        mixture.load(path)
+    assert said in str(raised.value)
+
+
+def test_a_label_that_teachers_do_not_know_is_named(tmp_path: Path) -> None:
+    table = _table(tmp_path / "stars.tsv", [("good", "5"), ("bad", "1")])
+    with pytest.raises(CorpusError, match="is none of negative, neutral, positive"):
+        mixture.draw(mixture.Mixture(source=(mixture.Source(file=table, rows=2),)), 1)
+
+
+def test_tokenised_text_is_joined_as_people_write() -> None:
+    assert (
+        mixture.joined("I do n't like it , it 's `` odd '' ( really ) .") == "I don't like it, it's \"odd\" (really)."
+    )
+
+
+def test_a_varied_text_hides_words_or_keeps_a_run() -> None:
+    generator = random.Random(1)
+    words = ["one", "two", "three", "four", "five", "six"]
+    forms = [mixture.varied(" ".join(words), generator).split() for _ in range(400)]
+    assert all(set(form) <= {*words, mixture.HIDDEN} for form in forms)
+    hidden = sum(form.count(mixture.HIDDEN) for form in forms) / sum(map(len, forms))
+    assert 0.07 < hidden < 0.13
+    assert 0.15 < sum(len(form) < len(words) for form in forms) / len(forms) < 0.35
+
+
+def _logits(texts: Sequence[str]) -> NDArray[np.float32]:
+    return np.array([[-len(text), 0, len(text)] for text in texts], np.float32)
+
+
+def _rows(*texts: str, label: int | None = None) -> list[Drawn]:
+    return [Drawn(text, label, False, 96) for text in texts]
+
+
+def test_a_transfer_set_that_was_cut_off_is_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transfer, "_AT_ONCE", 2)
+    rows, whole, cut = _rows(*"abcdefg"), tmp_path / "whole.jsonl.gz", tmp_path / "cut.jsonl.gz"
+    rows[0] = Drawn("a", 2, False, 96)
+    transfer.write(_logits, rows, whole, lambda *_: None)
+    content = whole.read_bytes()
+    asked: list[str] = []
+
+    def counting(part: Sequence[str]) -> NDArray[np.float32]:
+        asked.extend(part)
+        return _logits(part)
+
+    cut.write_bytes(content[: len(content) * 2 // 3])
+    transfer.write(counting, rows, cut, lambda *_: None)
+    assert 0 < len(asked) < len(rows)
+    answered = transfer.load(cut, ["negative", "positive"])
+    assert answered == transfer.load(whole, ["negative", "positive"])
+    assert [each.text for each in answered] == list("abcdefg")
+    assert answered[0] == transfer.Answered("a", (-1.0, 1.0), "positive")
+    assert answered[1].label is None
+
+
+def test_each_text_is_answered_once_and_its_label_is_kept() -> None:
+    rows = [*_rows("One.", "Two!", "..."), *_rows("one", "three", label=0)]
+    assert [(row.text, row.label) for row in transfer.distinct(rows)] == [("one", 0), ("Two!", None), ("three", 0)]
+
+
+def test_sentences_and_forms_have_no_label_and_none_is_held_out(tmp_path: Path) -> None:
+    plain = tmp_path / "plain.txt.gz"
+    with gzip.open(plain, "wt", encoding="utf-8") as file:
+        file.write('It is fine. "Held out." Mr. Smith says so!\n\n')
+    table = _table(tmp_path / "table.tsv", [("Good one", "positive"), ("Bad it is. Very bad.", "negative")])
+    dev = _table(tmp_path / "dev.tsv", [("held out", "positive")])
+    sources = (
+        mixture.Source(file=plain, rows=3, sentences=True),
+        mixture.Source(file=table, rows=3, sentences=True, varied=2),
+    )
+    drawn, aside = mixture.draw(mixture.Mixture(source=sources, held_out=(dev,)), 1)
+    assert aside == 1
+    assert len(drawn) == 3 + 3 * 3
+    assert {row.text for row in drawn if row.label is not None} == {"Good one"}
+    assert {"It is fine.", "Bad it is.", "Very bad."} <= {row.text for row in drawn}
+
+
+def test_a_hidden_word_is_the_unknown_one_and_the_teacher_labels_what_has_no_label() -> None:
+    tokenizer, labels = build([UNKNOWN, "a", "film"], [Feature(name="word", size=3)]), ["negative", "positive"]
+    answered = transfer.Answered("A [MASK] film", (0.5, -0.5))
+    example = answered.example(tokenizer, labels)
+    assert (example.value, example.label) == (("A", UNKNOWN, "film"), "negative")
+    (sample,) = answered.sample(example, tokenizer, labels)
+    assert sample.rows[:, 0].tolist() == [1, 0, 2]
+    assert sample.targets.tolist() == [0]
+    assert sample.soft is not None
+    assert sample.soft.tolist() == [0.5, -0.5]
+    assert transfer.Answered("film", (0.5, -0.5), "positive").example(tokenizer, labels).label == "positive"
+
+
+@pytest.mark.parametrize("line", ['{"text": "a"}', "[]", '{"text": "a", "logits": {"negative": null, "positive": 1}}'])
+def test_a_file_that_is_no_transfer_set_is_refused(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "x.jsonl.gz"
+    path.write_bytes(gzip.compress(f"{line}\n".encode()))
+    with pytest.raises(CorpusError, match="no transfer set"):
+        transfer.load(path, ["negative", "positive"])
+
+
+@without_transformers
+def test_a_teacher_learns_and_goes_on_after_a_kill_as_if_nothing_had_happened(tmp_path: Path) -> None:
+    import torch
+    from transformers import BertConfig, BertModel, BertTokenizerFast
+
+    from training.distil import teacher as teachers
+    from training.loop.checkpoints import Checkpoints
+
+    base = tmp_path / "base"
+    base.mkdir()
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good", "bad", "film"]
+    torch.manual_seed(1)
+    config = BertConfig(vocab_size=8, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32)
+    BertModel(config).save_pretrained(base)
+    BertTokenizerFast(vocab={word: number for number, word in enumerate(words)}).save_pretrained(base)
+    rows = [mixture.Drawn("good film", 2, False, 8), mixture.Drawn("bad film", 0, False, 8)] * 200
+    tuning = teachers.Tuning(learning_rate=0.02, batch_rows=8)
+    seen: list[tuple[int, int]] = []
+
+    def tuned(folder: Path, stop: int | None, resume: bool) -> teachers.Teacher:
+        folder.mkdir(exist_ok=True)
+        torch.manual_seed(1)
+        made = teachers.fresh(base, 0.1)
+
+        def report(step: int, steps: int, loss: float) -> None:
+            if step == stop:
+                raise KeyboardInterrupt
+
+        try:
+            teachers.tune(made, teachers.Reader(base), rows, tuning, Checkpoints(folder, {}, 3), resume, report)
+        except KeyboardInterrupt:
+            return tuned(folder, None, True)
+        return made
+
+    whole, continued = tuned(tmp_path / "whole", None, False), tuned(tmp_path / "killed", 8, False)
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(tensor, continued.state_dict()[name]), name
+    teachers.save(whole, teachers.Reader(base), tmp_path / "teacher")
+    loaded, reader = teachers.load(tmp_path / "teacher")
+    short = teachers.fresh(base, 0.1)
+    teachers.tune(
+        short,
+        teachers.Reader(base),
+        rows,
+        teachers.Tuning(batch_rows=8, steps=3),
+        Checkpoints(tmp_path, {}, 99),
+        False,
+        lambda step, steps, _: seen.append((step, steps)),
+    )
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+    logits = teachers.answer(loaded, reader, ["good film", "bad", "a bad film"])
+    assert (logits[:, 2] > logits[:, 0]).tolist() == [True, False, False]

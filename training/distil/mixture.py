@@ -1,0 +1,186 @@
+"""A mixture of domains: how many rows of each file one pass takes, and which rows no training may see.
+
+A mixture is a TOML file::
+
+    held_out = ["$DATA/sentiment/sst2/dev.tsv"]
+
+    [[source]]
+    file = "$DATA/sentiment/sst2/train.tsv"
+    rows = 6920        # rows in one pass: a part of the file, or the file several times
+    pieces = 96        # a teacher reads a run of this many word pieces of a longer text
+    balanced = true    # the same number of rows for each label
+    tokenised = true   # a half of the rows is joined as people write
+    sentences = true   # a row is one sentence of a text; of a text with several it has no label
+    varied = 3         # beside each row, forms of it in which words are hidden or of which a run is kept; no labels
+
+A file that ends in ``.txt`` or ``.txt.gz`` has one text a line and no labels.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import tomllib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from training.data.corpora import CorpusError, Example, read
+from training.data.sources import text_of
+
+LABELS = ("negative", "neutral", "positive")
+"""The teacher's labels. A file without neutral rows trains the two others against each other alone."""
+HIDDEN = "[MASK]"
+"""Stands for a hidden word: an unknown word to students, and the mark for a hidden one to teachers."""
+_HIDE, _KEEP_RUN = 0.1, 0.25
+_LONGEST_RUN = 8
+_PLAIN = re.compile(r"[^a-z0-9]+")
+_BEFORE = re.compile(r" (n't|'s|'re|'ve|'ll|'d|'m)(?![\w])", re.IGNORECASE)
+_OPENING, _CLOSING = re.compile(r"([(\[$]) "), re.compile(r" ([.,;:!?%)\]])")
+_SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]* +(?=[\"'(\[]?[A-Z0-9])")
+_VARIABLE = re.compile(r"\$(\w+)")
+
+
+class Source(BaseModel):
+    """One file of a mixture."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    file: Path
+    rows: int = Field(ge=1)
+    pieces: int = Field(96, ge=3)
+    balanced: bool = False
+    tokenised: bool = False
+    sentences: bool = False
+    varied: int = Field(0, ge=0)
+
+
+class Mixture(BaseModel):
+    """The sources, and the files whose texts no source may teach."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    source: tuple[Source, ...] = Field(min_length=1)
+    held_out: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """One row of a pass: a text, the number of its label in `LABELS` (None where it has none), whether its file knows
+    neutral texts, and the word pieces that a teacher reads of it."""
+
+    text: str
+    label: int | None
+    neutral: bool
+    pieces: int
+
+
+def load(path: Path) -> Mixture:
+    """Read a mixture. Raises `CorpusError` for a file that is not one, with what would be right."""
+    try:
+        return Mixture.model_validate(tomllib.loads(_filled(path.read_text(encoding="utf-8"))))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, KeyError) as error:
+        raise CorpusError(path, f"it is no mixture: {error}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise CorpusError(path, f"it is no mixture: {where}: {first['msg']}; see recipes/teacher.toml") from error
+
+
+def _filled(text: str) -> str:
+    """A text with the values of its $VARIABLES. Raises `KeyError` for one that is not set."""
+
+    def variable(found: re.Match[str]) -> str:
+        if found[1] not in os.environ:
+            raise KeyError(f"the environment variable {found[1]} is not set")
+        return os.environ[found[1]]
+
+    return _VARIABLE.sub(variable, text)
+
+
+def key(text: str) -> str:
+    """The letters and digits of a text in lower case: two texts with one key are the same text."""
+    return _PLAIN.sub("", text.lower())
+
+
+def held_out_keys(files: Iterable[Path]) -> frozenset[str]:
+    """The keys of every text in these files. Raises `CorpusError`."""
+    return frozenset(key(str(example.value)) for file in files for example in read(file, "sentiment")) - {""}
+
+
+def draw(mixture: Mixture, seed: int) -> tuple[list[Drawn], int]:
+    """One pass over a mixture, in random order, and how many rows of its files were set aside as held out."""
+    generator, held_out = random.Random(seed), held_out_keys(mixture.held_out)  # noqa: S311  # no secrets
+    drawn: list[Drawn] = []
+    aside = 0
+    for source in mixture.source:
+        found = _texts(source)
+        kept = [row for row in found if key(row[0]) not in held_out]
+        aside += len(found) - len(kept)
+        if not kept:
+            raise CorpusError(source.file, "no text is left: every one is held out")
+        neutral = any(label == "neutral" for _, label in kept)
+        for original, label in _chosen(kept, source, generator):
+            text = joined(original) if source.tokenised and generator.random() < 0.5 else original
+            drawn.append(Drawn(text, None if label is None else LABELS.index(label), neutral, source.pieces))
+            forms = [varied(text, generator) for _ in range(source.varied)]
+            drawn += [Drawn(form, None, neutral, source.pieces) for form in forms if key(form) not in held_out]
+    generator.shuffle(drawn)
+    return drawn, aside
+
+
+_Row = tuple[str, str | None]
+
+
+def _texts(source: Source) -> list[_Row]:
+    """The texts of a file, each with its label where it has one, or their sentences."""
+    if ".txt" in source.file.suffixes:
+        found: list[_Row] = [(line.strip(), None) for line in text_of(source.file).split("\n") if line.strip()]
+    else:
+        found = [(str(each.value), _label(each, source.file)) for each in read(source.file, "sentiment")]
+    if not source.sentences:
+        return found
+    apart = []
+    for text, label in found:
+        parts = [part for part in _SENTENCE_END.split(text) if key(part)]
+        apart += [(part, label if len(parts) == 1 else None) for part in parts]
+    return apart
+
+
+def _label(example: Example, file: Path) -> str:
+    if example.label not in LABELS:
+        line = example.lines[0] if example.lines else None
+        raise CorpusError(file, f"the label {example.label!r} is none of {', '.join(LABELS)}", line)
+    return str(example.label)
+
+
+def _chosen(rows: Sequence[_Row], source: Source, generator: random.Random) -> list[_Row]:
+    rows = list(rows)
+    generator.shuffle(rows)
+    if not source.balanced:
+        return [rows[number % len(rows)] for number in range(source.rows)]
+    groups: dict[str | None, list[_Row]] = {}
+    for row in rows:
+        groups.setdefault(row[1], []).append(row)
+    share = source.rows // len(groups)
+    return [group[number % len(group)] for group in groups.values() for number in range(share)]
+
+
+def joined(text: str) -> str:
+    """A tokenised text with its spaces as people write them: ``do n't like it .`` becomes ``don't like it.``."""
+    text = _OPENING.sub(r"\1", _CLOSING.sub(r"\1", _BEFORE.sub(r"\1", text)))
+    return text.replace("`` ", '"').replace(" ''", '"')
+
+
+def varied(text: str, generator: random.Random) -> str:
+    """Another form of a sentence: each word hidden with a probability of 0.1; of a quarter of them a run of words
+    (Tang et al. 2019, arXiv:1903.12136)."""
+    words = [HIDDEN if generator.random() < _HIDE else word for word in text.split()]
+    if len(words) > 2 and generator.random() < _KEEP_RUN:
+        size = generator.randint(2, min(_LONGEST_RUN, len(words)))
+        start = generator.randint(0, len(words) - size)
+        words = words[start : start + size]
+    return " ".join(words)

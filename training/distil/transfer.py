@@ -1,0 +1,112 @@
+"""A teacher's logits over many texts, written once and learned from by students.
+
+A transfer set is JSON lines, gzipped: ``{"text": "…", "logits": {"negative": 1.2, "positive": -0.7, …}}``, with a
+``label`` where the text has one. Sentences of reviews need none, nor do copies of sentences in which words are hidden
+or of which a run is kept.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.model.tokenizer import UNKNOWN, Tokenizer
+from training.data.batches import Sample, encode
+from training.data.corpora import CorpusError, Example
+from training.distil.mixture import HIDDEN, LABELS, Drawn, key
+
+_AT_ONCE = 2048
+"""Texts that are answered together: a file that was cut off by a kill lacks at most so many."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A text, the teacher's logits for it in the order of a student's labels, and its label where it has one that the
+    student knows."""
+
+    text: str
+    logits: tuple[float, ...]
+    label: str | None = None
+
+    def example(self, tokenizer: Tokenizer, labels: Sequence[str]) -> Example:
+        """Its tokens, a hidden word as the unknown one, with its label, or else the teacher's."""
+        first, *others = ([token for token, _ in tokenizer.split(part)] for part in self.text.split(HIDDEN))
+        tokens = [*first, *(token for part in others for token in (UNKNOWN, *part))]
+        return Example(tuple(tokens), self.label or labels[int(np.argmax(self.logits))])
+
+    def sample(self, example: Example, tokenizer: Tokenizer, labels: Sequence[str]) -> list[Sample]:
+        """The example in numbers with the logits beside it; none where it has no token."""
+        return [replace(each, soft=np.array(self.logits, np.float32)) for each in encode([example], tokenizer, labels)]
+
+
+def distinct(rows: Sequence[Drawn]) -> list[Drawn]:
+    """Each text once; one with a label goes before one without."""
+    found: dict[str, Drawn] = {}
+    for row in rows:
+        before = found.get(name := key(row.text))
+        if name and (before is None or (before.label is None and row.label is not None)):
+            found[name] = row
+    return list(found.values())
+
+
+Answer = Callable[[Sequence[str]], NDArray[np.float32]]
+"""Texts to logits [texts, labels of `LABELS`]."""
+
+
+def write(answer: Answer, rows: Sequence[Drawn], out: Path, report: Callable[[int, int], None]) -> None:
+    """Answer every text and write the transfer set. A file that an interrupted run left is continued."""
+    done = sum(1 for _ in _whole(out)) if out.exists() else 0
+    if done:
+        kept = list(_whole(out))
+        with gzip.open(out, "wt", encoding="utf-8") as file:
+            file.writelines(kept)
+    for start in range(done, len(rows), _AT_ONCE):
+        part = rows[start : start + _AT_ONCE]
+        logits = answer([row.text for row in part])
+        with gzip.open(out, "at", encoding="utf-8") as file:  # a gzip member of its own: whole or missing
+            file.writelines(_line(row, each) for row, each in zip(part, logits, strict=True))
+        report(start + len(part), len(rows))
+
+
+def _line(row: Drawn, logits: NDArray[np.float32]) -> str:
+    named = {label: round(float(each), 4) for label, each in zip(LABELS, logits, strict=True)}
+    record: dict[str, object] = {"text": row.text, "logits": named}
+    if row.label is not None:
+        record["label"] = LABELS[row.label]
+    return json.dumps(record, ensure_ascii=False) + "\n"
+
+
+def _whole(file: Path) -> Iterator[str]:
+    """The lines of a file that may have been cut off."""
+    try:
+        with gzip.open(file, "rt", encoding="utf-8") as lines:
+            for line in lines:
+                if line.endswith("\n"):
+                    yield line
+    except EOFError:
+        return
+
+
+def load(file: Path, labels: Sequence[str]) -> list[Answered]:
+    """A transfer set, with the logits of `labels` in their order. Raises `CorpusError` for a file that is none."""
+    found = []
+    try:
+        for number, line in enumerate(_whole(file), 1):
+            record = json.loads(line)
+            logits = tuple(float(record["logits"][label]) for label in labels)
+            if not all(map(math.isfinite, logits)):
+                raise CorpusError(file, "a logit is no finite number", number)
+            label = record.get("label")
+            found.append(Answered(str(record["text"]), logits, label if label in labels else None))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CorpusError(
+            file, f'it is no transfer set: {error!r}; each line is {{"text": "…", "logits": {{label: number}}}}'
+        ) from error
+    return found
