@@ -116,6 +116,9 @@ def commands_page() -> str:
             command = group.commands[name]
             inner = command.context_class(command, info_name=name, parent=context)
             parts += [f"### `{program} {name}`", _help(command), _parameters(command, inner)]
+            for below, one in command.commands.items() if isinstance(command, click.Group) else ():
+                at = one.context_class(one, info_name=below, parent=inner)
+                parts += [f"#### `{program} {name} {below}`", _help(one), _parameters(one, at)]
     return page(
         "Commands",
         "Each command prints this with `--help`. A flag goes before its environment variable.",

@@ -181,13 +181,22 @@ def test_every_route_and_field_is_described() -> None:
 def test_every_command_and_option_is_described(program: str) -> None:
     group, prefix = reference.PROGRAMS[program]
     sections = dict(re.findall(r"^##+ `(.*?)`\n(.*?)(?=^##|\Z)", reference.commands_page(), re.DOTALL | re.MULTILINE))
-    for name, command in {"": group, **group.commands}.items():
+    nested = {f"{name} {below}": one for name, each in inside(group) for below, one in each.commands.items()}
+    for name, command in {"": group, **group.commands, **nested}.items():
         assert command.help, name
+        assert f"{program} {name}".strip() in sections
+        if isinstance(command, click.Group) and not command.params:
+            continue
         rows = [line for line in sections[f"{program} {name}".strip()].splitlines() if line.startswith("| ")]
         assert len(rows) - 2 == len(command.params)
         for row, parameter in zip(rows[2:], command.params, strict=True):
             assert getattr(parameter, "help", None), (name, parameter.name)
             assert [fact for fact in facts(parameter, name, prefix) if fact not in row] == [], row
+
+
+def inside(group: click.Group) -> Iterator[tuple[str, click.Group]]:
+    """The groups of commands within a group, by name."""
+    yield from ((name, each) for name, each in group.commands.items() if isinstance(each, click.Group))
 
 
 def facts(parameter: click.Parameter, command: str, prefix: str | None) -> Iterator[str]:
@@ -196,7 +205,7 @@ def facts(parameter: click.Parameter, command: str, prefix: str | None) -> Itera
     if parameter.param_type_name == "option":
         yield from [*parameter.opts, *parameter.secondary_opts]
         if prefix:
-            envvar = "_".join(filter(None, [prefix, command, parameter.name])).upper()
+            envvar = "_".join(filter(None, [prefix, *command.split(), parameter.name])).upper()
     choices = [str(choice) for choice in getattr(parameter.type, "choices", None) or ()]
     if command == "serve":
         field = Settings.model_fields[parameter.name]

@@ -19,6 +19,7 @@ from service.errors import BundleError
 from training.commands.compare import compare
 from training.commands.console import console, option
 from training.commands.data import data
+from training.commands.distil import distil
 from training.commands.evaluate import evaluate
 from training.commands.export import export
 from training.commands.fit import fit
@@ -44,7 +45,7 @@ PREFIX = "TRAINING"
 
 COMMANDS = (
     *(fit, pretrain, export, retokenize, evaluate, robustness, health, predict, compare, data, tokens),
-    *(plot, longrange, gradients),
+    *(plot, longrange, gradients, distil),
 )
 _INTERRUPTED = 130
 _FORESEEN = (

@@ -17,6 +17,7 @@ from training.data import conventions, vectors, vocabulary
 from training.data.batches import Sample, encode
 from training.data.checks import Part, counts, notes, with_tokens
 from training.data.corpora import Example, check_labels, labels, read
+from training.distil import transfer
 from training.errors import TrainingError
 from training.export.bundle import TOKEN_LIMIT
 from training.loop import pretrain
@@ -74,7 +75,14 @@ def gather(options: FitOptions, tell: Callable[[str], None]) -> Material:
         Counts(data=corpus_name(part.path), examples=len(part.examples), labels=counts(part.examples, task))
         for part in (*train, *held_out)
     )
-    network, tokenizer = _network(options, examples, names, style, tell)
+    taught = {path: transfer.load(path, names) for path in options.soft}
+    answered = [each for found in taught.values() for each in found]
+    blank = build([UNKNOWN], [], style)
+    texts = [each.example(blank, names) for each in answered]
+    network, tokenizer = _network(options, [*examples, *texts], names, style, tell)
+    if answered:
+        labelled = sum(each.label is not None for each in answered)
+        tell(f"{len(answered):,} texts with a teacher's logits; {labelled:,} of them have a label")
     for each in counted:
         tell(_counted(each, task))
     for note in notes(train, [*held_out, *(parts[path] for path in options.test)], task):
@@ -82,6 +90,8 @@ def gather(options: FitOptions, tell: Callable[[str], None]) -> Material:
     if skew := _skew(examples, tokenizer):
         tell(skew)
     samples = encode(examples, tokenizer, names)
+    for soft, example in zip(answered, texts, strict=True):
+        samples += soft.sample(example, tokenizer, names)
 
     def corpora(paths: Sequence[Path]) -> list[Corpus]:
         return [corpus_of(corpus_name(path), parts[path].examples, task, tokenizer, TOKEN_LIMIT) for path in paths]
@@ -96,6 +106,7 @@ def gather(options: FitOptions, tell: Callable[[str], None]) -> Material:
         tell(_windows(options, samples))
     network.learn(1 + max(int(sample.rows[:, 0].max()) for sample in samples))
     sizes = [(part.path, len(part.examples)) for part in train]
+    sizes += [(path, len(found)) for path, found in taught.items()]
     return Material(options, network, tokenizer, names, samples, dev, test, sizes, counted)
 
 

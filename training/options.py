@@ -117,6 +117,19 @@ class FitOptions(Columns, NetworkOptions):
     out: Path = Field(description="The bundle's folder, models/NAME; the next version is written below it.")
     pooling: Pooling = Field("max", description="How a text's states become one (sentiment).")
     test: tuple[Path, ...] = Field((), description="Data scored once at the end, for the card.")
+    soft: tuple[Path, ...] = Field(
+        (),
+        description="Texts with a teacher's logits, from `training distil label` (sentiment). Give it again for more.",
+    )
+    soft_share: float = Field(
+        _RECIPE.soft_share,
+        ge=0,
+        le=1,
+        description="The teacher's share of the loss of such a text; its label has the rest.",
+    )
+    temperature: float = Field(
+        _RECIPE.temperature, ge=0.1, le=100, description="Both logits are divided by it where the two are compared."
+    )
     start: Path | None = Field(None, description="An encoder from `training pretrain` to start from (sentiment).")
     tokenizer: Style | None = Field(
         None,
@@ -220,6 +233,8 @@ class FitOptions(Columns, NetworkOptions):
             raise ValueError("--start: an encoder is for sentiment and brings its own words: no --vectors with it")
         if self.task == "sentiment" and (self.crf or self.characters != "none"):
             raise ValueError("--characters, --crf: characters and a CRF are for --task ner")
+        if self.soft and self.task != "sentiment":
+            raise ValueError("--soft: a teacher's logits are for --task sentiment")
         return self
 
     @property

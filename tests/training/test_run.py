@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 from safetensors.numpy import load_file
 
 from service.errors import BundleError
@@ -21,6 +24,7 @@ from training.export import bundle as exporting
 from training.loop.checkpoints import FILE, CheckpointError
 from training.loop.fit import Progress
 from training.loop.logs import read as read_log
+from training.material import gather
 from training.options import FitOptions
 from training.run import run
 
@@ -395,3 +399,30 @@ def test_the_defaults_learn_the_examples(tmp_path: Path, task: Task, most: int, 
     _, outcome = run(left, quiet, quiet)
     assert outcome.best is not None
     assert outcome.best >= least
+
+
+def test_a_student_learns_from_labels_and_from_a_teachers_logits(tmp_path: Path) -> None:
+    soft = tmp_path / "mine" / "transfer.jsonl.gz"
+    given = options(tmp_path, epochs=1)
+    rows = [
+        {"text": "a zither of [MASK] joy", "logits": {"negative": -2.0, "neutral": 0.0, "positive": 2.0}},
+        {"text": "so drab", "logits": {"negative": 1.0, "neutral": 0.0, "positive": -1.0}, "label": "negative"},
+    ]
+    soft.write_bytes(gzip.compress("".join(json.dumps(row) + "\n" for row in rows * 3).encode()))
+    lines: list[str] = []
+    material = gather(given.but(soft=(soft,)), lines.append)
+    alone = gather(given, quiet)
+    taught = material.samples[len(alone.samples) :]
+    assert [sample.soft.tolist() if sample.soft is not None else None for sample in taught[:2]] == [[-2, 2], [1, -1]]
+    assert [sample.targets.tolist() for sample in taught[:2]] == [[1], [0]]
+    assert all(sample.soft is None for sample in alone.samples)
+    assert taught[0].rows[:, 0].tolist()[3] == 0, "a hidden word is the unknown one"
+    assert taught[0].rows[:, 0].tolist()[1] > 0, "its words are in the vocabulary"
+    assert "6 texts with a teacher's logits; 3 of them have a label" in lines
+    bundle = made(given.but(soft=(soft,)))
+    assert "mine transfer: 6 examples" in bundle.manifest.origin.data
+
+
+def test_a_teacher_is_for_texts_alone(tmp_path: Path) -> None:
+    with pytest.raises(ValidationError, match="--soft: a teacher's logits are for --task sentiment"):
+        options(tmp_path, "ner", soft=(tmp_path / "transfer.jsonl.gz",))

@@ -13,6 +13,7 @@ documentation calls it reduce_range), and a bundle is to answer the same everywh
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -42,8 +43,8 @@ def check(architecture: Architecture) -> None:
             f"int8 is for the lstm: ONNX Runtime's one recurrent operator of integers is DynamicQuantizeLSTM; it has "
             f"none for the {architecture.cell}"
         )
-    if architecture.word_bits != 16 or architecture.characters is not None:
-        raise BundleError("int8 is for networks that read tables of 16 bits: no characters, no smaller word vectors")
+    if architecture.characters is not None:
+        raise BundleError("int8 is for networks that read tables alone: the features of characters have no fixed range")
 
 
 @torch.no_grad()
@@ -54,6 +55,8 @@ def prepare(network: Network) -> None:
     changes nothing but uses the integers well; then every layer's matrices are rounded. Raises `BundleError`.
     """
     check(network.architecture)
+    # Columns brought to one range are no multiples of a row's scale: word vectors of fewer bits take 16 from here on.
+    network.architecture = replace(network.architecture, word_bits=16)
     first = network.recurrent()[0].directions()
     at = 0
     for feature in network.architecture.features:

@@ -32,6 +32,7 @@ SHAPES: list[Options] = [
     {"bidirectional": False, "layers": 2, "head": "mean"},
     {"layers": 2, "head": "last"},
     {"task": "ner"},
+    {"word_bits": 8},
 ]
 
 
@@ -121,10 +122,15 @@ def test_other_cells_are_refused_with_the_reason(tmp_path: Path, cell: Kind) -> 
         Manifest.model_validate(manifest | {"precision": "int8"})
 
 
-@pytest.mark.parametrize("options", [{"characters": "cnn"}, {"word_bits": 8}])
-def test_inputs_of_unknown_range_are_refused(options: Options) -> None:
-    with pytest.raises(BundleError, match="no characters, no smaller word vectors"):
-        integers.check(architecture(**(options | Options(task="ner"))))
+def test_inputs_of_unknown_range_are_refused() -> None:
+    with pytest.raises(BundleError, match="the features of characters have no fixed range"):
+        integers.check(architecture(task="ner", characters="cnn"))
+
+
+def test_word_vectors_of_fewer_bits_take_sixteen(tmp_path: Path) -> None:
+    weights = load_file(int8(tmp_path / "m", {"word_bits": 8}).file(WEIGHTS))
+    assert weights["embedding.word"].dtype == np.float16
+    assert "embedding.word.scale" not in weights
 
 
 def test_integers_are_not_exported_again(tmp_path: Path) -> None:
