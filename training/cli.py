@@ -22,6 +22,7 @@ from training.commands.data import data
 from training.commands.distil import distil
 from training.commands.evaluate import evaluate
 from training.commands.export import export
+from training.commands.faithfulness import faithfulness
 from training.commands.fit import fit
 from training.commands.gradients import gradients
 from training.commands.health import health
@@ -31,6 +32,7 @@ from training.commands.predict import predict
 from training.commands.pretrain import pretrain
 from training.commands.retokenize import retokenize
 from training.commands.robustness import robustness
+from training.commands.shortcut import shortcut
 from training.commands.tokens import tokens
 from training.data.corpora import CorpusError
 from training.errors import TrainingError
@@ -45,7 +47,7 @@ PREFIX = "TRAINING"
 
 COMMANDS = (
     *(fit, pretrain, export, retokenize, evaluate, robustness, health, predict, compare, data, tokens),
-    *(plot, longrange, gradients, distil),
+    *(plot, longrange, gradients, distil, faithfulness, shortcut),
 )
 _INTERRUPTED = 130
 _FORESEEN = (

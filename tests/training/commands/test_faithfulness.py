@@ -1,0 +1,102 @@
+"""`training faithfulness` and `training shortcut`: tables, JSON, pictures, refusals; and a shortcut that is found."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from tests import corpora
+from tests.bundles import tiny_bundle
+from training.cli import app
+from training.studies.attributions import METHODS
+from training.studies.faithfulness import MEASURES
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [*map(str, arguments)], env={"COLUMNS": "200"})
+
+
+def lines_of(result: Result) -> list[dict[str, object]]:
+    assert result.exit_code == 0, result.output
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def test_every_method_has_a_line_with_every_figure(tmp_path: Path) -> None:
+    bundle, data = tiny_bundle(tmp_path / "tiny"), corpora.sentiment(tmp_path / "set" / "dev.tsv")
+    lines = lines_of(run("faithfulness", bundle.path, "--data", data, "--most", "5", "--json"))
+    assert [line["method"] for line in lines] == list(METHODS)
+    for line in lines:
+        assert (line["model"], line["version"], line["data"], line["inputs"]) == ("tiny", "1", "set dev", 5)
+        assert set(line["figures"]) == set(line["against_first"]) == set(MEASURES)  # type: ignore[call-overload]
+        assert line["cost"] > 0  # type: ignore[operator]
+
+
+def test_the_table_has_the_methods_that_were_named_and_the_first_is_the_measure(tmp_path: Path) -> None:
+    bundle, data = tiny_bundle(tmp_path / "tiny", task="ner"), corpora.ner(tmp_path / "dev.conll")
+    arguments = ("faithfulness", bundle.path, "--data", data, "--most", "3", "--methods", "random,split")
+    shown = run(*arguments).stdout
+    assert shown.index("random") < shown.index("split")
+    assert "leave-one-out" not in shown
+    first = lines_of(run(*arguments, "--json"))[0]
+    assert all(figure["mean"] == 0 for figure in first["against_first"].values())  # type: ignore[attr-defined]
+
+
+def test_the_curves_are_drawn(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    bundle, data = tiny_bundle(tmp_path / "tiny"), corpora.sentiment(tmp_path / "dev.tsv")
+    picture = tmp_path / "curves.svg"
+    done = run(
+        "faithfulness", bundle.path, "--data", data, "--most", "3", "--methods", "split,random", "--plot", picture
+    )
+    assert done.exit_code == 0, done.output
+    assert "share of the tokens deleted" in picture.read_text("utf-8")
+
+
+def test_what_cannot_explain_a_model_is_told_and_left_out(tmp_path: Path) -> None:
+    bundle, data = tiny_bundle(tmp_path / "tiny", cell="rnn"), corpora.sentiment(tmp_path / "dev.tsv")
+    done = run("faithfulness", bundle.path, "--data", data, "--most", "2", "--json")
+    assert "split is left out: The Elman cell has no additive state" in " ".join(done.stderr.split())
+    assert "split" not in {line["method"] for line in lines_of(done)}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--methods", "split,magic"), "there is no method 'magic'; known are split"),
+        (("--methods", "lrp"), "lrp cannot explain this model: the rules of Arras et al. are for the LSTM"),
+        (("--plot", "curves.txt"), "a picture ends in .svg"),
+    ],
+)
+def test_wrong_options_are_refused_in_words(tmp_path: Path, arguments: tuple[str, ...], words: str) -> None:
+    bundle, data = tiny_bundle(tmp_path / "tiny", cell="gru"), corpora.sentiment(tmp_path / "dev.tsv")
+    done = run("faithfulness", bundle.path, "--data", data, *arguments)
+    assert done.exit_code != 0
+    assert words in " ".join(done.output.replace("│", " ").split()) + str(done.exception)
+
+
+def test_a_planted_word_is_found_by_the_split() -> None:
+    """The answer is known: the model decides by the planted word (Bastings et al. 2021)."""
+    examples = Path(__file__).parents[3] / "examples/sentiment"
+    done = run(
+        *("shortcut", "--train", examples / "train.tsv", "--dev", examples / "dev.tsv", "--hidden", "24"),
+        *("--share", "1", "--epochs", "6", "--most", "40", "--methods", "split,leave-one-out,random", "--json"),
+    )
+    lines = {str(line["method"]): line for line in lines_of(done)}
+    assert lines["split"]["followed"] > 0.9  # type: ignore[operator]
+    first = {name: line["first"]["mean"] for name, line in lines.items()}  # type: ignore[index]
+    assert first["split"] > 0.9
+    assert first["split"] >= first["leave-one-out"] - 0.1
+    assert first["random"] < 0.5
+
+
+def test_the_shortcuts_table_names_the_methods(tmp_path: Path) -> None:
+    train, dev = corpora.sentiment(tmp_path / "train.tsv"), corpora.sentiment(tmp_path / "dev.tsv", step=3)
+    done = run(
+        *("shortcut", "--train", train, "--dev", dev, "--cell", "gru", "--hidden", "8", "--epochs", "12"),
+        *("--share", "1", "--methods", "split,random", "--pooling", "mean", "--bidirectional"),
+    )
+    assert done.exit_code == 0, done.output
+    assert "ranks the planted word first" in done.stdout

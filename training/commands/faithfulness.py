@@ -1,0 +1,119 @@
+"""``training faithfulness``: whether explanations are true, measured by deleting what they point at."""
+
+from __future__ import annotations
+
+import json as json_lines
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+from rich.table import Table
+
+from service.commands.options import takes
+from service.model.bundle import TOKENIZER
+from service.model.tokenizer import Tokenizer
+from training.commands.console import PATH, data_option, json_option, model_argument, note, opened, option, tell
+from training.data.corpora import CorpusError
+from training.options import Columns
+from training.scoring.evaluate import corpus
+from training.studies import plots
+from training.studies.attributions import METHODS, Subject, chosen
+from training.studies.faithfulness import GRID, Figure, Study, cases, measure
+from training.terminal import show
+
+_SHOWN = ("comprehensiveness", "sufficiency", "deletion", "insertion", "log-odds")
+
+
+@click.command()
+@model_argument
+@data_option
+@option("--methods", help=f"Of {', '.join(METHODS)}; the first is what the others are held against. Default: all.")
+@option("--most", type=click.IntRange(1), default=300, help="Inputs of each file, drawn at random.")
+@option("--longest", type=click.IntRange(2), default=512, help="Tokens that are read of each input.")
+@option("--seed", type=int, default=1, help="Which inputs are drawn.")
+@option("--plot", type=PATH, help="Draw the curves: .svg, .png or .pdf (extra 'plots').")
+@json_option
+@takes(Columns)
+def faithfulness(
+    columns: Columns,
+    model: Path,
+    data: tuple[Path, ...],
+    methods: str | None,
+    most: int,
+    longest: int,
+    seed: int,
+    plot: Path | None,
+    json: bool,
+) -> None:
+    """Measure how faithful a model's split into tokens is, beside other ways to explain the same answers.
+
+    The tokens that a method ranks first are deleted, or kept alone, and the model answers again. No labels of the data
+    are used: what is explained is the predicted label.
+    """
+    plots.check(plot)
+    found = opened(model)
+    manifest = found.manifest
+    subject = Subject(found)
+    used, left_out = chosen(manifest, names_of(methods))
+    for name, why in left_out.items():
+        tell(f"{name} is left out: {why}")
+    tokenizer = Tokenizer.load(found.file(TOKENIZER), manifest.features)
+    studies: list[tuple[str, Study]] = []
+    for path in data:
+        texts = corpus(path, manifest.task, manifest.labels, tokenizer, manifest.token_limit, columns.layout, note)
+        drawn = cases(subject, texts, most, longest, seed)
+        if not drawn:
+            raise CorpusError(str(path), "no input can be explained: of two tokens at least, and with an entity")
+        studies.append((texts.name, measure(subject, drawn, used)))
+        if json:
+            _print_json(found.name, found.version, *studies[-1])
+        else:
+            _print(f"{found.name} version {found.version} on {texts.name}", studies[-1][1])
+    if plot:
+        draw(studies, plot)
+
+
+def names_of(methods: str | None) -> list[str] | None:
+    """``split,random`` → names of `METHODS`."""
+    if methods is None:
+        return None
+    names = list(dict.fromkeys(name.strip() for name in methods.split(",")))
+    if unknown := [name for name in names if name not in METHODS]:
+        raise click.BadParameter(
+            f"there is no method {unknown[0]!r}; known are {', '.join(METHODS)}", param_hint="--methods"
+        )
+    return names
+
+
+def _print_json(name: str, version: int, data: str, study: Study) -> None:
+    for result in study.results:
+        line: dict[str, object] = {"model": name, "version": str(version), "data": data, "inputs": study.inputs}
+        line |= {"tokens": round(study.tokens, 1), **asdict(result)}
+        print(json_lines.dumps(line))
+
+
+def _print(title: str, study: Study) -> None:
+    caption = f"{study.inputs} inputs of {study.tokens:.0f} tokens in the mean; in brackets intervals of 95 %"
+    table = Table("method", "needs", *_SHOWN, "cost", title=title, caption=caption)
+    for result in study.results:
+        figures = (_figure(result.figures[name]) for name in _SHOWN)
+        table.add_row(result.method, result.needs, *figures, f"{result.cost:.1f}")
+    show(table)
+
+
+def _figure(figure: Figure) -> str:
+    return f"{figure.mean:.3f} [{figure.low:.3f}, {figure.high:.3f}]"
+
+
+def draw(studies: list[tuple[str, Study]], path: Path) -> None:
+    """The deletion curves, and the insertion curves, of each file."""
+    grid = [step / GRID for step in range(GRID + 1)]
+    with plots.panels(path, 2 * len(studies)) as axes:
+        for number, (name, study) in enumerate(studies):
+            for place, (kind, word) in enumerate((("deletion", "deleted"), ("insertion", "kept"))):
+                one = axes[2 * number + place]
+                for result in study.results:
+                    plots.line(one, grid, getattr(result, kind), result.method, faint=result.method == "random")
+                one.set(xlabel=f"share of the tokens {word}", title=name)
+        axes[0].set(ylabel="probability of the predicted label")
+        axes[0].legend(fontsize=7)

@@ -1,0 +1,105 @@
+"""``training shortcut``: whether explanations find a shortcut that was planted in the training data."""
+
+from __future__ import annotations
+
+import json as json_lines
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+from pydantic import Field
+from rich.table import Table
+
+from service.commands.options import takes
+from service.model.bundle import TOKENIZER
+from service.model.tokenizer import Tokenizer
+from training.commands.console import json_option, note, option, tell
+from training.commands.faithfulness import names_of
+from training.data.corpora import CorpusError, Example, labels, read
+from training.options import FitOptions, NetworkOptions, Pooling, TextColumns
+from training.run import run
+from training.scoring.evaluate import corpus_of
+from training.studies.attributions import METHODS, Subject, chosen
+from training.studies.shortcut import Outcome, plant, search
+from training.terminal import show
+
+
+class ShortcutOptions(TextColumns, NetworkOptions):
+    """The options of `training shortcut`."""
+
+    train: Path = Field(description="Texts with labels to learn from.")
+    dev: Path = Field(description="Texts whose answers are explained.")
+    hidden: int = Field(64, ge=1, le=8192, description="Units of each direction.")
+    pooling: Pooling = Field("attention", description="How a text's states become one.")
+    epochs: int | None = Field(None, ge=1, description="Passes over the texts. Default: as many as suit them.")
+    share: float = Field(0.5, ge=0.01, le=1, description="Of the training texts, those that get a word.")
+    most: int = Field(200, ge=1, description="Dev texts, at most.")
+    seed: int = Field(1, description="Of places, labels and weights.")
+
+
+@click.command()
+@option("--methods", help=f"Of {', '.join(METHODS)}. Default: all.")
+@json_option
+@takes(ShortcutOptions)
+def shortcut(options: ShortcutOptions, methods: str | None, json: bool) -> None:
+    """Plant a word for each label in training texts, train on them, and see which explanations rank it first.
+
+    The right answer is known: a model that follows the planted word decides by it. The model is not kept.
+    """
+    wanted = names_of(methods)
+    examples = read(options.train, "sentiment", options.layout, note)
+    names = labels(examples, "sentiment", options.train)
+    planted = plant(read(options.dev, "sentiment", options.layout, note), names, 1.0, options.seed + 1)
+    with tempfile.TemporaryDirectory(prefix="shortcut-") as scratch:
+        folder = Path(scratch)
+        _write(folder / "train.tsv", plant(examples, names, options.share, options.seed))
+        _write(folder / "dev.tsv", planted)
+        chosen_network = {name: getattr(options, name) for name in NetworkOptions.model_fields}
+        training = FitOptions(
+            **chosen_network,
+            task="sentiment",
+            train=(folder / "train.tsv",),
+            dev=(folder / "dev.tsv",),
+            out=folder / "planted",
+            pooling=options.pooling,
+            epochs=options.epochs,
+            word_dropout=0.0,  # the planted words must not become the unknown one
+            seed=options.seed,
+            device="cpu",
+            checkpoint_every=0,
+            command="training shortcut",
+        )
+        made, _ = run(training, tell, lambda _: None)
+        assert made is not None
+        subject = Subject(made)
+        tokenizer = Tokenizer.load(made.file(TOKENIZER), made.manifest.features)
+        used, left_out = chosen(made.manifest, wanted)
+        for name, why in left_out.items():
+            tell(f"{name} is left out: {why}")
+        corpus = corpus_of("planted dev", planted, "sentiment", tokenizer, made.manifest.token_limit)
+        outcome = search(subject, corpus, used, options.most)
+    if not outcome.inputs:
+        raise CorpusError(
+            str(options.dev), "the model does not follow the planted word in any input: more --epochs may help"
+        )
+    _print(outcome, json, f"{options.cell}, {' and '.join(options.directions)}")
+
+
+def _write(path: Path, examples: list[Example]) -> None:
+    lines = [f"{str(each.value).replace(chr(9), ' ')}\t{each.label}" for each in examples]
+    path.write_text("\n".join(["text\tlabel", *lines]) + "\n", encoding="utf-8")
+
+
+def _print(outcome: Outcome, json: bool, title: str) -> None:
+    if json:
+        for each in outcome.found:
+            line = {"followed": outcome.followed, "inputs": outcome.inputs, **asdict(each)}
+            print(json_lines.dumps(line))
+        return
+    caption = f"{outcome.inputs} answers; the planted word decides {outcome.followed:.1%} of all"
+    table = Table("method", "ranks the planted word first", "its mean rank", title=title, caption=caption)
+    for each in outcome.found:
+        first = f"{each.first.mean:.3f} [{each.first.low:.3f}, {each.first.high:.3f}]"
+        table.add_row(each.method, first, f"{each.rank:.2f}")
+    show(table)
