@@ -10,6 +10,8 @@ ServiceError
     ├── Forbidden               403  a valid API key, or a web page, that may not do this
     ├── ModelNotFound           404  no such model; lists those there are
     │   └── VersionNotFound     404  the model is loaded in other versions; lists them
+    ├── AnswerNotFound          404  feedback on a request that is not among the last ones
+    ├── NoShadow                404  a report on a shadow that a model has not
     ├── BundleRefused           409  a bundle that was to be loaded cannot be served; says why
     │   └── Unfit               409  a canary or shadow does not fit the version that is served; says why
     ├── RequestTooSlow          408  its header or its body did not come in time
@@ -86,6 +88,21 @@ class VersionNotFound(ModelNotFound):
     def __init__(self, name: str, version: str, served: Sequence[str]) -> None:
         are = f"versions {', '.join(served)} are" if len(served) > 1 else f"version {', '.join(served)} is"
         RequestError.__init__(self, f"Version {version!r} of {name!r} is not loaded; {are}.")
+
+
+class AnswerNotFound(RequestError):
+    status, slug, title = 404, "answer-not-found", "No such answer"
+
+    def __init__(self, request_id: str, most: int) -> None:
+        shown = request_id if len(request_id) <= 128 else f"{request_id[:128]}…"
+        super().__init__(f"No request {shown!r} is among the last {most} that were answered.")
+
+
+class NoShadow(RequestError):
+    status, slug, title = 404, "no-shadow", "No shadow"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name} has no shadow. The setting shadow gives it one, such as {name}=2, or an admin route.")
 
 
 class BundleRefused(RequestError):

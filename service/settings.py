@@ -240,6 +240,27 @@ class Settings(BaseSettings):
         le=100,
         description="A batch expected to take fewer milliseconds runs in the event loop, without changing threads.",
     )
+    payload_log: Path | None = Field(
+        None,
+        description="File for requests and their answers, one CloudEvent a line, and a file of feedback beside it; "
+        "unset: none. Each of several workers puts its number before the ending: log.0.jsonl for log.jsonl.",
+    )
+    payload_sample: _Real = Field(1.0, ge=0, le=1, description="Share of the requests that are logged there.")
+    payload_text: bool = Field(
+        False,
+        description="Log their texts there too; else how long they are. They are personal data more often than not.",
+    )
+    payload_bytes: int = Field(
+        64 * 1024**2, ge=1024, description="Bytes of such a file; a line that would go beyond begins another."
+    )
+    payload_files: int = Field(
+        4, ge=0, le=10_000, description="Files that are kept beside the one that is written: log.jsonl.1 is the newest."
+    )
+    payload_redact: str = Field(
+        "",
+        description="Function, as MODULE:FUNCTION, that gets each event before it is written, and gives what may be "
+        "written of it, or None for nothing. An event on which it fails is not written.",
+    )
     gate_sample: _Real = Field(
         0.01,
         ge=0,
@@ -353,6 +374,12 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _fit_the_versions(self) -> Settings:
         _ = self.rollout
+        return self
+
+    @model_validator(mode="after")
+    def _fit_the_log(self) -> Settings:
+        if self.payload_log is None and (self.payload_text or self.payload_redact or self.payload_sample != 1):
+            raise ValueError("payload_log: there is no log to sample, to redact or to put texts into; name its file")
         return self
 
     @model_validator(mode="after")

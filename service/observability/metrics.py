@@ -15,6 +15,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from service.model.gate_drift import BOUNDS, What
+from service.observability.comparison_metrics import COMPARISON_DERIVED, COMPARISON_FAMILIES
 from service.observability.shared_metrics import Board, Family, Key, Number, total
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
@@ -155,6 +156,7 @@ FAMILIES = (
         Family(name, "histogram", f"{words}: {_BY_UNIT}", _GATE, BOUNDS[what], full=True)
         for what, (name, words) in GATE_FAMILIES.items()
     ),
+    *COMPARISON_FAMILIES,
 )
 GATE_DRIFT = Family(
     "gate_drift",
@@ -163,7 +165,7 @@ GATE_DRIFT = Family(
     "and in full of each gate.",
     _GATE,
 )
-DERIVED = (GATE_DRIFT,)
+DERIVED = (GATE_DRIFT, *COMPARISON_DERIVED)
 """What no worker counts: it is worked out of the counts of all when `/metrics` is asked for."""
 
 

@@ -34,7 +34,7 @@ from service.cpus import usable_cpus
 from service.http.app import create_app
 from service.http.security.keys import Keys
 from service.model.loading import choose_provider
-from service.observability import logs, spans
+from service.observability import logs, payload_log, spans
 from service.process import tls
 from service.process.connection import Protocol
 from service.process.sockets import listen, refuse, turn_away, url
@@ -81,6 +81,10 @@ def check(settings: Settings) -> None:
         spans.check()
     tls.options(settings)
     Keys(settings.keys, settings.administrators, settings.api_keys_file)
+    if settings.payload_log is not None:
+        several = (settings.workers or usable_cpus()) > 1
+        payload_log.check(payload_log.path_of(settings.payload_log, 0 if several else None))
+        payload_log.read_redact(settings.payload_redact)
 
 
 def with_state_key(settings: Settings) -> Settings:

@@ -39,7 +39,7 @@ from service.process.sockets import listen, refuse, steer, url, welcome
 from service.serving import agreement
 from service.serving.agreement import Agreement
 from service.serving.registry import Changes, Registry
-from service.serving.shared import Shared
+from service.serving.shared import Remembered, Shared
 from service.settings import Settings
 
 Method = Literal["fork", "spawn"]
@@ -114,6 +114,7 @@ class Supervisor:
             RawArray(ctypes.c_char, agreement.BYTES), RawArray(ctypes.c_uint64, count), self._context.Lock()
         )
         self._agreement = self._decisions.open()
+        self._remembered = Remembered.of(count) if self._forks else None
         self._agreed = 0
         self._looked = time.monotonic()
         self._workers = [_Worker(number) for number in range(count)]
@@ -296,7 +297,7 @@ class Supervisor:
     ) -> BaseProcess:
         """A process that works, at its places. Raises `OSError`."""
         count = len(self._workers)
-        shared = (self._registry, replaces, greets)
+        shared = (self._registry, replaces, greets, self._remembered)
         start = _Start(
             self._settings, name, board, count, self._memory, self._turns, self._decisions, self._work, *shared
         )
@@ -437,6 +438,7 @@ class _Start:
     registry: Registry | None
     replaces: bool
     greets: Connection | None
+    remembered: Remembered | None
 
 
 def _run(start: _Start, places: Sequence[socket.socket], others: Sequence[socket.socket]) -> None:
@@ -465,6 +467,7 @@ def _run(start: _Start, places: Sequence[socket.socket], others: Sequence[socket
         start.greets,
         worker=start.board,
         agreement=start.decisions.open() if start.greets is None else None,
+        remembered=start.remembered if start.greets is None else None,
         turn=turn,
     )
     try:

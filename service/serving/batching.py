@@ -125,6 +125,11 @@ class Batcher:
         return sum(lane.queued_tokens for lane in self._turns)
 
     @property
+    def busy(self) -> bool:
+        """Whether a batch runs or waits."""
+        return bool(self._running or self._turns)
+
+    @property
     def queued_seconds(self) -> float:
         """The time that the threads are estimated to need for what waits."""
         return sum(lane.queued_tokens * lane.seconds_per_token for lane in self._turns) / self.threads

@@ -18,13 +18,7 @@ from typing import Any, get_args
 import structlog
 
 from service import interpreter
-from service.errors import (
-    BundleRefused,
-    InvalidField,
-    ModelNotFound,
-    StartupError,
-    Unfit,
-)
+from service.errors import BundleRefused, InvalidField, ModelNotFound, StartupError, Unfit
 from service.model import bundle as bundles
 from service.model.bundle import Task
 from service.model.loading import Load, Model, ProviderSetting, choose_provider, loader
@@ -170,10 +164,17 @@ class Registry:
             raise InvalidField("/model", f"The model {name!r} is of the task {model.task!r}, not {task!r}.")
         return model
 
+    def find(self, name: str) -> Served:
+        """The loaded versions of a name. Raises `ModelNotFound`."""
+        picture = self._picture
+        served = picture.served.get(name)
+        if served is None:
+            raise ModelNotFound(name, picture.models)
+        return served
+
     def states(self, name: str) -> list[VersionState]:
-        """The versions of a name that is served, as `GET /models/NAME` lists them."""
-        refused = {each.version: each.reason for each in self.refused if each.name == name}
-        return self._picture.served[name].states(refused)
+        """The versions of a name, as `GET /models/NAME` lists them. Raises `ModelNotFound`."""
+        return self.find(name).states({each.version: each.reason for each in self.refused if each.name == name})
 
     def plan(self, name: str) -> Plan:
         """What is wanted of a name: by the settings, or by somebody since."""

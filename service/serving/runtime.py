@@ -18,8 +18,10 @@ from service.model.bundle import Score, Task
 from service.observability import logs
 from service.observability.metrics import Metrics
 from service.rollout import Plan
+from service.serving.afterwards import Afterwards
 from service.serving.agreement import LOOK_SECONDS
 from service.serving.batching import Batcher, Drop, Refusal
+from service.serving.exchange import Exchange
 from service.serving.inference import Inference
 from service.serving.limits import EdgeThreads, TraceNumbers
 from service.serving.queueing import Ran
@@ -94,6 +96,7 @@ class Runtime:
         self._track()
         self._registry = shared.registry if shared is not None else None
         self.sampler = Sampler(self.metrics, settings.gate_sample, self._served)
+        self.after = Afterwards(settings, shared, self.metrics, lambda: self.batcher.busy, self.sampler)
         self.inference = Inference(self.batcher, self.sampler.offer)
         self.streams = Streams(settings, self.batcher, self.metrics)
         self._edge = EdgeThreads(EDGE_THREADS, settings.edge_seconds)
@@ -123,6 +126,15 @@ class Runtime:
         """The model that a request means; `key` chooses between the stable version and its canaries where none is
         named. Raises `ModelNotFound`, `VersionNotFound`, `InvalidField` or `Unavailable`."""
         return self.registry.get(name, task, version, key)
+
+    def note_answer(self, exchange: Exchange) -> None:
+        """A request was answered. To be called in the event loop, once the answer is out."""
+        served = self._registry.served.get(exchange.model.name) if self._registry is not None else None
+        self.after.note(exchange, served)
+
+    def shadow_report(self, name: str) -> dict[str, Any]:
+        """How a model's shadow does: `Shadowing.report`. Raises `ModelNotFound`, `NoShadow` or `Unavailable`."""
+        return self.after.shadowing.report(self.registry.find(name))
 
     def look(self) -> None:
         """Have the models folder looked at, after the look that is under way. Asking again before changes nothing."""
@@ -249,6 +261,7 @@ class Runtime:
         """
         if self.phase is Phase.GREETING:
             return
+        self.after.start()
         self._loader = asyncio.create_task(self._keep_loaded())
         if self._replaces:
             await self._looked.wait()
@@ -263,6 +276,7 @@ class Runtime:
                     await task
         self.sampler.close()
         await self.batcher.close()
+        await self.after.close()
         self._edge.close()
 
     def _track(self) -> None:

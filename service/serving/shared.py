@@ -7,8 +7,23 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
 from service.observability.metrics import Metrics
+from service.serving import answered, recent
 from service.serving.agreement import Agreement
 from service.serving.registry import Registry
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """Memory of what was answered, with one place for each worker."""
+
+    answered: memoryview
+    fed: memoryview
+    """What had feedback."""
+    disagreements: memoryview
+
+    @classmethod
+    def of(cls, workers: int) -> Remembered:
+        return cls(answered.memory(workers), answered.memory(workers), recent.memory(workers))
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,5 +42,7 @@ class Shared:
     """This worker's number, from 0."""
     agreement: Agreement | None = None
     """What workers decide about models, for all of them."""
+    remembered: Remembered | None = None
+    """What all workers answered; None where they are not forked: then each knows its own answers alone."""
     turn: Callable[[], None] = lambda: None
     """To be called by the event loop now and then, more often than once in `LOOK_SECONDS`: it turns."""

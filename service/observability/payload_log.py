@@ -1,0 +1,248 @@
+"""The payload log: each request and its answer as one CloudEvent, a line of JSON in a file.
+
+An event is handed over in the event loop and written by a thread: no answer waits for it. What cannot be written, or
+waits in too large a number, is lost and counted. Every worker has files of its own. An event that could not be written
+whole leaves nothing behind in the file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import import_module
+from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any, Literal, cast
+
+import orjson
+import structlog
+
+from service.errors import StartupError
+
+PREDICTION, FEEDBACK = "gatelight.prediction.v1", "gatelight.feedback.v1"
+"""The types of events."""
+
+WAITING_EVENTS = 4096
+"""Events that may wait for the disk; more are lost."""
+WAITING_CHARACTERS = 32 * 1024 * 1024
+"""Characters of texts in them, at most."""
+CLOSE_SECONDS = 2.0
+"""For which the end of a service waits for events that are not written."""
+_RIGHTS = 0o600
+"""Rights of a new file: only the service's own user reads the texts."""
+
+Lost = Literal["full", "disk", "redact"]
+"""Why an event was not written: too many wait, the file cannot be written, or the hook failed."""
+LOST: tuple[Lost, ...] = ("full", "disk", "redact")
+
+Event = dict[str, Any]
+Redact = Callable[[Event], Event | None]
+"""Gets an event, and gives what may be written of it; None for nothing."""
+
+_log = structlog.get_logger()
+
+
+def event(kind: str, identity: str, source: str, then: float, data: Event, **extensions: str) -> Event:
+    """A CloudEvent 1.0 with JSON data. `then` is in seconds since 1970."""
+    time = datetime.fromtimestamp(then, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    head = {"specversion": "1.0", "id": identity, "source": source, "type": kind, "time": time}
+    return {**head, "datacontenttype": "application/json", **extensions, "data": data}
+
+
+def path_of(path: Path, worker: int | None) -> Path:
+    """A worker's own file: ``log.0.jsonl`` for ``log.jsonl``. With one process, and for a device: the file itself."""
+    if worker is None or (path.exists() and not path.is_file()):
+        return path
+    return path.with_name(f"{path.stem}.{worker}{path.suffix}")
+
+
+def feedback_path(path: Path) -> Path:
+    """Where feedback stands: ``log.jsonl`` has ``log.feedback.jsonl`` beside it; a device has both."""
+    if path.exists() and not path.is_file():
+        return path
+    return path.with_name(f"{path.stem}.feedback{path.suffix}")
+
+
+def check(path: Path) -> None:
+    """Raise `StartupError` where a log cannot be opened for a reason that will not pass; a full disk may."""
+    try:
+        os.close(_open(path))
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
+        raise StartupError(
+            f"payload_log: {str(path)!r} cannot be opened: {error.strerror}. It has to be a file in a folder that is "
+            "there and can be written."
+        ) from error
+    except OSError as error:
+        _log.error("payload log cannot be opened yet", reason=error.strerror)
+
+
+def read_redact(name: str) -> Redact | None:
+    """The hook of this name, ``module:function``; None for none. Raises `StartupError`."""
+    if not name:
+        return None
+    module, colon, function = name.partition(":")
+    try:
+        if not colon:
+            raise ValueError("it has no colon")
+        hook = getattr(import_module(module), function)
+    except Exception as error:  # the module is the user's: it may raise anything
+        raise StartupError(
+            f"payload_redact: {name!r} is not MODULE:FUNCTION of a module that is there: {error}"
+        ) from error
+    if not callable(hook):
+        raise StartupError(f"payload_redact: {name!r} is no function")
+    return cast("Redact", hook)
+
+
+class _File:
+    """One file that grows to a size and is then put aside: ``NAME.1`` is the newest that was, the oldest goes."""
+
+    def __init__(self, path: Path, most_bytes: int, kept: int) -> None:
+        self._path = path
+        self._most = most_bytes
+        self._kept = kept
+        self._number: int | None = None
+        self._size = 0
+        self._plain = True
+
+    def write(self, line: bytes) -> None:
+        """Append a line, whole or not at all. Raises `OSError`; the next line is tried anew."""
+        number = self._opened()
+        if self._plain and self._size and self._size + len(line) > self._most:
+            self.close()
+            self._rotate()
+            number = self._opened()
+        try:
+            done = 0
+            while done < len(line):
+                done += os.write(number, line[done:])
+        except OSError:
+            if self._plain:
+                with contextlib.suppress(OSError):
+                    os.ftruncate(number, self._size)
+            self.close()
+            raise
+        self._size += len(line)
+
+    def _opened(self) -> int:
+        if self._number is None:
+            self._number = _open(self._path)
+            found = os.fstat(self._number)
+            self._plain, self._size = stat.S_ISREG(found.st_mode), found.st_size
+        return self._number
+
+    def close(self) -> None:
+        if self._number is not None:
+            with contextlib.suppress(OSError):
+                os.close(self._number)
+            self._number = None
+
+    def _rotate(self) -> None:
+        """Put the file aside."""
+        for number in range(self._kept, 0, -1):
+            older = self._aside(number)
+            if older.exists():
+                if number == self._kept:
+                    older.unlink()
+                else:
+                    older.rename(self._aside(number + 1))
+        if self._kept:
+            self._path.rename(self._aside(1))
+        else:
+            self._path.unlink()
+
+    def _aside(self, number: int) -> Path:
+        return self._path.with_name(f"{self._path.name}.{number}")
+
+
+def _open(path: Path) -> int:
+    # O_NONBLOCK: a pipe that nobody reads is an error, and not a thread that waits for ever.
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
+    return os.open(path, flags, _RIGHTS)
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    build: Callable[[], Event]
+    characters: int
+    feedback: bool
+
+
+class PayloadLog:
+    """Writes events from a thread of its own, which `start` starts.
+
+    `path` is this process's file. A file is put aside before it would be over `most_bytes`, and `kept` such are kept.
+    """
+
+    def __init__(self, path: Path, *, most_bytes: int, kept: int, redact: Redact | None = None) -> None:
+        self._files = {False: _File(path, most_bytes, kept), True: _File(feedback_path(path), most_bytes, kept)}
+        if feedback_path(path) == path:
+            self._files[True] = self._files[False]
+        self._redact = redact
+        self._queue: SimpleQueue[_Waiting | None] = SimpleQueue()
+        self._thread = Thread(target=self._work, name="payload-log", daemon=True)  # no end waits for a slow disk
+        self._offered = self._done = 0  # characters: the one counts in the event loop, the other in the thread
+        self._refused = 0
+        self._failed: Counter[Lost] = Counter()
+        self._written: Counter[bool] = Counter()
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def offer(self, build: Callable[[], Event], characters: int, *, feedback: bool = False) -> None:
+        """Have an event written, which `build` makes in the thread; it holds so many characters. Returns at once."""
+        waiting = self._offered - self._done
+        if self._queue.qsize() >= WAITING_EVENTS or (waiting and waiting + characters > WAITING_CHARACTERS):
+            self._refused += 1
+            return
+        self._offered += characters
+        self._queue.put(_Waiting(build, characters, feedback))
+
+    def lost(self, why: Lost) -> int:
+        """How many events were not written."""
+        return self._refused if why == "full" else self._failed[why]
+
+    def written(self, *, feedback: bool) -> int:
+        """How many events were."""
+        return self._written[feedback]
+
+    def close(self, seconds: float = CLOSE_SECONDS) -> None:
+        """Write what waits, for at most so many seconds."""
+        self._queue.put(None)
+        if self._thread.is_alive():
+            self._thread.join(seconds)
+
+    def _events(self) -> Iterator[_Waiting]:
+        while (waiting := self._queue.get()) is not None:
+            yield waiting
+
+    def _work(self) -> None:
+        for waiting in self._events():
+            self._write(waiting)
+            self._done += waiting.characters
+        for file in self._files.values():
+            file.close()
+
+    def _write(self, waiting: _Waiting) -> None:
+        why: Lost = "redact"
+        try:
+            made: Event | None = waiting.build()
+            if self._redact is not None and made is not None:
+                made = self._redact(made)
+            if made is None:
+                return
+            line = orjson.dumps(made, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY)
+            why = "disk"
+            self._files[waiting.feedback].write(line)
+        except Exception as error:  # the hook is the user's, the disk may be full: nobody's answer must suffer
+            self._failed[why] += 1
+            if self._failed[why] == 1:
+                _log.error("payload log lost an event", why=why, error=type(error).__name__)
+            return
+        self._written[waiting.feedback] += 1

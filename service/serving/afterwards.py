@@ -1,0 +1,153 @@
+"""What is done once an answer is out: it is remembered for feedback, logged, and run again by a shadow."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from functools import partial
+from time import time
+from typing import Any
+
+from service.observability.metrics import Metrics
+from service.observability.payload_log import (
+    FEEDBACK,
+    LOST,
+    PREDICTION,
+    Event,
+    PayloadLog,
+    event,
+    path_of,
+    read_redact,
+)
+from service.rollout import position
+from service.serving.answered import Answered
+from service.serving.exchange import Exchange, detail
+from service.serving.feedback import Feedback, Span, Taken
+from service.serving.recent import Recent
+from service.serving.sampling import Sampler
+from service.serving.served import Served
+from service.serving.shadowing import Shadowing
+from service.serving.shared import Remembered, Shared
+from service.settings import Settings
+
+MODEL_SOURCE = "/models/"
+SAMPLING = "payload"
+"""What the choice of the sampled requests is salted with, beside their ids."""
+
+
+class Afterwards:
+    """To be told of every answer, in the event loop. Nothing here waits for anything.
+
+    `busy` says whether the batcher has something to do. Raises `StartupError` where the redaction hook is not there.
+    """
+
+    def __init__(
+        self, settings: Settings, shared: Shared | None, metrics: Metrics, busy: Callable[[], bool], sampler: Sampler
+    ) -> None:
+        worker = shared.worker if shared is not None else 0
+        remembered = shared.remembered if shared is not None else None
+        remembered = remembered or Remembered.of(worker + 1)
+        self._answered = Answered.open(remembered.answered, worker)
+        self._share, self._texts = settings.payload_sample, settings.payload_text
+        self._log = _log_of(settings, worker if shared is not None and shared.workers > 1 else None)
+        self._metrics = metrics
+        self.feedback = Feedback(metrics, self._answered, Answered.open(remembered.fed, worker))
+        logged = settings.log_text or (self._log is not None and settings.payload_text)
+        self.shadowing = Shadowing(metrics, busy, sampler, Recent(remembered.disagreements, worker), texts=logged)
+
+    def start(self) -> None:
+        """Begin to write."""
+        if self._log is None:
+            return
+        board, log = self._metrics.board, self._log
+        for why in LOST:
+            board.track("payload_lost_total", why, read=partial(log.lost, why))
+        board.track("payload_events_total", "prediction", read=partial(log.written, feedback=False))
+        board.track("payload_events_total", "feedback", read=partial(log.written, feedback=True))
+        log.start()
+
+    async def close(self) -> None:
+        """Drop what waits for shadows, and write what waits for the disk, for a short time."""
+        await self.shadowing.close()
+        if self._log is not None:
+            await asyncio.to_thread(self._log.close)
+
+    def note(self, exchange: Exchange, served: Served | None) -> None:
+        """A request was answered; `served` are the model's versions as of now."""
+        self._answered.note(exchange.request_id, detail(exchange))
+        if self._log is not None and position(SAMPLING, exchange.request_id) < self._share:
+            canary = served is not None and any(model is exchange.model for model, _ in served.canary)
+            characters = sum(len(source.text) for source in exchange.encoded)
+            self._log.offer(partial(prediction_event, exchange, canary=canary, texts=self._texts), characters)
+        if served is not None:
+            shadow = served.shadow_of(exchange.model, exchange.request_id)
+            if shadow is not None:
+                self.shadowing.offer(exchange, shadow)
+
+    def take_feedback(
+        self, identity: str, request_id: str, number: int, label: str | None, entities: Sequence[Span] | None
+    ) -> Taken:
+        """Judge, count and log feedback, which came as the request `identity`. Raises as `Feedback.take` does."""
+        taken = self.feedback.take(request_id, number, label, entities)
+        if self._log is not None:
+            of = {"inferenceservicename": taken.model, "modelversion": taken.version} if taken.model else {}
+            right: Event = (
+                {"label": label}
+                if entities is None
+                else {"entities": [{"start": start, "end": end, "label": kind} for start, end, kind in entities]}
+            )
+            data = {"request_id": request_id, "input": number, **right, "outcome": taken.outcome}
+            extensions = {name: value for name, value in of.items() if value is not None}
+            build = partial(event, FEEDBACK, identity, "/feedback", time(), data, **extensions)
+            self._log.offer(build, 0, feedback=True)
+        return taken
+
+
+def _log_of(settings: Settings, worker: int | None) -> PayloadLog | None:
+    """The payload log of this process; None where the settings want none."""
+    if settings.payload_log is None:
+        return None
+    return PayloadLog(
+        path_of(settings.payload_log, worker),
+        most_bytes=settings.payload_bytes,
+        kept=settings.payload_files,
+        redact=read_redact(settings.payload_redact),
+    )
+
+
+def prediction_event(exchange: Exchange, *, canary: bool, texts: bool) -> Event:
+    """A request and its answer as one CloudEvent; without `texts`, their lengths in their place."""
+    model = exchange.model
+    inputs: list[Any] = (
+        list(exchange.inputs())
+        if texts
+        else [{"characters": len(source.text), "tokens": len(source)} for source in exchange.encoded]
+    )
+    tagger = model.bundle.manifest.head == "tagger"
+    predictions: list[Any] = list(exchange.predictions)
+    if not texts and tagger:
+        predictions = [
+            {
+                **{name: value for name, value in prediction.items() if name != "tokens"},
+                "entities": [{k: v for k, v in each.items() if k != "text"} for each in prediction["entities"]],
+            }
+            for prediction in predictions
+        ]
+    answer = {"model": model.name, "version": model.version, "task": model.task, "predictions": predictions}
+    data: Event = {
+        "request": {"route": exchange.route, "inputs": inputs, "truncate": exchange.truncate, "split": exchange.split},
+        "answer": answer,
+        "status": 200,
+    }
+    if texts and tagger:
+        data["spans"] = [source.spans for source in exchange.encoded]  # of the tokens: what labels are given to
+    return event(
+        PREDICTION,
+        exchange.request_id,
+        f"{MODEL_SOURCE}{model.name}",
+        exchange.then,
+        data,
+        inferenceservicename=model.name,
+        modelversion=model.version,
+        endpoint="canary" if canary else "default",
+    )

@@ -1,0 +1,140 @@
+"""The last answers of all workers: what `POST /feedback` refers to.
+
+Each worker writes its own answers into a ring in memory, which the others read; nobody waits for anybody. An id is
+known while fewer than `ENTRIES` answers of any worker are newer. The rings hold no text: hashes of the ids, and what
+was answered in labels, scores and offsets.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from mmap import mmap
+from time import monotonic
+from typing import Any
+
+import orjson
+
+ENTRIES = 10_000
+"""Answers that are remembered, over all workers together."""
+DETAIL_BYTES = 4 * 1024 * 1024
+"""Of each worker, for what was answered: some 400 bytes an answer. Older details make room for newer ones."""
+LARGEST_DETAIL = 64 * 1024
+"""An answer of more bytes is known by its id alone."""
+
+_DIGEST = 16
+_HEAD = 16  # how many answers were written, and how many bytes of details
+BYTES = _HEAD + ENTRIES * (_DIGEST + 3 * 8) + DETAIL_BYTES
+"""What one ring takes; its pages are not touched before they are needed."""
+
+
+def memory(rings: int) -> memoryview:
+    """Memory for so many rings, which processes that are forked later share."""
+    return memoryview(mmap(-1, rings * BYTES))
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An answer in a ring. `detail` is None where it was too large, or has made room."""
+
+    then: float
+    detail: bytes | None
+
+
+class Ring:
+    """One process's answers. Only that process writes; anyone may read."""
+
+    def __init__(self, memory: memoryview) -> None:
+        parts, start = [], 0
+        for size in (_HEAD, ENTRIES * _DIGEST, *(3 * [ENTRIES * 8]), DETAIL_BYTES):
+            parts.append(memory[start : start + size])
+            start += size
+        self._head: memoryview[int] = parts[0].cast("Q")
+        self._digests, self._details = parts[1], parts[5]
+        self._times: memoryview[float] = parts[2].cast("d")
+        self._starts: memoryview[int] = parts[3].cast("Q")
+        self._sizes: memoryview[int] = parts[4].cast("Q")
+
+    def add(self, digest: bytes, detail: bytes, now: float) -> None:
+        """Write an answer; `now` never goes back."""
+        count, start = self._head
+        if len(detail) > LARGEST_DETAIL:
+            detail = b""
+        if start % DETAIL_BYTES + len(detail) > DETAIL_BYTES:
+            start += DETAIL_BYTES - start % DETAIL_BYTES
+        self._head[1] = start + len(detail)  # first: a reader sees that older details are being written over
+        self._details[start % DETAIL_BYTES : start % DETAIL_BYTES + len(detail)] = detail
+        slot = count % ENTRIES
+        self._digests[slot * _DIGEST : (slot + 1) * _DIGEST] = digest
+        self._times[slot], self._starts[slot], self._sizes[slot] = now, start, len(detail)
+        self._head[0] = count + 1
+
+    def find(self, digest: bytes) -> Found | None:
+        """The newest answer of an id."""
+        digests, found, at = bytes(self._digests), None, -1
+        while (at := digests.find(digest, at + 1)) >= 0:
+            slot, rest = divmod(at, _DIGEST)
+            if rest or slot >= self._head[0]:
+                continue
+            then, start, size = self._times[slot], self._starts[slot], self._sizes[slot]
+            if found is not None and found.then > then:
+                continue
+            detail = bytes(self._details[start % DETAIL_BYTES : start % DETAIL_BYTES + size])
+            found = Found(then, detail if size and self._head[1] - start <= DETAIL_BYTES else None)
+        return found
+
+    def newer(self, then: float) -> int:
+        """How many answers were written after a time."""
+        count = self._head[0]
+        kept = range(max(0, count - ENTRIES), count)
+        return len(kept) - bisect_right(kept, then, key=lambda number: self._times[number % ENTRIES])
+
+
+class Answered:
+    """The answers of all workers, as one of them sees them."""
+
+    def __init__(self, own: Ring, rings: Sequence[Ring]) -> None:
+        self._own = own
+        self._rings = rings
+
+    @classmethod
+    def open(cls, memory: memoryview, own: int) -> Answered:
+        """Over the rings of `memory`, of which this process writes its `own`."""
+        rings = [Ring(memory[start : start + BYTES]) for start in range(0, len(memory), BYTES)]
+        return cls(rings[own], rings)
+
+    def note(self, request_id: str, detail: Any = None) -> None:
+        """An answer was given; `detail` is plain values that JSON has."""
+        content = orjson.dumps(detail) if detail is not None else b""
+        self._own.add(_digest(request_id), content, monotonic())
+
+    def knows(self, request_id: str) -> bool:
+        """Whether an id is among the last `ENTRIES` of any worker."""
+        return self._newest(request_id) is not None
+
+    def detail(self, request_id: str) -> Any:
+        """What was noted with an id; None where that is not known any more. Raises `KeyError` for an unknown id."""
+        found = self._newest(request_id)
+        if found is None:
+            raise KeyError(request_id)
+        try:
+            return orjson.loads(found.detail) if found.detail is not None else None
+        except orjson.JSONDecodeError:  # written over while it was read
+            return None
+
+    def _newest(self, request_id: str) -> Found | None:
+        digest = _digest(request_id)
+        found = max(
+            (each for ring in self._rings if (each := ring.find(digest)) is not None),
+            key=lambda each: each.then,
+            default=None,
+        )
+        if found is None or sum(ring.newer(found.then) for ring in self._rings) >= ENTRIES:
+            return None
+        return found
+
+
+def _digest(request_id: str) -> bytes:
+    return blake2b(request_id.encode("utf-8", "surrogatepass"), digest_size=_DIGEST).digest()

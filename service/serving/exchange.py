@@ -1,0 +1,67 @@
+"""One request and its answer, as whatever comes after the answer sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from service.model.decoding import Prediction
+from service.model.loading import Model
+from service.model.tokenizer import Encoded
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """A request that was answered with predictions, whatever its protocol."""
+
+    request_id: str
+    route: str
+    """The route's template."""
+    model: Model
+    encoded: Sequence[Encoded]
+    predictions: Sequence[Prediction]
+    then: float
+    """When it was answered, in seconds since 1970."""
+    tokenised: Sequence[bool] = ()
+    """Of each input, whether it came as tokens; empty where none did."""
+    truncate: bool = False
+    split: bool = True
+
+    @property
+    def tokens(self) -> int:
+        return sum(map(len, self.encoded))
+
+    def inputs(self) -> list[str | list[str]]:
+        """The inputs as they came, but for the tails that were cut off."""
+        came = self.tokenised or [False] * len(self.encoded)
+        return [
+            [source.text[start:end] for start, end in source.spans] if tokens else source.text
+            for source, tokens in zip(self.encoded, came, strict=True)
+        ]
+
+
+def kinds(labels: Sequence[str]) -> list[str]:
+    """The kinds of entities that a tagger's labels spell, in their order."""
+    return list(dict.fromkeys(label[2:] for label in labels if label[1:2] == "-"))
+
+
+def detail(exchange: Exchange) -> dict[str, Any]:
+    """What is remembered of an answer for feedback, without a text: see `service.serving.feedback`."""
+    manifest = exchange.model.bundle.manifest
+    predictions: list[Any] = list(exchange.predictions)
+    found: dict[str, Any] = {"model": exchange.model.name, "version": exchange.model.version}
+    if manifest.head != "tagger":
+        labels = {label: number for number, label in enumerate(manifest.labels)}
+        answers: list[Any] = [[labels[each["label"]], each["score"]] for each in predictions]
+        return {**found, "labels": manifest.labels, "answers": answers}
+    names = kinds(manifest.labels)
+    numbers = {kind: number for number, kind in enumerate(names)}
+    answers = [
+        [
+            len(source.text),
+            [[each["start"], each["end"], numbers[each["label"]], each["score"]] for each in prediction["entities"]],
+        ]
+        for source, prediction in zip(exchange.encoded, predictions, strict=True)
+    ]
+    return {**found, "kinds": names, "answers": answers}

@@ -1,0 +1,161 @@
+"""Feedback: what the right answer was. It is judged against the answer that was given, and counted for each version."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+
+from service.errors import AnswerNotFound, InvalidField
+from service.observability.comparison_metrics import BINS, FEEDBACK_ACCURACY, FEEDBACK_CALIBRATION, FEEDBACK_F1
+from service.observability.metrics import PREFIX, Metrics, Totals
+from service.serving.answered import ENTRIES, Answered
+
+Outcome = Literal["right", "wrong", "repeated", "unscored"]
+
+Span = tuple[int, int, str]
+"""An entity: its first code point, its end, and its kind."""
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """Feedback that was accepted. `model` and `version` are unknown where the answer has made room for newer ones."""
+
+    outcome: Outcome
+    model: str | None = None
+    version: str | None = None
+
+
+class Feedback:
+    """Takes feedback on the answers of all workers, and counts it on this process's board.
+
+    `fed` remembers what had feedback: the second on one input is accepted, and not counted again.
+    """
+
+    def __init__(self, metrics: Metrics, answered: Answered, fed: Answered) -> None:
+        self._metrics = metrics
+        self._answered = answered
+        self._fed = fed
+        metrics.derive(_figures)
+
+    def take(
+        self, request_id: str, number: int, label: str | None, entities: Sequence[tuple[int, int, str]] | None
+    ) -> Taken:
+        """Judge the answer to one input, by number from 0: `label` is right, or these `entities` are.
+
+        Raises `AnswerNotFound`, and `InvalidField` for an input that was not there, for what is not of the model's
+        task, and for a label that the model has not.
+        """
+        try:
+            detail = self._answered.detail(request_id)
+        except KeyError:
+            raise AnswerNotFound(request_id, ENTRIES) from None
+        if (label is None) == (entities is None):
+            both = "not both" if label is not None else "one of them"
+            raise InvalidField("/label", f"Either a label, or the entities of a tagger's input: {both}.")
+        if detail is None:
+            return Taken("unscored")
+        answers = detail["answers"]
+        if number >= len(answers):
+            raise InvalidField("/input", f"The request had {len(answers)} inputs, numbered from 0; not {number}.")
+        name, version = detail["model"], detail["version"]
+        spans = set(_checked(entities, detail, answers[number])) if "kinds" in detail else None
+        if spans is None and (label is None or label not in detail["labels"]):
+            said = f"not {label!r}" if label is not None else "and entities are for taggers"
+            raise InvalidField(
+                "/label" if label is not None else "/entities",
+                f"{name} has the labels {_all(detail['labels'])}, {said}.",
+            )
+        key = f"{request_id}\0{number}"
+        if self._fed.knows(key):
+            outcome: Outcome = "repeated"
+        elif spans is None:
+            answered, score = answers[number]
+            outcome = "right" if detail["labels"][answered] == label else "wrong"
+            self._score(name, version, score, outcome == "right")
+        else:
+            outcome = self._judge(detail, answers[number][1], spans)
+        if outcome != "repeated":
+            self._fed.note(key)
+        self._metrics.board.number("feedback_total", name, version, outcome).add()
+        return Taken(outcome, name, version)
+
+    def _judge(self, detail: dict[str, Any], answered: Iterable[Sequence[Any]], right: set[Span]) -> Outcome:
+        """Count a tagger's entities."""
+        name, version, kinds = detail["model"], detail["version"], detail["kinds"]
+        found = {(start, end, kinds[kind]): score for start, end, kind, score in answered}
+        for span, score in found.items():
+            self._score(name, version, score, span in right)
+        counts = {
+            "right": len(found.keys() & right),
+            "spurious": len(found.keys() - right),
+            "missed": len(right - found.keys()),
+        }
+        for outcome, count in counts.items():
+            self._metrics.board.number("feedback_entities_total", name, version, outcome).add(count)
+        return "right" if found.keys() == right else "wrong"
+
+    def _score(self, name: str, version: str, score: float, right: bool) -> None:
+        """Count a score that turned out right or wrong."""
+        place = str(min(int(score * BINS), BINS - 1))
+        outcome = "right" if right else "wrong"
+        self._metrics.board.number("feedback_scores_total", name, version, place, outcome).add()
+        self._metrics.board.number("feedback_score_sum_total", name, version, place).add(score)
+
+
+def _checked(
+    entities: Sequence[tuple[int, int, str]] | None, detail: dict[str, Any], answer: Sequence[Any]
+) -> Iterator[Span]:
+    """A tagger's entities, if they can be: within the text, of kinds that the model has, none over another."""
+    if entities is None:
+        raise InvalidField(
+            "/label", f"{detail['model']} finds entities; send them, as in the answer, or an empty list."
+        )
+    length, end = answer[0], 0
+    for at, (start, stop, kind) in sorted(enumerate(entities), key=lambda each: each[1]):
+        if kind not in detail["kinds"]:
+            have = _all(detail["kinds"])
+            raise InvalidField(f"/entities/{at}/label", f"{detail['model']} has the labels {have}, not {kind!r}.")
+        if not 0 <= start < stop <= length:
+            raise InvalidField(
+                f"/entities/{at}", f"It goes from {start} to {stop}, and the text has {length} characters."
+            )
+        if start < end:
+            raise InvalidField(f"/entities/{at}", "It begins within another; entities stand side by side.")
+        end = stop
+        yield start, stop, kind
+
+
+def _figures(totals: Totals) -> Iterator[Metric]:
+    """Accuracy, calibration error and F1 of each version, from what all workers counted."""
+    accuracy, calibration, f1 = (
+        GaugeMetricFamily(PREFIX + each.name, each.help, labels=each.labels)
+        for each in (FEEDBACK_ACCURACY, FEEDBACK_CALIBRATION, FEEDBACK_F1)
+    )
+    for of in sorted({(key[1], key[2]) for key in totals if key[0] == "feedback_total"}):
+        right, wrong = (_count(totals, "feedback_total", *of, outcome) for outcome in ("right", "wrong"))
+        if right + wrong:
+            accuracy.add_metric(of, right / (right + wrong))
+        gaps, judged = 0.0, 0.0
+        for place in map(str, range(BINS)):
+            hits, misses = (_count(totals, "feedback_scores_total", *of, place, each) for each in ("right", "wrong"))
+            gaps += abs(_count(totals, "feedback_score_sum_total", *of, place) - hits)
+            judged += hits + misses
+        if judged:
+            calibration.add_metric(of, gaps / judged)
+        found, spurious, missed = (
+            _count(totals, "feedback_entities_total", *of, each) for each in ("right", "spurious", "missed")
+        )
+        if found + spurious + missed:
+            f1.add_metric(of, 2 * found / (2 * found + spurious + missed))
+    yield from (accuracy, calibration, f1)
+
+
+def _count(totals: Totals, *key: str) -> float:
+    return totals.get(key, [0.0])[0]
+
+
+def _all(words: Iterable[str]) -> str:
+    return ", ".join(words)

@@ -1,0 +1,356 @@
+"""Shadows: what the service answered is run again by another version of the model, after the answer.
+
+Nothing waits for a shadow, and a shadow waits for everything: it runs while the batcher has nothing to do, in one
+thread that the system gives the CPU last, where it can. A request that finds too many waiting is dropped, and counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+import structlog
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+
+from service.errors import NoShadow, RequestError
+from service.model.decoding import Prediction
+from service.model.gate_drift import drifts
+from service.model.joining import Logits, logits_of, parts
+from service.model.loading import Model
+from service.model.tokenizer import Encoded
+from service.observability.comparison_metrics import (
+    SHADOW_AGREEMENT,
+    SHADOW_DRIFT,
+    SHADOW_LATENCY,
+    SHADOW_SCORE_CHANGE,
+)
+from service.observability.metrics import PREFIX, Metrics, Totals
+from service.serving.comparison import brief, compare
+from service.serving.exchange import Exchange
+from service.serving.inference import Rows, decode, predicting
+from service.serving.recent import Recent
+from service.serving.sampling import Sampler, live_tally
+from service.serving.served import Served
+
+MAX_WAITING = 256
+"""Requests that may wait for shadows in each worker; more are dropped."""
+MAX_WAITING_TOKENS = 65_536
+"""Tokens in them; a first one always may wait."""
+GROUP_ROWS, GROUP_TOKENS = 16, 4096
+"""Rows (texts, or sentences) and tokens of requests that a shadow runs together."""
+IDLE_SECONDS = 0.002
+"""Between two looks whether the batcher has nothing to do."""
+MEASURED = 8
+"""Of so many groups of requests, one is run by the served version too, for the ratio of their times."""
+SHOWN = 10
+"""Disagreements that a report shows."""
+
+_log = structlog.get_logger()
+
+Measured = Literal["no", "before", "after"]
+Of = tuple[str, str, str]
+"""A model, the version that answered, and the shadow's version."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    exchange: Exchange
+    shadow: Model
+
+    @property
+    def of(self) -> Of:
+        return self.exchange.model.name, self.exchange.model.version, self.shadow.version
+
+
+@dataclass(frozen=True, slots=True)
+class _Ran:
+    """What a group came to: predictions by request (None where the shadow cannot read it), and seconds of both."""
+
+    predictions: Sequence[Sequence[Prediction] | None]
+    rows: Sequence[Rows]
+    served_seconds: float
+    shadow_seconds: float
+
+
+class Shadowing:
+    """Runs shadows and counts what they say on this process's board.
+
+    `busy` says whether the batcher has something to do. `texts` lets disagreements hold texts.
+    """
+
+    def __init__(
+        self, metrics: Metrics, busy: Callable[[], bool], sampler: Sampler, recent: Recent, *, texts: bool
+    ) -> None:
+        self._metrics = metrics
+        self._busy = busy
+        self._sampler = sampler
+        self._recent = recent
+        self._texts = texts
+        self._waiting: deque[_Waiting] = deque()
+        self._tokens = 0
+        self._groups = 0
+        self._worker: asyncio.Task[None] | None = None
+        self._closed = False
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="shadow")
+        metrics.derive(_figures)
+
+    def offer(self, exchange: Exchange, shadow: Model) -> None:
+        """Have a request run again. To be called in the event loop once the answer is out; returns at once."""
+        waiting, tokens = _Waiting(exchange, shadow), exchange.tokens
+        if self._closed:
+            return
+        full = len(self._waiting) >= MAX_WAITING or self._tokens + tokens > MAX_WAITING_TOKENS
+        if self._waiting and full:
+            self._count("shadow_dropped_total", waiting.of, "busy")
+            return
+        self._waiting.append(waiting)
+        self._tokens += tokens
+        if self._worker is None or self._worker.done():
+            self._worker = asyncio.get_running_loop().create_task(self._work())
+
+    async def close(self) -> None:
+        """End the thread; what waits is dropped."""
+        self._closed = True
+        self._waiting.clear()
+        if self._worker is not None:
+            self._worker.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._worker
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def report(self, served: Served) -> dict[str, Any]:
+        """How a model's shadow does, over all workers, since the start. Raises `NoShadow`."""
+        if served.shadow is None:
+            raise NoShadow(served.name)
+        shadow, share = served.shadow
+        of = (served.name, served.stable.version, shadow.version)
+        totals = self._metrics.totals()
+        found = [each for each in self._recent.read() if tuple(each.pop("of")) == of]
+        return {
+            "model": served.name,
+            "served": served.stable.version,
+            "shadow": shadow.version,
+            "share": share,
+            "requests": int(_value(totals, "shadow_requests_total", of)),
+            "dropped": int(sum(_value(totals, "shadow_dropped_total", of, why) for why in ("busy", "failed"))),
+            "inputs": int(_value(totals, "shadow_inputs_total", of)),
+            "agreement": _agreement(totals, of),
+            "mean_score_change": _change(totals, of),
+            "latency_ratio": _latency(totals, of),
+            "gate_drift": _drift(totals, of),
+            "flips": [
+                {"from": key[4], "to": key[5], "count": int(cells[0])}
+                for key, cells in sorted(totals.items())
+                if key[0] == "shadow_flips_total" and key[1:4] == of
+            ],
+            "disagreements": sorted(found, key=lambda each: float(each["time"]), reverse=True)[:SHOWN],
+        }
+
+    def _count(self, family: str, of: Of, *more: str, by: float = 1.0) -> None:
+        self._metrics.board.number(family, *of, *more).add(by)
+
+    async def _work(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._waiting:
+            if self._busy():
+                await asyncio.sleep(IDLE_SECONDS)
+                continue
+            group = self._group()
+            number, rest = divmod(self._groups, MEASURED)
+            measured: Measured = "no" if rest else "before" if number % 2 else "after"  # in turn: the second is warmer
+            self._groups += 1
+            try:
+                ran = await loop.run_in_executor(self._thread, partial(_run, group, measured))
+            except Exception as error:  # a shadow is nobody's request: it must not become anybody's error
+                _log.error("a shadow failed", model=group[0].of[0], error=type(error).__name__)
+                for each in group:
+                    self._count("shadow_dropped_total", each.of, "failed")
+                continue
+            self._note(group, ran)
+
+    def _group(self) -> list[_Waiting]:
+        """The next requests that one shadow runs together."""
+        group = [self._waiting.popleft()]
+        rows, tokens = _rows(group[0].exchange), group[0].exchange.tokens
+        while self._waiting:
+            after = self._waiting[0]
+            rows, tokens = rows + _rows(after.exchange), tokens + after.exchange.tokens
+            alike = after.shadow is group[0].shadow and after.exchange.model is group[0].exchange.model
+            if not alike or rows > GROUP_ROWS or tokens > GROUP_TOKENS:
+                break
+            group.append(self._waiting.popleft())
+        self._tokens -= sum(each.exchange.tokens for each in group)
+        return group
+
+    def _note(self, group: Sequence[_Waiting], ran: _Ran) -> None:
+        of = group[0].of
+        if ran.served_seconds:
+            self._count("shadow_run_seconds_total", of, "served", by=ran.served_seconds)
+            self._count("shadow_run_seconds_total", of, "shadow", by=ran.shadow_seconds)
+        for waiting, predictions in zip(group, ran.predictions, strict=True):
+            if predictions is None:
+                self._count("shadow_dropped_total", of, "failed")
+                continue
+            self._count("shadow_requests_total", of)
+            self._compare(waiting.exchange, predictions, of)
+        self._sampler.offer(group[0].shadow, ran.rows)
+
+    def _compare(self, exchange: Exchange, predictions: Sequence[Prediction], of: Of) -> None:
+        change = self._metrics.board.histogram("shadow_score_change", *of)
+        for number, (served, shadow) in enumerate(zip(exchange.predictions, predictions, strict=True)):
+            found = compare(served, shadow)
+            self._count("shadow_inputs_total", of)
+            for each in found.changes:
+                change.observe(each)
+            if found.agree:
+                self._count("shadow_agreements_total", of)
+                continue
+            for flip in found.flips:
+                self._count("shadow_flips_total", of, *flip)
+            entry: dict[str, Any] = {
+                "of": of,
+                "time": exchange.then,
+                "request_id": exchange.request_id,
+                "input": number,
+                "served": brief(served, text=self._texts),
+                "shadow": brief(shadow, text=self._texts),
+            }
+            if self._texts:
+                entry["text"] = exchange.encoded[number].text
+            self._recent.add(entry)
+
+
+def _rows(exchange: Exchange) -> int:
+    return sum(len(source.sentences or (0,)) for source in exchange.encoded)
+
+
+def _run(group: Sequence[_Waiting], measured: Measured) -> _Ran:
+    """Run a group of requests, of one model and one shadow, in this thread; by the served version as well, before or
+    after, where times are measured."""
+    served, shadow = group[0].exchange.model, group[0].shadow
+    encoded = [_encoded(each.exchange, shadow) for each in group]
+    readable = [source for each in encoded if each is not None for source in each]
+    if not readable:
+        return _Ran([None] * len(group), [], 0.0, 0.0)
+    own = [source for each in group for source in each.exchange.encoded]
+    comparable = served.tokenizer is shadow.tokenizer and len(own) == len(readable)  # the same rows
+    served_seconds = 0.0
+    if comparable and measured == "before":
+        _, served_seconds = _predict(served, own)
+    logits, shadow_seconds = _predict(shadow, readable)
+    if comparable and measured == "after":
+        _, served_seconds = _predict(served, own)
+    predictions = iter(decode(shadow, logits, readable, tokens=False))
+    found = [None if each is None else [next(predictions) for _ in each] for each in encoded]
+    return _Ran(found, [each.rows for each in parts(readable)], served_seconds, shadow_seconds)
+
+
+def _encoded(exchange: Exchange, shadow: Model) -> Sequence[Encoded] | None:
+    """A request's inputs as the shadow reads them; None where it cannot."""
+    longest = max(map(len, exchange.encoded))
+    if exchange.model.tokenizer is shadow.tokenizer and longest <= shadow.token_limit:
+        return exchange.encoded
+    try:
+        return [shadow.encode(each, truncate=exchange.truncate, split=exchange.split) for each in exchange.inputs()]
+    except RequestError:  # over its limit of tokens, or a text that it finds no token in
+        return None
+
+
+def _predict(model: Model, encoded: Sequence[Encoded]) -> tuple[list[Logits], float]:
+    """The logits of each input, and the seconds that the runs took: of the CPU, where the model runs on it."""
+    run = predicting(model.engine, model.bundle.manifest)
+    clock = time.thread_time if model.engine.provider == "cpu" else time.perf_counter
+    rows = [each.rows for each in parts(encoded)]
+    order = sorted(range(len(rows)), key=lambda number: len(rows[number]))
+    found: dict[int, Logits] = {}
+    seconds = 0.0
+    for group in _batches(order, rows):
+        batch = [rows[number] for number in group]
+        with _yielding():
+            started = clock()
+            logits = run(batch)
+            seconds += clock() - started
+        found.update(zip(group, logits, strict=True))
+    return logits_of(encoded, [found[number] for number in range(len(rows))]), seconds
+
+
+def _batches(order: Sequence[int], rows: Sequence[Rows]) -> Iterator[list[int]]:
+    """Numbers of rows, shortest first, in batches that are no larger than a group."""
+    batch: list[int] = []
+    for number in order:
+        if batch and (len(batch) >= GROUP_ROWS or len(rows[number]) * (len(batch) + 1) > GROUP_TOKENS):
+            yield batch
+            batch = []
+        batch.append(number)
+    yield batch
+
+
+@contextlib.contextmanager
+def _yielding() -> Iterator[None]:
+    """Within it the system gives this thread the CPU when nothing else wants it, where it knows how (Linux)."""
+    if sys.platform != "linux":
+        yield
+        return
+    thread, nothing = threading.get_native_id(), os.sched_param(0)
+    try:
+        os.sched_setscheduler(thread, os.SCHED_IDLE, nothing)
+    except OSError:  # a sandbox may forbid it
+        yield
+        return
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            os.sched_setscheduler(thread, os.SCHED_OTHER, nothing)
+
+
+def _figures(totals: Totals) -> Iterator[Metric]:
+    """What reports say of each shadow, as metrics."""
+    figures: Mapping[Any, Callable[[Totals, Of], float | None]] = {
+        SHADOW_AGREEMENT: _agreement,
+        SHADOW_SCORE_CHANGE: _change,
+        SHADOW_LATENCY: _latency,
+        SHADOW_DRIFT: _drift,
+    }
+    every: Iterable[Of] = sorted({(key[1], key[2], key[3]) for key in totals if key[0] == "shadow_requests_total"})
+    for family, figure in figures.items():
+        metric = GaugeMetricFamily(PREFIX + family.name, family.help, labels=family.labels)
+        for of in every:
+            if (value := figure(totals, of)) is not None:
+                metric.add_metric(of, value)
+        yield metric
+
+
+def _value(totals: Totals, family: str, of: Of, *more: str) -> float:
+    return totals.get((family, *of, *more), [0.0])[0]
+
+
+def _agreement(totals: Totals, of: Of) -> float | None:
+    inputs = _value(totals, "shadow_inputs_total", of)
+    return _value(totals, "shadow_agreements_total", of) / inputs if inputs else None
+
+
+def _change(totals: Totals, of: Of) -> float | None:
+    *counts, sum_ = totals.get(("shadow_score_change", *of), [0.0])
+    return sum_ / sum(counts) if any(counts) else None
+
+
+def _latency(totals: Totals, of: Of) -> float | None:
+    served = _value(totals, "shadow_run_seconds_total", of, "served")
+    return _value(totals, "shadow_run_seconds_total", of, "shadow") / served if served else None
+
+
+def _drift(totals: Totals, of: Of) -> float | None:
+    name, served, shadow = of
+    apart = drifts(live_tally(totals, name, served), live_tally(totals, name, shadow))
+    return max(apart.values(), default=None)

@@ -1,0 +1,299 @@
+"""Shadows, with small real models and without HTTP: what runs when, what is compared, and what reaches nobody."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from time import time
+from typing import Any
+
+import pytest
+from cloudevents.core.formats.json import JSONFormat
+from cloudevents.core.v1.event import CloudEvent
+
+from service.errors import ModelNotFound, NoShadow
+from service.model.loading import Model
+from service.serving import shadowing
+from service.serving.comparison import compare
+from service.serving.exchange import Exchange
+from service.serving.inference import decode, encode
+from service.serving.runtime import Runtime
+from service.settings import Settings
+from tests.bundles import tiny_bundle
+from tests.service.serving.test_inference import loaded
+
+TEXTS = ["A great film .", "a dull movie", "it is not good , it's bad", "very fine"]
+TAGGED = ["Ada Lovelace lived in London . It was good .", "a film of London"]
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    for seed in (7, 8):
+        tiny_bundle(folder / "one", seed=seed)
+        tiny_bundle(folder / "tags", seed=seed, task="ner")
+    tiny_bundle(folder / "one", labels=("positive", "negative"))  # version 1 with its labels the other way round
+    tiny_bundle(folder / "alone")
+    return folder
+
+
+def running(models: Path, work: Callable[[Runtime], Awaitable[None]], **settings: Any) -> None:
+    async def main() -> None:
+        runtime = Runtime(Settings(models=models, _env_file=None, **settings))
+        await runtime.start()
+        await loaded(runtime)
+        try:
+            await work(runtime)
+        finally:
+            await runtime.close()
+
+    asyncio.run(main())
+
+
+async def ask(runtime: Runtime, request_id: str, texts: list[Any], name: str = "one", **more: Any) -> Exchange:
+    """As a route does: predict, and tell of the answer once it is out."""
+    model = runtime.model(name, None, more.pop("version", None), request_id)
+    encoded = encode(model, texts, True, str)
+    logits = await runtime.inference.predict(model, encoded, deadline=asyncio.get_running_loop().time() + 60)
+    predictions = decode(model, logits, encoded, tokens=False)
+    exchange = Exchange(request_id, "/predict", model, encoded, predictions, time(), **more)
+    runtime.note_answer(exchange)
+    return exchange
+
+
+async def settled(runtime: Runtime, name: str, count: int) -> dict[str, Any]:
+    """The report, once so many requests are in it."""
+    while True:
+        report = runtime.shadow_report(name)
+        if report["requests"] + report["dropped"] >= count:
+            return report
+        await asyncio.sleep(0.005)
+
+
+def answer(model: Model, text: str) -> dict[str, Any]:
+    encoded = encode(model, [text], True, str)
+    (prediction,) = decode(model, list(model.engine.predict([encoded[0].rows])), encoded, tokens=False)
+    return prediction
+
+
+@pytest.mark.parametrize(("version", "agreement"), [("2", 1), ("3", 0)])
+def test_a_report_is_what_the_two_versions_answer(models: Path, version: str, agreement: float) -> None:
+    async def work(runtime: Runtime) -> None:
+        for number, text in enumerate(TEXTS):
+            await ask(runtime, f"id {number}", [text])
+        report = await settled(runtime, "one", len(TEXTS))
+        served, shadow = (runtime.model("one", None, each) for each in ("1", version))
+        found = [compare(answer(served, text), answer(shadow, text)) for text in TEXTS]
+        assert (report["served"], report["shadow"], report["share"]) == ("1", version, 1)
+        assert (report["requests"], report["inputs"], report["dropped"]) == (4, 4, 0)
+        assert report["agreement"] == sum(each.agree for each in found) / 4 == agreement
+        changes = [change for each in found for change in each.changes]
+        assert report["mean_score_change"] == pytest.approx(sum(changes) / 4, abs=1e-6)
+        flips = [flip for each in found for flip in each.flips]
+        assert report["flips"] == [
+            {"from": one, "to": other, "count": flips.count((one, other))} for one, other in sorted(set(flips))
+        ]
+        differ = [number for number, each in enumerate(found) if not each.agree]
+        assert sorted(each["request_id"] for each in report["disagreements"]) == [f"id {each}" for each in differ]
+        assert all("text" not in each for each in report["disagreements"])
+        text = runtime.metrics.text().decode()
+        of = f'{{model="one",shadow="{version}",version="1"}}'
+        assert f"gatelight_shadow_requests_total{of} 4.0" in text
+        assert f"gatelight_shadow_agreement{of} {float(agreement)}" in text
+        assert f"gatelight_shadow_mean_score_change{of} {report['mean_score_change']}" in text
+        assert f"gatelight_shadow_latency_ratio{of} " in text
+        assert report["latency_ratio"] > 0
+
+    running(models, work, versions="one=1", shadow=f"one={version}", gate_sample=0)
+
+
+def test_entities_are_compared_sentence_by_sentence(models: Path) -> None:
+    async def work(runtime: Runtime) -> None:
+        exchange = await ask(runtime, "a", TAGGED, "tags")
+        report = await settled(runtime, "tags", 1)
+        shadow = runtime.model("tags", None, "2")
+        again = encode(shadow, TAGGED, True, str)
+        deadline = asyncio.get_running_loop().time() + 60
+        logits = await runtime.inference.predict(shadow, again, deadline=deadline)
+        found = [
+            compare(one, other)
+            for one, other in zip(exchange.predictions, decode(shadow, logits, again, tokens=False), strict=True)
+        ]
+        assert (report["requests"], report["inputs"]) == (1, 2)
+        assert report["agreement"] == sum(each.agree for each in found) / 2
+        assert sum(each["count"] for each in report["flips"]) == sum(len(each.flips) for each in found)
+
+    running(models, work, shadow="tags=2")
+
+
+@pytest.mark.parametrize("settings", [{"log_text": True}, {"payload_text": True}])
+def test_texts_are_told_only_where_they_are_logged(models: Path, tmp_path: Path, settings: dict[str, Any]) -> None:
+    if "payload_text" in settings:
+        settings = {**settings, "payload_log": tmp_path / "log"}
+
+    async def work(runtime: Runtime) -> None:
+        await ask(runtime, "a", TEXTS)
+        report = await settled(runtime, "one", 1)
+        assert {each["text"] for each in report["disagreements"]} <= set(TEXTS)
+        assert report["disagreements"]
+        assert all(TEXTS[each["input"]] == each["text"] for each in report["disagreements"])
+
+    running(models, work, versions="one=1", shadow="one=3", **settings)
+
+
+def test_only_what_the_stable_version_answers_is_run_again(models: Path) -> None:
+    async def work(runtime: Runtime) -> None:
+        await ask(runtime, "a", TEXTS, version="2")
+        await ask(runtime, "b", TEXTS, "alone")
+        await ask(runtime, "c", TEXTS)
+        report = await settled(runtime, "one", 1)
+        assert report["requests"] == 1
+        with pytest.raises(NoShadow, match="alone has no shadow"):
+            runtime.shadow_report("alone")
+        with pytest.raises(ModelNotFound):
+            runtime.shadow_report("none")
+
+    running(models, work, versions="one=1", shadow="one=2")
+
+
+def test_nothing_runs_while_the_batcher_is_busy_and_what_is_too_much_is_dropped(
+    models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shadowing, "MAX_WAITING", 2)
+
+    async def work(runtime: Runtime) -> None:
+        runtime.batcher._running += 1  # as while a batch is in a thread
+        for number in range(5):
+            await ask(runtime, str(number), TEXTS)
+        for _ in range(5):
+            await asyncio.sleep(shadowing.IDLE_SECONDS)
+        report = runtime.shadow_report("one")
+        assert (report["requests"], report["dropped"]) == (0, 3)
+        runtime.batcher._running -= 1
+        report = await settled(runtime, "one", 5)
+        assert (report["requests"], report["dropped"], report["inputs"]) == (2, 3, 8)
+        assert 'why="busy"} 3.0' in runtime.metrics.text().decode()
+
+    running(models, work, versions="one=1", shadow="one=2")
+
+
+def test_a_shadow_that_fails_is_counted_and_nobody_notices(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work(runtime: Runtime) -> None:
+        shadow = runtime.model("one", None, "2")
+        monkeypatch.setattr(shadow.engine, "predict", lambda rows: 1 / 0)
+        await ask(runtime, "a", TEXTS)
+        assert (await settled(runtime, "one", 1))["dropped"] == 1
+        monkeypatch.undo()
+        await ask(runtime, "b", TEXTS)
+        assert (await settled(runtime, "one", 2))["requests"] == 1
+
+    running(models, work, versions="one=1", shadow="one=2")
+
+
+def test_a_shadow_with_a_tokenizer_of_its_own_reads_the_text_anew(
+    models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work(runtime: Runtime) -> None:
+        served = runtime.model("one", None, "1")
+        read: list[Any] = []
+        encode_ = type(served).encode
+
+        def noting(model: Model, value: Any, **more: Any) -> Any:
+            read.append((model.version, value))
+            return encode_(model, value, **more)
+
+        object.__setattr__(served, "tokenizer", type(served.tokenizer).read)  # any other object
+        exchange = Exchange("a", "/predict", served, *await given(runtime), time(), tokenised=[False, True])
+        monkeypatch.setattr(type(served), "encode", noting)
+        runtime.note_answer(exchange)
+        assert (await settled(runtime, "one", 1))["inputs"] == 2
+        assert read == [("2", "a good film"), ("2", ["a", "good", "film"])]
+
+    async def given(runtime: Runtime) -> tuple[Any, Any]:
+        shadow = runtime.model("one", None, "2")
+        encoded = encode(shadow, ["a good film", ["a", "good", "film"]], False, str)
+        return encoded, [answer(shadow, "a good film")] * 2
+
+    running(models, work, versions="one=1", shadow="one=2")
+
+
+def test_the_shadow_s_gates_are_sampled(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.model.gate_drift.ENOUGH_TEXTS", 1)
+
+    async def work(runtime: Runtime) -> None:
+        await ask(runtime, "a", TEXTS)
+        await settled(runtime, "one", 1)
+        while runtime.shadow_report("one")["gate_drift"] is None:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+        assert runtime.shadow_report("one")["gate_drift"] > 0
+        assert "gatelight_shadow_gate_drift{" in runtime.metrics.text().decode()
+
+    running(models, work, versions="one=1", shadow="one=2", gate_sample=1)
+
+
+# The payload log
+
+
+def lines(path: Path) -> list[Any]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_requests_and_answers_are_logged_and_feedback_beside_them(models: Path, tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    exchanges: list[Exchange] = []
+
+    async def work(runtime: Runtime) -> None:
+        exchanges.append(await ask(runtime, "a", ["a good film", ["a", "film"]], tokenised=[False, True]))
+        exchanges.append(await ask(runtime, "b", TAGGED, "tags", truncate=True))
+        runtime.after.take_feedback("f", "a", 1, "positive", None)
+        runtime.after.take_feedback("g", "b", 0, None, [(0, 12, "PER")])
+
+    running(models, work, payload_log=path, payload_text=True, versions="one=1", canary="one=2:1")
+    for line in [*path.read_bytes().splitlines(), *(tmp_path / "log.feedback.jsonl").read_bytes().splitlines()]:
+        assert JSONFormat().read(CloudEvent, line).get_specversion() == "1.0"
+    first, second = lines(path)
+    assert (first["id"], first["source"], first["endpoint"], first["modelversion"]) == (
+        "a",
+        "/models/one",
+        "canary",
+        "2",
+    )
+    assert first["data"]["request"]["inputs"] == ["a good film", ["a", "film"]]
+    assert first["data"]["answer"]["predictions"] == exchanges[0].predictions
+    assert (second["endpoint"], second["modelversion"], second["data"]["request"]["truncate"]) == ("default", "2", True)
+    assert second["data"]["spans"][1] == [[0, 1], [2, 6], [7, 9], [10, 16]]
+    label, entities = lines(tmp_path / "log.feedback.jsonl")
+    assert label["data"].items() >= {"request_id": "a", "input": 1, "label": "positive"}.items()
+    assert label["modelversion"] == "2"
+    assert entities["data"]["entities"] == [{"start": 0, "end": 12, "label": "PER"}]
+
+
+def test_no_word_of_a_text_is_logged_unasked(models: Path, tmp_path: Path) -> None:
+    path = tmp_path / "log"
+
+    async def work(runtime: Runtime) -> None:
+        await ask(runtime, "first", TEXTS)
+        await ask(runtime, "second", TAGGED, "tags")
+
+    running(models, work, payload_log=path)
+    content = path.read_text()
+    for text in (*TEXTS, *TAGGED):
+        for word in text.split():
+            assert f'"{word}"' not in content
+            assert f"{word} " not in content
+    assert lines(path)[0]["data"]["request"]["inputs"][0] == {"characters": 14, "tokens": 4}
+
+
+def test_a_share_is_logged_and_the_same_ids_each_time(models: Path, tmp_path: Path) -> None:
+    async def work(runtime: Runtime) -> None:
+        for number in range(60):
+            await ask(runtime, f"id {number}", ["a"])
+
+    found = []
+    for name in ("one", "other"):
+        running(models, work, payload_log=tmp_path / name, payload_sample=0.5)
+        found.append({each["id"] for each in lines(tmp_path / name)})
+    assert found[0] == found[1]
+    assert 15 < len(found[0]) < 45
