@@ -140,7 +140,9 @@ def prediction_event(exchange: Exchange, *, canary: bool, texts: bool) -> Event:
         "status": 200,
     }
     if texts and tagger:
-        data["spans"] = [source.spans for source in exchange.encoded]  # of the tokens: what labels are given to
+        # Of the tokens, which labels are given to, and of the sentences, which are read one by one.
+        data["spans"] = [source.spans for source in exchange.encoded]
+        data["sentences"] = [source.sentences or [(0, len(source))] for source in exchange.encoded]
     return event(
         PREDICTION,
         exchange.request_id,

@@ -8,29 +8,61 @@ from typing import get_args
 import click
 
 from service.model.bundle import Task
-from training.commands.console import PATH, console, option
+from training.commands.console import PATH, console, note, option
+from training.data import payload_log
 from training.data.datasets import KNOWN, Wanted, write
+
+FROM_LOG = "from-log"
+"""In a name's place: the service's payload log and its feedback."""
 
 _NAMES = ", ".join(sorted(KNOWN))
 
 
 @click.command()
-@click.argument("name", help=f"One of {_NAMES}; or any other dataset, with --task and its columns.")
-@option("--out", type=PATH, required=True, help="Folder for train, dev and test; $DATA/NAME, most likely.")
+@click.argument("name", help=f"One of {_NAMES}; any other dataset, with --task and its columns; or {FROM_LOG}.")
+@click.argument("log", type=PATH, required=False, help=f"With {FROM_LOG}: the service's payload log.")
+@option(
+    "--out",
+    type=PATH,
+    required=True,
+    help=f"Folder for train, dev and test; $DATA/NAME, most likely. With {FROM_LOG}: the file, such as train.tsv.",
+)
 @option("--source", help="A folder that holds the dataset, or another id of it.")
-@option("--task", type=click.Choice(get_args(Task)), help="What it is for, where NAME is not one of those.")
+@option(
+    "--task",
+    type=click.Choice(get_args(Task)),
+    help=f"What it is for, where NAME is not one of those; with {FROM_LOG}: the answers of this task.",
+)
+@option("--model", help=f"With {FROM_LOG}: the answers of this model.")
 @option("--text", help="The column of texts, or of tokens.")
 @option("--label", help="The column of labels, or of tags.")
 @option("--dev", help="The split that becomes dev.")
 def data(
-    name: str, out: Path, source: str | None, task: Task | None, text: str | None, label: str | None, dev: str | None
+    name: str,
+    log: Path | None,
+    out: Path,
+    source: str | None,
+    task: Task | None,
+    model: str | None,
+    text: str | None,
+    label: str | None,
+    dev: str | None,
 ) -> None:
     """Fetch a public dataset through the library `datasets`, and write it as labelled files.
 
     Texts become JSON lines with `text` and `label`, tagged sentences columns of TOKEN and TAG. `imdb` and
     `yelp-polarity` have no split for dev: their test split becomes it, and no test file is written. This needs a
     network, but for --source FOLDER. A dataset's licence is its own: read it before you share a model.
+
+    `data from-log LOG --out train.tsv` makes a training file of the service's payload log: the inputs that have
+    feedback, with the labels that it says. Feedback that repeats or contradicts itself, and texts with several labels,
+    are named. A tagger's file has columns.
     """
+    if name == FROM_LOG:
+        _from_log(log, out, task, model)
+        return
+    if log is not None:
+        raise click.BadParameter(f"only {FROM_LOG} takes a log", param_hint="LOG")
     known = KNOWN.get(name)
     if known is None and (task is None or text is None or label is None):
         raise click.BadParameter(f"{name!r} is none of {_NAMES}: give --task, --text and --label", param_hint="NAME")
@@ -38,3 +70,14 @@ def data(
     wanted = wanted.but(source=source, task=task, text=text, label=label, dev=dev)
     for file, rows in write(wanted, out):
         console.print(f"{file}: {rows:,} rows")
+
+
+def _from_log(log: Path | None, out: Path, task: Task | None, model: str | None) -> None:
+    """The branch for a payload log."""
+    if log is None:
+        raise click.BadParameter(f"{FROM_LOG} needs the log that the service wrote", param_hint="LOG")
+    found = payload_log.read(log, task=task, model=model)
+    for line in found.notes:
+        note(f"note: {line}")
+    count = payload_log.write(found, out)
+    console.print(f"{out}: {count:,} {'sentences' if found.task == 'ner' else 'texts'}")

@@ -280,7 +280,7 @@ def test_no_word_of_a_text_is_logged_unasked(models: Path, tmp_path: Path) -> No
     running(models, work, payload_log=path)
     content = path.read_text()
     for text in (*TEXTS, *TAGGED):
-        for word in text.split():
+        for word in filter(str.isalpha, text.split()):
             assert f'"{word}"' not in content
             assert f"{word} " not in content
     assert lines(path)[0]["data"]["request"]["inputs"][0] == {"characters": 14, "tokens": 4}
