@@ -27,6 +27,7 @@ TITLES = {
 SECTIONS = {
     "benchmarks.md": "reference",
     "data.md": "reference",
+    "models.md": "reference",
     "quality.md": "reference",
     "reference.md": "reference",
     "gradients.md": "explanation",

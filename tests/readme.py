@@ -1,7 +1,9 @@
-"""The README's answers and tables, made by the service and from the bundles: `python -m tests.readme URL` writes them.
+"""Answers and tables of the README and of two pages, made by the service and from the bundles.
+
+`python -m tests.readme URL` writes them.
 
 Every ``sh`` block that calls curl is followed by a ``json`` block with its answer; each table stands between two
-comments. `tests/integration/test_readme.py` holds the README to what the service says today.
+comments. `tests/integration/test_readme.py` holds the documents to what the service says today.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from service.model import bundle as bundles
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
+DOCUMENTS = (README, ROOT / "docs" / "how-to" / "ask.md", ROOT / "docs" / "models.md")
 RESULTS = ROOT / "benchmarks" / "results.json"
 _CALL = re.compile(r"```sh\n(curl [^`]*?)```\n\n```json\n(.*?)```", re.DOTALL)
 _TABLES = re.compile(r"<!-- (models|field) -->\n(.*?)<!-- /\1 -->", re.DOTALL)
@@ -31,7 +34,7 @@ LINE = 140
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One curl line of the README, and the answer that stands below it."""
+    """One curl line of a document, and the answer that stands below it."""
 
     command: str
     shown: str
@@ -98,9 +101,12 @@ TABLES = {"models": models, "field": field}
 
 
 def rewritten(text: str, client: httpx.Client) -> str:
-    """The README with the answers and the tables of today."""
-    for call in calls(text):
-        text = text.replace(call.shown, pretty(call.run(client)) + "\n")
+    """A document with the answers and the tables of today."""
+
+    def answered(found: re.Match[str]) -> str:
+        return found[0].replace(found[2], pretty(Call(found[1], found[2]).run(client)) + "\n")
+
+    text = _CALL.sub(answered, text)
     return _TABLES.sub(lambda found: f"<!-- {found[1]} -->\n{TABLES[found[1]]()}<!-- /{found[1]} -->", text)
 
 
@@ -111,4 +117,5 @@ def shown_tables(text: str) -> dict[str, str]:
 
 if __name__ == "__main__":
     with httpx.Client(base_url=sys.argv[1], timeout=60) as service:
-        README.write_text(rewritten(README.read_text(encoding="utf-8"), service), encoding="utf-8")
+        for document in DOCUMENTS:
+            document.write_text(rewritten(document.read_text(encoding="utf-8"), service), encoding="utf-8")

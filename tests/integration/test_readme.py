@@ -1,4 +1,4 @@
-"""What the README shows is what the service says."""
+"""What the README and its pages show is what the service says."""
 
 from __future__ import annotations
 
@@ -12,7 +12,12 @@ from tests import readme
 from tests.integration.conftest import ROOT, Process
 
 TEXT = readme.README.read_text(encoding="utf-8")
-CALLS = list(readme.calls(TEXT))
+CALLS = [
+    pytest.param(call, id=f"{document.stem}-{number}")
+    for document in readme.DOCUMENTS
+    for number, call in enumerate(readme.calls(document.read_text(encoding="utf-8")))
+]
+MOST_WORDS = 1300
 
 
 def alike(shown: Any, answered: Any) -> bool:
@@ -27,8 +32,9 @@ def alike(shown: Any, answered: Any) -> bool:
 
 
 def test_the_readme_shows_predictions_entities_and_gates() -> None:
-    asked = " ".join(call.command for call in CALLS)
-    assert len(CALLS) >= 3
+    calls = list(readme.calls(TEXT))
+    asked = " ".join(call.command for call in calls)
+    assert len(calls) >= 3
     assert all(word in asked for word in ("/predict", "/gates", '"ner"'))
 
 
@@ -37,13 +43,20 @@ def test_the_first_screen_goes_from_nothing_to_an_answer() -> None:
     assert first.index("make serve") < next(number for number, line in enumerate(first) if line.startswith("curl "))
 
 
-@pytest.mark.parametrize("call", CALLS, ids=range(len(CALLS)))
-def test_a_curl_line_gives_what_the_readme_shows(call: readme.Call, served: Process) -> None:
+def test_the_readme_is_short() -> None:
+    assert len(TEXT.split()) <= MOST_WORDS
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_curl_line_gives_what_is_shown(call: readme.Call, served: Process) -> None:
     assert alike(json.loads(call.shown), call.run(served.client))
 
 
 def test_the_tables_are_what_the_bundles_and_the_benchmarks_say() -> None:
-    assert readme.shown_tables(TEXT) == {name: made() for name, made in readme.TABLES.items()}
+    shown: dict[str, str] = {}
+    for document in readme.DOCUMENTS:
+        shown |= readme.shown_tables(document.read_text(encoding="utf-8"))
+    assert shown == {name: made() for name, made in readme.TABLES.items()}
 
 
 def test_the_make_targets_that_the_readme_names_exist() -> None:
