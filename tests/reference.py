@@ -149,12 +149,23 @@ def answer(network: Network, row: NDArray[np.int32]) -> Answer:
             outputs.append(found["hidden"])
         states = np.concatenate(outputs, axis=1)
     pooled = {
+        "attention": _attended(network, states),
         "tagger": states,
         "max": states.max(axis=0),
         "mean": states.mean(axis=0),
         "last": np.concatenate([states[-1, : shape.hidden], states[0, shape.hidden :]]),
     }[shape.head]
     return Answer(pooled @ _wide(network.head.weight).T + _wide(network.head.bias), gates)
+
+
+def _attended(network: Network, states: Array) -> Array:
+    """The mean of states [time, width], weighted by the softmax of their products with the query."""
+    if network.query is None:
+        return states
+    products = states @ _wide(network.query)
+    weights = np.exp(products - products.max())
+    mean: Array = weights @ states / weights.sum()
+    return mean
 
 
 def _parameters(cell: Cell) -> list[Array]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -12,7 +13,10 @@ from service.model.decoding import decoder
 from service.model.engine import Engine
 from service.model.tokenizer import Tokenizer
 from training.commands.console import PATH, console, model_argument, note, opened, option
+from training.data.sources import Layout
 from training.export.bundle import export as export_network
+from training.export.portable import FloatKind
+from training.export.portable import write as write_portable
 from training.export.restore import network
 from training.options import Columns
 from training.scoring import raw
@@ -36,24 +40,50 @@ from training.scoring.gate_drift import measure as measure_gates
 )
 @option("--test", type=PATH, multiple=True, help="Further data to score, for the card.")
 @option("--int8", is_flag=True, help="Compute an LSTM's layers in integers: faster, at a loss that --dev measures.")
+@option(
+    "--portable",
+    type=PATH,
+    metavar="FILE",
+    help="Write one ONNX file for other runtimes instead of a version: weights inside, tokens and lengths in, logits "
+    "out.",
+)
+@option("--float16", is_flag=True, help="With --portable: embeddings and recurrent layers compute in float16.")
 @takes(Columns)
 def export(
-    columns: Columns, model: Path, out: Path | None, dev: tuple[Path, ...], test: tuple[Path, ...], int8: bool
+    columns: Columns,
+    model: Path,
+    out: Path | None,
+    dev: tuple[Path, ...],
+    test: tuple[Path, ...],
+    int8: bool,
+    portable: Path | None,
+    float16: bool,
 ) -> None:
     """Export a bundle again, without training: its weights, in today's graphs, certified anew, as the next version.
 
     With --dev its scores are calibrated and its figures measured anew. What its gates do stays as it was measured: no
     calibration touches them. With --int8 its scores stay calibrated as they are, its figures are measured before and
-    after, and its gates anew.
+    after, and its gates anew. With --portable nothing is measured but the certificate, and no version is written.
     """
+    if portable or float16:
+        _check_portable(portable, {"--out": out, "--dev": dev, "--test": test, "--int8": int8})
+        assert portable is not None
+        _write_portable(opened(model), portable, "float16" if float16 else "float32")
+        return
     if int8 and not dev:
         raise click.BadParameter("int8 costs quality: name data to measure how much", param_hint="--dev")
-    found = opened(model)
+    _again(opened(model), out, dev, test, columns.layout, int8)
+
+
+def _again(
+    found: bundle.Bundle, out: Path | None, dev: Sequence[Path], test: Sequence[Path], layout: Layout, int8: bool
+) -> None:
+    """Write the next version."""
     manifest, own = found.manifest, found.path.parent
     tokenizer = Tokenizer.load(found.file(bundle.TOKENIZER), manifest.features)
     restored, by = network(found), 1.0
     corpora = [
-        corpus(path, manifest.task, manifest.labels, tokenizer, manifest.token_limit, columns.layout, note)
+        corpus(path, manifest.task, manifest.labels, tokenizer, manifest.token_limit, layout, note)
         for path in (*dev, *test)
     ]
     if dev and not int8:
@@ -96,3 +126,19 @@ def export(
     console.print(f"{made.name} version {made.version}: {made.path}")
     for one, other in zip(before, made.manifest.quality, strict=False):
         console.print(f"{one.metric} on {one.data}: {one.value:.4f} before, {other.value:.4f} now")
+
+
+def _check_portable(file: Path | None, others: Mapping[str, object]) -> None:
+    if file is None:
+        raise click.BadParameter("it goes with --portable FILE; --int8 is for bundles", param_hint="--float16")
+    if given := ", ".join(name for name, value in others.items() if value):
+        raise click.BadParameter(f"it writes one file and measures no data: leave out {given}", param_hint="--portable")
+
+
+def _write_portable(found: bundle.Bundle, file: Path, kind: FloatKind) -> None:
+    certificate = write_portable(found, file, kind)
+    console.print(f"{found.name} version {found.version}, {kind}, {file.stat().st_size:,} bytes: {file}")
+    console.print(
+        f"logits differ from torch's by {certificate.onnxruntime:.0e} at most in ONNX Runtime and by "
+        f"{certificate.reference:.0e} in onnx's reference evaluator; the limit is {certificate.tolerance:.0e}"
+    )

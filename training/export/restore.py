@@ -32,7 +32,7 @@ def network(bundle: Bundle) -> Network:
             f"{bundle.name} is {bundle.manifest.precision} already: export the float32 bundle that it came from"
         )
     arrays = load_file(bundle.file(WEIGHTS))
-    made = Network(_architecture(bundle, arrays)).eval()
+    made = Network(architecture(bundle, arrays)).eval()
     with torch.no_grad():
         for name, table in made.embeddings.items():
             assert isinstance(table, nn.Embedding)
@@ -80,7 +80,7 @@ def _fill_characters(network: Characters, arrays: _Arrays) -> None:
             _fill(cell, STACKING["lstm"], {part: _tensor(arrays[f"character.{part}"][way]) for part in "WRB"})
 
 
-def _architecture(bundle: Bundle, arrays: _Arrays) -> Architecture:
+def architecture(bundle: Bundle, arrays: _Arrays) -> Architecture:
     manifest = bundle.manifest
     words, packed = arrays["embedding.word"], "embedding.word.fine" in arrays
     return Architecture(

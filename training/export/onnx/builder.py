@@ -46,11 +46,23 @@ class Weights:
         return tensor
 
 
+class Inline:
+    """Tensors that stand in the graph itself: name → array. It serves a `Builder` as `Weights` does."""
+
+    def __init__(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
+        self.arrays = arrays
+
+    def tensor(self, alias: str, name: str, way: int | None, rows: slice) -> TensorProto:
+        """The tensor `name`; with `way`, only `rows` of that entry of its first axis."""
+        array = self.arrays[name]
+        return numpy_helper.from_array(np.ascontiguousarray(array if way is None else array[way, rows]), alias)
+
+
 class Builder:
     """Collects nodes and initializers. No two values share a name, across subgraphs too: a Scan's body sees the outer
     names, and they must not collide."""
 
-    def __init__(self, weights: Weights) -> None:
+    def __init__(self, weights: Weights | Inline) -> None:
         self.weights = weights
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: dict[str, TensorProto] = {}
@@ -108,13 +120,23 @@ class Builder:
             outer._widened[alias] = outer.node("Cast", alias, to=TensorProto.FLOAT)
         return outer._widened[alias]
 
-    def model(self, name: str, inputs: Sequence[onnx.ValueInfoProto], outputs: Sequence[onnx.ValueInfoProto]) -> bytes:
-        """The finished model, serialised."""
+    def model(
+        self,
+        name: str,
+        inputs: Sequence[onnx.ValueInfoProto],
+        outputs: Sequence[onnx.ValueInfoProto],
+        metadata: Mapping[str, str] | None = None,
+        *,
+        opset: int = OPSET,
+        ir_version: int = IR_VERSION,
+    ) -> bytes:
+        """The finished model, serialised; `metadata` are its ``metadata_props``."""
         graph = helper.make_graph(self.nodes, name, inputs, outputs, list(self.initializers.values()))
-        opsets = [helper.make_opsetid("", OPSET)]
+        opsets = [helper.make_opsetid("", opset)]
         if any(node.domain == CONTRIBUTED for node in self.nodes):
             opsets.append(helper.make_opsetid(CONTRIBUTED, 1))
-        model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="training")
+        model = helper.make_model(graph, opset_imports=opsets, ir_version=ir_version, producer_name="training")
+        helper.set_model_props(model, dict(metadata or {}))
         data: bytes = model.SerializeToString(deterministic=True)
         return data
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -118,13 +119,21 @@ def embeddings(network: Network) -> dict[str, NDArray[np.generic]]:
     return arrays
 
 
-def embed(builder: Builder, architecture: Architecture) -> str:
-    """tokens [batch, time, columns] → [time, batch, sum of the features' sizes], float32."""
+ReadCharacters = Callable[[Builder, Feature, int], str]
+"""The graph's part that reads a feature's characters, from its first column on → [time, batch, width]."""
+
+
+def embed(builder: Builder, architecture: Architecture, lstm: ReadCharacters | None = None) -> str:
+    """tokens [batch, time, columns] → [time, batch, sum of the features' sizes], float32.
+
+    With `lstm`, that reads the characters of a network whose LSTM would read them.
+    """
     columns = builder.node("Transpose", "tokens", perm=[2, 1, 0])
     found, at = [], 0
     for feature in architecture.features:
         if feature.name == "character":
-            found.append(_CHARACTERS[str(architecture.characters)](builder, feature, at))
+            read = lstm if lstm and architecture.characters == "lstm" else _CHARACTERS[str(architecture.characters)]
+            found.append(read(builder, feature, at))
         else:
             found.append(_looked_up(builder, architecture, feature, at, columns))
         at += feature.columns
@@ -164,7 +173,7 @@ def _nibbles(builder: Builder, packed: str) -> str:
     return builder.node("Concat", lower, upper, axis=2)
 
 
-def _read(builder: Builder, feature: Feature, at: int) -> str:
+def read_characters(builder: Builder, feature: Feature, at: int) -> str:
     """The character columns, time first: [time, batch, columns]."""
     turned = builder.node("Transpose", "tokens", perm=[1, 0, 2])
     return builder.node(
@@ -175,7 +184,7 @@ def _read(builder: Builder, feature: Feature, at: int) -> str:
 def _cnn(builder: Builder, feature: Feature, at: int) -> str:
     """Convolution and maximum without a product: the sum, for each place, of rows of `CharacterCNN.tables`."""
     width, reach = CharacterCNN.width, CharacterCNN.reach
-    ids = _read(builder, feature, at)
+    ids = read_characters(builder, feature, at)
     margin = reach // 2
     padded = builder.node("Pad", ids, builder.integers(0, 0, margin, 0, 0, margin))
     total = ""
@@ -198,7 +207,7 @@ def _cnn(builder: Builder, feature: Feature, at: int) -> str:
 
 def _lstm(builder: Builder, feature: Feature, at: int) -> str:
     """All tokens of the batch as one batch of short rows; the last states of both directions."""
-    ids = _read(builder, feature, at)
+    ids = read_characters(builder, feature, at)
     flat = builder.node("Reshape", ids, builder.integers(-1, feature.columns))
     zero = builder.constant(np.array(0, np.int32))
     there = builder.node("Cast", builder.node("Greater", flat, zero), to=TensorProto.INT32)

@@ -105,8 +105,8 @@ def _fused(builder: Builder, architecture: Architecture) -> bytes:
             output = builder.node(_OPERATORS[architecture.cell], *inputs, **attributes)
         together = builder.node("Transpose", output, perm=[0, 2, 1, 3])
         states = builder.node("Reshape", together, builder.integers(0, 0, architecture.width))
-    _head(builder, architecture, states)
-    return builder.model("model", _inputs(), [_logits(architecture)])
+    head(builder, architecture, states)
+    return builder.model("model", token_inputs(), [logits_output(architecture)])
 
 
 def _stepwise(builder: Builder, architecture: Architecture) -> bytes:
@@ -119,24 +119,24 @@ def _stepwise(builder: Builder, architecture: Architecture) -> bytes:
     states = embed(builder, architecture)
     lengths = builder.node("Cast", "lengths", to=TensorProto.INT64)
     both = len(architecture.directions) == 2
-    zeros = _zero_state(builder, architecture)
+    zeros = zero_state(builder, architecture)
     for number in range(architecture.layers):
         readers = [states, _turned(builder, states, lengths)] if both else [states]
-        gates = _scan(builder, architecture, f"recurrent.{number}", readers, zeros)
+        gates = scan(builder, architecture, f"recurrent.{number}", readers, zeros)
         for gate in gate_names(architecture.cell):
             builder.rename(gates[gate], trace_output(number, gate))
         states = trace_output(number, "hidden")
         if both:
             forward, backward = builder.nodes_out("Split", 2, states, axis=1)
             states = builder.node("Concat", forward, _turned(builder, backward, lengths), axis=2)
-    _head(builder, architecture, states)
+    head(builder, architecture, states)
     rows = "rows" if both else "batch"
     gates_out = [
         value(trace_output(number, gate), TensorProto.FLOAT, "time", rows, architecture.hidden)
         for number in range(architecture.layers)
         for gate in gate_names(architecture.cell)
     ]
-    return builder.model("trace", _inputs(), [_logits(architecture), *gates_out])
+    return builder.model("trace", token_inputs(), [logits_output(architecture), *gates_out])
 
 
 def _turned(builder: Builder, states: str, lengths: str) -> str:
@@ -144,12 +144,12 @@ def _turned(builder: Builder, states: str, lengths: str) -> str:
     return builder.node("ReverseSequence", states, lengths, time_axis=0, batch_axis=1)
 
 
-def _inputs() -> list[onnx.ValueInfoProto]:
+def token_inputs() -> list[onnx.ValueInfoProto]:
     tokens = value("tokens", TensorProto.INT32, "batch", "time", "features")
     return [tokens, value("lengths", TensorProto.INT32, "batch")]
 
 
-def _logits(architecture: Architecture) -> onnx.ValueInfoProto:
+def logits_output(architecture: Architecture) -> onnx.ValueInfoProto:
     time = ("time",) if architecture.head == "tagger" else ()
     return value("logits", TensorProto.FLOAT, "batch", *time, len(architecture.labels))
 
@@ -163,24 +163,30 @@ def _valid(builder: Builder) -> str:
     return builder.node("Less", steps, lengths)
 
 
-def _zero_state(builder: Builder, architecture: Architecture) -> str:
+def zero_state(builder: Builder, architecture: Architecture) -> str:
     """Zeros [rows, units], a row for each input and direction."""
-    batch = builder.node("Shape", "lengths")
-    rows = builder.node("Mul", batch, builder.integers(len(architecture.directions)))
+    rows = builder.node("Shape", "lengths")
+    if len(architecture.directions) == 2:
+        rows = builder.node("Mul", rows, builder.integers(2))
     shape = builder.node("Concat", rows, builder.integers(architecture.hidden), axis=0)
     zero = helper.make_tensor("zero", TensorProto.FLOAT, [1], [0.0])
     return builder.node("ConstantOfShape", shape, value=zero)
 
 
-def _head(builder: Builder, architecture: Architecture, states: str) -> None:
+def head(builder: Builder, architecture: Architecture, states: str) -> None:
     """states [time, batch, width] → the graph's output ``logits``."""
-    weight, bias = builder.weight("head.weight"), builder.weight("head.bias")
     if architecture.head == "tagger":
+        weight, bias = builder.weight("head.weight"), builder.weight("head.bias")
         product = builder.node("MatMul", states, builder.node("Transpose", weight, perm=[1, 0]))
         builder.rename(builder.node("Transpose", builder.node("Add", product, bias), perm=[1, 0, 2]), "logits")
     else:
-        pooled = _POOLING[architecture.head](builder, architecture, states)
-        builder.rename(builder.node("Gemm", pooled, weight, bias, transB=1), "logits")
+        classify(builder, _POOLING[architecture.head](builder, architecture, states))
+
+
+def classify(builder: Builder, pooled: str) -> None:
+    """pooled [batch, width] → the graph's output ``logits``."""
+    weight, bias = builder.weight("head.weight"), builder.weight("head.bias")
+    builder.rename(builder.node("Gemm", pooled, weight, bias, transB=1), "logits")
 
 
 def _masked(builder: Builder, states: str, filler: float) -> str:
@@ -236,9 +242,7 @@ _POOLING: dict[str, Callable[[Builder, Architecture, str], str]] = {
 }
 
 
-def _scan(
-    builder: Builder, architecture: Architecture, name: str, readers: Sequence[str], zeros: str
-) -> dict[str, str]:
+def scan(builder: Builder, architecture: Architecture, name: str, readers: Sequence[str], zeros: str) -> dict[str, str]:
     """A layer, step by step: gate name → [time, rows, units], the rows of one direction after those of the other.
 
     `readers` are the layer's inputs [time, batch, inputs], one for each direction, in the order in which it reads them.
@@ -284,8 +288,11 @@ def _product(builder: Builder, states: str, name: str, way: int, start: int, sto
 
 
 def _peepholes(builder: Builder, architecture: Architecture, name: str) -> list[str]:
-    """The peepholes of each gate that has them, for every row: [rows, units]."""
-    units, batch = architecture.hidden, builder.node("Shape", "lengths")
+    """The peepholes of each gate that has them, for every row: [rows, units], or [units] where all rows share them."""
+    units = architecture.hidden
+    if len(architecture.directions) == 1:
+        return [builder.weight(f"{name}.P", 0, number * units, (number + 1) * units) for number in range(3)]
+    batch = builder.node("Shape", "lengths")
     whole = builder.node(
         "Concat", builder.integers(len(architecture.directions)), batch, builder.integers(3 * units), axis=0
     )
