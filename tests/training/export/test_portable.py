@@ -11,10 +11,10 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
+from click.testing import CliRunner
 from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
-from typer.testing import CliRunner
 
 from service.errors import BundleError
 from service.model.bundle import TOKENIZER, WEIGHTS, Bundle, discover, load
