@@ -57,10 +57,10 @@ def main(context: click.Context, debug: bool) -> None:
     \b
         python -m service serve                                        the service
         python -m service predict --model sentiment-bilstm texts.txt   files, without a server
-        python -m service models                                       what there is, verified
-        python -m service check sentiment-bilstm                       a bundle, looked at closely
+        python -m service models                                       the list of models, verified
+        python -m service check sentiment-bilstm                       one bundle, verified in full
 
-    Options that name a variable are read from it where they are not given, or from its line in a file .env.
+    An option with a variable can be set by that variable, or by its line in a file .env. A flag overrides both.
 
     Exit statuses: 0 done, 1 it could not be done, 2 a wrong command line or setting, 3 done but rows were set aside or
     bundles are not in order, 130 interrupted.
@@ -113,11 +113,11 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
 def serve(**flags: object) -> int:
     """Serve the models of a folder over HTTP.
 
-    Every flag can be set by an environment variable, or by the same name in a file .env, instead; flags go before
-    variables, and variables before the file.
+    Every flag can also be set by an environment variable, or by the same name in a file .env. Flags override variables,
+    and variables override the file.
 
-    It listens at once, and is ready (/health/ready) when its models are loaded. Where none can be, it ends with
-    status 1, unless --reload is set: then it waits for one.
+    The service listens at once, and is ready (/health/ready) when its models are loaded. If no model can be loaded, it
+    ends with status 1; with --reload it waits for one.
     """
     try:
         settings = configuration.read({name: value for name, value in flags.items() if value is not None})

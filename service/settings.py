@@ -48,239 +48,258 @@ class Settings(BaseSettings):
         validate_default=False,
     )
 
-    host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for every address of the machine.")
-    port: int = Field(8000, ge=0, le=65_535, description="Port to listen on; 0 takes a free one and logs it.")
+    host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 is every address of the machine.")
+    port: int = Field(8000, ge=0, le=65_535, description="Port to listen on; 0 takes a free port and logs it.")
     models: Path = Field(Path("models"), description="Folder of the model repository: MODELS/NAME/VERSION/.")
     provider: Literal["auto", "cpu", "cuda"] = Field(
-        "auto", description="Where models run: auto takes CUDA where ONNX Runtime has it, and says what it took."
+        "auto",
+        description="Device of the models: auto takes CUDA if ONNX Runtime has it, else the CPU, and logs its choice.",
     )
     workers: int = Field(
         1,
         ge=0,
         le=256,
-        description="Processes that serve, on one port; 0 for one a CPU. Limits on what waits, and on connections, "
-        "hold for each of them.",
+        description="Processes that serve on one port; 0 starts one for each CPU. Limits on waiting work and on "
+        "connections hold for each process.",
     )
     hang_seconds: int = Field(
         60,
         ge=0,
         le=86_400,
-        description="With several workers: seconds for which one's event loop may stand still before it is ended and "
-        "replaced; 0 for ever.",
+        description="With several workers: a worker whose event loop stands still for this many seconds is replaced; "
+        "0 never.",
     )
     strict: bool = Field(
         False,
-        description="Refuse a model of which a recurrent layer would not run on the provider chosen, rather than run "
-        "that layer on the CPU and say so.",
+        description="Refuse a model if one of its recurrent layers would not run on the chosen provider. Otherwise "
+        "that layer runs on the CPU, and the log says so.",
     )
     threads: int = Field(
         0,
         ge=0,
         le=1024,
-        description="Threads in each process that run models, one batch each; 0 for the CPUs that this process may "
-        "use (affinity and control-group quota), divided by the workers.",
+        description="Threads of each process that run models, one batch each; 0 divides the CPUs that the process "
+        "may use (affinity and control-group quota) by the workers.",
     )
     reload: _Real = Field(
         0.0,
         ge=0,
         le=86_400,
-        description="Seconds between looks at the models folder for new versions; 0 looks on SIGHUP alone.",
+        description="Seconds from one look at the models folder for new versions to the next; 0 looks on SIGHUP only.",
     )
     admin: bool = Field(
         False,
-        description="Let models be loaded and unloaded over HTTP, below /admin. Then the service also starts without "
-        "any model.",
+        description="Allow loading and unloading of models over HTTP, below /admin. The service then also starts "
+        "without any model.",
     )
     versions: str = Field(
         "latest:1",
-        description="Versions of each model that are served side by side: latest:N for the N highest, all, or entries "
-        "such as sentiment-lstm=1+3 for one model, separated by commas. A request that names none gets the highest.",
+        description="Versions of each model that are served side by side: latest:N (the N highest), all, or entries "
+        "such as sentiment-lstm=1+3, separated by commas. A request that names no version gets the "
+        "highest.",
     )
     canary: str = Field(
         "",
-        description="New versions on trial, such as sentiment-lstm=4:0.1: loaded in addition, and given that share of "
-        "the requests that name no version; separated by commas. The same X-Route-Key gets the same version.",
+        description="New versions on trial, such as sentiment-lstm=4:0.1, separated by commas. Each gets that share "
+        "of the requests that name no version. The same X-Route-Key always gets the same version.",
     )
     shadow: str = Field(
         "",
-        description="Versions that answer nobody, such as sentiment-lstm=4, or =4:0.25 for a share of the requests: "
-        "loaded in addition, and run after the answer, for comparison; separated by commas.",
+        description="Versions that run for comparison and answer nobody, such as sentiment-lstm=4, or =4:0.25 for a "
+        "share of the requests, separated by commas. They run after the answer.",
     )
     default_sentiment: str | None = Field(
-        None, description="Model for sentiment requests that name none; unset: sentiment-bilstm where it is loaded."
+        None, description="Model for sentiment requests that name none; unset: sentiment-bilstm if it is loaded."
     )
     default_ner: str | None = Field(
-        None, description="Model for NER requests that name none; unset: ner-bilstm where it is loaded."
+        None, description="Model for NER requests that name none; unset: ner-bilstm if it is loaded."
     )
     api_keys: SecretStr = Field(
         SecretStr(""),
-        description="API keys, separated by commas. With any set, every route but health wants one, "
-        "as Authorization: Bearer KEY.",
+        description="API keys, separated by commas. If any key is set, every route except health requires one, as "
+        "Authorization: Bearer KEY.",
     )
     api_keys_file: Path | None = Field(
         None,
-        description="File of more API keys, one a line, read anew when it changes: KEY [admin|metrics] [rate=N] "
-        "[name=NAME].",
+        description="File of more API keys, one on each line, read again when it changes: KEY [admin|metrics] "
+        "[rate=N] [name=NAME].",
     )
     admin_keys: SecretStr = Field(
         SecretStr(""),
-        description="API keys that may load and unload models too, separated by commas; without any, every key may.",
+        description="API keys that may also load and unload models, separated by commas; without any, every key may.",
     )
     rate_limit: _Real = Field(
         0.0,
         ge=0,
         le=1_000_000,
-        description="Requests a second for each API key, over all workers where they are forked (Linux), as many of "
-        "them at once; 0 for no limit.",
+        description="Requests a second for each API key, and the size of its bursts; 0 is no limit. Forked workers "
+        "(Linux) share the limit.",
     )
     cors_origins: str = Field(
         "",
-        description="Origins whose web pages may ask, separated by commas, such as https://example.org; * for all of "
-        "them. Unset: none but the service's own.",
+        description="Origins whose web pages may send requests, separated by commas, such as https://example.org; * "
+        "is all. Unset: only the service's own pages.",
     )
     tls_certificate: Path | None = Field(
-        None, description="Certificate chain in PEM: with it the service speaks HTTPS. Read anew when it changes."
+        None,
+        description="Certificate chain in PEM. With it the service speaks HTTPS. It is read again when it changes.",
     )
-    tls_key: Path | None = Field(None, description="The certificate's private key in PEM, where it is in another file.")
+    tls_key: Path | None = Field(None, description="The certificate's private key in PEM, if it is in another file.")
     tls_key_password: SecretStr = Field(SecretStr(""), description="Password of the private key.")
-    tls_version: Literal["1.2", "1.3"] = Field("1.2", description="Least version of TLS that is spoken.")
+    tls_version: Literal["1.2", "1.3"] = Field("1.2", description="Lowest version of TLS that is accepted.")
     hsts_seconds: int = Field(
         0,
         ge=0,
         le=63_072_000,
-        description="Seconds for which browsers are told to come back by HTTPS alone; 0 tells them nothing.",
+        description="Seconds for which browsers use HTTPS only (Strict-Transport-Security); 0 sends no such header.",
     )
     max_connections: int = Field(
-        1000, ge=1, le=100_000, description="Open connections in each worker; requests on more are answered 503."
+        1000,
+        ge=1,
+        le=100_000,
+        description="Open connections of each worker. A request on a further connection gets a 503.",
     )
     max_header: int = Field(
-        32_768, ge=1024, le=1024**2, description="Bytes in a request's header, its first line included; more is a 431."
+        32_768,
+        ge=1024,
+        le=1024**2,
+        description="Bytes of a request's header with its first line. A longer header gets a 431.",
     )
     header_seconds: _Real = Field(
         10.0,
         gt=0,
         le=3600,
-        description="Seconds in which a request's header has to come, from its first byte; and a TLS handshake.",
+        description="Seconds for a request's header to arrive, from its first byte; also for a TLS handshake.",
     )
     body_seconds: _Real = Field(
-        20.0, gt=0, le=3600, description="Seconds in which a request's body has to come, from the end of its header."
+        20.0, gt=0, le=3600, description="Seconds for a request's body to arrive, from the end of its header."
     )
     read_seconds: _Real = Field(
-        20.0, gt=0, le=3600, description="Seconds in which a client has to take another 64 KiB of a large answer."
+        20.0, gt=0, le=3600, description="Seconds for a client to read the next 64 KiB of a large answer."
     )
-    answer_seconds: _Real = Field(
-        300.0, gt=0, le=86_400, description="Seconds in which a client has to take a whole answer."
-    )
+    answer_seconds: _Real = Field(300.0, gt=0, le=86_400, description="Seconds for a client to read a whole answer.")
     max_unsent: int = Field(
         256 * 1024**2,
         ge=1,
-        description="Bytes of answers that may wait for slow clients, in each worker; beyond, the client address with "
-        "the most of them loses its slowest connection.",
+        description="Bytes of answers that wait for slow clients, in each worker. Beyond it, the client address with "
+        "the most bytes loses its slowest connection.",
     )
     max_unread: int = Field(
         64 * 1024**2,
         ge=1,
-        description="Bytes of bodies that may have come without their ends, in each worker; beyond, the request whose "
-        "body began first gets a 503.",
+        description="Bytes of unfinished request bodies, in each worker. Beyond it, the request whose body began "
+        "first gets a 503.",
     )
     idle_seconds: int = Field(
         75, ge=1, le=86_400, description="Seconds after which a connection without a request is closed."
     )
-    max_inputs: int = Field(256, ge=1, le=100_000, description="Inputs in one request.")
-    max_body: int = Field(2 * 1024 * 1024, ge=1, le=1024**3, description="Bytes in a request's body.")
+    max_inputs: int = Field(256, ge=1, le=100_000, description="Inputs of one request.")
+    max_body: int = Field(2 * 1024 * 1024, ge=1, le=1024**3, description="Bytes of a request's body.")
     max_tokens: int = Field(
-        4096, ge=1, le=1_000_000, description="Tokens in one input; a model may have a lower limit of its own."
+        4096, ge=1, le=1_000_000, description="Tokens of one input. A model may have a lower limit of its own."
     )
     max_trace: int = Field(
-        4_000_000, ge=1, le=1_000_000_000, description="Numbers in the gates of one answer, after selection."
+        4_000_000,
+        ge=1,
+        le=1_000_000_000,
+        description="Numbers in the gates of one answer, after the selection of gates, layers and units.",
     )
     trace_numbers: int = Field(
         64_000_000,
         ge=1,
-        description="Numbers in the gates of all answers that are under way in each worker, 4 bytes each "
-        "before they are printed; beyond, requests for traces get a 503. The first is always let in.",
+        description="Numbers in the gates of all unfinished answers of each worker, 4 bytes each. Beyond it, "
+        "requests for gates get a 503. A single request is always accepted.",
     )
     timeout: _Real = Field(
-        30.0, gt=0, le=86_400, description="Seconds in which a request that sets no X-Request-Timeout is answered."
+        30.0, gt=0, le=86_400, description="Seconds to answer a request that sets no X-Request-Timeout."
     )
     max_timeout: _Real = Field(
-        300.0, gt=0, le=86_400, description="Most seconds that X-Request-Timeout can ask for; more is cut to it."
+        300.0, gt=0, le=86_400, description="Highest X-Request-Timeout in seconds; a higher one is lowered to it."
     )
     queue_tokens: int = Field(
-        262_144, ge=1, description="Tokens that may wait to be run; with more waiting, requests are answered 503."
+        262_144, ge=1, description="Tokens that may wait in the queue. Beyond it, requests get a 503."
     )
     large_tokens: int = Field(
-        32_768, ge=1, description="A request of more tokens is a large one: it takes room from other large ones alone."
+        32_768,
+        ge=1,
+        description="A request with more tokens than this is large. Large requests share a part of the queue "
+        "(large-share).",
     )
     large_share: _Real = Field(
-        0.5, gt=0, le=1, description="Share of queue_tokens that large requests may fill; the first always may wait."
+        0.5,
+        gt=0,
+        le=1,
+        description="Share of queue-tokens that large requests may fill. One large request may always wait.",
     )
     model_share: _Real = Field(
         0.8,
         gt=0,
         le=1,
-        description="Share of queue_tokens that one model's requests may fill, of what those of others leave.",
+        description="Share of the free queue-tokens that the requests of one model may fill.",
     )
     edge_seconds: _Real = Field(
         5.0,
         gt=0,
         le=3600,
-        description="Seconds of parsing and tokenising, as expected, that may wait for a thread in each worker; "
-        "beyond, requests that are too large to be read in the event loop are answered 503.",
+        description="Seconds of parsing and tokenising that may wait for a thread, in each worker. Beyond it, "
+        "requests too large for the event loop get a 503.",
     )
     batch_tokens: int = Field(
         4096,
         ge=1,
-        description="Tokens in one batch, padding included: longest row times rows. A longer row runs alone.",
+        description="Tokens of one batch with its padding: longest row times rows. A longer row runs alone.",
     )
-    batch_rows: int = Field(16, ge=1, le=4096, description="Inputs in one batch.")
+    batch_rows: int = Field(16, ge=1, le=4096, description="Inputs of one batch.")
     inline_ms: _Real = Field(
         4.0,
         ge=0,
         le=100,
-        description="A batch expected to take fewer milliseconds runs in the event loop, without changing threads.",
+        description="A batch that should take fewer milliseconds than this runs in the event loop, without a change "
+        "of threads.",
     )
     payload_log: Path | None = Field(
         None,
-        description="File for requests and their answers, one CloudEvent a line, and a file of feedback beside it; "
-        "unset: none. Each of several workers puts its number before the ending: log.0.jsonl for log.jsonl.",
+        description="File for requests and their answers, one CloudEvent on each line, with a file of feedback "
+        "beside it; unset: none. Each of several workers has its own file: log.0.jsonl for log.jsonl.",
     )
-    payload_sample: _Real = Field(1.0, ge=0, le=1, description="Share of the requests that are logged there.")
+    payload_sample: _Real = Field(1.0, ge=0, le=1, description="Share of the requests that the payload log holds.")
     payload_text: bool = Field(
         False,
-        description="Log their texts there too; else how long they are. They are personal data more often than not.",
+        description="Write the texts into the payload log too, not only their lengths. They are often personal data.",
     )
     payload_bytes: int = Field(
-        64 * 1024**2, ge=1024, description="Bytes of such a file; a line that would go beyond begins another."
+        64 * 1024**2,
+        ge=1024,
+        description="Bytes of one file of the payload log. A line that would go beyond them begins the next file.",
     )
     payload_files: int = Field(
-        4, ge=0, le=10_000, description="Files that are kept beside the one that is written: log.jsonl.1 is the newest."
+        4, ge=0, le=10_000, description="Older files of the payload log that are kept; log.jsonl.1 is the newest."
     )
     payload_redact: str = Field(
         "",
-        description="Function, as MODULE:FUNCTION, that gets each event before it is written, and gives what may be "
-        "written of it, or None for nothing. An event on which it fails is not written.",
+        description="Function MODULE:FUNCTION that gets each event before it is written, and returns the event to "
+        "write, or None to write nothing. An event on which it fails is not written.",
     )
     gate_sample: _Real = Field(
         0.01,
         ge=0,
         le=1,
-        description="Share of the inputs of predictions whose gates are traced as well, after the answer, and counted "
-        "in the metrics gate_*; 0 for none.",
+        description="Share of the predicted inputs whose gates are measured too, after the answer, for the metrics "
+        "gate_*; 0 measures none.",
     )
     full_metrics: bool = Field(
         False,
-        description="Show in /metrics each gate's distributions, drift by gate, all scores of the manifests, and "
-        "requests and batches by model: some 300 series a model. Else one drift and few others a model.",
+        description="Show in /metrics the distributions and the drift of each gate, all scores of the manifests, and "
+        "requests and batches of each model: about 300 series for a model.",
     )
     compress_bytes: int = Field(
         4096,
         ge=0,
-        description="Bytes from which on an answer in JSON or text is compressed for clients whose Accept-Encoding "
-        "takes gzip or deflate; 0 compresses none.",
+        description="Answers in JSON or text of at least this many bytes are compressed for clients that accept gzip "
+        "or deflate; 0 compresses none.",
     )
     max_streams: int = Field(
-        2000, ge=0, le=100_000, description="Streams over WebSockets that may be open in each worker; 0 for none."
+        2000, ge=0, le=100_000, description="Open WebSocket streams of each worker; 0 allows none."
     )
     stream_idle_seconds: _Real = Field(
         300.0, gt=0, le=86_400, description="Seconds without a message after which a stream is closed."
@@ -289,33 +308,31 @@ class Settings(BaseSettings):
         262_144,
         ge=1024,
         le=1024**3,
-        description="Bytes in one message of a stream, and in those that wait to be read, each.",
+        description="Bytes of one message of a stream, and of its messages that wait.",
     )
-    stream_rate: _Real = Field(
-        0.0, ge=0, le=1_000_000, description="Tokens a second that each stream is read with; 0 for no limit."
-    )
+    stream_rate: _Real = Field(0.0, ge=0, le=1_000_000, description="Tokens a second for each stream; 0 is no limit.")
     stream_key_rate: _Real = Field(
         0.0,
         ge=0,
         le=1_000_000,
-        description="Tokens a second that all streams of one API key are read with, in each worker; 0 for no limit.",
+        description="Tokens a second for all streams of one API key, in each worker; 0 is no limit.",
     )
     settle: int = Field(
         32,
         ge=1,
         le=64,
-        description="Tokens after which a tagger's label counts as settled in a stream whose sentence goes on.",
+        description="Tokens after which a tagger's label counts as settled while the sentence of a stream goes on.",
     )
     state_key: SecretStr = Field(
         SecretStr(""),
-        description="Key that seals the states of POST /stream; services behind one balancer share it. Unset: a random "
-        "one at each start, shared by all workers.",
+        description="Key that seals the states of POST /stream. Services behind one balancer need the same key. "
+        "Unset: a random key at each start, shared by all workers.",
     )
     state_seconds: _Real = Field(
-        3600.0, gt=0, le=31_536_000, description="Seconds for which the state of a stream is good."
+        3600.0, gt=0, le=31_536_000, description="Seconds for which the state of a stream is valid."
     )
     max_sequences: int = Field(
-        2000, ge=0, le=100_000, description="Sequences of /v2 that may be open, over all workers; 0 for none."
+        2000, ge=0, le=100_000, description="Open sequences of /v2, over all workers; 0 allows none."
     )
     sequence_seconds: _Real = Field(
         300.0, gt=0, le=86_400, description="Seconds without a request after which a sequence of /v2 is dropped."
@@ -324,22 +341,20 @@ class Settings(BaseSettings):
         0.0,
         ge=0,
         le=3600,
-        description="Seconds after SIGTERM in which requests are still taken while /health/ready says 503, "
-        "so that a balancer can turn away.",
+        description="Seconds after SIGTERM in which requests are still accepted while /health/ready says 503, so "
+        "that a balancer stops sending them.",
     )
-    grace_seconds: int = Field(
-        30, ge=1, le=3600, description="Seconds after that for finishing the requests that were taken."
+    grace_seconds: int = Field(30, ge=1, le=3600, description="Seconds after that to finish the accepted requests.")
+    log_format: Literal["console", "json"] = Field(
+        "console", description="Log lines for people (console) or for machines (json)."
     )
-    log_format: Literal["console", "json"] = Field("console", description="Log lines for people, or JSON for machines.")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level that is logged.")
     tracing: bool = Field(
         False,
-        description="Send a trace of every request by OpenTelemetry, where the OTEL_ variables say; needs the extra "
-        "otel.",
+        description="Send an OpenTelemetry trace of every request to the address in the OTEL_ variables; needs the "
+        "extra otel.",
     )
-    log_text: bool = Field(
-        False, description="Log the texts of requests too. They are personal data more often than not."
-    )
+    log_text: bool = Field(False, description="Log the texts of requests too. They are often personal data.")
 
     @property
     def keys(self) -> tuple[str, ...]:

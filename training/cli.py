@@ -1,10 +1,10 @@
-"""Train recurrent networks on labelled text, and score what came out.
+"""Train recurrent networks on labelled text, score them, and study them.
 
 Every option can also be set by an environment variable, TRAINING_COMMAND_OPTION (TRAINING_FIT_HIDDEN=256), or by a
-line in a file named .env; a flag goes before the environment, the environment before the file.
+line in a file .env. Flags override variables, and variables override the file.
 
 Exit statuses: 0 done, 1 it could not be done, and one line on standard error says why, 2 a wrong command line or
-setting, 130 interrupted; `fit` that is interrupted once it has a model keeps it, and ends with 0.
+setting, 130 interrupted. An interrupted `fit` that has a model keeps it, and ends with 0.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from training.loop.processes import ProcessesError, started
 from training.studies.plots import PlotError
 
 PREFIX = "TRAINING"
-"""What the names of environment variables begin with."""
+"""Prefix of the environment variables."""
 
 COMMANDS = (
     *(fit, pretrain, export, retokenize, evaluate, robustness, health, predict, compare, data, tokens),
@@ -61,7 +61,7 @@ _FORESEEN = (
     ProcessesError,
     OSError,
 )
-"""Errors whose message says all there is to say."""
+"""Errors with a complete message: they are printed without the name of their class."""
 
 
 @click.group(help=__doc__, context_settings={"help_option_names": ["-h", "--help"]})

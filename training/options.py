@@ -46,10 +46,11 @@ class TextColumns(_Options):
     """The columns of a table of texts."""
 
     text_column: str | None = Field(
-        None, description="The column of texts in a table, by name or number (1: first, -1: last). Without it: text."
+        None,
+        description="Column of the texts in a table, by name or number (1: first, -1: last); default: the column text.",
     )
     label_column: str | None = Field(
-        None, description="The column of labels in a table, by name or number. Without it: label."
+        None, description="Column of the labels in a table, by name or number; default: the column label."
     )
 
     @field_validator("*")
@@ -68,10 +69,11 @@ class Columns(TextColumns):
     """The columns of labelled data: of a table of texts, or of tagged tokens."""
 
     token_column: str | None = Field(
-        None, description="The column of tokens in tagged data, by name or number. Without it: the first with words."
+        None,
+        description="Column of the tokens in tagged data, by name or number; default: the first column with words.",
     )
     tag_column: str | None = Field(
-        None, description="The column of tags in tagged data, by name or number. Without it: the last."
+        None, description="Column of the tags in tagged data, by name or number; default: the last column."
     )
 
     @property
@@ -82,16 +84,16 @@ class Columns(TextColumns):
 class NetworkOptions(_Options):
     """What `fit` and `pretrain` can choose of a network."""
 
-    cell: CellName = Field("lstm", description="The recurrent cell.")
+    cell: CellName = Field("lstm", description="Recurrent cell.")
     gru_reset: GruReset | None = Field(
         None,
         description="A GRU's reset gate: after the recurrent product (torch, cuDNN) or before it (Cho 2014).",
     )
-    bidirectional: bool = Field(False, description="Read in both directions.")
-    layers: int = Field(1, ge=1, le=16, description="Recurrent layers.")
+    bidirectional: bool = Field(False, description="Read the text in both directions.")
+    layers: int = Field(1, ge=1, le=16, description="Number of recurrent layers.")
     hidden: int = Field(128, ge=1, le=8192, description="Units of each direction.")
     vectors: Path | None = Field(None, description="Word vectors to start from: GloVe text, .gz or .npz.")
-    words: int = Field(20_000, ge=2, description="Rows of the word table, at most.")
+    words: int = Field(20_000, ge=2, description="Largest number of rows of the word table.")
 
     @model_validator(mode="after")
     def _reset_gate_is_a_grus(self) -> Self:
@@ -107,16 +109,18 @@ class NetworkOptions(_Options):
 class FitOptions(Columns, NetworkOptions):
     """Every option of ``training fit``. `suited` fixes those that depend on how many examples there are."""
 
-    task: Task = Field(description="What to learn: a label for each text, or the entities in it.")
+    task: Task = Field(description="Task: a label for each text (sentiment), or the entities in it (ner).")
     train: tuple[Path, ...] = Field(
-        min_length=1, description="Labelled data to learn from. Give it again for further files."
+        min_length=1, description="File of labelled training data. Give the option again for more files."
     )
     dev: tuple[Path, ...] = Field(
-        min_length=1, description="Labelled data that picks the best epoch; several count the same."
+        min_length=1, description="File of labelled data that picks the best epoch. Several files count the same."
     )
-    out: Path = Field(description="The bundle's folder, models/NAME; the next version is written below it.")
-    pooling: Pooling = Field("max", description="How a text's states become one (sentiment).")
-    test: tuple[Path, ...] = Field((), description="Data scored once at the end, for the card.")
+    out: Path = Field(description="Folder of the bundle, models/NAME. The next version is written into it.")
+    pooling: Pooling = Field("max", description="How the states of a text become one vector (sentiment).")
+    test: tuple[Path, ...] = Field(
+        (), description="File of labelled data that is scored once at the end, for the card."
+    )
     soft: tuple[Path, ...] = Field(
         (),
         description="Texts with a teacher's logits, from `training distil label` (sentiment). Give it again for more.",
@@ -128,20 +132,25 @@ class FitOptions(Columns, NetworkOptions):
         description="The teacher's share of the loss of such a text; its label has the rest.",
     )
     temperature: float = Field(
-        _RECIPE.temperature, ge=0.1, le=100, description="Both logits are divided by it where the two are compared."
+        _RECIPE.temperature,
+        ge=0.1,
+        le=100,
+        description="Divisor of the logits of teacher and student when they are compared.",
     )
-    start: Path | None = Field(None, description="An encoder from `training pretrain` to start from (sentiment).")
+    start: Path | None = Field(None, description="Encoder from `training pretrain` to start from (sentiment).")
     tokenizer: Style | None = Field(
         None,
-        description="How raw text is cut. By default as returns most of the first training file's own tokens.",
+        description="Rules that cut raw text into tokens. Default: the rules that return most tokens of the first "
+        "training file.",
     )
     word_bits: WordBits = Field(
-        16, description="Bits a number of the word table in the bundle; 4: 8 for words that were learned."
+        16,
+        description="Bits of each number of the word table in the bundle. With 4, words of the training data keep 8.",
     )
-    characters: CharacterReader = Field("none", description="What reads a token's characters (ner).")
-    crf: bool = Field(False, description="Score whole label sequences, not tokens alone (ner).")
+    characters: CharacterReader = Field("none", description="Network that reads the characters of each token (ner).")
+    crf: bool = Field(False, description="Score whole label sequences with a CRF, not each token alone (ner).")
     epochs: int | None = Field(
-        None, ge=1, description="Passes over the training data, at most. Default: 10 to 60, more for fewer examples."
+        None, ge=1, description="Most passes over the training data. Default: 10 to 60, more for fewer examples."
     )
     patience: int | None = Field(
         None,
@@ -149,76 +158,107 @@ class FitOptions(Columns, NetworkOptions):
         description="Stop after this many epochs without a better dev score, once a score is better than guessing. "
         "Default: a third of the epochs, at least 3.",
     )
-    optimiser: OptimiserName = Field(_RECIPE.optimiser, description="How gradients become steps.")
+    optimiser: OptimiserName = Field(_RECIPE.optimiser, description="Optimiser.")
     learning_rate: float | None = Field(
-        None, ge=1e-9, description="The full learning rate. Default: 0.001 to 0.005, more for fewer examples."
+        None, ge=1e-9, description="Highest learning rate. Default: 0.001 to 0.005, more for fewer examples."
     )
-    schedule: ScheduleName = Field(_RECIPE.schedule, description="What becomes of the rate over all epochs.")
-    warm_up: float = Field(_RECIPE.warm_up, ge=0, le=0.9, description="Share of the training in which it rises.")
-    word_rate: float = Field(_RECIPE.word_rate, ge=0, le=1, description="Share of the rate for word vectors; 0: fixed.")
-    weight_decay: float = Field(_RECIPE.weight_decay, ge=0, description="How fast weights shrink by themselves.")
-    init_input: InputStart = Field(_INITIAL.input, description="Where input weights begin.")
-    init_recurrent: RecurrentStart = Field(_INITIAL.recurrent, description="Where recurrent weights begin.")
-    forget_bias: float = Field(_INITIAL.forget_bias, description="Where the forget gate's bias begins.")
+    schedule: ScheduleName = Field(_RECIPE.schedule, description="Course of the learning rate over all epochs.")
+    warm_up: float = Field(
+        _RECIPE.warm_up, ge=0, le=0.9, description="Share of the training in which the learning rate rises."
+    )
+    word_rate: float = Field(
+        _RECIPE.word_rate,
+        ge=0,
+        le=1,
+        description="Learning rate of the word vectors, as a share of the learning rate; 0 leaves them as they are.",
+    )
+    weight_decay: float = Field(_RECIPE.weight_decay, ge=0, description="Weight decay.")
+    init_input: InputStart = Field(_INITIAL.input, description="Distribution of the first input weights.")
+    init_recurrent: RecurrentStart = Field(
+        _INITIAL.recurrent, description="Distribution of the first recurrent weights."
+    )
+    forget_bias: float = Field(_INITIAL.forget_bias, description="First bias of the forget gate.")
     clip_value: float = Field(
-        _RECIPE.clip_value, ge=0, description="Largest number in the gradient, cut first; 0 for any."
+        _RECIPE.clip_value,
+        ge=0,
+        description="Largest absolute value in the gradient, applied before --clip; 0 is no limit.",
     )
     accumulate: int = Field(_RECIPE.accumulate, ge=1, description="Batches whose gradients make one step.")
     precision: Precision = Field(
         _RECIPE.precision,
-        description="mixed: bfloat16 where it is safe. For CUDA, and CPUs with avx512_bf16 or AMX.",
+        description="Precision: mixed computes in bfloat16 if that is safe, for CUDA and for CPUs with avx512_bf16 "
+        "or AMX.",
     )
     clip: float = Field(_RECIPE.clip, ge=1e-9, description="Largest norm of the gradient.")
     batch_rows: int | None = Field(
-        None, ge=1, description="Rows of a batch, at most. Default: 8 to 32, more for more examples."
+        None, ge=1, description="Most rows of a batch. Default: 8 to 32, more for more examples."
     )
-    batch_tokens: int = Field(_RECIPE.batch_tokens, ge=1, description="Padded tokens of a batch, at most.")
+    batch_tokens: int = Field(_RECIPE.batch_tokens, ge=1, description="Most tokens of a batch, padding included.")
     bptt: int = Field(
         _RECIPE.bptt,
         ge=0,
-        description="Truncated BPTT: learn in windows of this many tokens; the state is carried over, the graph is "
-        "cut. One direction, no CRF. 0: whole texts.",
+        description="Truncated BPTT: learn in windows of this many tokens. The state is carried over, the graph is "
+        "cut. For one direction without CRF; 0 learns from whole texts.",
     )
     bptt_loss: DocumentLoss = Field(
         _RECIPE.bptt_loss,
-        description="With --bptt, the loss of a text (sentiment): one for each window, on what was read so far; or "
-        "one at the end, whose gradient reaches the last window alone.",
+        description="With --bptt, the loss of a text (sentiment): windows has one for each window, on the text so "
+        "far; end has one at the end, whose gradient reaches the last window only.",
     )
-    window: int = Field(_RECIPE.window, ge=0, description="Learn from random runs of this many tokens (sentiment).")
+    window: int = Field(
+        _RECIPE.window,
+        ge=0,
+        description="Learn from random runs of this many tokens (sentiment); 0 learns from whole texts.",
+    )
     dropout: float | None = Field(
         None,
         ge=0,
         le=0.95,
-        description="Share of units dropped, between layers too. Default: 0.5 below 5,000 examples, else 0.3.",
+        description="Share of the units that are dropped, also between layers. Default: 0.5 below 5,000 examples, "
+        "else 0.3.",
     )
     embedding_dropout: float | None = Field(
-        None, ge=0, le=0.95, description="Share of the embeddings' columns; as --dropout by default."
+        None,
+        ge=0,
+        le=0.95,
+        description="Share of the embeddings' columns that are dropped. Default: the value of --dropout.",
     )
-    locked: bool = Field(_DROPOUTS.locked, description="One mask for a whole text (variational dropout).")
-    weight_drop: float = Field(_DROPOUTS.weights, ge=0, le=0.95, description="Share of recurrent weights dropped.")
+    locked: bool = Field(_DROPOUTS.locked, description="Use one dropout mask for a whole text (variational dropout).")
+    weight_drop: float = Field(
+        _DROPOUTS.weights, ge=0, le=0.95, description="Share of the recurrent weights that are dropped."
+    )
     word_dropout: float | None = Field(
         None,
         ge=0,
         le=0.95,
-        description="Share of words made unknown. Default: 0.2 below 5,000 examples, else 0.02.",
+        description="Share of the words that become the unknown word. Default: 0.2 below 5,000 examples, else 0.02.",
     )
     label_smoothing: float = Field(
-        _RECIPE.label_smoothing, ge=0, le=0.95, description="Share of the target spread out."
+        _RECIPE.label_smoothing, ge=0, le=0.95, description="Share of the target that is spread over all labels."
     )
-    average: float = Field(_RECIPE.average, ge=0, le=0.9999, description="Share kept by a running mean of weights.")
-    seed: int = Field(_RECIPE.seed, description="The same seed gives the same model on one machine.")
-    device: Device = Field("auto", validate_default=True, description="Where to train.")
+    average: float = Field(
+        _RECIPE.average,
+        ge=0,
+        le=0.9999,
+        description="Share that a running mean of the weights keeps at each step; 0 keeps no mean.",
+    )
+    seed: int = Field(_RECIPE.seed, description="Seed. The same seed gives the same model on one machine.")
+    device: Device = Field("auto", validate_default=True, description="Device to train on.")
     threads: int | None = Field(
         None,
         ge=1,
         le=256,
         description="CPU threads. Default: OMP_NUM_THREADS if set; else 1 up to 256 units, and up to 4 above.",
     )
-    checkpoint_every: int = Field(500, ge=0, description="Steps between checkpoints below --out; 0: none.")
-    resume: bool = Field(False, description="Go on from the checkpoint below --out, if any.")
-    log: Path | None = Field(None, description="Write every step to this file, as lines of JSON.")
-    tensorboard: Path | None = Field(None, description="Write every step to this folder (extra).")
-    licence: str = Field("not stated", description="The licence for the card.")
+    checkpoint_every: int = Field(
+        500, ge=0, description="Steps from one checkpoint in --out to the next; 0 writes none."
+    )
+    resume: bool = Field(False, description="Continue from the checkpoint in --out, if there is one.")
+    log: Path | None = Field(None, description="File for a line of JSON at every step.")
+    tensorboard: Path | None = Field(
+        None, description="Folder for TensorBoard's log of every step (extra tensorboard)."
+    )
+    licence: str = Field("not stated", description="Licence for the card.")
     command: str = ""
     """The command that repeats the training, for the manifest and the card."""
 
@@ -284,18 +324,20 @@ class PretrainOptions(TextColumns, NetworkOptions):
     """Every option of ``training pretrain``."""
 
     texts: tuple[Path, ...] = Field(
-        min_length=1, description="Texts to read: labelled tables, or .txt with one text a line."
+        min_length=1,
+        description="File of texts: a labelled table, or .txt with one text on each line. Give the option again for "
+        "more.",
     )
-    out: Path = Field(description="The encoder's file, such as encoder.safetensors.")
-    dev: tuple[Path, ...] = Field((), description="Texts held out, for the perplexity of each epoch.")
-    layers: int = Field(1, ge=1, le=16, description="Recurrent layers; one with --bidirectional.")
+    out: Path = Field(description="File of the encoder, such as encoder.safetensors.")
+    dev: tuple[Path, ...] = Field((), description="File of held-out texts, for the perplexity after each epoch.")
+    layers: int = Field(1, ge=1, le=16, description="Number of recurrent layers; 1 with --bidirectional.")
     epochs: int = Field(_READING.epochs, ge=1, description="Passes over the texts.")
-    learning_rate: float = Field(_READING.learning_rate, ge=1e-9, description="Adam's step size at the start.")
+    learning_rate: float = Field(_READING.learning_rate, ge=1e-9, description="Adam's learning rate at the start.")
     clip: float = Field(_READING.clip, ge=1e-9, description="Largest norm of the gradient.")
     window: int = Field(_READING.window, ge=2, description="Tokens of the runs that texts are cut into.")
     batch_rows: int = Field(_READING.batch_rows, ge=1, description="Runs of a batch.")
-    dropout: float = Field(_READING.dropout, ge=0, le=0.95, description="Share of numbers dropped.")
-    seed: int = Field(_READING.seed, description="The same seed gives the same encoder on one machine.")
+    dropout: float = Field(_READING.dropout, ge=0, le=0.95, description="Share of the units that are dropped.")
+    seed: int = Field(_READING.seed, description="Seed. The same seed gives the same encoder on one machine.")
 
     @property
     def design(self) -> Design:

@@ -1,4 +1,4 @@
-"""``check``: one bundle, looked at closely."""
+"""``check``: the full verification of one bundle."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from service.commands.console import EXIT_INCOMPLETE, EXIT_OK, foreseen, model_n
 
 
 @click.command()
-@click.argument("bundle", shell_complete=model_names, help="NAME, NAME/VERSION, or a bundle's folder.")
+@click.argument("bundle", shell_complete=model_names, help="NAME, NAME/VERSION, or the folder of a bundle.")
 @models_option()
-@click.option("--json", is_flag=True, help="One JSON object.")
+@click.option("--json", is_flag=True, help="Print one JSON object.")
 @foreseen
 def check(bundle: str, models: Path, json: bool) -> int:
-    """Verify a bundle, and do its parity certificate again.
+    """Verify a bundle, and repeat its parity certificate.
 
-    BUNDLE is NAME (its highest version), NAME/VERSION, or a bundle's folder. Its files are held against the manifest's
-    digests; then both graphs run on random batches: the logits of one must be those of the other, every gate must obey
-    the cell's equations in float64, and the logits must follow from the states. The comparison with torch itself is
-    training's: it is made at every export, and the manifest has its outcome.
+    BUNDLE is NAME (its highest version), NAME/VERSION, or the folder of a bundle. Its files are compared with the
+    digests of the manifest. Then both graphs run on random batches: their logits must agree, every gate must obey the
+    cell's equations in float64, and the logits must follow from the states. Training compares with torch at every
+    export; the manifest has the result.
 
-    The exit status is 3 when something is not as it should be.
+    The exit status is 3 if a check fails.
     """
     from service.errors import BundleError
     from service.model import bundle as bundles

@@ -11,12 +11,12 @@ PROGRAM, VARIABLE = "gatelight", "_GATELIGHT_COMPLETE"
 
 
 @click.command()
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]), help="The shell that is to complete.")
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]), help="Shell that completes.")
 @foreseen
 def completion(shell: str) -> int:
-    """Print what makes a shell complete commands, options and models' names.
+    """Print a script that makes a shell complete commands, options and names of models.
 
-    It completes `gatelight`, which is installed beside Python and is the same program as `python -m service`.
+    It completes `gatelight`, the installed name of `python -m service`.
 
     \b
         bash   eval "$(gatelight completion bash)"     in ~/.bashrc

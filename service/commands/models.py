@@ -1,4 +1,4 @@
-"""``models``: what a repository holds, verified."""
+"""``models``: the verified list of a repository."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 @click.command()
 @models_option()
-@click.option("--json", is_flag=True, help="One JSON object a line.")
+@click.option("--json", is_flag=True, help="Print one JSON object on each line.")
 @foreseen
 def models(models: Path, json: bool) -> int:
-    """List the models of a folder, each verified: its files against the digests in its manifest.
+    """List the models of a folder, and compare the files of each with the digests in its manifest.
 
-    The exit status is 3 when a bundle is not in order; the list says why. `check` looks at one bundle more closely.
+    The exit status is 3 if a bundle fails; the list says why. `check` verifies one bundle in full.
     """
     from service.scoring.repository import every
 

@@ -1,4 +1,4 @@
-"""``predict``: files scored straight through the engine."""
+"""``predict``: files scored by the engine, without a server."""
 
 from __future__ import annotations
 
@@ -11,26 +11,30 @@ from service.commands.console import EXIT_INCOMPLETE, EXIT_OK, foreseen, model_n
 
 @click.command()
 @click.argument(
-    "files", nargs=-1, type=click.Path(readable=False), help="Files to score; none, or -, for standard input."
+    "files", nargs=-1, type=click.Path(readable=False), help="Files to score. Without files, or with -: standard input."
 )
-@click.option("--model", required=True, shell_complete=model_names, help="NAME, or NAME/VERSION, or a bundle's folder.")
+@click.option(
+    "--model", required=True, shell_complete=model_names, help="NAME, NAME/VERSION, or the folder of a bundle."
+)
 @models_option()
 @click.option(
     "--format",
     "kind",
     type=click.Choice(["text", "jsonl", "csv", "tsv"]),
-    help="What the files hold; by default their names say it (.txt .jsonl .csv .tsv, each also .gz; .ndjson and .json, "
-    "too, are read as JSON lines), and text lines are expected on standard input, zipped or not.",
+    help="Format of the files. Default: by the ending (.txt .jsonl .ndjson .json .csv .tsv, each also with .gz); "
+    "standard input has lines of text, also gzipped.",
 )
-@click.option("--column", default="text", show_default=True, help="A table's column, or a JSON object's field.")
+@click.option(
+    "--column", default="text", show_default=True, help="Column of a table, or field of JSON objects, with the text."
+)
 @click.option(
     "--keep",
     multiple=True,
     metavar="COLUMN",
-    help="Carry a column, or a JSON object's field, along to the answers, such as an id. Give it again for more.",
+    help="Column or field to copy into the answers, such as an id. Give the option again for more.",
 )
 @click.option(
-    "--output", type=click.Path(path_type=Path, dir_okay=False), help="File for the answers; else standard output."
+    "--output", type=click.Path(path_type=Path, dir_okay=False), help="File for the answers. Default: standard output."
 )
 @click.option(
     "--to",
@@ -38,32 +42,34 @@ from service.commands.console import EXIT_INCOMPLETE, EXIT_OK, foreseen, model_n
     type=click.Choice(["jsonl", "csv"]),
     default="jsonl",
     show_default=True,
-    help="How the answers are written: as a JSON object a line, with what /predict answers, or as a CSV table with a "
-    "header: the label, its score and every label's; of a tagger, the entities as JSON.",
+    help="Format of the answers: JSON lines as /predict answers, or a CSV table with the label, its score and the "
+    "score of every label (taggers: the entities as JSON).",
 )
 @click.option(
     "--resume",
     is_flag=True,
-    help="Go on where a run was stopped that wrote to this --output. Its files have to be as they were; standard input "
-    "cannot be compared, and has to be given again from its beginning.",
+    help="Continue a stopped run that wrote to this --output. The files must be unchanged. Give standard input again "
+    "from its beginning.",
 )
-@click.option("--truncate", is_flag=True, help="Keep the head of a text over the token limit; else it is set aside.")
-@click.option("--tokens", is_flag=True, help="Taggers: every token's label too.")
+@click.option("--truncate", is_flag=True, help="Cut a text at the token limit. Without it, a longer text is set aside.")
+@click.option("--tokens", is_flag=True, help="Taggers: also write the label of every token.")
 @click.option(
     "--split/--no-split",
     default=True,
     show_default=True,
     help="Taggers: read each text sentence by sentence, or as one sequence.",
 )
-@click.option("--gates", is_flag=True, help="Every gate of every token too, and what each token contributed.")
-@click.option("--reduce", type=click.Choice(["none", "summary"]), help="With --gates: all units, or their summary.")
-@setting("threads", click.IntRange(0, 1024), help="Threads that run the model, one batch each; 0 for one a CPU.")
+@click.option("--gates", is_flag=True, help="Also write every gate of every token, and the contribution of each token.")
+@click.option(
+    "--reduce", type=click.Choice(["none", "summary"]), help="With --gates: write all units, or their summary."
+)
+@setting("threads", click.IntRange(0, 1024), help="Threads that run the model, one batch each; 0 is one for each CPU.")
 @setting(
     "provider",
     click.Choice(["auto", "cpu", "cuda"]),
-    help="Where the model runs: auto takes CUDA where ONNX Runtime has it, else the CPU.",
+    help="Device of the model: auto takes CUDA if ONNX Runtime has it, else the CPU.",
 )
-@click.option("--quiet", is_flag=True, help="No progress on standard error.")
+@click.option("--quiet", is_flag=True, help="Print no progress on standard error.")
 @foreseen
 def predict(
     files: tuple[str, ...],
@@ -91,10 +97,10 @@ def predict(
         python -m service predict --model ner-bilstm --output out.jsonl news.csv.gz --column body
         cat reviews.gz | python -m service predict --model sentiment-bilstm --to csv -
 
-    Each row becomes a line, in order, that begins with the row's file and number. A row that cannot be scored (empty,
-    not UTF-8, over the token limit) is set aside with the reason: in OUTPUT.rejected.jsonl, or on standard error where
-    there is no --output; the exit status is 3 then. A run that was killed goes on with the same command and --resume:
-    nothing is lost and nothing is doubled.
+    Each row becomes one line of output, in order, with the row's file and number. A row that cannot be scored (empty,
+    not UTF-8, over the token limit) is set aside with the reason in OUTPUT.rejected.jsonl, or on standard error without
+    --output; the exit status is then 3. The same command with --resume continues a run that was killed: no row is lost
+    and none is written twice.
     """
     from service import interpreter
     from service.scoring.batch import Batch, run

@@ -22,7 +22,7 @@ from training.terminal import show
 @click.argument(
     "models", type=PATH, nargs=-1, required=True, help="Bundles of one task: models/NAME or models/NAME/VERSION."
 )
-@option("--data", type=PATH, required=True, help="Labelled data.")
+@option("--data", type=PATH, required=True, help="File of labelled data.")
 @json_option
 @takes(Columns)
 def compare(columns: Columns, models: tuple[Path, ...], data: Path, json: bool) -> None:

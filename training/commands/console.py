@@ -1,4 +1,4 @@
-"""What the commands share: the terminal, progress bars, the choices of options."""
+"""Shared parts of the commands: terminal, progress bars, common options."""
 
 from __future__ import annotations
 
@@ -26,13 +26,17 @@ model_argument = click.argument(
     "model", type=PATH, help="A bundle: models/NAME (its highest version) or models/NAME/VERSION."
 )
 data_option = option(
-    "--data", type=PATH, multiple=True, required=True, help="Labelled data. Give it again for further files."
+    "--data",
+    type=PATH,
+    multiple=True,
+    required=True,
+    help="File of labelled data. Give the option again for more files.",
 )
 json_option = option("--json", is_flag=True, help="Print JSON lines.")
 
 
 def note(line: str) -> None:
-    """Print what a reader decided, or what is odd about its data, on standard error."""
+    """Print a note of a data reader on standard error: a choice it made, or something odd in the data."""
     console.print(line)
 
 
@@ -72,7 +76,7 @@ def bar() -> Bar:
 def opened(model: Path) -> Bundle:
     """The verified bundle of ``models/NAME`` (its highest version) or ``models/NAME/VERSION``.
 
-    Raises `BundleError`, whose message names the bundle.
+    Raises `BundleError`; its message names the bundle.
     """
     folder = _version_folder(model)
     try:

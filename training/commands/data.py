@@ -25,18 +25,18 @@ _NAMES = ", ".join(sorted(KNOWN))
     "--out",
     type=PATH,
     required=True,
-    help=f"Folder for train, dev and test; $DATA/NAME, most likely. With {FROM_LOG}: the file, such as train.tsv.",
+    help=f"Folder for train, dev and test, such as $DATA/NAME. With {FROM_LOG}: the file, such as train.tsv.",
 )
-@option("--source", help="A folder that holds the dataset, or another id of it.")
+@option("--source", help="Folder that holds the dataset, or another id of the dataset.")
 @option(
     "--task",
     type=click.Choice(get_args(Task)),
-    help=f"What it is for, where NAME is not one of those; with {FROM_LOG}: the answers of this task.",
+    help=f"Task of a dataset that is not in the list. With {FROM_LOG}: only answers of this task.",
 )
-@option("--model", help=f"With {FROM_LOG}: the answers of this model.")
-@option("--text", help="The column of texts, or of tokens.")
-@option("--label", help="The column of labels, or of tags.")
-@option("--dev", help="The split that becomes dev.")
+@option("--model", help=f"With {FROM_LOG}: only answers of this model.")
+@option("--text", help="Column of texts, or of tokens.")
+@option("--label", help="Column of labels, or of tags.")
+@option("--dev", help="Split that becomes dev.")
 def data(
     name: str,
     log: Path | None,

@@ -21,10 +21,10 @@ from training.terminal import show
 @model_argument
 @data_option
 @json_option
-@option("--raw", is_flag=True, help="Score a tagger on raw text too: sentences joined as people write them.")
+@option("--raw", is_flag=True, help="Also score a tagger on raw text: its sentences, joined as people write them.")
 @takes(Columns)
 def evaluate(columns: Columns, model: Path, data: tuple[Path, ...], json: bool, raw: bool) -> None:
-    """Score a bundle through the very runtime that serves it."""
+    """Score a bundle with the runtime that serves it."""
     found = opened(model)
     if raw and found.manifest.task != "ner":
         raise click.BadParameter("a classifier reads raw text anyway: it is for taggers", param_hint="--raw")

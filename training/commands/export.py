@@ -29,17 +29,19 @@ from training.scoring.gate_drift import measure as measure_gates
 @option(
     "--out",
     type=PATH,
-    help="The folder that gets the next version: if left out the bundle's own; with --int8, NAME-int8.",
+    help="Folder that gets the next version. Default: the bundle's own folder; with --int8, NAME-int8.",
 )
 @option(
     "--dev",
     type=PATH,
     multiple=True,
-    help="Labelled data that the scores are calibrated on, or with --int8 the loss is measured on; several count the "
-    "same.",
+    help="File of labelled data to calibrate the scores on; with --int8, to measure the loss on. Several files count "
+    "the same.",
 )
-@option("--test", type=PATH, multiple=True, help="Further data to score, for the card.")
-@option("--int8", is_flag=True, help="Compute an LSTM's layers in integers: faster, at a loss that --dev measures.")
+@option("--test", type=PATH, multiple=True, help="File of more data to score, for the card.")
+@option(
+    "--int8", is_flag=True, help="Compute the layers of an LSTM in integers: faster, with a loss that --dev measures."
+)
 @option(
     "--portable",
     type=PATH,
@@ -61,9 +63,9 @@ def export(
 ) -> None:
     """Export a bundle again, without training: its weights, in today's graphs, certified anew, as the next version.
 
-    With --dev its scores are calibrated and its figures measured anew. What its gates do stays as it was measured: no
-    calibration touches them. With --int8 its scores stay calibrated as they are, its figures are measured before and
-    after, and its gates anew. With --portable nothing is measured but the certificate, and no version is written.
+    With --dev the scores are calibrated and the figures measured again. The gate statistics stay: calibration does not
+    change gates. With --int8 the calibration stays, the figures are measured before and after, and the gates again.
+    With --portable only the certificate is made, and no version is written.
     """
     if portable or float16:
         _check_portable(portable, {"--out": out, "--dev": dev, "--test": test, "--int8": int8})

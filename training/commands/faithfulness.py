@@ -27,10 +27,10 @@ _SHOWN = ("comprehensiveness", "sufficiency", "deletion", "insertion", "log-odds
 @click.command()
 @model_argument
 @data_option
-@option("--methods", help=f"Of {', '.join(METHODS)}; the first is what the others are held against. Default: all.")
+@option("--methods", help=f"Methods, from {', '.join(METHODS)}. The others are compared with the first. Default: all.")
 @option("--most", type=click.IntRange(1), default=300, help="Inputs of each file, drawn at random.")
-@option("--longest", type=click.IntRange(2), default=512, help="Tokens that are read of each input.")
-@option("--seed", type=int, default=1, help="Which inputs are drawn.")
+@option("--longest", type=click.IntRange(2), default=512, help="Most tokens of each input that are read.")
+@option("--seed", type=int, default=1, help="Seed of the random choice of inputs.")
 @option("--plot", type=PATH, help="Draw the curves: .svg, .png or .pdf (extra 'plots').")
 @json_option
 @takes(Columns)

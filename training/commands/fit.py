@@ -25,16 +25,16 @@ from training.run import run
     type=PATH,
     callback=recipe.read,
     is_eager=True,
-    help="A TOML file of these options; flags win.",
+    help="TOML file of these options. Flags override it.",
 )
 def fit(options: FitOptions, recipe_file: Path | None) -> None:
     """Train a network, export it, score it, and write it as a bundle that the service can load.
 
-    Ctrl-C ends the training early and keeps the best model so far. A training that was killed goes on with --resume,
-    and ends with the very model that it would have ended with.
+    Ctrl-C ends the training early and keeps the best model so far. --resume continues a training that was killed, and
+    gives the same model as an undisturbed training.
 
-    `torchrun --nproc-per-node 2 -m training -- fit …` trains in two processes, each on its share of the batches of a
-    step; an interrupt ends them without a model, and --resume goes on.
+    `torchrun --nproc-per-node 2 -m training -- fit …` trains in two processes. Each takes its share of the batches of a
+    step. An interrupt ends them without a model; --resume continues.
     """
     if options.tensorboard:
         check_tensorboard()

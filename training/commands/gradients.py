@@ -26,13 +26,13 @@ _SHOWN = (1, 10, 50, 100, 200, 500, 1000)
 
 
 @click.command()
-@click.argument("models", type=PATH, nargs=-1, help="Bundles: models/NAME, before and after training.")
+@click.argument("models", type=PATH, nargs=-1, help="Bundles, models/NAME: shown before and after training.")
 @option("--cells", help="Fresh cells: rnn, lstm, peephole, gru, gru-before.")
 @option("--length", type=click.IntRange(2, 10_000), default=100, help="Steps back from the loss.")
-@option("--text", multiple=True, help="Read this, and not random words; as long as it is.")
+@option("--text", multiple=True, help="Text to read in place of random words, as a whole.")
 @option("--hidden", type=click.IntRange(1, 8192), default=128, help="Units of fresh cells.")
-@option("--rows", type=click.IntRange(1), default=8, help="Random texts, of which the median is taken.")
-@option("--seed", type=int, default=1, help="Of weights, words and directions.")
+@option("--rows", type=click.IntRange(1), default=8, help="Number of random texts; the median is shown.")
+@option("--seed", type=int, default=1, help="Seed of weights, words and directions.")
 @option("--json", type=PATH, help="Write every norm to this file.")
 @option("--plot", type=PATH, help="Draw the signals: .svg, .png or .pdf (extra 'plots').")
 def gradients(
@@ -46,9 +46,9 @@ def gradients(
     json: Path | None,
     plot: Path | None,
 ) -> None:
-    """Show how far the learning signal reaches: what is left of a gradient so many steps before the loss.
+    """Show how far the learning signal reaches: the share of a gradient that is left some steps before the loss.
 
-    Of a model it is the forward reader of the lowest layer, over words it knows, beside the same with fresh weights.
+    For a model, the forward cell of the lowest layer is measured over known words, with trained and with fresh weights.
     """
     plots.check(plot)
     if not models and not cells:

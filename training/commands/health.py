@@ -1,4 +1,4 @@
-"""``training health``: what a bundle's gates do over a corpus, written into its manifest."""
+"""``training health``: gate statistics of a bundle over a corpus, written into its manifest."""
 
 from __future__ import annotations
 
@@ -19,10 +19,13 @@ from training.scoring.gate_drift import measure
 
 @click.command()
 @model_argument
-@option("--data", type=PATH, required=True, help="Labelled data like that which the service will see: a dev set.")
+@option("--data", type=PATH, required=True, help="File of labelled data like the service's traffic: a dev set.")
 @takes(Columns)
 def health(columns: Columns, model: Path, data: Path) -> None:
-    """Measure a bundle's gate health, by which the service judges its live traffic, and put it into the manifest."""
+    """Measure how the gates of a bundle behave, and write it into the manifest.
+
+    The service compares its live traffic with these statistics.
+    """
     found = opened(model)
     manifest = found.manifest
     tokenizer = Tokenizer.load(found.file(TOKENIZER), manifest.features)

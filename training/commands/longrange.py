@@ -27,7 +27,7 @@ _UNITS = {"adding": "mean squared error", "copy": "cross-entropy, nats a step"}
     "--problem",
     type=click.Choice(get_args(Problem)),
     required=True,
-    help="Add up two marked numbers, or repeat ten symbols.",
+    help="Problem: adding adds up two marked numbers, copy repeats ten symbols.",
 )
 @option(
     "--cells",
@@ -39,22 +39,27 @@ _UNITS = {"adding": "mean squared error", "copy": "cross-entropy, nats a step"}
     type=click.IntRange(2),
     multiple=True,
     default=[_DEFAULT.length],
-    help="T, how far back to remember. Give it again for more.",
+    help="Steps T to remember. Give the option again for more.",
 )
-@option("--hidden", type=click.IntRange(1, 8192), default=_DEFAULT.hidden, help="Units.")
+@option("--hidden", type=click.IntRange(1, 8192), default=_DEFAULT.hidden, help="Units of each cell.")
 @option("--rows", type=click.IntRange(1), default=_DEFAULT.rows, help="Sequences of a batch.")
-@option("--steps", type=click.IntRange(1), default=_DEFAULT.steps, help="Batches to learn from, at most.")
-@option("--learning-rate", type=click.FloatRange(1e-9), default=_DEFAULT.learning_rate, help="Adam's, constant.")
+@option("--steps", type=click.IntRange(1), default=_DEFAULT.steps, help="Most training batches.")
+@option(
+    "--learning-rate",
+    type=click.FloatRange(1e-9),
+    default=_DEFAULT.learning_rate,
+    help="Constant learning rate of Adam.",
+)
 @option("--clip", type=click.FloatRange(1e-9), default=_DEFAULT.clip, help="Largest norm of the gradient.")
 @option("--every", type=click.IntRange(1), default=_DEFAULT.every, help="Steps from one measurement to the next.")
 @option(
     "--stop",
     type=click.FloatRange(0),
     default=_DEFAULT.stop,
-    help="Share of the baseline's loss at which to stop: solved.",
+    help="Share of the baseline's loss that counts as solved and ends the training.",
 )
 @option("--seed", type=int, default=_DEFAULT.seed, help="The same seed gives the same curves on one machine.")
-@option("--device", type=click.Choice(get_args(Device)), default="auto", help="Where to train.")
+@option("--device", type=click.Choice(get_args(Device)), default="auto", help="Device to train on.")
 @option("--json", type=PATH, help="Write every measurement to this file.")
 @option("--plot", type=PATH, help="Draw the curves: .svg, .png or .pdf (extra 'plots').")
 def longrange(
@@ -66,9 +71,9 @@ def longrange(
     plot: Path | None,
     **settings: Any,
 ) -> None:
-    """Put cells to the classic tests of long memory, and hold them against who has no idea.
+    """Test cells on the classic problems of long memory, and compare them with a baseline that guesses.
 
-    The file of measurements and the picture are written anew after each cell, so that an interrupted run has its share.
+    The file of measurements and the plot are written again after each cell, so an interrupted run keeps its results.
     """
     plots.check(plot)
     names = cells_of(cells)

@@ -1,4 +1,4 @@
-"""``training plot``: a training's log, as a picture."""
+"""``training plot``: curves of the log of a training."""
 
 from __future__ import annotations
 
@@ -18,20 +18,18 @@ if TYPE_CHECKING:
 
 _OF_A_STEP = {"loss", "gradient", "clipped"}
 _POINTS = 300
-"""Of a curve, at most: a point stands for as many steps as it takes."""
+"""Most points of a curve. Each point is the mean or median of several steps."""
 _SHARES = 60
-"""Of the curve of clipped steps, whose points are shares of many steps."""
+"""Most points of the curve of clipped steps: a share needs many steps."""
 
 
 @click.command()
-@click.argument(
-    "logs", type=PATH, nargs=-1, required=True, help="Logs that `training fit --log` wrote, or writes just now."
-)
-@option("--out", type=PATH, required=True, help="The picture: .svg, .png or .pdf (extra 'plots').")
+@click.argument("logs", type=PATH, nargs=-1, required=True, help="Logs of `training fit --log`, finished or not.")
+@option("--out", type=PATH, required=True, help="File to draw: .svg, .png or .pdf (extra 'plots').")
 def plot(logs: tuple[Path, ...], out: Path) -> None:
     """Draw logs of `training fit`: loss, dev score, gradient norm and the share of clipped steps, by step.
 
-    A curve is named by its log's file.
+    Each curve has the name of its log file.
     """
     plots.check(out)
     draw([(path.stem, read(path)) for path in logs], out)

@@ -1,4 +1,4 @@
-"""``training predict``: what a bundle says of labelled data, row by row."""
+"""``training predict``: the answers of a bundle to labelled data, row by row."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from training.scoring.evaluate import answers_of_bundle, tags_of
 @click.command()
 @model_argument
 @data_option
-@option("--wrong", is_flag=True, help="Only the inputs that the model gets wrong.")
+@option("--wrong", is_flag=True, help="Print only inputs with a wrong answer.")
 @takes(Columns)
 def predict(columns: Columns, model: Path, data: tuple[Path, ...], wrong: bool) -> None:
-    """Print each labelled input with its label and the model's: JSON lines, for a look at the errors.
+    """Print each labelled input with its label and the model's answer, as JSON lines.
 
-    `python -m service predict` scores text that has no labels, and is made for large files.
+    `python -m service predict` scores text without labels, and large files.
     """
     found = opened(model)
     for path in data:

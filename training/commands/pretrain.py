@@ -13,7 +13,7 @@ from training.options import PretrainOptions
 @click.command()
 @takes(PretrainOptions)
 def pretrain(options: PretrainOptions) -> None:
-    """Teach a sentiment encoder to read, as a language model, on texts whose labels it does not need."""
+    """Train a sentiment encoder as a language model. The texts need no labels."""
     job = Pretraining(
         design=options.design,
         texts=options.texts,

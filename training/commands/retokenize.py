@@ -28,15 +28,17 @@ from training.scoring.evaluate import corpus, measure
     "--tokenizer",
     type=click.Choice(get_args(Style)),
     required=True,
-    help="How raw text is cut: the style of the corpus that it learned from.",
+    help="Rules that cut raw text into tokens: the style of the training corpus.",
 )
-@option("--test", type=PATH, multiple=True, help="Labelled data to score anew, for the card; other figures stay.")
-@option("--out", type=PATH, help="The folder that gets the next version: the bundle's own.")
+@option(
+    "--test", type=PATH, multiple=True, help="File of labelled data to score again, for the card. Other figures stay."
+)
+@option("--out", type=PATH, help="Folder that gets the next version. Default: the bundle's own folder.")
 def retokenize(model: Path, tokenizer: Style, test: tuple[Path, ...], out: Path | None) -> None:
-    """Give a bundle today's rules for raw text, in one of the styles: the same weights and graphs, as the next version.
+    """Give a bundle today's rules for raw text, in one of the styles. Weights and graphs stay.
 
-    Bundles of earlier releases need it: the service refuses rules that are not its own. `training tokens` measures
-    which style is that of a corpus.
+    The result is the next version. Bundles of earlier releases need it, because the service refuses other rules than
+    its own. `training tokens` measures the style of a corpus.
     """
     found = opened(model)
     manifest = found.manifest

@@ -1,4 +1,4 @@
-"""``training robustness``: a bundle scored on data that was changed in the ways in which people write."""
+"""``training robustness``: a bundle scored on data that is changed as people write."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from training.terminal import show
 @click.command()
 @model_argument
 @data_option
-@option("--most", type=click.IntRange(1), default=1000, help="Inputs taken of each file, from its beginning.")
-@option("--seed", type=int, default=1, help="The same seed makes the same typing mistakes.")
+@option("--most", type=click.IntRange(1), default=1000, help="Most inputs of each file, from its beginning.")
+@option("--seed", type=int, default=1, help="Seed of the typing mistakes.")
 @json_option
 @takes(Columns)
 def robustness(columns: Columns, model: Path, data: tuple[Path, ...], most: int, seed: int, json: bool) -> None:
-    """Score a bundle on data in lower and upper case, with typing mistakes, without its last stop, and so on."""
+    """Score a bundle on changed data: lower and upper case, typing mistakes, no final stop, and more."""
     found = opened(model)
     manifest = found.manifest
     tokenizer = Tokenizer.load(found.file(TOKENIZER), manifest.features)

@@ -39,7 +39,7 @@ class ShortcutOptions(TextColumns, NetworkOptions):
 
 
 @click.command()
-@option("--methods", help=f"Of {', '.join(METHODS)}. Default: all.")
+@option("--methods", help=f"Methods, from {', '.join(METHODS)}. Default: all.")
 @json_option
 @takes(ShortcutOptions)
 def shortcut(options: ShortcutOptions, methods: str | None, json: bool) -> None:

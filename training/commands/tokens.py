@@ -1,4 +1,4 @@
-"""``training tokens``: which style of rules for raw text is that of a corpus."""
+"""``training tokens``: the style of rules for raw text that fits a corpus."""
 
 from __future__ import annotations
 
@@ -16,13 +16,19 @@ from training.terminal import show
 
 
 @click.command()
-@option("--data", type=PATH, multiple=True, required=True, help="Tagged sentences, or tokenised texts; several files.")
+@option(
+    "--data",
+    type=PATH,
+    multiple=True,
+    required=True,
+    help="File of tagged sentences, or of tokenised texts. Give the option again for more files.",
+)
 @json_option
 def tokens(data: tuple[Path, ...], json: bool) -> None:
     """Measure how well each style of rules for raw text returns a corpus's own tokens.
 
-    Sentences are joined as people write them, and cut again: the table has the share of sentences that come back as
-    they were, and the share of tokens. Of a table of texts, the words between spaces count as tokens.
+    Sentences are joined as people write them, and cut again. The table shows the share of sentences and of tokens that
+    come back unchanged. In a table of texts, the words between spaces count as tokens.
     """
     table = Table("data", "style", "sentences", "come back", "tokens come back")
     for path in data:
