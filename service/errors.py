@@ -29,7 +29,57 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import ClassVar
+
+
+class Refused(StrEnum):
+    """Why a request or a connection was refused: the label `reason` of `gatelight_refusals_total`."""
+
+    CLOSED = "closed"
+    """The service stops."""
+    CONNECTIONS = "connections"
+    """Too many connections are open."""
+    DEADLINE = "deadline"
+    """The deadline had passed on arrival."""
+    EDGE = "edge"
+    """Too much parsing and tokenising waits for a thread."""
+    FORBIDDEN = "forbidden"
+    """The key may not do this."""
+    FULL = "full"
+    """Too many tokens wait."""
+    HEADER_SIZE = "header-size"
+    """The header is over a limit."""
+    INTERNAL = "internal-error"
+    """Something went wrong in the service."""
+    MALFORMED = "malformed-request"
+    """The request is not HTTP/1.1."""
+    METHOD = "method-not-allowed"
+    """CONNECT, which no route has."""
+    NO_MODEL = "no-model"
+    """No model is loaded."""
+    PIPELINED = "pipelined"
+    """Too many requests wait on one connection."""
+    RATE = "rate-limited"
+    """A key is over its rate."""
+    SLOW_BODY = "slow-body"
+    """The body did not come in time."""
+    SLOW_HEADER = "slow-header"
+    """The header did not come in time."""
+    SLOW_READER = "slow-reader"
+    """The client takes its answer too slowly: its connection is cut."""
+    STREAMS = "streams"
+    """Too many streams are open."""
+    TOO_LARGE = "too-large"
+    """The body, the inputs or the trace are over a limit."""
+    TRACE = "trace"
+    """Too many numbers of traces are under way."""
+    UNAUTHORIZED = "unauthorized"
+    """No valid key came."""
+    UNREAD = "unread"
+    """Too many bytes of bodies without their ends have come: the first such body is refused."""
+    UNSENT = "unsent"
+    """Too many bytes of answers wait for their clients: a slow reader is cut."""
 
 
 class ServiceError(Exception):
@@ -45,8 +95,10 @@ class StartupError(ServiceError):
 
 
 class RequestError(ServiceError):
-    """One request cannot be answered. `detail` is written for the person who sent it."""
+    """One request cannot be answered. `detail` is written for the person who sent it; `reason` is the word under which
+    the refusal is counted, None where it is none or is counted already."""
 
+    reason: Refused | None = None
     status: ClassVar[int] = 500
     slug: ClassVar[str] = "internal-error"
     title: ClassVar[str] = "Internal error"
@@ -64,6 +116,7 @@ class MalformedBody(RequestError):
 class Unauthorized(RequestError):
     """`challenge` is what the answer's `WWW-Authenticate` says."""
 
+    reason = Refused.UNAUTHORIZED
     status, slug, title = 401, "unauthorized", "An API key is needed"
     challenge = "Bearer"
 
@@ -71,6 +124,7 @@ class Unauthorized(RequestError):
 class Forbidden(RequestError):
     """`key` says in the log whose key it was, where there was one."""
 
+    reason = Refused.FORBIDDEN
     key: str | None = None
     status, slug, title = 403, "forbidden", "Not for this key"
 
@@ -116,6 +170,7 @@ class Unfit(BundleRefused):
 class TooLarge(RequestError):
     """Over a limit: `what` is its name in words, `got` and `limit` are the two numbers."""
 
+    reason = Refused.TOO_LARGE
     status, slug, title = 413, "too-large", "Over a limit"
 
     def __init__(self, what: str, got: int | str, limit: int) -> None:
@@ -123,6 +178,7 @@ class TooLarge(RequestError):
 
 
 class MalformedRequest(RequestError):
+    reason = Refused.MALFORMED
     status, slug, title = 400, "malformed-request", "Not HTTP/1.1"
 
 
@@ -131,6 +187,7 @@ class RequestTooSlow(RequestError):
 
 
 class HeaderTooLarge(RequestError):
+    reason = Refused.HEADER_SIZE
     status, slug, title = 431, "header-too-large", "The header is over a limit"
 
     def __init__(self, got: int, limit: int, what: str = "Bytes in the request's header") -> None:
@@ -177,16 +234,15 @@ class InvalidField(RequestError):
 class RateLimited(RequestError):
     """`key` says in the log whose key it was."""
 
+    reason = Refused.RATE
     key: str | None = None
     status, slug, title = 429, "rate-limited", "Too many requests for this key"
 
 
 class Unavailable(RequestError):
-    """`reason` is the word under which the refusal is counted; None where it is none, or whoever raises it counts."""
-
     status, slug, title = 503, "unavailable", "Not available now"
 
-    def __init__(self, detail: str, *, retry_after: float | None = None, reason: str | None = None) -> None:
+    def __init__(self, detail: str, *, retry_after: float | None = None, reason: Refused | None = None) -> None:
         super().__init__(detail, retry_after=retry_after)
         self.reason = reason
 

@@ -6,3 +6,7 @@ from __future__ import annotations
 VERSION = "0.1.0"
 
 TITLE = "Gatelight"
+DESCRIPTION = (
+    "Sentiment and named entities from recurrent networks (LSTM and GRU, one direction or two), "
+    "and every gate activation behind each answer."
+)

@@ -1,4 +1,4 @@
-"""What every request passes on its way in and out: its id, the access check, the log line, and errors as answers.
+"""What every request passes on its way in and out: access, the headers of all answers, errors as answers, the log line.
 
 One middleware, plain ASGI: each layer around a route costs about as much as the route.
 """
@@ -6,37 +6,32 @@ One middleware, plain ASGI: each layer around a route costs about as much as the
 from __future__ import annotations
 
 import asyncio
-import os
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import inspect
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from time import perf_counter
+from typing import Any, cast
 
 import structlog
-from starlette.requests import ClientDisconnect
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect, Request
 from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.errors import Forbidden, RateLimited, TooLarge, Unauthorized, Unavailable
+from service.errors import Forbidden, RateLimited, RequestError, Unauthorized, Unavailable
 from service.http import problems
-from service.http.security.access import Access
+from service.http.context import KEY, RequestContext, new_context
+from service.http.security.access import HEALTH, Access
 from service.observability.metrics import METHODS
-from service.observability.spans import Trace, Tracing
-from service.serving.queueing import Times
+from service.observability.spans import Spans
 from service.serving.runtime import Phase, Runtime
 
 Headers = tuple[tuple[bytes, bytes], ...]
 
-HEALTH = frozenset(
-    path + slash
-    for path in ("/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready")
-    for slash in ("", "/")
-)
-"""Paths that are open without an API key, and logged at level debug: they are asked for every few seconds."""
-
 CLIENT_GONE = 499
 """Stands for a status where a client hung up before its answer: in the log and in `/metrics`, never on the wire."""
+NO_ROUTE = "none"
+"""The route, in the log and in `/metrics`, of requests for which there is none."""
 
 SAFE: Headers = (
     (b"x-content-type-options", b"nosniff"),
@@ -44,89 +39,20 @@ SAFE: Headers = (
     (b"referrer-policy", b"no-referrer"),
     (b"cache-control", b"no-store"),
 )
-"""Headers of every answer that does not set them itself, as a page does: whatever a browser is made to take one for,
-it runs nothing, is framed by nobody and kept nowhere."""
+"""Headers of every answer that does not set them itself, as a page does: whatever a browser takes the answer for, it
+runs nothing, no page frames it, and no cache keeps it."""
 
 _PLAIN = 2
 """Headers of an answer that sets none but its type and its length."""
 
-_PARTING = (Phase.GREETING, Phase.DRAINING, Phase.STOPPING)
-"""In which every answer closes its connection: the next request is another process's."""
-_REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
-
 _log = structlog.get_logger()
 
 
-@dataclass(slots=True)
-class Call:
-    """One HTTP request as the service knows it. `log` takes fields for its line in the log."""
-
-    request_id: str
-    headers: dict[bytes, bytes]
-    path: Mapping[str, str] = field(default_factory=dict)
-    """What stands in the places of the route's ``{name}``."""
-    log: dict[str, object] = field(default_factory=dict)
-    model: tuple[str, str] | None = None
-    """Name and version of the model that is asked, as soon as it is known."""
-    inputs: int = 0
-    stages: dict[str, float] = field(default_factory=dict)
-    """Seconds that each stage took, by its name in `/metrics`."""
-    trace: Trace | None = None
-    """Where requests are traced."""
-
-    def stage(self, name: str) -> _Stage:
-        """Times what is done within it."""
-        return _Stage(self.stages, name) if self.trace is None else _Traced(self.stages, name, self.trace)
-
-    def times(self) -> Times | None:
-        """For the batcher, to write down when it had the call's inputs run; None where nobody asks."""
-        if self.trace is None:
-            return None
-        self.trace.batched = times = Times(perf_counter())
-        return times
-
-
-class _Stage:
-    """A stopwatch with slots: a generator's context manager takes ten times as long."""
-
-    __slots__ = ("_name", "_stages", "_started")
-
-    def __init__(self, stages: dict[str, float], name: str) -> None:
-        self._stages = stages
-        self._name = name
-
-    def __enter__(self) -> None:
-        self._started = perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        self._stages[self._name] = perf_counter() - self._started
-
-
-class _Traced(_Stage):
-    """The same, for a trace as well."""
-
-    __slots__ = ("_trace",)
-
-    def __init__(self, stages: dict[str, float], name: str, trace: Trace) -> None:
-        super().__init__(stages, name)
-        self._trace = trace
-
-    def __exit__(self, *error: object) -> None:
-        super().__exit__(*error)
-        self._trace.stages.append((self._name, self._started, perf_counter()))
-
-
-def call_of(scope: Scope) -> Call:
-    """The call that a route is answering."""
-    call: Call = scope["state"]["call"]
-    return call
-
-
 class Edge:
-    """The middleware. It must stand outside of the routes, and inside of nothing that answers by itself.
+    """The middleware. It stands outside of the routes, and inside of nothing that answers by itself.
 
-    `templates` holds the path of each endpoint: the log names routes, never what a client wrote. `headers` are added to
-    every answer, beside the service's own.
+    `headers` are added to every answer, beside the service's own. `route`, if given, names all requests in log and
+    metrics; otherwise the route's path does, never what a client wrote. `after` is told of jobs that are answered.
     """
 
     def __init__(
@@ -135,152 +61,160 @@ class Edge:
         *,
         access: Access,
         runtime: Runtime,
-        templates: Mapping[object, str],
         headers: Headers = (),
-        tracing: Tracing | None = None,
+        spans: Spans | None = None,
+        route: str | None = None,
+        after: Sequence[Callable[..., None]] = (),
     ) -> None:
         self._app = app
-        self._tracing = tracing
+        self._spans = spans
         self._headers = (*SAFE, *headers)
         self._access = access
         self._runtime = runtime
-        self._templates = templates
+        self._route = route
+        self._after = after
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         started = perf_counter()
-        headers = dict(scope["headers"])
-        call = Call(request_id(headers.get(b"x-request-id")), headers)
-        scope.setdefault("state", {})["call"] = call
-        structlog.contextvars.bind_contextvars(request_id=call.request_id)
+        context: RequestContext | None = scope.get(KEY)
+        if context is None:  # no connection of this service made it
+            scope[KEY] = context = new_context(scope["headers"])
+        context.begin(self._runtime, self._after)
+        structlog.contextvars.bind_contextvars(request_id=context.request_id)
         method = scope["method"]
         if method == "HEAD":  # the server leaves the body out; routes need not know
             scope = {**scope, "method": "GET"}
         own = self._headers
-        if self._tracing is not None and scope["path"] not in HEALTH:
-            own = (*own, self._trace(self._tracing, call, method))
-        outgoing = _Outgoing(send, call.request_id, own, self._runtime)
+        if self._spans is not None and scope["path"] not in HEALTH:
+            own = (*own, self._begin_span(self._spans, context, method))
+        outgoing = _Outgoing(send, context, own, self._runtime)
         try:
-            await self._answer(scope, receive, outgoing, call)
+            await self._answer(scope, receive, outgoing, context)
         finally:
-            template = self._templates.get(scope.get("endpoint"), "none")
-            if call.trace is not None:
-                call.trace.end(template, outgoing.status, call.log)
-            log = _log.debug if template in HEALTH else _log.info
+            route: str = self._route or _path(scope.get("route"))
+            if context.span is not None:
+                context.span.end(None if route == NO_ROUTE else route, context.status, context.log)
+            log = _log.debug if route in HEALTH else _log.info
             seconds = perf_counter() - started
-            self._count(template, method, outgoing.status, seconds, call)
+            self._count(route, method, seconds, context)
             milliseconds = round(seconds * 1000, 3)
-            log("request", method=method, route=template, status=outgoing.status, ms=milliseconds, **call.log)
+            log("request", method=method, route=route, status=context.status, ms=milliseconds, **context.log)
 
     @staticmethod
-    def _trace(tracing: Tracing, call: Call, method: str) -> tuple[bytes, bytes]:
-        """Begin a call's trace; the header by which its answer tells of it."""
+    def _begin_span(spans: Spans, context: RequestContext, method: str) -> tuple[bytes, bytes]:
+        """Begin a request's span; the header by which its answer tells of it."""
         known = method if method in METHODS else "_OTHER"
-        call.trace = trace = tracing.begin(known, call.headers, call.request_id)
-        structlog.contextvars.bind_contextvars(trace_id=trace.trace_id)
-        return b"traceparent", trace.header
+        context.span = span = spans.begin(known, context.headers, context.request_id)
+        structlog.contextvars.bind_contextvars(trace_id=span.trace_id)
+        return b"traceparent", span.header
 
-    def _count(self, route: str, method: str, status: int, seconds: float, call: Call) -> None:
-        metrics = self._runtime.metrics
+    def _count(self, route: str, method: str, seconds: float, context: RequestContext) -> None:
+        metrics, status = self._runtime.metrics, context.status
         metrics.request(route, method, status, seconds)
-        for stage, taken in call.stages.items():
+        for stage, taken in context.stages.items():
             metrics.stage(stage, taken)
-        if call.model is not None:
-            metrics.model_request(call.model, call.inputs if status == HTTPStatus.OK else 0, seconds, call.stages)
+        if context.model is not None:
+            inputs = context.inputs if status == HTTPStatus.OK else 0
+            metrics.model_request(context.model, inputs, seconds, context.stages)
 
-    async def _answer(self, scope: Scope, receive: Receive, outgoing: _Outgoing, call: Call) -> None:
+    async def _answer(self, scope: Scope, receive: Receive, outgoing: _Outgoing, context: RequestContext) -> None:
         """Run the application; whatever goes wrong becomes an answer, as long as none has begun."""
         path = scope["path"]
         try:
             if path not in HEALTH:
-                self._admit(scope, call)
+                self._admit(scope, context)
             await self._app(scope, receive, outgoing)
             return
         except ClientDisconnect:
-            outgoing.status = scope["state"].get("gone", CLIENT_GONE)
+            context.status = context.gone or CLIENT_GONE
             return
         except asyncio.CancelledError:
-            if "gone" in scope["state"]:
-                outgoing.status = scope["state"]["gone"]
+            if context.gone:
+                context.status = context.gone
                 return
             # Else only the server cancels a request: a shutdown's grace period is over. The answer is the end of it.
-            problem = problems.of(Unavailable("The service is shutting down."))
+            failure: Exception = Unavailable("The service is shutting down.")
         except Exception as error:
-            problem = problems.of(error)
-            if path not in HEALTH and (reason := _reason(error)) is not None:
-                self._runtime.metrics.refused(reason)
-            if problem.status == 500:
+            failure = error
+            if path not in HEALTH and isinstance(error, RequestError) and error.reason is not None:
+                self._runtime.metrics.refused(error.reason)
+            if problems.is_unexpected(error):
                 _log.exception("unexpected error")
-            if outgoing.status:
+            if context.status:
                 raise  # half an answer is out: the server has to cut the connection
-        if not outgoing.status:
-            await problem.response(call.request_id, scope)(scope, receive, outgoing)
+        if not context.status:
+            answer = await _handled(scope, receive, failure)
+            answer = answer or problems.of(failure).response(context.request_id, scope["method"], path)
+            await answer(scope, receive, outgoing)
 
-    def _admit(self, scope: Scope, call: Call) -> None:
+    def _admit(self, scope: Scope, context: RequestContext) -> None:
         try:
-            grant = self._access.check(call.headers, scope["path"])
+            grant = self._access.check(context.headers, scope["path"])
         except (Unauthorized, Forbidden, RateLimited) as error:
-            scope.setdefault("endpoint", _endpoint(scope))  # for the log: no route is looked for any more
+            scope.setdefault("route", _route(scope))  # for the log: no route is looked for any more
             if not isinstance(error, Unauthorized) and error.key is not None:
-                call.log["key"] = error.key
+                context.log["key"] = error.key
             raise
         if grant is not None and grant.name is not None:
-            call.log["key"] = grant.name
+            context.log["key"] = grant.name
         if self._runtime.phase is Phase.STOPPING:
             self._runtime.batcher.refuse_closed()
 
 
 class _Outgoing:
-    """`send` that adds the service's headers to an answer and keeps its status."""
+    """`send` that adds the service's headers to an answer and notes its status."""
 
-    __slots__ = ("_headers", "_request_id", "_runtime", "_send", "status")
+    __slots__ = ("_context", "_headers", "_runtime", "_send")
 
-    def __init__(self, send: Send, request_id: str, headers: Headers, runtime: Runtime) -> None:
+    def __init__(self, send: Send, context: RequestContext, headers: Headers, runtime: Runtime) -> None:
         self._send = send
         self._headers = headers
-        self._request_id = request_id.encode("ascii")
+        self._context = context
         self._runtime = runtime
-        self.status = 0
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            self.status = message["status"]
+            self._context.status = message["status"]
             own = message.get("headers", ())
-            headers = [*own, (b"x-request-id", self._request_id)]
+            headers = [*own, (b"x-request-id", self._context.request_id.encode("ascii"))]
             if len(own) <= _PLAIN:
                 headers += self._headers
             else:
                 names = {name for name, _ in own}
                 headers += [each for each in self._headers if each[0] not in names]
-            if self._runtime.phase in _PARTING:
+            if self._runtime.leaving:
                 headers.append((b"connection", b"close"))
             message["headers"] = headers
         await self._send(message)
 
 
-def _endpoint(scope: Scope) -> object:
-    """The endpoint of the route that a request names; None where there is none."""
+async def _handled(scope: Scope, receive: Receive, error: Exception) -> ASGIApp | None:
+    """The answer of the handler that the application has for all that nobody expects, where it has one."""
+    handlers = scope["app"].exception_handlers if "app" in scope else {}
+    handler: Any = handlers.get(500) or handlers.get(Exception)
+    if handler is None or not problems.is_unexpected(error):
+        return None
+    request = Request(scope, receive)
+    if inspect.iscoroutinefunction(handler):
+        return cast(ASGIApp, await handler(request, error))
+    return cast(ASGIApp, await run_in_threadpool(handler, request, error))
+
+
+def _path(route: Any) -> str:
+    """A route's path with its parameters' names."""
+    return getattr(route, "path", NO_ROUTE)
+
+
+def _route(scope: Scope) -> object:
+    """The route that a request names; None where there is none."""
     partial = None
     for route in scope["app"].routes if "app" in scope else ():
-        match, found = route.matches(scope)
+        match, _ = route.matches(scope)
         if match is Match.FULL:
-            return found["endpoint"]
+            return route
         if match is Match.PARTIAL and partial is None:
-            partial = found["endpoint"]
+            partial = route
     return partial
-
-
-def _reason(error: Exception) -> str | None:
-    """The word under which a refusal is counted; None for what is none, or is counted already."""
-    if isinstance(error, Unavailable):
-        return error.reason
-    return error.slug if isinstance(error, Unauthorized | Forbidden | RateLimited | TooLarge) else None
-
-
-def request_id(sent: bytes | None) -> str:
-    """The id that came, if it is printable ASCII without spaces and not too long; else a new one."""
-    if sent is not None and _REQUEST_ID.fullmatch(sent):
-        return sent.decode("ascii")
-    return os.urandom(16).hex()

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 import orjson
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
-from starlette.types import Scope
 
 from service.errors import (
     FieldProblem,
@@ -64,17 +63,23 @@ class Problem:
             body["errors"] = [{"pointer": error.pointer, "detail": error.detail} for error in self.errors]
         return body
 
-    def response(self, request_id: str, scope: Scope) -> Response:
-        """The answer to the request of this id and scope, in the form that its protocol has for errors."""
-        if is_foreign(scope):
+    def response(self, request_id: str, method: str, path: str) -> Response:
+        """The answer to a request, in the form that its protocol has for errors."""
+        if is_foreign(method, path):
             return Response(orjson.dumps({"error": self.detail}), self.status, dict(self.headers), JSON)
         return Response(orjson.dumps(self.body(request_id)), self.status, dict(self.headers), MEDIA_TYPE)
 
 
-def is_foreign(scope: Scope) -> bool:
-    """Whether a request speaks the Open Inference Protocol or that of Hugging Face, by its path and method."""
-    path: str = scope["path"]
-    return path == "/v2" or path.startswith("/v2/") or (scope["method"] == "POST" and path.startswith("/models/"))
+FOREIGN = (("/v2", ""), ("/v2/", ""), ("/models/", "POST"))
+"""Routes of the foreign protocols: an exact path, or how a path begins; and the method, empty for any."""
+
+
+def is_foreign(method: str, path: str) -> bool:
+    """True if a request speaks a foreign protocol. It holds for paths without a route too."""
+    return any(
+        (path.startswith(prefix) if prefix.endswith("/") else path == prefix) and of_method in ("", method)
+        for prefix, of_method in FOREIGN
+    )
 
 
 def of(error: Exception) -> Problem:
@@ -86,6 +91,11 @@ def of(error: Exception) -> Problem:
         slug, title = HTTP_PROBLEMS[error.status_code]
         return Problem(error.status_code, slug, title, error.detail, headers=error.headers or {})
     return Problem(RequestError.status, RequestError.slug, RequestError.title, INTERNAL)
+
+
+def is_unexpected(error: Exception) -> bool:
+    """True for what nobody meant to raise."""
+    return of(error).status == RequestError.status
 
 
 def _headers(error: RequestError) -> dict[str, str]:

@@ -14,6 +14,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from service.errors import Refused
 from service.model.gate_drift import BOUNDS, What
 from service.observability.comparison_metrics import COMPARISON_DERIVED, COMPARISON_FAMILIES
 from service.observability.shared_metrics import Board, Family, Key, Number, total
@@ -193,9 +194,9 @@ class Metrics:
         """A stage of a request, or of a batch, took so long."""
         self.board.histogram("stage_seconds", stage).observe(seconds)
 
-    def refused(self, reason: str) -> None:
-        """Something was refused; `reason` is a word of the service's own."""
-        self.board.number("refusals_total", reason).add()
+    def refused(self, reason: Refused) -> None:
+        """Something was refused."""
+        self.board.number("refusals_total", str(reason)).add()
 
     def batch(self, rows: int, tokens: int, padded_tokens: int, waits: Sequence[float], seconds: float) -> None:
         """A batch has run; `waits` are the seconds that each of its rows waited for it."""

@@ -1,4 +1,4 @@
-"""Traces by OpenTelemetry: a span for each request, below whatever its caller sent, and one for each of its stages.
+"""Spans by OpenTelemetry: one for each request, below whatever its caller sent, and one for each of its stages.
 
 The packages are an extra, and nothing of them is imported unless the setting `tracing` is on. Where spans go, which of
 them are kept and under which name, the standard variables ``OTEL_*`` say. No span holds what a client wrote: routes are
@@ -43,7 +43,7 @@ class Batched(Protocol):
 
 
 def check() -> None:
-    """Raises `StartupError` where traces are asked for and cannot be made."""
+    """Raises `StartupError` where spans are asked for and cannot be made."""
     try:
         for name in _PACKAGES:
             import_module(name)
@@ -63,7 +63,7 @@ def _exporter() -> str:
     return os.environ.get("OTEL_TRACES_EXPORTER") or EXPORTERS[0]
 
 
-class Tracing:
+class Spans:
     """Makes a process's spans. `processor`, left out, sends them where the variables say. Raises `StartupError`.
 
     It has a thread of its own, so each worker makes its own, after it was forked.
@@ -84,7 +84,7 @@ class Tracing:
         self._tracer = self._provider.get_tracer(NAME, VERSION)
         self._propagator = TraceContextTextMapPropagator()
 
-    def begin(self, method: str, headers: Mapping[bytes, bytes], request_id: str) -> Trace:
+    def begin(self, method: str, headers: Mapping[bytes, bytes], request_id: str) -> RequestSpan:
         """The span of a request that has just come."""
         from opentelemetry.trace import SpanKind
 
@@ -94,7 +94,7 @@ class Tracing:
         span = self._tracer.start_span(
             method, self._propagator.extract(carrier), SpanKind.SERVER, attributes, start_time=now
         )
-        return Trace(self, span, method, now)
+        return RequestSpan(self, span, method, now)
 
     def stage(self, parent: Span, name: str, start: int, end: int) -> None:
         """A span below another, of a stage that is over; times are nanoseconds since 1970."""
@@ -107,13 +107,13 @@ class Tracing:
         self._provider.shutdown()
 
 
-class Trace:
+class RequestSpan:
     """One request's span."""
 
-    __slots__ = ("_began", "_began_at", "_method", "_span", "_tracing", "batched", "stages")
+    __slots__ = ("_began", "_began_at", "_method", "_span", "_spans", "batched", "stages")
 
-    def __init__(self, tracing: Tracing, span: Span, method: str, now: int) -> None:
-        self._tracing = tracing
+    def __init__(self, spans: Spans, span: Span, method: str, now: int) -> None:
+        self._spans = spans
         self._span = span
         self._method = method
         self._began, self._began_at = now, perf_counter()
@@ -130,15 +130,15 @@ class Trace:
     def trace_id(self) -> str:
         return f"{self._span.get_span_context().trace_id:032x}"
 
-    def end(self, route: str, status: int, facts: Mapping[str, object]) -> None:
+    def end(self, route: str | None, status: int, facts: Mapping[str, object]) -> None:
         """The answer is out."""
         from opentelemetry.trace import StatusCode
 
         span = self._span
         if span.is_recording():
             for name, start, end in sorted(self._stages(), key=lambda stage: stage[1]):
-                self._tracing.stage(span, name, self._at(start), self._at(end))
-            if route != "none":
+                self._spans.stage(span, name, self._at(start), self._at(end))
+            if route is not None:
                 span.update_name(f"{self._method} {route}")
                 span.set_attribute("http.route", route)
             span.set_attribute("http.response.status_code", status)

@@ -13,8 +13,10 @@ import httptools
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from service.errors import HeaderTooLarge, MalformedRequest, RequestError, RequestTooSlow, Unavailable
-from service.http.middleware import CLIENT_GONE, HEALTH, request_id
+from service.errors import HeaderTooLarge, MalformedRequest, Refused, RequestError, RequestTooSlow, Unavailable
+from service.http.context import KEY, RequestContext, new_context
+from service.http.middleware import CLIENT_GONE
+from service.http.security.access import HEALTH
 from service.process import head
 from service.process.deadline import Deadline, Reading
 from service.process.outgoing import Outgoing
@@ -28,7 +30,8 @@ MOST_PIPELINED = 64
 PROBE_SECONDS = 0.05
 """Between a client's last byte and the first probe whether it still listens; each further wait is twice as long."""
 NOTHING, HEAD, BODY = Reading
-_HEALTH = frozenset(path.encode() for path in HEALTH)
+_SLOW = {"header": Refused.SLOW_HEADER, "body": Refused.SLOW_BODY}
+_HEALTH = frozenset((path + slash).encode() for path in HEALTH for slash in ("", "/"))
 
 
 class _BehindTheLast(Exception):
@@ -72,7 +75,7 @@ class Protocol(HttpToolsProtocol):
         self._reader = Reader(wire, self.loop, transport, self.client[0] if self.client else "")
         self._crowded = wire.connections > self._limits.max_connections
         if wire.connections > 2 * self._limits.max_connections:
-            self._wire.refused("connections")  # too many even to be told so
+            self._wire.refused(Refused.CONNECTIONS)  # too many even to be told so
             transport.abort()
             return
         # A client that connects and sends nothing is idle; its connection is closed without a word.
@@ -196,6 +199,7 @@ class Protocol(HttpToolsProtocol):
             return
         scope["method"], scope["http_version"] = method.decode("ascii"), version
         scope["path"], scope["raw_path"], scope["query_string"] = head.target(self.url)
+        cast(Any, scope)[KEY] = new_context(self.headers)
         self._check_room()
         self._reading, self._bare_bytes, self._trailers, self._body = BODY, 0, 0, 0
         self._final = self._stopping or version == "1.0" or not parser.should_keep_alive()
@@ -230,10 +234,10 @@ class Protocol(HttpToolsProtocol):
         """Raise `Unavailable` for one connection too many, and for one request too many on this one."""
         if self._crowded and self.url.partition(b"?")[0] not in _HEALTH:
             detail = f"The service has {self._limits.max_connections} connections, and no room for more."
-            raise Unavailable(detail, retry_after=RETRY_WHEN_CROWDED, reason="connections")
+            raise Unavailable(detail, retry_after=RETRY_WHEN_CROWDED, reason=Refused.CONNECTIONS)
         if len(self.pipeline) >= MOST_PIPELINED:
             detail = f"{MOST_PIPELINED} requests wait on this connection already."
-            raise Unavailable(detail, retry_after=RETRY_WHEN_CROWDED, reason="pipelined")
+            raise Unavailable(detail, retry_after=RETRY_WHEN_CROWDED, reason=Refused.PIPELINED)
 
     def on_body(self, body: bytes) -> None:
         self._bare_bytes = 0
@@ -355,7 +359,7 @@ class Protocol(HttpToolsProtocol):
         if self.flow.read_paused:  # it is the service that does not read
             self._deadline.set(self._reading)
             return
-        self.refuse(RequestTooSlow(f"The request's {what} did not come within {seconds:g} seconds."), f"slow-{what}")
+        self.refuse(RequestTooSlow(f"The request's {what} did not come within {seconds:g} seconds."), _SLOW[what])
 
     def _stop(self, error: Exception) -> None:
         """Read no further, because of what came."""
@@ -364,7 +368,7 @@ class Protocol(HttpToolsProtocol):
         else:
             self.refuse(error, reason_of(error))
 
-    def refuse(self, error: Exception, reason: str) -> None:
+    def refuse(self, error: Exception, reason: Refused) -> None:
         """Answer with an error, in the place of the request that is being read, and close behind it."""
         reading, cycle = self._reading, self.cycle
         if reading is BODY and cycle.response_complete:  # refused long ago, and still sending
@@ -374,11 +378,11 @@ class Protocol(HttpToolsProtocol):
             self._final = False
             self.on_message_begin()
         method = self.parser.get_method().decode("ascii") if self.url else "GET"
-        identity = request_id(dict(self.headers).get(b"x-request-id"))
-        response: Any = answer(error, method, self.url, identity)
+        context = cast(Any, self.scope).get(KEY) or new_context(self.headers)
+        response: Any = answer(error, method, self.url, context.request_id)
         self.scope["method"] = method
         self._hear_no_more()
-        self._wire.refused(reason, request_id=identity, status=response.status_code)
+        self._wire.refused(reason, request_id=context.request_id, status=response.status_code)
         if reading is BODY and cycle.response_started:
             cycle.keep_alive = False
             return
@@ -397,6 +401,8 @@ class Protocol(HttpToolsProtocol):
     @staticmethod
     def _abandon(cycle: RequestResponseCycle, status: int) -> None:
         """Let the application know that nobody waits for its answer."""
-        cycle.scope["state"]["gone"] = status
+        context: RequestContext | None = cast(Any, cycle.scope).get(KEY)
+        if context is not None:  # a refusal has none
+            context.gone = status
         cycle.disconnected = True
         cycle.message_event.set()

@@ -2,37 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
-
 import structlog
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from service.errors import HeaderTooLarge, RequestError, Unavailable
+from service.errors import Refused, RequestError
 from service.http import problems
 from service.http.middleware import SAFE
-
-_UNEXPECTED = "internal-error"
 
 _log = structlog.get_logger()
 
 
 def answer(error: Exception, method: str, target: bytes, request_id: str) -> Response:
     """The answer to a request of which so much is known, in the form that errors have in the protocol asked for."""
-    if reason_of(error) == _UNEXPECTED:
+    if reason_of(error) is Refused.INTERNAL:
         _log.error("unexpected error", exc_info=error)
-    asked = {"method": method, "path": target.partition(b"?")[0].decode("latin-1")}
-    response = problems.of(error).response(request_id, cast(Any, asked))
+    path = target.partition(b"?")[0].decode("latin-1")
+    response = problems.of(error).response(request_id, method, path)
     response.raw_headers += [(b"x-request-id", request_id.encode()), *SAFE]
     return response
 
 
-def reason_of(error: Exception) -> str:
+def reason_of(error: Exception) -> Refused:
     """The word in `gatelight_refusals_total`."""
-    if isinstance(error, HeaderTooLarge):
-        return "header-size"
-    if isinstance(error, Unavailable) and error.reason:
-        return error.reason
     if isinstance(error, HTTPException):
-        return "method-not-allowed"
-    return error.slug if isinstance(error, RequestError) else _UNEXPECTED
+        return Refused.METHOD
+    return (error.reason if isinstance(error, RequestError) else None) or Refused.INTERNAL

@@ -31,16 +31,18 @@ from uvicorn.config import STARTUP_FAILURE
 
 from service import interpreter
 from service.cpus import usable_cpus
+from service.errors import StartupError
 from service.http.app import create_app
 from service.http.security.keys import Keys
 from service.model.loading import choose_provider
 from service.observability import logs, payload_log, spans
+from service.observability.metrics import Metrics
 from service.process import tls
 from service.process.connection import Protocol
 from service.process.sockets import listen, refuse, turn_away, url
 from service.process.supervisor import METHOD, Loading, Supervisor
 from service.process.wire import Wire, reset
-from service.serving.registry import open_registry
+from service.serving.registry import Changes, Registry, open_registry
 from service.serving.runtime import Phase, Runtime
 from service.serving.shared import Shared
 from service.settings import Settings
@@ -99,7 +101,7 @@ def loading(settings: Settings) -> Loading | None:
     provider = choose_provider(settings.provider)
     if METHOD != "fork" or provider != "cpu":  # what CUDA has begun cannot be forked
         return None
-    return partial(open_registry, settings.model_copy(update={"provider": provider}))
+    return partial(load_and_answer, settings.model_copy(update={"provider": provider}))
 
 
 def allow_connections(most: int) -> None:
@@ -122,8 +124,7 @@ def work(settings: Settings, listeners: Sequence[socket.socket], shared: Shared 
     Raises `StartupError`.
     """
     interpreter.tune()
-    kind = Greeter if shared is not None and shared.greets is not None else Server
-    server = kind(create_app(settings, shared), settings, shared)
+    server = Server(create_app(settings, shared), settings, shared)
     server.run(sockets=list(listeners))
     if server.runtime.failure is not None:
         raise server.runtime.failure
@@ -294,31 +295,54 @@ class Server(uvicorn.Server):
         return [each for each in connections if each.sending]
 
 
-class Greeter(Server):
-    """Says that the models are loading, until it is told to end; others go on at its sockets."""
+class LoadingServer(Server):
+    """The supervisor's own while the models load: it says so to whoever asks, and ends when they are loaded."""
 
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """As any server does, unless it has been told to end by then."""
-        await super().startup(sockets)
-        if self.should_exit:
-            self._leave()
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        shared = Shared(1, metrics, loads=False)
+        super().__init__(create_app(settings, shared), settings)
+        self.config.timeout_graceful_shutdown = 1  # second: the workers wait for it
+        self.loaded: tuple[Registry, Changes] | StartupError | None = None
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """A signal to stop ends the process at once, as nothing has begun; one to look at the models folder waits."""
+        loop = asyncio.get_running_loop()
+        for number in _SIGNALS:
+            loop.add_signal_handler(number, self._on_signal, number)
+        yield
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # until the supervisor has its handlers
+        for number in _SIGNALS:
+            loop.remove_signal_handler(number)
 
     def _on_signal(self, number: signal.Signals) -> None:
-        self.should_exit = True
-        if self.started:
-            self._leave()
+        _log.info("stopped", signal=number.name)
+        sys.stderr.flush()
+        os._exit(0)
 
-    def _leave(self) -> None:
-        """Accept no more, and say so."""
-        for server in self.servers:
-            server.close()
-        if self._shared is not None and self._shared.greets is not None:
-            self._shared.greets.close()
+    async def main_loop(self) -> None:
+        try:
+            self.loaded = await asyncio.to_thread(open_registry, self._settings)
+        except StartupError as error:
+            self.loaded = error
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Answer what it has accepted."""
-        await self._hear_out([])
+        """Accept no more, and answer what was accepted."""
         await uvicorn.Server.shutdown(self, sockets)
+
+
+def load_and_answer(
+    settings: Settings, listeners: Sequence[socket.socket], metrics: Metrics
+) -> tuple[Registry, Changes]:
+    """Load the models for all workers; meanwhile `/health/live` is answered 200, all that needs a model 503.
+
+    The sockets stay open, and what was not accepted waits there. Raises `StartupError`.
+    """
+    server = LoadingServer(settings, metrics)
+    server.run(sockets=[listener.dup() for listener in listeners])
+    if isinstance(server.loaded, tuple):
+        return server.loaded
+    raise server.loaded or StartupError("the models were not loaded")
 
 
 def _any_waits(listeners: list[socket.socket]) -> bool:

@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import wait
 from multiprocessing.context import ForkContext, SpawnContext
 from multiprocessing.process import BaseProcess
 from multiprocessing.sharedctypes import RawArray
@@ -50,8 +50,6 @@ KILL_AFTER = 5.0
 STABLE_SECONDS = 10.0
 """A worker that lived for so long is replaced at once; one that did not, after a pause."""
 LONGEST_PAUSE = 5.0
-GREETER_SECONDS = 5.0
-"""In which the greeter has to stop accepting: longer than it ever needs."""
 LOOK_SECONDS = 1.0
 """Between two looks whether the workers' event loops turn."""
 START_SECONDS = 60.0
@@ -67,8 +65,8 @@ _log = structlog.get_logger()
 
 Work = Callable[[Settings, Sequence[socket.socket], Shared], int]
 """What a worker does: serve until SIGTERM comes; its exit status. Raises `StartupError`."""
-Loading = Callable[[], tuple[Registry, Changes]]
-"""How the models are loaded that all workers share. Raises `StartupError`."""
+Loading = Callable[[Sequence[socket.socket], Metrics], tuple[Registry, Changes]]
+"""Loads the models that all workers share, and answers meanwhile. Raises `StartupError`."""
 
 
 @dataclass(slots=True)
@@ -89,7 +87,7 @@ class _Worker:
 
 
 class _Stopped(BaseException):
-    """A signal to stop came while the models were loading, which nothing else has to wait for."""
+    """A signal to stop came while the models folder was looked at, which nothing else has to wait for."""
 
 
 class Supervisor:
@@ -106,10 +104,10 @@ class Supervisor:
         self._forks = method == "fork"
         self._context = _context(method)
         self._listeners = listen(settings.host, settings.port, count)
-        # One board for each worker, which its replacement goes on with, the greeter's, and the supervisor's own.
-        self._memory = RawArray(ctypes.c_char, MEMORY_BYTES * (count + 2))
+        # One board for each worker, which its replacement goes on with, and the supervisor's own.
+        self._memory = RawArray(ctypes.c_char, MEMORY_BYTES * (count + 1))
         self._boards = boards(self._memory)
-        self._turns = RawArray(ctypes.c_double, count + 1)
+        self._turns = RawArray(ctypes.c_double, count)
         self._decisions = _Decisions(
             RawArray(ctypes.c_char, agreement.BYTES), RawArray(ctypes.c_uint64, count), self._context.Lock()
         )
@@ -118,29 +116,29 @@ class Supervisor:
         self._agreed = 0
         self._looked = time.monotonic()
         self._workers = [_Worker(number) for number in range(count)]
-        self._greeter: BaseProcess | None = None
         self._renewed = time.monotonic()
         self._steered = self._loading = self._asked = False
         self._signals: list[int] = []
 
     def run(self) -> int:
         """Until a signal comes and every worker has ended; 0 if they did. Raises `StartupError` when none can start."""
+        for number in SIGNALS:
+            signal.signal(number, self._on_signal)
+        _log.info(
+            "listening", url=url(self._listeners[0], self._settings.scheme), pid=os.getpid(), workers=len(self._workers)
+        )
+        if self._load is not None:
+            self._load_for_all(self._load)
         waker, sleeper = socket.socketpair()
         for end in (waker, sleeper):
             end.setblocking(False)
         signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
-        for number in SIGNALS:
+        for number in SIGNALS:  # anew: the server that answered meanwhile had its own
             signal.signal(number, self._on_signal)
         signal.signal(signal.SIGHUP, self._on_hangup)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
-        _log.info(
-            "listening", url=url(self._listeners[0], self._settings.scheme), pid=os.getpid(), workers=len(self._workers)
-        )
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP, *SIGNALS})
         restarts = self._boards[-1].number("worker_restarts_total")
         try:
-            if self._load is not None:
-                with contextlib.suppress(_Stopped):
-                    self._load_for_all(self._load)
             _freeze()
             while not self._signals:
                 self._start_due()
@@ -217,25 +215,12 @@ class Supervisor:
         return self._settings.reload if self._registry is not None else 0.0
 
     def _load_for_all(self, load: Loading) -> None:
-        """Load the models, while the greeter says so to whoever asks. Raises `StartupError`."""
-        accepts, greets = self._context.Pipe(duplex=False)
-        try:
-            self._greeter = self._fork("greeter", len(self._workers), self._listeners, greets=greets)
-        except OSError as error:  # whoever asks has to wait, then
-            _log.error("greeter not started", reason=error.strerror)
-        greets.close()
-        try:
-            self._loading = True
-            self._registry, changes = load()
-        finally:
-            self._loading = False
+        """Load the models before there are workers, in this process. Raises `StartupError`."""
+        own = self._boards[-1]
+        self._registry, changes = load(self._listeners, Metrics(own, self._boards))
+        own.clear_gauges()
         for outcome, count in changes.counts.items():
-            self._boards[-1].number("reloads_total", outcome).add(count)
-        if self._greeter is not None:
-            self._greeter.terminate()
-            if not wait([accepts], GREETER_SECONDS):  # it would say that they load still when workers are ready
-                self._greeter.kill()
-        accepts.close()
+            own.number("reloads_total", outcome).add(count)
 
     def _start_due(self) -> None:
         now = time.monotonic()
@@ -279,29 +264,31 @@ class Supervisor:
         self._turns[worker.place] = worker.turns = worker.still = 0
         worker.started = time.monotonic()
         try:
-            worker.process = self._fork(worker.place, worker.place, [listener], replaces=worker.starts > 0)
+            worker.process = self._fork(worker, listener)
         except OSError as error:  # no memory for it, or no more processes: those that run go on
             pause = self._postpone(worker)
             _log.error("worker not started", worker=worker.place, reason=error.strerror, restart_in=pause)
         else:
             worker.starts += 1
 
-    def _fork(
-        self,
-        name: str | int,
-        board: int,
-        places: Sequence[socket.socket],
-        *,
-        replaces: bool = False,
-        greets: Connection | None = None,
-    ) -> BaseProcess:
-        """A process that works, at its places. Raises `OSError`."""
-        count = len(self._workers)
-        shared = (self._registry, replaces, greets, self._remembered)
+    def _fork(self, worker: _Worker, listener: socket.socket) -> BaseProcess:
+        """A process that works at a socket. Raises `OSError`."""
         start = _Start(
-            self._settings, name, board, count, self._memory, self._turns, self._decisions, self._work, *shared
+            self._settings,
+            worker.place,
+            len(self._workers),
+            self._memory,
+            self._turns,
+            self._decisions,
+            self._work,
+            self._registry,
+            worker.starts > 0,
+            self._remembered,
         )
-        process = self._context.Process(target=_run, args=(start, places, self._others(places)), name=f"worker-{name}")
+        # A forked worker finds the other sockets open and must not keep them; a spawned one has its own alone.
+        others = [each for each in self._listeners if each is not listener] if self._forks else []
+        name = f"worker-{worker.place}"
+        process = self._context.Process(target=_run, args=(start, listener, others), name=name)
         # A signal between the fork and the worker's own handler would be the supervisor's in the worker: held back.
         # SIGHUP stays so in the worker until its server can heed it.
         held = signal.pthread_sigmask(signal.SIG_BLOCK, (*SIGNALS, signal.SIGHUP))
@@ -311,13 +298,8 @@ class Supervisor:
             signal.pthread_sigmask(signal.SIG_SETMASK, held)
         return process
 
-    def _others(self, places: Sequence[socket.socket]) -> list[socket.socket]:
-        """Sockets that a forked worker finds open and must not keep; a spawned one has its own alone."""
-        return [each for each in self._listeners if each not in places] if self._forks else []
-
     def _processes(self) -> list[BaseProcess]:
-        found = [self._greeter, *(worker.process for worker in self._workers)]
-        return [process for process in found if process is not None]
+        return [worker.process for worker in self._workers if worker.process is not None]
 
     def _sentinels(self) -> list[int]:
         return [process.sentinel for process in self._processes()]
@@ -336,10 +318,6 @@ class Supervisor:
         return max(0.0, min(due) - now) if due else None
 
     def _ended(self) -> list[_Worker]:
-        """The workers that have; and the greeter is forgotten once it has."""
-        if self._greeter is not None and not self._greeter.is_alive():
-            self._greeter = None
-            self._boards[len(self._workers)].clear_gauges()
         ended = [worker for worker in self._workers if worker.process is not None and not worker.process.is_alive()]
         for worker in ended:
             self._boards[worker.place].clear_gauges()
@@ -424,12 +402,10 @@ class _Decisions:
 
 @dataclass(frozen=True, slots=True)
 class _Start:
-    """What every worker is given. `board` is the number of its own."""
+    """What every worker is given. `place` is its number, and that of its board."""
 
     settings: Settings
-    name: str | int
-    """In the log."""
-    board: int
+    place: int
     workers: int
     memory: ctypes.Array[ctypes.c_char]
     turns: ctypes.Array[ctypes.c_double]
@@ -437,12 +413,11 @@ class _Start:
     work: Work
     registry: Registry | None
     replaces: bool
-    greets: Connection | None
     remembered: Remembered | None
 
 
-def _run(start: _Start, places: Sequence[socket.socket], others: Sequence[socket.socket]) -> None:
-    """The worker's process, at its places."""
+def _run(start: _Start, listener: socket.socket, others: Sequence[socket.socket]) -> None:
+    """The worker's process, at its socket."""
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # from a terminal it comes to all; the supervisor decides
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # until the server has its own: nothing has begun
@@ -452,26 +427,25 @@ def _run(start: _Start, places: Sequence[socket.socket], others: Sequence[socket
     settings = start.settings
     faulthandler.register(SHOW_STACKS)
     logs.configure(settings.log_format, settings.log_level)  # a spawned process has its own
-    structlog.contextvars.bind_contextvars(worker=start.name)
+    structlog.contextvars.bind_contextvars(worker=start.place)
     all_boards = boards(start.memory)
-    metrics = Metrics(all_boards[start.board], all_boards)
+    metrics = Metrics(all_boards[start.place], all_boards)
 
     def turn() -> None:
-        start.turns[start.board] += 1
+        start.turns[start.place] += 1
 
     shared = Shared(
         start.workers,
         metrics,
         start.registry,
         start.replaces,
-        start.greets,
-        worker=start.board,
-        agreement=start.decisions.open() if start.greets is None else None,
-        remembered=start.remembered if start.greets is None else None,
+        worker=start.place,
+        agreement=start.decisions.open(),
+        remembered=start.remembered,
         turn=turn,
     )
     try:
-        status = start.work(settings, places, shared)
+        status = start.work(settings, [listener], shared)
     except StartupError as error:
         _log.error(f"cannot start: {error}")
         status = STARTUP_STATUS

@@ -11,6 +11,7 @@ import structlog
 
 from service.errors import StartupError
 from service.settings import Settings
+from service.watched import signature
 
 LOOK_EVERY = 10.0
 """Seconds between two looks at the files; connections that stand keep the certificate that they began with."""
@@ -37,7 +38,7 @@ class _Certificate:
         self._files = (certificate, settings.tls_key or certificate)
         self._password = settings.tls_key_password.get_secret_value()
         self._minimum = _VERSIONS[settings.tls_version]
-        self._state = self._look()
+        self._state = signature(*self._files)
         self._look_at = monotonic() + LOOK_EVERY
         self.context = self._latest = self._load()
 
@@ -52,7 +53,7 @@ class _Certificate:
     def _renew(self, connection: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> None:
         if monotonic() >= self._look_at:
             self._look_at = monotonic() + LOOK_EVERY
-            state = self._look()
+            state = signature(*self._files)
             if state != self._state:
                 self._state = state
                 try:
@@ -62,13 +63,6 @@ class _Certificate:
                     _log.error("the certificate stays as it was", reason=_why(error))
         if self._latest is not context:
             connection.context = self._latest
-
-    def _look(self) -> object:
-        """What changes when the files do."""
-        try:
-            return [(stat.st_mtime_ns, stat.st_size, stat.st_ino) for stat in (file.stat() for file in self._files)]
-        except OSError as error:
-            return error.errno
 
 
 def _why(error: Exception) -> str:

@@ -19,7 +19,7 @@ from typing import Protocol
 
 import structlog
 
-from service.errors import Unavailable
+from service.errors import Refused, Unavailable
 from service.observability.metrics import Metrics
 from service.settings import Settings
 
@@ -36,7 +36,7 @@ _log = structlog.get_logger()
 class Sender(Protocol):
     """A connection whose client sends a body."""
 
-    def refuse(self, error: Exception, reason: str) -> None:
+    def refuse(self, error: Exception, reason: Refused) -> None:
         """Answer the request with an error, and close."""
 
 
@@ -61,10 +61,10 @@ class Wire:
         """Bytes of bodies whose ends have not come."""
         return sum(self.bodies.values())
 
-    def refused(self, reason: str, **details: object) -> None:
+    def refused(self, reason: Refused, **details: object) -> None:
         """Count and log a refusal."""
         self.metrics.refused(reason)
-        _log.info("refused", reason=reason, **details)
+        _log.info("refused", reason=str(reason), **details)
 
     def hold_body(self, sender: Sender, size: int) -> None:
         """Count the bytes of a body without its end, 0 once it has come. Over the limit, the first body is refused."""
@@ -79,7 +79,7 @@ class Wire:
             )
             first = next(iter(self.bodies))
             del self.bodies[first]
-            first.refuse(Unavailable(detail, retry_after=RETRY_WHEN_CROWDED), "unread")
+            first.refuse(Unavailable(detail, retry_after=RETRY_WHEN_CROWDED), Refused.UNREAD)
 
     def make_room(self) -> None:
         """Cut slow readers until what waits is within its limit, one is left, or all that are left began just now."""
@@ -90,7 +90,7 @@ class Wire:
             slow = [reader for reader in self.waiting if reader.seconds >= PATIENCE]
             if not slow:
                 return
-            max(slow, key=lambda reader: (held[reader.address], reader.seconds_to_go())).cut("unsent")
+            max(slow, key=lambda reader: (held[reader.address], reader.seconds_to_go())).cut(Refused.UNSENT)
 
 
 class Reader:
@@ -148,10 +148,10 @@ class Reader:
         if self._timer is None and self._transport.get_write_buffer_size():
             self.watch()
 
-    def cut(self, reason: str) -> None:
+    def cut(self, reason: Refused) -> None:
         """Reset the connection."""
         self._wire.metrics.refused(reason)
-        _log.info("cut", reason=reason, seconds=round(self.seconds, 1), bytes_left=self._untaken())
+        _log.info("cut", reason=str(reason), seconds=round(self.seconds, 1), bytes_left=self._untaken())
         self.stop()
         reset(self._transport)
 
@@ -171,7 +171,7 @@ class Reader:
             return
         before, self._before = self._before, self._untaken()
         if before - self._before < LEAST_PROGRESS or self.seconds >= self._wire.settings.answer_seconds:
-            self.cut("slow-reader")
+            self.cut(Refused.SLOW_READER)
         else:
             self._set_timer()
 

@@ -23,13 +23,12 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, NoReturn, TypeVar
 
-from service.errors import DeadlineExceeded, Unavailable
+from service.errors import DeadlineExceeded, Refused, Unavailable
 from service.serving.queueing import Batch, Call, Outcome, Queue, Ran, Times, padded_tokens
 
 Row = TypeVar("Row")
 Result = TypeVar("Result")
 
-Refusal = Literal["full", "closed", "deadline"]
 Drop = Literal["cancelled", "deadline", "failed"]
 
 WEIGHT_OF_LAST = 0.1
@@ -50,7 +49,7 @@ class Counters:
     rows: int = 0
     tokens: int = 0
     padded_tokens: int = 0
-    refused: Counter[Refusal] = field(default_factory=Counter)
+    refused: Counter[Refused] = field(default_factory=Counter)
     """Calls, by reason: nothing was begun for them."""
     dropped: Counter[Drop] = field(default_factory=Counter)
     """Rows that were accepted and never ran, because their call had ended: by what ended it."""
@@ -178,7 +177,7 @@ class Batcher:
 
     def refuse_full(self, tokens: float) -> NoReturn:
         """Send a call of about so many tokens away. When to come back is later for each in turn: not all at once."""
-        self.counters.refused["full"] += 1
+        self.counters.refused[Refused.FULL] += 1
         now = self.clock()
         promised, then = self._promised
         promised = max(0.0, promised - (now - then))
@@ -190,7 +189,7 @@ class Batcher:
 
     def refuse_closed(self) -> NoReturn:
         """Send a call away for good."""
-        self.counters.refused["closed"] += 1
+        self.counters.refused[Refused.CLOSED] += 1
         raise Unavailable("The service is shutting down.", retry_after=RETRY_WHEN_CLOSED)
 
     @property
@@ -203,7 +202,7 @@ class Batcher:
         if self._closed:
             self.refuse_closed()
         if deadline <= asyncio.get_running_loop().time():
-            self.counters.refused["deadline"] += 1
+            self.counters.refused[Refused.DEADLINE] += 1
             raise _late()
         self._mean_tokens += WEIGHT_OF_LAST * (tokens - self._mean_tokens)
         if not self.has_room(lane, tokens):

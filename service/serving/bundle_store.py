@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Container
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import structlog
 from service.errors import BundleError
 from service.model import bundle as bundles
 from service.model.loading import Load, Model
+from service.watched import stamp
 
 _log = structlog.get_logger()
 
@@ -112,10 +112,6 @@ def printable(name: str) -> str:
 def _state(path: Path) -> object:
     """What changes when a bundle's files do, though their sizes and times of writing were kept."""
     try:
-        return sorted((entry.name, _stamp(entry.lstat())) for entry in path.iterdir())
+        return sorted((entry.name, stamp(entry.lstat())) for entry in path.iterdir())
     except OSError as error:
         return error.errno
-
-
-def _stamp(found: os.stat_result) -> tuple[int, ...]:
-    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns

@@ -13,14 +13,14 @@ from typing import Any, TypeVar, get_args
 import structlog
 
 from service.cpus import usable_cpus
-from service.errors import BundleRefused, StartupError, Unavailable
+from service.errors import BundleRefused, Refused, StartupError, Unavailable
 from service.model.bundle import Score, Task
 from service.observability import logs
 from service.observability.metrics import Metrics
 from service.rollout import Plan
 from service.serving.afterwards import Afterwards
 from service.serving.agreement import LOOK_SECONDS
-from service.serving.batching import Batcher, Drop, Refusal
+from service.serving.batching import Batcher, Drop
 from service.serving.exchange import Exchange
 from service.serving.inference import Inference
 from service.serving.limits import EdgeThreads, TraceNumbers
@@ -41,9 +41,8 @@ AGREE_SECONDS = 5.0
 """For which a change that one worker was asked for waits until the others have followed."""
 MAIN_METRICS = ("accuracy", "f1")
 """What `/metrics` says of a model's quality; in full all that its manifest says."""
-NO_MODEL = "no-model"
-"""The reason of refusals while none is loaded."""
-REFUSALS: tuple[Refusal, ...] = get_args(Refusal)
+REFUSALS = (Refused.FULL, Refused.CLOSED, Refused.DEADLINE)
+"""Those that the batcher counts."""
 DROPS: tuple[Drop, ...] = get_args(Drop)
 
 _Value = TypeVar("_Value")
@@ -51,16 +50,15 @@ _log = structlog.get_logger()
 
 
 class Phase(Enum):
-    """Where in its life the service is. Ready is said in READY alone, and requests are taken until STOPPING.
+    """Where in its life the service is. Ready is said in READY alone, and requests are taken until STOPPING."""
 
-    GREETING is LOADING in a process that loads nothing and ends when others, which do, take its place.
-    """
-
-    GREETING = auto()
     LOADING = auto()
     READY = auto()
     DRAINING = auto()
     STOPPING = auto()
+
+
+_LEAVING = (Phase.DRAINING, Phase.STOPPING)
 
 
 class Runtime:
@@ -78,7 +76,8 @@ class Runtime:
         """Whether it is to be looked at now."""
         self._supervised = shared is not None and shared.registry is not None
         """Whether a supervisor asks, which looks itself first."""
-        self.phase = Phase.GREETING if shared is not None and shared.greets is not None else Phase.LOADING
+        self.phase = Phase.LOADING
+        self._loads = shared is None or shared.loads
         self.failure: StartupError | None = None
         """Why the service cannot go on, once it is known: whoever runs the process has to end it."""
         threads = settings.threads or max(1, usable_cpus() // self._workers)
@@ -109,6 +108,11 @@ class Runtime:
         self._changes: set[asyncio.Task[Any]] = set()
         """Under way, at somebody's word; the event loop itself keeps no task alive."""
 
+    @property
+    def leaving(self) -> bool:
+        """True if every answer has to close its connection: the next request is another process's."""
+        return not self._loads or self.phase in _LEAVING
+
     def _served(self) -> Iterable[Model]:
         """Every version of every model that is loaded."""
         return self._registry.every if self._registry is not None else ()
@@ -119,7 +123,7 @@ class Runtime:
         registry = self._registry
         if registry is None or not registry.models:
             why = "No model is loaded." if registry is not None else "The models are loading."
-            raise Unavailable(why, retry_after=RETRY_WHILE_LOADING, reason=NO_MODEL)
+            raise Unavailable(why, retry_after=RETRY_WHILE_LOADING, reason=Refused.NO_MODEL)
         return registry
 
     def model(self, name: str | None, task: Task | None, version: str | None = None, key: str | None = None) -> Model:
@@ -225,7 +229,7 @@ class Runtime:
         """Change what is served, in a thread, one change at a time. Raises `Unavailable` before the first load."""
         registry = self._registry
         if registry is None:
-            raise Unavailable("The models are loading.", retry_after=RETRY_WHILE_LOADING, reason=NO_MODEL)
+            raise Unavailable("The models are loading.", retry_after=RETRY_WHILE_LOADING, reason=Refused.NO_MODEL)
         async with self._changing:
             try:
                 return await asyncio.to_thread(change, registry)
@@ -259,7 +263,7 @@ class Runtime:
 
         Returns at once, so that the service can say that it is loading; one that takes another's place waits for them.
         """
-        if self.phase is Phase.GREETING:
+        if not self._loads:
             return
         self.after.start()
         self._loader = asyncio.create_task(self._keep_loaded())
@@ -288,12 +292,12 @@ class Runtime:
         board.track("inline_batches_total", read=lambda: counters.inline_batches)
         board.track("failed_batches_total", read=lambda: counters.failed_batches)
         for refusal in REFUSALS:
-            board.track("refusals_total", refusal, read=partial(counters.refused.__getitem__, refusal))
+            board.track("refusals_total", refusal.value, read=partial(counters.refused.__getitem__, refusal))
         for reason in DROPS:
             board.track("dropped_inputs_total", reason, read=partial(counters.dropped.__getitem__, reason))
         board.track("log_failures_total", read=logs.lost)
-        board.track("workers", read=lambda: self.phase is not Phase.GREETING)
-        board.track("threads", read=lambda: self.batcher.threads if self.phase is not Phase.GREETING else 0)
+        board.track("workers", read=lambda: self._loads)
+        board.track("threads", read=lambda: self.batcher.threads if self._loads else 0)
         board.track("ready", read=lambda: self.phase is Phase.READY)
 
     def _note_batch(self, ran: Ran) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 
 from service.observability.metrics import Metrics
 from service.serving import answered, recent
@@ -36,8 +35,8 @@ class Shared:
     """The models that all were forked with; None where a worker loads its own."""
     replaces: bool = False
     """Another worker had its socket before: it has models first, and then answers what waits there."""
-    greets: Connection | None = None
-    """Of the greeter, which says at all sockets that the models are loading: closed once it accepts no more."""
+    loads: bool = True
+    """False in a process that answers while the models load, and ends before the workers begin."""
     worker: int = 0
     """This worker's number, from 0."""
     agreement: Agreement | None = None

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 from weakref import WeakKeyDictionary
 
-from service.errors import InvalidField, RequestError, Unavailable
+from service.errors import InvalidField, Refused, RequestError, Unavailable
 from service.model.loading import Model
 from service.model.streams.sealing import Owner, Seal
 from service.model.streams.stepping import Job, Stepped, Stepper, check
@@ -88,7 +88,7 @@ class Streams:
             raise Unavailable(
                 f"{self.open} streams are open, the limit is {self.settings.max_streams} (setting max_streams).",
                 retry_after=RETRY_SECONDS,
-                reason="streams",
+                reason=Refused.STREAMS,
             )
         self.open += 1
         try:

@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.integration import document
 from tests.integration.models import write_repository
 from tests.patience import PATIENCE, until
 
@@ -97,6 +98,27 @@ class Process:
 
 
 Start = Callable[..., Process]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def every_answer_is_in_the_document() -> Iterator[None]:
+    """Hold every answer that any test here gets through httpx against the API document."""
+    send, send_async = httpx.Client.send, httpx.AsyncClient.send
+
+    def checked(client: httpx.Client, *arguments: Any, **options: Any) -> httpx.Response:
+        response = send(client, *arguments, **options)
+        document.check(response)
+        return response
+
+    async def checked_async(client: httpx.AsyncClient, *arguments: Any, **options: Any) -> httpx.Response:
+        response = await send_async(client, *arguments, **options)
+        document.check(response)
+        return response
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(httpx.Client, "send", checked)
+        patch.setattr(httpx.AsyncClient, "send", checked_async)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 
 def workers_of(service: Process) -> list[int]:
-    """The workers, oldest first; while the models load, the greeter in their place."""
+    """The workers, oldest first; none while the models load."""
     children = Path(f"/proc/{service.process.pid}/task/{service.process.pid}/children")
     return [int(pid) for pid in children.read_text(encoding="ascii").split()]
 
@@ -205,17 +205,6 @@ def test_a_signal_while_the_models_load_ends_it_at_once(start: Start) -> None:
     assert service.output.count('"model loaded"') < len(list((ROOT / "models").iterdir()))
     assert '"ready"' not in service.output
     assert "Traceback" not in service.output
-
-
-@pytest.mark.parametrize("told", ["listening", "model loaded"])
-def test_the_greeter_ends_when_the_supervisor_was_killed(start: Start, told: str) -> None:
-    service = start("--workers", "2", models=ROOT / "models")
-    service.says(f'"{told}"')
-    service.wait(lambda: bool(workers_of(service)))  # at "listening" it has just been forked, and knows nobody yet
-    (greeter,) = workers_of(service)
-    service.signal(signal.SIGKILL)
-    service.process.wait(PATIENCE)
-    _wait_until_gone([greeter])
 
 
 def test_what_is_wrong_with_a_setting_is_said_before_models_are_loaded(start: Start, tmp_path: Path) -> None:

@@ -8,27 +8,26 @@ pieces of a word (first, average, max) give what `simple` gives.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
 from statistics import fmean
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from fastapi import APIRouter, Body
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.routing import Route
 
 from service.errors import FieldProblem, InvalidField
-from service.http.middleware import Call
+from service.http.context import Here
+from service.http.described import OF_A_JOB, ModelName, described
+from service.http.endpoint import Answer, Job, ModelRoute, Outcome
+from service.http.protocols import examples
+from service.http.protocols.responses import HuggingFaceGroup, HuggingFaceLabel, HuggingFaceToken
 from service.http.render import dumps
-from service.http.routes.native import A_TOKEN_OUT, AN_INPUT_OUT, Answer, Endpoint, cost_in, note_job
-from service.http.schemas.requests import InputsRequest, parse
+from service.http.schemas.examples import bodies
+from service.http.schemas.requests import InputsRequest
 from service.model.bundle import Task
 from service.model.decoding import OUTSIDE, Prediction
 from service.model.joining import Logits
-from service.model.tokenizer import Encoded
-from service.serving.inference import decode, encode
 from service.serving.registry import Model
-from service.serving.runtime import Runtime
 
 TRUNCATED = b"x-truncated"
 """The header that says whether an input lost its tail: the protocol's answers have no room for it."""
@@ -96,53 +95,45 @@ class HuggingFaceRequest(InputsRequest):
     parameters: Parameters | None = Field(None, description="How to answer.")
     options: Options | None = Field(None, description="Taken for the sake of clients that send them.")
 
-
-@dataclass(frozen=True, slots=True)
-class _Job:
-    request: HuggingFaceRequest
-    model: Model
-    encoded: list[Encoded]
-
     @property
-    def parameters(self) -> Parameters:
-        return self.request.parameters or Parameters.model_construct()
+    def chosen(self) -> Parameters:
+        """The parameters, all left out where there are none."""
+        return self.parameters or Parameters.model_construct()
 
 
-class HuggingFace:
-    """The route, over one runtime."""
+_Group = HuggingFaceToken | HuggingFaceGroup
 
-    def __init__(self, runtime: Runtime) -> None:
-        self._runtime = runtime
-        self._settings = runtime.settings
-
-    def routes(self) -> list[Route]:
-        return [Route("/models/{name}", Endpoint(self._runtime, self.infer), methods=["POST"])]
-
-    async def infer(self, call: Call, content: bytes, deadline: float) -> Answer:
-        """Answer a `HuggingFaceRequest`."""
-        offload, inference = self._runtime.offload, self._runtime.inference
-        cost = cost_in(content)
-        request, model = await offload(cost, partial(self._asked, call, content), begins=True)
-        call.model = (model.name, model.version)
-        inference.check_room(model)
-        job = await offload(cost, partial(_encode, call, request, model))
-        note_job(call, self._settings, job.model, job.encoded)
-        logits = await inference.predict(job.model, job.encoded, deadline=deadline, times=call.times())
-        tokens = sum(map(len, job.encoded)) if job.model.task == "ner" else 0
-        cost = len(job.encoded) * AN_INPUT_OUT + tokens * A_TOKEN_OUT * 2
-        return await offload(cost, partial(_answer, call, job, logits))
-
-    def _asked(self, call: Call, content: bytes) -> tuple[HuggingFaceRequest, Model]:
-        model = self._runtime.model(call.path["name"], None)
-        request = parse(content, HuggingFaceRequest, self._settings.max_inputs)
-        _check_task(request.parameters or Parameters.model_construct(), model)
-        return request, model
+router = APIRouter(route_class=ModelRoute)
 
 
-def _encode(call: Call, request: HuggingFaceRequest, model: Model) -> _Job:
-    truncate = request.parameters is not None and request.parameters.truncation not in (None, False, "do_not_truncate")
-    with call.stage("tokenise"):
-        return _Job(request, model, encode(model, request.items(), truncate, request.pointer))
+@router.post(
+    "/models/{name}",
+    response_model=list[list[HuggingFaceLabel] | list[_Group] | _Group],
+    **described(
+        "huggingFace",
+        "Predictions in the shape of Hugging Face's inference clients",
+        *OF_A_JOB,
+        examples=examples.HUGGING_FACE_ANSWERS,
+        headers={
+            "X-Truncated": {
+                "description": "`true` when an input was over the token limit and lost its tail, else `false`.",
+                "required": True,
+                "schema": {"type": "string", "enum": ["true", "false"]},
+            }
+        },
+        foreign=True,
+        timed=True,
+    ),
+)
+def infer(
+    name: ModelName,
+    asked: Annotated[HuggingFaceRequest, Body(openapi_examples=bodies(examples.HUGGING_FACE_REQUESTS))],
+    context: Here,
+) -> Job[HuggingFaceRequest]:
+    model = context.runtime.model(name, None)
+    _check_task(asked.chosen, model)
+    truncate = asked.chosen.truncation not in (None, False, "do_not_truncate")
+    return Job(asked, model, asked.items(), _answer, asked.pointer, truncate=truncate, tokens=True)
 
 
 def _check_task(parameters: Parameters, model: Model) -> None:
@@ -156,24 +147,24 @@ def _check_task(parameters: Parameters, model: Model) -> None:
         raise InvalidField(wrong[0].pointer, wrong[0].detail, *wrong[1:])
 
 
-def _answer(call: Call, job: _Job, logits: Sequence[Logits]) -> Answer:
-    with call.stage("decode"):
-        predictions = decode(job.model, logits, job.encoded, tokens=True)
-    with call.stage("serialise"):
-        cut = b"true" if any(source.truncated for source in job.encoded) else b"false"
-        return Answer([dumps(_results(job, logits, predictions))], headers=[(TRUNCATED, cut)])
+def _answer(job: Job[Any], outcome: Outcome) -> Answer:
+    cut = b"true" if any(source.truncated for source in outcome.encoded) else b"false"
+    return Answer([dumps(_results(job, outcome))], headers=[(TRUNCATED, cut)])
 
 
-def _results(job: _Job, logits: Sequence[Logits], predictions: Sequence[Prediction]) -> list[_Results] | _Results:
+def _results(job: Job[Any], outcome: Outcome) -> list[_Results] | _Results:
     """One result for each input; a tagger's alone where one text came."""
+    request: HuggingFaceRequest = job.request
     if job.model.task == "ner":
         entities = [
-            _entities(prediction, source.text, job) for prediction, source in zip(predictions, job.encoded, strict=True)
+            _entities(prediction, source.text, request.chosen)
+            for prediction, source in zip(outcome.predictions, outcome.encoded, strict=True)
         ]
-        return entities[0] if isinstance(job.request.inputs, str) else entities
+        return entities[0] if isinstance(request.inputs, str) else entities
     labels = job.model.bundle.manifest.labels
     return [
-        _classes(prediction, row, job.parameters, labels) for prediction, row in zip(predictions, logits, strict=True)
+        _classes(prediction, row, request.chosen, labels)
+        for prediction, row in zip(outcome.predictions, outcome.logits, strict=True)
     ]
 
 
@@ -193,12 +184,12 @@ _SCORES: dict[str, Callable[[Any], Any]] = {
 }
 
 
-def _entities(prediction: Prediction, text: str, job: _Job) -> _Results:
+def _entities(prediction: Prediction, text: str, parameters: Parameters) -> _Results:
     """Tokens or groups of them, without those that are to be ignored."""
     tokens: Any = prediction["tokens"]
-    asked = job.parameters.ignore_labels
+    asked = parameters.ignore_labels
     ignored = {OUTSIDE} if asked is None else set(asked)
-    if job.parameters.aggregation_strategy == "none":
+    if parameters.aggregation_strategy == "none":
         results = [
             {
                 "entity": token["label"],

@@ -13,12 +13,6 @@ from service.http.schemas.responses import Probability, Shape
 _Place = Annotated[int, Field(ge=0)]
 
 
-class ProtocolError(Shape):
-    """An error as the foreign protocols have it; the status says which kind."""
-
-    error: str = Field(description="What was wrong, and what would be right.")
-
-
 class HuggingFaceLabel(Shape):
     """A label for a text."""
 
@@ -202,21 +196,3 @@ class IndexEntry(Shape):
     version: str = Field(description="The version.")
     state: Literal["READY", "UNAVAILABLE"] = Field(description="Whether it is served.")
     reason: str = Field(description="Why it is not; empty where it is.")
-
-
-MODELS: tuple[type[Shape], ...] = (
-    ProtocolError,
-    HuggingFaceLabel,
-    HuggingFaceToken,
-    HuggingFaceGroup,
-    ServerMetadata,
-    ServerLive,
-    ServerReady,
-    ModelReady,
-    ModelMetadata,
-    ModelConfig,
-    Statistics,
-    InferAnswer,
-    IndexEntry,
-)
-"""Whose schemas the document needs."""

@@ -92,8 +92,9 @@ def selection(manifest: Manifest, names: Sequence[str]) -> Selection | None:
     return select(manifest, wanted, layers, directions)
 
 
-def check_size(manifest: Manifest, names: Sequence[str], lengths: Sequence[int], most: int) -> None:
+def check_size(manifest: Manifest, names: Sequence[str], most: int, encoded: Sequence[Encoded]) -> None:
     """Raises `TooLarge` when the padded outputs would hold more numbers than an answer may."""
+    lengths = [len(source) for source in encoded]
     known, numbers = every(manifest), 0
     for name in names:
         tail = known[name][1][1:]

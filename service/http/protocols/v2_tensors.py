@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from service.errors import InvalidField, MalformedBody
 from service.http.render import array_as_json, check_finite, dumps, gathered
@@ -83,6 +83,12 @@ class InferRequest(_Lenient):
         None, max_length=1024, description="What to answer with; all but the gates where left out, or empty."
     )
     parameters: InferParameters | None = Field(None, description="Of the request.")
+    _texts: list[str] = PrivateAttr(default_factory=list)
+
+    @property
+    def texts(self) -> list[str]:
+        """The elements of the input, wherever they stood."""
+        return self._texts
 
     @property
     def binary(self) -> bool:
@@ -146,8 +152,8 @@ class Tensor:
     binary: bool
 
 
-def read(content: bytes, header_length: bytes | None, max_inputs: int) -> tuple[InferRequest, list[str]]:
-    """A request and its texts. Raises `MalformedBody`, `TooLarge` or `InvalidField`."""
+def read(content: bytes, header_length: bytes | None, max_inputs: int) -> InferRequest:
+    """A request with its texts. Raises `MalformedBody`, `TooLarge` or `InvalidField`."""
     head, raw = _parted(content, header_length)
     request = checked(read_object(head), InferRequest)
     (tensor,) = request.inputs
@@ -166,7 +172,8 @@ def read(content: bytes, header_length: bytes | None, max_inputs: int) -> tuple[
     texts = _unpacked(raw) if data is None else _strings(data)
     if len(texts) != count:
         raise InvalidField("/inputs/0/shape", f"By its shape the tensor has {count} elements; {len(texts)} came.")
-    return request, texts
+    request._texts = texts
+    return request
 
 
 def _parted(content: bytes, header_length: bytes | None) -> tuple[bytes, bytes]:

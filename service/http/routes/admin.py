@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from typing import Annotated
 
+from fastapi import APIRouter, Body
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
-from service.http import body
-from service.http.coding import coding_of, unpacked
-from service.http.middleware import call_of
-from service.http.render import JSON, dumps
-from service.http.schemas.requests import checked, read_object
-from service.serving.runtime import Runtime
+from service.errors import (
+    BundleRefused,
+    InvalidField,
+    MalformedBody,
+    ModelNotFound,
+    TooLarge,
+    Unavailable,
+    UnsupportedMediaType,
+)
+from service.http.context import Here, Running
+from service.http.described import ModelName, described
+from service.http.endpoint import Answer, BodyRoute, json_answer
+from service.http.routes.operations import json_response
+from service.http.schemas import examples, responses
 
-MAX_BODY = 1024
-"""Bytes in the body of a request to load."""
 MAX_VERSION = 10**9
 
 
@@ -31,50 +36,61 @@ class VersionRequest(BaseModel):
     )
 
 
-class Admin:
-    """The routes, over one runtime."""
-
-    def __init__(self, runtime: Runtime) -> None:
-        self._runtime = runtime
-
-    def routes(self) -> list[Route]:
-        return [
-            Route("/admin/models", self.index),
-            Route("/admin/models/{name}/load", self.load, methods=["POST"]),
-            Route("/admin/models/{name}/unload", self.unload, methods=["POST"]),
-        ]
-
-    async def index(self, request: Request) -> Response:
-        entries = await self._runtime.index()
-        versions = [
-            {"name": each.name, "version": str(each.version), "ready": each.ready, "reason": each.reason or None}
-            for each in entries
-        ]
-        return _json({"versions": versions})
-
-    async def load(self, request: Request) -> Response:
-        asked = await _load_request(request)
-        model = await self._runtime.load(request.path_params["name"], asked.version)
-        call_of(request.scope).log.update(model=model.name, version=model.version)
-        return _json(model.describe())
-
-    async def unload(self, request: Request) -> Response:
-        name = request.path_params["name"]
-        await self._runtime.unload(name)
-        call_of(request.scope).log.update(model=name)
-        return _json({"name": name, "ready": False})
+class _LoadRoute(BodyRoute):
+    max_body = 1024
+    bodiless = True
+    timed = False  # loading goes on when its caller has gone
 
 
-async def _load_request(request: Request) -> VersionRequest:
-    """What the body asks for; none at all is an empty object."""
-    headers = call_of(request.scope).headers
-    if headers.get(b"content-length", b"0") == b"0" and b"transfer-encoding" not in headers:
-        return VersionRequest(version=None)
-    content = await body.read(headers, request.receive, MAX_BODY)
-    if coding := coding_of(headers.get(b"content-encoding", b"")):
-        content = unpacked(content, coding, MAX_BODY)
-    return checked(read_object(content), VersionRequest)
+router = APIRouter()
+loading = APIRouter(route_class=_LoadRoute)
 
 
-def _json(value: object) -> Response:
-    return Response(dumps(value), media_type=JSON)
+@router.get(
+    "/admin/models",
+    response_model=responses.Versions,
+    **described("versions", "What the models folder holds", examples={"versions": examples.VERSIONS}),
+)
+async def versions(runtime: Running) -> Response:
+    found = [
+        {"name": each.name, "version": str(each.version), "ready": each.ready, "reason": each.reason or None}
+        for each in await runtime.index()
+    ]
+    return json_response({"versions": found})
+
+
+@loading.post(
+    "/admin/models/{name}/load",
+    response_model=responses.ModelDescription,
+    **described(
+        "load",
+        "Load a version from the models folder and serve it; one that cannot be served changes nothing",
+        *(BundleRefused, MalformedBody, ModelNotFound, TooLarge, UnsupportedMediaType, InvalidField, Unavailable),
+        examples={"model": examples.MODEL},
+    ),
+)
+async def load(
+    name: ModelName,
+    context: Here,
+    asked: Annotated[VersionRequest | None, Body(openapi_examples=examples.bodies(examples.LOAD_REQUESTS))] = None,
+) -> Answer:
+    model = await context.runtime.load(name, asked.version if asked is not None else None)
+    context.log.update(model=model.name, version=model.version)
+    return json_answer(model.describe())
+
+
+@router.post(
+    "/admin/models/{name}/unload",
+    response_model=responses.Unloaded,
+    **described(
+        "unload",
+        "Serve a model no more, until it is loaded again; requests that have it finish",
+        ModelNotFound,
+        Unavailable,
+        examples={"unloaded": examples.UNLOADED},
+    ),
+)
+async def unload(name: ModelName, context: Here) -> Response:
+    await context.runtime.unload(name)
+    context.log.update(model=name)
+    return json_response({"name": name, "ready": False})

@@ -1,5 +1,5 @@
 """The gate explorer and the page of the API document: static files, read with this module, and the headers that keep
-the pages to themselves. Every worker serves the same files, also one that is started after they have changed."""
+the pages to themselves. Every worker serves the same files, also one that starts after they have changed."""
 
 from __future__ import annotations
 
@@ -9,12 +9,16 @@ from dataclasses import dataclass
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import PurePath
-from typing import Final
+from typing import Annotated, Any, Final
 
+from fastapi import APIRouter, Path
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
+from starlette.responses import HTMLResponse, Response
+
+from service.http.described import described
+
+router = APIRouter()
 
 MEDIA_TYPES = {
     ".html": "text/html; charset=utf-8",
@@ -48,6 +52,11 @@ _HEADERS = {
 }
 
 
+EXAMPLE = {"schema": {"type": "string", "description": "A web page."}, "example": "<!doctype html>…"}
+"""A page in the API document."""
+_AssetPath = Annotated[str, Path(openapi_examples={"a script": {"value": "main.js"}})]
+
+
 @dataclass(frozen=True, slots=True)
 class _File:
     content: bytes
@@ -55,34 +64,45 @@ class _File:
     etag: str
 
 
-class Page:
-    """The page's files by their path below `service/explorer`."""
+def _asset(name: str, summary: str) -> dict[str, Any]:
+    content = {media_type.partition(";")[0]: {"schema": {"type": "string"}} for media_type in MEDIA_TYPES.values()}
+    return described(name, summary, 404, content=content, not_modified=True)
 
-    def routes(self) -> list[Route]:
-        below = "page/{path:path}"  # relative to / and /docs, and to /docs/, which is the same page
-        return [Route("/docs", self.docs), Route("/docs/" + below, self.asset), Route("/" + below, self.asset)]
 
-    async def asset(self, request: Request) -> Response:
-        """A script or a style sheet."""
-        path = request.path_params["path"]
-        if path not in _FILES or path in (INDEX, DOCS):
-            raise HTTPException(404)
-        return self._answer(path, request)
+@router.get(
+    "/docs",
+    response_class=HTMLResponse,
+    **described(
+        "docs", "A page of all routes, with examples to try", content={"text/html": EXAMPLE}, not_modified=True
+    ),
+)
+async def docs(request: Request) -> Response:
+    return file(DOCS, request)
 
-    def index(self, request: Request) -> Response:
-        """The page itself."""
-        return self._answer(INDEX, request, {"Vary": "Accept"})
 
-    async def docs(self, request: Request) -> Response:
-        """The page of the API document."""
-        return self._answer(DOCS, request)
+@router.get("/page/{path:path}", response_class=Response, **_asset("page", "A script or a style sheet of the pages"))
+async def asset(path: _AssetPath, request: Request) -> Response:
+    if path not in _FILES or path in (INDEX, DOCS):
+        raise HTTPException(404)
+    return file(path, request)
 
-    def _answer(self, path: str, request: Request, more: dict[str, str] | None = None) -> Response:
-        file = _FILES[path]
-        headers = {**_HEADERS, **(more or {}), "ETag": file.etag}
-        if file.etag in request.headers.get("if-none-match", ""):
-            return Response(status_code=304, headers=headers)
-        return Response(file.content, headers=headers, media_type=file.media_type)
+
+@router.get(
+    "/docs/page/{path:path}",
+    response_class=Response,
+    **_asset("docs-page", "The same, for a browser at `/docs/`"),
+)
+async def docs_asset(path: _AssetPath, request: Request) -> Response:
+    return await asset(path, request)
+
+
+def file(path: str, request: Request, more: dict[str, str] | None = None) -> Response:
+    """A file of the folder; 304 without it where the browser has it already."""
+    found = _FILES[path]
+    headers = {**_HEADERS, **(more or {}), "ETag": found.etag}
+    if found.etag in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers=headers)
+    return Response(found.content, headers=headers, media_type=found.media_type)
 
 
 def _file(content: bytes, media_type: str) -> _File:

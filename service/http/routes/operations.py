@@ -4,89 +4,118 @@ from __future__ import annotations
 
 import asyncio
 
+from fastapi import APIRouter
 from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
+from starlette.responses import PlainTextResponse, Response
 
+from service.errors import ModelNotFound
 from service.http.accept import wants_index
-from service.http.middleware import call_of
+from service.http.context import Here, Running
+from service.http.described import ModelName, described
 from service.http.render import JSON, dumps
-from service.http.routes.explorer import Page
+from service.http.routes.explorer import EXAMPLE, INDEX, file
+from service.http.schemas import examples, responses
 from service.observability.metrics import CONTENT_TYPE
 from service.serving.registry import Model
 from service.serving.runtime import Runtime
 from service.version import TITLE, VERSION
 
+router = APIRouter()
+
 _OK = {"status": "ok"}
 
 
-class Operations:
-    """The routes, over one runtime. `document` is the API document, finished."""
+@router.get(
+    "/",
+    response_model=responses.Index,
+    **described(
+        "index",
+        "The gate explorer; where to go from here, for Accept: application/json",
+        examples={"index": examples.INDEX},
+        content={"text/html": EXAMPLE},
+        not_modified=True,
+    ),
+)
+async def index(request: Request, context: Here) -> Response:
+    if not wants_index(context.headers.get(b"accept")):
+        return file(INDEX, request, {"Vary": "Accept"})
+    paths = sorted({route.path_format for route in request.app.routes})
+    found = {"service": TITLE, "version": VERSION, "openapi": "/openapi.json", "routes": paths}
+    return Response(dumps(found), media_type=JSON, headers={"Vary": "Accept"})
 
-    def __init__(self, runtime: Runtime, document: dict[str, object]) -> None:
-        self._runtime = runtime
-        self._document = dumps(document)
-        self._page = Page()
-        paths = document["paths"]
-        self._index = {
-            "service": TITLE,
-            "version": VERSION,
-            "openapi": "/openapi.json",
-            "routes": sorted(paths) if isinstance(paths, dict) else [],
+
+@router.get(
+    "/models",
+    response_model=responses.Models,
+    **described("models", "What is loaded", examples={"models": examples.MODELS}),
+)
+async def models(runtime: Running) -> Response:
+    registry = runtime.registry
+    return json_response(
+        {
+            "default": {str(task): name for task, name in registry.defaults.items()},
+            "models": [_described(runtime, model) for model in registry.models.values()],
+            "refused": [
+                {"name": bundle.name, "version": str(bundle.version), "reason": bundle.reason}
+                for bundle in registry.refused
+            ],
         }
-
-    def routes(self) -> list[Route]:
-        return [
-            Route("/", self.index),
-            Route("/models", self.models),
-            Route("/models/{name}", self.model),
-            Route("/metrics", self.metrics),
-            Route("/health/live", self.live),
-            Route("/health/ready", self.ready),
-            Route("/openapi.json", self.openapi),
-            *self._page.routes(),
-        ]
-
-    async def index(self, request: Request) -> Response:
-        """The gate explorer; for whoever asks for JSON rather than HTML, where to go from here."""
-        if wants_index(call_of(request.scope).headers.get(b"accept")):
-            return Response(dumps(self._index), media_type=JSON, headers={"Vary": "Accept"})
-        return self._page.index(request)
-
-    async def models(self, request: Request) -> Response:
-        registry = self._runtime.registry
-        return _json(
-            {
-                "default": {str(task): name for task, name in registry.defaults.items()},
-                "models": [self._described(model) for model in registry.models.values()],
-                "refused": [
-                    {"name": bundle.name, "version": str(bundle.version), "reason": bundle.reason}
-                    for bundle in registry.refused
-                ],
-            }
-        )
-
-    async def model(self, request: Request) -> Response:
-        return _json(self._described(self._runtime.model(request.path_params["name"], None)))
-
-    def _described(self, model: Model) -> dict[str, object]:
-        return {**model.describe(), "health": self._runtime.sampler.describe(model)}
-
-    async def metrics(self, request: Request) -> Response:
-        metrics = self._runtime.metrics
-        metrics.board.publish()  # here: only the event loop counts
-        return Response(await asyncio.to_thread(metrics.text), headers={"Content-Type": CONTENT_TYPE})
-
-    async def live(self, request: Request) -> Response:
-        return _json(_OK)
-
-    async def ready(self, request: Request) -> Response:
-        self._runtime.check_ready()
-        return _json(_OK)
-
-    async def openapi(self, request: Request) -> Response:
-        return Response(self._document, media_type=JSON)
+    )
 
 
-def _json(value: object) -> Response:
+@router.get(
+    "/models/{name}",
+    response_model=responses.ModelDescription,
+    **described("model", "One model", ModelNotFound, examples={"model": examples.MODEL}),
+)
+async def model(name: ModelName, runtime: Running) -> Response:
+    return json_response(_described(runtime, runtime.model(name, None)))
+
+
+@router.get(
+    "/metrics",
+    response_class=PlainTextResponse,
+    **described(
+        "metrics",
+        "Numbers for Prometheus, over all workers",
+        content={"text/plain": {"examples": {"metrics": {"value": examples.METRICS}}}},
+    ),
+)
+async def metrics(runtime: Running) -> Response:
+    runtime.metrics.board.publish()  # here: only the event loop counts
+    return Response(await asyncio.to_thread(runtime.metrics.text), headers={"Content-Type": CONTENT_TYPE})
+
+
+@router.get(
+    "/health/live",
+    response_model=responses.Status,
+    **described("live", "Whether the process runs", examples={"ok": examples.STATUS}, health=True),
+)
+async def live() -> Response:
+    return json_response(_OK)
+
+
+@router.get(
+    "/health/ready",
+    response_model=responses.Status,
+    **described("ready", "Whether requests are welcome", examples={"ok": examples.STATUS}, health=True),
+)
+async def ready(runtime: Running) -> Response:
+    runtime.check_ready()
+    return json_response(_OK)
+
+
+@router.get(
+    "/openapi.json",
+    **described("openapi", "This document", content={JSON: {"schema": {"type": "object"}, "example": {}}}),
+)
+async def openapi(request: Request) -> Response:
+    return json_response(await asyncio.to_thread(request.app.openapi))
+
+
+def json_response(value: object) -> Response:
     return Response(dumps(value), media_type=JSON)
+
+
+def _described(runtime: Runtime, model: Model) -> dict[str, object]:
+    return {**model.describe(), "health": runtime.sampler.describe(model)}

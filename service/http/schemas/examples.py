@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from service.model.equations import equations
+
+
+def bodies(requests: Mapping[str, object]) -> dict[str, Any]:
+    """Examples as FastAPI's `Body` takes them."""
+    return {name: {"value": value} for name, value in requests.items()}
+
 
 PREDICT_REQUESTS: dict[str, dict[str, object]] = {
     "one text": {"inputs": "A warm, funny and wise film."},

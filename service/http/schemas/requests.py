@@ -129,17 +129,15 @@ class GatesRequest(PredictRequest):
     )
 
 
-_Request = TypeVar("_Request", bound=InputsRequest)
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
-def parse(body: bytes, kind: type[_Request], max_inputs: int) -> _Request:
+def parse(body: bytes, kind: type[_Model], max_inputs: int) -> _Model:
     """A request from its body. Raises `MalformedBody`, `TooLarge` or `InvalidField`."""
     value = read_object(body)
     if kind.model_config.get("extra") == "forbid":
         _refuse_unknown(value, kind)
-    inputs = value.get("inputs")
-    if isinstance(inputs, list):
+    if isinstance(inputs := value.get("inputs"), list) and "inputs" in kind.model_fields:
         check_count(len(inputs), max_inputs)
     return checked(value, kind)
 

@@ -315,3 +315,9 @@ class Problem(Shape):
     detail: str = Field(description="What was wrong, and what would be right.")
     request_id: str = Field(description="The request's id.")
     errors: list[WrongField] | None = Field(None, description="The wrong fields, where fields are wrong.")
+
+
+class ProtocolError(Shape):
+    """An error as the foreign protocols have it; the status says which kind."""
+
+    error: str = Field(description="What was wrong, and what would be right.")

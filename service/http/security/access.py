@@ -17,6 +17,8 @@ from service.errors import Forbidden, RateLimited, Unauthorized
 from service.http.accept import names_html
 from service.http.security.keys import Grant, Keys, digest
 
+HEALTH = frozenset(("/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready"))
+"""Paths that are open without an API key, and logged at level debug: probes ask for them every few seconds."""
 ADMIN = ("/admin/", "/v2/repository/models/")
 """How the paths begin that change what is served."""
 METRICS = "/metrics"

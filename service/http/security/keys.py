@@ -24,6 +24,7 @@ from typing import Literal
 import structlog
 
 from service.errors import StartupError
+from service.watched import signature
 
 Scope = Literal["use", "admin", "metrics"]
 
@@ -77,7 +78,7 @@ class Keys:
         self._grants: Mapping[bytes, Grant] = self._given
         _warn_of_short(given)
         if file is not None:
-            self._state = _state(file)
+            self._state = signature(file)
             try:
                 self._grants = self._given | _read(file)
             except (OSError, ValueError) as error:
@@ -95,7 +96,7 @@ class Keys:
         return self._grants
 
     def _look(self, file: Path) -> None:
-        state = _state(file)
+        state = signature(file)
         if state == self._state:
             return
         self._state = state
@@ -167,15 +168,6 @@ def _read(file: Path) -> dict[bytes, Grant]:
     grants = parse(text)
     _warn_of_short(line.split()[0] for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#"))
     return grants
-
-
-def _state(file: Path) -> object:
-    """What changes when the file does."""
-    try:
-        stat = file.stat()
-    except OSError as error:
-        return error.errno
-    return stat.st_mtime_ns, stat.st_size, stat.st_ino
 
 
 def _why(error: OSError | ValueError) -> str:

@@ -19,8 +19,9 @@ from starlette.types import Message, Receive, Scope, Send
 from service import settings
 from service.errors import MalformedBody, TooLarge, UnsupportedCoding
 from service.http.coding import MOST_MEMBERS, Compression, accepted, coding_of, packed, unpacked
-from service.http.middleware import Call
-from service.http.routes.native import Answer, Endpoint
+from service.http.context import KEY, Here, RequestContext
+from service.http.endpoint import Answer, BodyRoute
+from service.http.schemas.requests import PredictRequest
 from service.serving.runtime import INLINE_SECONDS
 
 PACK: dict[bytes, Callable[[bytes], bytes]] = {
@@ -135,8 +136,11 @@ def test_what_a_compressed_body_costs_is_not_told_by_its_size(coding: bytes, sen
     """Unpacking leaves the event loop where there may be much in it."""
     found: list[bytes] = []
 
-    async def answer(call: Call, content: bytes, deadline: float) -> Answer:
-        found.append(content)
+    class Noting(BodyRoute):
+        def parse(self, context: RequestContext, content: bytes) -> Any:
+            found.append(content)
+
+    async def nothing(asked: PredictRequest, context: Here) -> Answer:
         return Answer([b""])
 
     async def receive() -> Message:
@@ -146,11 +150,19 @@ def test_what_a_compressed_body_costs_is_not_told_by_its_size(coding: bytes, sen
         pass
 
     shared, estimates = runtime()
-    call = Call("id", {b"content-type": b"application/json", b"content-encoding": coding})
-    scope: Scope = {"type": "http", "state": {"call": call}, "path_params": {}}
-    asyncio.run(Endpoint(shared, answer)(scope, receive, send))
+    context = RequestContext("id", {b"content-type": b"application/json", b"content-encoding": coding})
+    context.begin(shared)
+    asyncio.run(
+        _ask(
+            Noting("/", nothing, response_model=None), {"type": "http", KEY: context, "path_params": {}}, receive, send
+        )
+    )
     assert found == [sent]
     assert [estimate > INLINE_SECONDS for estimate in estimates] == [leaves]
+
+
+async def _ask(route: BodyRoute, scope: Scope, receive: Receive, send: Send) -> None:
+    await route.app(scope, receive, send)
 
 
 def answered(

@@ -8,9 +8,16 @@ import orjson
 import pytest
 from fastapi.openapi.models import OpenAPI
 
-from service.http.openapi import document
+from service import settings
+from service.http.app import create_app
 from service.http.schemas import examples, responses
 from service.http.schemas.requests import GatesRequest, PredictRequest, parse
+
+
+def document(*, secured: bool = False, admin: bool = False) -> dict[str, Any]:
+    """The API document of an application."""
+    keys = {"api_keys": "a-key-of-the-test"} if secured else {}
+    return create_app(settings.read({"admin": admin, **keys}, _env_file=None)).openapi()
 
 
 @pytest.mark.parametrize("request_", examples.PREDICT_REQUESTS.values(), ids=examples.PREDICT_REQUESTS)

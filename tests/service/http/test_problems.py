@@ -29,6 +29,7 @@ from service.errors import (
     UnsupportedMediaType,
 )
 from service.http import problems
+from service.http.app import create_app
 from service.http.middleware import Edge
 from service.http.schemas.responses import Problem
 from service.http.security.access import Access
@@ -64,7 +65,7 @@ def test_each_error_has_its_status_and_slug(error: Exception, status: int, slug:
     problem = problems.of(error)
     assert (problem.status, problem.slug) == (status, slug)
     Problem.model_validate(problem.body("id"))
-    assert b"secret" not in bytes(problem.response("id", {"path": "/predict", "method": "POST"}).body)
+    assert b"secret" not in bytes(problem.response("id", "POST", "/predict").body)
 
 
 def test_bad_fields_are_listed() -> None:
@@ -79,9 +80,7 @@ def test_retry_after_is_whole_seconds(seconds: float | None, header: str) -> Non
 
 
 def test_every_error_of_the_tree_is_described() -> None:
-    from service.http.openapi import document
-
-    described = document(secured=False)["components"]["responses"]
+    described = create_app(settings.read(_env_file=None)).openapi()["components"]["responses"]
     slugs = {kind.slug for kind in _all(RequestError)} | {slug for slug, _ in problems.HTTP_PROBLEMS.values()}
     assert set(described) == slugs | {"protocol-error"}
 
@@ -102,7 +101,7 @@ def answer(
     """What comes back from a bare application behind the edge."""
     runtime = runtime or Runtime(settings.read(_env_file=None))
     runtime.phase = phase
-    edge = Edge(app, access=access or Access(Keys()), runtime=runtime, templates={})
+    edge = Edge(app, access=access or Access(Keys()), runtime=runtime)
 
     async def ask() -> httpx.Response:
         transport = httpx.ASGITransport(edge, raise_app_exceptions=False)
@@ -190,7 +189,7 @@ def test_half_an_answer_is_cut_off() -> None:
     async def receive() -> Any:
         raise AssertionError
 
-    edge = Edge(app, access=Access(Keys()), runtime=Runtime(settings.read(_env_file=None)), templates={})
+    edge = Edge(app, access=Access(Keys()), runtime=Runtime(settings.read(_env_file=None)))
     scope = {"type": "http", "path": "/x", "method": "GET", "headers": []}
     with pytest.raises(RuntimeError, match="later"), structlog.testing.capture_logs():
         asyncio.run(_run(edge, scope, receive, send))

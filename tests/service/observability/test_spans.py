@@ -40,7 +40,7 @@ def traced(
     """One request to an application of its own, and the spans that it left."""
     exporter = InMemorySpanExporter()
     asked = settings.read({"models": models, "gate_sample": 0.0}, _env_file=None)
-    app = create_app(asked, tracing=spans.Tracing(SimpleSpanProcessor(exporter)))
+    app = create_app(asked, spans=spans.Spans(SimpleSpanProcessor(exporter)))
 
     async def ask() -> httpx.Response:
         async with app.router.lifespan_context(app):

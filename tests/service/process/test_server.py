@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
+import contextlib
 import resource
-import signal
 import socket
+from pathlib import Path
 
+import httpx
 import pytest
 import uvicorn
 from structlog.testing import capture_logs
 
 from service import settings
+from service.errors import StartupError
 from service.http.app import create_app
 from service.observability.metrics import Metrics
-from service.process.server import Greeter, Server, allow_connections
-from service.serving.shared import Shared
+from service.process import server
+from service.process.server import Server, allow_connections
 from tests.service.virtual import VirtualLoop, run
 
 
@@ -39,30 +41,38 @@ def test_hearing_clients_out_takes_its_time_from_the_grace_period(monkeypatch: p
     assert left == [18]
 
 
-@pytest.mark.parametrize("told", ["before its start", "after it"])
-def test_a_greeter_accepts_no_more_once_it_is_told_to_end_and_says_so(told: str) -> None:
-    accepts, greets = multiprocessing.Pipe(duplex=False)
+def test_sockets_stay_open_behind_the_server_that_answers_while_the_models_load(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It answers as long as they load; what comes then waits for the workers."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    seen: list[tuple[int, str | None]] = []
 
-    async def main() -> None:
-        asked = settings.read({}, _env_file=None)
-        shared = Shared(2, Metrics(), greets=greets)
-        greeter = Greeter(create_app(asked, shared), asked, shared)
-        greeter.config.load()
-        greeter.lifespan = greeter.config.lifespan_class(greeter.config)
-        if told == "before its start":
-            greeter._on_signal(signal.SIGTERM)
-        listener = socket.create_server(("127.0.0.1", 0))
-        await greeter.startup([listener])
-        if told == "after it":
-            assert not accepts.poll()
-            greeter._on_signal(signal.SIGTERM)
-        assert greeter.should_exit
-        assert not any(server.is_serving() for server in greeter.servers)
-        await greeter.lifespan.shutdown()
+    def load(asked: settings.Settings) -> str:
+        for path in ("live", "ready"):
+            answer = httpx.get(f"{url}/health/{path}")
+            seen.append((answer.status_code, answer.headers.get("connection")))
+        return "the models"
 
-    asyncio.run(main())
-    with pytest.raises(EOFError):
-        accepts.recv()
+    monkeypatch.setattr(server, "open_registry", load)
+    monkeypatch.setattr(server.LoadingServer, "capture_signals", contextlib.nullcontext)
+    asked = settings.read({"models": tmp_path}, _env_file=None)
+    loading = server.LoadingServer(asked, Metrics())
+    loading.run([listener.dup()])
+    assert (loading.loaded, seen) == ("the models", [(200, "close"), (503, "close")])
+    with socket.create_connection(listener.getsockname()), listener:
+        listener.accept()[0].close()
+
+
+def test_what_is_wrong_with_the_models_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(asked: settings.Settings) -> None:
+        raise StartupError("no model")
+
+    monkeypatch.setattr(server, "open_registry", load)
+    monkeypatch.setattr(server.LoadingServer, "capture_signals", contextlib.nullcontext)
+    with pytest.raises(StartupError, match="no model"):
+        server.load_and_answer(settings.read({}, _env_file=None), [], Metrics())
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,248 @@
+"""What the routes' functions do not say of themselves in the API document: errors, headers, examples.
+
+FastAPI writes the document from the routes. Each route adds `**described(...)` to its decorator; the errors that it
+names are looked up in one table, `EXAMPLES`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, cast
+
+from fastapi import Path
+from fastapi._compat import get_definitions
+from fastapi.openapi.utils import get_fields_from_routes, get_openapi_path
+from fastapi.routing import APIRoute
+from pydantic.json_schema import models_json_schema
+from starlette.routing import BaseRoute
+
+from service.errors import (
+    BundleRefused,
+    DeadlineExceeded,
+    Forbidden,
+    HeaderTooLarge,
+    InvalidField,
+    MalformedBody,
+    MalformedRequest,
+    ModelNotFound,
+    RateLimited,
+    RequestError,
+    RequestTooSlow,
+    TooLarge,
+    Unauthorized,
+    Unavailable,
+    Unfit,
+    UnsupportedCoding,
+    UnsupportedMediaType,
+)
+from service.http.problems import HTTP_PROBLEMS, INTERNAL, MEDIA_TYPE, Problem, of
+from service.http.render import JSON
+from service.http.schemas.examples import REQUEST_ID
+from service.http.schemas.responses import Problem as ProblemShape
+from service.http.schemas.responses import ProtocolError
+from service.version import DESCRIPTION, TITLE, VERSION
+
+_Json = dict[str, Any]
+_SCHEMAS = "#/components/schemas/"
+_KEY = "key"
+"""The security scheme."""
+
+EXAMPLES: tuple[RequestError, ...] = (
+    MalformedBody("The body is not JSON in UTF-8: unexpected character: line 1 column 1 (char 0)."),
+    Unauthorized("Send an API key: Authorization: Bearer KEY."),
+    Forbidden("This key cannot load and unload models."),
+    ModelNotFound("sentiment-xl", ["ner-bilstm", "sentiment-bilstm"]),
+    BundleRefused("sentiment-bilstm 2 cannot be served: model.onnx does not match the manifest."),
+    Unfit("sentiment-bilstm 4 cannot be a canary of version 3: it has other labels."),
+    TooLarge("Inputs in one request", 300, 256),
+    MalformedRequest("The request is not HTTP/1.1: Invalid method encountered."),
+    RequestTooSlow("The request's body did not come within 20 seconds."),
+    HeaderTooLarge(40_000, 32_768),
+    UnsupportedMediaType("The body is not sent as JSON; send it with Content-Type: application/json."),
+    UnsupportedCoding("A body is read as it is, or with Content-Encoding gzip or deflate, once."),
+    InvalidField("/gates/0", "gru has no gate 'forget'; it has update, reset, candidate, hidden."),
+    RateLimited("This key may send 10 requests a second.", retry_after=1),
+    Unavailable("The models are loading.", retry_after=2),
+    DeadlineExceeded("The answer was not ready within the request's deadline."),
+)
+"""Every error that a caller can meet, as an example of itself."""
+_HTTP_DETAILS = {
+    404: "There is no route /prediction; /openapi.json lists those there are.",
+    405: "/predict takes POST.",
+    422: "The header X-Request-Timeout holds seconds, over 0, such as 2.5.",
+}
+Error = type[RequestError] | int
+"""A class of the tree, or the status of one of `HTTP_PROBLEMS`."""
+
+_OF_A_CONNECTION: tuple[Error, ...] = (MalformedRequest, RequestTooSlow, HeaderTooLarge, Unavailable)
+"""Any request can meet these before a route is looked for."""
+_OF_ACCESS: tuple[Error, ...] = (Unauthorized, Forbidden, RateLimited)
+"""Every route has these but health."""
+OF_A_BODY: tuple[Error, ...] = (MalformedBody, TooLarge, UnsupportedMediaType, InvalidField, DeadlineExceeded)
+"""Routes that read a body have these."""
+OF_A_JOB: tuple[Error, ...] = (*OF_A_BODY, ModelNotFound)
+"""Routes that run a model have these."""
+
+ModelName = Annotated[str, Path(openapi_examples={"a model": {"value": "ner-bilstm"}})]
+"""A path parameter: a model."""
+ModelVersion = Annotated[str, Path(openapi_examples={"a version": {"value": "1"}})]
+"""A path parameter: one of its versions."""
+
+_HEADERS: _Json = {
+    "X-Request-ID": {"description": "The request's id.", "required": True, "schema": {"type": "string"}},
+    "traceparent": {
+        "description": "The request's span, as W3C Trace Context writes it; with the setting `tracing`.",
+        "schema": {"type": "string"},
+    },
+}
+_OF_ERRORS: _Json = {
+    "Retry-After": {"description": "On 429 and 503: seconds to wait.", "schema": {"type": "integer"}},
+    "WWW-Authenticate": {"description": "On 401: how to send the key.", "schema": {"type": "string"}},
+    "Accept-Encoding": {"description": "On 415: the codings that are read.", "schema": {"type": "string"}},
+    "Allow": {"description": "On 405: the methods that the route has.", "schema": {"type": "string"}},
+}
+"""Headers that some errors have."""
+_PARAMETERS: _Json = {
+    "X-Request-ID": {
+        "name": "X-Request-ID",
+        "in": "header",
+        "description": "The request's id, printable ASCII without spaces; made where it is missing, and sent back.",
+        "schema": {"type": "string", "minLength": 1, "maxLength": 128},
+        "example": REQUEST_ID,
+    },
+    "X-Request-Timeout": {
+        "name": "X-Request-Timeout",
+        "in": "header",
+        "description": "Seconds in which the answer has to be ready.",
+        "schema": {"type": "number", "exclusiveMinimum": 0},
+        "example": 2.5,
+    },
+}
+
+
+def described(
+    name: str,
+    summary: str,
+    *errors: Error,
+    examples: Mapping[str, object] | None = None,
+    content: _Json | None = None,
+    headers: _Json | None = None,
+    foreign: bool = False,
+    health: bool = False,
+    timed: bool = False,
+    not_modified: bool = False,
+) -> _Json:
+    """Arguments of a route's decorator. `name` is the operation's id; `errors` are its own, beside those of every
+    route. `examples` are of the JSON answer, `content` is of other answers by media type, `headers` of the answer.
+    `foreign` routes answer errors in their protocol's form. `health` routes need no key; for `timed` ones
+    `X-Request-Timeout` holds; `not_modified` ones answer 304 to a browser that has the file already.
+    """
+    every = (*_OF_A_CONNECTION, *(() if health else _OF_ACCESS), *errors)
+    slugs = {500: RequestError.slug, **dict(map(_status_and_slug, every))}
+    good: _Json = {"headers": {**_refs("headers", _HEADERS), **(headers or {})}, "content": dict(content or {})}
+    if examples:
+        good["content"][JSON] = {"examples": {each: {"value": value} for each, value in examples.items()}}
+    return {
+        "operation_id": name,
+        "summary": summary,
+        "response_description": summary,
+        "responses": {
+            200: good,
+            **({304: {"description": "Not modified.", "headers": good["headers"]}} if not_modified else {}),
+            **{status: _ref("responses", "protocol-error" if foreign else slugs[status]) for status in sorted(slugs)},
+        },
+        "openapi_extra": {
+            "parameters": [_ref("parameters", each) for each in ("X-Request-ID", "X-Request-Timeout")[: 1 + timed]],
+            **({"security": []} if health else {}),
+        },
+    }
+
+
+def document(routes: Sequence[BaseRoute], *, secured: bool) -> _Json:
+    """The API document of these routes. `secured` is true if keys are asked for.
+
+    Made by the functions of `fastapi.openapi.utils.get_openapi`, but for its last: that leaves out what is null in
+    examples and defaults, writes whole numbers as 1.0, and takes most of the time.
+    """
+    found = [route for route in routes if isinstance(route, APIRoute)]
+    fields = get_fields_from_routes(found)
+    mapping, schemas = get_definitions(fields=fields, model_name_map={}, separate_input_output_schemas=False)
+    paths: _Json = {}
+    ids: set[str] = set()
+    for route in found:
+        path, _, _ = get_openapi_path(
+            route=cast(Any, route),
+            operation_ids=ids,
+            model_name_map={},
+            field_mapping=mapping,
+            separate_input_output_schemas=False,
+        )
+        for operation in path.values():
+            _tidy(operation)
+        paths.setdefault(route.path_format, {}).update(path)
+    kinds = [(kind, "validation") for kind in (ProblemShape, ProtocolError)]
+    _, errors = models_json_schema(kinds, ref_template=_SCHEMAS + "{model}")  # type: ignore[arg-type]  # a list is invariant
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": TITLE, "version": VERSION, "description": DESCRIPTION},
+        "paths": paths,
+        "components": {
+            "schemas": dict(sorted({**schemas, **errors["$defs"]}.items())),
+            "responses": {**{each.slug: _response(each) for each in _problems()}, "protocol-error": _protocol_error()},
+            "parameters": _PARAMETERS,
+            "headers": _HEADERS,
+            "securitySchemes": {_KEY: {"type": "http", "scheme": "bearer"}},
+        },
+        "security": [{_KEY: []}] if secured else [{}, {_KEY: []}],
+    }
+
+
+def _tidy(operation: _Json) -> None:
+    """References alone, without the words that FastAPI adds, and no answer that FastAPI assumes."""
+    for status, response in list(operation["responses"].items()):
+        if "$ref" in response:
+            operation["responses"][status] = {"$ref": response["$ref"]}
+        elif status == "422":
+            del operation["responses"][status]
+        elif not response.get("content", True):
+            del response["content"]
+    for content in operation.get("requestBody", {}).get("content", {}).values():
+        if "anyOf" in content["schema"]:  # a body that may be left out, and is never null
+            content["schema"] = content["schema"]["anyOf"][0]
+
+
+def _status_and_slug(error: Error) -> tuple[int, str]:
+    return (error, HTTP_PROBLEMS[error][0]) if isinstance(error, int) else (error.status, error.slug)
+
+
+def _ref(kind: str, name: str) -> dict[str, str]:
+    return {"$ref": f"#/components/{kind}/{name}"}
+
+
+def _refs(kind: str, named: _Json) -> _Json:
+    return {name: _ref(kind, name) for name in named}
+
+
+def _problems() -> list[Problem]:
+    """Every error that the service answers with, as an example of itself."""
+    others = [
+        Problem(status, slug, title, _HTTP_DETAILS[status], headers={"Allow": "POST"} if status == 405 else {})
+        for status, (slug, title) in HTTP_PROBLEMS.items()
+    ]
+    return [*map(of, EXAMPLES), *others, Problem(RequestError.status, RequestError.slug, RequestError.title, INTERNAL)]
+
+
+def _response(problem: Problem) -> _Json:
+    own = {name: {**_OF_ERRORS[name], "required": True} for name in problem.headers}
+    content = {"schema": _ref("schemas", ProblemShape.__name__), "example": problem.body(REQUEST_ID)}
+    headers = {**_refs("headers", _HEADERS), **own}
+    return {"description": f"{problem.title}.", "headers": headers, "content": {MEDIA_TYPE: content}}
+
+
+def _protocol_error() -> _Json:
+    example = {"error": str(ModelNotFound("sentiment-xl", ["ner-bilstm", "sentiment-bilstm"]))}
+    return {
+        "description": "An error, in the protocol's own form.",
+        "headers": {**_refs("headers", _HEADERS), **_OF_ERRORS},
+        "content": {JSON: {"schema": _ref("schemas", ProtocolError.__name__), "example": example}},
+    }

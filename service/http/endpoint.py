@@ -1,0 +1,340 @@
+"""The pipeline of every request that is answered with predictions or gates, the same for all protocols.
+
+body → parse → the route's function makes a `Job` → check room → encode text → note → run → `Job.answer` makes an answer
+
+A protocol is two functions: one makes a `Job` of a checked request, the other makes an `Answer` of a job's `Outcome`.
+The steps that may hold the event loop for long run in a thread (`Runtime.offload`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from inspect import Parameter, signature
+from types import NoneType
+from typing import Any, ClassVar, Generic, TypeVar, get_args
+
+from fastapi.routing import APIRoute
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from service.errors import DeadlineExceeded, VersionNotFound
+from service.http import body
+from service.http.coding import coding_of, unpacked, unpacking_seconds
+from service.http.context import RequestContext, context_of
+from service.http.render import JSON, dumps
+from service.http.schemas.requests import Input, parse
+from service.model.decoding import Prediction
+from service.model.gates import Selection
+from service.model.joining import Logits, Traced, traces_of
+from service.model.tokenizer import Encoded
+from service.serving.inference import decode, encode
+from service.serving.registry import Model
+from service.serving.runtime import Runtime
+from service.settings import Settings
+
+# What work beside the model costs, in seconds, roughly: it tells what may hold the event loop and what may not.
+A_BYTE_IN = 0.4e-6  # parsed, checked, tokenised
+A_STRING_IN = 16e-6  # beside its bytes
+AN_INPUT_OUT = 10e-6
+A_TOKEN_OUT = 2e-6  # decoded by a tagger, or named in a trace; twice as much where every token's label is an answer
+A_NUMBER_OUT = 15e-9
+
+_TIMEOUT = re.compile(rb"\d{1,9}(\.\d{1,9})?")
+
+Asked = TypeVar("Asked", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True)
+class TraceOptions:
+    """What is wanted of the trace graph; a job without them is a prediction."""
+
+    selection: Selection
+    contributions: bool = False
+    explain: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a job gave, one item for each input. `traces` is None for a prediction."""
+
+    encoded: list[Encoded]
+    logits: Sequence[Logits]
+    predictions: list[Prediction]
+    traces: Sequence[Traced] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Job(Generic[Asked]):
+    """What a request asks of a model, whatever its protocol."""
+
+    request: Asked
+    model: Model
+    inputs: Sequence[Input]
+    answer: Callable[[Job[Any], Outcome], ASGIApp]
+    """Makes the answer."""
+    pointer: Callable[[int], str]
+    """Where in the request the input of a number stands, as a JSON pointer."""
+    truncate: bool = False
+    split: bool = True
+    tokens: bool = False
+    """Decode every token's label."""
+    trace: TraceOptions | None = None
+    check: Callable[[Sequence[Encoded]], None] | None = None
+    """Raises `RequestError` for what the tokens show to be wrong."""
+    seconds: float | None = None
+    """The protocol's own limit on the time of the answer, beside `X-Request-Timeout`."""
+
+    def head(self) -> dict[str, object]:
+        """Which model answers."""
+        return {"model": self.model.name, "version": self.model.version, "task": self.model.task}
+
+
+class Answer:
+    """A whole answer: pieces of bytes, and their media type."""
+
+    __slots__ = ("_headers", "_media_type", "_pieces")
+
+    def __init__(
+        self, pieces: Sequence[bytes], media_type: str = JSON, headers: Sequence[tuple[bytes, bytes]] = ()
+    ) -> None:
+        self._pieces = pieces
+        self._media_type = media_type
+        self._headers = headers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        length = sum(map(len, self._pieces))
+        headers = [(b"content-type", self._media_type.encode()), (b"content-length", str(length).encode())]
+        headers += self._headers
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        last = len(self._pieces) - 1
+        for number, piece in enumerate(self._pieces):
+            await send({"type": "http.response.body", "body": piece, "more_body": number < last})
+
+
+class BodyRoute(APIRoute):
+    """A route that reads its body itself: within the service's limits and deadline, and with its own errors.
+
+    The function gets the checked body as `asked`, the request's `context`, and the path parameters. It is a coroutine
+    that returns an `Answer`. FastAPI makes the API document of its signature. A subclass for a protocol overrides the
+    attributes below and `parse`.
+    """
+
+    max_body: ClassVar[int | None] = None
+    """Bytes in the body; None for the setting's."""
+    timed: ClassVar[bool] = True
+    """True if `X-Request-Timeout` holds."""
+
+    bodiless: ClassVar[bool] = False
+    """True if a request may come without a body, and then without a content type too."""
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        super().__init__(path, endpoint, **options)
+        self._kind, self._optional = _body_of(self.dependant.call or endpoint)
+        self.app = self.answer  # past the framework's own reading of the body
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """For a router that is included in another: the same, at the price of the framework's layers."""
+
+        async def handler(request: Request) -> Any:
+            return partial(self.answer, request.scope, request.receive)
+
+        return handler
+
+    async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The ASGI application of the route."""
+        context = context_of(scope)
+        context.path = scope["path_params"]
+        settings = context.runtime.settings
+        if not self.timed:
+            answer = await self.run(context, await self._content(context, receive), float("inf"))
+        else:
+            deadline = asyncio.get_running_loop().time() + _seconds(context.headers, settings)
+            try:
+                async with asyncio.timeout_at(deadline):
+                    self.check_open(context)
+                    answer = await self.run(context, await self._content(context, receive), deadline)
+            except TimeoutError:
+                raise DeadlineExceeded("The answer was not ready within the request's deadline.") from None
+        await answer(scope, receive, send)
+
+    @staticmethod
+    def refusal(content_type: bytes) -> str | None:
+        """Why a body of a content type is not read; None when it is."""
+        return body.unless_json(content_type)
+
+    def check_open(self, context: RequestContext) -> None:
+        """Raises `Unavailable` where a request would be refused anyway: before its body is read."""
+
+    async def run(self, context: RequestContext, content: bytes, deadline: float) -> ASGIApp:
+        """The answer to a body; `deadline` is a time of the event loop."""
+        answer: ASGIApp = await self.endpoint(asked=self.parse(context, content), context=context, **context.path)
+        return answer
+
+    def parse(self, context: RequestContext, content: bytes) -> BaseModel:
+        """The checked request of a body. Raises `RequestError`."""
+        return parse(content or b"{}" if self._optional else content, self._kind, context.runtime.settings.max_inputs)
+
+    async def _content(self, context: RequestContext, receive: Receive) -> bytes:
+        headers, runtime = context.headers, context.runtime
+        most = self.max_body or runtime.settings.max_body
+        if self.bodiless and headers.get(b"content-length", b"0") == b"0" and b"transfer-encoding" not in headers:
+            return b""
+        content = await body.read(headers, receive, most, self.refusal)
+        if coding := coding_of(headers.get(b"content-encoding", b"")):
+            work = partial(unpacked, content, coding, most)
+            content = await runtime.offload(unpacking_seconds(len(content), most), work, begins=True)
+        return content
+
+
+class JobRoute(BodyRoute):
+    """A route whose function makes a `Job` of the checked body; it is a plain function. The rest is done here."""
+
+    def check_open(self, context: RequestContext) -> None:
+        context.runtime.check_open()
+
+    async def run(self, context: RequestContext, content: bytes, deadline: float) -> ASGIApp:
+        runtime = context.runtime
+        offload, inference = runtime.offload, runtime.inference
+        cost = cost_in(content)
+        job: Job[Any] = await offload(cost, partial(self._job, context, content), begins=True)
+        model, trace = job.model, job.trace
+        context.model = (model.name, model.version)
+        inference.check_room(model, trace=trace is not None)
+        encoded = await offload(cost, partial(_encode, context, job))
+        tokens = sum(map(len, encoded))
+        _note(context, model, encoded, tokens)
+        if job.seconds is not None:
+            deadline = min(deadline, asyncio.get_running_loop().time() + job.seconds)
+        cost = len(encoded) * AN_INPUT_OUT
+        if trace is None:
+            if model.task == "ner":
+                cost += tokens * A_TOKEN_OUT * (1 + job.tokens)
+            logits = await inference.predict(model, encoded, deadline=deadline, times=context.times())
+            return await offload(cost, partial(_answer, context, job, encoded, logits))
+        numbers = trace.selection.numbers(tokens, len(encoded))
+        cost += tokens * A_TOKEN_OUT + numbers * A_NUMBER_OUT
+        with runtime.hold_trace(numbers):
+            traced = await inference.trace(
+                model,
+                encoded,
+                trace.selection,
+                contributions=trace.contributions,
+                explain=trace.explain,
+                deadline=deadline,
+                times=context.times(),
+            )
+            return await offload(cost, partial(_traced, context, job, encoded, traced))
+
+    def _job(self, context: RequestContext, content: bytes) -> Job[Any]:
+        job: Job[Any] = self.endpoint(asked=self.parse(context, content), context=context, **context.path)
+        return job
+
+
+class ModelRoute(JobRoute):
+    """A route whose path names the model: an unknown one is told before the body is judged."""
+
+    def parse(self, context: RequestContext, content: bytes) -> BaseModel:
+        model_of(context.runtime, **context.path)
+        return super().parse(context, content)
+
+
+def model_of(runtime: Runtime, name: str, version: str | None = None) -> Model:
+    """The model that a path names. Raises `ModelNotFound`, or `VersionNotFound` for a version that is not served."""
+    model = runtime.model(name, None)
+    if version not in (None, model.version):
+        raise VersionNotFound(model.name, str(version), [model.version])
+    return model
+
+
+def _encode(context: RequestContext, job: Job[Any]) -> list[Encoded]:
+    with context.stage("tokenise"):
+        encoded = encode(job.model, job.inputs, job.truncate, job.pointer, job.split)
+    if job.check is not None:
+        job.check(encoded)
+    return encoded
+
+
+def _note(context: RequestContext, model: Model, encoded: Sequence[Encoded], tokens: int) -> None:
+    """Say in the log what the request is about; its texts only where the settings ask for it."""
+    context.inputs = len(encoded)
+    context.log.update(model=model.name, inputs=len(encoded), tokens=tokens)
+    if context.runtime.settings.log_text:
+        context.log["text"] = [source.text for source in encoded]
+
+
+def _traced(context: RequestContext, job: Job[Any], encoded: list[Encoded], traced: Sequence[Traced]) -> ASGIApp:
+    whole = traces_of(encoded, traced)
+    return _answer(context, job, encoded, [trace.logits for trace in whole], whole)
+
+
+def _answer(
+    context: RequestContext,
+    job: Job[Any],
+    encoded: list[Encoded],
+    logits: Sequence[Logits],
+    traces: Sequence[Traced] | None = None,
+) -> ASGIApp:
+    with context.stage("decode"):
+        predictions = decode(job.model, logits, encoded, tokens=job.tokens)
+    outcome = Outcome(encoded, logits, predictions, traces)
+    with context.stage("serialise"):
+        answer = job.answer(job, outcome)
+    return _Followed(answer, context, job, outcome) if context.after else answer
+
+
+class _Followed:
+    """An answer after which others are told of it."""
+
+    def __init__(self, answer: ASGIApp, context: RequestContext, job: Job[Any], outcome: Outcome) -> None:
+        self._answer = answer
+        self._context = context
+        self._told = job, outcome
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._answer(scope, receive, send)
+        for tell in self._context.after:
+            tell(self._context, *self._told)
+
+
+def json_answer(value: object) -> Answer:
+    """An answer of plain values."""
+    return Answer([dumps(value)])
+
+
+def cost_in(content: bytes) -> float:
+    """The seconds that parsing, checking and tokenising a body may take."""
+    return len(content) * A_BYTE_IN + content.count(b'"') / 2 * A_STRING_IN
+
+
+def _seconds(headers: Mapping[bytes, bytes], settings: Settings) -> float:
+    """The seconds in which a request wants its answer."""
+    sent = headers.get(b"x-request-timeout")
+    if sent is None:
+        return settings.timeout
+    seconds = float(sent) if _TIMEOUT.fullmatch(sent.strip()) else 0.0
+    if not seconds:
+        raise HTTPException(422, "The header X-Request-Timeout holds seconds, over 0, such as 2.5.")
+    return min(seconds, settings.max_timeout)
+
+
+def _body_of(endpoint: Callable[..., Any]) -> tuple[type[BaseModel], bool]:
+    """The class of a route function's `asked`, and whether the body may be left out."""
+    asked: Parameter = signature(endpoint, eval_str=True).parameters["asked"]
+    kinds = [kind for part in _parts(asked.annotation) if isinstance(kind := part, type) and kind is not NoneType]
+    (kind,) = [kind for kind in kinds if issubclass(kind, BaseModel)]
+    return kind, asked.default is None
+
+
+def _parts(annotation: Any) -> list[Any]:
+    """The types of an annotation, without `Annotated` and `|`."""
+    inner = get_args(annotation)
+    if not inner:
+        return [annotation]
+    return [part for each in inner for part in _parts(each)]

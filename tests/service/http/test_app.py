@@ -1,0 +1,167 @@
+"""What is added to the application in FastAPI's documented ways holds for every route, the hot ones too."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from structlog.testing import capture_logs
+
+from service import settings
+from service.errors import InvalidField
+from service.http.app import create_app
+from service.http.endpoint import Job, Outcome
+from tests.bundles import tiny_bundle
+
+ASKED: list[tuple[str, str, Any]] = [
+    ("POST", "/predict", {"inputs": "a great film"}),
+    ("POST", "/gates", {"inputs": "a great film"}),
+    ("POST", "/predict/", {"inputs": "a great film"}),
+    ("POST", "/models/sentiment-bilstm", {"inputs": "a great film"}),
+    (
+        "POST",
+        "/v2/models/sentiment-bilstm/infer",
+        {"inputs": [{"name": "text", "datatype": "BYTES", "shape": [1], "data": ["a film"]}]},
+    ),
+    ("GET", "/models", None),
+    ("GET", "/health/live", None),
+]
+every_route = pytest.mark.parametrize(("method", "path", "body"), ASKED, ids=[f"{each[1]}" for each in ASKED])
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    tiny_bundle(folder / "sentiment-bilstm")
+    return folder
+
+
+def ask(app: FastAPI, method: str, path: str, body: Any, **headers: str) -> httpx.Response:
+    """One request to an application that has loaded its models."""
+
+    async def asked() -> httpx.Response:
+        async with app.router.lifespan_context(app):
+            await app.state.runtime._looked.wait()
+            transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+            async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
+                return await client.request(method, path, json=body, headers=headers)
+
+    return asyncio.run(asked())
+
+
+def made(models: Path) -> FastAPI:
+    return create_app(settings.read({"models": models, "gate_sample": 0.0}, _env_file=None))
+
+
+@every_route
+def test_a_middleware_of_a_function_holds(models: Path, method: str, path: str, body: Any) -> None:
+    app = made(models)
+
+    @app.middleware("http")
+    async def stamp(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+        response = await call_next(request)
+        response.headers["X-Stamp"] = request.url.path
+        return response
+
+    response = ask(app, method, path, body)
+    assert (response.status_code, response.headers["X-Stamp"]) == (200, path.rstrip("/"))
+    assert response.headers["X-Request-ID"]
+
+
+@every_route
+def test_a_middleware_of_a_class_holds_and_the_last_is_outermost(
+    models: Path, method: str, path: str, body: Any
+) -> None:
+    order: list[str] = []
+
+    class Noting:
+        def __init__(self, app: ASGIApp, name: str) -> None:
+            self.app, self.name = app, name
+
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            async def sent(message: Message) -> None:
+                if message["type"] == "http.response.start":
+                    message["headers"] = [*message["headers"], (b"x-by", self.name.encode())]
+                await send(message)
+
+            order.append(self.name)
+            await self.app(scope, receive, sent)
+
+    app = made(models)
+    app.add_middleware(Noting, name="inner")
+    app.add_middleware(Noting, name="outer")
+    response = ask(app, method, path, body)
+    assert (response.status_code, order) == (200, ["outer", "inner"])
+    assert response.headers.get_list("X-By") == ["inner", "outer"]
+
+
+@pytest.mark.parametrize("path", ["/predict", "/gates", "/models/sentiment-bilstm"])
+def test_a_handler_of_an_error_holds(models: Path, path: str) -> None:
+    app = made(models)
+
+    @app.exception_handler(InvalidField)
+    async def shrug(request: Request, error: InvalidField) -> JSONResponse:
+        return JSONResponse({"at": error.problems[0].pointer}, 422)
+
+    response = ask(app, "POST", path, {"inputs": []})
+    assert (response.status_code, response.json()) == (422, {"at": "/inputs"})
+    assert response.headers["X-Request-ID"]
+
+
+@pytest.mark.parametrize("kind", [500, Exception])
+@pytest.mark.parametrize("path", ["/predict", "/broken"])
+def test_a_handler_of_all_that_nobody_expects_holds(models: Path, kind: Any, path: str) -> None:
+    app = made(models)
+
+    @app.get("/broken")
+    async def broken() -> None:
+        raise RuntimeError("secret")
+
+    def model(name: object, task: object) -> None:
+        raise RuntimeError("secret")
+
+    app.state.runtime.model = model
+
+    @app.exception_handler(kind)
+    async def sorry(request: Request, error: Exception) -> JSONResponse:
+        return JSONResponse({"sorry": type(error).__name__}, 500)
+
+    with capture_logs() as logs:
+        response = ask(app, *(("GET", path, None) if path == "/broken" else ("POST", path, {"inputs": "a"})))
+    assert (response.status_code, response.json()) == (500, {"sorry": "RuntimeError"})
+    assert [line["event"] for line in logs if line["log_level"] == "error"] == ["unexpected error"]
+
+
+def test_a_route_that_is_added_is_served_logged_and_described(models: Path) -> None:
+    app = made(models)
+
+    @app.get("/answer/{number}")
+    async def number(number: int) -> dict[str, int]:
+        return {"answer": number}
+
+    with capture_logs() as logs:
+        response = ask(app, "GET", "/answer/42", None)
+    assert response.json() == {"answer": 42}
+    assert [line["route"] for line in logs if line["event"] == "request"] == ["/answer/{number}"]
+    assert "/answer/{number}" in app.openapi()["paths"]
+
+
+def test_jobs_are_told_of_after_their_answers(models: Path) -> None:
+    told: list[tuple[str, int, str, object]] = []
+
+    def note(context: Any, job: Job[Any], outcome: Outcome) -> None:
+        told.append((context.request_id, context.status, job.model.name, outcome.predictions[0]["label"]))
+
+    for method, path, body in [*ASKED[:5], ("POST", "/predict", {"inputs": []})]:
+        app = made(models)
+        app.state.after.append(note)
+        ask(app, method, path, body, **{"X-Request-ID": "one"})
+    assert [each[:3] for each in told] == [("one", 200, "sentiment-bilstm")] * 5
