@@ -13,8 +13,11 @@ is raised as a `Problem`, with the pointer to the field that is wrong. Every err
 
 from service.client.answers import (
     Contributions,
+    Deletion,
+    DeletionEffects,
     Entities,
     Entity,
+    Faithfulness,
     LayerGates,
     ModelInfo,
     Models,
@@ -25,6 +28,7 @@ from service.client.answers import (
     Traces,
 )
 from service.client.asynchronous import AsyncClient
+from service.client.base import Setting
 from service.client.problems import (
     Busy,
     ClientError,
@@ -46,8 +50,11 @@ __all__ = [
     "Client",
     "ClientError",
     "Contributions",
+    "Deletion",
+    "DeletionEffects",
     "Entities",
     "Entity",
+    "Faithfulness",
     "FieldProblem",
     "Forbidden",
     "InvalidAnswer",
@@ -59,6 +66,7 @@ __all__ = [
     "Predictions",
     "Problem",
     "Sentiment",
+    "Setting",
     "TimedOut",
     "Token",
     "TooLarge",

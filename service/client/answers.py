@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import cache
 from types import UnionType
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     Array = NDArray[np.float32]
 
 _Kind = TypeVar("_Kind")
+_Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,37 @@ class Contributions:
 
 
 @dataclass(frozen=True, slots=True)
+class Deletion:
+    """`order` has all token numbers, the largest share first; `scores[k]` is the label's probability when the first
+    k + 1 of them are gone."""
+
+    order: list[int]
+    scores: list[float]
+
+
+@dataclass(frozen=True, slots=True)
+class Faithfulness:
+    """What deleting and keeping the tokens with the largest shares does to the predicted label's probability."""
+
+    label: str
+    score: float
+    deletion: Deletion
+    comprehensiveness: float
+    sufficiency: float
+
+
+@dataclass(frozen=True, slots=True)
+class DeletionEffects:
+    """How each logit changes when a token is gone: a row a token, None for the token that a tagger explains. `exact`
+    is true where the cell's closed form gives it, false where the model was run without the token."""
+
+    labels: list[str]
+    tokens: list[list[float] | None]
+    exact: bool
+    method: str
+
+
+@dataclass(frozen=True, slots=True)
 class LayerGates:
     """One direction of one layer: by gate, float32 [tokens, units]; or by `gate.mean` and so on, [tokens]."""
 
@@ -110,6 +143,12 @@ class Trace:
     contributions: Contributions | None
     contributions_note: str | None = None
     sentences: list[list[int]] | None = None
+    kept: list[int] | None = None
+    """The number that each token has in the text as sent, where tokens were dropped."""
+    baseline: Prediction | None = None
+    """The prediction without interventions, where there were any."""
+    faithfulness: Faithfulness | None = None
+    deletion_effects: DeletionEffects | None = None
 
     def gate(self, name: str, layer: int = 0, direction: str = "forward") -> Array:
         """One gate's array. Raises `KeyError` when the trace has none of that name there."""
@@ -217,7 +256,22 @@ def _trace(body: dict[str, Any], number: int, gates: dict[tuple[int, int, str], 
         prediction=_prediction(body["prediction"]),
         layers=layers,
         contributions=_contributions(body["contributions"]),
+        baseline=_optional(body.get("baseline"), _prediction),
+        faithfulness=_optional(body.get("faithfulness"), _faithfulness),
+        deletion_effects=_optional(body.get("deletion_effects"), _effects),
     )
+
+
+def _optional(body: _Value | None, read: Callable[[_Value], _Kind]) -> _Kind | None:
+    return None if body is None else read(body)
+
+
+def _faithfulness(body: dict[str, Any]) -> Faithfulness:
+    return _made(Faithfulness, body, deletion=_made(Deletion, body["deletion"]))
+
+
+def _effects(body: dict[str, Any]) -> DeletionEffects:
+    return _made(DeletionEffects, body)
 
 
 def _contributions(body: dict[str, Any] | None) -> Contributions | None:

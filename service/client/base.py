@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, Literal, TypedDict, TypeVar, get_type_hints
+from typing import Any, Generic, Literal, NotRequired, TypedDict, TypeVar, get_type_hints
 
 import httpx
 from httpx_retries import Retry, RetryTransport
@@ -40,6 +40,17 @@ class PredictFields(Choice, total=False):
     """Also a tagger's labels, token by token."""
 
 
+class Setting(TypedDict):
+    """One gate held at a value. `units` and `tokens` that are left out mean all."""
+
+    layer: int
+    direction: Literal["forward", "backward"]
+    gate: str
+    value: float
+    units: NotRequired[Sequence[int] | None]
+    tokens: NotRequired[Sequence[int] | None]
+
+
 class GateFields(Choice, total=False):
     gates: Sequence[str] | None
     layers: Sequence[int] | None
@@ -50,6 +61,14 @@ class GateFields(Choice, total=False):
     contributions: bool
     explain: int | None
     """The number of the token whose decision is split: for taggers."""
+    set: Sequence[Setting] | None
+    """Gates, states or units that are held at a value; each trace then has a `baseline`."""
+    drop: Sequence[int] | None
+    """Numbers of tokens that are left out of the text."""
+    faithfulness: bool
+    """Measure whether deleting the tokens with the largest shares changes the answer."""
+    deletion: bool
+    """Return how each logit changes when a token is gone."""
 
 
 class Base(Generic[_Http]):

@@ -31,9 +31,9 @@ from service.http.context import RequestContext, context_of
 from service.http.render import JSON, dumps
 from service.http.schemas.requests import Input, parse
 from service.model.decoding import Prediction
-from service.model.gates import Selection
 from service.model.joining import Logits, Traced, traces_of
 from service.model.tokenizer import Encoded
+from service.serving.explaining import Explained, Measured, TraceOptions, explain
 from service.serving.inference import decode, encode
 from service.serving.registry import Model
 from service.serving.runtime import Runtime
@@ -52,15 +52,6 @@ Asked = TypeVar("Asked", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
-class TraceOptions:
-    """What is wanted of the trace graph; a job without them is a prediction."""
-
-    selection: Selection
-    contributions: bool = False
-    explain: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Outcome:
     """What a job gave, one item for each input. `traces` is None for a prediction."""
 
@@ -68,6 +59,12 @@ class Outcome:
     logits: Sequence[Logits]
     predictions: list[Prediction]
     traces: Sequence[Traced] | None = None
+    kept: Sequence[Sequence[int]] = ()
+    """With interventions: of each input, the numbers of its tokens in the text as sent."""
+    baseline: Sequence[Prediction] = ()
+    """With interventions: the predictions without them."""
+    measured: Sequence[Measured] = ()
+    """Where measurements were wanted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +203,8 @@ class JobRoute(BodyRoute):
         job: Job[Any] = await offload(cost, partial(self._job, context, content), begins=True)
         model, trace = job.model, job.trace
         context.model = (model.name, model.version)
-        inference.check_room(model, trace=trace is not None)
+        set_by_hand = trace is not None and bool(trace.interventions.settings)
+        inference.check_room(model, trace=trace is not None, **({"intervened": True} if set_by_hand else {}))
         encoded = await offload(cost, partial(_encode, context, job))
         tokens = sum(map(len, encoded))
         _note(context, model, encoded, tokens)
@@ -221,6 +219,11 @@ class JobRoute(BodyRoute):
         numbers = trace.selection.numbers(tokens, len(encoded))
         cost += tokens * A_TOKEN_OUT + numbers * A_NUMBER_OUT
         with runtime.hold_trace(numbers):
+            if not trace.plain:
+                explained = await explain(
+                    inference, offload, model, encoded, trace, deadline=deadline, times=context.times()
+                )
+                return await offload(cost, partial(_explained, context, job, encoded, explained))
             traced = await inference.trace(
                 model,
                 encoded,
@@ -274,16 +277,29 @@ def _traced(context: RequestContext, job: Job[Any], encoded: list[Encoded], trac
     return _answer(context, job, encoded, [trace.logits for trace in whole], whole)
 
 
+def _explained(context: RequestContext, job: Job[Any], sent: list[Encoded], explained: Explained) -> ASGIApp:
+    baseline: list[Prediction] = []
+    if explained.baseline is not None:
+        with context.stage("decode"):
+            baseline = decode(job.model, explained.baseline, sent, tokens=job.tokens)
+    encoded = [each.encoded for each in explained.applied]
+    logits = [trace.logits for trace in explained.traces]
+    kept = [each.kept for each in explained.applied] if baseline else []
+    more = {"kept": kept, "baseline": baseline, "measured": explained.measured}
+    return _answer(context, job, encoded, logits, explained.traces, **more)
+
+
 def _answer(
     context: RequestContext,
     job: Job[Any],
     encoded: list[Encoded],
     logits: Sequence[Logits],
     traces: Sequence[Traced] | None = None,
+    **more: Any,
 ) -> ASGIApp:
     with context.stage("decode"):
         predictions = decode(job.model, logits, encoded, tokens=job.tokens)
-    outcome = Outcome(encoded, logits, predictions, traces)
+    outcome = Outcome(encoded, logits, predictions, traces, **more)
     with context.stage("serialise"):
         answer = job.answer(job, outcome)
     return _Followed(answer, context, job, outcome) if context.after else answer

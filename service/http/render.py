@@ -7,8 +7,8 @@ pieces, so that a thread that makes it lets the event loop go on in between.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import chain
 
 import numpy as np
@@ -41,6 +41,8 @@ class TraceAnswer:
     """Why `contributions` is null, where it could have been something else."""
     sentences: Sequence[tuple[int, int]] | None = None
     """(first token, end) of each, where the text was read sentence by sentence."""
+    more: Mapping[str, object] = field(default_factory=dict)
+    """What interventions and measurements add."""
 
     def begin(self) -> dict[str, object]:
         """What stands before the gates."""
@@ -52,7 +54,7 @@ class TraceAnswer:
         notes = {} if self.note is None else {"contributions_note": self.note}
         if self.contributions is not None:
             check_finite(self.contributions["tokens"], self.contributions["logits"], self.contributions["bias"])
-        return {"contributions": self.contributions, **notes}
+        return {"contributions": self.contributions, **notes, **self.more}
 
 
 def dumps(value: object) -> bytes:

@@ -5,23 +5,38 @@ The runs go through the batcher as any others do, in pieces, so that other reque
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol, TypeVar
 
 import numpy as np
 
 from service.errors import InvalidField, TooLarge
 from service.model import faithfulness
 from service.model.bundle import Manifest
+from service.model.contributions import check_explain
 from service.model.faithfulness import DeletionEffects, Faithfulness, Plan, Run
-from service.model.interventions import Applied, within
-from service.model.joining import Logits, Traced
+from service.model.gates import Selection
+from service.model.interventions import Applied, Interventions, apply, check_tokens, within
+from service.model.joining import Logits, Traced, traces_of
+from service.model.tokenizer import Encoded
 from service.serving.inference import Inference, RunJob
 from service.serving.queueing import Times
 from service.serving.registry import Model
 
+A_RERUN_TOKEN = 0.2e-6
+"""Seconds that planning a run, and reading its answer, takes for each of its tokens."""
 PIECE_TOKENS = 32_768
 """Tokens of the runs that are handed to the batcher at once."""
+
+
+_Value = TypeVar("_Value")
+
+
+class Offload(Protocol):
+    """What does work that is expected to take so many seconds."""
+
+    def __call__(self, seconds: float, work: Callable[[], _Value]) -> Awaitable[_Value]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +50,51 @@ class Wanted:
         return self.faithfulness or self.deletion
 
 
+_AS_SENT, _NOTHING = Interventions(), Wanted()
+
+
+@dataclass(frozen=True, slots=True)
+class TraceOptions:
+    """What a request asks of a trace. `explain` and the interventions' tokens are numbers of the text as sent."""
+
+    selection: Selection
+    contributions: bool = False
+    explain: int | None = None
+    interventions: Interventions = _AS_SENT
+    wanted: Wanted = _NOTHING
+
+    @property
+    def plain(self) -> bool:
+        """True where the trace graph alone answers."""
+        return not (self.interventions or self.wanted)
+
+
 @dataclass(frozen=True, slots=True)
 class Measured:
     """What was measured of one input; None where it was not wanted, or the cell has no split to measure."""
 
     faithfulness: Faithfulness | None = None
     deletion: DeletionEffects | None = None
+
+
+def check_inputs(manifest: Manifest, asked: TraceOptions, lengths: Sequence[int], most_set: int) -> None:
+    """Hold token numbers, and the work that is asked for, against the inputs' lengths.
+
+    `most_set` is how many values `set` may set. Raises `InvalidField` or `TooLarge`.
+    """
+    check_explain(asked.explain, lengths)
+    if asked.interventions:
+        check_tokens(asked.interventions, lengths)
+    if asked.explain is not None and asked.explain in asked.interventions.dropped:
+        raise InvalidField("/explain", f"token {asked.explain} is dropped: it has no logits.")
+    values = sum(
+        (len(each.units) if each.units else manifest.hidden) * (len(each.tokens) if each.tokens else length)
+        for each in asked.interventions.settings
+        for length in lengths
+    )
+    if values > most_set:
+        raise TooLarge("Values that are set", values, most_set)
+    check(manifest, asked.wanted, asked.explain, [length - len(asked.interventions.dropped) for length in lengths])
 
 
 def check(manifest: Manifest, wanted: Wanted, explain: int | None, lengths: Sequence[int] = ()) -> None:
@@ -67,8 +121,59 @@ def rerun_tokens(wanted: Wanted, length: int) -> int:
     return deleted + (length * length if wanted.deletion else 0)
 
 
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """What inputs with interventions, or with measurements, came to: `traces` are joined. `baseline` has the logits of
+    the inputs as they were sent; None without interventions. `measured` is empty where nothing was wanted."""
+
+    applied: list[Applied]
+    traces: list[Traced]
+    baseline: list[Logits] | None
+    measured: list[Measured]
+
+
+async def explain(
+    inference: Inference,
+    offload: Offload,
+    model: Model,
+    encoded: Sequence[Encoded],
+    asked: TraceOptions,
+    *,
+    deadline: float,
+    times: Times | None = None,
+) -> Explained:
+    """Trace inputs with interventions, once more without them, and measure what is wanted.
+
+    Raises what `Inference.trace` does.
+    """
+    applied = [apply(source, asked.interventions, asked.explain) for source in encoded]
+    traced = await inference.intervene(
+        model,
+        applied,
+        asked.selection,
+        contributions=asked.contributions or asked.wanted.faithfulness,
+        deadline=deadline,
+        times=times,
+    )
+    traces = traces_of([each.encoded for each in applied], traced)
+    baseline = None
+    if asked.interventions:
+        nothing = replace(asked.selection, gates=(), layers=(), statistics=False)
+        plain = await inference.trace(
+            model, encoded, nothing, contributions=False, explain=None, deadline=deadline, times=times
+        )
+        baseline = [each.logits for each in traces_of(encoded, plain)]
+    measured: list[Measured] = []
+    if asked.wanted:
+        measured = await measure(
+            inference, offload, model, applied, traces, asked.wanted, deadline=deadline, times=times
+        )
+    return Explained(applied, traces, baseline, measured)
+
+
 async def measure(
     inference: Inference,
+    offload: Offload,
     model: Model,
     applied: Sequence[Applied],
     traced: Sequence[Traced],
@@ -79,18 +184,27 @@ async def measure(
 ) -> list[Measured]:
     """Measure inputs, each with its joined trace, whose contributions say in which order its tokens go.
 
-    Raises what `Inference.rerun` does.
+    `offload` does work that is expected to take so many seconds, in a thread where that is long. Raises what
+    `Inference.rerun` does.
     """
-    works = [_Work.of(model, each, trace, wanted) for each, trace in zip(applied, traced, strict=True)]
-    jobs = [job for work in works for job in work.jobs()]
+    seconds = sum(rerun_tokens(wanted, len(each.encoded)) for each in applied) * A_RERUN_TOKEN
+
+    def works() -> list[_Work]:
+        return [_Work.of(model, each, trace, wanted) for each, trace in zip(applied, traced, strict=True)]
+
+    planned = await offload(seconds, works)
     logits: list[Logits] = []
-    for piece in _pieces(jobs):
+    for piece in _pieces([job for work in planned for job in work.jobs]):
         logits += await inference.rerun(model, piece, deadline=deadline, times=times)
-    found, at = [], 0
-    for work in works:
-        found.append(work.measured(model, logits[at : at + len(work.runs)]))
-        at += len(work.runs)
-    return found
+
+    def measured() -> list[Measured]:
+        found, at = [], 0
+        for work in planned:
+            found.append(work.measured(model, logits[at : at + len(work.runs)]))
+            at += len(work.runs)
+        return found
+
+    return await offload(seconds, measured)
 
 
 def _pieces(jobs: Sequence[RunJob]) -> Iterator[list[RunJob]]:
@@ -116,6 +230,7 @@ class _Work:
     label: int
     places: Sequence[int]
     runs: Sequence[Run]
+    jobs: Sequence[RunJob]
     effects: bool
 
     @classmethod
@@ -130,10 +245,8 @@ class _Work:
         if effects:
             kept += faithfulness.without_each(len(source), explained)
         places, runs = faithfulness.rows_of(source, kept, explained)
-        return cls(applied, plan, label, places, runs, effects)
-
-    def jobs(self) -> list[RunJob]:
-        return [RunJob(run.row, within(self.applied.settings, run.tokens)) for run in self.runs]
+        jobs = [RunJob(run.row, within(applied.settings, run.tokens)) for run in runs]
+        return cls(applied, plan, label, places, runs, jobs, effects)
 
     def measured(self, model: Model, logits: Sequence[Logits]) -> Measured:
         source, explained, labels = self.applied.encoded, self.applied.explain, model.bundle.manifest.labels

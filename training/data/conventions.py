@@ -1,4 +1,4 @@
-"""Token conventions of a corpus: find the style of rules that returns its tokens, and convert other corpora to it."""
+"""A corpus's conventions for tokens: which style of rules returns its tokens, and other corpora brought to them."""
 
 from __future__ import annotations
 
@@ -14,13 +14,12 @@ from training.data.detokenize import hyphens_apart, join
 _ENOUGH = 2000
 """Sentences of a corpus that are looked at: more tell nothing new."""
 _OTHER = 0.05
-"""A corpus has other conventions if its share is lower than the first one's by more than this."""
+"""A corpus whose share lies this far below the first one's has other conventions."""
 
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """Share of sentences, and share of tokens, that come back unchanged when the sentences are written as text and cut
-    again."""
+    """Of sentences written as text, the shares that come back as their own tokens, and of tokens that do."""
 
     style: Style
     sentences: float
@@ -31,7 +30,7 @@ class Agreement:
 def chosen(examples: Sequence[Example], wanted: Style | None, tell: Callable[[str], None]) -> Style:
     """The style for a training corpus: the one wanted, or the one that returns most of its sentences.
 
-    Texts are cut by the rules anyway, and get the style ``web``. `tell` gets a line with the measurement.
+    Texts are cut by the rules anyway, and get the style ``web``. `tell` gets a line on what was measured.
     """
     sentences = _sentences(examples)
     if not sentences:
@@ -71,7 +70,7 @@ def agreements(sentences: Sequence[Sequence[str]]) -> list[Agreement]:
 
 
 def differs(first: Sequence[Example], other: Sequence[Example], style: Style) -> bool:
-    """True if tagged sentences are cut differently from the first corpus, which has this style."""
+    """True where tagged sentences are cut otherwise than those of the first corpus, whose style this is."""
     ours, theirs = (agreement(_sentences(each), style).sentences for each in (first, other))
     return theirs < ours - _OTHER
 
@@ -112,7 +111,7 @@ def _conformed(example: Example, tokenizer: Tokenizer, apart: bool) -> Example:
 
 
 def _entities(tags: Sequence[str]) -> list[tuple[int, str]]:
-    """For each token the number of its entity (-1: none) and the entity's type."""
+    """Of each token the number of its entity, -1 outside of all, and that entity's type."""
     numbered: list[tuple[int, str]] = []
     number = -1
     for tag in tags:

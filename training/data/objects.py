@@ -1,4 +1,4 @@
-"""JSON lines: one object in each line, its fields, and the errors for other lines."""
+"""JSON lines: an object a line, its fields, and what is said of others."""
 
 from __future__ import annotations
 

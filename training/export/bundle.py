@@ -39,9 +39,9 @@ from training.scoring.evaluate import of_network
 
 GATES_TOLERANCE = 1e-5
 INT8_TOLERANCE = 0.5
-"""Tolerance of logits, for a fused graph that rounds every input and state to 8 bits."""
+"""Of logits, for a fused graph that rounds every input and state to 8 bits."""
 BATCH_TOLERANCE = 5e-3
-"""Tolerance of probabilities: an int8 model's answer may depend on the batch by this much."""
+"""Of probabilities: what an int8 model's answer may depend on the batch."""
 TOKEN_LIMIT = 4096
 
 _NOT_YET = Parity(model=0, trace=0, gates=0, batches=0, logits_tolerance=0, gates_tolerance=0)
@@ -64,11 +64,11 @@ def export(
 ) -> Bundle:
     """Write a network as the next version below `folder`, and return the bundle.
 
-    `temperature` divides its logits, and its CRF's scores, in the weights themselves; `total`, for the manifest,
-    includes the temperature of earlier exports. `score`, `raw` and `health` measure the draft through the serving
-    runtime, for the manifest and the card. `guess` are the figures of guessing on the same data; with int8
-    `quality_before` are the figures of the network as it was. Raises `BundleError` when the graphs and torch differ by
-    more than the tolerance, or the network has no int8 form: then nothing is written.
+    `temperature` divides its logits, and its CRF's scores, in the weights themselves; `total`, for the manifest, counts
+    what an earlier export divided by as well. `score`, `raw` and `health` measure the draft through the serving
+    runtime, for the manifest and the card. `guess` is what guessing gets on the same data; with int8 `quality_before`
+    are the figures of the network as it was. Raises `BundleError` when the graphs and torch differ by more than the
+    tolerance, or the network has no int8 form: then nothing is written.
     """
     network.cpu().eval()
     calibration.fold(network, temperature)

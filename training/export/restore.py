@@ -38,7 +38,7 @@ def network(bundle: Bundle) -> Network:
             assert isinstance(table, nn.Embedding)
             table.weight.copy_(_words(arrays) if name == "word" else _tensor(arrays[f"embedding.{name}"]))
         if "embedding.word.fine" in arrays:
-            # learned rows keep 8 bits
+            # Which rows were learned decides which of them keep 8 bits.
             made.learn(len(arrays["embedding.word.fine"]) - 1)
         if made.characters is not None:
             _fill_characters(made.characters, arrays)
@@ -102,7 +102,7 @@ def architecture(bundle: Bundle, arrays: _Arrays) -> Architecture:
 
 def _fill(cell: Cell, order: tuple[str, ...], parts: Mapping[str, Tensor]) -> None:
     """A cell's parameters from ONNX's stacks: W [blocks * units, inputs], R [blocks * units, units], B [2 * blocks *
-    units], with the blocks in `order`."""
+    units], whose blocks stand in `order`."""
     stacked = cell.stacked()
     first, second = (dict(zip(order, half.chunk(len(order)), strict=True)) for half in parts["B"].chunk(2))
     w, r = (dict(zip(order, parts[part].chunk(len(order)), strict=True)) for part in "WR")

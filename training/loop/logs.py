@@ -1,4 +1,4 @@
-"""Logs of every step: one JSON object in each line, and optionally TensorBoard."""
+"""What happened at every step, for people to look at: one JSON object a line, and TensorBoard where it is wanted."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ class Log:
     """A file of JSON lines, added to as the training goes."""
 
     def __init__(self, file: Path, after: int) -> None:
-        """`after` is the last valid step. Later records in the file belong to steps that a resumed training repeats;
-        they are removed. 0 begins a new file.
+        """`after` is the last step that counts: what stands in the file of later ones was undone by a resumed training.
+
+        0 begins the file anew.
         """
         kept = [record for record in read(file) if record["step"] <= after] if after and file.exists() else []
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -70,7 +71,7 @@ def check_tensorboard() -> None:
 
 
 def tensorboard(folder: Path, after: int) -> tuple[Write, Callable[[], None]]:
-    """A writer of the same records as TensorBoard scalars, and a function that closes it."""
+    """A writer of the same records as TensorBoard's scalars, and what closes it."""
     check_tensorboard()
     from torch.utils.tensorboard import SummaryWriter
 

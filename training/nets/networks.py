@@ -29,7 +29,7 @@ WordBits = Literal[4, 8, 16]
 
 @dataclass(frozen=True, slots=True)
 class Design:
-    """The part of a network that is chosen before any data is seen."""
+    """What can be chosen of a network before any data is seen."""
 
     task: Task
     cell: CellName
@@ -38,7 +38,7 @@ class Design:
     hidden: int
     head: Head
     reset: GruReset = field(default="after", kw_only=True)
-    """Place of a GRU's reset gate. Other cells ignore it."""
+    """Where a GRU's reset gate acts; nothing to other cells."""
     characters: CharacterNetwork | None = field(default=None, kw_only=True)
     crf: bool = field(default=False, kw_only=True)
     word_bits: WordBits = field(default=16, kw_only=True)
@@ -57,7 +57,7 @@ class Design:
 
 @dataclass(frozen=True, slots=True)
 class Architecture(Design):
-    """Everything that fixes a network's parameters and their shapes: a design, the labels and the features."""
+    """Everything that fixes a network's parameters and their shapes: a design, and what the data brings."""
 
     labels: tuple[str, ...]
     features: tuple[Feature, ...]
@@ -69,8 +69,7 @@ class Architecture(Design):
         return cls(**chosen, labels=labels, features=features, word_size=word_size)
 
     def size(self, feature: Feature) -> int:
-        """Size that a feature adds to a token's vector: the columns of its embedding table, or of its network's
-        output."""
+        """What a feature adds to a token's vector: the columns of its embedding table, or of its network's answer."""
         if feature.name == "character":
             assert self.characters is not None
             return CHARACTERS[self.characters].width
@@ -82,16 +81,16 @@ class Dropouts:
     """Shares that are zeroed in training, anew for every batch."""
 
     embeddings: float = 0.0
-    """Share of the embeddings' columns, before the first layer."""
+    """Of the embeddings' columns, before the first layer."""
     layers: float = 0.0
-    """Share of each layer's units: between layers, and before the head."""
+    """Of each layer's units: between layers, and before the head."""
     weights: float = 0.0
-    """Share of the recurrent weights, for a whole pass (weight drop: Merity, Keskar and Socher 2018)."""
+    """Of the recurrent weights, for a whole pass (weight drop: Merity, Keskar and Socher 2018)."""
     locked: bool = True
     """One mask for all steps of a text (variational dropout, Gal and Ghahramani 2016), or a new one at each step
     (Srivastava et al. 2014; between layers, never in the recurrence: Zaremba, Sutskever and Vinyals 2014)."""
     words: float = 0.0
-    """Share of the words that become the unknown word, so that its row learns."""
+    """Of the words, which become the unknown word, so that its row learns."""
 
 
 NO_DROPOUT = Dropouts()
@@ -189,7 +188,7 @@ class Network(nn.Module):
 
 @dataclass(slots=True)
 class Passage:
-    """The state that texts carry through a network from one window to the next; empty for the first window."""
+    """What texts take along on their way through a network, from one window to the next; for the first, nothing."""
 
     states: dict[int, State] = field(default_factory=dict)
     """By layer: after the last column of the window."""
@@ -200,7 +199,7 @@ class Passage:
     pooled: Statistics = ()
 
     def cut(self, rows: Tensor) -> None:
-        """Continue with these rows of the batch, without a gradient into earlier windows."""
+        """Go on with these rows of the batch, and with no gradient into what was read so far."""
         self.states = {layer: tuple(part.detach()[rows] for part in state) for layer, state in self.states.items()}
         self.units = {place: mask[rows] for place, mask in self.units.items()}
         self.pooled = tuple(part.detach()[rows] for part in self.pooled)
@@ -256,7 +255,7 @@ class Table(nn.Embedding):
 
     @property
     def learns(self) -> bool:
-        """True after `learn`."""
+        """Whether `learn` has picked rows."""
         return "learned" in self._parameters
 
     def forward(self, ids: Tensor) -> Tensor:

@@ -1,1 +1,1 @@
-"""Studies of cells and models: gradients, long memory, robustness."""
+"""What is measured about cells and models: gradients, long memory, robustness."""

@@ -1,4 +1,4 @@
-"""Plots of training's measurements, drawn with matplotlib (extra `plots`)."""
+"""Pictures of what training measured, drawn with matplotlib, which is an extra."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 COLOURS = {"rnn": "#c4453c", "lstm": "#1f6fb4", "peephole": "#7a4fa3", "gru": "#2d8a4e", "gru-before": "#b07b14"}
-"""One colour for each cell, the same in every plot. Dashes distinguish them too."""
+"""One colour a cell, the same in every picture; dashes tell them apart as well."""
 DASHES = {"rnn": "-", "lstm": "-", "peephole": "--", "gru": "-.", "gru-before": ":"}
 ENDINGS = (".svg", ".png", ".pdf")
 
 
 class PlotError(Exception):
-    """A plot cannot be drawn."""
+    """A picture that cannot be drawn here."""
 
 
 def check(path: Path | None) -> None:
-    """Raise `PlotError` if a plot could not be written, before any work is done."""
+    """Raise `PlotError` before any work is done for a picture that could not be written."""
     if path is None:
         return
     if path.suffix not in ENDINGS:
@@ -33,7 +33,7 @@ def check(path: Path | None) -> None:
 
 @contextmanager
 def panels(path: Path, count: int, *, share_y: bool = True, width: float = 3.2) -> Iterator[Sequence[Axes]]:
-    """Axes side by side, saved as a file that is identical from run to run."""
+    """Axes side by side, saved as a picture that is the same from run to run."""
     import matplotlib as mpl
 
     mpl.use("Agg")

@@ -18,11 +18,12 @@ from service.errors import BundleRefused, ModelNotFound
 from service.http import body
 from service.http.context import Here, RequestContext, Running
 from service.http.described import OF_A_BODY, OF_A_JOB, ModelName, ModelVersion, described
-from service.http.endpoint import Answer, BodyRoute, Job, ModelRoute, Outcome, TraceOptions, json_answer, model_of
+from service.http.endpoint import Answer, BodyRoute, Job, ModelRoute, Outcome, json_answer, model_of
 from service.http.protocols import examples, responses, v2_metadata, v2_outputs, v2_tensors
 from service.http.protocols.v2_tensors import IndexRequest, InferRequest, LoadRequest, UnloadRequest
 from service.http.routes.operations import json_response
 from service.http.schemas.examples import bodies
+from service.serving.explaining import TraceOptions
 from service.serving.registry import Entry, Model
 from service.serving.runtime import Runtime
 from service.version import VERSION

@@ -12,7 +12,7 @@ from service.errors import InvalidField, TooLarge
 from service.http.accept import wants_safetensors
 from service.http.context import Here
 from service.http.described import OF_A_JOB, described
-from service.http.endpoint import Answer, Job, JobRoute, Outcome, TraceOptions
+from service.http.endpoint import Answer, Job, JobRoute, Outcome
 from service.http.render import (
     SAFETENSORS,
     TraceAnswer,
@@ -23,10 +23,14 @@ from service.http.render import (
 from service.http.schemas import examples
 from service.http.schemas.requests import GatesRequest, PredictRequest
 from service.http.schemas.responses import Predictions, Traces
-from service.model.contributions import check_explain, note
+from service.model.contributions import note
 from service.model.equations import equations
-from service.model.gates import Selection, select
+from service.model.gates import select
+from service.model.interventions import MAX_SETTINGS, check_settings
 from service.model.tokenizer import Encoded
+from service.serving.explaining import TraceOptions, check_inputs
+from service.serving.explaining import check as check_wanted
+from service.serving.registry import Model
 
 router = APIRouter(route_class=JobRoute)
 
@@ -78,6 +82,12 @@ def gates(
     selection = select(
         manifest, asked.gates, asked.layers, asked.directions, asked.units, asked.reduce, asked.statistics
     )
+    if asked.set and len(asked.set) > MAX_SETTINGS:
+        raise TooLarge("Entries of set", len(asked.set), MAX_SETTINGS)
+    interventions = asked.interventions
+    check_settings(manifest, interventions.settings)
+    check_wanted(manifest, asked.wanted, asked.explain)
+    trace = TraceOptions(selection, asked.contributions, asked.explain, interventions, asked.wanted)
     return Job(
         asked,
         model,
@@ -87,15 +97,15 @@ def gates(
         truncate=asked.truncate,
         split=asked.split,
         tokens=asked.tokens,
-        trace=TraceOptions(selection, asked.contributions, asked.explain),
-        check=partial(_check_trace, asked.explain, selection, context.runtime.settings.max_trace),
+        trace=trace,
+        check=partial(_check_trace, model, trace, context.runtime.settings.max_trace),
     )
 
 
-def _check_trace(explain: int | None, selection: Selection, most: int, encoded: Sequence[Encoded]) -> None:
+def _check_trace(model: Model, trace: TraceOptions, most: int, encoded: Sequence[Encoded]) -> None:
     lengths = [len(source) for source in encoded]
-    check_explain(explain, lengths)
-    numbers = selection.numbers(sum(lengths), len(lengths))
+    check_inputs(model.bundle.manifest, trace, lengths, most)
+    numbers = trace.selection.numbers(sum(lengths), len(lengths))
     if numbers > most:
         raise TooLarge("Numbers in the trace", numbers, most)
 
@@ -121,6 +131,30 @@ def _trace_answers(job: Job[Any], outcome: Outcome) -> list[TraceAnswer]:
     request, manifest = job.request, job.model.bundle.manifest
     why = note(manifest, request.explain) if request.contributions else None
     return [
-        TraceAnswer(source.tokens(), prediction, trace.layers, trace.contributions, why, source.sentences)
-        for source, prediction, trace in zip(outcome.encoded, outcome.predictions, outcome.traces or (), strict=True)
+        TraceAnswer(
+            source.tokens(),
+            prediction,
+            trace.layers,
+            trace.contributions if request.contributions else None,
+            why,
+            source.sentences,
+            _more(request, outcome, number),
+        )
+        for number, (source, prediction, trace) in enumerate(
+            zip(outcome.encoded, outcome.predictions, outcome.traces or (), strict=True)
+        )
     ]
+
+
+def _more(request: GatesRequest, outcome: Outcome, number: int) -> dict[str, object]:
+    """What interventions and measurements add to one input's trace."""
+    more: dict[str, object] = {}
+    if request.drop:
+        more["kept"] = list(outcome.kept[number])
+    if outcome.baseline:
+        more["baseline"] = outcome.baseline[number]
+    if request.faithfulness:
+        more["faithfulness"] = outcome.measured[number].faithfulness
+    if request.deletion:
+        more["deletion_effects"] = outcome.measured[number].deletion
+    return more

@@ -27,6 +27,19 @@ GATES_REQUESTS: dict[str, dict[str, object]] = {
     "some units": {"inputs": "A great film.", "gates": ["forget", "cell"], "directions": ["forward"], "units": [0, 1]},
     "a text of one sequence": {"task": "ner", "inputs": "Ada\nBob", "split": False, "units": [0], "gates": ["hidden"]},
     "one token explained": {"task": "ner", "inputs": "Ada lived in London.", "explain": 3, "reduce": "summary"},
+    "a gate shut at two tokens": {
+        "inputs": "Not a great film.",
+        "reduce": "summary",
+        "set": [{"layer": 0, "direction": "forward", "gate": "forget", "tokens": [2, 3], "value": 0.0}],
+    },
+    "without a token": {"inputs": "Not a great film.", "reduce": "summary", "drop": [0]},
+    "is the split true?": {
+        "inputs": "Not a great film.",
+        "reduce": "summary",
+        "gates": ["hidden"],
+        "faithfulness": True,
+        "deletion": True,
+    },
 }
 _SENTIMENT: dict[str, object] = {
     "label": "positive",
@@ -77,6 +90,36 @@ TRACES: dict[str, dict[str, object]] = {
                     "logits": [-1.9, 1.9],
                     "of": "tokens",
                     "method": "cell-state decomposition",
+                },
+            }
+        ],
+    },
+    "a token dropped, and measured": {
+        "model": "sentiment-bilstm",
+        "version": "1",
+        "task": "sentiment",
+        "cell": "lstm",
+        "equations": equations("lstm"),
+        "traces": [
+            {
+                "tokens": [{"text": "great", "start": 6, "end": 11}, {"text": "film", "start": 12, "end": 16}],
+                "prediction": _SENTIMENT,
+                "layers": [{"layer": 0, "direction": "forward", "gates": {"forget": [[0.91], [0.87]]}}],
+                "contributions": None,
+                "kept": [1, 2],
+                "baseline": _SENTIMENT,
+                "faithfulness": {
+                    "label": "positive",
+                    "score": 0.98,
+                    "deletion": {"order": [0, 1], "scores": [0.41]},
+                    "comprehensiveness": 0.57,
+                    "sufficiency": 0.01,
+                },
+                "deletion_effects": {
+                    "labels": ["negative", "positive"],
+                    "tokens": [[1.9, -1.9], [-0.1, 0.1]],
+                    "exact": False,
+                    "method": "the model was run without each token",
                 },
             }
         ],

@@ -14,7 +14,10 @@ from pydantic import WithJsonSchema as JsonSchema
 
 from service.errors import FieldProblem, InvalidField, MalformedBody, TooLarge
 from service.model.bundle import Task
+from service.model.faithfulness import MAX_TOKENS
 from service.model.gates import Reduce
+from service.model.interventions import MAX_SETTINGS, Interventions, Setting
+from service.serving.explaining import Wanted
 
 MAX_PROBLEMS = 16
 """Wrong fields that one answer lists."""
@@ -94,6 +97,29 @@ class PredictRequest(InputsRequest):
     )
 
 
+class SettingRequest(BaseModel):
+    """Hold one gate, or a state, of one direction of one layer at a value."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    layer: int = Field(description="The layer's number, from 0.")
+    direction: _Name = Field(description='"forward" or "backward".')
+    gate: _Name = Field(description="One of the cell's gates, or a state: `cell`, `hidden`.")
+    value: float = Field(
+        allow_inf_nan=False, description="Within the gate's range: 0 to 1, or -1 to 1; `cell` has none of its own."
+    )
+    units: list[int] | None = Field(None, fail_fast=True, description="Numbers of units; all where left out.")
+    tokens: list[int] | None = Field(
+        None, fail_fast=True, description="Numbers of tokens, in the text as sent; all where left out."
+    )
+
+    def setting(self) -> Setting:
+        """The same as the model takes it."""
+        units, tokens = (None if each is None else tuple(each) for each in (self.units, self.tokens))
+        # An unknown direction is refused with the model's own in `check_settings`.
+        return Setting(self.layer, self.direction, self.gate, self.value, units, tokens)  # type: ignore[arg-type]
+
+
 class GatesRequest(PredictRequest):
     """What to predict, and which gate activations to return with it."""
 
@@ -127,6 +153,39 @@ class GatesRequest(PredictRequest):
     explain: int | None = Field(
         None, ge=0, description="Taggers: the number of the token whose logits `contributions` splits."
     )
+    set: Annotated[list[SettingRequest], Field(min_length=1)] | None = Field(
+        None,
+        description="Interventions: from the values that are set, the equations run on. Of two entries for one value "
+        f"the later one counts. At most {MAX_SETTINGS:,} entries; the values that they set count against the limit on "
+        "the numbers of a trace.",
+    )
+    drop: Annotated[list[int], Field(min_length=1)] | None = Field(
+        None,
+        fail_fast=True,
+        description="Numbers of tokens that are left out of every input. Token numbers of the request are those of the "
+        "text as sent; the answer has rows for the tokens that are left, and their numbers in `kept`.",
+    )
+    faithfulness: bool = Field(
+        False,
+        description="Measure whether the split is true: the label's probability as tokens are deleted in the order of "
+        f"their shares, comprehensiveness and sufficiency. At most {MAX_TOKENS} tokens an input. Taggers need "
+        "`explain`.",
+    )
+    deletion: bool = Field(
+        False,
+        description="Return how each logit changes when a token is gone: in closed form where the cell has one, else "
+        f"by running the model without it. Then at most {MAX_TOKENS} tokens an input. Taggers need `explain`.",
+    )
+
+    @property
+    def interventions(self) -> Interventions:
+        """`set` and `drop` as the model takes them."""
+        return Interventions(tuple(each.setting() for each in self.set or ()), tuple(self.drop or ()))
+
+    @property
+    def wanted(self) -> Wanted:
+        """What is to be measured."""
+        return Wanted(self.faithfulness, self.deletion)
 
 
 _Model = TypeVar("_Model", bound=BaseModel)

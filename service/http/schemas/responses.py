@@ -126,6 +126,41 @@ class Contributions(Shape):
     method: str = Field(description="The rule by which it is split.")
 
 
+class Deletion(Shape):
+    """Tokens deleted one after the other."""
+
+    order: list[Annotated[int, Field(ge=0)]] = Field(
+        description="All token numbers of the answer, the largest share first; a tagger's explained token last."
+    )
+    scores: list[Probability] = Field(
+        description="The label's probability when the first 1, 2, … tokens of the order are gone. The last one stays."
+    )
+
+
+class Faithfulness(Shape):
+    """Whether the split is true, measured by the model itself for the predicted label."""
+
+    label: str = Field(description="The predicted label; a tagger's of the explained token.")
+    score: Probability = Field(description="Its probability with all tokens.")
+    deletion: Deletion = Field(description="Its probability while tokens are deleted.")
+    comprehensiveness: float = Field(
+        description="How much of it is lost without the 1, 5, 10, 20 and 50 % of the tokens with the largest shares, "
+        "in the mean (DeYoung et al. 2020)."
+    )
+    sufficiency: float = Field(description="How much is lost when these tokens alone are kept, in the mean.")
+
+
+class DeletionEffects(Shape):
+    """How each logit changes when a token is gone."""
+
+    labels: list[str] = Field(description="The labels, in the order of the numbers below.")
+    tokens: list[list[float] | None] = Field(
+        description="A row for each token, a number for each label; null for the token that a tagger explains."
+    )
+    exact: bool = Field(description="True: in the cell's closed form. False: by running the model without each token.")
+    method: str = Field(description="How the numbers were found.")
+
+
 class Trace(Shape):
     """One input's trace. Row t of every array belongs to token t, in both directions."""
 
@@ -141,6 +176,16 @@ class Trace(Shape):
         description="What each token gave; null where it was not asked for, or cannot be told."
     )
     contributions_note: Annotated[str | None, Field(description="Why `contributions` is null.")] = None
+    kept: list[Annotated[int, Field(ge=0)]] | None = Field(
+        None, description="With `drop`: the number that each token of the answer has in the text as sent."
+    )
+    baseline: Sentiment | Entities | None = Field(
+        None, description="With `set` or `drop`: the prediction for the text as sent, with nothing set."
+    )
+    faithfulness: Faithfulness | None = Field(
+        None, description="Where the request asks for it; null for a cell whose answer does not split."
+    )
+    deletion_effects: DeletionEffects | None = Field(None, description="Where the request asks for `deletion`.")
 
 
 class Traces(Shape):

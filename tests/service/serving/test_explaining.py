@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -45,11 +46,17 @@ def measured(
         try:
             traced = await inference.intervene(model, applied, selection, contributions=True, deadline=deadline)
             encoded = [each.encoded for each in applied]
-            return await measure(inference, model, applied, traces_of(encoded, traced), wanted, deadline=deadline)
+            joined = traces_of(encoded, traced)
+            return await measure(inference, at_once, model, applied, joined, wanted, deadline=deadline)
         finally:
             await batcher.close()
 
     return asyncio.run(main())
+
+
+async def at_once(seconds: float, work: Callable[[], Any]) -> Any:
+    assert seconds > 0
+    return work()
 
 
 def probability(model: Model, tokens: Sequence[int], text: str = TEXT) -> float:
