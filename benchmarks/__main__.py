@@ -1,7 +1,6 @@
 """Benchmarks: each compares a part of this project with a named baseline, side by side, and gives the ratio.
 
-The figures go into benchmarks/results.json and onto the page docs/benchmarks.md; those of benchmarks that are not asked
-for stay as they are.
+The figures go into benchmarks/results.json and docs/benchmarks.md. Figures of other benchmarks stay as they are.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ class Name(StrEnum):
 
 
 class Benchmark(NamedTuple):
-    """Who is compared with whom, and what measures it: in full, or just enough to see that it runs."""
+    """Subject, baseline, and the functions that measure them: in full, or only to see that they run."""
 
     subject: str
     baseline: str

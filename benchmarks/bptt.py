@@ -1,7 +1,7 @@
-"""What truncated BPTT saves: the peak memory of a training step, and its speed, in windows against whole texts.
+"""Truncated BPTT against whole texts: peak memory and speed of a training step.
 
-Each contestant takes its step in a process of its own. Memory is what the process held at most above what it held
-before the step, as the system counts it: the operating system's high-water mark, reset before (Linux).
+Each contestant takes its step in a process of its own. Memory is the peak of the process above its size before the
+step, as the system counts it: the operating system's high-water mark, reset before (Linux).
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def step(task: Task, hidden: int, rows: int, tokens: int, bptt: int) -> tuple[fl
         fit(network, samples, recipe, lambda _: 0.0, lambda _: None, torch.device("cpu"))
 
     train(_WINDOW)  # to warm up: libraries, the optimiser's memory
-    Path("/proc/self/clear_refs").write_text("5", "ascii")  # the high-water mark falls to what is held now
+    Path("/proc/self/clear_refs").write_text("5", "ascii")  # resets the high-water mark to the current size
     before, started = _status("VmHWM"), time.perf_counter()
     train(tokens)
     seconds = time.perf_counter() - started

@@ -1,6 +1,6 @@
-"""Models on an NVIDIA GPU: where their layers run, the same answers as on the CPU at many lengths and batch sizes, and
-speed beside torch's own layer on the same GPU. It runs wherever a GPU is; where there is none it says so and ends with
-status 2. With --output the figures, and the name of the GPU, go into a file.
+"""Models on an NVIDIA GPU: placement of their layers, equality with the CPU's answers at many lengths and batch sizes,
+and speed beside torch's own layer on the same GPU. Without a GPU it says so and ends with status 2. With --output the
+figures, and the name of the GPU, go into a file.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ WIDTH, HEIGHT, MARGIN, LABEL = 860, 110, 60, 24
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """One panel: what it shows, and its points."""
+    """One panel: its title and its points."""
 
     title: str
     x: Sequence[float]

@@ -1,4 +1,4 @@
-"""What a tagger's decoding is of its prediction: Viterbi, marginals and the answer's entities, beside the whole of it.
+"""Share of decoding in a tagger's prediction: Viterbi, marginals and entities, beside the whole prediction.
 
 Sentences of 20 tokens with names in them, from ``examples/ner``, through the default tagger, on one thread.
 """

@@ -1,7 +1,6 @@
-"""The service beside what users would pick instead: every contestant serves the same model over HTTP, in two workers.
-
-All are real processes on loopback, asked in turns by the load generator; those whose turn it is not are held, so that
-an idle worker's polling costs nobody else. A contestant whose packages are not there is left out, and named.
+"""The service beside alternatives: every contestant serves the same model over HTTP, with two workers. All are real
+processes on loopback, and the load generator measures them in turns. The others are stopped meanwhile, so that their
+polling costs nothing. Contestants without their packages are left out, and named.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ class Contestant:
     python: Path = Path(sys.executable)
     question: Callable[[str], object] = _one
     answers: bool = True
-    """Whether its answers are predictions, which are compared."""
+    """True if its answers are predictions; these are compared."""
 
 
 OURS = "the service, 2 workers"
@@ -81,7 +80,7 @@ def contestants(bundle: Bundle, models: Path) -> list[Contestant]:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What is asked: texts of so many tokens, over so many connections."""
+    """One load: tokens of each text, and the number of connections."""
 
     name: str
     tokens: int
@@ -106,7 +105,7 @@ QUICK = Size(cases=(Case("short, 2 connections", 5, 2),), rounds=1, seconds=0.5)
 
 
 def measure(size: Size = FULL, bundle: Bundle | None = None) -> Iterator[Row]:
-    """For each case and contestant its requests a second; of the service its latencies too. Raises `ServingError`."""
+    """Requests a second for each case and contestant, and latencies of the service. Raises `ServingError`."""
     with running(bundle or shipped()) as field:
         for case in size.cases:
             bodies = {name: field.bodies(name, case.tokens) for name in field.names}
@@ -232,7 +231,7 @@ def _ready(process: subprocess.Popen[bytes], contestant: Contestant, port: int) 
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End a whole process group, with patience first."""
+    """End a process group: first SIGTERM, later SIGKILL."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(process.pid, signal.SIGCONT)

@@ -1,6 +1,6 @@
-"""Load from outside: wrk where it is installed, which burns a fraction of what a Python generator does; else that one.
-
-Both send the same bodies in turn over keep-alive connections, each of which waits for its answer before it asks again.
+"""Load from outside: wrk if it is installed, because it uses a fraction of the CPU of a Python generator; else the
+Python one. Both send the same bodies in turn over keep-alive connections. Each connection waits for its answer before
+the next request.
 """
 
 from __future__ import annotations
@@ -27,9 +27,8 @@ class LoadError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What came back in one run: answers of status 200 a second, the median and the 99th percentile of the latency.
-
-    wrk counts refusals and errors too: they are taken off the rate. Our own generator fails at the first of them.
+    """The result of one run: answers with status 200 a second, median and 99th percentile of the latency. wrk counts
+    refusals and errors too; they are subtracted. The Python generator fails at the first of them.
     """
 
     rate: float

@@ -12,7 +12,7 @@ from training.export.restore import network
 
 
 def twin(bundle: Bundle, models: Path) -> bool:
-    """Write a bundle's int8 form, under its name, into a models folder; whether it has one."""
+    """Write a bundle's int8 form, under its name, into a models folder. False if it has none."""
     manifest = bundle.manifest
     tokenizer = Tokenizer.load(bundle.file(TOKENIZER), manifest.features)
     folder = models / bundle.name

@@ -1,7 +1,7 @@
 """The load generator: keep-alive connections that each send a request, wait for the answer, and send the next.
 
-It writes HTTP/1.1 on plain asyncio streams, because it shares the machine with the server that it measures: what it
-burns, the server lacks. It runs as a process of its own, ``python -m benchmarks.load``, and prints its figures as JSON.
+It writes HTTP/1.1 on plain asyncio streams, because it shares the machine with the measured server, which lacks the CPU
+that the generator uses. It runs as a process of its own, ``python -m benchmarks.load``, and prints its figures as JSON.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)\r\n", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What came back in one run: answers a second, and the median time from request to answer."""
+    """The result of one run: answers a second, and the median time from request to answer."""
 
     requests_per_second: float
     median_ms: float

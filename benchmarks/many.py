@@ -1,7 +1,7 @@
-"""Many texts at once: what is left, in texts a second, of what the same threads do in process.
+"""Many texts at once: texts a second, as a share of the rate of the same threads in process.
 
 The ceiling tokenises every text, sorts by length, cuts into batches of like length and runs them through the engine, on
-as many threads as there are CPUs: nobody is asked, nothing is decoded and nothing is written.
+as many threads as there are CPUs: without requests, decoding or output.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class _Ceiling:
 
 
 def _command(bundle: Bundle, sample: Sequence[str]) -> float:
-    """Texts a second from the command line, starting and ending left out: what a file of one text takes."""
+    """Texts a second from the command line, without start and end: the time of a file with one text is subtracted."""
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
         one, all_ = Path(folder) / "one.txt", Path(folder) / "all.txt"
         one.write_text(sample[0] + "\n", "utf-8")

@@ -13,10 +13,10 @@ Pair = tuple[float, float]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What one case came to, over its rounds. All but the case itself are medians.
+    """The result of one case over its rounds. All but the case itself are medians.
 
     `ratio` is the median of the rounds' ratios, subject over baseline, and `lowest` and `highest` are the extremes of
-    those; whether more is better depends on the `measure`.
+    those; the `measure` determines if more is better.
     """
 
     case: str
@@ -48,9 +48,8 @@ def row(case: str, measure: str, pairs: Sequence[Pair]) -> Row:
 def interleaved(
     subject: Callable[[], object], baseline: Callable[[], object], rounds: int, seconds: float
 ) -> list[Pair]:
-    """Seconds that one call takes, round by round. A contestant's turn lasts about `seconds`, or one call.
-
-    Who goes first changes from round to round, so that neither is always the one that finds a warm cache.
+    """Seconds of one call, round by round. A contestant's turn lasts about `seconds`, or one call. The order changes
+    from round to round, so that neither always finds a warm cache.
     """
     calls = (_calls(subject, seconds), _calls(baseline, seconds))
     pairs = []

@@ -1,4 +1,5 @@
-"""What padding costs in training: `training.nets.networks.Layer`, fed padded batches, against torch's packed sequences.
+"""The cost of padding in training: `training.nets.networks.Layer`, fed padded batches, against torch's packed
+sequences.
 
 Both have the same weights, get the same padded inputs, and give back padded states: the packed layer packs and unpacks
 within its time. One call is a forward and a backward pass. Padding is no token: only an input's own tokens count.
@@ -74,7 +75,7 @@ class Task:
         self.lengths = torch.tensor(lengths)
         self.inputs = torch.randn(len(lengths), lengths[0], INPUTS, requires_grad=True)
         valid = torch.arange(lengths[0]) < self.lengths[:, None]
-        # What comes back to a layer is zero in the padding, which no loss looks at.
+        # The gradient at padding is zero, because no loss depends on it.
         self.gradient = torch.randn(len(lengths), lengths[0], 2 * hidden) * valid[..., None]
 
     def padded(self) -> Tensor:

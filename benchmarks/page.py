@@ -28,7 +28,7 @@ UNITS = 256
 SIDES = ("forward", "backward")
 FRAMES = 150
 FIRST_PICTURE, SMALL_PICTURE, RATE = 1000.0, 100.0, 30.0
-"""What is asked for: milliseconds for 1,000 tokens and for 40, and frames a second."""
+"""Targets: milliseconds for 1,000 tokens and for 40, and frames a second."""
 
 _MOVE = """async (frames) => {
     const canvas = document.querySelector("#map-forget-forward");
@@ -54,7 +54,7 @@ _MOVE = """async (frames) => {
 
 
 def answer(tokens: int) -> bytes:
-    """What `/gates` would answer for so many tokens: every gate of a wide bidirectional LSTM."""
+    """An answer of `/gates` with this many tokens: every gate of a wide bidirectional LSTM."""
     generator = np.random.default_rng(0)
     named = equations("lstm")
     arrays = {
@@ -113,7 +113,7 @@ def _visit(browser: Any, url: str, tokens: int) -> tuple[Any, float]:
 
     def gates(route: Any) -> None:
         if "summary" in (route.request.post_data or ""):
-            route.abort()  # statistics are small, and not what is measured
+            route.abort()  # statistics are small, and not measured here
         else:
             route.fulfill(body=body, content_type="application/vnd.safetensors")
 
@@ -133,7 +133,7 @@ def _thread_seconds(session: Any) -> float:
 
 
 def measure(browser: Any, url: str) -> dict[str, float]:
-    """Milliseconds to the first picture, and frames a second over zooming and panning."""
+    """Milliseconds to the first drawing, and frames a second while zooming and panning."""
     found: dict[str, float] = {}
     for tokens in (40, 1000):
         times, busy = [], []

@@ -1,4 +1,4 @@
-"""What the benchmarks found: as a table for the terminal, as ``results.json``, and as a section of the page."""
+"""Results of the benchmarks: a table for the terminal, ``results.json``, and a section of the page."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Conditions:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One benchmark's rows, who was compared with whom, and the conditions."""
+    """The rows of one benchmark, its subject and baseline, and the conditions."""
 
     subject: str
     baseline: str
@@ -90,7 +90,7 @@ def write(results: Results, path: Path = RESULTS) -> None:
 
 
 def publish(results: Results, page: Path = PAGE) -> None:
-    """Replace what stands between the page's markers by results. Raises `ValueError` where it has no markers."""
+    """Replace the text between the page's markers by results. Raises `ValueError` without markers."""
     before, _, after = cut(page)
     page.write_text(f"{before}{BEGIN}{section(results)}{END}{after}", encoding="utf-8")
 

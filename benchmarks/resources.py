@@ -1,7 +1,7 @@
-"""What the service takes: memory, time to start, and CPU time a request with one process and with two.
+"""Resources of the service: memory, time to start, and CPU time of a request with one process and with two.
 
-Memory is that of one process with all shipped models, two workers running: the resident set that `/proc` gives, pages
-that they share counted in full. Its growth is that over requests of 1 to 2,000 tokens, after a tenth of them.
+Memory is the resident set of one of two workers with all shipped models, from `/proc`; shared pages count in full. Its
+growth is measured over requests of 1 to 2,000 tokens, after the first tenth of them.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from benchmarks.serving import ROOT, ServingError, free_port
 
 SUBJECT, BASELINE = "the service", "compared with"
 MOST_MEGABYTES, MOST_GROWTH, MOST_SECONDS = 250.0, 1.1, 1.5
-"""What the service is meant to stay under; the growth against the memory after the first tenth of the requests."""
+"""Targets of the service. Growth is relative to the memory after the first tenth of the requests."""
 LONGEST = 2000
 CONNECTIONS, CLIENTS = 64, 8
-"""Of the load generator, and of those who ask while memory is watched."""
+"""Connections of the load generator, and of the requests while memory is measured."""
 _STARTS_WITHIN = 60.0
 
 
@@ -63,13 +63,13 @@ class Running:
         return max(int(_status(pid)["VmRSS"].split()[0]) for pid in self.workers) / 1024
 
     def cpu_seconds(self) -> float:
-        """What they have taken so far, in the kernel too."""
+        """CPU seconds of the processes so far, with those in the kernel."""
         fields = [Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split() for pid in self.workers]
         return sum(int(each[11]) + int(each[12]) for each in fields) / os.sysconf("SC_CLK_TCK")
 
 
 def measure(size: Size = FULL, models: Path | None = None) -> Iterator[Row]:
-    """Rows whose baselines are what is asked for, and two workers' CPU time beside one's. Raises `ServingError`."""
+    """Rows with the targets as baselines, and two workers' CPU time beside one's. Raises `ServingError`."""
     models = models or ROOT / "models"
     seconds = []
     for _ in range(size.starts):
@@ -142,7 +142,7 @@ def service(models: Path, workers: int) -> Iterator[Running]:
 
 
 def _is_ready(port: int, workers: int) -> bool:
-    """Whether one process is ready or, of several, all: what the metrics say once a second."""
+    """True if all processes are ready; the metrics show it once a second."""
     connection = HTTPConnection(HOST, port, timeout=5)
     try:
         connection.request("GET", "/health/ready" if workers == 1 else "/metrics")

@@ -1,7 +1,8 @@
-"""What it costs to watch the gates of live traffic: `python -m benchmarks.sampling`.
+"""The cost of sampling the gates of live traffic: `python -m benchmarks.sampling`.
 
-Milliseconds of a CPU for a prediction and for a sample (a trace, and counting it), and what that is for each text at
-the service's own share of samples. CPU time, which a busy machine changes little; the least of several rounds.
+Milliseconds of a CPU for a prediction and for a sample (a trace, and counting it), and the cost for each text at the
+service's default share of samples. It is CPU time, which a busy machine changes little, and the lowest of several
+rounds.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ ROUNDS, CALLS = 7, 40
 
 
 def milliseconds(act: Callable[[], object]) -> float:
-    """Of CPU time, for one call."""
+    """CPU milliseconds of one call."""
     found = []
     for _ in range(ROUNDS):
         started = time.process_time()
@@ -39,7 +40,7 @@ def milliseconds(act: Callable[[], object]) -> float:
 
 
 def sample(bundle: Bundle, engine: Engine, row: NDArray[np.int32]) -> object:
-    """What the service does with an input that is sampled."""
+    """The service's work for a sampled input."""
     return observe(bundle.manifest.cell, engine.trace([row]).gates(0))
 
 

@@ -1,10 +1,10 @@
-"""What a request costs, in seconds of a CPU, with one replica and with two: the figure that machines are counted by.
+"""CPU seconds of a request with one replica and with two: the figure for planning machines.
 
     python -m benchmarks.scaling
 
-A second of a CPU is the same length whatever else runs beside, unlike requests a second. Where it is the same with two
-replicas as with one, capacity grows in proportion: replicas share nothing. Texts are those of benchmarks/serving.py's
-kind, about a dozen tokens, and a long one of 200.
+CPU seconds do not depend on other programs, unlike requests a second. If two replicas need the same as one, capacity
+grows in proportion, because replicas share nothing. Texts are those of benchmarks/serving.py's kind, about a dozen
+tokens, and a long one of 200.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ class Replica(NamedTuple):
 
 
 class Cost(NamedTuple):
-    """What a case came to."""
+    """The result of a case."""
 
     case: str
     replicas: int
     requests: int
     milliseconds: float
-    """Of a CPU, a request."""
+    """CPU seconds of a request."""
 
 
 @contextmanager

@@ -1,9 +1,9 @@
-"""What reading pages sentence by sentence is worth: `python -m benchmarks.sentences models/NAME FILE.conll`.
+"""The gain of reading pages sentence by sentence: `python -m benchmarks.sentences models/NAME FILE.conll`.
 
 Sentences of a corpus are joined to pages as people write them, `--page` at a time: a space stands behind a sentence
-that ends with a stop, a line break behind any other, such as a headline. `--width` wraps the lines. Printed are the
-precision (P), recall (R) and F1 of where sentences begin; and the F1 of entities (exact span of characters, and type)
-of the pages as one sequence, of the pages split, and of the corpus' own sentences alone. All of it is raw text.
+that ends with a stop, a line break behind any other, such as a headline. `--width` wraps the lines. It prints precision
+(P), recall (R) and F1 of the sentence boundaries, and the F1 of entities (exact span of characters, and type) of the
+pages as one sequence, of the pages split, and of the corpus' own sentences alone. All of it is raw text.
 """
 
 from __future__ import annotations

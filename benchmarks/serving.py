@@ -1,4 +1,4 @@
-"""What the service's way of serving gains: ``python -m service serve`` against `benchmarks.naive`, with one model.
+"""The gain of the service's scheduling: ``python -m service serve`` against `benchmarks.naive`, with one model.
 
 Two real processes with their default settings, both running throughout and asked in turns by a third, the load
 generator (`benchmarks.load`), over loopback. All three share the machine's cores.
@@ -130,7 +130,7 @@ def gist(prediction: dict[str, object]) -> object:
 
 
 def _turns(servers: Servers, connections: int, size: Size, number: int) -> tuple[Figures, Figures]:
-    """One round: the service's turn and the naive application's. Who goes first changes from round to round."""
+    """One round: the service's turn and the naive application's. The order changes from round to round."""
     ports = (servers.service, servers.naive)
     figures = {port: _load(servers.model, port, connections, size) for port in (ports[::-1] if number % 2 else ports)}
     return figures[servers.service], figures[servers.naive]

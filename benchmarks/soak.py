@@ -1,8 +1,8 @@
 """A long run under load, with faults: ``python -m benchmarks.soak --minutes 30``.
 
-Texts of random lengths, each of whose answers is known beforehand, go to several workers while these are killed, the
-models folder disappears and comes back, clients hang up in the middle, and ten times as many callers come at once. What
-must hold: no answer is ever wrong, nothing is lost but what a killed worker had at hand, memory stays where it was.
+Texts of random lengths with known answers go to several workers. Meanwhile workers are killed, the models folder
+disappears and comes back, clients hang up, and ten times as many clients come at once. Three things must hold: no
+answer is wrong, only requests of killed workers are lost, and memory does not grow.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ TEXTS = 256
 FAULT_EVERY = 20.0
 RESETS = 20
 LAST_CHARACTERS = 20_000
-"""Of the service's log, which are shown when something did not hold."""
+"""Lines of the service's log that are shown if something did not hold."""
 ANSWERS = ("right", "503", "504")
-"""That may come: the refused and the late are those of callers who are too many."""
+"""Statuses that may come: refused and late requests are those of too many clients."""
 GOODPUT = 0.9
-"""Of the rate before, with ten times the callers: at least."""
+"""Least share of the rate before, with ten times as many clients."""
 RECOVERY_SECONDS = 2.0
 """From a worker's death until as many as before are ready: at most, in the median."""
 GROWTH = 0.1
-"""Of the largest worker's memory, at most."""
+"""Largest growth of the largest worker's memory."""
 
 
 @dataclass
 class Second:
-    """What one second brought."""
+    """The results of one second."""
 
     at: float
     memory: float
@@ -63,7 +63,7 @@ class Second:
 
 @dataclass
 class Run:
-    """The load, the faults, and what came of them."""
+    """The load, the faults, and their results."""
 
     port: int
     pid: int
@@ -80,7 +80,7 @@ class Run:
     going: bool = True
 
     async def learn(self) -> None:
-        """Ask for each text once, alone: what it is to be answered from now on."""
+        """Ask for each text once, alone. Its answer is the expected one from now on."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         for number, text in enumerate(self.texts):
             status, body = await _ask(reader, writer, text)
@@ -90,7 +90,7 @@ class Run:
         writer.close()
 
     async def call(self, seed: int) -> None:
-        """One caller, who asks again and again over one connection for as long as it lasts."""
+        """One client that sends requests over one connection until it ends."""
         choose = random.Random(seed)  # noqa: S311  (load, not secrets)
         while self.going:
             try:
@@ -122,7 +122,7 @@ class Run:
             self.latencies.append(time.perf_counter() - started)
 
     async def watch(self) -> None:
-        """Once a second: what the second brought."""
+        """Record the results of each second."""
         began, before = time.monotonic(), Counter(self.outcomes)
         while self.going:
             await asyncio.sleep(1)
@@ -242,7 +242,7 @@ async def play(run: Run, models: Path, minutes: float, callers: int) -> None:
 
 
 def report(run: Run, callers: int, out: Path) -> bool:
-    """Print what came of it, draw the curves; whether everything held."""
+    """Print the results and draw the curves. True if everything held."""
     steady = [second for second in run.seconds if second.phase == "steady"]
     peak, over = ([s for s in run.seconds if s.phase == phase][2:] for phase in ("peak", "overload"))
     after_start = steady[min(len(steady) // 4, 60) :]
@@ -278,7 +278,7 @@ def report(run: Run, callers: int, out: Path) -> bool:
 
 
 def verdicts(run: Run, callers: int, goodput: float, growth: float) -> dict[str, bool]:
-    """What must hold, and whether it did."""
+    """The conditions, each with its result."""
     answers = {outcome: count for outcome, count in run.outcomes.items() if outcome.isdigit() or outcome == "wrong"}
     missing = run.outcomes["not replaced"]
     cut = run.outcomes.total() - run.outcomes["right"] - sum(answers.values()) - missing

@@ -1,4 +1,4 @@
-"""What gates cost: `Engine.trace`, which returns every gate, against `Engine.predict`, the fused operators.
+"""The cost of gates: `Engine.trace`, which returns every gate, against `Engine.predict` with fused operators.
 
 Both get the same rows. The networks have one layer, two directions and random weights: weights do not change the time.
 """

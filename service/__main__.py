@@ -12,7 +12,7 @@ if __name__ == "__main__":
     interpreter.tune()  # importing makes many objects, and no garbage
     if next((word for word in sys.argv[1:] if not word.startswith("-")), None) == "serve":
         # A signal to stop that comes while the modules below are imported is heeded like any other: nothing has begun.
-        # Of the other commands it ends the work: whoever waits for them must see that it was not done.
+        # Other commands end with the signal's status, so that callers see that the work is not done.
         signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
         # A signal to reload waits until there is something to reload.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
@@ -70,7 +70,7 @@ def main(context: click.Context, debug: bool) -> None:
 
 
 def _completed(name: str, field: FieldInfo) -> click.ParamType[Any]:
-    """What a shell completes a setting as."""
+    """The type that a shell completes for a setting."""
     if words := configuration.choices(field):
         return click.Choice(words)
     if field.annotation in (Path, Path | None):

@@ -32,11 +32,11 @@ _Real = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class SettingsError(ServiceError):
-    """A setting is wrong. The message is one line: which, its value, and what would be right."""
+    """A setting is wrong. The message is one line with its name, its value and the allowed values."""
 
 
 class Settings(BaseSettings):
-    """The service's settings. Read them with `read`, which turns what is wrong into one clear line."""
+    """The service's settings. Read them with `read`, which turns errors into one clear line."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
@@ -373,7 +373,7 @@ class Settings(BaseSettings):
 
     @property
     def secured(self) -> bool:
-        """Whether API keys are asked for."""
+        """True if API keys are required."""
         return bool(self.keys or self.administrators or self.api_keys_file)
 
     @property
@@ -383,7 +383,7 @@ class Settings(BaseSettings):
 
     @property
     def rollout(self) -> Rollout:
-        """Which versions are served, by `versions`, `canary` and `shadow`. Raises `ValueError`."""
+        """The served versions, from `versions`, `canary` and `shadow`. Raises `ValueError`."""
         return rollout.read(self.versions, self.canary, self.shadow)
 
     @model_validator(mode="after")
@@ -488,7 +488,7 @@ def _problems(error: ValidationError) -> Iterator[str]:
 
 
 def _right(field: FieldInfo) -> str:
-    """What a setting's value has to be, in words."""
+    """The allowed values of a setting, in words."""
     if words := choices(field):
         return f"one of {', '.join(words)}"
     bounds = [_NOUNS.get(field.annotation, "text")]

@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
+import click
 import pytest
 
 from docs import reference
@@ -86,7 +87,11 @@ def test_a_program_exists(module: str) -> None:
 def test_a_command_has_what_pages_say(named: Named) -> None:
     group, _ = reference.PROGRAMS[f"python -m {named.module}"]
     assert named.command is None or named.command in group.commands
-    parameters = [*group.params, *(group.commands[named.command].params if named.command else ())]
+    parameters = [*group.params]
+    if named.command:
+        command = group.commands[named.command]
+        inner = command.commands.values() if isinstance(command, click.Group) else ()
+        parameters += [each for part in (command, *inner) for each in part.params]
     known = {"--help", *(name for each in parameters for name in (*each.opts, *each.secondary_opts))}
     assert set(named.options) <= known
 

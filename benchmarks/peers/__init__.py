@@ -1,1 +1,1 @@
-"""What users would serve the same model with instead: each peer by its own documentation, with its best settings."""
+"""Other servers of the same model, each by its own documentation and with its best settings."""

@@ -1,6 +1,6 @@
 """Gates as one would serve them first: FastAPI, and a loop over `torch.nn.LSTMCell`'s weights, step by step.
 
-Of a bidirectional LSTM of one layer; the answer has the form of the service's, without contributions.
+It serves a bidirectional LSTM of one layer. The answer has the service's form, without contributions.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the peers share: the bundle's tokenizer, graph and decoder, without any of the service's way of serving."""
+"""Shared parts of the peers: the bundle's tokenizer, graph and decoder, without the service's scheduling."""
 
 from __future__ import annotations
 

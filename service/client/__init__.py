@@ -1,4 +1,4 @@
-"""A client for the service, synchronous and asynchronous; it needs none of what the service itself needs.
+"""A client for the service, synchronous and asynchronous. It needs none of the service's dependencies.
 
     from service.client import Client
 
@@ -6,9 +6,9 @@
         answer = client.predict(["A great film.", "A dull one."])
         [prediction.label for prediction in answer.predictions]
 
-A list of any length will do: it is cut into requests, several of which are on their way at once, and their answers are
-put together in order. A service that is full or restarting is asked again, when it says that it can be. What it refuses
-is raised as a `Problem`, with the pointer to the field that is wrong. Every error is a `ClientError`.
+A list may have any length: it is cut into requests, several are sent at once, and the answers are put together in
+order. A service that is full or restarting is asked again after its `Retry-After`. An error answer is raised as a
+`Problem`, with a pointer to the wrong field. Every error is a `ClientError`.
 """
 
 from service.client.answers import (

@@ -79,7 +79,8 @@ class Predictions:
 
 @dataclass(frozen=True, slots=True)
 class Contributions:
-    """What each token gave: for every label, `bias + tokens.sum(axis=0) = logits`. `tokens` is [tokens, labels]."""
+    """The share of each token in the logits: for every label, `bias + tokens.sum(axis=0) = logits`. `tokens` is
+    [tokens, labels]."""
 
     labels: list[str]
     bias: Array
@@ -172,7 +173,7 @@ class Traces:
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """A loaded model. `more` has what else the service says of it."""
+    """A loaded model. `more` has all other members of the answer."""
 
     name: str
     version: str
@@ -193,7 +194,7 @@ class ModelInfo:
 
 @dataclass(frozen=True, slots=True)
 class Models:
-    """What is loaded, which model a request gets that names none, and what could not be loaded."""
+    """The loaded models, the default models, and the models that could not be loaded."""
 
     default: dict[str, str]
     models: list[ModelInfo]

@@ -47,7 +47,7 @@ class AsyncClient(Base[httpx.AsyncClient]):
         return await self._all(tracing(fields), inputs)
 
     async def models(self) -> Models:
-        """What is loaded."""
+        """The loaded models."""
         return answers.models((await self._get("/models")).content)
 
     async def model(self, name: str) -> ModelInfo:
@@ -55,7 +55,7 @@ class AsyncClient(Base[httpx.AsyncClient]):
         return answers.model((await self._get(f"/models/{quote(name, safe='')}")).content)
 
     async def ready(self) -> bool:
-        """Whether requests are welcome now; asked once, without retries."""
+        """True if the service is ready. Asked once, without retries."""
         try:
             response = await self._http.get("/health/ready", extensions={"retry": Retry(total=0)})
         except httpx.RequestError:

@@ -1,4 +1,4 @@
-"""What the two clients share: everything but how they wait."""
+"""The common part of both clients: everything except waiting."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _Http = TypeVar("_Http", httpx.Client, httpx.AsyncClient)
 
 
 class Choice(TypedDict, total=False):
-    """What both requests can say; what is left out is the service's to decide."""
+    """Members of both requests. The service decides those that are left out."""
 
     model: str | None
     task: str | None
@@ -60,9 +60,9 @@ class GateFields(Choice, total=False):
     reduce: Literal["none", "summary"] | None
     contributions: bool
     explain: int | None
-    """The number of the token whose decision is split: for taggers."""
+    """Taggers: the number of the token whose decision is split."""
     set: Sequence[Setting] | None
-    """Gates, states or units that are held at a value; each trace then has a `baseline`."""
+    """Gates, states or units that are held at a value. Each trace then has a `baseline`."""
     drop: Sequence[int] | None
     """Numbers of tokens that are left out of the text."""
     faithfulness: bool
@@ -72,13 +72,12 @@ class GateFields(Choice, total=False):
 
 
 class Base(Generic[_Http]):
-    """What both clients are made of: an httpx client with retries, and the bodies of requests.
+    """The base of both clients: an httpx client with retries, and the bodies of requests.
 
-    `timeout` is each request's seconds, told to the service too, so that it stops when nobody waits any more. A service
-    that is full (503), over a rate (429) or not there is asked again up to `retries` times, when its `Retry-After` says
-    or after a wait drawn by chance, of up to `backoff` times 2, 4, 8, … seconds and `max_wait` at most. A list is cut
-    into requests of `batch` inputs, of which `concurrency` are on their way at once. Other `options` go to httpx's
-    transport: `verify`, `cert`, `proxy`, …
+    `timeout` is in seconds for each request. The service gets it too, and drops a request after it. A service that is
+    full (503), over a rate (429) or not there is asked again up to `retries` times, after its `Retry-After` or a random
+    wait of up to `backoff` times 2, 4, 8, … seconds, at most `max_wait`. A list is cut into requests of `batch` inputs;
+    `concurrency` of them are sent at once. Other `options` go to httpx's transport: `verify`, `cert`, `proxy`, …
     """
 
     _client: Callable[..., _Http]
@@ -129,7 +128,7 @@ class Base(Generic[_Http]):
 
 
 Call = tuple[str, dict[str, Any], dict[str, str], Callable[[bytes], Answer]]
-"""Path, body without its inputs, headers, and what makes an answer of the bytes that come."""
+"""Path, body without its inputs, headers, and a function from the bytes of the answer to the answer."""
 
 
 def predicting(fields: PredictFields) -> Call[Predictions]:

@@ -28,7 +28,7 @@ class Piece:
     first: int
     inputs: list[str | list[str]]
     alone: bool = False
-    """Whether all there is is one text, not a list: pointers into the request then have no number."""
+    """True if the input is one text, not a list. Pointers into the request then have no number."""
 
     def body(self) -> str | list[str | list[str]]:
         """As the request's `inputs`."""

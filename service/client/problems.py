@@ -1,15 +1,12 @@
-"""What can go wrong for a client, in one tree.
+"""All errors of the client, as one tree.
 
-ClientError
-├── Unreachable         no answer came: no connection, or it broke
-├── InvalidAnswer       an answer came that is not one of the service: HTML of a proxy, JSON of another shape
-└── Problem             the service answered with an error; `status`, `title`, `detail`, `errors`, `request_id`
-    ├── InvalidRequest      400, 415, 422  the request is wrong
-    ├── Forbidden           401, 403       no API key, or one that may not do this
-    ├── NotFound            404            no such model
-    ├── TooLarge            413            over a limit of the service
-    ├── Busy                429, 503       too much was asked, and retries did not help; `retry_after`
-    └── TimedOut            504            not ready within the deadline; also raised when the client gave up waiting
+ClientError ├── Unreachable         no answer came: no connection, or it broke ├── InvalidAnswer       an answer came
+that is not one of the service: HTML of a proxy, JSON of another shape └── Problem             the service answered with
+an error; `status`, `title`, `detail`, `errors`, `request_id` ├── InvalidRequest      400, 415, 422 the request is wrong
+├── Forbidden           401, 403       no API key, or one that may not do this ├── NotFound            404            no
+such model ├── TooLarge            413            over a limit of the service ├── Busy                429, 503       too
+much was asked, and retries did not help; `retry_after` └── TimedOut            504            not ready within the
+deadline; also raised when the client gave up waiting
 """
 
 from __future__ import annotations
@@ -127,7 +124,7 @@ def check(response: httpx.Response) -> None:
 
 
 def of_transport(error: httpx.RequestError, seconds: float) -> ClientError:
-    """What a failure to get any answer is raised as."""
+    """The error for a request without any answer."""
     if isinstance(error, httpx.ReadTimeout | httpx.WriteTimeout | httpx.PoolTimeout):
         return TimedOut(504, "Not ready within the deadline", f"The client waited {seconds:g} seconds.")
     return Unreachable(f"No answer came: {str(error) or type(error).__name__}.")
@@ -149,7 +146,7 @@ def _field_problems(errors: object) -> list[FieldProblem]:
 
 
 def _seconds(header: str | None) -> float | None:
-    """Of a Retry-After in seconds; it may also be a date, which is not waited for."""
+    """Seconds of a Retry-After; None for a date, which is not waited for."""
     return float(header) if header is not None and header.isascii() and header.isdigit() else None
 
 

@@ -50,7 +50,7 @@ class Client(Base[httpx.Client]):
         return self._all(tracing(fields), inputs)
 
     def models(self) -> Models:
-        """What is loaded."""
+        """The loaded models."""
         return answers.models(self._get("/models").content)
 
     def model(self, name: str) -> ModelInfo:
@@ -58,7 +58,7 @@ class Client(Base[httpx.Client]):
         return answers.model(self._get(f"/models/{quote(name, safe='')}").content)
 
     def ready(self) -> bool:
-        """Whether requests are welcome now; asked once, without retries."""
+        """True if the service is ready. Asked once, without retries."""
         try:
             return self._http.get("/health/ready", extensions={"retry": Retry(total=0)}).is_success
         except httpx.RequestError:

@@ -1,4 +1,4 @@
-"""Whether a whole answer came: one that is cut off is asked for again, and one of something else is an error."""
+"""Checks that a whole answer came. An answer that is cut off is requested again; another kind of answer is an error."""
 
 from __future__ import annotations
 

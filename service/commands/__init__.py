@@ -1,1 +1,2 @@
-"""The commands of ``python -m service``, one file each. They import what they need when they run: help is quick."""
+"""The commands of ``python -m service``, one file each. They import their modules when they run, so that help is
+quick."""

@@ -1,4 +1,4 @@
-"""What the commands share: how they end, and how errors are told."""
+"""Shared parts of the commands: exit statuses and error messages."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ EXITS = {
     EXIT_INCOMPLETE: "done, but rows were set aside, or bundles are not in order",
     EXIT_INTERRUPTED: "interrupted (Ctrl-C)",
 }
-"""What the commands' exit statuses mean."""
+"""Meaning of the exit statuses."""
 
 _Arguments = ParamSpec("_Arguments")
 _Command = TypeVar("_Command", bound=Callable[..., object])
@@ -65,8 +65,8 @@ def foreseen(command: Callable[_Arguments, int]) -> Callable[_Arguments, None]:
 
 
 def drop_unwritten(stream: TextIO) -> str | None:
-    """Write what a standard stream still holds. If it cannot be written, drop it and return the reason: Python would
-    try again at its end, and exit with status 120."""
+    """Write the buffer of a standard stream. If it cannot be written, drop it and return the reason; otherwise Python
+    would try again at its end, and exit with status 120."""
     try:
         stream.flush()
     except OSError as error:
@@ -76,7 +76,7 @@ def drop_unwritten(stream: TextIO) -> str | None:
 
 
 def debugging() -> bool:
-    """Whether --debug stands before the command."""
+    """True if --debug stands before the command."""
     context = click.get_current_context(silent=True)
     return bool(context and context.find_root().params.get("debug"))
 
@@ -91,7 +91,8 @@ def model_names(context: click.Context, parameter: click.Parameter, incomplete: 
 
 
 class _Setting(click.Option):
-    """An option that is a setting of the service too: what is not given is read where `serve` reads it."""
+    """An option that is also a setting of the service: without a flag it is read from the same sources as for
+    `serve`."""
 
     def resolve_envvar_value(self, ctx: click.Context) -> str | None:
         assert self.name is not None

@@ -21,7 +21,7 @@ from service.scoring.work import Done, Options, cut, score
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What to score, with what, and where to. `reduce` None asks for no gates, `threads` 0 takes every CPU."""
+    """What to score: files, model and output. `reduce` None asks for no gates, `threads` 0 takes every CPU."""
 
     files: list[str]
     model: str
@@ -76,8 +76,8 @@ def run(batch: Batch) -> int:
     try:
         progress = Progress({source.name: source.size for source in sources}, quiet=batch.quiet)
         windows = cut(chain.from_iterable(source.rows() for source in sources))
-        # What an earlier run wrote whole is passed over; the window in which it stopped is scored again, so that its
-        # rows run in the same batches, and what was written of it is left out.
+        # Skip the rows of an earlier run. Score the window in which it stopped again, so that its
+        # rows run in the same batches; its rows that are written already are left out.
         for done in score(model, _passing(windows, fresh, progress), options):
             rows = [each for each in done.rows if fresh(each[0])]
             output.write(Done(rows, done.tokens))

@@ -1,9 +1,7 @@
-"""Records as lines of a file, and how a run that was killed goes on.
-
-Each record is one line, in the order of the rows, so the last whole line of the output says how far a run came. Rows
-that were set aside go to a file of their own, before the records of their window: what stands there past the last
-record is taken back when a run goes on, and found again. Beside the output lies a note of what the run was about, the
-digests of its files too; only the same run goes on.
+"""Records as lines of a file, and the continuation of a killed run. Each record is one line, in the order of the rows,
+so the last whole line of the output shows how far a run came. Rows that are set aside go to a file of their own, before
+the records of their window. A continued run removes rows past the last record from it, and finds them again. A file
+beside the output describes the run, with the digests of its files. Only the same run continues.
 """
 
 from __future__ import annotations
@@ -72,7 +70,7 @@ class Lines:
         return {**named, "kept": dict(zip(self._keep, row.kept, strict=True))} if self._keep else named
 
     def key(self, line: bytes) -> Key:
-        """Which row a line is about. Raises `OutputError` for a line of something else."""
+        """The row of a line. Raises `OutputError` for another kind of line."""
         try:
             if self._form == "jsonl":
                 body = orjson.loads(line)
@@ -91,7 +89,8 @@ class Lines:
 
 
 class Output:
-    """Where records go: a file, with the rows set aside beside it, or standard output, with these on standard error."""
+    """The destination of records: a file, with another file for rows set aside; or standard output and standard
+    error."""
 
     def __init__(self, path: Path | None, lines: Lines, run: Mapping[str, object], *, resume: bool) -> None:
         self.last: Key | None = None
@@ -115,7 +114,7 @@ class Output:
         self._set_aside = self._write_rejected
 
     def write(self, done: Done) -> None:
-        """Write a window: first what was set aside, then the records. Raises `OutputError` where that cannot be."""
+        """Write a window: first the rows set aside, then the records. Raises `OutputError` if it cannot be written."""
         aside = [self._lines.rejected(row, outcome) for row, outcome in done.rows if isinstance(outcome, str)]
         lines = [self._lines.line(row, outcome) for row, outcome in done.rows if not isinstance(outcome, str)]
         if aside:
@@ -137,7 +136,7 @@ class Output:
         rest = memoryview(b"".join(lines))
         try:
             while rest:
-                rest = rest[file.write(rest) :]  # a file without a buffer takes what the disk has room for
+                rest = rest[file.write(rest) :]  # an unbuffered file takes only as many bytes as the disk has room for
             file.flush()
         except BrokenPipeError:
             raise
@@ -154,7 +153,7 @@ class Output:
         path.write_bytes(self._lines.header)
 
     def _go_on(self, path: Path, beside: Path, run: Mapping[str, object]) -> None:
-        """Cut the output behind its last whole line, and take back what was set aside past it."""
+        """Cut the output behind its last whole line, and remove rows set aside past it."""
         _check_same(path, beside, orjson.loads(orjson.dumps(dict(run))))
         with path.open("r+b") as file:
             end, line = _last_line(file)
@@ -213,7 +212,7 @@ def place(files: Sequence[str], key: Key) -> tuple[int, int]:
 
 
 def _last_line(file: IO[bytes]) -> tuple[int, bytes]:
-    """Where the last whole line ends, and that line; (0, b"") without one."""
+    """End of the last whole line, and that line; (0, b"") without one."""
     position = file.seek(0, os.SEEK_END)
     tail = b""
     while position and tail.count(b"\n") < 2:

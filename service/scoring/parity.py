@@ -1,9 +1,8 @@
-"""A bundle's parity certificate, done again without torch: what can be held against what, on this machine.
+"""A bundle's parity certificate, repeated without torch on this machine.
 
 Both graphs are run on the same random batches. The fused graph's logits must be the trace graph's; each traced gate
 must follow, in float64, from the cell's equations, its row's input and the states of the row before; and the logits
-must follow from the traced states. That the weights are those that were trained, only training can say: it compared
-with torch.
+must follow from the traced states. Only training can compare the weights with torch's.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from service.model.engine import Engine
 from service.scoring.reference import Reference
 
 LOGITS_TOLERANCE = 5e-5
-"""Of a float32 graph's logits."""
+"""Tolerance of a float32 graph's logits."""
 LENGTHS = (1, 2, 3, 7, 20, 64, 200, 400)
 RAGGED = ((8, 40), (64, 30), (16, 200))
 """(rows, longest) of the ragged batches."""
@@ -54,7 +53,7 @@ def check(bundle: Bundle, engine: Engine, seed: int = 0) -> tuple[list[Check], s
                 difference, states = reference.deviation(row, traced.gates(number))
                 gates = _worse(gates, np.array(difference))
                 logits = _worse(logits, np.abs(reference.logits(states) - theirs))
-    # Both graphs were within the tolerance of torch: of each other they are within twice that.
+    # Both graphs are within the tolerance of torch, so they are within twice the tolerance of each other.
     checks = [Check("logits of model.onnx and of trace.onnx", graphs, 2 * parity.logits_tolerance)]
     if unknown is None:
         checks.append(Check("gates and their equations in float64", gates, parity.gates_tolerance))
@@ -63,7 +62,7 @@ def check(bundle: Bundle, engine: Engine, seed: int = 0) -> tuple[list[Check], s
 
 
 def batches(features: Sequence[Feature], generator: np.random.Generator) -> Iterator[list[NDArray[np.int32]]]:
-    """Random inputs, each int32 [tokens, columns]: of many lengths alone, then ragged batches."""
+    """Random inputs, each int32 [tokens, columns]: first single inputs of many lengths, then ragged batches."""
     sizes = [feature.size for feature in features for _ in range(feature.columns)]
     counts = [[length] for length in LENGTHS]
     counts += [generator.integers(1, longest + 1, rows).tolist() for rows, longest in RAGGED]

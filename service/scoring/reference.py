@@ -1,7 +1,7 @@
 """A bundle's network in float64 NumPy, read from its file of weights in ONNX's layout: the judge of its graphs.
 
-Slow, and independent of the graphs' operators. What it reads is what `training.export.onnx.graph` and
-`training.export.onnx.embedding` wrote.
+Slow, and independent of the graphs' operators. It reads the files of `training.export.onnx.graph` and
+`training.export.onnx.embedding`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _ORDER: Mapping[CellName, Sequence[str]] = {
 """The order in which ONNX stacks the gates."""
 _PEEPHOLES = ("input", "output", "forget")
 _BOUNDS = 2
-"""Of int8 layers: columns, and units of each direction, that fix a range and reach nothing."""
+"""int8 layers: number of columns, and of units in each direction, that fix a range and have no weights."""
 
 Arrays = Mapping[str, NDArray[np.generic]]
 
@@ -74,8 +74,8 @@ class Reference:
         return reference.deviation(expected, shape.layers, shape.directions, self._embed(row), traced)
 
     def logits(self, states: Float64) -> Float64:
-        """What the head makes of the top layer's states [tokens, units of all directions]: [labels], a tagger's
-        [tokens, labels]."""
+        """The head: states of the top layer [tokens, units of all directions] → logits [labels], for a tagger [tokens,
+        labels]."""
         units = self.manifest.hidden
         match self.manifest.head:
             case "tagger":
@@ -156,7 +156,7 @@ class Reference:
         return found
 
     def _spelt(self, characters: NDArray[np.int32]) -> Float64:
-        """Where an LSTM ends that reads a token's characters forward, and one that reads them backward."""
+        """Last states of an LSTM over a token's characters, forward and backward."""
         w, r, biases = (self._wide(f"character.{part}") for part in "WRB")
         table, units = self._wide("embedding.character"), r.shape[2]
         lengths = (characters > 0).sum(axis=1)

@@ -44,7 +44,7 @@ _BY_SUFFIX: dict[str, Format] = {
 
 
 class InputError(ServiceError):
-    """A file cannot be read as it was asked for; the message says which, and what would help."""
+    """A file cannot be read in the requested way. The message names the file and a remedy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,7 @@ class Source:
             raise InputError(f"{self.name}: {getattr(error, 'strerror', None) or error}") from error
 
     def _text(self, plain: BufferedReader | gzip.GzipFile) -> IO[str]:
-        """Text whose bytes that are not UTF-8 become surrogates, so that they spoil their own row alone."""
+        """Text with surrogates for bytes outside of UTF-8, so that they spoil only their own row."""
         newline = "" if self.kind == "csv" else "\n"
         return TextIOWrapper(plain, encoding="utf-8-sig", errors="surrogateescape", newline=newline)
 
@@ -163,7 +163,7 @@ class Source:
             except StopIteration:
                 return
             except csv.Error as error:
-                # Where a quote is wrong, nobody can tell where the rows behind it begin.
+                # Behind a wrong quote the begin of the next rows is unknown.
                 raise InputError(f"{self.name}: row {number} is not CSV: {error}") from error
             yield self._of_record(number, record, places)
 
@@ -203,13 +203,13 @@ class _Small(BufferedReader):
 
 
 def _is_utf16(head: bytes) -> bool:
-    """Whether a file begins with UTF-16's mark, or with two letters of it."""
+    """True if a file begins with the byte order mark of UTF-16, or with two letters in UTF-16."""
     marked = head[:2] in (b"\xff\xfe", b"\xfe\xff")
     return marked or (len(head) >= 4 and (head[0] == head[2] == 0 or head[1] == head[3] == 0) and any(head[:4]))
 
 
 def _size(name: str) -> int | None:
-    """Of a file in bytes; None of a pipe. Raises `InputError` for what is neither."""
+    """Size of a file in bytes; None for a pipe. Raises `InputError` for anything else."""
     try:
         found = Path(name).stat()
     except FileNotFoundError as error:
@@ -228,7 +228,7 @@ def _stdin() -> BufferedReader:
 
 
 def _checked(row: Row) -> Row:
-    """The row, or why its text is none: what was not UTF-8 is a surrogate now."""
+    """The row, or the reason why its text is invalid: bytes outside of UTF-8 are surrogates now."""
     assert row.value is not None
     try:
         "".join(row.value).encode()

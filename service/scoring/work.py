@@ -40,7 +40,7 @@ DECIMALS = 4
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What is wanted of each row. `reduce` None asks for no gates."""
+    """The output wanted for each row. `reduce` None asks for no gates."""
 
     truncate: bool = False
     tokens: bool = False
@@ -64,7 +64,7 @@ class _Window:
     rows: list[Row]
     reasons: dict[int, str]
     places: list[int]
-    """Of the rows that are scored, their place in the window."""
+    """Place of each scored row in the window."""
     encoded: list[Encoded]
 
 
@@ -95,7 +95,7 @@ def score(model: Model, windows: Iterable[list[Row]], options: Options) -> Itera
 
 
 def batches(lengths: Sequence[int], most_rows: int, most_tokens: int) -> Iterator[list[int]]:
-    """Places of rows, the longest first, in batches whose shortest row has `LIKE` of the longest at least."""
+    """Places of rows, the longest first, in batches. The shortest row of a batch has at least `LIKE` of the longest."""
     batch: list[int] = []
     longest = 0
     for place in sorted(range(len(lengths)), key=lambda place: -lengths[place]):
@@ -139,7 +139,7 @@ def _encode(model: Model, rows: list[Row], options: Options) -> _Window:
 
 
 def _parts(window: _Window, selection: Selection) -> Iterator[_Window]:
-    """A window in parts whose traces fit into memory."""
+    """Cut a window into parts with traces that fit into memory."""
     encoded = dict(zip(window.places, window.encoded, strict=True))
     part, numbers = _Window([], {}, [], []), 0
     for place, row in enumerate(window.rows):
@@ -180,7 +180,7 @@ def _begin(
 
 
 def _shares(cut: Iterable[list[int]], lengths: Sequence[int]) -> Iterator[list[list[int]]]:
-    """Batches, the longest first, put together to what a thread does before it asks for more."""
+    """Group batches, the longest first, into portions of work for a thread."""
     share: list[list[int]] = []
     tokens = 0
     for batch in cut:
@@ -225,7 +225,7 @@ def _sentences(source: Encoded) -> Record:
 
 
 def _trace(traced: Traced, why: str | None) -> Record:
-    """What `/gates` says beside the prediction, its arrays rounded."""
+    """The members of `/gates` beside the prediction, with rounded arrays."""
     layers = [
         {
             "layer": layer.layer,
