@@ -21,7 +21,7 @@ from service.__main__ import main as service
 from service.commands.console import EXITS
 from service.errors import RequestError
 from service.http.problems import HTTP_PROBLEMS
-from service.model.equations import CellName, GruReset, gates
+from service.model.equations import CellName, Form, GruReset, gates
 from service.observability.metrics import DERIVED, FAMILIES, PREFIX
 from service.settings import Settings
 from training.cli import PREFIX as PREFIX_OF_TRAINING
@@ -88,14 +88,19 @@ def errors_page() -> str:
     )
 
 
+_FORMS: dict[CellName, dict[Form | None, str]] = {
+    "gru": {reset: f"gru, reset {reset} the recurrent product" for reset in get_args(GruReset)},
+    "peephole": {"diagonal": "peephole, diagonal", "full": "peephole, full matrices"},
+}
+
+
 def gates_page() -> str:
     parts = []
     for cell in get_args(CellName):
-        for reset in get_args(GruReset) if cell == "gru" else (None,):
-            title = cell if reset is None else f"gru, reset {reset} the recurrent product"
+        for form, title in _FORMS.get(cell, {None: cell}).items():
             rows = [
                 [f"`{gate.name}`", f"`{gate.equation}`", f"{_bound(gate.low)} to {_bound(gate.high)}"]
-                for gate in gates(cell, reset)
+                for gate in gates(cell, form)
             ]
             parts += [f"## {title}", table(["gate", "equation", "range"], rows)]
     return page(

@@ -24,12 +24,14 @@ from service.model.bundle import (
     Parity,
     Task,
     digest,
+    one_graph,
 )
-from service.model.equations import CellName, GruReset
+from service.model.equations import CellName, Form
 from service.model.features import CHARACTERS, SHAPES
 from service.model.tokenizer import UNKNOWN, Tokenizer, build
 from training.export.bundle import export
 from training.export.onnx import graph
+from training.nets.cells import NAMED
 from training.nets.networks import Architecture, Network, Table, WordBits
 
 WORDS: tuple[str, ...] = (
@@ -44,9 +46,11 @@ LABELS: dict[Task, tuple[str, ...]] = {
 ORIGIN = Origin(data=("random weights",), command="none", seed=7, epochs=0, versions={"torch": "0"})
 Rows = NDArray[np.int32]
 
-Kind = Literal["rnn", "lstm", "peephole", "gru", "gru-before"]
+Kind = Literal["rnn", "lstm", "peephole", "peephole-full", "gru", "gru-before", "mingru", "minlstm"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-"""Every cell there is: the cells' names, and the GRU whose reset gate acts before the product."""
+"""Every cell there is, by its word in `training.nets.cells.NAMED`."""
+ONE_GRAPH: tuple[Kind, ...] = ("peephole-full", "mingru", "minlstm")
+"""The cells without a fused operator: ``model.onnx`` gives their gates."""
 
 
 class Options(TypedDict, total=False):
@@ -67,7 +71,7 @@ class Options(TypedDict, total=False):
 def architecture(**options: Unpack[Options]) -> Architecture:
     """One layer of 8 LSTM units in both directions; a classifier pools by its maximum, a tagger reads every feature."""
     task, characters = options.get("task", "sentiment"), options.get("characters")
-    cell, reset = named(options.get("cell", "lstm"))
+    cell, form = named(options.get("cell", "lstm"))
     features = [Feature(name="word", size=len(WORDS))]
     if task == "ner":
         features.append(Feature(name="shape", size=SHAPES))
@@ -83,16 +87,17 @@ def architecture(**options: Unpack[Options]) -> Architecture:
         head=options.get("head") or ("tagger" if task == "ner" else "max"),
         labels=tuple(options.get("labels") or LABELS[task]),
         features=tuple(features),
-        reset=reset,
+        reset="before" if form == "before" else "after",
+        peephole="full" if form == "full" else "diagonal",
         characters=characters,
         crf=options.get("crf", False),
         word_bits=options.get("word_bits", 16),
     )
 
 
-def named(kind: Kind) -> tuple[CellName, GruReset]:
-    """A kind as the architecture knows it."""
-    return ("gru", "before") if kind == "gru-before" else (kind, "after")
+def named(kind: Kind) -> tuple[CellName, Form | None]:
+    """A kind's cell, and its form where it has two."""
+    return NAMED[kind]
 
 
 def network(shape: Architecture, seed: int = 7) -> Network:
@@ -103,6 +108,8 @@ def network(shape: Architecture, seed: int = 7) -> Network:
         for name, parameter in made.named_parameters():
             if any(part in name for part in ("bias", "peepholes", "crf", "query")):
                 parameter.data.uniform_(-0.5, 0.5)
+                if "peepholes" in name and shape.form == "full":
+                    parameter.data /= shape.hidden  # matrices: a cell that grows at every step has no digits left
     return made.eval()
 
 
@@ -140,6 +147,8 @@ def manifest(shape: Architecture, folder: Path) -> Manifest:
         task=shape.task,
         cell=shape.cell,
         gru_reset=shape.gru_reset,
+        peepholes=shape.peepholes,
+        gates_graph="model.onnx" if one_graph(shape.cell, shape.form) else "trace.onnx",
         directions=shape.directions,
         layers=shape.layers,
         hidden=shape.hidden,
@@ -151,7 +160,7 @@ def manifest(shape: Architecture, folder: Path) -> Manifest:
         licence="CC0-1.0",
         origin=ORIGIN,
         parity=Parity(model=0, trace=0, gates=0, batches=1, logits_tolerance=0, gates_tolerance=0),
-        files={file: digest(folder / file) for file in FILES},
+        files={file: digest(folder / file) for file in FILES if (folder / file).exists()},
     )
 
 

@@ -25,6 +25,7 @@ def sigmoid(x: Array) -> Array:
 
 
 def total(gate: GateWeights, x: Array, h: Array) -> Array:
+    assert gate.r is not None
     found: Array = gate.w @ x + gate.w_bias + gate.r @ h + gate.r_bias
     return found
 
@@ -38,16 +39,34 @@ def step(bundle: Bundle, cell: dict[str, GateWeights], x: Array, h: Array, c: Ar
         z = put("update", 1 - sigmoid(total(cell["keep"], x, h)))
         r = put("reset", sigmoid(total(cell["reset"], x, h)))
         last = cell["candidate"]
+        assert last.r is not None
         before = manifest.gru_reset == "before"
         past = last.r @ (r * h) + last.r_bias if before else r * (last.r @ h + last.r_bias)
         new = put("candidate", np.tanh(last.w @ x + last.w_bias + past))
         return {"update": z, "reset": r, "candidate": new, "hidden": put("hidden", (1 - z) * h + z * new)}
-    peephole = {gate: 0 if part.peephole is None else part.peephole for gate, part in cell.items()}
-    f = put("forget", sigmoid(total(cell["forget"], x, h) + peephole["forget"] * c))
-    i = put("input", sigmoid(total(cell["input"], x, h) + peephole["input"] * c))
-    new = put("candidate", np.tanh(total(cell["candidate"], x, h)))
+    if manifest.cell in ("mingru", "minlstm"):
+        sums = {gate: part.w @ x + part.w_bias for gate, part in cell.items()}
+        if manifest.cell == "mingru":
+            z = put("update", sigmoid(sums["update"]))
+            found, kept = {"update": z}, 1 - z
+        else:
+            f, i = sigmoid(sums["forget"]), sigmoid(sums["input"])
+            kept, z = put("forget", f / (f + i)), put("input", i / (f + i))
+            found = {"forget": kept, "input": z}
+        new = put("candidate", np.tanh(sums["candidate"]))
+        return {**found, "candidate": new, "hidden": put("hidden", kept * h + z * new)}
+
+    def seen(gate: str, state: Array) -> Array:
+        peephole = cell[gate].peephole
+        if peephole is None:
+            return np.zeros_like(state)
+        return peephole @ state if peephole.ndim == 2 else peephole * state
+
+    f = put("forget", sigmoid(total(cell["forget"], x, h) + seen("forget", c)))
+    i = put("input", sigmoid(total(cell["input"], x, h) + seen("input", c)))
+    new = put("candidate", np.tanh(total(cell["candidate"], x, h) + seen("candidate", c)))
     state = put("cell", f * c + i * new)
-    o = put("output", sigmoid(total(cell["output"], x, h) + peephole["output"] * state))
+    o = put("output", sigmoid(total(cell["output"], x, h) + seen("output", state)))
     hidden = put("hidden", o * np.tanh(state))
     return {"forget": f, "input": i, "output": o, "candidate": new, "cell": state, "hidden": hidden}
 

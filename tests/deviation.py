@@ -33,7 +33,7 @@ def sigmoid(x: Array) -> Array:
 
 
 class Part(NamedTuple):
-    """One direction's weights as ONNX stacks them; p is 0 without peepholes."""
+    """One direction's weights as the file stacks them; p is 0 without peepholes, and r is empty without R."""
 
     w: Array
     r: Array
@@ -86,7 +86,41 @@ def _gru(update: Array, reset: Array, candidate: Array, h: Array) -> dict[str, A
     }
 
 
-CELLS = {"rnn": rnn, "lstm": lstm, "peephole": lstm, "gru": gru}
+def full_peephole(part: Part, x: Array, h: Array, c: Array) -> dict[str, Array]:
+    """Blocks input, output, forget, candidate, in P too, which is a matrix."""
+    w, r, b, p = part
+    i, o, f, g = np.split(x @ w.T + h @ r.T + b, 4, axis=1)
+    p_i, p_o, p_f, p_g = np.split(p, 4)
+    forget, in_, candidate = sigmoid(f + c @ p_f.T), sigmoid(i + c @ p_i.T), np.tanh(g + c @ p_g.T)
+    cell = forget * c + in_ * candidate
+    out = sigmoid(o + cell @ p_o.T)
+    hidden = out * np.tanh(cell)
+    return {"forget": forget, "input": in_, "output": out, "candidate": candidate, "cell": cell, "hidden": hidden}
+
+
+def mingru(part: Part, x: Array, h: Array, c: Array) -> dict[str, Array]:
+    z, g = np.split(x @ part.w.T + part.b, 2, axis=1)
+    update, candidate = sigmoid(z), np.tanh(g)
+    return {"update": update, "candidate": candidate, "hidden": (1 - update) * h + update * candidate}
+
+
+def minlstm(part: Part, x: Array, h: Array, c: Array) -> dict[str, Array]:
+    f, i, g = np.split(x @ part.w.T + part.b, 3, axis=1)
+    total, candidate = sigmoid(f) + sigmoid(i), np.tanh(g)
+    forget, in_ = sigmoid(f) / total, sigmoid(i) / total
+    return {"forget": forget, "input": in_, "candidate": candidate, "hidden": forget * h + in_ * candidate}
+
+
+CELLS = {
+    "rnn": rnn,
+    "lstm": lstm,
+    "peephole": lstm,
+    "gru": gru,
+    "gru-before": gru_before,
+    "peephole-full": full_peephole,
+    "mingru": mingru,
+    "minlstm": minlstm,
+}
 
 
 def before(states: Array, direction: str) -> Array:
@@ -143,7 +177,9 @@ def of_trace(bundle: Bundle, weights: Mapping[str, NDArray[Any]], x: Array, laye
             stored = [weights.get(f"recurrent.{number}.{part}") for part in "WRBP"]
             none = np.zeros(3 * h.shape[1])
             part = Part(*(none if each is None else each[way].astype(np.float64) for each in stored))
-            step = gru_before if bundle.manifest.gru_reset == "before" else CELLS[bundle.manifest.cell]
+            form = bundle.manifest.form
+            word = bundle.manifest.cell + (f"-{form}" if form in ("before", "full") else "")
+            step = CELLS[word]
             expected = step(part, x, h, c)
             assert set(expected) == set(found)
             for gate, rows in found.items():

@@ -8,6 +8,9 @@ parameters by torch's documented layout: an LSTM's rows are i, f, g, o and a GRU
     peephole  f = σ(W_f [h, x] + p_f * C + b_f), i alike, C' as the LSTM's, o = σ(W_o [h, x] + p_o * C' + b_o)
     gru     z = σ(W_z [h, x] + b_z), r alike, h~ = tanh(W x + b + r * (R h + c)), h' = (1 - z) * h + z * h~
     gru-before  the same with h~ = tanh(W [r * h, x] + b)
+    peephole-full  f = σ(W_f [h, x, C] + b_f), i alike, C~ = tanh(W_C [h, x, C] + b_C), o = σ(W_o [h, x, C'] + b_o)
+    mingru  z = σ(W x + b), h~ = tanh(W x + b), h' = (1 - z) * h + z * h~
+    minlstm  f = σ(W x + b), i = σ(W x + b), h~ = tanh(W x + b), h' = f / (f + i) * h + i / (f + i) * h~
 
 torch's GRU weights are those of the complement of z: 1 - σ(a) = σ(-a), so their signs are turned around here.
 """
@@ -23,7 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from service.model.equations import Direction
-from training.nets.cells import Cell, Peephole, ResetBeforeGRU
+from training.nets.cells import Cell, FullPeephole, Minimal, Peephole, ResetBeforeGRU, word_of
 from training.nets.networks import Network, Table
 
 Array = NDArray[np.float64]
@@ -86,6 +89,50 @@ def _lstm(cell: Cell, inputs: Array, peepholes: Array) -> dict[str, Array]:
     return {gate: np.array([step[gate] for step in steps]) for gate in steps[0]}
 
 
+def full_peephole(cell: Cell, inputs: Array) -> dict[str, Array]:
+    """Read inputs [time, inputs] from first to last; the rows of all matrices are i, f, C~, o."""
+    assert isinstance(cell, FullPeephole)
+    # W [h, x, C] + b as it is drawn: one matrix over the three.
+    w = np.hstack([_wide(cell.r), _wide(cell.w), _wide(cell.peepholes)])
+    matrices = dict(zip("ifgo", np.split(w, 4), strict=True))
+    biases = dict(zip("ifgo", np.split(_wide(cell.bias), 4), strict=True))
+
+    def product(name: str, h: Array, x: Array, c: Array) -> Array:
+        total: Array = matrices[name] @ np.concatenate([h, x, c]) + biases[name]
+        return total
+
+    hidden = state = np.zeros(cell.units)
+    steps = []
+    for x in inputs:
+        f, i = (sigmoid(product(name, hidden, x, state)) for name in "fi")
+        candidate = np.tanh(product("g", hidden, x, state))
+        state = f * state + i * candidate
+        o = sigmoid(product("o", hidden, x, state))
+        hidden = o * np.tanh(state)
+        steps.append({"forget": f, "input": i, "output": o, "candidate": candidate, "cell": state, "hidden": hidden})
+    return {gate: np.array([step[gate] for step in steps]) for gate in steps[0]}
+
+
+def minimal(cell: Cell, inputs: Array) -> dict[str, Array]:
+    """Read inputs [time, inputs] from first to last; rows are z, h~ of a minGRU and f, i, h~ of a minLSTM."""
+    assert isinstance(cell, Minimal)
+    sums = np.split(inputs @ _wide(cell.w).T + _wide(cell.bias), len(cell.blocks), axis=1)
+    candidate = np.tanh(sums[-1])
+    if len(sums) == 2:
+        taken = sigmoid(sums[0])
+        gates = {"update": taken}
+    else:
+        f, i = sigmoid(sums[0]), sigmoid(sums[1])
+        taken = i / (f + i)
+        gates = {"forget": f / (f + i), "input": taken}
+    hidden = np.zeros(cell.units)
+    steps = []
+    for z, c in zip(taken, candidate, strict=True):
+        hidden = (1 - z) * hidden + z * c
+        steps.append(hidden)
+    return {**gates, "candidate": candidate, "hidden": np.array(steps)}
+
+
 def gru(cell: Cell, inputs: Array) -> dict[str, Array]:
     """Read inputs [time, inputs] from first to last; the reset gate is applied after the matrix product."""
     return _gru(cell, inputs, before=False)
@@ -123,6 +170,9 @@ CELLS: dict[str, Callable[[Cell, Array], dict[str, Array]]] = {
     "peephole": peephole,
     "gru": gru,
     "gru-before": gru_before,
+    "peephole-full": full_peephole,
+    "mingru": minimal,
+    "minlstm": minimal,
 }
 
 
@@ -143,7 +193,7 @@ def answer(network: Network, row: NDArray[np.int32]) -> Answer:
         outputs = []
         for way, direction in enumerate(shape.directions):
             cell = network.recurrent()[number].directions()[way]
-            kind = "gru-before" if shape.gru_reset == "before" else shape.cell
+            kind = word_of(shape.cell, shape.form)
             found = read(kind, cell, states, direction)
             gates |= {(number, direction, gate): rows for gate, rows in found.items()}
             outputs.append(found["hidden"])

@@ -22,6 +22,7 @@ from service.model.equations import gates
 from service.observability.metrics import DERIVED, FAMILIES, PREFIX
 from service.settings import Settings, flag, variable
 from tests.integration.conftest import ROOT, Process
+from training.nets.cells import CELLS
 
 DOCS = ROOT / "docs"
 ADDRESS = "http://127.0.0.1:8000"
@@ -154,8 +155,8 @@ def test_every_setting_metric_error_and_gate_is_described() -> None:
     for error in RequestError.__subclasses__():
         assert f"`{error.slug}`" in page
     page = reference.gates_page()
-    for cell in ("rnn", "lstm", "peephole", "gru"):
-        for gate in gates(cell):
+    for cell, form in CELLS:
+        for gate in gates(cell, form):
             assert " ".join(gate.equation.split()) in page
 
 

@@ -15,7 +15,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from service.model.bundle import Head, Task
-from service.model.equations import CellName, Direction, GruReset
+from service.model.equations import MINIMAL, CellName, Direction, GruReset, Peepholes
 from service.model.rules import Style
 from training.data.sources import Layout
 from training.loop.fit import Precision, Recipe
@@ -89,6 +89,11 @@ class NetworkOptions(_Options):
         None,
         description="A GRU's reset gate: after the recurrent product (torch, cuDNN) or before it (Cho 2014).",
     )
+    peepholes: Peepholes | None = Field(
+        None,
+        description="What a peephole LSTM's gates see: their own unit's cell (diagonal), or the whole cell, as the "
+        "candidate does then too (full). Without it: diagonal.",
+    )
     bidirectional: bool = Field(False, description="Read the text in both directions.")
     layers: int = Field(1, ge=1, le=16, description="Number of recurrent layers.")
     hidden: int = Field(128, ge=1, le=8192, description="Units of each direction.")
@@ -96,9 +101,11 @@ class NetworkOptions(_Options):
     words: int = Field(20_000, ge=2, description="Largest number of rows of the word table.")
 
     @model_validator(mode="after")
-    def _reset_gate_is_a_grus(self) -> Self:
+    def _forms_are_those_of_the_cell(self) -> Self:
         if self.gru_reset is not None and self.cell != "gru":
             raise ValueError(f"--gru-reset: {self.cell} has no reset gate; it goes with --cell gru")
+        if self.peepholes is not None and self.cell != "peephole":
+            raise ValueError(f"--peepholes: {self.cell} has no peepholes; they go with --cell peephole")
         return self
 
     @property
@@ -275,6 +282,8 @@ class FitOptions(Columns, NetworkOptions):
             raise ValueError("--characters, --crf: characters and a CRF are for --task ner")
         if self.soft and self.task != "sentiment":
             raise ValueError("--soft: a teacher's logits are for --task sentiment")
+        if self.weight_drop and self.cell in MINIMAL:
+            raise ValueError(f"--weight-drop: {self.cell} has no recurrent weights that could be dropped")
         return self
 
     @property
@@ -288,6 +297,7 @@ class FitOptions(Columns, NetworkOptions):
             self.hidden,
             head,
             reset=self.gru_reset or "after",
+            peephole=self.peepholes or "diagonal",
             characters=None if self.characters == "none" else self.characters,
             crf=self.crf,
             word_bits=self.word_bits,
@@ -342,7 +352,9 @@ class PretrainOptions(TextColumns, NetworkOptions):
     @property
     def design(self) -> Design:
         reset: GruReset = self.gru_reset or "after"
-        return Design("sentiment", self.cell, self.directions, self.layers, self.hidden, "max", reset=reset)
+        peephole: Peepholes = self.peepholes or "diagonal"
+        ways = self.directions
+        return Design("sentiment", self.cell, ways, self.layers, self.hidden, "max", reset=reset, peephole=peephole)
 
     @property
     def reading(self) -> Reading:

@@ -12,7 +12,7 @@ from hashlib import sha256
 import numpy as np
 import torch
 
-from service.model.bundle import FILES, MAX_BYTES, Bundle, Health, Origin, RawText, Score, check_name
+from service.model.bundle import MAX_BYTES, Bundle, Health, Origin, RawText, Score, check_name
 from service.model.decoding import decoder
 from service.model.engine import Engine
 from training.errors import TrainingError
@@ -203,7 +203,7 @@ def _publish(options: FitOptions, material: Material, outcome: Outcome, tell: Ca
             tell(f"note: {across}")
     for sentence in no_better_than_guessing(made.manifest):
         tell(f"WARNING: {sentence} {_ADVICE}")
-    size = sum(made.file(name).stat().st_size for name in FILES)
+    size = sum(made.file(name).stat().st_size for name in made.manifest.file_names)
     if size > MAX_BYTES:
         tell(f"note: the bundle has {size / 1e6:.1f} MB; those that ship have at most {MAX_BYTES / 1e6:.0f}")
     return made

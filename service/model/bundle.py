@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from service.errors import BundleError
 from service.model import contents
 from service.model.contents import Content
-from service.model.equations import CellName, Direction, GruReset
+from service.model.equations import MINIMAL, CellName, Direction, Form, GruReset, Peepholes
 from service.model.rules import Style
 
 SCHEMA_VERSION: Literal[1] = 1
@@ -34,6 +34,7 @@ WEIGHTS = "weights.safetensors"
 TOKENIZER = "tokenizer.json"
 CARD = "README.md"
 FILES = (MODEL_GRAPH, TRACE_GRAPH, WEIGHTS, TOKENIZER, CARD)
+"""A bundle's files; `TRACE_GRAPH` is left out where the manifest says that `MODEL_GRAPH` serves both."""
 MAX_TOKENS = 1_000_000
 """Of one input, for any model: what its manifest, or a service of it, can be set to."""
 MAX_BYTES = 6_000_000
@@ -199,6 +200,8 @@ class Manifest(_Frozen):
     task: Task
     cell: CellName
     gru_reset: GruReset | None = None
+    peepholes: Peepholes | None = None
+    """Of the peephole LSTM; None in manifests from before there were two forms, which are diagonal."""
     directions: tuple[Direction, ...]
     layers: Annotated[int, Field(ge=1, le=16)]
     hidden: Annotated[int, Field(ge=1, le=8192)]
@@ -215,6 +218,9 @@ class Manifest(_Frozen):
     licence: str
     origin: Origin
     precision: Precision = "float32"
+    gates_graph: Literal["trace.onnx", "model.onnx"] = "trace.onnx"
+    """The graph that gives the gates. With ``model.onnx`` one graph serves predictions and gates, and the bundle has no
+    ``trace.onnx``."""
     quality: Annotated[tuple[Score, ...], Field(max_length=256)] = ()
     guess: Annotated[tuple[Score, ...], Field(max_length=256)] = ()
     """Accuracy of always answering the commonest label, or F1 of no entity at all, on the data of `quality`."""
@@ -232,10 +238,7 @@ class Manifest(_Frozen):
             raise ValueError("directions: forward, or forward and backward")
         if (self.task == "ner") != (self.head == "tagger"):
             raise ValueError("a ner model has head 'tagger', a sentiment model a pooling head")
-        if (self.cell == "gru") != (self.gru_reset is not None):
-            raise ValueError("gru_reset belongs to the gru, and only to it")
-        if self.precision == "int8" and self.cell != "lstm":
-            raise ValueError("int8 is for the lstm: there is no other recurrent operator of integers")
+        self._check_cell()
         self._check_features()
         if self.crf is not None:
             widths = {len(self.crf.start), len(self.crf.transitions), *map(len, self.crf.transitions)}
@@ -243,9 +246,30 @@ class Manifest(_Frozen):
                 raise ValueError("a crf belongs to a ner model, with one score for each label and pair of labels")
         if len(set(self.labels)) != len(self.labels):
             raise ValueError("labels must differ from each other")
-        if set(self.files) != set(FILES):
-            raise ValueError(f"files: exactly {', '.join(FILES)}")
+        if set(self.files) != set(self.file_names):
+            raise ValueError(f"files: exactly {', '.join(self.file_names)}")
         return self
+
+    def _check_cell(self) -> None:
+        if (self.cell == "gru") != (self.gru_reset is not None):
+            raise ValueError("gru_reset belongs to the gru, and only to it")
+        if self.peepholes is not None and self.cell != "peephole":
+            raise ValueError("peepholes belongs to the peephole cell, and only to it")
+        if self.precision == "int8" and self.cell != "lstm":
+            raise ValueError("int8 is for the lstm: there is no other recurrent operator of integers")
+        if (self.gates_graph == MODEL_GRAPH) != one_graph(self.cell, self.form):
+            wanted = MODEL_GRAPH if one_graph(self.cell, self.form) else TRACE_GRAPH
+            raise ValueError(f"gates_graph is {wanted} for the {self.cell}")
+
+    @property
+    def form(self) -> Form | None:
+        """Which form of the cell, where it has two."""
+        return self.gru_reset or self.peepholes or ("diagonal" if self.cell == "peephole" else None)
+
+    @property
+    def file_names(self) -> tuple[str, ...]:
+        """The bundle's files, the manifest itself apart."""
+        return tuple(file for file in FILES if file != TRACE_GRAPH or self.gates_graph == TRACE_GRAPH)
 
     def _check_features(self) -> None:
         if (self.characters is not None) != any(feature.name == "character" for feature in self.features):
@@ -254,6 +278,12 @@ class Manifest(_Frozen):
             raise ValueError("only the feature 'character' has several columns")
         if len({feature.name for feature in self.features}) != len(self.features):
             raise ValueError("features must differ from each other")
+
+
+def one_graph(cell: CellName, form: Form | None) -> bool:
+    """Whether ``model.onnx`` serves predictions and gates. It does where ONNX has no fused operator for the cell: its
+    prediction goes step by step already, and the gates are values on its way."""
+    return cell in MINIMAL or form == "full"
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,7 +347,7 @@ def load(path: Path) -> Bundle:
     found = {MANIFEST: _read(path / MANIFEST)}
     manifest = _parse(found[MANIFEST].data)
     try:
-        extra = sorted({entry.name for entry in path.iterdir()} - {MANIFEST, *FILES})
+        extra = sorted({entry.name for entry in path.iterdir()} - {MANIFEST, *manifest.file_names})
     except OSError as error:
         raise BundleError(f"the folder cannot be read: {error.strerror}") from error
     if extra:
@@ -339,9 +369,9 @@ def save(folder: Path, manifest: Manifest, files: Path) -> Bundle:
     with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as scratch:
         draft = Path(scratch) / "bundle"
         draft.mkdir()
-        for file in FILES:
+        for file in manifest.file_names:
             shutil.copyfile(files / file, draft / file)
-        complete = manifest.model_copy(update={"files": {file: digest(draft / file) for file in FILES}})
+        complete = manifest.model_copy(update={"files": {file: digest(draft / file) for file in manifest.file_names}})
         (draft / MANIFEST).write_text(complete.model_dump_json(indent=2) + "\n", encoding="utf-8")
         final = folder / str(max(versions(folder), default=0) + 1)
         draft.rename(final)

@@ -3,7 +3,7 @@
 A cell's state is a sum over tokens: ``C_T = sum_k (prod_{m>k} f_m) * i_k * C~_k`` for the LSTM, and
 ``h_T = sum_k (prod_{m>k} (1 - z_m)) * z_k * h~_k`` for the GRU (Murdoch and Szlam 2017, arXiv:1702.02540). The head is
 linear in what it pools, so each token's share of the state is a share of every logit. The gates count as given: that
-a token also moved later gates is not part of its share.
+a token also moved later gates is not part of its share. In a minimal cell no token moves a later gate of its layer.
 """
 
 from __future__ import annotations
@@ -33,6 +33,12 @@ _METHODS: dict[CellName, str] = {
     "gru": (
         "hidden-state decomposition (after Murdoch and Szlam 2017): token k gives z_k * h~_k times the later 1 - z "
         "to h_t, exactly"
+    ),
+    "mingru": (
+        "share of the state: token k gives z_k * h~_k times the later 1 - z to h_t; exactly, as no gate sees the state"
+    ),
+    "minlstm": (
+        "share of the state: token k gives i'_k * h~_k times the later f' to h_t; exactly, as no gate sees the state"
     ),
 }
 _NO_STATE = (
@@ -179,7 +185,10 @@ def _pooling(head: Head, hidden: NDArray[np.float32], direction: Direction, expl
 def _terms(cell: CellName, gates: Mapping[str, NDArray[np.float32]]) -> tuple[Array, Array, Array]:
     """The cell's additive state, each [tokens, units]: what step k writes to it, the factor that step k keeps of the
     state before it, and what a share of the state counts in ``h_k``."""
-    if cell == "gru":
+    if cell == "minlstm":
+        taken = np.multiply(gates["input"], gates["candidate"], dtype=np.float64)
+        return taken, gates["forget"].astype(np.float64), np.ones_like(taken)
+    if cell in ("gru", "mingru"):
         update = gates["update"].astype(np.float64)
         return update * gates["candidate"], 1 - update, np.ones_like(update)
     state = gates["cell"].astype(np.float64)

@@ -1,7 +1,8 @@
 """One bundle in ONNX Runtime: a batch of rows in, logits out, or logits and every gate.
 
 Two sessions, because ONNX Runtime runs every node of a graph whatever outputs are asked for: the fused graph answers
-predictions, the trace graph gates. Both take ``tokens`` int32 [batch, time, features] and ``lengths`` int32 [batch].
+predictions, the trace graph gates. A cell without a fused operator has one graph and one session for both. All graphs
+take ``tokens`` int32 [batch, time, features] and ``lengths`` int32 [batch].
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ _PROVIDERS: dict[Provider, list[str | tuple[str, dict[str, str]]]] = {
     "cpu": ["CPUExecutionProvider"],
     "cuda": [("CUDAExecutionProvider", {"use_tf32": "0"}), "CPUExecutionProvider"],
 }
-RECURRENT = frozenset({"LSTM", "GRU", "RNN", "DynamicQuantizeLSTM"})
+RECURRENT = frozenset({"LSTM", "GRU", "RNN", "DynamicQuantizeLSTM", "Scan"})
 """Operators that make a layer; nearly all of a prediction's arithmetic is theirs."""
 WARM_UP_SECONDS = 20.0
 """After so long a graph that is warmed up is stopped, and refused."""
@@ -125,11 +126,15 @@ class Engine:
         self._keys = [(layer, gate) for layer in range(manifest.layers) for gate in gate_names(manifest.cell)]
         self._lent: list[ort.OrtValue] = []
         """The weights, which sessions use where they lie: they have to live as long."""
-        self._model = self._session(MODEL_GRAPH, vetted, provider, threads)
+        gates = [trace_output(*key) for key in self._keys]
         # Scans run on the CPU whatever the provider: step by step, the GPU would wait for each small kernel.
-        self._trace = self._session(TRACE_GRAPH, vetted, "cpu", threads)
-        _expect_outputs(self._model, MODEL_GRAPH, ["logits"])
-        _expect_outputs(self._trace, TRACE_GRAPH, ["logits", *(trace_output(*key) for key in self._keys)])
+        if manifest.gates_graph == MODEL_GRAPH:
+            self._model = self._trace = self._session(MODEL_GRAPH, vetted, "cpu", threads)
+        else:
+            self._model = self._session(MODEL_GRAPH, vetted, provider, threads)
+            self._trace = self._session(TRACE_GRAPH, vetted, "cpu", threads)
+            _expect_outputs(self._model, MODEL_GRAPH, ["logits"])
+        _expect_outputs(self._trace, manifest.gates_graph, ["logits", *gates])
         self.placement = placement(self._model)
         self.provider: Provider = self.placement.provider
         self.head_weight, self.head_bias, self.head_query = _head(vetted.weights, manifest)
@@ -153,7 +158,7 @@ class Engine:
 
     def predict(self, rows: Sequence[NDArray[np.int32]]) -> NDArray[np.float32]:
         """Logits of a batch of inputs, each int32 [tokens, features]: [batch, labels], or [batch, time, labels]."""
-        logits: NDArray[np.float32] = self._model.run(None, _feed(rows, self._features), self._patience)[0]
+        logits: NDArray[np.float32] = self._model.run(["logits"], _feed(rows, self._features), self._patience)[0]
         return logits
 
     def trace(self, rows: Sequence[NDArray[np.int32]]) -> Trace:

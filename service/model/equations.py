@@ -4,7 +4,8 @@ Everything that names a gate (graphs, traces, answers, documentation) reads it h
 step t, h the hidden state, C the cell state, * element-wise, W [h_{t-1}, x_t] a matrix times the concatenation.
 
 Sources: Elman 1990 (rnn); Hochreiter and Schmidhuber 1997 with the forget gate of Gers et al. 2000 (lstm); Gers and
-Schmidhuber 2000 (peephole); Cho et al. 2014 (gru, reset before); the reset-after GRU is cuDNN's and torch's.
+Schmidhuber 2000 (peephole, diagonal; the full form has matrices and lets the candidate see the cell); Cho et al. 2014
+(gru, reset before; the reset-after GRU is cuDNN's and torch's); Feng et al. 2024, arXiv:2410.01201 (mingru, minlstm).
 """
 
 from __future__ import annotations
@@ -12,9 +13,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-CellName = Literal["rnn", "lstm", "peephole", "gru"]
+CellName = Literal["rnn", "lstm", "peephole", "gru", "mingru", "minlstm"]
 Direction = Literal["forward", "backward"]
 GruReset = Literal["after", "before"]
+Peepholes = Literal["diagonal", "full"]
+Form = GruReset | Peepholes
+"""Which of a cell's two forms: where a GRU's reset gate acts, or what a peephole LSTM's gates see of the cell."""
+MINIMAL: frozenset[CellName] = frozenset({"mingru", "minlstm"})
+"""The cells whose gates depend on the input alone: h_t is linear in h_{t-1}, with factors that no state changes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +44,22 @@ _LSTM_STATES = (
     Gate("cell", "C_t = f_t * C_{t-1} + i_t * C~_t", -_INF, _INF),
     Gate("hidden", "h_t = o_t * tanh(C_t)", -1.0),
 )
-_GRU_CANDIDATE: dict[GruReset, str] = {
+_GRU_CANDIDATE: dict[Form, str] = {
     "after": "h~_t = tanh(W_h x_t + b_h + r_t * (R_h h_{t-1} + c_h))",
     "before": "h~_t = tanh(W_h [r_t * h_{t-1}, x_t] + b_h)",
 }
 
 
-def _gru(reset: GruReset) -> tuple[Gate, ...]:
+_NORMALISED = "  (f_t = sigmoid(W_f x_t + b_f), i_t = sigmoid(W_i x_t + b_i))"
+_MINIMAL_CANDIDATE = Gate("candidate", "h~_t = tanh(W_h x_t + b_h)", -1.0)
+
+
+def _seeing(name: str, symbol: str, cell: str) -> Gate:
+    """A gate of the full peephole LSTM, whose matrix reads the cell too."""
+    return Gate(name, f"{symbol}_t = sigmoid(W_{symbol} [h_{{t-1}}, x_t, {cell}] + b_{symbol})")
+
+
+def _gru(reset: Form) -> tuple[Gate, ...]:
     return (
         Gate("update", "z_t = sigmoid(W_z [h_{t-1}, x_t] + b_z)  (torch and ONNX call 1 - z_t the update gate)"),
         _logistic("reset", "r"),
@@ -62,7 +77,25 @@ _GATES: dict[CellName, tuple[Gate, ...]] = {
         _logistic("output", "o", "p_o * C_t + "),
         *_LSTM_STATES,
     ),
+    "mingru": (
+        Gate("update", "z_t = sigmoid(W_z x_t + b_z)"),
+        _MINIMAL_CANDIDATE,
+        Gate("hidden", "h_t = (1 - z_t) * h_{t-1} + z_t * h~_t", -1.0),
+    ),
+    "minlstm": (
+        Gate("forget", f"f'_t = f_t / (f_t + i_t){_NORMALISED}"),
+        Gate("input", f"i'_t = i_t / (f_t + i_t){_NORMALISED}"),
+        _MINIMAL_CANDIDATE,
+        Gate("hidden", "h_t = f'_t * h_{t-1} + i'_t * h~_t", -1.0),
+    ),
 }
+_FULL_PEEPHOLE = (
+    _seeing("forget", "f", "C_{t-1}"),
+    _seeing("input", "i", "C_{t-1}"),
+    _seeing("output", "o", "C_t"),
+    Gate("candidate", "C~_t = tanh(W_C [h_{t-1}, x_t, C_{t-1}] + b_C)", -1.0),
+    *_LSTM_STATES[1:],
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +110,8 @@ _KEEPERS: dict[CellName, Keeper] = {
     "lstm": Keeper("forget"),
     "peephole": Keeper("forget"),
     "gru": Keeper("update", complement=True),
+    "mingru": Keeper("update", complement=True),
+    "minlstm": Keeper("forget"),
 }
 
 
@@ -85,11 +120,12 @@ def keeper(cell: CellName) -> Keeper | None:
     return _KEEPERS.get(cell)
 
 
-def gates(cell: CellName, gru_reset: GruReset | None = None) -> tuple[Gate, ...]:
-    """The gates of a cell, in the order in which they are shown. `gru_reset` matters for the GRU alone."""
+def gates(cell: CellName, form: Form | None = None) -> tuple[Gate, ...]:
+    """The gates of a cell, in the order in which they are shown. `form` matters for the GRU (``after`` by default) and
+    the peephole LSTM (``diagonal`` by default)."""
     if cell == "gru":
-        return _gru(gru_reset or "after")
-    return _GATES[cell]
+        return _gru("before" if form == "before" else "after")
+    return _FULL_PEEPHOLE if cell == "peephole" and form == "full" else _GATES[cell]
 
 
 def gate_names(cell: CellName) -> tuple[str, ...]:
@@ -97,6 +133,6 @@ def gate_names(cell: CellName) -> tuple[str, ...]:
     return tuple(gate.name for gate in gates(cell))
 
 
-def equations(cell: CellName, gru_reset: GruReset | None = None) -> dict[str, str]:
+def equations(cell: CellName, form: Form | None = None) -> dict[str, str]:
     """Gate name to equation, as `/gates` and `/models` print it."""
-    return {gate.name: gate.equation for gate in gates(cell, gru_reset)}
+    return {gate.name: gate.equation for gate in gates(cell, form)}

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from service.errors import FieldProblem, InvalidField
 from service.model.bundle import Manifest
 from service.model.engine import GateKey, Trace, pad
-from service.model.equations import CellName, Direction, Gate, GruReset, gates
+from service.model.equations import CellName, Direction, Form, Gate, gates
 from service.model.network import Array, Layer, Network, sigmoid
 from service.model.tokenizer import Encoded
 
@@ -56,7 +56,7 @@ class Interventions:
 
 def check_settings(manifest: Manifest, settings: Sequence[Setting]) -> None:
     """Hold settings against a model. Raises `InvalidField`, with the first problem of each of the first few entries."""
-    table = {gate.name: gate for gate in gates(manifest.cell, manifest.gru_reset)}
+    table = {gate.name: gate for gate in gates(manifest.cell, manifest.form)}
     problems: list[FieldProblem] = []
     for number, setting in enumerate(settings):
         problems += [FieldProblem(f"/set/{number}{at}", why) for at, why in _problems(manifest, table, setting)][:1]
@@ -259,13 +259,14 @@ def _rnn(reading: _Reading, step: int, states: States) -> None:
 
 
 def _lstm(reading: _Reading, step: int, states: States) -> None:
-    """With or without peepholes: the output gate sees the new cell, the others see the old one."""
+    """With or without peepholes of either form: the output gate sees the new cell, the others see the old one."""
     products = reading.product(states["hidden"], "input", "output", "forget", "candidate")
 
     def sums(part: str, cell: Array) -> Array:
         total: Array = reading.sums[part][step] + products[part]
-        if part in reading.layer.peephole:
-            total += reading.layer.peephole[part][:, None] * cell
+        peephole = reading.layer.peephole.get(part)
+        if peephole is not None:
+            total += peephole[:, None] * cell if peephole.ndim == 2 else np.matmul(cell, peephole.swapaxes(1, 2))
         return total
 
     before = states["cell"]
@@ -294,12 +295,32 @@ def _gru_before(reading: _Reading, step: int, states: States) -> None:
     _gru(reading, step, states, before=True)
 
 
-_STEPS: Mapping[tuple[CellName, GruReset | None], _Step] = {
+def _mingru(reading: _Reading, step: int, states: States) -> None:
+    z = reading.settle("update", step, sigmoid(reading.sums["update"][step]))
+    candidate = reading.settle("candidate", step, np.tanh(reading.sums["candidate"][step]))
+    states["hidden"] = reading.settle("hidden", step, (1 - z) * states["hidden"] + z * candidate)
+
+
+def _minlstm(reading: _Reading, step: int, states: States) -> None:
+    """Both gates are normalised before either is set: the one that is not set stays as it was."""
+    u_f, u_i = (1 + np.exp(-np.maximum(reading.sums[gate][step], _LEAST)) for gate in ("forget", "input"))
+    f = reading.settle("forget", step, u_i / (u_f + u_i))
+    i = reading.settle("input", step, u_f / (u_f + u_i))
+    candidate = reading.settle("candidate", step, np.tanh(reading.sums["candidate"][step]))
+    states["hidden"] = reading.settle("hidden", step, f * states["hidden"] + i * candidate)
+
+
+_LEAST = np.float32(-80)
+"""The least sum of a minLSTM's gate: two terms 1 + e^-x, which is 1 / sigmoid(x), add up within float32."""
+_STEPS: Mapping[tuple[CellName, Form | None], _Step] = {
     ("rnn", None): _rnn,
     ("lstm", None): _lstm,
-    ("peephole", None): _lstm,
+    ("peephole", "diagonal"): _lstm,
+    ("peephole", "full"): _lstm,
     ("gru", "after"): _gru,
     ("gru", "before"): _gru_before,
+    ("mingru", None): _mingru,
+    ("minlstm", None): _minlstm,
 }
 
 
@@ -340,11 +361,11 @@ def _read(
             product = reader.reshape(time * batch, -1) @ w[way].T
             total[:, way] = (product + layer.bias[part][way]).reshape(time, batch, units)
         sums[part] = total
-    names = [gate.name for gate in gates(manifest.cell, manifest.gru_reset)]
+    names = [gate.name for gate in gates(manifest.cell, manifest.form)]
     emitted = {name: np.empty(shape, np.float32) for name in names}
     reading = _Reading(layer, np.swapaxes(layer.r, 1, 2), sums, held, emitted)
     states: States = {name: np.zeros(shape[1:], np.float32) for name in _STATES if name in names}
-    step = _STEPS[manifest.cell, manifest.gru_reset]
+    step = _STEPS[manifest.cell, manifest.form]
     for number in range(time):
         step(reading, number, states)
     return reading.emitted

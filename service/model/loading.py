@@ -12,7 +12,7 @@ import structlog
 
 from service.errors import BundleError, StartupError
 from service.model import weights
-from service.model.bundle import FILES, TOKENIZER, WEIGHTS, Bundle, Manifest, Task
+from service.model.bundle import MODEL_GRAPH, TOKENIZER, WEIGHTS, Bundle, Manifest, Task
 from service.model.decoding import Classifier, Tagger, decoder
 from service.model.equations import equations, gate_names
 from service.model.sentences import may_divide, sentences
@@ -74,6 +74,7 @@ class Model:
             "task": manifest.task,
             "cell": manifest.cell,
             "gru_reset": manifest.gru_reset,
+            "peepholes": manifest.form if manifest.cell == "peephole" else None,
             "directions": list(manifest.directions),
             "layers": manifest.layers,
             "hidden": manifest.hidden,
@@ -81,7 +82,7 @@ class Model:
             "precision": manifest.precision,
             "labels": list(manifest.labels),
             "gates": list(gate_names(manifest.cell)),
-            "equations": equations(manifest.cell, manifest.gru_reset),
+            "equations": equations(manifest.cell, manifest.form),
             "provider": self.engine.provider,
             "placement": {"recurrent": dict(placement.recurrent), "other": dict(placement.other)},
             "token_limit": self.token_limit,
@@ -123,7 +124,7 @@ def loader(provider: Provider, threads: int, token_limit: int, *, strict: bool =
         if same is not None:
             return replace(same, bundle=bundle.without_contents())
         bundle = bundle.sharing(in_memory)
-        size = sum(len(bundle.content(name)) for name in FILES)
+        size = sum(len(bundle.content(name)) for name in bundle.manifest.file_names)
         with memory_limit.memory(_HEADROOM[provider] + size * _COPIES):
             model = alike[bundle.digest] = loaded(bundle)
         bundle.rest()
@@ -157,6 +158,8 @@ def fallback_reason(manifest: Manifest) -> str:
         return "the CUDA provider has no GRU whose reset comes before the product"
     if manifest.precision == "int8":
         return "the CUDA provider has no LSTM of integers"
+    if manifest.gates_graph == MODEL_GRAPH:
+        return f"there is no operator for the {manifest.cell}: it goes step by step, which the CPU does faster"
     if manifest.cell == "peephole":
         return "the CUDA provider has no LSTM with peepholes"
     return "there is no GPU or no driver, or CUDA or cuDNN cannot be loaded"

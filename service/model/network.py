@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from service.model.bundle import Feature, Manifest
+from service.model.bundle import Feature, Manifest, one_graph
 from service.model.equations import CellName
 
 Array = NDArray[np.float32]
@@ -22,10 +22,13 @@ STACKING: Mapping[CellName, tuple[str, ...]] = {
     "lstm": ("input", "output", "forget", "candidate"),
     "peephole": ("input", "output", "forget", "candidate"),
     "gru": ("keep", "reset", "candidate"),
+    "mingru": ("update", "candidate"),
+    "minlstm": ("forget", "input", "candidate"),
 }
-"""The order in which ONNX stacks the gates' rows. A GRU's update gate is stored as its complement, ``keep``."""
+"""The order of the gates' rows in the file: ONNX's, where it has an operator for the cell. A GRU's update gate is
+stored as its complement, ``keep``."""
 PEEPHOLES = ("input", "output", "forget")
-"""The order in which ONNX stacks the peepholes."""
+"""The order in which ONNX stacks diagonal peepholes; full ones are stacked as the gates are."""
 _BOUNDS = 2
 """Of an int8 layer: columns of its input, and units of each direction, that only fix a range."""
 
@@ -35,12 +38,12 @@ class Layer:
     """One recurrent layer's parameters by part of the stack: a gate's, or ``keep``.
 
     `w` [directions, units, inputs], `r` [directions, units, units], `bias` [directions, units] (both biases, unless
-    `second` has the state's own), `peephole` [directions, units].
+    `second` has the state's own), `peephole` [directions, units], or [directions, units, units] where it is full.
     """
 
     w: Mapping[str, Array]
     r: Array
-    """[directions, blocks * units, units]: multiplied by the state in one product."""
+    """[directions, blocks * units, units]: multiplied by the state in one product; no rows where no gate sees it."""
     bias: Mapping[str, Array]
     second: Mapping[str, Array]
     peephole: Mapping[str, Array]
@@ -65,12 +68,17 @@ class Network:
         """The recurrent layer of this number."""
         name, units = f"recurrent.{number}", self.manifest.hidden
         order = STACKING[self.manifest.cell]
-        w, r, biases = self._matrix(f"{name}.W"), self._matrix(f"{name}.R"), self._float(f"{name}.B")
+        w, biases = self._matrix(f"{name}.W"), self._float(f"{name}.B")
+        ways = len(w)
+        r = self._matrix(f"{name}.R") if f"{name}.R" in self.arrays else np.zeros((ways, 0, units), np.float32)
+        if one_graph(self.manifest.cell, self.manifest.form):  # without an operator of ONNX: one bias a gate
+            biases = np.concatenate([biases, np.zeros_like(biases)], axis=1)
         first, second = (self._narrow(half) for half in np.split(biases, 2, axis=1))
         apart = {"candidate"} if self.manifest.gru_reset == "after" else set()
         blocks = {gate: slice(at * units, (at + 1) * units) for at, gate in enumerate(order)}
-        peepholes = self._float(f"{name}.P") if f"{name}.P" in self.arrays else np.zeros((len(w), 0), np.float32)
-        seen = {gate: peepholes[:, at * units : (at + 1) * units] for at, gate in enumerate(PEEPHOLES)}
+        peepholes = self._float(f"{name}.P") if f"{name}.P" in self.arrays else np.zeros((ways, 0), np.float32)
+        seeing = order if peepholes.ndim == 3 else PEEPHOLES
+        seen = {gate: peepholes[:, at * units : (at + 1) * units] for at, gate in enumerate(seeing)}
         return Layer(
             w={gate: w[:, rows] for gate, rows in blocks.items()},
             r=r,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from service.model.equations import CellName, Direction, GruReset
+from service.model.equations import CellName, Direction, Form
 
 Float64 = NDArray[np.float64]
 Gates = Mapping[str, Float64]
@@ -19,12 +19,12 @@ Gates = Mapping[str, Float64]
 
 @dataclass(frozen=True, slots=True)
 class GateWeights:
-    """One gate's parameters: W [units, inputs], R [units, units], the two biases [units], of the input's product and of
-    the state's, and the gate's peephole [units] where it has one. A GRU's update gate is here as ``keep``, 1 minus it,
-    as torch and ONNX have it."""
+    """One gate's parameters: W [units, inputs], R [units, units] where it sees the state, the two biases [units], of
+    the input's product and of the state's, and the gate's peephole where it has one: [units], or a matrix [units,
+    units]. A GRU's update gate is here as ``keep``, 1 minus it, as torch and ONNX have it."""
 
     w: Float64
-    r: Float64
+    r: Float64 | None
     w_bias: Float64
     r_bias: Float64
     peephole: Float64 | None = None
@@ -36,19 +36,26 @@ class GateWeights:
 
     def of_state(self, h: Float64) -> Float64:
         """R h + its bias: [rows, units] of h [rows, units]."""
+        assert self.r is not None
         product: Float64 = h @ self.r.T + self.r_bias
         return product
+
+    def of_cell(self, cell: Float64) -> Float64:
+        """What the peephole lets through of the cell state [rows, units]; 0 without one."""
+        if self.peephole is None:
+            return np.zeros_like(cell)
+        return cell @ self.peephole.T if self.peephole.ndim == 2 else cell * self.peephole
 
 
 Cell = Mapping[str, GateWeights]
 """A cell's parameters by gate."""
 
 
-def step(cell: CellName, reset: GruReset | None, weights: Cell, x: Float64, before: Gates) -> dict[str, Float64]:
+def step(cell: CellName, form: Form | None, weights: Cell, x: Float64, before: Gates) -> dict[str, Float64]:
     """Every gate after one step of any number of independent rows: x [rows, inputs], states before [rows, units]."""
     if cell == "gru":
-        return _gru(weights, x, before["hidden"], reset)
-    return {"rnn": _rnn, "lstm": _lstm, "peephole": _lstm}[cell](weights, x, before)
+        return _gru(weights, x, before["hidden"], form)
+    return _STEPS[cell](weights, x, before)
 
 
 def deviation(
@@ -105,8 +112,7 @@ def _lstm(weights: Cell, x: Float64, before: Gates) -> dict[str, Float64]:
 
     def sums(name: str, seen: Float64) -> Float64:
         gate = weights[name]
-        plain = gate.of_input(x) + gate.of_state(before["hidden"])
-        return plain if gate.peephole is None else plain + gate.peephole * seen
+        return gate.of_input(x) + gate.of_state(before["hidden"]) + gate.of_cell(seen)
 
     f, i = (_sigmoid(sums(gate, before["cell"])) for gate in ("forget", "input"))
     candidate = np.tanh(sums("candidate", before["cell"]))
@@ -116,13 +122,44 @@ def _lstm(weights: Cell, x: Float64, before: Gates) -> dict[str, Float64]:
     return {"forget": f, "input": i, "output": o, "candidate": candidate, "cell": cell, "hidden": hidden}
 
 
-def _gru(weights: Cell, x: Float64, h: Float64, where: GruReset | None) -> dict[str, Float64]:
+def _gru(weights: Cell, x: Float64, h: Float64, where: Form | None) -> dict[str, Float64]:
     keep, reset = (_sigmoid(weights[name].of_input(x) + weights[name].of_state(h)) for name in ("keep", "reset"))
     last = weights["candidate"]
     past = last.of_state(reset * h) if where == "before" else reset * last.of_state(h)
     candidate = np.tanh(last.of_input(x) + past)
     update = 1 - keep
     return {"update": update, "reset": reset, "candidate": candidate, "hidden": (1 - update) * h + update * candidate}
+
+
+def _mingru(weights: Cell, x: Float64, before: Gates) -> dict[str, Float64]:
+    update = _sigmoid(weights["update"].of_input(x))
+    candidate = np.tanh(weights["candidate"].of_input(x))
+    hidden = (1 - update) * before["hidden"] + update * candidate
+    return {"update": update, "candidate": candidate, "hidden": hidden}
+
+
+def _minlstm(weights: Cell, x: Float64, before: Gates) -> dict[str, Float64]:
+    """The normalised gates by their logarithms: far below 0 both sigmoids would be 0, and their quotient nothing."""
+    f, i = (-_softplus(-weights[name].of_input(x)) for name in ("forget", "input"))
+    forget, taken = _sigmoid(f - i), _sigmoid(i - f)
+    candidate = np.tanh(weights["candidate"].of_input(x))
+    hidden = forget * before["hidden"] + taken * candidate
+    return {"forget": forget, "input": taken, "candidate": candidate, "hidden": hidden}
+
+
+_STEPS: Mapping[CellName, Callable[[Cell, Float64, Gates], dict[str, Float64]]] = {
+    "rnn": _rnn,
+    "lstm": _lstm,
+    "peephole": _lstm,
+    "mingru": _mingru,
+    "minlstm": _minlstm,
+}
+
+
+def _softplus(x: Float64) -> Float64:
+    """ln(1 + e^x), to the last digits however large x is."""
+    found: Float64 = np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
+    return found
 
 
 def _sigmoid(x: Float64) -> Float64:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from service.model import reference
 from service.model.bundle import WEIGHTS, Bundle, Feature, Manifest
 from service.model.engine import GateKey
-from service.model.equations import CellName
+from service.model.equations import MINIMAL, CellName
 from service.model.reference import Cell, Float64, Gates, GateWeights
 from service.model.weights import arrays
 
@@ -25,9 +25,12 @@ _ORDER: Mapping[CellName, Sequence[str]] = {
     "lstm": _LSTM,
     "peephole": _LSTM,
     "gru": ("keep", "reset", "candidate"),
+    "mingru": ("update", "candidate"),
+    "minlstm": ("forget", "input", "candidate"),
 }
-"""The order in which ONNX stacks the gates."""
+"""The order in which the file has the gates: ONNX's, where it has an operator for the cell."""
 _PEEPHOLES = ("input", "output", "forget")
+"""The gates with a diagonal peephole, in that order; a full one is of every gate."""
 _BOUNDS = 2
 """int8 layers: number of columns, and of units in each direction, that fix a range and have no weights."""
 
@@ -50,7 +53,8 @@ class Reference:
         known = {f"embedding.{each.name}" for each in self.manifest.features} | {"head.weight", "head.bias"}
         known |= {"embedding.word.scale", "embedding.word.fine"}
         layers = [f"recurrent.{layer}" for layer in range(self.manifest.layers)]
-        known |= {f"{layer}.{part}" for layer in layers for part in "WRBP"}
+        parts = "WB" if self.manifest.cell in MINIMAL else "WRBP"
+        known |= {f"{layer}.{part}" for layer in layers for part in parts}
         if self.manifest.precision == "int8":
             known |= {f"{layer}.{part}.{what}" for layer in layers for part in "WR" for what in ("scale", "zero")}
         if self.manifest.head == "attention":
@@ -69,7 +73,7 @@ class Reference:
         cells = [self._layer(f"recurrent.{layer}") for layer in range(shape.layers)]
 
         def expected(layer: int, number: int, x: Float64, before: Gates) -> Gates:
-            return reference.step(shape.cell, shape.gru_reset, cells[layer][number], x, before)
+            return reference.step(shape.cell, shape.form, cells[layer][number], x, before)
 
         return reference.deviation(expected, shape.layers, shape.directions, self._embed(row), traced)
 
@@ -99,15 +103,18 @@ class Reference:
     def _layer(self, name: str) -> list[Cell]:
         """The cells of a layer, one a direction."""
         int8 = self.manifest.precision == "int8"
-        w, r = ((self._whole(f"{name}.{part}") if int8 else self._wide(f"{name}.{part}")) for part in "WR")
-        p = self._wide(f"{name}.P") if f"{name}.P" in self.arrays else None
+        w = self._whole(f"{name}.W") if int8 else self._wide(f"{name}.W")
+        r, p = (self._optional(f"{name}.{part}", len(w)) for part in "RP")
+        if int8:
+            r = self._whole(f"{name}.R")
         units = self.manifest.hidden
         stacked = units + _BOUNDS if int8 else units
         biases = self._wide(f"{name}.B")
-        return [
-            _cell(self.manifest.cell, units, stacked, w[way], r[way], biases[way], None if p is None else p[way])
-            for way in range(len(w))
-        ]
+        return [_cell(self.manifest.cell, units, stacked, w[way], r[way], biases[way], p[way]) for way in range(len(w))]
+
+    def _optional(self, name: str, ways: int) -> Float64 | Sequence[None]:
+        """An array that not every cell has, by direction."""
+        return self._wide(name) if name in self.arrays else (None,) * ways
 
     def _whole(self, name: str) -> Float64:
         """A matrix kept as integers [directions, columns, rows], as [directions, rows, columns] without bounds."""
@@ -175,15 +182,27 @@ class Reference:
 
 
 def _cell(
-    cell: CellName, units: int, stacked: int, w: Float64, r: Float64, biases: Float64, peepholes: Float64 | None
+    cell: CellName,
+    units: int,
+    stacked: int,
+    w: Float64,
+    r: Float64 | None,
+    biases: Float64,
+    peepholes: Float64 | None,
 ) -> Cell:
-    """A direction's parameters by gate: each gate has the first `units` of `stacked` rows."""
-    first, second = biases.reshape(2, -1)
-    seen = {} if peepholes is None else dict(zip(_PEEPHOLES, peepholes.reshape(3, -1), strict=True))
+    """A direction's parameters by gate: each gate has the first `units` of `stacked` rows. The state's biases are left
+    out where no operator of ONNX wants them."""
+    order = _ORDER[cell]
+    both = np.concatenate([biases, np.zeros_like(biases)]) if len(biases) == len(order) * stacked else biases
+    first, second = both.reshape(2, -1)
+    seen: dict[str, Float64] = {}
+    if peepholes is not None:
+        seeing = order if peepholes.ndim == 2 else _PEEPHOLES
+        seen = dict(zip(seeing, np.split(peepholes, len(seeing)), strict=True))
     found = {}
-    for number, gate in enumerate(_ORDER[cell]):
+    for number, gate in enumerate(order):
         at = slice(number * stacked, number * stacked + units)
-        found[gate] = GateWeights(w[at], r[at], first[at], second[at], seen.get(gate))
+        found[gate] = GateWeights(w[at], None if r is None else r[at], first[at], second[at], seen.get(gate))
     return found
 
 

@@ -34,6 +34,9 @@ MODELS: dict[str, tuple[Kind, int, int]] = {
     "sentiment-bipeephole": ("peephole", 2, 2),
     "sentiment-gru-before": ("gru-before", 1, 1),
     "ner-bigru-before": ("gru-before", 2, 2),
+    "sentiment-mingru": ("mingru", 1, 1),
+    "sentiment-biminlstm": ("minlstm", 2, 2),
+    "ner-bimingru": ("mingru", 1, 2),
 }
 Array = NDArray[np.float64]
 
@@ -85,7 +88,11 @@ def test_models_name_where_the_reset_gate_acts(client: httpx.Client) -> None:
 def _deviation(cell: str, rows: dict[str, Array]) -> float:
     """How far the states are from what the gates and the states before make of them, rows in reading order."""
     before = {state: np.vstack([np.zeros(HIDDEN), rows[state][:-1]]) for state in ("hidden", "cell") if state in rows}
-    if cell == "gru":
+    if cell == "minlstm":
+        assert rows["forget"] + rows["input"] == pytest.approx(1, abs=1e-6)
+        hidden = rows["forget"] * before["hidden"] + rows["input"] * rows["candidate"]
+        return float(np.abs(hidden - rows["hidden"]).max())
+    if cell in ("gru", "mingru"):
         update = rows["update"]
         hidden = (1 - update) * before["hidden"] + update * rows["candidate"]
         return float(np.abs(hidden - rows["hidden"]).max())

@@ -109,6 +109,11 @@ def test_options_reach_the_parts() -> None:
         ({"cell": "transformer"}, "'rnn', 'lstm'"),
         ({"hiden": 3}, "Extra inputs are not permitted"),
         ({"gru_reset": "before"}, "--gru-reset: lstm has no reset gate; it goes with --cell gru"),
+        ({"peepholes": "full"}, "--peepholes: lstm has no peepholes; they go with --cell peephole"),
+        (
+            {"cell": "minlstm", "weight_drop": 0.1},
+            "--weight-drop: minlstm has no recurrent weights that could be dropped",
+        ),
         ({"crf": True}, "--characters, --crf: characters and a CRF are for --task ner"),
         ({"start": "e", "vectors": "v"}, "--start: an encoder is for sentiment and brings its own words"),
         ({"start": "e", "task": "ner"}, "--start: an encoder is for sentiment and brings its own words"),

@@ -16,7 +16,7 @@ from service.model import bundle
 from service.model.tokenizer import Tokenizer
 from training.commands.console import PATH, cells_of, opened, option
 from training.export import restore
-from training.nets.cells import make
+from training.nets.cells import NAMED, make, word_of
 from training.nets.networks import EMBEDDING_SIZES, Network
 from training.studies import plots
 from training.studies.gradients import FADED, Reach, reach
@@ -27,7 +27,7 @@ _SHOWN = (1, 10, 50, 100, 200, 500, 1000)
 
 @click.command()
 @click.argument("models", type=PATH, nargs=-1, help="Bundles, models/NAME: shown before and after training.")
-@option("--cells", help="Fresh cells: rnn, lstm, peephole, gru, gru-before.")
+@option("--cells", help=f"Fresh cells: {', '.join(NAMED)}.")
 @option("--length", type=click.IntRange(2, 10_000), default=100, help="Steps back from the loss.")
 @option("--text", multiple=True, help="Text to read in place of random words, as a whole.")
 @option("--hidden", type=click.IntRange(1, 8192), default=128, help="Units of fresh cells.")
@@ -83,7 +83,7 @@ def _of_model(model: bundle.Bundle, length: int, rows: int, texts: Sequence[str]
     if texts:
         tokenizer = Tokenizer.load(model.file(bundle.TOKENIZER), model.manifest.features)
         batches = [torch.tensor(tokenizer.encode(each, model.manifest.token_limit).rows)[None] for each in texts]
-    kind = "gru-before" if model.manifest.gru_reset == "before" else model.manifest.cell
+    kind = word_of(model.manifest.cell, model.manifest.form)
     for number, batch in enumerate(batches, 1):
         if batch.shape[1] < 2:
             raise click.BadParameter("a text of one token has no step to go back", param_hint="--text")

@@ -13,6 +13,7 @@ import torch
 from rich.table import Table
 
 from training.commands.console import PATH, cells_of, option, tell
+from training.nets.cells import NAMED
 from training.options import Device, device_of
 from training.studies import plots
 from training.studies.longrange import Curve, Point, Problem, Settings, baseline, learn
@@ -32,7 +33,7 @@ _UNITS = {"adding": "mean squared error", "copy": "cross-entropy, nats a step"}
 @option(
     "--cells",
     default="rnn,lstm,peephole,gru",
-    help="Cells, with commas: rnn, lstm, peephole, gru, gru-before.",
+    help=f"Cells, with commas: {', '.join(NAMED)}.",
 )
 @option(
     "--length",

@@ -44,7 +44,7 @@ def retokenize(model: Path, tokenizer: Style, test: tuple[Path, ...], out: Path 
     manifest = found.manifest
     with tempfile.TemporaryDirectory(prefix="retokenize-") as scratch:
         draft = Path(scratch)
-        for name in bundle.FILES:
+        for name in manifest.file_names:
             shutil.copyfile(found.file(name), draft / name)
         Tokenizer(_vocabulary(found), manifest.features, tokenizer).save(draft / bundle.TOKENIZER)
         made = Tokenizer.load(draft / bundle.TOKENIZER, manifest.features)

@@ -14,7 +14,9 @@ from service.errors import BundleError
 from service.model.bundle import (
     CARD,
     FILES,
+    MODEL_GRAPH,
     TOKENIZER,
+    TRACE_GRAPH,
     Bundle,
     Health,
     Manifest,
@@ -24,6 +26,7 @@ from service.model.bundle import (
     RawText,
     Score,
     digest,
+    one_graph,
     save,
 )
 from service.model.decoding import log_softmax
@@ -167,6 +170,7 @@ def _manifest(network: Network, origin: Origin, licence: str, temperature: float
         "task": architecture.task,
         "cell": architecture.cell,
         "gru_reset": architecture.gru_reset,
+        "peepholes": architecture.peepholes,
         "directions": architecture.directions,
         "layers": architecture.layers,
         "hidden": architecture.hidden,
@@ -180,6 +184,7 @@ def _manifest(network: Network, origin: Origin, licence: str, temperature: float
         "licence": licence,
         "origin": origin,
         "parity": _NOT_YET,
-        "files": {file: digest(draft / file) for file in FILES},
+        "gates_graph": MODEL_GRAPH if one_graph(architecture.cell, architecture.form) else TRACE_GRAPH,
+        "files": {file: digest(draft / file) for file in FILES if (draft / file).exists()},
     }
     return Manifest.model_validate(fields)

@@ -5,10 +5,17 @@ from __future__ import annotations
 from collections import Counter
 
 from service.model.bundle import Manifest, RawText, Score
-from service.model.equations import equations
+from service.model.equations import MINIMAL, equations
 
 _WAYS = {1: "one direction", 2: "two directions"}
-_TITLES = {"lstm": "LSTM", "gru": "GRU", "rnn": "Elman network", "peephole": "peephole LSTM"}
+_TITLES = {
+    "lstm": "LSTM",
+    "gru": "GRU",
+    "rnn": "Elman network",
+    "peephole": "peephole LSTM",
+    "mingru": "Minimal GRU",
+    "minlstm": "Minimal LSTM",
+}
 _USE = {
     "sentiment": "Says whether a text is {labels}, with a probability for each.",
     "ner": "Marks the names in a text: {labels}.",
@@ -33,6 +40,10 @@ _CRF = (
 _SOFTMAX = "An entity's score is the product of its tokens' probabilities."
 
 
+_FULL = "Its gates and its candidate see the whole cell through matrices."
+_EXACT = (
+    "No gate sees the state, so a token's share of each logit and the effect of its deletion are exact, from one pass."
+)
 _MOST = 100
 """Labels in the table of counts."""
 _HEADINGS = ("| data | inputs | cut | metric | value |", "| --- | --- | --- | --- | --- |")
@@ -49,6 +60,8 @@ def render(name: str, manifest: Manifest) -> str:
         f"# {name}",
         "",
         f"{_USE[manifest.task].format(labels=labels)} {_TITLES[manifest.cell]}, {shape}, {manifest.hidden} units each.",
+        *([_FULL] if manifest.form == "full" else []),
+        *([_EXACT] if manifest.cell in MINIMAL and manifest.layers == 1 else []),
         "",
         "| | |",
         "| --- | --- |",
@@ -96,7 +109,7 @@ def render(name: str, manifest: Manifest) -> str:
         "## Equations",
         "",
         "```",
-        *(f"{gate:<10} {equation}" for gate, equation in equations(manifest.cell, manifest.gru_reset).items()),
+        *(f"{gate:<10} {equation}" for gate, equation in equations(manifest.cell, manifest.form).items()),
         "```",
     ]
     return "\n".join(lines) + "\n"

@@ -24,7 +24,7 @@ def deviation(network: Network, inputs: Float64, traced: Mapping[GateKey, NDArra
     cells = [[weights(cell) for cell in layer.directions()] for layer in network.recurrent()]
 
     def expected(layer: int, number: int, x: Float64, before: Gates) -> Gates:
-        return reference.step(shape.cell, shape.gru_reset, cells[layer][number], x, before)
+        return reference.step(shape.cell, shape.form, cells[layer][number], x, before)
 
     return reference.deviation(expected, shape.layers, shape.directions, inputs, traced)[0]
 
@@ -34,7 +34,7 @@ def weights(cell: Cell) -> dict[str, reference.GateWeights]:
     return {
         name: reference.GateWeights(
             _wide(gate.w),
-            _wide(gate.r),
+            None if gate.r is None else _wide(gate.r),
             _wide(gate.w_bias),
             _wide(gate.r_bias),
             None if gate.peephole is None else _wide(gate.peephole),

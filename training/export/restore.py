@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from service.errors import BundleError
 from service.model.bundle import WEIGHTS, Bundle
 from training.export.onnx.embedding import Quantised
 from training.export.onnx.graph import STACKING
-from training.nets.cells import Cell, Peephole
+from training.nets.cells import Cell, FullPeephole, Peephole
 from training.nets.characters import CharacterCNN, CharacterLSTM, Characters
 from training.nets.networks import Architecture, Network
 
@@ -44,10 +44,9 @@ def network(bundle: Bundle) -> Network:
             _fill_characters(made.characters, arrays)
         for number, layer in enumerate(made.recurrent()):
             for way, cell in enumerate(layer.directions()):
-                parts = {part: _tensor(arrays[f"recurrent.{number}.{part}"][way]) for part in "WRB"}
+                names = {part: f"recurrent.{number}.{part}" for part in "WRBP"}
+                parts = {part: _tensor(arrays[name][way]) for part, name in names.items() if name in arrays}
                 _fill(cell, STACKING[bundle.manifest.cell], parts)
-                if isinstance(cell, Peephole):
-                    _fill_peepholes(cell, _tensor(arrays[f"recurrent.{number}.P"][way]))
         made.head.weight.copy_(_tensor(arrays["head.weight"]))
         made.head.bias.copy_(_tensor(arrays["head.bias"]))
         if made.query is not None:
@@ -94,6 +93,7 @@ def architecture(bundle: Bundle, arrays: _Arrays) -> Architecture:
         features=manifest.features,
         word_size=words.shape[1] * (2 if packed else 1),
         reset=manifest.gru_reset or "after",
+        peephole=manifest.peepholes or "diagonal",
         characters=manifest.characters,
         crf=manifest.crf is not None,
         word_bits=4 if packed else 8 if words.dtype == np.int8 else 16,
@@ -101,24 +101,31 @@ def architecture(bundle: Bundle, arrays: _Arrays) -> Architecture:
 
 
 def _fill(cell: Cell, order: tuple[str, ...], parts: Mapping[str, Tensor]) -> None:
-    """A cell's parameters from ONNX's stacks: W [blocks * units, inputs], R [blocks * units, units], B [2 * blocks *
-    units], whose blocks stand in `order`."""
+    """A cell's parameters from the file's stacks, whose blocks stand in `order`: W [blocks * units, inputs], B [2 *
+    blocks * units] or its first half, and R [blocks * units, units] and P where the cell has them."""
     stacked = cell.stacked()
-    first, second = (dict(zip(order, half.chunk(len(order)), strict=True)) for half in parts["B"].chunk(2))
-    w, r = (dict(zip(order, parts[part].chunk(len(order)), strict=True)) for part in "WR")
-    stacked.w.copy_(torch.cat([w[gate] for gate in cell.blocks]))
-    stacked.r.copy_(torch.cat([r[gate] for gate in cell.blocks]))
+
+    def sorted_(part: Tensor, order: Sequence[str] = order, wanted: Sequence[str] = cell.blocks) -> Tensor:
+        """Blocks of rows in the cell's order."""
+        blocks = dict(zip(order, part.chunk(len(order)), strict=True))
+        return torch.cat([blocks[gate] for gate in wanted])
+
+    stacked.w.copy_(sorted_(parts["W"]))
+    if stacked.r is not None:
+        stacked.r.copy_(sorted_(parts["R"]))
+    first, second = parts["B"], torch.zeros_like(parts["B"])
+    if len(first) > len(stacked.w_bias):
+        first, second = first.chunk(2)
     if stacked.r_bias is None:
-        stacked.w_bias.copy_(torch.cat([first[gate] + second[gate] for gate in cell.blocks]))
+        stacked.w_bias.copy_(sorted_(first + second))
     else:
-        stacked.w_bias.copy_(torch.cat([first[gate] for gate in cell.blocks]))
-        stacked.r_bias.copy_(torch.cat([second[gate] for gate in cell.blocks]))
-
-
-def _fill_peepholes(cell: Peephole, stacked: Tensor) -> None:
-    order = [gate for gate in STACKING["peephole"] if gate in cell.seeing]
-    rows = dict(zip(order, stacked.chunk(len(order)), strict=True))
-    cell.peepholes.copy_(torch.stack([rows[gate] for gate in cell.seeing]))
+        stacked.w_bias.copy_(sorted_(first))
+        stacked.r_bias.copy_(sorted_(second))
+    if isinstance(cell, Peephole):
+        seeing = [gate for gate in order if gate in cell.seeing]
+        cell.peepholes.copy_(sorted_(parts["P"], seeing, cell.seeing).view_as(cell.peepholes))
+    elif isinstance(cell, FullPeephole):
+        cell.peepholes.copy_(sorted_(parts["P"]))
 
 
 def _tensor(array: NDArray[np.generic]) -> Tensor:

@@ -30,6 +30,7 @@ from training.data.checks import with_tokens
 from training.data.corpora import CorpusError, Example, read
 from training.data.sources import AS_FOUND, Layout, text_of
 from training.loop.fit import Progress, seed_everything
+from training.loop.threads import flush_denormals
 from training.nets.networks import EMBEDDING_SIZES, Architecture, Design, Layer, Network
 
 _CUTOFFS = (1000, 6000)
@@ -123,6 +124,7 @@ def run(job: Pretraining, out: Path, tell: Callable[[str], None], report: Callab
             "a second layer over two directions would see the very words that it has to predict: pretrain one layer, "
             "or one direction"
         )
+    flush_denormals()
     seed_everything(job.reading.seed)
     texts, words, table = _prepare(job, tell)
     tokenizer = build(words, [Feature(name="word", size=len(words))])
@@ -154,7 +156,8 @@ def save(out: Path, model: LanguageModel, words: Sequence[str], job: Pretraining
     """Write the encoder's weights, with the words of its table and what made it as the file's metadata."""
     weights = {name: each.contiguous() for name, each in model.state_dict().items() if name.startswith(_ENCODER)}
     design = job.design
-    made = {"cell": design.cell, "gru_reset": design.gru_reset, "directions": design.directions, "words": len(words)}
+    made: dict[str, object] = {"cell": design.cell, "gru_reset": design.gru_reset, "peepholes": design.peepholes}
+    made |= {"directions": design.directions, "words": len(words)}
     made |= asdict(job.reading)
     metadata = {"words": json.dumps(list(words)), "made": json.dumps(made)}
     partial = out.with_name(out.name + ".part")

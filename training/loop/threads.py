@@ -1,4 +1,4 @@
-"""How many threads torch computes with in a training."""
+"""How many threads torch computes with in a training, and how they treat the smallest numbers."""
 
 from __future__ import annotations
 
@@ -30,4 +30,14 @@ def choose(wanted: int, hidden: int) -> str:
     else:
         number, reason = min(_MOST, cpus), f"for {hidden} units; --threads 1 is faster beside other programs"
     torch.set_num_threads(number)
+    flush_denormals()
     return f"torch computes with {number} {'thread' if number == 1 else 'threads'} of {cpus} CPUs: {reason}"
+
+
+def flush_denormals() -> None:
+    """Take numbers under 1e-38 as 0 from now on. Threads that are started later do the same.
+
+    A gradient that fades over hundreds of steps passes through these numbers, and a CPU computes with them many times
+    more slowly: a pass of a minimal cell over 2,000 steps took three to five times as long.
+    """
+    torch.set_flush_denormal(True)

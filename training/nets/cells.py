@@ -7,23 +7,24 @@ rows around for the backward direction. Each cell's docstring holds its equation
 
 Where torch has a fused kernel the cell is torch's own module. It is fed padded batches and not packed ones: on a CPU
 the padded LSTM runs in oneDNN, several times faster than the packed one, with the same states (docs/benchmarks.md).
-The others run on `training.nets.kernels`.
+The others run on `training.nets.kernels` and, those without a recurrent matrix, on `training.nets.minimal`.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from service.model.equations import CellName, GruReset
+from service.model.equations import CellName, Form
 from training.nets import kernels
 from training.nets.initial import Initial, initialise
+from training.nets.minimal import minimal
 
 State = tuple[Tensor, ...]
 """What a cell carries from step to step, each [batch, units]: the hidden state, and the cell state where it has one."""
@@ -31,21 +32,22 @@ State = tuple[Tensor, ...]
 
 @dataclass(frozen=True, slots=True)
 class GateWeights:
-    """One gate's parameters: W [units, inputs], R [units, units], the two biases [units] of torch and cuDNN, and the
-    gate's peephole [units] where it has one."""
+    """One gate's parameters: W [units, inputs], R [units, units] where it sees the state, the two biases [units] of
+    torch and cuDNN, and the gate's peephole where it has one: [units], or a matrix [units, units]."""
 
     w: Tensor
-    r: Tensor
+    r: Tensor | None
     w_bias: Tensor
     r_bias: Tensor
     peephole: Tensor | None = None
 
 
 class Stacked(NamedTuple):
-    """A cell's parameters, its gates' rows stacked in the order of `blocks`. A single bias counts as the input's."""
+    """A cell's parameters, its gates' rows stacked in the order of `blocks`. A single bias counts as the input's; a
+    cell whose gates do not see the state has no `r`."""
 
     w: Tensor
-    r: Tensor
+    r: Tensor | None
     w_bias: Tensor
     r_bias: Tensor | None = None
 
@@ -75,20 +77,30 @@ class Cell(nn.Module, ABC):
 
     def mask(self) -> Tensor | None:
         """What drops recurrent weights, for a whole text; None where none are dropped."""
-        if not (self.training and self.weight_drop):
+        r = self.stacked().r
+        if r is None or not (self.training and self.weight_drop):
             return None
-        return functional.dropout(torch.ones_like(self.stacked().r), self.weight_drop)
+        return functional.dropout(torch.ones_like(r), self.weight_drop)
 
     @abstractmethod
     def stacked(self) -> Stacked:
         """The parameters themselves, not copies."""
 
+    def matrices(self) -> list[Tensor]:
+        """The parameters that are matrices; a bundle may keep them in float16."""
+        return [part for part in self.stacked()[:2] if part is not None]
+
     def weights(self) -> dict[str, GateWeights]:
         """The parameters by gate name, detached, in float32 on the CPU."""
         w, r, w_bias, r_bias = self.stacked()
         second = torch.zeros_like(w_bias) if r_bias is None else r_bias
-        parts = [part.detach().float().cpu().chunk(len(self.blocks)) for part in (w, r, w_bias, second)]
-        return {gate: GateWeights(*of_gate) for gate, *of_gate in zip(self.blocks, *parts, strict=True)}
+        ws, w_biases, r_biases = (self._by_block(part) for part in (w, w_bias, second))
+        rs = [None for _ in self.blocks] if r is None else self._by_block(r)
+        return {gate: GateWeights(ws[at], rs[at], w_biases[at], r_biases[at]) for at, gate in enumerate(self.blocks)}
+
+    def _by_block(self, part: Tensor) -> Sequence[Tensor]:
+        """The rows of each block, detached, in float32 on the CPU."""
+        return part.detach().float().cpu().chunk(len(self.blocks))
 
 
 class _Fused(Cell):
@@ -190,9 +202,9 @@ class Peephole(_Own):
         C_t = f_t * C_{t-1} + i_t * C~_t
         h_t = o_t * tanh(C_t)
 
-    Some primers write full matrices over [C, h, x], and let the candidate see the cell too. The source, cuDNN's
-    predecessors and ONNX have a weight a unit and none for the candidate: a unit's gates guard that unit's own cell.
-    Peepholes start at zero, which is a plain LSTM; the forget gate's bias starts at 1.
+    The source, cuDNN's predecessors and ONNX have a weight a unit and none for the candidate: a unit's gates guard that
+    unit's own cell. `FullPeephole` is the other form. Peepholes start at zero, which is a plain LSTM; the forget gate's
+    bias starts at 1.
     """
 
     blocks = ("input", "forget", "candidate", "output")
@@ -211,9 +223,44 @@ class Peephole(_Own):
     def weights(self) -> dict[str, GateWeights]:
         found = super().weights()
         for gate, peephole in zip(self.seeing, self.peepholes.detach().float().cpu(), strict=True):
-            plain = found[gate]
-            found[gate] = GateWeights(plain.w, plain.r, plain.w_bias, plain.r_bias, peephole)
+            found[gate] = replace(found[gate], peephole=peephole)
         return found
+
+
+class FullPeephole(_Own):
+    """The LSTM whose gates and candidate see the whole cell through matrices: the form that primers draw. Row
+    `peephole`, form `full`, of `service.model.equations`:
+
+        f_t = sigmoid(W_f [h_{t-1}, x_t, C_{t-1}] + b_f)
+        i_t = sigmoid(W_i [h_{t-1}, x_t, C_{t-1}] + b_i)
+        o_t = sigmoid(W_o [h_{t-1}, x_t, C_t] + b_o)
+        C~_t = tanh(W_C [h_{t-1}, x_t, C_{t-1}] + b_C)
+        C_t = f_t * C_{t-1} + i_t * C~_t
+        h_t = o_t * tanh(C_t)
+
+    W is stored in three parts: over x, over h, and over C, the rows of `peepholes` [4 * units, units]. The last start
+    at zero, which is a plain LSTM; the forget gate's bias starts at 1.
+    """
+
+    blocks = ("input", "forget", "candidate", "output")
+
+    def __init__(self, inputs: int, units: int) -> None:
+        super().__init__(inputs, units)
+        self.peepholes = nn.Parameter(torch.zeros(len(self.blocks) * units, units))
+
+    def read(self, inputs: Tensor, state: State | None = None, mask: Tensor | None = None) -> tuple[Tensor, State]:
+        sums, (hidden, cell) = self._begin(inputs, state, 2)
+        states, last = kernels.full_peephole(sums, self._recurrent(mask), self.peepholes, hidden, cell)
+        return states.transpose(0, 1), (states[-1], last)
+
+    def matrices(self) -> list[Tensor]:
+        return [*super().matrices(), self.peepholes]
+
+    def weights(self) -> dict[str, GateWeights]:
+        return {
+            gate: replace(plain, peephole=peephole)
+            for (gate, plain), peephole in zip(super().weights().items(), self._by_block(self.peepholes), strict=True)
+        }
 
 
 class GRU(_Fused):
@@ -253,21 +300,86 @@ class ResetBeforeGRU(_Own):
         return states.transpose(0, 1), (states[-1],)
 
 
-CELLS: dict[tuple[CellName, GruReset | None], Callable[[int, int], Cell]] = {
+class Minimal(Cell):
+    """A cell whose gates depend on the input alone: no recurrent matrix, and one bias a gate.
+
+    A layer reads with both directions at once (`of_layer`), which is faster than one after the other.
+    """
+
+    def __init__(self, inputs: int, units: int) -> None:
+        super().__init__(inputs, units)
+        rows = len(self.blocks) * units
+        self.w, self.bias = nn.Parameter(torch.empty(rows, inputs)), nn.Parameter(torch.empty(rows))
+        initialise(self.stacked(), self.blocks, Initial())
+
+    def stacked(self) -> Stacked:
+        return Stacked(self.w, None, self.bias)
+
+    def read(self, inputs: Tensor, state: State | None = None, mask: Tensor | None = None) -> tuple[Tensor, State]:
+        states = Minimal.of_layer([self], inputs, None, state)
+        return states, (states[:, -1],)
+
+    @staticmethod
+    def of_layer(
+        cells: Sequence[Minimal], inputs: Tensor, lengths: Tensor | None, state: State | None = None
+    ) -> Tensor:
+        """The states of one direction or two, [batch, time, units of all directions]; the backward reader's are 0 in
+        the padding. `state` is what the forward reader begins with."""
+        hidden = inputs.new_zeros(len(inputs), cells[0].units) if state is None else state[0]
+        weights = [parameter for cell in cells for parameter in (cell.w, cell.bias)]
+        return minimal(inputs.transpose(0, 1), lengths, hidden, weights).transpose(0, 1)
+
+
+class MinGRU(Minimal):
+    """The minimal GRU (Feng et al. 2024, arXiv:2410.01201). Row `mingru` of `service.model.equations`:
+
+        z_t = sigmoid(W_z x_t + b_z)
+        h~_t = tanh(W_h x_t + b_h)
+        h_t = (1 - z_t) * h_{t-1} + z_t * h~_t
+
+    The paper leaves the candidate linear, or bends it for its computation in log space. With tanh states stay within
+    -1 and 1, and deep networks learned better (docs/explanation/minimal-cells.md).
+    """
+
+    blocks = ("update", "candidate")
+
+
+class MinLSTM(Minimal):
+    """The minimal LSTM of the same paper: two gates, normalised to a sum of 1, and no output gate. Row `minlstm` of
+    `service.model.equations`:
+
+        f'_t = f_t / (f_t + i_t)
+        i'_t = i_t / (f_t + i_t)
+        h~_t = tanh(W_h x_t + b_h)
+        h_t = f'_t * h_{t-1} + i'_t * h~_t
+
+    with f_t = sigmoid(W_f x_t + b_f) and i_t = sigmoid(W_i x_t + b_i). The forget gate's bias starts at 1.
+    """
+
+    blocks = ("forget", "input", "candidate")
+
+
+CELLS: dict[tuple[CellName, Form | None], Callable[[int, int], Cell]] = {
     ("rnn", None): Elman,
     ("lstm", None): LSTM,
-    ("peephole", None): Peephole,
+    ("peephole", "diagonal"): Peephole,
+    ("peephole", "full"): FullPeephole,
     ("gru", "after"): GRU,
     ("gru", "before"): ResetBeforeGRU,
+    ("mingru", None): MinGRU,
+    ("minlstm", None): MinLSTM,
 }
-"""(cell, where a GRU's reset gate acts) → (inputs, units) → a cell. The cells that can be trained."""
+"""(cell, its form where it has two) → (inputs, units) → a cell. The cells that can be trained."""
 
-NAMED: dict[str, tuple[CellName, GruReset | None]] = {
+NAMED: dict[str, tuple[CellName, Form | None]] = {
     "rnn": ("rnn", None),
     "lstm": ("lstm", None),
-    "peephole": ("peephole", None),
+    "peephole": ("peephole", "diagonal"),
+    "peephole-full": ("peephole", "full"),
     "gru": ("gru", "after"),
     "gru-before": ("gru", "before"),
+    "mingru": ("mingru", None),
+    "minlstm": ("minlstm", None),
 }
 """Every cell by one word, for tables and pictures that compare them."""
 
@@ -275,3 +387,8 @@ NAMED: dict[str, tuple[CellName, GruReset | None]] = {
 def make(name: str, inputs: int, units: int) -> Cell:
     """A fresh cell by its word in `NAMED`. Raises `KeyError` for another."""
     return CELLS[NAMED[name]](inputs, units)
+
+
+def word_of(cell: CellName, form: Form | None) -> str:
+    """A cell's word in `NAMED`."""
+    return next(word for word, named in NAMED.items() if named == (cell, form))

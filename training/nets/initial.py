@@ -33,18 +33,21 @@ _STARTS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-def initialise(stacked: tuple[Tensor, Tensor, Tensor, Tensor | None], blocks: Sequence[str], initial: Initial) -> None:
+def initialise(
+    stacked: tuple[Tensor, Tensor | None, Tensor, Tensor | None], blocks: Sequence[str], initial: Initial
+) -> None:
     """Draw a cell's weights anew.
 
-    `stacked` are its input weights, recurrent weights and one bias or two, each with the rows of one gate after the
-    other; `blocks` names the gates in that order.
+    `stacked` are its input weights, recurrent weights or None, and one bias or two, each with the rows of one gate
+    after the other; `blocks` names the gates in that order.
     """
     w, r, w_bias, r_bias = stacked
     units = len(w) // len(blocks)
     for number, gate in enumerate(blocks):
         rows = slice(number * units, (number + 1) * units)
         _STARTS[initial.input](w.data[rows])
-        _STARTS[initial.recurrent](r.data[rows])
+        if r is not None:
+            _STARTS[initial.recurrent](r.data[rows])
         w_bias.data[rows] = initial.forget_bias if gate == "forget" else 0.0
         if r_bias is not None:
             r_bias.data[rows] = 0.0

@@ -31,6 +31,16 @@ def peephole(sums: Tensor, r: Tensor, peepholes: Tensor, hidden: Tensor, cell: T
     return states
 
 
+def full_peephole(sums: Tensor, r: Tensor, peepholes: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
+    """An LSTM whose gates and candidate see the whole cell through matrices; blocks input, forget, candidate, output.
+
+    As `peephole`, with peepholes [4 * units, units], rows in the order of the blocks. The first three blocks see the
+    cell state before the step, the output gate the one after it.
+    """
+    states: tuple[Tensor, Tensor] = _full_precision(_FullPeephole, sums, r, peepholes, hidden, cell)
+    return states
+
+
 def reset_before(sums: Tensor, r: Tensor, hidden: Tensor) -> Tensor:
     """Cho's GRU, its reset gate applied before the product (Cho et al. 2014); blocks reset, keep, candidate.
 
@@ -113,6 +123,73 @@ class _Peephole(Function):
             ]
         )
         return d_sums, d_r, d_peepholes, d_hidden, d_cell
+
+
+class _FullPeephole(Function):
+    @staticmethod
+    def forward(
+        ctx: _Context, sums: Tensor, r: Tensor, peepholes: Tensor, hidden: Tensor, cell: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        time, batch, _ = sums.shape
+        units = hidden.shape[1]
+        gates = torch.empty_like(sums)
+        # h and C side by side: one product a step gives what all blocks see of both, but for the output gate's C_t.
+        both = sums.new_empty(time + 1, batch, 2 * units)
+        both[0, :, :units], both[0, :, units:] = hidden, cell
+        squashed = sums.new_empty(time, batch, units)
+        early, late = _early(r, peepholes).t(), peepholes[3 * units :].t()
+        i, f, candidate, o = (block.unbind(0) for block in gates.view(time, batch, 4, units).unbind(2))
+        pairs, pair_of_states, tanhs = gates[:, :, : 2 * units].unbind(0), both.unbind(0), squashed.unbind(0)
+        hiddens, cells = both[:, :, :units].unbind(0), both[:, :, units:].unbind(0)
+        for t, (arrived, all_) in enumerate(zip(sums.unbind(0), gates.unbind(0), strict=True)):
+            torch.addmm(arrived, pair_of_states[t], early, out=all_)
+            pairs[t].sigmoid_()
+            candidate[t].tanh_()
+            torch.mul(f[t], cells[t], out=cells[t + 1]).addcmul_(i[t], candidate[t])
+            o[t].addmm_(cells[t + 1], late).sigmoid_()
+            torch.mul(o[t], torch.tanh(cells[t + 1], out=tanhs[t]), out=hiddens[t + 1])
+        ctx.save_for_backward(r, peepholes, gates, both, squashed)
+        return both[1:, :, :units], both[-1, :, units:].clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: _Context, d_states: Tensor, d_cell: Tensor) -> tuple[Tensor, ...]:
+        r, peepholes, gates, both, squashed = ctx.saved_tensors
+        time, batch, units = squashed.shape
+        cells = both[:, :, units:]
+        i, f, candidate, o = gates.view(time, batch, 4, units).unbind(2)
+        to_sums = torch.empty_like(gates).view(time, batch, 4, units)
+        # What each pre-activation passes on of the gradient at the cell (input, forget, candidate) or at h (output).
+        torch.mul(candidate * i, 1 - i, out=to_sums[:, :, 0])
+        torch.mul(cells[:-1] * f, 1 - f, out=to_sums[:, :, 1])
+        torch.mul(i, 1 - candidate * candidate, out=to_sums[:, :, 2])
+        torch.mul(squashed * o, 1 - o, out=to_sums[:, :, 3])
+        into_cell, early, late = o * (1 - squashed * squashed), _early(r, peepholes), peepholes[3 * units :]
+        d_sums = torch.empty_like(gates)
+        blocks = d_sums.view(time, batch, 4, units)
+        of_cell, of_output = blocks[:, :, :3].unbind(0), blocks[:, :, 3].unbind(0)
+        factors, factor_o = to_sums[:, :, :3].unbind(0), to_sums[:, :, 3].unbind(0)
+        arriving, whole, into, kept = d_states.unbind(0), d_sums.unbind(0), into_cell.unbind(0), f.unbind(0)
+        d_hidden, d_cell = arriving[-1], d_cell.clone()
+        for t in range(time - 1, -1, -1):
+            torch.mul(d_hidden, factor_o[t], out=of_output[t])
+            d_cell.addcmul_(d_hidden, into[t]).addmm_(of_output[t], late)
+            torch.mul(d_cell.unsqueeze(1), factors[t], out=of_cell[t])
+            d_both = whole[t] @ early
+            d_cell.mul_(kept[t]).add_(d_both[:, units:])
+            d_hidden = d_both[:, :units] + arriving[t - 1] if t else d_both[:, :units]
+        flat = d_sums.flatten(0, 1)
+        d_early = flat.t() @ both[:-1].flatten(0, 1)
+        d_late = flat[:, 3 * units :].t() @ cells[1:].flatten(0, 1)
+        d_peepholes = torch.cat([d_early[: 3 * units, units:], d_late])
+        return d_sums, d_early[:, :units], d_peepholes, d_hidden, d_cell
+
+
+def _early(r: Tensor, peepholes: Tensor) -> Tensor:
+    """The matrix over [h_{t-1}, C_{t-1}], [4 * units, 2 * units]: the output gate does not see C_{t-1}."""
+    units = r.shape[1]
+    seen = torch.cat([peepholes[: 3 * units], torch.zeros_like(peepholes[3 * units :])])
+    return torch.cat([r, seen], dim=1)
 
 
 class _ResetBefore(Function):

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from service.model.bundle import CharacterNetwork, Feature, FeatureName, Head, Task
-from service.model.equations import CellName, Direction, GruReset
-from training.nets.cells import CELLS, Cell, State
+from service.model.equations import MINIMAL, CellName, Direction, Form, GruReset, Peepholes
+from training.nets.cells import CELLS, Cell, Minimal, State
 from training.nets.characters import CHARACTERS, Characters
 from training.nets.crf import CRF
 from training.nets.initial import Initial, initialise
@@ -39,6 +39,8 @@ class Design:
     head: Head
     reset: GruReset = field(default="after", kw_only=True)
     """Where a GRU's reset gate acts; nothing to other cells."""
+    peephole: Peepholes = field(default="diagonal", kw_only=True)
+    """What the gates of a peephole LSTM see of the cell; nothing to other cells."""
     characters: CharacterNetwork | None = field(default=None, kw_only=True)
     crf: bool = field(default=False, kw_only=True)
     word_bits: WordBits = field(default=16, kw_only=True)
@@ -48,6 +50,15 @@ class Design:
     @property
     def gru_reset(self) -> GruReset | None:
         return self.reset if self.cell == "gru" else None
+
+    @property
+    def peepholes(self) -> Peepholes | None:
+        return self.peephole if self.cell == "peephole" else None
+
+    @property
+    def form(self) -> Form | None:
+        """Which form of the cell, where it has two."""
+        return self.gru_reset or self.peepholes
 
     @property
     def width(self) -> int:
@@ -99,7 +110,8 @@ NO_DROPOUT = Dropouts()
 class Network(nn.Module):
     """tokens, lengths → logits: [batch, labels], or [batch, time, labels] under a tagging head.
 
-    In training, `dropouts` zero units at the embeddings and at each layer's output, and recurrent weights.
+    In training, `dropouts` zero units at the embeddings and at each layer's output, and recurrent weights. Raises
+    `ValueError` where weights are to be dropped that the cell has not.
     """
 
     def __init__(
@@ -110,6 +122,8 @@ class Network(nn.Module):
     ) -> None:
         super().__init__()
         self.architecture, self.dropouts = architecture, dropouts
+        if dropouts.weights and architecture.cell in MINIMAL:
+            raise ValueError(f"{architecture.cell} has no recurrent weights that could be dropped")
         self.embeddings = nn.ModuleDict(
             {
                 feature.name: Table(feature.size, architecture.size(feature))
@@ -210,7 +224,7 @@ class Layer(nn.Module):
 
     def __init__(self, architecture: Architecture, inputs: int) -> None:
         super().__init__()
-        make = CELLS[architecture.cell, architecture.gru_reset]
+        make = CELLS[architecture.cell, architecture.form]
         self.cells = nn.ModuleList(make(inputs, architecture.hidden) for _ in architecture.directions)
 
     def forward(self, inputs: Tensor, lengths: Tensor, passage: Passage | None = None, number: int = 0) -> Tensor:
@@ -220,6 +234,11 @@ class Layer(nn.Module):
         forward, *backward = self.directions()
         if backward and number in passage.states:
             raise ValueError("a backward reader's state cannot be carried over")
+        minimal = [cell for cell in self.cells if isinstance(cell, Minimal)]
+        if minimal:
+            states = Minimal.of_layer(minimal, inputs, lengths, passage.states.get(number))
+            passage.states[number] = (states[:, -1, : minimal[0].units],)
+            return states
         if number not in passage.weights:
             passage.weights[number] = forward.mask()
         output, passage.states[number] = forward.read(inputs, passage.states.get(number), passage.weights[number])

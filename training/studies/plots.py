@@ -11,9 +11,27 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-COLOURS = {"rnn": "#c4453c", "lstm": "#1f6fb4", "peephole": "#7a4fa3", "gru": "#2d8a4e", "gru-before": "#b07b14"}
+COLOURS = {
+    "rnn": "#c4453c",
+    "lstm": "#1f6fb4",
+    "peephole": "#7a4fa3",
+    "peephole-full": "#4b2f6b",
+    "gru": "#2d8a4e",
+    "gru-before": "#b07b14",
+    "mingru": "#0f7f8c",
+    "minlstm": "#b0417a",
+}
 """One colour a cell, the same in every picture; dashes tell them apart as well."""
-DASHES = {"rnn": "-", "lstm": "-", "peephole": "--", "gru": "-.", "gru-before": ":"}
+DASHES = {
+    "rnn": "-",
+    "lstm": "-",
+    "peephole": "--",
+    "peephole-full": "-.",
+    "gru": "-.",
+    "gru-before": ":",
+    "mingru": "--",
+    "minlstm": ":",
+}
 ENDINGS = (".svg", ".png", ".pdf")
 
 

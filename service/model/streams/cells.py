@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.model.bundle import Manifest
+from service.model.equations import CellName, Form
 
 Array = NDArray[np.float32]
 _BOUNDS = 2
@@ -40,19 +41,26 @@ class Layer(Protocol):
 
 
 class _Stacked:
-    """The weights of a layer in float32: W [inputs, gates * units], R [units, gates * units], B [2, gates * units]."""
+    """The weights of a layer in float32: W [inputs, gates * units], R [units, gates * units], B [1 or 2, the same].
+
+    A cell whose gates do not see the state has no R, one without an operator of ONNX one bias a gate.
+    """
 
     states = 1
 
     def __init__(self, manifest: Manifest, weights: Weights, number: int) -> None:
-        w, r, b = (np.asarray(weights[f"recurrent.{number}.{part}"][0], np.float32) for part in "WRB")
+        w, b = (np.asarray(weights[f"recurrent.{number}.{part}"][0], np.float32) for part in "WB")
+        r = weights.get(f"recurrent.{number}.R")
         self.units = manifest.hidden
         self.sizes: tuple[int, ...] = (self.units,) * self.states
-        self.w, self.r = np.ascontiguousarray(w.T), np.ascontiguousarray(r.T)
-        self.bias = b.reshape(2, -1)
+        self.w = np.ascontiguousarray(w.T)
+        self.r = np.zeros((0, 0), np.float32) if r is None else np.ascontiguousarray(r[0].T, np.float32)
+        self.bias = b.reshape(-1, len(w))
         self.after = manifest.gru_reset == "after"
         peepholes = weights.get(f"recurrent.{number}.P")
-        self.peepholes = None if peepholes is None else np.asarray(peepholes[0], np.float32).reshape(3, -1)
+        self.peepholes = None if peepholes is None else np.asarray(peepholes[0], np.float32)
+        if self.peepholes is not None and self.peepholes.ndim == 1:
+            self.peepholes = self.peepholes.reshape(3, -1)
 
     def arrive(self, inputs: Array) -> Array:
         arrived: Array = inputs @ self.w + self.bias[0]
@@ -89,6 +97,54 @@ class _Lstm(_Stacked):
         hidden = o * np.tanh(cell)
         gates = {"forget": f, "input": i, "output": o, "candidate": candidate, "cell": cell, "hidden": hidden}
         return [hidden, cell], gates
+
+
+class _FullPeephole(_Stacked):
+    """Peepholes [gates * units, units]. Order of the gates: input, output, forget, candidate."""
+
+    states = 2
+
+    def step(self, arrived: Array, before: list[Array]) -> tuple[list[Array], Gates]:
+        assert self.peepholes is not None
+        units, seen = self.units, self.peepholes
+        sums = arrived + before[0] @ self.r
+        i, o, f, candidate = (sums[:, n * units : (n + 1) * units] for n in range(4))
+        i += before[1] @ seen[:units].T
+        sums[:, 2 * units :] += before[1] @ seen[2 * units :].T
+        _squash(i)
+        _squash(f)
+        np.tanh(candidate, out=candidate)
+        cell = f * before[1]
+        cell += i * candidate
+        o += cell @ seen[units : 2 * units].T
+        _squash(o)
+        hidden = o * np.tanh(cell)
+        gates = {"forget": f, "input": i, "output": o, "candidate": candidate, "cell": cell, "hidden": hidden}
+        return [hidden, cell], gates
+
+
+class _MinGru(_Stacked):
+    """Order of the gates: update, candidate."""
+
+    def step(self, arrived: Array, before: list[Array]) -> tuple[list[Array], Gates]:
+        update, candidate = arrived[:, : self.units].copy(), np.tanh(arrived[:, self.units :])
+        _squash(update)
+        hidden = (1 - update) * before[0] + update * candidate
+        return [hidden], {"update": update, "candidate": candidate, "hidden": hidden}
+
+
+class _MinLstm(_Stacked):
+    """Order of the gates: forget, input, candidate."""
+
+    def step(self, arrived: Array, before: list[Array]) -> tuple[list[Array], Gates]:
+        # 1 / sigmoid(x) = 1 + e^-x; the bound keeps the sum of two within float32.
+        inverse = 1 + np.exp(-np.maximum(arrived[:, : 2 * self.units], np.float32(-80)))
+        of_forget, of_input = inverse[:, : self.units], inverse[:, self.units :]
+        total = of_forget + of_input
+        forget, taken = of_input / total, of_forget / total
+        candidate = np.tanh(arrived[:, 2 * self.units :])
+        hidden = forget * before[0] + taken * candidate
+        return [hidden], {"forget": forget, "input": taken, "candidate": candidate, "hidden": hidden}
 
 
 class _Gru(_Stacked):
@@ -161,16 +217,20 @@ def layer(manifest: Manifest, weights: Weights, number: int) -> Layer:
     """A layer of a model, by its cell and its precision."""
     if f"recurrent.{number}.W.scale" in weights:
         return _Integers(manifest, weights, number)
-    return LAYERS[manifest.cell](manifest, weights, number)
+    return LAYERS[manifest.cell, manifest.form](manifest, weights, number)
 
 
-LAYERS: dict[str, Callable[[Manifest, Weights, int], Layer]] = {
-    "rnn": _Rnn,
-    "lstm": _Lstm,
-    "peephole": _Lstm,
-    "gru": _Gru,
+LAYERS: dict[tuple[CellName, Form | None], Callable[[Manifest, Weights, int], Layer]] = {
+    ("rnn", None): _Rnn,
+    ("lstm", None): _Lstm,
+    ("peephole", "diagonal"): _Lstm,
+    ("peephole", "full"): _FullPeephole,
+    ("gru", "after"): _Gru,
+    ("gru", "before"): _Gru,
+    ("mingru", None): _MinGru,
+    ("minlstm", None): _MinLstm,
 }
-"""By cell."""
+"""By cell, and its form where it has two."""
 
 
 def _squash(sums: Array) -> None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from service.errors import InvalidField
 from service.model.bundle import Manifest
 from service.model.network import Network
-from service.model.streams.cells import LAYERS, Array, Gates, layer
+from service.model.streams.cells import Array, Gates, layer
 from service.model.streams.pooling import pool
 
 
@@ -131,5 +131,3 @@ def check(manifest: Manifest) -> None:
     """Raises `InvalidField` for a model that cannot read a text as it comes."""
     if manifest.directions != ("forward",):
         raise InvalidField("/model", "The model reads backward too, and needs the whole text first.")
-    if manifest.cell not in LAYERS:
-        raise InvalidField("/model", f"There is no step for the cell {manifest.cell}.")

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from service.errors import BundleError
 from service.model import weights
-from service.model.bundle import MODEL_GRAPH, TRACE_GRAPH, WEIGHTS, Bundle
+from service.model.bundle import MODEL_GRAPH, WEIGHTS, Bundle
 from service.model.untrusted.graph import External, Graph
 
 MAX_WEIGHT: Final = 1e6
@@ -48,7 +48,7 @@ def check(bundle: Bundle) -> Vetted:
     stored = weights.read(content)
     for name, each in stored.items():
         _check_finite(name, each.array.reshape(-1))
-    graphs = {name: bytes(bundle.content(name)) for name in (MODEL_GRAPH, TRACE_GRAPH)}
+    graphs = {name: bytes(bundle.content(name)) for name in dict.fromkeys((MODEL_GRAPH, bundle.manifest.gates_graph))}
     initializers: dict[str, Arrays] = {}
     for name, graph in graphs.items():
         try:

@@ -293,6 +293,11 @@ def test_a_field_that_is_unknown(saved: Bundle) -> None:
         ({"task": "ner"}, "a ner model has head 'tagger', a sentiment model a pooling head"),
         ({"gru_reset": "after"}, "gru_reset belongs to the gru, and only to it"),
         ({"cell": "gru"}, "gru_reset belongs to the gru, and only to it"),
+        ({"peepholes": "full"}, "peepholes belongs to the peephole cell, and only to it"),
+        ({"gates_graph": "model.onnx"}, "gates_graph is trace.onnx for the lstm"),
+        ({"cell": "mingru"}, "gates_graph is model.onnx for the mingru"),
+        ({"cell": "minlstm", "gates_graph": "model.onnx"}, "files: exactly model.onnx, weights.safetensors"),
+        ({"cell": "peephole", "peepholes": "full"}, "gates_graph is model.onnx for the peephole"),
         ({"labels": ["a", "a"]}, "labels must differ from each other"),
     ],
 )

@@ -53,11 +53,26 @@ def gru_step(w: Mapping[str, Array], x: Array, h: Array, c: Array) -> Steps:
     return {"update": z, "reset": r, "candidate": g, "hidden": (1 - z) * h + z * g}
 
 
+def mingru_step(w: Mapping[str, Array], x: Array, h: Array, c: Array) -> Steps:
+    z, g = sigmoid(w["i"][:, UNITS:] @ x - w["b_f"]), np.tanh(w["g"][:, UNITS:] @ x + w["b_g"])
+    return {"update": z, "candidate": g, "hidden": (1 - z) * h + z * g}
+
+
+def minlstm_step(w: Mapping[str, Array], x: Array, h: Array, c: Array) -> Steps:
+    f, i = (sigmoid(w[name][:, UNITS:] @ x + w[f"b_{name}"]) for name in "fi")
+    g = np.tanh(w["g"][:, UNITS:] @ x + w["b_g"])
+    kept, taken = f / (f + i), i / (f + i)
+    return {"forget": kept, "input": taken, "candidate": g, "hidden": kept * h + taken * g}
+
+
 STEP: dict[CellName, Callable[[Mapping[str, Array], Array, Array, Array], Steps]] = {
     "lstm": lstm_step,
     "peephole": lstm_step,
     "gru": gru_step,
+    "mingru": mingru_step,
+    "minlstm": minlstm_step,
 }
+SPLIT: tuple[CellName, ...] = tuple(STEP)
 
 
 def simulate(
@@ -101,9 +116,10 @@ def head_of(directions: tuple[Direction, ...]) -> tuple[NDArray[np.float32], NDA
 
 def state_shares(cell: CellName, g: Callable[[str], Array]) -> Array:
     """What step k gave to h_t, by the explicit products: [k, t, units], in reading order, float64."""
-    kept = 1 - g("update") if cell == "gru" else g("forget")
-    written = g("update") * g("candidate") if cell == "gru" else g("input") * g("candidate")
-    counts = np.ones_like(kept) if cell == "gru" else g("output") * np.tanh(g("cell")) / g("cell")
+    updates = cell in ("gru", "mingru")
+    kept = 1 - g("update") if updates else g("forget")
+    written = g("update" if updates else "input") * g("candidate")
+    counts = g("output") * np.tanh(g("cell")) / g("cell") if cell in ("lstm", "peephole") else np.ones_like(kept)
     length = len(kept)
     shares = np.zeros((length, *kept.shape))
     for k in range(length):
@@ -151,7 +167,7 @@ def split(manifest: Manifest, gates: Gates, explain: int | None = None) -> Contr
 @pytest.mark.parametrize("length", [1, 2, 17, 200])
 @pytest.mark.parametrize("directions", [ONE, BOTH])
 @pytest.mark.parametrize("head", HEADS)
-@pytest.mark.parametrize("cell", ["lstm", "peephole", "gru"])
+@pytest.mark.parametrize("cell", SPLIT)
 def test_shares_match_the_explicit_product_formula(
     cell: CellName, head: Head, directions: tuple[Direction, ...], length: int
 ) -> None:
@@ -167,7 +183,7 @@ def test_shares_match_the_explicit_product_formula(
 
 @pytest.mark.parametrize("directions", [ONE, BOTH])
 @pytest.mark.parametrize("head", HEADS)
-@pytest.mark.parametrize("cell", ["lstm", "peephole", "gru"])
+@pytest.mark.parametrize("cell", SPLIT)
 def test_shares_add_up_over_400_tokens_of_float32_steps(
     cell: CellName, head: Head, directions: tuple[Direction, ...]
 ) -> None:
@@ -185,7 +201,7 @@ def test_arrays_are_what_json_can_take_as_they_are() -> None:
     assert "Murdoch and Szlam 2017" in found["method"]
 
 
-@pytest.mark.parametrize("cell", ["lstm", "gru"])
+@pytest.mark.parametrize("cell", ["lstm", "gru", "mingru", "minlstm"])
 def test_the_top_layer_is_split_and_the_answer_says_so(cell: CellName) -> None:
     below, top = simulate(cell, 6, BOTH, layer=0), simulate(cell, 6, BOTH, layer=1)
     deep, flat = model(cell, "last", BOTH, layers=2), model(cell, "last", BOTH)
@@ -211,7 +227,7 @@ def test_a_share_of_an_empty_cell_counts_as_the_limit_says() -> None:
     assert found["logits"].tolist() == [0, 0, 0]
 
 
-@pytest.mark.parametrize("cell", ["lstm", "peephole", "gru"])
+@pytest.mark.parametrize("cell", SPLIT)
 def test_closed_gates_give_no_nan(cell: CellName) -> None:
     gates = {key: np.zeros_like(rows) for key, rows in simulate(cell, 400, BOTH).items()}
     found = split(model(cell, "mean", BOTH), gates)
@@ -234,7 +250,7 @@ def test_of_equal_peaks_the_first_token_is_split() -> None:
     assert found["logits"].tolist() == [0.5, 0.5, 1.0]
 
 
-@pytest.mark.parametrize("cell", ["lstm", "gru"])
+@pytest.mark.parametrize("cell", ["lstm", "gru", "mingru", "minlstm"])
 def test_an_attention_head_weighs_each_state_by_the_query(cell: CellName) -> None:
     manifest, gates = model(cell, "attention", BOTH), simulate(cell, 9, BOTH)
     weight, bias = head_of(BOTH)

@@ -16,7 +16,7 @@ from service.errors import BundleError
 from service.model.bundle import MODEL_GRAPH, TRACE_GRAPH, WEIGHTS, Bundle, Head
 from service.model.engine import Engine, Trace, available_providers, pad
 from service.model.equations import gate_names
-from tests.bundles import KINDS, Kind, Rows, architecture, draft, network, random_rows, tiny_bundle
+from tests.bundles import KINDS, ONE_GRAPH, Kind, Rows, architecture, draft, network, random_rows, tiny_bundle
 
 HEADS: list[Head] = ["last", "mean", "max", "tagger"]
 
@@ -183,6 +183,26 @@ def test_graphs_in_each_others_place(spoilt: Bundle) -> None:
     assert "trace.onnx takes tokens, lengths and gives logits; by the manifest" in refusal(spoilt)
     spoilt.file(MODEL_GRAPH).write_bytes(trace)
     assert "model.onnx takes tokens, lengths and gives logits, 0.update" in refusal(spoilt)
+
+
+def test_one_graph_and_one_session_serve_predictions_and_gates(tmp_path: Path) -> None:
+    for cell in ONE_GRAPH:
+        bundle = draft(network(architecture(cell=cell, layers=2)), tmp_path / cell)
+        assert not bundle.file(TRACE_GRAPH).exists()
+        engine = Engine(bundle)
+        assert engine._model is engine._trace
+        rows = random_rows(architecture(), (3, 9, 1))
+        np.testing.assert_array_equal(engine.predict(rows), engine.trace(rows).logits)
+        assert engine.placement.recurrent == {"cpu": 2}, "a Scan for each layer"
+        assert engine.warm_up() > 0
+
+
+def test_a_graph_without_gates_where_one_serves_both(tmp_path: Path) -> None:
+    other = draft(network(architecture()), tmp_path / "other")
+    bundle = draft(network(architecture(cell="mingru")), tmp_path / "draft")
+    for name in (MODEL_GRAPH, WEIGHTS):
+        bundle.file(name).write_bytes(other.file(name).read_bytes())
+    assert "model.onnx takes tokens, lengths and gives logits; by the manifest" in refusal(bundle)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from service.model.engine import Engine
-from service.model.equations import CellName, GruReset, equations, gate_names, gates
+from service.model.equations import CellName, Form, GruReset, Peepholes, equations, gate_names, gates, keeper
 from tests.bundles import KINDS, Kind, architecture, named, random_rows, tiny_bundle
 
 CONTRACT = {
@@ -17,6 +17,8 @@ CONTRACT = {
     "peephole": "forget input output candidate cell hidden",
     "gru": "update reset candidate hidden",
     "rnn": "hidden",
+    "mingru": "update candidate hidden",
+    "minlstm": "forget input candidate hidden",
 }
 
 
@@ -26,9 +28,9 @@ def test_gate_names_are_those_of_the_contract(cell: CellName) -> None:
 
 
 @pytest.mark.parametrize("cell", get_args(CellName))
-@pytest.mark.parametrize("reset", [None, *get_args(GruReset)])
-def test_every_gate_has_an_equation(cell: CellName, reset: GruReset | None) -> None:
-    printed = equations(cell, reset)
+@pytest.mark.parametrize("form", [None, *get_args(GruReset), *get_args(Peepholes)])
+def test_every_gate_has_an_equation(cell: CellName, form: Form | None) -> None:
+    printed = equations(cell, form)
     assert tuple(printed) == gate_names(cell)
     assert all(" = " in equation for equation in printed.values())
 
@@ -60,6 +62,31 @@ def test_the_peepholes_see_the_cell() -> None:
     assert "p_i * C_{t-1}" in peephole["input"]
     assert "p_o * C_t" in peephole["output"], "the output gate sees the new cell"
     assert {gate for gate in plain if plain[gate] != peephole[gate]} == {"forget", "input", "output"}
+
+
+def test_full_peepholes_are_matrices_and_the_candidate_sees_the_cell() -> None:
+    diagonal, full = equations("peephole", "diagonal"), equations("peephole", "full")
+    assert diagonal == equations("peephole")
+    assert full == {
+        "forget": "f_t = sigmoid(W_f [h_{t-1}, x_t, C_{t-1}] + b_f)",
+        "input": "i_t = sigmoid(W_i [h_{t-1}, x_t, C_{t-1}] + b_i)",
+        "output": "o_t = sigmoid(W_o [h_{t-1}, x_t, C_t] + b_o)",
+        "candidate": "C~_t = tanh(W_C [h_{t-1}, x_t, C_{t-1}] + b_C)",
+        "cell": "C_t = f_t * C_{t-1} + i_t * C~_t",
+        "hidden": "h_t = o_t * tanh(C_t)",
+    }
+
+
+def test_no_gate_of_a_minimal_cell_sees_the_state() -> None:
+    keepers: dict[CellName, str] = {"mingru": "update", "minlstm": "forget"}
+    for cell, keeps in keepers.items():
+        printed = equations(cell)
+        assert not any("h_{t-1}" in equation for gate, equation in printed.items() if gate != "hidden")
+        found = keeper(cell)
+        assert found is not None
+        assert (found.gate, found.complement) == (keeps, cell == "mingru")
+    assert equations("minlstm")["hidden"] == "h_t = f'_t * h_{t-1} + i'_t * h~_t"
+    assert equations("mingru")["hidden"] == equations("gru")["hidden"]
 
 
 @pytest.mark.parametrize("cell", KINDS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -44,7 +44,7 @@ def refused(manifest: Manifest | None = None, **asked: Any) -> dict[str, str]:
     return {problem.pointer: problem.detail for problem in caught.value.problems}
 
 
-@pytest.mark.parametrize("cell", ["rnn", "lstm", "peephole", "gru"])
+@pytest.mark.parametrize("cell", get_args(CellName))
 def test_nothing_asked_for_is_everything(cell: CellName) -> None:
     selection = select(model(cell))
     assert selection.gates == gate_names(cell)

@@ -78,7 +78,7 @@ def made(kind: Kind, shape: int) -> tuple[Bundle, Engine]:
 def drawn(bundle: Bundle, length: int, random: np.random.Generator) -> Setting:
     """One random setting: any gate, some units or all, some tokens or all, a value in the gate's range."""
     manifest = bundle.manifest
-    gate = random.choice(np.array(gates(manifest.cell, manifest.gru_reset), object))
+    gate = random.choice(np.array(gates(manifest.cell, manifest.form), object))
     low, high = max(gate.low, -3.0), min(gate.high, 3.0)
     ends = [low, high, float(random.uniform(low, high))]
 
@@ -247,7 +247,7 @@ def test_the_first_problem_of_each_wrong_setting_is_told() -> None:
 def test_the_ends_of_every_gates_range_are_right() -> None:
     for kind in KINDS:
         manifest = made(kind, 0)[0].manifest
-        for gate in gates(manifest.cell, manifest.gru_reset):
+        for gate in gates(manifest.cell, manifest.form):
             ends = (max(gate.low, -LARGEST_STATE), min(gate.high, LARGEST_STATE))
             check_settings(manifest, [setting(gate=gate.name, value=end) for end in ends])
 

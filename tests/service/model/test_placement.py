@@ -126,5 +126,7 @@ def test_cells_that_the_gpu_has_not_are_named(tmp_path: Path) -> None:
     before = manifest.model_copy(update={"gru_reset": "before"})
     peephole = manifest.model_copy(update={"cell": "peephole", "gru_reset": None})
     assert "reset comes before" in fallback_reason(before)
+    minimal = manifest.model_copy(update={"cell": "mingru", "gru_reset": None, "gates_graph": "model.onnx"})
     assert "peepholes" in fallback_reason(peephole)
+    assert "no operator for the mingru" in fallback_reason(minimal)
     assert "no GPU" in fallback_reason(manifest)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import pytest
 
@@ -40,7 +42,7 @@ def test_change_is_from_token_to_token() -> None:
     assert change(column(0.2)).tolist() == [0.0]
 
 
-@pytest.mark.parametrize("cell", ["rnn", "lstm", "peephole", "gru"])
+@pytest.mark.parametrize("cell", get_args(CellName))
 def test_only_gates_in_0_to_1_saturate(cell: CellName) -> None:
     logistic = {gate for gate in gate_names(cell) if saturates(cell, gate)}
     assert logistic == {"forget", "input", "output", "update", "reset"} & set(gate_names(cell))
@@ -50,5 +52,6 @@ def test_only_gates_in_0_to_1_saturate(cell: CellName) -> None:
 
 def test_a_gru_keeps_what_it_does_not_update() -> None:
     assert kept("gru", column(0.25)).tolist() == [[0.75]]
-    assert kept("lstm", column(0.25)).tolist() == [[0.25]]
+    assert kept("mingru", column(0.25)).tolist() == [[0.75]]
+    assert kept("lstm", column(0.25)).tolist() == kept("minlstm", column(0.25)).tolist() == [[0.25]]
     assert keeper("rnn") is None

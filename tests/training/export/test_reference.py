@@ -29,9 +29,9 @@ def traced(cell: Kind, layers: int = 2) -> tuple[Network, NDArray[np.float64], d
 def test_a_step_is_the_equations(cell: Kind) -> None:
     net, embedded, gates = traced(cell, layers=1)
     cell_weights = weights(net.recurrent()[0].directions()[0])
-    states = ("hidden", "cell") if cell in ("lstm", "peephole") else ("hidden",)
+    states = ("hidden", "cell") if cell in ("lstm", "peephole", "peephole-full") else ("hidden",)
     before = {state: np.vstack([np.zeros(8), gates[0, "forward", state][:-1]]) for state in states}
-    for gate, rows in step(net.architecture.cell, net.architecture.gru_reset, cell_weights, embedded, before).items():
+    for gate, rows in step(net.architecture.cell, net.architecture.form, cell_weights, embedded, before).items():
         assert rows.dtype == np.float64
         assert rows == pytest.approx(gates[0, "forward", gate], abs=1e-12), gate
 

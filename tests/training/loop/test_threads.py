@@ -18,6 +18,7 @@ def _threads_are_put_back(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(threads, "usable_cpus", lambda: 3)
     yield
     torch.set_num_threads(before)
+    torch.set_flush_denormal(False)
 
 
 @pytest.mark.parametrize(
@@ -51,3 +52,11 @@ def test_the_load_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(os, "getloadavg", lambda load=load: load)
         said.add(threads.choose(0, 300))
     assert len(said) == 1
+
+
+def test_a_training_takes_the_smallest_numbers_as_zero() -> None:
+    torch.set_flush_denormal(False)
+    half = torch.tensor([2e-38])
+    assert (half * 0.25).any()
+    threads.choose(1, 64)
+    assert not (half * 0.25).any()

@@ -162,7 +162,7 @@ def _pooled(net: Network, states: Tensor, start: int) -> Tensor:
 
 @pytest.mark.parametrize("loss", DOCUMENT_LOSSES)
 @pytest.mark.parametrize("head", HEADS)
-@pytest.mark.parametrize("cell", ["lstm", "peephole", "gru-before"])
+@pytest.mark.parametrize("cell", ["lstm", "peephole", "peephole-full", "gru-before", "mingru", "minlstm"])
 def test_gradients_are_those_of_the_definition(cell: Kind, head: Head, loss: DocumentLoss) -> None:
     net = one_way(head, cell, layers=2)
     samples = samples_of(net, (2, 5, 6, 11))

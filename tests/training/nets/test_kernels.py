@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd import gradcheck
 
-from training.nets.kernels import peephole, reset_before
+from training.nets.kernels import full_peephole, peephole, reset_before
 
 UNITS = 3
 
@@ -22,6 +22,20 @@ def peephole_by_autograd(sums: Tensor, r: Tensor, peepholes: Tensor, hidden: Ten
         i, f = torch.sigmoid(i + p_i * cell), torch.sigmoid(f + p_f * cell)
         cell = f * cell + i * torch.tanh(candidate)
         hidden = torch.sigmoid(o + p_o * cell) * torch.tanh(cell)
+        states.append(hidden)
+    return torch.stack(states), cell
+
+
+def full_peephole_by_autograd(
+    sums: Tensor, r: Tensor, peepholes: Tensor, hidden: Tensor, cell: Tensor
+) -> Sequence[Tensor]:
+    p_i, p_f, p_c, p_o = peepholes.chunk(4)
+    states = []
+    for arrived in sums:
+        i, f, candidate, o = (arrived + hidden @ r.T).chunk(4, 1)
+        i, f = torch.sigmoid(i + cell @ p_i.T), torch.sigmoid(f + cell @ p_f.T)
+        cell = f * cell + i * torch.tanh(candidate + cell @ p_c.T)
+        hidden = torch.sigmoid(o + cell @ p_o.T) * torch.tanh(cell)
         states.append(hidden)
     return torch.stack(states), cell
 
@@ -41,6 +55,7 @@ def reset_before_by_autograd(sums: Tensor, r: Tensor, hidden: Tensor) -> Sequenc
 Pass = Callable[..., Tensor | Sequence[Tensor]]
 CASES: dict[str, tuple[Pass, Pass, int]] = {
     "peephole": (peephole, peephole_by_autograd, 4),
+    "full_peephole": (full_peephole, full_peephole_by_autograd, 4),
     "reset_before": (reset_before, reset_before_by_autograd, 3),
 }
 
@@ -50,8 +65,9 @@ def arguments(name: str, time: int, batch: int, dtype: torch.dtype = torch.float
     generator = torch.Generator().manual_seed(time + batch)
     blocks = CASES[name][2]
     shapes = [(time, batch, blocks * UNITS), (blocks * UNITS, UNITS), (batch, UNITS)]
-    if name == "peephole":
-        shapes = [*shapes[:2], (3, UNITS), (batch, UNITS), (batch, UNITS)]
+    if name != "reset_before":
+        seen = (3, UNITS) if name == "peephole" else (4 * UNITS, UNITS)
+        shapes = [*shapes[:2], seen, (batch, UNITS), (batch, UNITS)]
     return [torch.randn(shape, generator=generator, dtype=dtype).requires_grad_() for shape in shapes]
 
 
@@ -84,7 +100,7 @@ def test_states_and_gradients_are_those_of_autograd_over_the_equations(name: str
 def test_two_halves_with_the_state_carried_over_are_the_whole(name: str) -> None:
     own = CASES[name][0]
     sums, *rest = arguments(name, 8, 2)
-    weights, states = (rest[:2], rest[2:]) if name == "peephole" else (rest[:1], rest[1:])
+    weights, states = (rest[:1], rest[1:]) if name == "reset_before" else (rest[:2], rest[2:])
     whole = listed(own, [sums, *weights, *states])
     first = listed(own, [sums[:3], *weights, *states])
     second = listed(own, [sums[3:], *weights, first[0][-1], *first[1:]])

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from service.model.bundle import Head, Task
 from service.model.engine import pad
+from service.model.equations import MINIMAL
 from tests import reference
-from tests.bundles import KINDS, Kind, Rows, architecture, network, random_rows, table
+from tests.bundles import KINDS, Kind, Rows, architecture, named, network, random_rows, table
 from training.nets.initial import Initial, InputStart
 from training.nets.networks import EMBEDDING_SIZES, Architecture, Dropouts, Network
 
@@ -161,7 +162,13 @@ def test_each_kind_of_dropout_is_where_it_says() -> None:
     assert float(plain.float().mean()) == pytest.approx(0.5, abs=0.05)
 
 
-@pytest.mark.parametrize("cell", KINDS)
+@pytest.mark.parametrize("cell", ["mingru", "minlstm"])
+def test_a_cell_without_recurrent_weights_refuses_to_drop_them(cell: Kind) -> None:
+    with pytest.raises(ValueError, match=f"{cell} has no recurrent weights"):
+        Network(shape_of(cell, "mean"), dropouts=Dropouts(weights=0.1))
+
+
+@pytest.mark.parametrize("cell", [cell for cell in KINDS if named(cell)[0] not in MINIMAL])
 def test_weight_drop_drops_recurrent_weights_in_training_alone(cell: Kind) -> None:
     shape = shape_of(cell, "mean", layers=2)
     net = network(shape)
@@ -189,6 +196,7 @@ def test_initialisation_by_name() -> None:
         net = Network(shape, initial=Initial(input=start, recurrent=start, forget_bias=2.5))
         for gate, part in net.recurrent()[0].directions()[1].weights().items():
             assert float(part.w.square().mean()) == pytest.approx(square, rel=0.05)
+            assert part.r is not None
             assert float(part.r.square().mean()) == pytest.approx(recurrent, rel=0.1)
             assert torch.equal(part.w_bias + part.r_bias, torch.full((64,), 2.5 if gate == "forget" else 0.0))
 

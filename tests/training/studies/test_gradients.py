@@ -37,7 +37,7 @@ def nothing(rows: int = 2, steps: int = STEPS) -> torch.Tensor:
 )
 def test_an_elman_networks_signal_is_its_matrix_to_the_distance(factor: float, verdict: str) -> None:
     cell = silent("rnn")
-    cell.stacked().r.data.copy_(torch.eye(4) * factor)  # at the state 0 the slope of tanh is 1
+    cell.matrices()[1].data.copy_(torch.eye(4) * factor)  # at the state 0 the slope of tanh is 1
     found = reach("rnn", cell, nothing())
     assert found.hidden == pytest.approx(tuple(factor**distance for distance in range(STEPS)))
     assert found.decay == pytest.approx(factor)
@@ -107,7 +107,7 @@ def test_the_command_compares_fresh_cells(tmp_path: Path) -> None:
     assert b"<svg" in picture.read_bytes()
 
 
-@pytest.mark.parametrize("cell", ["peephole", "gru-before"])
+@pytest.mark.parametrize("cell", ["peephole", "peephole-full", "gru-before", "mingru"])
 def test_the_command_shows_a_model_before_and_after_training(tmp_path: Path, cell: str) -> None:
     model = str(tiny_bundle(tmp_path / "tiny", cell=cell, layers=2).path.parent)  # type: ignore[arg-type]  # a kind
     figures = tmp_path / "a.json"

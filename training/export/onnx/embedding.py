@@ -83,8 +83,7 @@ def round_to_storage(network: Network) -> None:
     if network.architecture.word_bits < 16:
         for layer in network.recurrent():
             for cell in layer.directions():
-                for matrix in cell.stacked()[:2]:
-                    assert matrix is not None
+                for matrix in cell.matrices():
                     matrix.data.copy_(matrix.data.half().float())
 
 

@@ -1,12 +1,13 @@
 """A network's weights → the two ONNX graphs: fused operators for predictions, the cell step by step for gates.
 
-Both are built node by node (nothing is traced) and read one file of weights. Inside the graphs time comes first,
-[time, batch, …], as the recurrent operators want it.
+Where ONNX has no operator for a cell, one graph serves both. All are built node by node (nothing is traced) and read
+one file of weights. Inside the graphs time comes first, [time, batch, …], as the recurrent operators want it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from service.model.bundle import MODEL_GRAPH, TRACE_GRAPH, WEIGHTS, Precision
+from service.model.bundle import MODEL_GRAPH, TRACE_GRAPH, WEIGHTS, Precision, one_graph
 from service.model.engine import trace_output
-from service.model.equations import CellName, gate_names
-from training.export.onnx import integers
+from service.model.equations import MINIMAL, CellName, gate_names
+from training.export.onnx import integers, minimal
 from training.export.onnx.builder import Builder, Weights, value
 from training.export.onnx.embedding import embed, embeddings
 from training.export.onnx.nodes import STEPS, Recurrent
@@ -29,14 +30,16 @@ STACKING: dict[CellName, tuple[str, ...]] = {
     "lstm": ("input", "output", "forget", "candidate"),
     "peephole": ("input", "output", "forget", "candidate"),
     "gru": ("keep", "reset", "candidate"),
+    "mingru": ("update", "candidate"),
+    "minlstm": ("forget", "input", "candidate"),
 }
-"""The order in which ONNX stacks the gates' rows in W, R and B."""
+"""The order in which the weights file stacks the gates' rows: ONNX's, where it has an operator for the cell."""
 
 _OPERATORS: dict[CellName, str] = {"rnn": "RNN", "lstm": "LSTM", "peephole": "LSTM", "gru": "GRU"}
 
 
 def write(network: Network, folder: Path, precision: Precision = "float32") -> None:
-    """Write ``weights.safetensors``, ``model.onnx`` and ``trace.onnx`` into a folder.
+    """Write ``weights.safetensors``, ``model.onnx`` and, where that gives no gates, ``trace.onnx`` into a folder.
 
     Embeddings are stored as float16: a network whose tables are not rounded to it answers slightly differently. With
     int8 the weights of an LSTM that `integers.prepare` has rounded are kept as integers: the fused graph computes with
@@ -44,7 +47,10 @@ def write(network: Network, folder: Path, precision: Precision = "float32") -> N
     """
     arrays = _arrays(network)
     weights = Weights(folder / WEIGHTS, integers.stored(arrays) if precision == "int8" else arrays)
-    for name, build in ((MODEL_GRAPH, _fused), (TRACE_GRAPH, _stepwise)):
+    graphs = {MODEL_GRAPH: _fused, TRACE_GRAPH: _stepwise}
+    if one_graph(network.architecture.cell, network.architecture.form):
+        graphs = {MODEL_GRAPH: _stepwise}
+    for name, build in graphs.items():
         (folder / name).write_bytes(build(Builder(weights), network.architecture))
         onnx.checker.check_model(str(folder / name), full_check=True)
 
@@ -66,24 +72,26 @@ def _arrays(network: Network) -> dict[str, NDArray[np.generic]]:
 
 
 def _stack(architecture: Architecture, weights: Mapping[str, GateWeights]) -> dict[str, NDArray[np.floating]]:
-    """W [blocks * units, inputs], R [blocks * units, units] and B [2 * blocks * units], stacked as ONNX does; and P
-    [3 * units] of a cell with peepholes.
+    """W [blocks * units, inputs], R [blocks * units, units] and B [2 * blocks * units], stacked as ONNX does; and P of
+    a cell with peepholes: [3 * units], or [4 * units, units] where they are matrices.
 
     The two biases of a gate are added up in B's first half, so that the trace graph needs that half alone; only the
-    candidate of a reset-after GRU keeps its recurrent bias apart, because the reset gate multiplies it.
+    candidate of a reset-after GRU keeps its recurrent bias apart, because the reset gate multiplies it. A cell
+    without an operator of ONNX has the first half of B alone, and one whose gates do not see the state has no R.
     """
-    stacking, after = STACKING[architecture.cell], architecture.gru_reset == "after"
+    stacking, after = STACKING[architecture.cell], architecture.form == "after"
     gates = [(weights[gate], after and gate == "candidate") for gate in stacking]
     first = [(gate.w_bias if apart else gate.w_bias + gate.r_bias).numpy() for gate, apart in gates]
     second = [(gate.r_bias if apart else gate.r_bias * 0).numpy() for gate, apart in gates]
     stored = np.float32 if architecture.word_bits == 16 else np.float16
-    parts = {
-        "W": np.concatenate([gate.w.numpy() for gate, _ in gates]).astype(stored),
-        "R": np.concatenate([gate.r.numpy() for gate, _ in gates]).astype(stored),
-        "B": np.concatenate(first + second),
-    }
+    parts: dict[str, NDArray[np.floating]] = {"W": np.concatenate([gate.w.numpy() for gate, _ in gates]).astype(stored)}
+    if recurrent := [gate.r.numpy() for gate, _ in gates if gate.r is not None]:
+        parts["R"] = np.concatenate(recurrent).astype(stored)
+    one = one_graph(architecture.cell, architecture.form)
+    parts["B"] = np.concatenate(first if one else first + second)
     if peepholes := [gate.peephole.numpy() for gate, _ in gates if gate.peephole is not None]:
-        parts["P"] = np.concatenate(peepholes)
+        # Matrices are rounded as the other matrices are, a diagonal is not.
+        parts["P"] = np.concatenate(peepholes).astype(stored if architecture.form == "full" else np.float32)
     return parts
 
 
@@ -93,7 +101,7 @@ def _fused(builder: Builder, architecture: Architecture) -> bytes:
     attributes: dict[str, object] = {"hidden_size": architecture.hidden}
     attributes["direction"] = "bidirectional" if len(architecture.directions) == 2 else "forward"
     if architecture.cell == "gru":
-        attributes["linear_before_reset"] = int(architecture.gru_reset == "after")
+        attributes["linear_before_reset"] = int(architecture.form == "after")
     for number in range(architecture.layers):
         name = f"recurrent.{number}"
         if integers.is_stored(builder, name):
@@ -110,33 +118,40 @@ def _fused(builder: Builder, architecture: Architecture) -> bytes:
 
 
 def _stepwise(builder: Builder, architecture: Architecture) -> bytes:
-    """``trace.onnx``: the input's product for all steps at once, then a Scan over time that emits every gate.
+    """The input's product for all steps at once, then a Scan over time; every gate is an output.
 
-    Both directions of a layer step together, stacked along the batch: first the forward reader's rows, then the
-    backward reader's. The latter is given each row turned round, with the padding still at its end, so that it reads
-    as the forward reader does, meets no padding before its tokens, and its gates come out in its own reading order.
+    This is ``trace.onnx``, and ``model.onnx`` of the cells that have no fused operator. Both directions of a layer step
+    together, stacked along the batch: first the forward reader's rows, then the backward reader's. The latter is given
+    each row turned round, with the padding still at its end, so that it reads as the forward reader does, meets no
+    padding before its tokens, and its gates come out in its own reading order.
     """
     states = embed(builder, architecture)
     lengths = builder.node("Cast", "lengths", to=TensorProto.INT64)
     both = len(architecture.directions) == 2
+    # The least operations are wanted of predictions alone: a trace's graph keeps the rounding that it has had.
+    alone = one_graph(architecture.cell, architecture.form)
+    early = both and alone and architecture.head in _POOLED_BY_ROW
     zeros = zero_state(builder, architecture)
     for number in range(architecture.layers):
         readers = [states, _turned(builder, states, lengths)] if both else [states]
-        gates = scan(builder, architecture, f"recurrent.{number}", readers, zeros)
+        gates = step_by_step(builder, architecture, f"recurrent.{number}", readers, zeros)
         for gate in gate_names(architecture.cell):
             builder.rename(gates[gate], trace_output(number, gate))
         states = trace_output(number, "hidden")
-        if both:
+        if both and not (early and number == architecture.layers - 1):
             forward, backward = builder.nodes_out("Split", 2, states, axis=1)
             states = builder.node("Concat", forward, _turned(builder, backward, lengths), axis=2)
-    head(builder, architecture, states)
+    if early:
+        _head_by_row(builder, architecture, states)
+    else:
+        head(builder, architecture, states)
     rows = "rows" if both else "batch"
     gates_out = [
         value(trace_output(number, gate), TensorProto.FLOAT, "time", rows, architecture.hidden)
         for number in range(architecture.layers)
         for gate in gate_names(architecture.cell)
     ]
-    return builder.model("trace", token_inputs(), [logits_output(architecture), *gates_out])
+    return builder.model("model" if alone else "trace", token_inputs(), [logits_output(architecture), *gates_out])
 
 
 def _turned(builder: Builder, states: str, lengths: str) -> str:
@@ -154,9 +169,9 @@ def logits_output(architecture: Architecture) -> onnx.ValueInfoProto:
     return value("logits", TensorProto.FLOAT, "batch", *time, len(architecture.labels))
 
 
-def _valid(builder: Builder) -> str:
-    """[time, batch], true where a row has a token."""
-    lengths = builder.node("Cast", "lengths", to=TensorProto.INT64)
+def _valid(builder: Builder, of_rows: str = "lengths") -> str:
+    """[time, rows], true where a row has a token."""
+    lengths = builder.node("Cast", of_rows, to=TensorProto.INT64)
     time = builder.node("Gather", builder.node("Shape", "tokens"), builder.constant(np.array(1, np.int64)), axis=0)
     zero, one = (builder.constant(np.array(number, np.int64)) for number in (0, 1))
     steps = builder.node("Unsqueeze", builder.node("Range", zero, time, one), builder.integers(1))
@@ -189,37 +204,49 @@ def classify(builder: Builder, pooled: str) -> None:
     builder.rename(builder.node("Gemm", pooled, weight, bias, transB=1), "logits")
 
 
-def _masked(builder: Builder, states: str, filler: float) -> str:
-    valid = builder.node("Unsqueeze", _valid(builder), builder.integers(2))
+_POOLED_BY_ROW = ("max", "mean", "last")
+"""The heads that can pool both directions' rows before they are joined: the order in time does not matter to a maximum
+or a mean, and each direction's last state is the last that it reads."""
+
+
+def _head_by_row(builder: Builder, architecture: Architecture, states: str) -> None:
+    """states [time, 2 * batch, units], each direction's in its own reading order → the graph's output ``logits``."""
+    rows = builder.node("Concat", "lengths", "lengths", axis=0)
+    pooled = _POOLING[architecture.head](builder, replace(architecture, directions=("forward",)), states, rows)
+    classify(builder, builder.node("Concat", *builder.nodes_out("Split", 2, pooled, axis=0), axis=1))
+
+
+def _masked(builder: Builder, states: str, filler: float, of_rows: str) -> str:
+    valid = builder.node("Unsqueeze", _valid(builder, of_rows), builder.integers(2))
     return builder.node("Where", valid, states, builder.constant(np.array(filler, np.float32)))
 
 
-def _max(builder: Builder, architecture: Architecture, states: str) -> str:
-    return builder.node("ReduceMax", _masked(builder, states, -2.0), axes=[0], keepdims=0)
+def _max(builder: Builder, architecture: Architecture, states: str, of_rows: str = "lengths") -> str:
+    return builder.node("ReduceMax", _masked(builder, states, -2.0, of_rows), axes=[0], keepdims=0)
 
 
-def _mean(builder: Builder, architecture: Architecture, states: str) -> str:
-    total = builder.node("ReduceSum", _masked(builder, states, 0.0), builder.integers(0), keepdims=0)
-    lengths = builder.node("Cast", "lengths", to=TensorProto.FLOAT)
+def _mean(builder: Builder, architecture: Architecture, states: str, of_rows: str = "lengths") -> str:
+    total = builder.node("ReduceSum", _masked(builder, states, 0.0, of_rows), builder.integers(0), keepdims=0)
+    lengths = builder.node("Cast", of_rows, to=TensorProto.FLOAT)
     return builder.node("Div", total, builder.node("Unsqueeze", lengths, builder.integers(1)))
 
 
-def _attention(builder: Builder, architecture: Architecture, states: str) -> str:
+def _attention(builder: Builder, architecture: Architecture, states: str, of_rows: str = "lengths") -> str:
     """The mean of the states, weighted by the softmax over time of their products with the query."""
     query = builder.node("Unsqueeze", builder.weight("head.query"), builder.integers(1))
     products = builder.node("MatMul", states, query)
-    valid = builder.node("Unsqueeze", _valid(builder), builder.integers(2))
+    valid = builder.node("Unsqueeze", _valid(builder, of_rows), builder.integers(2))
     products = builder.node("Where", valid, products, builder.constant(np.array(-1e30, np.float32)))
     weighted = builder.node("Mul", builder.node("Softmax", products, axis=0), states)
     return builder.node("ReduceSum", weighted, builder.integers(0), keepdims=0)
 
 
-def _last(builder: Builder, architecture: Architecture, states: str) -> str:
+def _last(builder: Builder, architecture: Architecture, states: str, of_rows: str = "lengths") -> str:
     """The state after each reader's last token: at the row's end going forward, at its beginning going backward."""
-    rows = builder.node("Cast", "lengths", to=TensorProto.INT64)
+    rows = builder.node("Cast", of_rows, to=TensorProto.INT64)
     ends = builder.node("Sub", rows, builder.integers(1))
     zero, one = (builder.constant(np.array(number, np.int64)) for number in (0, 1))
-    batch = builder.node("Squeeze", builder.node("Shape", "lengths"), builder.integers(0))
+    batch = builder.node("Squeeze", builder.node("Shape", of_rows), builder.integers(0))
     columns = builder.node("Range", zero, batch, one)
     where = [builder.node("Unsqueeze", each, builder.integers(1)) for each in (ends, columns)]
     last = builder.node("GatherND", states, builder.node("Concat", *where, axis=1))
@@ -234,7 +261,7 @@ def _columns(builder: Builder, array: str, start: int, stop: int) -> str:
     return builder.node("Slice", array, builder.integers(start), builder.integers(stop), builder.integers(1))
 
 
-_POOLING: dict[str, Callable[[Builder, Architecture, str], str]] = {
+_POOLING: dict[str, Callable[..., str]] = {
     "max": _max,
     "mean": _mean,
     "last": _last,
@@ -242,12 +269,23 @@ _POOLING: dict[str, Callable[[Builder, Architecture, str], str]] = {
 }
 
 
-def scan(builder: Builder, architecture: Architecture, name: str, readers: Sequence[str], zeros: str) -> dict[str, str]:
-    """A layer, step by step: gate name → [time, rows, units], the rows of one direction after those of the other.
+def step_by_step(
+    builder: Builder, architecture: Architecture, name: str, readers: Sequence[str], zeros: str
+) -> dict[str, str]:
+    """A layer as a Scan: gate name → [time, rows, units], the rows of one direction after those of the other.
 
-    `readers` are the layer's inputs [time, batch, inputs], one for each direction, in the order in which it reads them.
+    `readers` are the layer's inputs [time, batch, inputs], one for each direction, in the order in which it reads them;
+    `zeros` [rows, units] are the states to begin with.
     """
-    units, step = architecture.hidden, STEPS[architecture.cell, architecture.gru_reset]
+    layer = minimal.layer if architecture.cell in MINIMAL else _scan
+    return layer(builder, architecture, name, readers, zeros)
+
+
+def _scan(
+    builder: Builder, architecture: Architecture, name: str, readers: Sequence[str], zeros: str
+) -> dict[str, str]:
+    """A layer whose gates see the state, as `step_by_step`."""
+    units, step = architecture.hidden, STEPS[architecture.cell, architecture.form]
     body = builder.subgraph()
     products: list[str] = []
     ins, arrived = [], []
@@ -262,10 +300,13 @@ def scan(builder: Builder, architecture: Architecture, name: str, readers: Seque
         ins += [value(each, TensorProto.FLOAT, rows, stop - start) for each in arrived[-1]]
     before = {state: body.name(f"{state}_before") for state in step.states}
     states = [value(each, TensorProto.FLOAT, "rows", units) for each in before.values()]
-    peepholes = _peepholes(builder, architecture, name) if architecture.cell == "peephole" else ()
+    peepholes = _peepholes(builder, architecture, name) if architecture.form == "diagonal" else ()
+    early = [
+        _early_peepholes(builder, name, way, units) for way, _ in enumerate(readers) if architecture.form == "full"
+    ]
     ways = range(len(readers)) if integers.is_stored(builder, name) else ()
     floats = [integers.matrix(builder, f"{name}.R", way, units) for way in ways]
-    gates = step.equations(body, Recurrent(body, name, len(readers), units, peepholes, floats), arrived, before)
+    gates = step.equations(body, Recurrent(body, name, len(readers), units, peepholes, floats, early), arrived, before)
     # A body's outputs need names of their own: a state is given on and emitted.
     given_on = [body.node("Identity", gates[state]) for state in step.states]
     outs = [value(each, TensorProto.FLOAT, "rows", units) for each in (*given_on, *gates.values())]
@@ -299,3 +340,14 @@ def _peepholes(builder: Builder, architecture: Architecture, name: str) -> list[
     apart = builder.node("Unsqueeze", builder.weight(f"{name}.P"), builder.integers(1))
     rows = builder.node("Reshape", builder.node("Expand", apart, whole), builder.integers(-1, 3 * units))
     return builder.nodes_out("Split", 3, rows, axis=1)
+
+
+def _early_peepholes(builder: Builder, name: str, way: int, units: int) -> str:
+    """What the gates of a full peephole LSTM see of C_{t-1}, [4 * units, units]: zeros for the output gate, which sees
+    C_t. Made once, when the graph is loaded."""
+    parts = [builder.matrix(f"{name}.P", way, block * units, (block + 1) * units) for block in range(4)]
+    parts[_OUTPUT] = builder.node("Mul", parts[_OUTPUT], builder.constant(np.array(0, np.float32)))
+    return builder.node("Concat", *parts, axis=0)
+
+
+_OUTPUT = STACKING["peephole"].index("output")

@@ -69,8 +69,7 @@ def prepare(network: Network) -> None:
         at += len(most)
     for layer in network.recurrent():
         for cell in layer.directions():
-            for matrix in cell.stacked()[:2]:
-                assert matrix is not None
+            for matrix in cell.matrices():
                 scale = matrix.abs().amax(1, keepdim=True).clamp_min(_TINY) / LARGEST
                 matrix.copy_((matrix / scale).round() * scale)
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from service.model.equations import CellName, GruReset
+from service.model.equations import CellName, Form
 from training.export.onnx.builder import Builder
 
 Gates = dict[str, str]
@@ -32,7 +32,8 @@ class Block(NamedTuple):
 class Recurrent:
     """A layer's recurrent weights, inside a Scan's body; gates are counted in ONNX's order.
 
-    Values of the outer graph are `peepholes` [rows, units] by number of the gate, where the cell has any, and `floats`
+    Values of the outer graph are `peepholes` [rows, units] by number of the gate, where they are diagonal; `early` [all
+    gates' units, units] by direction, where they are matrices, what the gates see of the cell before; and `floats`
     [units, all gates' units] by direction, where the weights file has integers in place of R.
     """
 
@@ -44,9 +45,10 @@ class Recurrent:
         units: int,
         peepholes: Sequence[str] = (),
         floats: Sequence[str] = (),
+        early: Sequence[str] = (),
     ) -> None:
         self._body, self._name, self._directions, self._units = body, name, directions, units
-        self._peepholes, self._floats = peepholes, floats
+        self._peepholes, self._floats, self._early = peepholes, floats, early
         self._parts: dict[str, list[str]] = {}
 
     def product(self, states: str, addends: Sequence[str], start: int, stop: int) -> str:
@@ -58,6 +60,27 @@ class Recurrent:
                 products.append(self._body.node("Gemm", part, self._floats[way], addend))
             else:
                 products.append(self._body.node("Gemm", part, self._weight("R", way, start, stop), addend, transB=1))
+        return self._body.node("Concat", *products, axis=0) if self._directions > 1 else products[0]
+
+    def seeing(self, states: str, cell: str, addends: Sequence[str]) -> str:
+        """R h + P C + addend of all gates, P being a matrix: states and cell [rows, units] → [rows, all gates' units].
+        The output gate sees nothing of this cell."""
+        products = [
+            self._body.node(
+                "Gemm", of_cell, early, self._body.node("Gemm", h, self._whole("R", way), addend, transB=1), transB=1
+            )
+            for way, (h, of_cell, early, addend) in enumerate(
+                zip(self._apart(states), self._apart(cell), self._early, addends, strict=True)
+            )
+        ]
+        return self._body.node("Concat", *products, axis=0) if self._directions > 1 else products[0]
+
+    def late(self, cell: str, addend: str, number: int) -> str:
+        """P[number] C + addend, P being a matrix: [rows, units]."""
+        products = [
+            self._body.node("Gemm", of_cell, self._weight("P", way, number, number + 1), part, transB=1)
+            for way, (of_cell, part) in enumerate(zip(self._apart(cell), self._apart(addend), strict=True))
+        ]
         return self._body.node("Concat", *products, axis=0) if self._directions > 1 else products[0]
 
     def biases(self, start: int, stop: int) -> list[str]:
@@ -75,6 +98,9 @@ class Recurrent:
         if states not in self._parts:
             self._parts[states] = self._body.nodes_out("Split", self._directions, states, axis=0)
         return self._parts[states]
+
+    def _whole(self, part: str, way: int) -> str:
+        return self._body.matrix(f"{self._name}.{part}", way)
 
     def _weight(self, part: str, way: int, start: int, stop: int) -> str:
         return self._body.matrix(f"{self._name}.{part}", way, start * self._units, stop * self._units)
@@ -121,6 +147,17 @@ def _peephole(body: Builder, recurrent: Recurrent, inputs: list[list[str]], befo
     return {"forget": f, "input": i, "output": o, "candidate": candidate, "cell": cell, "hidden": hidden}
 
 
+def _full_peephole(body: Builder, recurrent: Recurrent, inputs: list[list[str]], before: Gates) -> Gates:
+    all_ = recurrent.seeing(before["hidden"], before["cell"], inputs[0])
+    sums = body.nodes_out("Split", 4, all_, axis=1)
+    i, f = (body.node("Sigmoid", sums[number]) for number in (0, 2))
+    candidate = body.node("Tanh", sums[3])
+    cell = body.node("Add", body.node("Mul", f, before["cell"]), body.node("Mul", i, candidate))
+    o = body.node("Sigmoid", recurrent.late(cell, sums[1], 1))
+    hidden = body.node("Mul", o, body.node("Tanh", cell))
+    return {"forget": f, "input": i, "output": o, "candidate": candidate, "cell": cell, "hidden": hidden}
+
+
 def _gru(body: Builder, recurrent: Recurrent, inputs: list[list[str]], before: Gates) -> Gates:
     """Reset after."""
     keep, reset = _keep_and_reset(body, recurrent, inputs, before)
@@ -155,10 +192,11 @@ def _update(builder: Builder, emitted: Gates) -> Gates:
     return emitted | {"update": builder.node("Sub", one, emitted["update"])}
 
 
-STEPS: dict[tuple[CellName, GruReset | None], Step] = {
+STEPS: dict[tuple[CellName, Form | None], Step] = {
     ("rnn", None): Step(("hidden",), (Block(0, 1),), _rnn),
     ("lstm", None): Step(("hidden", "cell"), (Block(0, 4),), _lstm),
-    ("peephole", None): Step(("hidden", "cell"), (Block(0, 4),), _peephole),
+    ("peephole", "diagonal"): Step(("hidden", "cell"), (Block(0, 4),), _peephole),
+    ("peephole", "full"): Step(("hidden", "cell"), (Block(0, 4),), _full_peephole),
     ("gru", "after"): Step(("hidden",), (Block(0, 2), Block(2, 3, stacked=True)), _gru, _update),
     ("gru", "before"): Step(("hidden",), (Block(0, 2), Block(2, 3)), _gru_before, _update),
 }

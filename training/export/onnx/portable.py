@@ -123,7 +123,10 @@ def _layer(builder: Builder, rows: _Rows, architecture: Architecture, name: str,
     else:
         one = replace(architecture, directions=("forward",))
         zeros = graph.zero_state(builder, one)
-        found = [graph.scan(builder, one, f"{name}.{way}", [each], zeros)["hidden"] for way, each in enumerate(readers)]
+        found = [
+            graph.step_by_step(builder, one, f"{name}.{way}", [each], zeros)["hidden"]
+            for way, each in enumerate(readers)
+        ]
     return builder.node("Concat", found[0], rows.turned(found[1]), axis=2) if both else found[0]
 
 

@@ -21,8 +21,9 @@ from service.model.bundle import MODEL_GRAPH, TRACE_GRAPH, WEIGHTS, Head, Task
 from service.model.engine import Engine, pad
 from service.model.equations import gate_names
 from tests import reference
-from tests.bundles import KINDS, Kind, Rows, architecture, draft, network, random_rows, table
+from tests.bundles import KINDS, ONE_GRAPH, Kind, Rows, architecture, draft, network, random_rows, table
 from training.export.onnx.embedding import round_to_storage
+from training.nets.cells import word_of
 from training.nets.networks import Architecture, Network
 
 HEADS: list[Head] = ["last", "mean", "max", "tagger"]
@@ -42,11 +43,16 @@ def shape_of(cell: Kind, head: Head, bidirectional: bool = True, layers: int = 1
 
 def pair(folder: Path, shape: Architecture, seed: int = 7) -> tuple[Network, Engine]:
     """A network and its two graphs, running."""
-    parts = (shape.cell, shape.reset, len(shape.directions), shape.layers, shape.head, shape.hidden, seed)
+    parts = (shape.cell, shape.form, len(shape.directions), shape.layers, shape.head, shape.hidden, seed)
     name = "-".join(map(str, parts))
     net = network(shape, seed)
     round_to_storage(net)
     return net, Engine(draft(net, folder / name))
+
+
+def graphs_of(cell: str) -> list[str]:
+    """The graphs of a bundle, by name: one where the cell has no fused operator."""
+    return [MODEL_GRAPH] if cell in ONE_GRAPH else [MODEL_GRAPH, TRACE_GRAPH]
 
 
 def by_torch(net: Network, rows: list[Rows]) -> NDArray[np.float32]:
@@ -175,8 +181,8 @@ def test_what_stands_in_the_padding_does_not_matter(folder: Path, cell: Kind, he
     other = tokens.copy()
     for number, length in enumerate(lengths):
         other[number, length:] = 6
-    for name in (MODEL_GRAPH, TRACE_GRAPH):
-        run = session(folder / f"{shape.cell}-{shape.reset}-2-2-{head}-8-8" / name)
+    for name in graphs_of(cell):
+        run = session(folder / f"{shape.cell}-{shape.form}-2-2-{head}-8-8" / name)
         one, two = (run.run(None, {"tokens": each, "lengths": lengths}) for each in (tokens, other))
         for number, length in enumerate(lengths):
             cut = slice(length) if head == "tagger" else slice(None)
@@ -191,8 +197,10 @@ def test_what_stands_in_the_padding_does_not_matter(folder: Path, cell: Kind, he
 
 
 def models(folder: Path, shape: Architecture) -> dict[str, onnx.ModelProto]:
-    path = draft(network(shape), folder / f"files-{shape.cell}-{shape.reset}-{shape.layers}-{shape.head}").path
-    return {name: onnx.load(str(path / name), load_external_data=False) for name in (MODEL_GRAPH, TRACE_GRAPH)}
+    path = draft(network(shape), folder / f"files-{shape.cell}-{shape.form}-{shape.layers}-{shape.head}").path
+    found = {file.name: onnx.load(str(file), load_external_data=False) for file in sorted(path.glob("*.onnx"))}
+    assert list(found) == graphs_of(word_of(shape.cell, shape.form))
+    return found
 
 
 def graphs(outer: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
@@ -225,11 +233,41 @@ def test_the_trace_graph_scans_once_a_layer(folder: Path) -> None:
         assert len(products) == 2, "only the recurrent product of each direction is done step by step"
 
 
+@pytest.mark.parametrize("cell", ["mingru", "minlstm"])
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_a_minimal_cells_step_is_one_product_and_one_sum(folder: Path, cell: Kind, bidirectional: bool) -> None:
+    shape = shape_of(cell, "max", bidirectional, layers=2)
+    (model,) = models(folder / f"steps-{bidirectional}", shape).values()
+    scans = [node for node in model.graph.node if node.op_type == "Scan"]
+    assert len(scans) == 2, "one for each layer, both directions together"
+    for body in list(graphs(model.graph))[1:]:
+        assert [node.op_type for node in body.node] == ["Mul", "Add"]
+    assert [output.name for output in model.graph.output] == [
+        "logits",
+        *(f"{layer}.{gate}" for layer in range(2) for gate in gate_names(shape.cell)),
+    ]
+
+
+def test_both_shut_gates_of_a_minimal_lstm_are_exact_far_below_zero(folder: Path) -> None:
+    shape = shape_of("minlstm", "last", bidirectional=False)
+    net = network(shape)
+    cell = net.recurrent()[0].directions()[0]
+    cell.stacked().w_bias.data[: 2 * shape.hidden] = -30.0
+    cell.stacked().w_bias.data[: shape.hidden] -= 1.0  # of the forget gates, e times less
+    cell.stacked().w.data[: 2 * shape.hidden] = 0.0
+    round_to_storage(net)
+    engine = Engine(draft(net, folder / "far-below"))
+    rows = random_rows(shape, (9,))
+    taken = engine.trace(rows).gate((0, "forward", "input"), 0)
+    assert_allclose(taken, 1 / (1 + np.exp(-1.0)), rtol=1e-5)
+    check(net, engine, rows)
+
+
 @pytest.mark.parametrize(("cell", "head"), list(product(KINDS, HEADS)))
 def test_weights_lie_once_in_one_file_beside_both_graphs(folder: Path, cell: Kind, head: Head) -> None:
     shape = shape_of(cell, head, layers=2, hidden=16)
     found = models(folder, shape)
-    weights = folder / f"files-{shape.cell}-{shape.reset}-2-{head}" / WEIGHTS
+    weights = folder / f"files-{shape.cell}-{shape.form}-2-{head}" / WEIGHTS
     assert {path.name for path in weights.parent.iterdir() if path.suffix == ".safetensors"} == {WEIGHTS}
     start, size = 8 + int.from_bytes(weights.read_bytes()[:8], "little"), weights.stat().st_size
     net = network(shape)
@@ -248,11 +286,11 @@ def test_weights_lie_once_in_one_file_beside_both_graphs(folder: Path, cell: Kin
             assert start <= offset < offset + length <= size
             used.add((name, offset, length))
         assert (weights.parent / name).stat().st_size < 40_000
-    assert {name for name, _, _ in used} == {MODEL_GRAPH, TRACE_GRAPH}
+    assert {name for name, _, _ in used} == set(found)
     assert sum(length for name, _, length in used if name == MODEL_GRAPH) == size - start
 
 
-@pytest.mark.parametrize("cell", KINDS)
+@pytest.mark.parametrize("cell", [cell for cell in KINDS if cell not in ONE_GRAPH])
 def test_the_fused_graph_is_small_and_as_other_providers_want_it(folder: Path, cell: Kind) -> None:
     model = models(folder, shape_of(cell, "mean"))[MODEL_GRAPH]
     assert [(opset.domain, opset.version) for opset in model.opset_import] == [("", 17)]
