@@ -41,6 +41,9 @@ def test_every_tensor_of_a_shipped_model_is_described(bundle: Path) -> None:
     "options",
     [
         {"cell": "peephole", "layers": 2},
+        {"cell": "peephole-full"},
+        {"cell": "mingru", "bidirectional": False},
+        {"cell": "minlstm", "layers": 2},
         {"cell": "gru-before", "head": "attention"},
         {"task": "ner", "characters": "lstm", "crf": True},
         {"task": "ner", "characters": "cnn", "word_bits": 4},

@@ -87,7 +87,7 @@ def create_app() -> FastAPI:
         ]
         head = {"model": bundle.name, "version": str(bundle.version), "task": manifest.task, "cell": manifest.cell}
         trace = {"tokens": encoded.tokens(), "prediction": prediction, "layers": layers, "contributions": None}
-        return {**head, "equations": equations(manifest.cell, manifest.gru_reset), "traces": [trace]}
+        return {**head, "equations": equations(manifest.cell, manifest.form), "traces": [trace]}
 
     return app
 

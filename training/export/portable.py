@@ -89,6 +89,7 @@ def metadata(bundle: Bundle, kind: FloatKind) -> dict[str, str]:
         "task": manifest.task,
         "cell": manifest.cell,
         "gru_reset": manifest.gru_reset,
+        "peepholes": manifest.peepholes,
         "layers": str(manifest.layers),
         "hidden": str(manifest.hidden),
         "head": manifest.head,

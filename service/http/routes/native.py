@@ -124,7 +124,7 @@ def _safetensors(job: Job[Any], outcome: Outcome) -> Answer:
 
 def _head(job: Job[Any]) -> dict[str, object]:
     manifest = job.model.bundle.manifest
-    return {**job.head(), "cell": manifest.cell, "equations": equations(manifest.cell, manifest.gru_reset)}
+    return {**job.head(), "cell": manifest.cell, "equations": equations(manifest.cell, manifest.form)}
 
 
 def _trace_answers(job: Job[Any], outcome: Outcome) -> list[TraceAnswer]:

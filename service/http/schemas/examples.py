@@ -147,6 +147,7 @@ MODEL: dict[str, object] = {
     "task": "sentiment",
     "cell": "lstm",
     "gru_reset": None,
+    "peepholes": None,
     "directions": ["forward", "backward"],
     "layers": 1,
     "hidden": 128,

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.model.bundle import Feature, Head, Parity, Precision, RawText, Score, Task
-from service.model.equations import CellName, Direction, GruReset
+from service.model.equations import CellName, Direction, GruReset, Peepholes
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 
@@ -256,6 +256,9 @@ class ModelDescription(BaseModel):
     cell: CellName = Field(description="The recurrent cell.")
     gru_reset: GruReset | None = Field(
         None, description="Of a GRU: whether the reset gate comes before or after the recurrent product."
+    )
+    peepholes: Peepholes | None = Field(
+        None, description="Of a peephole LSTM: whether gates see their own unit's cell (diagonal) or the whole (full)."
     )
     directions: list[Direction] = Field(description="The directions in which it reads.")
     layers: int = Field(description="How many recurrent layers.")

@@ -37,8 +37,8 @@ SHAPES = [
 RAGGED = (9, 4, 2, 1, 23, 9)
 PLAIN = (
     "Add Cast Concat ConstantOfShape Div Equal Exp Expand Floor GRU Gather Gemm Greater GreaterOrEqual Identity LSTM "
-    "Less MatMul Max Min Mul Neg Pad RNN Range ReduceMax ReduceSum Reshape Scan Shape Sigmoid Slice Softmax Split Squeeze Sub "
-    "Tanh Transpose Unsqueeze Where"
+    "Less MatMul Max Min Mul Neg Pad RNN Range ReduceMax ReduceSum Reshape Scan Shape Sigmoid Slice Softmax Split "
+    "Squeeze Sub Tanh Transpose Unsqueeze Where"
 )
 """What every runtime was seen to read right. A new one has to be run in all of them first."""
 Logits = NDArray[np.float32]
