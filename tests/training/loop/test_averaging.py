@@ -26,6 +26,24 @@ def test_the_mean_follows_slowly_and_is_lent_only() -> None:
     assert layer.weight.item() == 5.0
 
 
+def test_the_first_steps_keep_less_of_the_old_mean() -> None:
+    layer = nn.Linear(1, 1, bias=False)
+    layer.weight.data.fill_(0.0)
+    average = Average(layer, 0.5)
+    expected = 0.0
+    for step, kept in enumerate([1 / 10, 2 / 11, 3 / 12, 4 / 13, 5 / 14, 6 / 15, 7 / 16, 8 / 17, 0.5, 0.5, 0.5], 1):
+        layer.weight.data.fill_(float(step))
+        average.update()
+        expected = kept * expected + (1 - kept) * step
+        with average.applied():
+            assert layer.weight.item() == pytest.approx(expected, rel=1e-6), step
+        if step == 3:  # a mean from a checkpoint counts its steps on
+            resumed = Average(nn.Linear(1, 1, bias=False), 0.5)
+            resumed._parameters = average._parameters
+            resumed.restore(average.state())
+            average = resumed
+
+
 def test_rows_that_do_not_learn_are_left_alone() -> None:
     net = network(architecture())
     net.learn(5)
