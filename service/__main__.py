@@ -18,6 +18,8 @@ if __name__ == "__main__":
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     # One batch takes one thread, in NumPy too; and workers have to be forked before there is a second thread.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    # Pydantic would look into every installed package for plug-ins of its own: a twentieth of the imports.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
 from collections.abc import Callable
 from importlib import import_module

@@ -17,6 +17,7 @@ from pydantic.json_schema import models_json_schema
 from starlette.routing import BaseRoute
 
 from service.errors import (
+    AnswerNotFound,
     BundleRefused,
     DeadlineExceeded,
     Forbidden,
@@ -25,6 +26,7 @@ from service.errors import (
     MalformedBody,
     MalformedRequest,
     ModelNotFound,
+    NoShadow,
     RateLimited,
     RequestError,
     RequestTooSlow,
@@ -52,6 +54,8 @@ EXAMPLES: tuple[RequestError, ...] = (
     Unauthorized("Send an API key: Authorization: Bearer KEY."),
     Forbidden("This key cannot load and unload models."),
     ModelNotFound("sentiment-xl", ["ner-bilstm", "sentiment-bilstm"]),
+    AnswerNotFound(REQUEST_ID, 10_000),
+    NoShadow("sentiment-bilstm"),
     BundleRefused("sentiment-bilstm 2 cannot be served: model.onnx does not match the manifest."),
     Unfit("sentiment-bilstm 4 cannot be a canary of version 3: it has other labels."),
     TooLarge("Inputs in one request", 300, 256),

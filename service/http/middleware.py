@@ -22,6 +22,7 @@ from service.errors import Forbidden, RateLimited, RequestError, Unauthorized, U
 from service.http import problems
 from service.http.context import KEY, RequestContext, new_context
 from service.http.security.access import HEALTH, Access
+from service.observability import logs
 from service.observability.metrics import METHODS
 from service.observability.spans import Spans
 from service.serving.runtime import Phase, Runtime
@@ -83,7 +84,7 @@ class Edge:
         if context is None:  # no connection of this service made it
             scope[KEY] = context = new_context(scope["headers"])
         context.begin(self._runtime, self._after)
-        structlog.contextvars.bind_contextvars(request_id=context.request_id)
+        logs.in_request({"request_id": context.request_id})
         method = scope["method"]
         if method == "HEAD":  # the server leaves the body out; routes need not know
             scope = {**scope, "method": "GET"}
@@ -97,18 +98,18 @@ class Edge:
             route: str = self._route or _path(scope.get("route"))
             if context.span is not None:
                 context.span.end(None if route == NO_ROUTE else route, context.status, context.log)
-            log = _log.debug if route in HEALTH else _log.info
             seconds = perf_counter() - started
             self._count(route, method, seconds, context)
             milliseconds = round(seconds * 1000, 3)
-            log("request", method=method, route=route, status=context.status, ms=milliseconds, **context.log)
+            known = {"method": method, "route": route, "status": context.status, "ms": milliseconds}
+            logs.request({**known, **context.log}, debug=route in HEALTH)
 
     @staticmethod
     def _begin_span(spans: Spans, context: RequestContext, method: str) -> tuple[bytes, bytes]:
         """Begin a request's span; the header by which its answer tells of it."""
         known = method if method in METHODS else "_OTHER"
         context.span = span = spans.begin(known, context.headers, context.request_id)
-        structlog.contextvars.bind_contextvars(trace_id=span.trace_id)
+        logs.in_request({"request_id": context.request_id, "trace_id": span.trace_id})
         return b"traceparent", span.header
 
     def _count(self, route: str, method: str, seconds: float, context: RequestContext) -> None:

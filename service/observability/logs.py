@@ -1,7 +1,10 @@
 """Logs: one line an event, for people or as JSON, on standard error.
 
 Everything goes through structlog: the service's own events, those of libraries that use `logging` (uvicorn's), and
-Python's warnings. What is bound with `structlog.contextvars` (the request's id) stands in every line of a request.
+Python's warnings. What `in_request` is given (the request's id) stands in every line of a request.
+
+A request's own line (`request`) is formatted here by hand, once in a turn of the event loop: structlog's processors
+take three times as long, and every request has such a line.
 """
 
 from __future__ import annotations
@@ -10,16 +13,17 @@ import json
 import logging
 import re
 import sys
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
+from datetime import UTC, datetime
 from threading import get_ident
+from time import time
+from types import MappingProxyType
 from typing import Any, Literal, TextIO, cast
 
 import orjson
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
-
-_lost = 0
 
 Format = Literal["console", "json"]
 Level = Literal["debug", "info", "warning", "error"]
@@ -28,10 +32,15 @@ _QUIET = ("uvicorn", "asyncio")
 """Libraries whose reports of their progress say nothing that the service does not say itself."""
 
 
-_PLAIN = frozenset({"timestamp", "level", "event"})
-_NOT_PLAIN = frozenset({"exc_info", "exception", "stack", "logger", "logger_name"})
-"""Fields with which an event is more than a line of words."""
+_FIRST = frozenset(("timestamp", "level", "event"))
 _WORD = re.compile(r"[^ \t=\r\n\"']*")
+
+_request: ContextVar[Mapping[str, object]] = ContextVar("request", default=MappingProxyType({}))
+_process: dict[str, object] = {}
+"""Fields of every line of this process."""
+
+Line = Callable[[Mapping[str, object]], str]
+"""Makes a line of a request's fields, among them timestamp, level and event."""
 
 
 class _Stream:
@@ -46,20 +55,32 @@ class _Stream:
         self.isatty = stream.isatty
         self._soon: Callable[[Callable[[], None]], object] | None = None
         self._thread = 0
-        self._waiting: list[str] = []
+        self._waiting: list[str | Mapping[str, object]] = []
+        self.lost = 0
+        """How often something could not be written."""
+        self.level = logging.INFO
+        self.line: Line | None = None
+        """Makes the lines of requests; None where structlog makes them too."""
 
     def gather(self, soon: Callable[[Callable[[], None]], object] | None) -> None:
         """Keep this thread's lines until what is given to `soon` is called; None: no more."""
         self._soon, self._thread = soon, get_ident()
         self.write_waiting()
 
-    def write(self, text: str) -> None:
+    def write(self, text: str | Mapping[str, object]) -> None:
+        """Write a line, or the line of a request's fields."""
         if self._soon is None or get_ident() != self._thread:
-            self._write(text)
+            self._write(self._text(text))
             return
         if not self._waiting:
             self._soon(self.write_waiting)
         self._waiting.append(text)
+
+    def _text(self, text: str | Mapping[str, object]) -> str:
+        if isinstance(text, str):
+            return text
+        assert self.line is not None
+        return self.line(text) + "\n"
 
     def flush(self) -> None:
         if not self._waiting or get_ident() != self._thread:
@@ -68,7 +89,7 @@ class _Stream:
     def write_waiting(self) -> None:
         """Write the lines that were kept."""
         if self._waiting:
-            text = "".join(self._waiting)
+            text = "".join(map(self._text, self._waiting))
             self._waiting.clear()
             self._write(text)
             self._flush()
@@ -77,19 +98,16 @@ class _Stream:
         try:
             self._stream.write(text)
         except OSError:
-            self._lose()
+            self.lost += 1
 
     def _flush(self) -> None:
         try:
             self._stream.flush()
         except OSError:
-            self._lose()
-
-    def _lose(self) -> None:
-        global _lost
-        _lost += 1
+            self.lost += 1
 
 
+_log = structlog.get_logger()
 _stream: _Stream | None = None
 """Where the log goes, once it is set up."""
 
@@ -103,7 +121,28 @@ def gather(soon: Callable[[Callable[[], None]], object] | None) -> None:
 
 def lost() -> int:
     """How often something could not be written to the log."""
-    return _lost
+    return _stream.lost if _stream is not None else 0
+
+
+def in_process(**fields: object) -> None:
+    """Have every line of this process say these."""
+    _process.update(fields)
+
+
+def in_request(fields: Mapping[str, object]) -> None:
+    """Have every line of the current task say these, and nothing that was said of it before."""
+    _request.set(fields)
+
+
+def request(fields: Mapping[str, object], *, debug: bool = False) -> None:
+    """The line of a request that is over, at level info or debug."""
+    level = "debug" if debug else "info"
+    if _stream is None or _stream.line is None:
+        getattr(_log, level)("request", **fields)
+    elif _stream.level <= (logging.DEBUG if debug else logging.INFO):
+        timestamp = datetime.fromtimestamp(time(), UTC)
+        known = {"event": "request", "level": level, "timestamp": timestamp}
+        _stream.write({**_process, **_request.get(), **fields, **known})
 
 
 def configure(log_format: Format, level: Level, stream: TextIO | None = None) -> None:
@@ -113,11 +152,16 @@ def configure(log_format: Format, level: Level, stream: TextIO | None = None) ->
     stream = cast(TextIO, _stream)  # as much of one as a log needs
     number = getattr(logging, level.upper())
     shared: list[Processor] = [
-        structlog.contextvars.merge_contextvars,
+        _merge,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     ending = _ending(log_format, colours=stream.isatty())
+    if log_format == "json":
+        _stream.line = _as_json
+    elif not stream.isatty():
+        _stream.line = _console
+    _stream.level = number
     structlog.configure(
         processors=[*shared, *ending],
         wrapper_class=structlog.make_filtering_bound_logger(number),
@@ -143,20 +187,31 @@ def _ending(log_format: Format, *, colours: bool) -> Sequence[Processor]:
     """From an event's fields to its line."""
     if log_format == "json":
         return (structlog.processors.format_exc_info, structlog.processors.JSONRenderer(serializer=_json))
-    console = structlog.dev.ConsoleRenderer(colors=colours, exception_formatter=structlog.dev.plain_traceback)
-    return (console if colours else partial(plain, console),)
+    return (structlog.dev.ConsoleRenderer(colors=colours, exception_formatter=structlog.dev.plain_traceback),)
 
 
-def plain(console: Processor, logger: WrappedLogger, method: str, event: EventDict) -> Any:
-    """The line that structlog's console makes of an event, for one without a traceback: a tenth of the time, and every
-    request has such a line."""
-    if not (event.keys() >= _PLAIN and event.keys().isdisjoint(_NOT_PLAIN)):
-        return console(logger, method, event)
-    timestamp, level, what = event.pop("timestamp"), event.pop("level"), event.pop("event")
-    words = [f"{timestamp} [{level:<9}] {what:<30}"]
-    for key, value in sorted(event.items()):
-        words.append(f"{key}={value if type(value) is str and _WORD.fullmatch(value) else repr(value)}")
+def _console(fields: Mapping[str, object]) -> str:
+    """The line that structlog's console makes of a request, without colours."""
+    words = [f"{_stamp(fields)} [{fields['level']:<9}] {fields['event']:<30}"]
+    for key, value in sorted(fields.items()):
+        if key not in _FIRST:
+            words.append(f"{key}={value if type(value) is str and _WORD.fullmatch(value) else repr(value)}")
     return " ".join(words).rstrip(" ")
+
+
+def _as_json(fields: Mapping[str, object]) -> str:
+    return _json({**fields, "timestamp": _stamp(fields)})
+
+
+def _stamp(fields: Mapping[str, object]) -> str:
+    moment = fields["timestamp"]
+    assert isinstance(moment, datetime)
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _merge(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+    """Add the fields of the process and of the request."""
+    return {**_process, **_request.get(), **event}
 
 
 def _json(event: EventDict, **_: Any) -> str:

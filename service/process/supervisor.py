@@ -427,7 +427,7 @@ def _run(start: _Start, listener: socket.socket, others: Sequence[socket.socket]
     settings = start.settings
     faulthandler.register(SHOW_STACKS)
     logs.configure(settings.log_format, settings.log_level)  # a spawned process has its own
-    structlog.contextvars.bind_contextvars(worker=start.place)
+    logs.in_process(worker=start.place)
     all_boards = boards(start.memory)
     metrics = Metrics(all_boards[start.place], all_boards)
 

@@ -16,7 +16,7 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 class Shape(BaseModel):
     """An answer or a part of one: these fields and no others."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, defer_build=True)
 
 
 class Token(Shape):
@@ -248,7 +248,7 @@ class ModelHealth(Shape):
 class ModelDescription(BaseModel):
     """A loaded model."""
 
-    model_config = ConfigDict(extra="allow", strict=True)
+    model_config = ConfigDict(extra="allow", strict=True, defer_build=True)
 
     name: str = Field(description="The name that requests give.")
     version: str = Field(description="The version that is served.")

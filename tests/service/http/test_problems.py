@@ -22,6 +22,7 @@ from service.errors import (
     MalformedBody,
     ModelNotFound,
     RateLimited,
+    Refused,
     RequestError,
     TooLarge,
     Unauthorized,
@@ -152,10 +153,10 @@ def test_phases(phase: Phase, status: int, connection: str | None) -> None:
 @pytest.mark.parametrize(
     ("app", "phase", "path", "reasons"),
     [
-        (failing(Unavailable("no", reason="edge")), Phase.READY, "/x", {"edge": 1}),
+        (failing(Unavailable("no", reason=Refused.EDGE)), Phase.READY, "/x", {"edge": 1}),
         (failing(Unavailable("counted elsewhere")), Phase.READY, "/x", {}),
-        (failing(Unavailable("no", reason="no-model")), Phase.LOADING, "/x", {"no-model": 1}),
-        (failing(Unavailable("no", reason="no-model")), Phase.LOADING, "/health/ready", {}),
+        (failing(Unavailable("no", reason=Refused.NO_MODEL)), Phase.LOADING, "/x", {"no-model": 1}),
+        (failing(Unavailable("no", reason=Refused.NO_MODEL)), Phase.LOADING, "/health/ready", {}),
         (PlainTextResponse("yes"), Phase.STOPPING, "/x", {"closed": 1}),
         (PlainTextResponse("yes"), Phase.STOPPING, "/health/live", {}),
         (failing(RateLimited("no")), Phase.READY, "/x", {"rate-limited": 1}),

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import io
+import json
+import logging
+import re
 from collections.abc import Callable
+from datetime import UTC, datetime
 from threading import Thread
 from typing import Any
 
+import pytest
 import structlog
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,28 +19,48 @@ from hypothesis import strategies as st
 from service.observability import logs
 
 CONSOLE = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
+KNOWN = ("event", "level", "timestamp", "stack", "exc_info", "exception", "logger", "logger_name")
 
 values = st.none() | st.booleans() | st.floats() | st.text() | st.lists(st.text())
-events = st.dictionaries(st.text(min_size=1).filter(lambda key: key not in ("stack", "exc_info", "exception")), values)
+events = st.dictionaries(st.text(min_size=1).filter(lambda key: key not in KNOWN), values)
 
 
-@given(events, st.sampled_from(("debug", "info", "warning", "error", "critical")), st.text())
-def test_a_line_of_words_is_the_one_that_structlog_makes(fields: dict[str, Any], level: str, what: str) -> None:
-    event = {**fields, "event": what, "level": level, "timestamp": "2026-01-02T03:04:05.000006Z"}
-    line = logs.plain(CONSOLE, None, "info", dict(event))
-    assert line == CONSOLE(None, "info", dict(event))
+@given(events, st.sampled_from(("debug", "info")))
+def test_the_line_of_a_request_is_the_one_that_structlog_makes(fields: dict[str, Any], level: str) -> None:
+    known = {"event": "request", "level": level, "timestamp": datetime(2026, 1, 2, 3, 4, 5, 6, UTC)}
+    line = logs._console({**fields, **known})
+    assert line == CONSOLE(None, "info", {**fields, **known, "timestamp": "2026-01-02T03:04:05.000006Z"})
 
 
-def test_a_traceback_follows_its_line() -> None:
-    event = {
-        "event": "unexpected error",
-        "level": "error",
-        "timestamp": "now",
-        "exc_info": ValueError("this went wrong"),
-    }
-    first, *rest = logs.plain(CONSOLE, None, "error", event).splitlines()
-    assert "unexpected error" in first
-    assert rest[-1] == "ValueError: this went wrong"
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_a_request_and_other_events_have_the_same_fields(
+    log_format: logs.Format, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever way a line was made: the process's, the request's, its own."""
+    under = io.StringIO()
+    before = structlog.get_config()
+    handlers, level = logging.getLogger().handlers[:], logging.getLogger().level
+    monkeypatch.setattr(logs, "_stream", None)
+    monkeypatch.setattr(logs, "_process", {"worker": 3})
+    try:
+        logs.configure(log_format, "info", under)
+        logs.in_request({"request_id": "one"})
+        logs.request({"route": "/predict", "status": 200})
+        logs.request({"route": "/health/live"}, debug=True)
+        structlog.get_logger().info("request", route="/predict", status=200)
+    finally:
+        logs.in_request({})
+        structlog.configure(**before)
+        logging.getLogger().handlers[:] = handlers
+        logging.getLogger().setLevel(level)
+        logging.captureWarnings(False)
+    first, second = (re.sub(r"2\d{3}-\S+Z", "then", line) for line in under.getvalue().splitlines())
+    if log_format == "json":
+        assert json.loads(first) == json.loads(second)
+        assert json.loads(first)["worker"] == 3
+    else:
+        assert first == second
+    assert "one" in first
 
 
 class _Counting(io.StringIO):
