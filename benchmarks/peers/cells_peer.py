@@ -37,6 +37,7 @@ def cells(network: Network) -> list[nn.LSTMCell]:
     made = []
     for way in layer.directions():
         weights = way.stacked()
+        assert weights.r is not None  # every LSTM has recurrent weights
         cell = nn.LSTMCell(weights.w.shape[1], weights.r.shape[1])
         bias = torch.zeros_like(weights.w_bias) if weights.r_bias is None else weights.r_bias
         values = {"weight_ih": weights.w, "weight_hh": weights.r, "bias_ih": weights.w_bias, "bias_hh": bias}

@@ -48,7 +48,7 @@ def expected(repository: Path, model: str, tokens: list[str], settings: list[dic
     bundle = bundles.load(repository / model / "1")
     tokenizer = Tokenizer.load(bundle.file(TOKENIZER), bundle.manifest.features)
     made = [
-        Setting(**{name: tuple(value) if isinstance(value, list) else value for name, value in each.items()})
+        Setting(**{name: tuple(value) if isinstance(value, list) else value for name, value in each.items()})  # type: ignore[arg-type]
         for each in settings
     ]
     return clamped.run(bundle, tokenizer.encode(tokens, 4096).rows, made)
@@ -144,7 +144,7 @@ def test_sentences_are_read_each_from_a_zero_state(client: httpx.Client, reposit
 
 
 def test_the_binary_answer_has_the_same(client: httpx.Client) -> None:
-    request = {
+    request: dict[str, Any] = {
         "model": "sentiment-lstm",
         "inputs": [WORDS],
         "decimals": None,

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from service.http.middleware import HEALTH
+from service.http.security.access import HEALTH
 from service.process.connection import MOST_PIPELINED
 from tests.integration.conftest import Process, Start
 from tests.integration.metrics import value
