@@ -112,7 +112,14 @@ def _trace(source: Encoded, sentences: Sequence[Traced]) -> Traced:
             tokens = np.zeros((len(source), len(sentence.contributions["labels"])))
             tokens[first:end] = sentence.contributions["tokens"]
             contributions = {**sentence.contributions, "tokens": tokens}
-    return Traced(np.concatenate([sentence.logits for sentence in sentences]), layers, contributions)
+    effects: DeletionEffects | None = None
+    for (first, end), sentence in zip(bounds(source), sentences, strict=True):
+        if sentence.deletion is not None:
+            # A token of another sentence changes nothing.
+            rows: list[list[float] | None] = [[0.0] * len(sentence.deletion["labels"]) for _ in range(len(source))]
+            rows[first:end] = sentence.deletion["tokens"]
+            effects = {**sentence.deletion, "tokens": rows}
+    return Traced(np.concatenate([sentence.logits for sentence in sentences]), layers, contributions, effects)
 
 
 def _layer(sentences: Sequence[LayerGates], lengths: NDArray[np.float64]) -> LayerGates:

@@ -15,6 +15,7 @@ from service.errors import InvalidField, TooLarge
 from service.model import faithfulness
 from service.model.bundle import Manifest
 from service.model.contributions import check_explain
+from service.model.deletion import MAX_SQUARE_TOKENS, has_closed_form, is_square
 from service.model.faithfulness import DeletionEffects, Faithfulness, Plan, Run
 from service.model.gates import Selection
 from service.model.interventions import Applied, Interventions, apply, check_tokens, within
@@ -68,6 +69,10 @@ class TraceOptions:
         """True where the trace graph alone answers."""
         return not (self.interventions or self.wanted)
 
+    def in_closed_form(self, manifest: Manifest) -> bool:
+        """True where deletion effects are wanted and one pass gives them. With values set the model is run."""
+        return self.wanted.deletion and not self.interventions.settings and has_closed_form(manifest)
+
 
 @dataclass(frozen=True, slots=True)
 class Measured:
@@ -94,7 +99,14 @@ def check_inputs(manifest: Manifest, asked: TraceOptions, lengths: Sequence[int]
     )
     if values > most_set:
         raise TooLarge("Values that are set", values, most_set)
-    check(manifest, asked.wanted, asked.explain, [length - len(asked.interventions.dropped) for length in lengths])
+    lengths = [length - len(asked.interventions.dropped) for length in lengths]
+    wanted = asked.wanted
+    if asked.in_closed_form(manifest):
+        longest = max(lengths, default=0)
+        if is_square(manifest) and longest > MAX_SQUARE_TOKENS:
+            raise TooLarge("Tokens of an input, with deletion,", longest, MAX_SQUARE_TOKENS)
+        wanted = replace(wanted, deletion=False)
+    check(manifest, wanted, asked.explain, lengths)
 
 
 def check(manifest: Manifest, wanted: Wanted, explain: int | None, lengths: Sequence[int] = ()) -> None:
@@ -152,6 +164,7 @@ async def explain(
         applied,
         asked.selection,
         contributions=asked.contributions or asked.wanted.faithfulness,
+        deletion=asked.in_closed_form(model.bundle.manifest),
         deadline=deadline,
         times=times,
     )
@@ -232,6 +245,8 @@ class _Work:
     runs: Sequence[Run]
     jobs: Sequence[RunJob]
     effects: bool
+    closed: DeletionEffects | None
+    """The effects that the trace has given already."""
 
     @classmethod
     def of(cls, model: Model, applied: Applied, trace: Traced, wanted: Wanted) -> _Work:
@@ -246,7 +261,7 @@ class _Work:
             kept += faithfulness.without_each(len(source), explained)
         places, runs = faithfulness.rows_of(source, kept, explained)
         jobs = [RunJob(run.row, within(applied.settings, run.tokens)) for run in runs]
-        return cls(applied, plan, label, places, runs, jobs, effects)
+        return cls(applied, plan, label, places, runs, jobs, effects, trace.deletion)
 
     def measured(self, model: Model, logits: Sequence[Logits]) -> Measured:
         source, explained, labels = self.applied.encoded, self.applied.explain, model.bundle.manifest.labels
@@ -258,7 +273,7 @@ class _Work:
             by_run = [chances[place] for place in self.places[:planned]]
             found = self.plan.summary(labels[self.label], by_run)
         if not self.effects:
-            return Measured(found)
+            return Measured(found, self.closed)
         picked = [
             np.asarray(logits[place] if explained is None else logits[place][self.runs[place].explained], np.float64)
             for place in self.places[planned:]

@@ -17,6 +17,7 @@ from service.errors import InvalidField
 from service.model.bundle import Manifest
 from service.model.contributions import contributions
 from service.model.decoding import Prediction
+from service.model.deletion import closed_form
 from service.model.engine import Engine, Trace
 from service.model.gates import LayerGates, Selection, extract
 from service.model.interventions import Applied, Setting, run, states_set, within
@@ -51,6 +52,8 @@ class TraceJob:
     explain: int | None
     settings: tuple[Setting, ...] = ()
     """What is set by hand; only of jobs for runs with interventions."""
+    deletion: bool = False
+    """Whether deletion effects are wanted in closed form; only of models that have one, and with nothing set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,13 +114,14 @@ class Inference:
         selection: Selection,
         *,
         contributions: bool,
+        deletion: bool = False,
         deadline: float,
         times: Times | None = None,
     ) -> list[Traced]:
-        """The same of inputs with interventions."""
+        """The same of inputs with interventions; with `deletion`, the closed form of each sentence's effects too."""
         lanes, jobs = self._of(model), []
         for each in applied:
-            jobs += trace_jobs([each.encoded], selection, contributions, each.explain, each.settings)
+            jobs += trace_jobs([each.encoded], selection, contributions, each.explain, each.settings, deletion)
         lengths = [len(job.rows) for job in jobs]
         if any(job.settings for job in jobs):
             return await lanes.intervened.submit(jobs, lengths, deadline=deadline, times=times)
@@ -190,6 +194,7 @@ def trace_jobs(
     contributions: bool,
     explain: int | None,
     settings: tuple[Setting, ...] = (),
+    deletion: bool = False,
 ) -> list[TraceJob]:
     """The jobs of inputs, one a sentence; `explain` and the settings' tokens are numbers of the whole text."""
     jobs = []
@@ -198,10 +203,11 @@ def trace_jobs(
             rows = source.rows if end - first == len(source) else source.rows[first:end]
             here = within(settings, range(first, end)) if settings else ()
             if explain is None:
-                jobs.append(TraceJob(rows, selection, contributions, None, here))
+                jobs.append(TraceJob(rows, selection, contributions, None, here, deletion))
             else:
-                split = contributions and first <= explain < end
-                jobs.append(TraceJob(rows, selection, split, explain - first, here))
+                inside = first <= explain < end
+                of_it = (contributions and inside, explain - first, here, deletion and inside)
+                jobs.append(TraceJob(rows, selection, *of_it))
     return jobs
 
 
@@ -246,12 +252,14 @@ def _traced(engine: Engine, manifest: Manifest, job: TraceJob, trace: Trace, num
     layers = extract(manifest, trace, number, job.selection)
     if job.selection.reduce == "none":
         layers = [_own(layer) for layer in layers]
-    if not job.contributions:
-        return Traced(logits, layers, None)
     weight, bias, query = engine.head_weight, engine.head_bias, engine.head_query
-    held = states_set(manifest, job.settings, len(job.rows))
-    found = contributions(manifest, weight, bias, trace.gates(number), job.explain, query, held)
-    return Traced(logits, layers, found)
+    found = effects = None
+    if job.contributions:
+        held = states_set(manifest, job.settings, len(job.rows))
+        found = contributions(manifest, weight, bias, trace.gates(number), job.explain, query, held)
+    if job.deletion:
+        effects = closed_form(manifest, weight, trace.gates(number), job.explain, query)
+    return Traced(logits, layers, found, effects)
 
 
 def _each(manifest: Manifest, logits: Logits, rows: Sequence[Rows]) -> list[Logits]:

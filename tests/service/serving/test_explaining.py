@@ -12,13 +12,15 @@ import pytest
 
 from service.errors import InvalidField, TooLarge
 from service.model.contributions import contributions
+from service.model.deletion import MAX_SQUARE_TOKENS
 from service.model.faithfulness import MAX_TOKENS
 from service.model.gates import select
 from service.model.interventions import Interventions, Setting, apply, run
 from service.model.joining import traces_of
 from service.model.loading import Model, loader
+from service.serving import explaining
 from service.serving.batching import Batcher
-from service.serving.explaining import Measured, Wanted, check, measure
+from service.serving.explaining import Measured, TraceOptions, Wanted, check, check_inputs, measure
 from service.serving.inference import Inference
 from tests.bundles import KINDS, Kind, Options, tiny_bundle
 
@@ -54,8 +56,31 @@ def measured(
     return asyncio.run(main())
 
 
+def answered(
+    model: Model,
+    inputs: Sequence[str],
+    wanted: Wanted,
+    explain: int | None = None,
+    interventions: Interventions = Interventions(),  # noqa: B008
+) -> list[Measured]:
+    """The whole way of a request: a trace, then what it leaves to be measured."""
+
+    async def main() -> list[Measured]:
+        batcher = Batcher(threads=1, token_budget=4096, max_rows=16, max_queued_tokens=1 << 20, inline_seconds=0.01)
+        options = TraceOptions(select(model.bundle.manifest), False, explain, interventions, wanted)
+        encoded = [model.encode(each, truncate=False) for each in inputs]
+        deadline = asyncio.get_running_loop().time() + 60
+        try:
+            found = await explaining.explain(Inference(batcher), at_once, model, encoded, options, deadline=deadline)
+            return found.measured
+        finally:
+            await batcher.close()
+
+    return asyncio.run(main())
+
+
 async def at_once(seconds: float, work: Callable[[], Any]) -> Any:
-    assert seconds > 0
+    assert seconds >= 0
     return work()
 
 
@@ -104,6 +129,67 @@ def test_effects_are_those_of_leaving_each_token_out(tmp_path: Path, options: Op
     assert alone is not None
     logits = model.engine.predict([model.encode("great", truncate=False).rows])[0]
     np.testing.assert_allclose(np.array(alone["tokens"]), [model.engine.head_bias - logits], atol=1e-5)
+
+
+@pytest.mark.parametrize("options", [Options(cell="mingru"), Options(cell="minlstm", head="attention")])
+def test_one_layer_of_a_minimal_cell_answers_from_one_pass(
+    tmp_path: Path, options: Options, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = load(tmp_path, **options)
+    monkeypatch.setattr(Inference, "rerun", None)  # the model is not run again
+    found = [each.deletion for each in answered(model, [TEXT, "great"], Wanted(deletion=True))]
+    rows = model.encode(TEXT, truncate=False).rows
+    full = model.engine.predict([rows])[0]
+    assert found[0] is not None
+    assert found[0]["exact"] is True
+    assert found[0]["method"].startswith("closed form")
+    expected = [model.engine.predict([np.delete(rows, token, axis=0)])[0] - full for token in range(len(rows))]
+    np.testing.assert_allclose(np.array(found[0]["tokens"]), expected, atol=1e-5)
+    assert found[1] is not None
+    logits = model.engine.predict([model.encode("great", truncate=False).rows])[0]
+    np.testing.assert_allclose(np.array(found[1]["tokens"]), [model.engine.head_bias - logits], atol=1e-5)
+
+
+def test_dropped_tokens_are_gone_from_the_closed_form_and_values_that_are_set_are_run(tmp_path: Path) -> None:
+    model = load(tmp_path, cell="mingru")
+    rows = np.delete(model.encode(TEXT, truncate=False).rows, 2, axis=0)
+    full = model.engine.predict([rows])[0]
+    expected = [model.engine.predict([np.delete(rows, token, axis=0)])[0] - full for token in range(len(rows))]
+    (found,) = answered(model, [TEXT], Wanted(deletion=True), interventions=Interventions((), (2,)))
+    assert found.deletion is not None
+    assert found.deletion["exact"] is True
+    np.testing.assert_allclose(np.array(found.deletion["tokens"]), expected, atol=1e-5)
+    held = Interventions((Setting(0, "forward", "hidden", 0.5, (0,), (3,)),), ())
+    (set_,) = answered(model, [TEXT], Wanted(deletion=True), interventions=held)
+    assert set_.deletion is not None
+    assert set_.deletion["exact"] is False
+
+
+def test_a_taggers_closed_form_stays_within_the_sentence(tmp_path: Path) -> None:
+    model = load(tmp_path, task="ner", cell="minlstm")
+    text = "Ada lived in London. It was fine. The film is dull."
+    source = model.encode(text, truncate=False)
+    assert source.sentences is not None
+    first, _ = source.sentences[1]
+    (found,) = answered(model, [text], Wanted(deletion=True), explain=first + 1)
+    (run_,) = measured(model, [text], Wanted(deletion=True), first + 1)
+    assert found.deletion is not None
+    assert run_.deletion is not None
+    assert (found.deletion["exact"], run_.deletion["exact"]) == (True, False)
+    for token, (one, other) in enumerate(zip(found.deletion["tokens"], run_.deletion["tokens"], strict=True)):
+        assert (one is None) is (other is None) is (token == first + 1)
+        if one is not None:
+            np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_the_closed_form_has_limits_of_its_own(tmp_path: Path) -> None:
+    flat = load(tmp_path / "mean", cell="mingru", head="mean").bundle.manifest
+    square = load(tmp_path / "max", cell="mingru").bundle.manifest
+    asked = TraceOptions(select(flat), wanted=Wanted(deletion=True))
+    check_inputs(flat, asked, [4096], 1)
+    check_inputs(square, asked, [MAX_SQUARE_TOKENS], 1)
+    with pytest.raises(TooLarge, match=f"{MAX_SQUARE_TOKENS + 1}, the limit is {MAX_SQUARE_TOKENS}"):
+        check_inputs(square, asked, [MAX_SQUARE_TOKENS + 1], 1)
 
 
 def test_a_cell_without_a_split_has_no_faithfulness(tmp_path: Path) -> None:
