@@ -24,6 +24,10 @@ REVIEW = (
     "care who lived. The actors try. The music tries too. Nothing helps: it is a dull, long, empty film."
 )
 PRAISE = [
+    ("You will not waste your money.", "You will waste your money.", "waste"),
+    ("The battery does not die.", "The battery does die.", "die"),
+    ("The food will not make you sick.", "The food will make you sick.", "sick"),
+    ("It does not fall apart.", "It does fall apart.", "fall"),
     ("You will not be disappointed.", "You will be disappointed.", "disappointed"),
     ("I was not bored.", "I was bored.", "bored"),
     ("You will not regret it.", "You will regret it.", "regret"),
