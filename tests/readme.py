@@ -30,6 +30,8 @@ _CALL = re.compile(r"```sh\n(curl [^`]*?)```\n\n```json\n(.*?)```", re.DOTALL)
 _TABLES = re.compile(r"<!-- (models|field) -->\n(.*?)<!-- /\1 -->", re.DOTALL)
 _FLAT = re.compile(r"\[[^\[\]{}]*\]|\{[^\[\]{}]*\}")
 LINE = 140
+FIGURES = 7
+"""Of a model in the table, at most; its card has all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +75,14 @@ def models() -> str:
             continue
         manifest = bundles.load(ROOT / "models" / name / str(versions[-1])).manifest
         wanted = {"sentiment": "accuracy", "ner": "f1"}[manifest.task]
-        figures = ", ".join(
+        figures = [
             f"{score.data} {'F1' if wanted == 'f1' else 'accuracy'} {100 * score.value:.1f}"
             for score in manifest.quality
             if score.metric == wanted
-        )
+        ]
+        shown = ", ".join(figures[:FIGURES]) + (", more in its card" if len(figures) > FIGURES else "")
         ways = {1: "one direction", 2: "two directions"}[len(manifest.directions)]
-        rows.append(f"| `{name}` | {manifest.cell}, {ways}, {manifest.hidden} units | {figures} |")
+        rows.append(f"| `{name}` | {manifest.cell}, {ways}, {manifest.hidden} units | {shown} |")
     return "\n".join(rows) + "\n"
 
 

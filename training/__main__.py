@@ -1,4 +1,4 @@
-"""``python -m training``: the command line of `training.cli`, where what it needs is installed."""
+"""``python -m training``: the command line of `training.cli`, or a message if a package is missing."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""What a training works with: its examples in numbers, and the untrained network and tokenizer that fit them."""
+"""The material of a training: its examples in numbers, the untrained network, and the tokenizer."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def _conformed(part: Part, first: Part, style: Style, tell: Callable[[str], None
 
 
 def _counted(found: Counts, task: Task) -> str:
-    """How often each label occurs; of many labels the most frequent."""
+    """How often each label occurs. Of many labels, only the most frequent are listed."""
     by_count = sorted(found.labels.items(), key=lambda pair: -pair[1])
     listed = ", ".join(f"{label} {count:,}" for label, count in by_count[:_SHOWN])
     more = f", {len(by_count) - _SHOWN:,} more labels" if len(by_count) > _SHOWN else ""
@@ -138,7 +138,7 @@ def _settings(options: FitOptions) -> str:
 
 
 def _windows(options: FitOptions, samples: list[Sample]) -> str:
-    """What truncated BPTT comes to on this data."""
+    """A line on the effect of truncated BPTT on this data."""
     width = options.recipe.bptt
     longer = sum(len(sample.rows) > width for sample in samples)
     losses = {
@@ -226,7 +226,7 @@ def _words(examples: list[Example], tokenizer: Tokenizer) -> list[str]:
 
 
 def _skew(examples: list[Example], tokenizer: Tokenizer) -> str | None:
-    """What to know of tokenised data whose tokens are not those that the tokenizer finds in raw text."""
+    """A note on tokenised data with other tokens than the tokenizer finds in raw text; None without differences."""
     words = {token for example in examples if not isinstance(example.value, str) for token in example.value}
     cut = sorted(word for word in words if len(tokenizer.split(word)) != 1)
     if not cut:

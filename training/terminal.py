@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 _UNBOUNDED = 100_000
-"""Columns of what is not a terminal. rich assumes 80 there, and cuts tables to them."""
+"""Width in columns of a pipe or file. rich assumes 80, and cuts tables to it."""
 
 
 def console(*, stderr: bool = False) -> Console:

@@ -1,4 +1,4 @@
-"""What is well formed in labelled data and likely wrong all the same: notes that name the rows."""
+"""Notes on labelled data that is well formed but probably wrong. Each note names the rows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from training.data.sources import CorpusError, Example, Tell, some
 _FEW = 10
 """Rows of a class, or entities of a type, below which a note names it."""
 _SMALL = 50
-"""Inputs of a dev set below which a note says what one of them weighs."""
+"""Smallest dev set, in inputs, that gets no note on the weight of one input."""
 _MAJORITY = 0.9
 """The share of one label above which a note names it."""
 _MANY = 20
@@ -78,7 +78,7 @@ def notes(train: Sequence[Part], dev: Sequence[Part], task: Task) -> Iterator[st
 
 
 def _key(example: Example) -> object:
-    """What two examples have in common that are the same but for white space."""
+    """Key that is equal for two examples that differ only in white space."""
     return " ".join(example.value.split()) if isinstance(example.value, str) else example.value
 
 

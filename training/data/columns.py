@@ -1,4 +1,4 @@
-"""Sentences in columns, a token a row: which rows, and which columns of them, are the tokens and the tags."""
+"""Sentences in columns, one token in each row: find the rows and the columns of the tokens and the tags."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _WORD_NAMES = frozenset(("token", "tokens", "word", "words", "form"))
 _TAG_NAMES = frozenset(("tag", "tags", "ner", "ner_tag", "ner_tags", "label", "labels", "iob", "bio", "entity"))
 _SENTENCE_NAME = re.compile(r"sent(?:ence)?[ _-]*(?:#|id|idx|index|no|nr|num|number)?", re.IGNORECASE)
 _LONG, _TOO_LONG = 100, 1000
-"""Tokens of a file's only sentence above which a note, and a complaint, says that blank lines are missing."""
+"""If a file's only sentence has more tokens than this, notes and errors say that blank lines are missing."""
 _PAGE = 512
 """Tokens above which one of several sentences is named in a note."""
 
@@ -37,7 +37,7 @@ class _Row:
 
 
 _Rows = list[_Row | None]
-"""None for what stands between sentences."""
+"""None for a row between sentences."""
 
 
 def columns(source: Source) -> Iterator[Example]:
@@ -84,7 +84,7 @@ def table(source: Source) -> Iterator[Example]:
 
 
 def _is_comment(row: str, fields: list[str], width: int) -> bool:
-    """For a row that begins with #: False for a token # or #word with what stands beside it."""
+    """True for a row that is a comment. A token # or #word with its columns is none."""
     if _KEYED.match(row):
         return True
     fits = len(fields) == width and any(map(tags.is_tag, fields[1:]))
@@ -209,7 +209,7 @@ _Read = Callable[[_Row], str]
 
 
 def _tag_reader(source: Source, full: list[_Row], names: list[str], width: int, token: int) -> _Read:
-    """What gives a row's tag."""
+    """Function that gives the tag of a row."""
     if source.layout.tag is not None:
         column = _column(source, source.layout.tag, names, width, "--tag-column")
     elif len(named := [at for at, name in enumerate(names) if name.lower() in _TAG_NAMES]) == 1:
@@ -237,7 +237,7 @@ def _found_tags(source: Source, full: list[_Row], width: int, token: int) -> int
     values = [{row.fields[column] for row in full} for column in range(width)]
     holds = [column != token and tags.are_tags(values[column]) for column in range(width)]
     if not holds[last] and 2 * sum(tags.is_tag(row.fields[last]) for row in full) >= len(full):
-        return last  # a wrong tag in the column of tags is a complaint, no reason to take another column
+        return last  # a wrong tag in the column of tags is an error, no reason to take another column
     meant = [column for column in range(width) if holds[column]]
     meant = [column for column in meant if column > token] or meant
     if chosen := [column for column in meant if tags.types(values[column]) and not tags.are_chunks(values[column])]:
@@ -253,7 +253,7 @@ def _found_tags(source: Source, full: list[_Row], width: int, token: int) -> int
 
 
 def checked_tag(source: Source, line: int, tag: str, typed: bool = False, hint: str = "") -> str:
-    """The tag. Raises `CorpusError` for what is none, and for a bare one among those that are `typed`."""
+    """The tag. Raises `CorpusError` for a string that is no tag, and for a bare tag among `typed` ones."""
     if not tag:
         raise source.error(line, "the tag is empty; a token outside every entity has the tag O")
     if not tags.is_tag(tag) or (typed and tags.bare((tag,))):

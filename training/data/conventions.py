@@ -1,4 +1,4 @@
-"""A corpus's conventions for tokens: which style of rules returns its tokens, and other corpora brought to them."""
+"""Token conventions of a corpus: find the style of rules that returns its tokens, and convert other corpora to it."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from training.data.detokenize import hyphens_apart, join
 _ENOUGH = 2000
 """Sentences of a corpus that are looked at: more tell nothing new."""
 _OTHER = 0.05
-"""A corpus whose share lies this far below the first one's has other conventions."""
+"""A corpus has other conventions if its share is lower than the first one's by more than this."""
 
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """Of sentences written as text, the shares that come back as their own tokens, and of tokens that do."""
+    """Share of sentences, and share of tokens, that come back unchanged when the sentences are written as text and cut
+    again."""
 
     style: Style
     sentences: float
@@ -30,7 +31,7 @@ class Agreement:
 def chosen(examples: Sequence[Example], wanted: Style | None, tell: Callable[[str], None]) -> Style:
     """The style for a training corpus: the one wanted, or the one that returns most of its sentences.
 
-    Texts are cut by the rules anyway, and get the style ``web``. `tell` gets a line on what was measured.
+    Texts are cut by the rules anyway, and get the style ``web``. `tell` gets a line with the measurement.
     """
     sentences = _sentences(examples)
     if not sentences:
@@ -70,7 +71,7 @@ def agreements(sentences: Sequence[Sequence[str]]) -> list[Agreement]:
 
 
 def differs(first: Sequence[Example], other: Sequence[Example], style: Style) -> bool:
-    """True where tagged sentences are cut otherwise than those of the first corpus, whose style this is."""
+    """True if tagged sentences are cut differently from the first corpus, which has this style."""
     ours, theirs = (agreement(_sentences(each), style).sentences for each in (first, other))
     return theirs < ours - _OTHER
 
@@ -111,7 +112,7 @@ def _conformed(example: Example, tokenizer: Tokenizer, apart: bool) -> Example:
 
 
 def _entities(tags: Sequence[str]) -> list[tuple[int, str]]:
-    """Of each token the number of its entity, -1 outside of all, and that entity's type."""
+    """For each token the number of its entity (-1: none) and the entity's type."""
     numbered: list[tuple[int, str]] = []
     number = -1
     for tag in tags:

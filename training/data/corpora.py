@@ -12,7 +12,7 @@ The format follows from the file's ending and the task; ``.gz`` may follow any o
 
 Lines end at "\\n" (a "\\r" before it is dropped) and nowhere else, so that tokens keep every other character; in a file
 without "\\n" they end at "\\r". Tags come out as strict IOB2 whichever of IOB1, IOB2, BIOES, BILOU, BMES and bare B, I
-and O they were. Other columns are named by a `Layout`; what the readers decide by themselves is told in a note.
+and O they were. A `Layout` names other columns. The readers report their own choices in a note.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def check_labels(
 ) -> None:
     """Raises `UnknownLabel` for the first label of `examples`, read from `path`, that is not among `train_labels`.
 
-    `owner` names what has these labels, for the message.
+    `owner` names the owner of these labels, for the message.
     """
     known = frozenset(train_labels)
     for example in examples:
@@ -120,7 +120,7 @@ def _tagged(source: Source) -> Iterator[Example]:
 
 
 def _key(source: Source, record: dict[str, object], part: str) -> str:
-    """Under what key the tokens, or the tags, stand."""
+    """The key of the tokens, or of the tags."""
     wanted, others = (
         (source.layout.token, ("words",)) if part == "tokens" else (source.layout.tag, ("ner_tags", "labels", "ner"))
     )

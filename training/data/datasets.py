@@ -22,7 +22,7 @@ CONVERTED = "refs/convert/parquet"
 class Wanted:
     """A dataset and where its parts are: `dev` and `test` name splits, `labels` gives its labels other names.
 
-    Rows whose label is missing, as in the hidden test sets of contests, are left out.
+    Rows without a label are left out, such as those of hidden test sets.
     """
 
     source: str
@@ -84,9 +84,9 @@ def load(wanted: Wanted) -> DatasetDict:
         except RuntimeError as error:
             if "scripts are no longer supported" not in str(error):
                 raise
-            # The Hub keeps what such a script made as Parquet, in a branch of the same dataset.
+            # The Hub keeps the script's output as Parquet, in a branch of the same dataset.
             loaded = datasets.load_dataset(wanted.source, wanted.configuration, revision=CONVERTED)
-    except Exception as error:  # its loaders raise whatever their formats' libraries raise
+    except Exception as error:  # its loaders raise the errors of the libraries of their formats
         raise CorpusError(wanted.source, f"cannot be loaded: {error}") from error
     assert isinstance(loaded, datasets.DatasetDict)
     return loaded

@@ -1,4 +1,4 @@
-"""Records of separated fields: CSV by RFC 4180, whatever its separator and however long its fields."""
+"""Records of separated fields: CSV by RFC 4180, with any separator and fields of any length."""
 
 from __future__ import annotations
 

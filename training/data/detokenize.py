@@ -46,7 +46,7 @@ def hyphens_apart(sentences: Iterable[Sequence[str]]) -> bool:
 def join(tokens: Sequence[str], *, apart: bool = False) -> Joined:
     """Write tokens as a text, every one as it stands.
 
-    `apart` is what `hyphens_apart` says of their corpus.
+    `apart` is the result of `hyphens_apart` for their corpus.
     """
     pieces: list[str] = []
     spans: list[tuple[int, int]] = []

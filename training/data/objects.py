@@ -1,4 +1,4 @@
-"""JSON lines: an object a line, its fields, and what is said of others."""
+"""JSON lines: one object in each line, its fields, and the errors for other lines."""
 
 from __future__ import annotations
 

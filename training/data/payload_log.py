@@ -1,8 +1,8 @@
 """The service's payload log and the feedback beside it, as labelled data.
 
-A log is the file that the setting `payload_log` names, with what several workers and rotation make of its name:
-``log.jsonl``, ``log.0.jsonl``, ``log.0.jsonl.1``, and ``log.feedback.jsonl`` and the like for feedback. Only inputs
-with feedback become examples, and only those whose texts were logged.
+The setting `payload_log` names the log. Several workers and rotation add to the name: ``log.jsonl``, ``log.0.jsonl``,
+``log.0.jsonl.1``, and ``log.feedback.jsonl`` and the like for feedback. Only inputs with feedback and a logged text
+become examples.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Label = str | tuple[tuple[int, int, str], ...]
 
 @dataclass(slots=True)
 class Read:
-    """What a log came to. `notes` are lines for people: how much was left out, and why."""
+    """The result of reading a log. `notes` are lines for people: how much was left out, and why."""
 
     examples: list[Example] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -86,7 +86,7 @@ def read(log: Path, *, task: Task | None = None, model: str | None = None) -> Re
 
 
 def files_of(log: Path) -> list[Path]:
-    """The files of a log: of every worker, those that were put aside, and feedback."""
+    """The files of a log: those of every worker, the rotated ones, and the feedback."""
     stem, suffix = re.escape(log.stem), re.escape(log.suffix)
     name = re.compile(rf"{stem}(\.\d+)?(\.feedback)?(\.\d+)?{suffix}(\.\d+)?")
     if not log.parent.is_dir():
@@ -133,7 +133,7 @@ def _events(files: Iterable[Path], notes: list[str]) -> Iterator[dict[str, Any]]
 def _labelled(
     requests: dict[str, list[dict[str, Any]]], feedback: Sequence[dict[str, Any]], found: Read
 ) -> Iterator[tuple[_Answered, Label]]:
-    """The inputs with feedback, each with the label that it says; what repeats or contradicts itself is named."""
+    """The inputs with feedback, each with its corrected label. Repeated or contradictory feedback is reported."""
     said: dict[_Answered, list[Label]] = {}
     lacking: Counter[str] = Counter()
     for event in feedback:

@@ -1,4 +1,4 @@
-"""A file of labelled data as text: how it is decoded, where its lines end, and how a complaint names it."""
+"""A file of labelled data as text: its decoding, its line ends, and its name in error messages."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class CorpusError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One input and what it should give: a text and its label, or tokens and their tags (IOB2, one for each token)."""
+    """One input and its expected answer: a text and its label, or tokens and their tags (IOB2, one for each token)."""
 
     value: str | tuple[str, ...]
     label: str | tuple[str, ...]
     lines: tuple[int, ...] = field(default=(), compare=False, repr=False)
-    """The line of the file on which each label stands, for complaints; () where it came from no file."""
+    """Line number of each label in the file, for error messages; () without a file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ AS_FOUND = Layout()
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A file's whole text, its layout, and its name for complaints and notes."""
+    """A file's whole text, its layout, and its name for errors and notes."""
 
     path: Path
     text: str

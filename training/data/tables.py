@@ -1,4 +1,4 @@
-"""Texts with one label each: which columns of a table, or keys of JSON objects, are the text and the label."""
+"""Texts with one label each: find the columns of a table, or the keys of JSON objects, of the text and the label."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def tsv(source: Source) -> Iterator[Example]:
 
 
 def csv(source: Source) -> Iterator[Example]:
-    """A record a row below a header, by RFC 4180; the header tells what parts the columns."""
+    """One record in each row below a header, by RFC 4180. The header determines the separator."""
     separator = _separator(source, ",;\t|") or ","
     if separator != ",":
         source.note(f"the columns are parted by {SEPARATORS[separator]}")

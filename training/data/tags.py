@@ -1,4 +1,4 @@
-"""Tags of entities: which strings are tags, in which scheme, and the same in strict IOB2."""
+"""Tags of entities: recognise tags and their scheme, and convert them to strict IOB2."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _CHUNKS = frozenset(("NP", "VP", "PP", "ADJP", "ADVP", "SBAR", "PRT", "CONJP", "
 _FEATURES = re.compile(r"_|[^|=]+=[^|]*(?:\|[^|=]+=[^|]*)*")
 
 TYPE = "ENTITY"
-"""The type of all entities whose tags are the bare letters B and I."""
+"""Type of all entities with the bare tags B and I."""
 EXPECTED = "a tag is O, B-TYPE or I-TYPE (BIOES, BILOU and BMES are converted), or B, I and O alone"
 
 
@@ -44,7 +44,7 @@ def are_chunks(values: Iterable[str]) -> bool:
 
 
 def feature(values: Collection[str]) -> str | None:
-    """The key whose values are tags in a column such as CoNLL-U's MISC, ``SpaceAfter=No|NER=B-PER``; None for none."""
+    """The key of the tags in a column such as CoNLL-U's MISC, ``SpaceAfter=No|NER=B-PER``; None for none."""
     if not all(map(_FEATURES.fullmatch, values)):
         return None
     found: dict[str, set[str]] = {}

@@ -35,9 +35,8 @@ class Vectors:
         return int(self.matrix.shape[1])
 
     def merged(self, normalize: Callable[[str], str]) -> Vectors:
-        """One row for each normalised form: the mean of the words that share it, where the first of them stood.
-
-        The tokenizer maps 1996 and 2004 to one form; this gives that form what is common to them.
+        """Merge words with the same normalised form into one row, their mean, at the place of the first. The tokenizer
+        maps 1996 and 2004 to one form, for example.
         """
         rows: dict[str, int] = {}
         into = np.array([rows.setdefault(normalize(word), len(rows)) for word in self.words])

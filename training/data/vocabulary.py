@@ -1,4 +1,4 @@
-"""Which words get a row of the embedding table, and what their rows start from."""
+"""The words that get a row of the embedding table, and the first values of the rows."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from training.data.vectors import Vectors
 def choose(tokens: Iterable[str], vectors: Vectors | None, most: int, reserve: float = 0.2) -> list[str]:
     """The vocabulary, at most `most` normalised words, row 0 the unknown word.
 
-    First the words of the training data by falling frequency (one seen once needs a vector, or the data must be so
-    small that all fit), then, into what is left and at least a share of `reserve`, the words that `vectors` lists
-    first: what users write is not what the training data holds.
+    First come the words of the training data by falling frequency; a word that occurs once needs a vector, unless all
+    words fit. The rest, at least a share of `reserve`, gets the first words of `vectors`: users write words that the
+    training data does not have.
     """
     counts = Counter(tokens)
     counts.pop(UNKNOWN, None)

@@ -1,1 +1,1 @@
-"""The training loop and what it needs: schedules, checkpoints, processes, logs."""
+"""The training loop and its parts: schedules, checkpoints, processes, logs."""

@@ -26,7 +26,7 @@ class Average:
         torch._foreach_lerp_(self._means, [each.detach() for each in self._parameters], 1 - kept)
 
     def state(self) -> dict[str, object]:
-        """Where the mean stands, for a checkpoint."""
+        """The state of the mean, for a checkpoint."""
         return {"steps": self._steps, "means": self._means}
 
     def restore(self, state: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Where a training stood, on disk: written whole or not at all, and read without running anything that stands in it."""
+"""The state of a training on disk. It is written whole or not at all, and reading it runs no code from the file."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Checkpoints:
         write(self.file, {"format": _FORMAT, "settings": _plain(self.settings), "state": dict(state)})
 
     def load(self) -> dict[str, Any] | None:
-        """What was saved last; None where nothing was. Raises `CheckpointError` when it belongs to another training."""
+        """The last saved state, or None. Raises `CheckpointError` if it belongs to another training."""
         if not self.file.exists():
             return None
         found = read(self.file)
@@ -62,8 +62,8 @@ class Checkpoints:
 
 
 def write(file: Path, content: Mapping[str, Any]) -> None:
-    """Write beside the file, force it to the disk, and then put it in its place in one move: whoever is killed in
-    between leaves the old file as it was."""
+    """Write a temporary file, sync it to the disk, then rename it. A process killed in between leaves the old file
+    unchanged."""
     beside = file.with_name(f".{file.name}.{os.getpid()}")
     try:
         with beside.open("wb") as out:
@@ -82,7 +82,7 @@ def write(file: Path, content: Mapping[str, Any]) -> None:
 
 
 def read(file: Path) -> dict[str, Any]:
-    """What `write` wrote. Raises `CheckpointError` for a file that is damaged or something else."""
+    """Read a file of `write`. Raises `CheckpointError` for a damaged file or another format."""
     try:
         with zipfile.ZipFile(file) as parts:
             if damaged := parts.testzip():

@@ -50,7 +50,7 @@ class Recipe:
     clip_value: float = 0.0
     """Largest absolute value of any number in the gradient, cut before the norm; 0 for any."""
     accumulate: int = 1
-    """Batches of each process whose gradients are added up for one step, each target counting the same."""
+    """Batches of each process that make one step: their gradients are added up, and every target counts the same."""
     precision: Precision = "full"
     """mixed: bfloat16 where torch knows it to be safe; faster on CUDA, and on a CPU that computes with it."""
     batch_rows: int = 0
@@ -59,14 +59,14 @@ class Recipe:
     bptt: int = 0
     """Truncated backpropagation through time, in windows of this many tokens; 0 for whole texts (`truncated`)."""
     bptt_loss: DocumentLoss = "windows"
-    """Where a document's loss stands then; nothing to taggers."""
+    """With `bptt`: the place of a document's loss. Taggers ignore it."""
     window: int = 0
     """Cut training texts to a random run of this many tokens, anew each epoch; 0 for whole texts. Sentiment only."""
     label_smoothing: float = 0.0
     soft_share: float = 0.7
     """The share of a teacher's logits in the loss of a text that has them; the rest is its label's (Hinton 2015)."""
     temperature: float = 2.0
-    """What the logits of teacher and student are divided by, where the two are compared."""
+    """Divisor of the logits of teacher and student in their comparison."""
     average: float = 0.0
     """Score and keep a running mean of the weights, with this share of the old mean at each step; 0 for none."""
     seed: int = 1
@@ -100,7 +100,7 @@ def refusal(precision: Precision, device: torch.device) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What the loop reports after each batch and, with a `score`, after each epoch."""
+    """Report of the loop after each batch; with a `score`, after each epoch."""
 
     epoch: int
     batch: int
@@ -109,9 +109,9 @@ class Progress:
     score: float | None = None
     best: float | None = None
     clipped: float = 0.0
-    """The share of the epoch's steps so far whose gradient was clipped."""
+    """Share of the epoch's steps so far with a clipped gradient."""
     epochs: int = 0
-    """Of the whole training, at most; 0 where that is not known."""
+    """Most epochs of the whole training; 0 if unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +125,7 @@ class Outcome:
 
 
 class Mark(NamedTuple):
-    """What the network reached on dev: a score, of which higher is better, and its loss, which decides between equal
-    scores."""
+    """Result on dev: a score (higher is better), and the loss, which decides between equal scores."""
 
     score: float
     loss: float = 0.0
@@ -157,15 +156,16 @@ def fit(
     processes: Processes = ALONE,
     floor: float = -math.inf,
 ) -> Outcome:
-    """Train in place. `score` measures the network on dev, higher is better, and raises `ValueError` for answers that
-    are no numbers. That, a loss that is none, and KeyboardInterrupt end the training early and keep the best epoch so
-    far (or the weights as they are, when no epoch was finished). Patience begins with the first score above `floor`,
-    which is what guessing gets.
+    """Train in place. `score` measures the network on dev (higher is better) and raises `ValueError` for answers that
+    are not finite. Such an answer, a loss that is not finite, or KeyboardInterrupt ends the training early and keeps
+    the best epoch so far, or the current weights if no epoch is finished. Early stopping counts from the first score
+    above `floor`, the score of guessing.
 
-    With `state`, what `Checkpoints.load` gave, the training goes on from there, and ends as if nothing had happened.
+    `state` is the result of `Checkpoints.load`. The training continues from it, and gives the same weights as an
+    undisturbed one.
 
-    All `processes` call this with the same samples, recipe and state; the first one's weights, score, checkpoints and
-    log count. KeyboardInterrupt is then raised: the others wait for nobody who ends early."""
+    All `processes` call this with the same samples, recipe and state. The first one's weights, score, checkpoints and
+    log count. With several processes KeyboardInterrupt is raised, because the others would wait for this one."""
     network.to(device)
     recipe = recipe.suited(len(samples))
     training = _Training(network, samples, recipe, report, device, checkpoints, log, processes, floor)
@@ -224,7 +224,7 @@ def _measured(score: Callable[[Network], Mark | float], network: Network) -> Mar
 
 
 class _Training:
-    """One training as it goes: what it works on, and where it stands."""
+    """A running training: its data and its state."""
 
     def __init__(
         self,
@@ -325,7 +325,7 @@ class _Training:
         return truncated.cut(batch, task, recipe.bptt or batch.tokens.shape[1], recipe.bptt_loss)
 
     def _learn(self, window: Batch, passage: Passage, share: float) -> Tensor:
-        """Add to the gradient what a window, whose targets are this share of the step's, has to say; its loss."""
+        """Add the gradient of a window, with this share of the step's targets. Returns its loss."""
         mixed = torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "mixed")
         with mixed, torch.set_grad_enabled(share > 0):
             logits = self.network(window.tokens, window.lengths, passage)
@@ -349,10 +349,10 @@ class _Training:
             self.best, self.lowest = reached
             self.kept = {name: tensor.detach().clone() for name, tensor in self.network.state_dict().items()}
         if self.best is not None and self.best <= self.floor:
-            self.since = 0  # it has learned nothing yet: its patience has not begun
+            self.since = 0  # no better than guessing: early stopping does not count yet
 
     def end_epoch(self) -> None:
-        """Say what the epoch came to, and go on to the next one."""
+        """Report the result of the epoch, and begin the next one."""
         assert self.best is not None
         share = self.clipped / max(1, self.done)
         self.log({"step": self.step, "epoch": self.epoch, "score": self.reached, "best": self.best, "clipped": share})
@@ -387,7 +387,7 @@ class _Training:
             torch.cuda.set_rng_state(random["cuda"], self.device)
 
     def _drawn(self) -> str:
-        """What the generator of batches has drawn so far, as JSON: its numbers are longer than 64 bits."""
+        """The state of the batches' random generator, as JSON: its numbers are longer than 64 bits."""
         return json.dumps(self.generator.bit_generator.state)
 
 
@@ -395,7 +395,7 @@ _STANDING = ("epoch", "done", "step", "since", "mean", "clipped", "best", "lowes
 
 
 def _count(batch: Batch) -> int:
-    """What a batch's mean loss is a mean over."""
+    """The number of targets of a batch: its mean loss is a mean over these."""
     return int((batch.targets != IGNORED).sum())
 
 
@@ -414,10 +414,10 @@ def _loss(network: Network, batch: Batch, logits: Tensor, recipe: Recipe) -> Ten
 
 
 def _distilled(hard: Tensor, soft: Tensor, logits: Tensor, targets: Tensor, recipe: Recipe) -> Tensor:
-    """The mean loss of texts of which some have a teacher's logits: hard [batch], soft and logits [batch, labels].
+    """The mean loss of texts, some of them with a teacher's logits: hard [batch], soft and logits [batch, labels].
 
     The soft part is the cross-entropy between both softmaxes at the temperature T, less the teacher's entropy, times
-    T², so that its gradient has the size of the hard part's whatever T is (Hinton, Vinyals and Dean 2015).
+    T², so that its gradient has the size of the hard part's for every T (Hinton, Vinyals and Dean 2015).
     """
     known = ~soft[:, 0].isnan()
     by = recipe.temperature
@@ -429,6 +429,6 @@ def _distilled(hard: Tensor, soft: Tensor, logits: Tensor, targets: Tensor, reci
 
 
 def _groups(batches: Sequence[Batch], count: int) -> Iterator[Sequence[Batch]]:
-    """Batches whose gradients are added up for one step."""
+    """Group batches; the gradients of a group make one step."""
     for start in range(0, len(batches), count):
         yield batches[start : start + count]

@@ -1,4 +1,4 @@
-"""What happened at every step, for people to look at: one JSON object a line, and TensorBoard where it is wanted."""
+"""Logs of every step: one JSON object in each line, and optionally TensorBoard."""
 
 from __future__ import annotations
 
@@ -22,9 +22,8 @@ class Log:
     """A file of JSON lines, added to as the training goes."""
 
     def __init__(self, file: Path, after: int) -> None:
-        """`after` is the last step that counts: what stands in the file of later ones was undone by a resumed training.
-
-        0 begins the file anew.
+        """`after` is the last valid step. Later records in the file belong to steps that a resumed training repeats;
+        they are removed. 0 begins a new file.
         """
         kept = [record for record in read(file) if record["step"] <= after] if after and file.exists() else []
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -71,7 +70,7 @@ def check_tensorboard() -> None:
 
 
 def tensorboard(folder: Path, after: int) -> tuple[Write, Callable[[], None]]:
-    """A writer of the same records as TensorBoard's scalars, and what closes it."""
+    """A writer of the same records as TensorBoard scalars, and a function that closes it."""
     check_tensorboard()
     from torch.utils.tensorboard import SummaryWriter
 

@@ -53,7 +53,7 @@ class Processes:
             tensor.copy_(part.view_as(tensor))
 
     def from_first(self, value: _T) -> _T:
-        """What the first process has; the others' values do not matter."""
+        """The value of the first process. The values of the others are ignored."""
         if self.count == 1:
             return value
         box = [value]
@@ -67,7 +67,7 @@ class Processes:
                 distributed.broadcast(tensor, 0)
 
     def gathered(self, value: _T) -> list[_T]:
-        """What each process has, by rank."""
+        """The value of each process, by rank."""
         if self.count == 1:
             return [value]
         found: list[_T] = [value] * self.count
@@ -79,7 +79,7 @@ ALONE = Processes()
 
 
 def started() -> Processes:
-    """Who this process is among those that ``torchrun`` started; alone where it did not."""
+    """Rank of this process among those of ``torchrun``. Without ``torchrun`` it is alone."""
     if not distributed.is_torchelastic_launched():
         return ALONE
     return Processes(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
@@ -100,7 +100,7 @@ def device_of(kind: str) -> torch.device:
 
 @contextmanager
 def joined(device: torch.device) -> Iterator[Processes]:
-    """Join the others, if ``torchrun`` started any. Where one fails, ``torchrun`` ends the others."""
+    """Join the other processes of ``torchrun``, if any. If one fails, ``torchrun`` ends the others."""
     if (here := started()).count == 1:
         yield here
         return

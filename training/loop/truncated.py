@@ -2,13 +2,13 @@
 
 The state is carried over from window to window and the graph is cut between them, so that a gradient reaches at most as
 far back as its window's first step, and no more than one window's graph is ever in memory. The gradients of all windows
-of a text are added up for one step: it is the gradient of the whole text's loss, at one set of weights, without what
-crosses a cut.
+of a text are added up for one step. The sum is the gradient of the whole text's loss at one set of weights, without the
+parts that cross a cut.
 
-A tagger's tokens have losses of their own, in whichever window they stand. A document has one, at its end, which
-reaches the last window alone; or one at the end of each window, for the label of what was read so far (target
-replication: Lipton et al. 2016). A CRF's loss is one of the whole sequence, which cannot be cut, and a backward reader
-begins where the text ends: both are refused.
+Each token of a tagger has its loss in its own window. A document has one loss at its end, which reaches only the last
+window; or one at the end of each window, for the label of the text so far (target replication: Lipton et al. 2016). A
+CRF's loss is one of the whole sequence, which cannot be cut, and a backward reader begins where the text ends: both are
+refused.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from service.model.equations import Direction
 from training.data.batches import IGNORED, Batch
 
 DocumentLoss = Literal["windows", "end"]
-"""Where a document's loss stands: at the end of each window, or at the document's end alone."""
+"""Place of a document's loss: the end of each window, or only the end of the document."""
 DOCUMENT_LOSSES: tuple[DocumentLoss, ...] = get_args(DocumentLoss)
 
 
@@ -44,10 +44,9 @@ def refusal(directions: Sequence[Direction], crf: bool) -> str | None:
 
 
 def cut(batch: Batch, task: Task, width: int, loss: DocumentLoss) -> Iterator[tuple[Tensor, Batch]]:
-    """A batch's windows of `width` tokens, each with the rows of the window before that go on in it.
-
-    A window has the lengths and targets of its own part; the target of a document whose loss stands elsewhere is
-    `IGNORED`. Windows without any target are there too: their state is needed.
+    """Cut a batch into windows of `width` tokens. Each window comes with the rows of the window before that continue in
+    it. A window has the lengths and targets of its own part. Its target is `IGNORED` if the document's loss is in
+    another window. Windows without a target are returned too: their state is needed.
     """
     rows, start = torch.arange(len(batch.lengths), device=batch.lengths.device), 0
     kept = rows

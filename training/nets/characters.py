@@ -1,4 +1,4 @@
-"""What a token's characters say: a small network over them, beside the token's word vector.
+"""Character networks: a small network reads a token's characters, and its output stands beside the word vector.
 
 A token's characters are numbers [columns], 0 behind its end. Both networks see a token alone, never its neighbours.
 """
@@ -46,7 +46,7 @@ class CharacterCNN(Characters):
         self.convolution = nn.Conv1d(EMBEDDING, self.width, self.reach, padding=self.reach // 2)
 
     def forward(self, characters: Tensor) -> Tensor:
-        """The places behind a token's end take part: they give what a convolution over nothing gives, the bias."""
+        """Padding behind a token's end takes part: a convolution over zeros gives the bias."""
         read: Tensor = self.convolution(self.table(characters).transpose(1, 2))
         return read.amax(2)
 

@@ -16,7 +16,7 @@ from service.model.bundle import Crf
 from service.model.decoding import legal
 
 FORBIDDEN = -1e4
-"""The score of what IOB2 does not allow: its exponential is exactly 0, and its gradient no NaN, as with -inf."""
+"""Score of a transition that IOB2 does not allow. Its exponential is exactly 0; -inf would give NaN gradients."""
 
 
 class CRF(nn.Module):

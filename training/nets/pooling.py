@@ -13,7 +13,7 @@ from torch import Tensor
 from service.model.bundle import Head
 
 Statistics = tuple[Tensor, ...]
-"""What pooling takes over from one window to the next, each beginning with the rows of the batch; empty at first."""
+"""Statistics that pooling carries from one window to the next; each has the rows of the batch first. Empty at first."""
 _LEAST = -2.0
 """Less than any hidden state."""
 
@@ -22,8 +22,8 @@ def pool(
     head: Head, states: Tensor, lengths: Tensor, units: int, query: Tensor | None, before: Statistics = ()
 ) -> tuple[Tensor, Statistics]:
     """The pooled vector [batch, width] of all states so far (under a tagging head the states themselves), and the
-    statistics to go on with. The first `units` of a state are the forward reader's; `query` [width] is what attention
-    asks each state for."""
+    statistics to go on with. The first `units` of a state are the forward reader's; `query` [width] is the vector that
+    attention compares with each state."""
     valid = torch.arange(states.shape[1], device=states.device) < lengths[:, None]
     match head:
         case "tagger":

@@ -1,4 +1,4 @@
-"""Probabilities that mean what they say: the calibration error, and the temperature that mends it (Guo et al. 2017)."""
+"""Calibrated probabilities: the calibration error, and the temperature that lowers it (Guo et al. 2017)."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ def error_by_chance(confidence: Sequence[float], draws: int = 200) -> float:
 
 
 def temperature(loss: Callable[[float], float]) -> float:
-    """Of `TEMPERATURES`, the one at which a loss is least: a search by thirds, as the loss has one valley."""
+    """The temperature of `TEMPERATURES` with the lowest loss. The search by thirds works because the loss has one
+    minimum."""
     low, high = 0, len(TEMPERATURES) - 1
     known: dict[int, float] = {}
 

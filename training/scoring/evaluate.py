@@ -1,4 +1,4 @@
-"""Scores of a model on labelled data: what was predicted, through whatever answers logits, against what is right."""
+"""Scores of a model on labelled data. Any function from inputs to logits can be scored."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Corpus:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What was measured: accuracy and macro-F1 of a classifier, or the entities' scores of a tagger."""
+    """Measurements: accuracy and macro-F1 of a classifier, or the entity scores of a tagger."""
 
     corpus: Corpus
     metrics: dict[str, float]
@@ -61,7 +61,7 @@ class Report:
     by_chance: float | None = None
     """The calibration error that as many answers with perfectly right scores would have."""
     remark: str | None = None
-    """What the answers show of a model that has not learned its task; None where there is nothing to say."""
+    """A warning if the answers show that the model has not learned its task; else None."""
 
     @property
     def headline(self) -> float:
@@ -105,8 +105,8 @@ def corpus(
 ) -> Corpus:
     """Read labelled data for scoring; inputs over `limit` tokens are cut, as the service would with `truncate`.
 
-    Rows without a token are set aside. `tell` gets a line on these, and on what the reader decided by itself.
-    Raises `CorpusError` for data that cannot be read, or that has a label which the model has not.
+    Rows without a token are set aside. `tell` gets a line on these, and on the choices of the reader. Raises
+    `CorpusError` for data that cannot be read, or with a label that the model does not have.
     """
     examples = read(path, task, layout, tell)
     kept = with_tokens(path, examples, tokenizer, tell)
@@ -173,7 +173,7 @@ def measure(predict: Predictor, corpus: Corpus, decode: Classifier | Tagger, see
 
 
 def _one_answer(name: str, gold: Sequence[str], guesses: Sequence[str]) -> str | None:
-    """What is said of a classifier whose answer is always the same, though the labels are not."""
+    """A warning for a classifier that gives one answer to different labels."""
     if len(set(guesses)) > 1 or len(set(gold)) < 2:
         return None
     share = gold.count(guesses[0]) / len(gold)
@@ -181,7 +181,7 @@ def _one_answer(name: str, gold: Sequence[str], guesses: Sequence[str]) -> str |
 
 
 def _no_entity(corpus: Corpus, found: int) -> str | None:
-    """What is said of a tagger that finds no entity, though there are some, or of data without any."""
+    """A warning for a tagger that finds none of the entities, or for data without entities."""
     entities = sum(len(spans(tags)) for tags in corpus.gold)
     if not entities:
         return f"{corpus.name}: no entity in {len(corpus.gold):,} sentences: F1 is 0 whatever the model says"
@@ -191,7 +191,7 @@ def _no_entity(corpus: Corpus, found: int) -> str | None:
 def _entity_confidence(
     predictions: Sequence[dict[str, object]], gold: Sequence[str | tuple[str, ...]]
 ) -> tuple[list[float], list[bool]]:
-    """Of every predicted entity its score, and whether that very span with that label is right."""
+    """The score of every predicted entity, and True if its exact span and label are right."""
     confidence, right = [], []
     for answer, tags in zip(predictions, gold, strict=True):
         there = set(spans(tags))
@@ -224,14 +224,14 @@ def of_network(network: Network, device: torch.device) -> Predictor:
 def answers_of_bundle(
     bundle: Bundle, data: Path, layout: Layout = AS_FOUND, tell: Tell = silent
 ) -> tuple[Corpus, list[dict[str, object]]]:
-    """Labelled data, and what a bundle says of each input of it, through the runtime that serves it."""
+    """Labelled data, and a bundle's answer to each input, from the runtime that serves it."""
     manifest = bundle.manifest
     found = _corpus_of_bundle(bundle, data, layout, tell)
     return found, answers(Engine(bundle).predict, found, decoder(manifest.task, manifest.labels, manifest.crf))
 
 
 def decoder_of(network: Network) -> Classifier | Tagger:
-    """What decodes a network's logits, with the scores that its CRF has now."""
+    """A decoder of the network's logits, with the current scores of its CRF."""
     architecture = network.architecture
     return decoder(
         architecture.task, architecture.labels, network.crf.as_manifest() if network.crf is not None else None

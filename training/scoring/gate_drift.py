@@ -1,4 +1,4 @@
-"""Gate health of a bundle: what its gates do over a corpus, through the very runtime that serves it."""
+"""Gate statistics of a bundle over a corpus, from the runtime that serves it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from training.data.corpora import CorpusError
 MAX_TEXTS = 2000
 """Texts of a corpus that are traced; more of them move no distribution."""
 MAX_TOKENS = 512
-"""Of one text, as the service samples it."""
+"""The statistics of one text, as the service samples them."""
 
 
 def measure(bundle: Bundle, engine: Engine, rows: Sequence[NDArray[np.int32]], name: str) -> Health:

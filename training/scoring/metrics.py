@@ -77,9 +77,8 @@ class EntityScores:
 
 
 def entity_scores(gold: Iterable[Sequence[str]], predicted: Iterable[Sequence[str]]) -> EntityScores:
-    """Entities of tagged sentences, over all of them (micro) and by type; right is the exact span with the type.
-
-    Raises `ValueError` when the two differ in sentences, or in tokens of one, and for what is no tag.
+    """Precision, recall and F1 of entities in tagged sentences, over all (micro) and by type. An entity is right if
+    span and type are exact. Raises `ValueError` if the two sides differ in sentences or tokens, and for an invalid tag.
     """
     there, found = [], []
     for number, (truth, guess) in enumerate(zip(gold, predicted, strict=True), start=1):
@@ -108,7 +107,7 @@ def scores_of_spans(gold: Iterable[Collection[Span]], predicted: Iterable[Collec
 def spans(tags: Iterable[str]) -> list[Span]:
     """The entities of one sentence's tags (IOB2, or IOB1), in order.
 
-    What IOB2 does not allow is read as conlleval reads it: an ``I-TYPE`` that follows ``O``, another type or nothing
+    Tags that IOB2 does not allow are read as in conlleval: an ``I-TYPE`` that follows ``O``, another type or nothing
     begins an entity. Raises `ValueError` for a tag that is not ``O``, ``B-TYPE`` or ``I-TYPE``.
     """
     found: list[Span] = []

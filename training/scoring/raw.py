@@ -1,7 +1,7 @@
-"""A tagger on raw text: the sentences of a corpus joined as people write them, and the names found in them by offsets.
+"""Scores of a tagger on raw text: sentences are joined as people write them, and entities are compared by offsets.
 
-A tagger learns from a corpus's tokens, and cuts raw text by rules of its own. Where the two differ, its figures on
-tokens say too much.
+A tagger learns from a corpus's tokens, and cuts raw text by its own rules. If the two differ, its figures on tokens are
+too high.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""What is measured about cells and models: gradients, long memory, robustness."""
+"""Studies of cells and models: gradients, long memory, robustness."""

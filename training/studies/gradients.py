@@ -1,9 +1,9 @@
-"""How far a learning signal reaches: what is left, so many steps back, of a gradient that arrives at the last state.
+"""How far a learning signal reaches: the part of a gradient at the last state that is left some steps back.
 
 A gradient of norm 1 is put on the last hidden state, in a random direction, as some loss would put it there, and is
-followed back through the cell, step by step: ``|dL / dh_t|`` and, where there is one, ``|dL / dC_t|``. What the loss is
-does not matter to what becomes of its gradient on the way, which is the product of the steps' Jacobians: it vanishes
-where they shrink, and explodes where they stretch (Bengio, Simard and Frasconi 1994; Pascanu, Mikolov and Bengio 2013).
+followed back through the cell, step by step: ``|dL / dh_t|`` and, where there is one, ``|dL / dC_t|``. The loss itself
+does not matter. On the way back its gradient is multiplied with the Jacobian of each step: it vanishes if they shrink
+vectors, and explodes if they stretch them (Bengio, Simard and Frasconi 1994; Pascanu, Mikolov and Bengio 2013).
 """
 
 from __future__ import annotations
@@ -29,11 +29,12 @@ class Reach:
     name: str
     hidden: tuple[float, ...]
     cell: tuple[float, ...]
-    """Of the cell state; empty for cells without one. 0 at distance 0: the signal is put on the hidden state."""
+    """Norms at the cell state; empty for cells without one. 0 at distance 0, because the signal starts at the hidden
+    state."""
 
     @property
     def signal(self) -> tuple[float, ...]:
-        """What is left on whichever path carries more: the next step back sees both."""
+        """The larger of both norms at each distance: the next step back sees both paths."""
         return tuple(map(max, self.hidden, self.cell)) if self.cell else self.hidden
 
     @property

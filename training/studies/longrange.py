@@ -1,12 +1,13 @@
 """The classic tests of long memory: the adding problem and the copy problem.
 
 adding: a sequence of numbers drawn evenly from [0, 1], two of them marked; the answer is the sum of those two
-(Hochreiter and Schmidhuber 1997, in the form of Le, Jaitly and Hinton 2015). Who has no idea answers 1, the mean, and
-errs by 1/6 in the mean square.
+(Hochreiter and Schmidhuber 1997, in the form of Le, Jaitly and Hinton 2015). The baseline always answers 1, the mean.
+Its mean squared error is 1/6.
 
 copy: ten symbols of eight, a pause of T - 1 blanks, then a bell and ten further steps, in which the ten symbols are to
 be repeated (Hochreiter and Schmidhuber 1997; sizes of Arjovsky, Shah and Bengio 2016 and of Bai, Kolter and Koltun
-2018). Who remembers nothing but where the answer stands has a cross-entropy of 10 ln 8 / (T + 20), in nats a step.
+2018). The baseline knows the place of the answer but not the symbols. Its cross-entropy is 10 ln 8 / (T + 20) nats a
+step.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ Problem = Literal["adding", "copy"]
 _SYMBOLS, _COPIED = 8, 10
 BLANK, BELL = 0, 9
 SOLVED, LEARNING = 0.1, 0.9
-"""Shares of the baseline under which a loss counts as a solution, and as better than no idea."""
+"""A loss below these shares of the baseline's loss counts as solved, and as learning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +96,7 @@ class Curve:
 
 
 def baseline(problem: Problem, length: int) -> float:
-    """The loss of who answers as well as one can without having read."""
+    """Loss of the best answer without reading the input."""
     return 1 / 6 if problem == "adding" else _COPIED * math.log(_SYMBOLS) / (length + 2 * _COPIED)
 
 
@@ -108,7 +109,7 @@ def adding(length: int, rows: int, generator: torch.Generator) -> tuple[Tensor, 
 
 
 def copy(length: int, rows: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Symbols int64 [rows, length + 20] and what is to be answered at each step, both 0 to 9."""
+    """Symbols int64 [rows, length + 20] and the expected answer at each step, both 0 to 9."""
     symbols = torch.randint(1, _SYMBOLS + 1, (rows, _COPIED), generator=generator)
     read = torch.full((rows, length + 2 * _COPIED), BLANK)
     read[:, :_COPIED] = symbols

@@ -1,7 +1,6 @@
-"""What becomes of a model's scores when its input is written as people write: the same data, changed, scored again.
-
-A change keeps what is right: a text stays as good or bad in upper case as it was, a name stays a name. Two more sets
-are made of words alone, for models that tell negative from positive: praise and blame in one word, and negated.
+"""A model's scores on changed input: the same data, changed as people write, scored again. A change keeps the label: a
+text in upper case has the same sentiment, and a name stays a name. Two more sets are made of words alone, for models
+that tell negative from positive: praise and blame in one word, and negated.
 """
 
 from __future__ import annotations
@@ -30,14 +29,14 @@ _NEGATED = ("not {}", "It is not {}.", "This is not a {} film.", "It wasn't {} a
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """Examples under the name of what was done to them."""
+    """Examples, under the name of their change."""
 
     name: str
     examples: list[Example]
 
 
 def variants(examples: Sequence[Example], task: Task, labels: Sequence[str], seed: int = 1) -> Iterator[Variant]:
-    """The examples as they are, under every change, and what is made of words alone where the labels allow it."""
+    """The examples unchanged, under every change, and the sets of words if the labels allow them."""
     yield Variant("as it is", list(examples))
     for name, change in CHANGES.items():
         # Each change its own numbers: another one more or less alters no other's.
@@ -66,7 +65,7 @@ def _each_word(of_word: Callable[[str], str]) -> Change:
 
 
 def _with_words(example: Example, of_word: Callable[[str], str]) -> Example:
-    """A text's words are what stands between spaces."""
+    """The words of a text are separated by spaces."""
     if isinstance(example.value, str):
         return Example(" ".join(map(of_word, example.value.split(" "))), example.label)
     # A change may leave nothing of a token's characters; a token is never empty.
@@ -120,4 +119,4 @@ CHANGES: dict[str, Change] = {
     "an emoji behind it": _with_emoji,
     "repeated to 500 words": _repeated,
 }
-"""By name, what is done to an example."""
+"""The changes of an example, by name."""

@@ -21,7 +21,8 @@ CONTRIBUTED = "com.microsoft"
 
 
 class Weights:
-    """A safetensors file whose tensors ONNX graphs read as external data: name → array, and its place in the file."""
+    """A safetensors file with tensors that ONNX graphs read as external data: name → array, and its place in the
+    file."""
 
     def __init__(self, path: Path, arrays: Mapping[str, NDArray[np.generic]]) -> None:
         """Write the file, then read its header for the offsets."""
@@ -112,7 +113,7 @@ class Builder:
         return alias
 
     def matrix(self, name: str, way: int | None = None, start: int = 0, stop: int | None = None) -> str:
-        """The same in float32, whatever it is stored as; widened once, in the outermost graph, when it is loaded."""
+        """The same in float32, from any stored type; widened once, in the outermost graph, when it is loaded."""
         alias, outer = self.weight(name, way, start, stop), self._outer
         if self.weights.arrays[name].dtype == np.float32:
             return alias
