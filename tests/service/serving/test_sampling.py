@@ -82,13 +82,13 @@ def test_every_nth_input_of_each_model_is_sampled_the_first_among_them(clock: Cl
 
     async def main() -> None:
         sampler = Sampler(Metrics(), 0.25, list)
-        for number in range(10):
+        for number in range(9):
             clock.now += 1000
             await offered(sampler, inputs([number]))
             clock.now += 1000
             await offered(sampler, inputs([100 + number]), other)
         clock.now += 1000
-        await offered(sampler, inputs(range(10, 13)))
+        await offered(sampler, inputs(range(9, 13)))
         sampler.close()
 
     asyncio.run(main())
