@@ -90,16 +90,16 @@ export function request(model, text, more = {}) {
  * Read a text: every number of every gate, or, where that is over the service's limit, of one layer, then of one
  * direction.
  */
-export async function read(model, text, { layer, direction, signal }) {
+export async function read(model, text, { layer, direction, signal, changes = {} }) {
   const narrower = [{}, { layers: [layer] }, { layers: [layer], directions: [direction] }];
   for (const [step, selection] of narrower.entries()) {
     try {
-      const asked = { method: "POST", body: request(model, text, selection), accept: SAFETENSORS, signal };
+      const asked = { method: "POST", body: request(model, text, { ...selection, ...changes }), accept: SAFETENSORS, signal };
       const bytes = await send("gates", asked);
       performance.mark("answer"); // what benchmarks/page.py measures from
       return understood(bytes, () => {
         const { metadata, tensors } = readSafetensors(bytes);
-        return new Reading(model, text, JSON.parse(metadata.response), tensors, step > 0);
+        return new Reading(model, text, JSON.parse(metadata.response), tensors, step > 0, changes);
       });
     } catch (error) {
       if (error.status !== 413 || step === narrower.length - 1) throw error;
@@ -108,21 +108,28 @@ export async function read(model, text, { layer, direction, signal }) {
 }
 
 /** Ask for more about a reading. Fails with status 404 where the version that read it is served no more. */
-async function more({ model, text, version }, selection, signal) {
-  const answer = await ask("gates", { method: "POST", body: request(model, text, selection), signal });
+async function more({ model, text, version, changes }, selection, signal) {
+  const answer = await ask("gates", { method: "POST", body: request(model, text, { ...selection, ...changes }), signal });
   if (answer.version !== version) throw new ServiceError(`Version ${version} of ${model.name} is no longer served.`, 404);
   return answer.traces[0];
 }
 
 /** How a tagger's logits at one `token` split over the tokens. */
 export async function explain(reading, token, signal) {
-  const trace = await more(reading, { explain: token, reduce: "summary", gates: ["hidden"] }, signal);
+  const trace = await more(reading, { explain: reading.kept[token], reduce: "summary", gates: ["hidden"] }, signal);
   return { ...(trace.contributions ?? { note: trace.contributions_note }), token };
 }
 
 /** What each unit does over the text, and what all units do at each token, layer by layer. */
 export const statistics = async (reading, signal) =>
   (await more(reading, { reduce: "summary", statistics: true, contributions: false, decimals: 6 }, signal)).layers;
+
+/** Whether the split is true: what deleting the tokens with the largest shares does to the answer. */
+export async function faithfulness(reading, token, signal) {
+  const picked = reading.prediction.tokens ? { explain: reading.kept[token] } : {};
+  const trace = await more(reading, { faithfulness: true, contributions: false, reduce: "summary", gates: ["hidden"], ...picked }, signal);
+  return trace.faithfulness;
+}
 
 /** The bytes of a whole trace, to keep. */
 export async function download(body, binary) {

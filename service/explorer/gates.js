@@ -1,18 +1,20 @@
 // The heat maps of all gates: what is shown of them, where the cursor is, and how they are drawn together.
 
-import { h, replace, segmented } from "./dom.js";
+import { h, replace } from "./dom.js";
 import { listen } from "./gestures.js";
 import { HeatMap } from "./heatmap.js";
 import { createInspector, describe } from "./inspector.js";
 import { Overview } from "./overview.js";
-import { ARROW } from "./plan.js";
+import { controls } from "./toolbar.js";
 import { Viewport } from "./viewport.js";
 
 const LONG = 72;
 
 export class Gates {
-  /** `theme()` gives colours; `announce(text)` says something to screen readers. */
-  constructor(store, { theme, announce }) {
+  /** `theme()` gives colours; `announce(text)` says something to screen readers; `hold(cells)` changes the run there. */
+  constructor(store, { theme, announce, hold }) {
+    this._hold = hold;
+    this._marked = null;
     this._store = store;
     this._theme = theme;
     this._announce = announce;
@@ -82,6 +84,9 @@ export class Gates {
         hover: (cell) => this._look(map, cell),
         pick: (cell) => this._pick(map, cell),
         key: (name) => this._key_(map, name),
+        marks: () => ["shut", "open"].includes(this._store.state.tool) && map.panel.side !== "difference",
+        mark: (from, to) => this._mark(map, from, to),
+        take: (from, to) => this._take(map, from, to),
       });
       this._seen.observe(map.canvas);
       return map;
@@ -118,6 +123,25 @@ export class Gates {
     this._store.set({ gate, direction, token: tokens[column], unit: map.order[row], side: side === "b" ? "b" : "a" });
   }
 
+  /** Show the cells between two, which are to be changed. */
+  _mark(map, from, to) {
+    this._marked = from && to ? { map, from, to } : null;
+    this._schedule();
+  }
+
+  /** Change the cells between two. */
+  _take(map, from, to, tool) {
+    this._mark(map, null);
+    if (!to) return;
+    const { reading, layer, direction, gate, tokens } = map.panel;
+    const between = (one, other) => Array.from({ length: Math.abs(one - other) + 1 }, (_, at) => Math.min(one, other) + at);
+    this._hold({
+      reading, layer, direction, gate, tool,
+      tokens: between(from.column, to.column).map((column) => tokens[column]).filter((token) => token >= 0),
+      units: between(from.row, to.row).map((row) => map.order[row]),
+    });
+  }
+
   /** The cursor: what the pointer is on, or what was picked, on the panel where it is. */
   _cursorOn(map) {
     const { direction, group } = map.panel;
@@ -150,6 +174,12 @@ export class Gates {
     if (name === "+" || name === "=") this.view.zoom(0.7);
     else if (name === "-") this.view.zoom(1 / 0.7);
     else if (name === "0") this.view.fit(this.view.columns);
+    else if ((name === "s" || name === "o") && map.panel.side !== "difference") {
+      const at = this._cursorOn(map);
+      if (!at) return false;
+      const cell = { column: at.column, row: map.order.indexOf(at.unit) };
+      this._take(map, cell, cell, name === "s" ? "shut" : "open");
+    }
     else if (step || name === "Home" || name === "End" || name === "Enter") this._move(map, name, step);
     else return false;
     return true;
@@ -198,45 +228,10 @@ export class Gates {
     for (const map of this._maps) {
       map.resize(width);
       if (!map.panel.reading) map.clear();
-      else if (this._fresh || map.canvas.inSight !== false) map.draw(this.view, this._cursorOn(map));
+      else if (this._fresh || map.canvas.inSight !== false) map.draw(this.view, this._cursorOn(map), this._marked?.map === map ? this._marked : null);
     }
     if (this._fresh) performance.measure("first picture", "answer");
     this._fresh = false;
     this.overview.draw();
   }
-}
-
-/**
- * Controls over the panels: layer, directions, order and choice of units, zoom. `names` are the cell's gates; `both`
- * offers all directions at once.
- */
-function controls({ layers, directions }, names, state, gates, store, { both, problem }) {
-  const found = [];
-  if (layers > 1) {
-    const choices = Array.from({ length: layers }, (_, layer) => [layer, String(layer)]);
-    found.push(segmented("layer", "Layer", choices, state.layer, (layer) => store.set({ layer })));
-  }
-  if (directions.length > 1) {
-    const choices = [...(both ? [["both", "both"]] : []), ...directions.map((each) => [each, `${each} ${ARROW[each]}`])];
-    found.push(segmented("shown", "Direction", choices, state.shown, (shown) => store.set({ shown })));
-  }
-  const options = (choices, chosen) => choices.map(([value, label]) => h("option", { value, selected: value === chosen }, label));
-  const sort = h("select", { id: "sort", on: { change: () => store.set({ sort: sort.value }) } },
-    options([["none", "as they are"], ["mean", "by their mean"], ["change", "by how much they change"]], state.sort));
-  const by = h("select", { id: "by", "aria-label": "by which gate", on: { change: () => store.set({ by: by.value }) } },
-    options(names.map((gate) => [gate, gate]), state.by));
-  const units = h("input", {
-    id: "units", type: "text", value: state.units, placeholder: "all, or 0-15, 42", autocomplete: "off", size: "14",
-    "aria-invalid": String(Boolean(problem)), "aria-describedby": problem ? "units-problem" : null,
-    on: { change: () => store.set({ units: units.value.trim() }) },
-  });
-  found.push(
-    h("div", { class: "field" }, h("label", { for: "sort" }, "Order"), sort, state.sort !== "none" && [h("span", { "aria-hidden": "true" }, "of"), by]),
-    h("div", { class: "field" }, h("label", { for: "units" }, "Units"), units, problem && h("span", { id: "units-problem", class: "wrong", role: "alert" }, problem)),
-  );
-  const zoom = (label, name, act) => h("button", { type: "button", class: "icon", "aria-label": name, title: name, on: { click: act } }, label);
-  found.push(h("div", { class: "zoom", role: "group", "aria-label": "Zoom" },
-    zoom("−", "zoom out", () => gates.view.zoom(1 / 0.6)), zoom("+", "zoom in", () => gates.view.zoom(0.6)),
-    zoom("Fit", "fit the whole text", () => gates.view.fit(gates.view.columns))));
-  return found;
 }

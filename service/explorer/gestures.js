@@ -3,12 +3,16 @@
 const WHEEL = 0.0016;
 const CLICK = 4;
 
-/** Listen on a map. `acts` has hover(cell|null), pick(cell), move(key), zoom(factor); `view` is the viewport. */
+/**
+ * Listen on a map. `acts` has hover(cell|null), pick(cell), key(name); while `marks()` is true, dragging marks cells:
+ * mark(from, to) while it goes on, take(from, to) at its end. `view` is the viewport.
+ */
 export function listen(map, view, acts) {
   const { canvas } = map;
   const pointers = new Map();
   let start = null;
   let spread = 0;
+  let from = null; // the cell where marking began
 
   const place = (event) => {
     const rectangle = canvas.getBoundingClientRect();
@@ -22,6 +26,7 @@ export function listen(map, view, acts) {
   canvas.addEventListener("pointerdown", (event) => {
     pointers.set(event.pointerId, place(event));
     start = place(event);
+    from = acts.marks() && pointers.size === 1 ? map.cellAt(...start, view) : null;
     canvas.setPointerCapture(event.pointerId);
   });
   canvas.addEventListener("pointermove", (event) => {
@@ -29,6 +34,7 @@ export function listen(map, view, acts) {
     if (!pointers.has(event.pointerId)) return acts.hover(map.cellAt(...now, view));
     const before = pointers.get(event.pointerId);
     pointers.set(event.pointerId, now);
+    if (from) return acts.mark(from, map.cellAt(...inside(now), view));
     if (pointers.size === 2) {
       const [[x1, y1], [x2, y2]] = pointers.values();
       const distance = Math.hypot(x1 - x2, y1 - y2);
@@ -39,12 +45,21 @@ export function listen(map, view, acts) {
       view.pan((before[0] - now[0]) / width, (before[1] - now[1]) / height);
     }
   });
+  const inside = ([x, y]) => {
+    const { left, top, width, height } = map.box;
+    return [Math.min(left + width - 1e-3, Math.max(left, x)), Math.min(top + height - 1e-3, Math.max(top, y))];
+  };
   const end = (event) => {
     pointers.delete(event.pointerId);
     spread = 0;
+    from = null;
   };
   canvas.addEventListener("pointerup", (event) => {
     const now = place(event);
+    if (from) {
+      acts.take(from, map.cellAt(...inside(now), view));
+      return end(event);
+    }
     const still = start && Math.hypot(now[0] - start[0], now[1] - start[1]) < CLICK;
     if (still && pointers.size === 1) {
       const cell = map.cellAt(...now, view);
@@ -52,7 +67,10 @@ export function listen(map, view, acts) {
     }
     end(event);
   });
-  canvas.addEventListener("pointercancel", end);
+  canvas.addEventListener("pointercancel", (event) => {
+    if (from) acts.mark(null);
+    end(event);
+  });
   canvas.addEventListener("pointerleave", () => acts.hover(null));
   canvas.addEventListener("wheel", (event) => {
     if (!event.ctrlKey && !event.metaKey) return; // the page scrolls; a pinch on a touchpad comes with ctrl

@@ -107,8 +107,8 @@ export class HeatMap {
     return context;
   }
 
-  /** Draw one frame. `cursor` is {column, unit} or null. */
-  draw(view, cursor) {
+  /** Draw one frame. `cursor` is {column, unit} or null; `marked` has the two corners of cells that are marked. */
+  draw(view, cursor, marked = null) {
     const context = this.clear();
     const ratio = devicePixelRatio || 1;
     const { left, top, width, height } = this.box;
@@ -122,6 +122,7 @@ export class HeatMap {
       left, top, width, height,
     );
     this._drawAxes(context, view, across, down);
+    if (marked) this._drawMarked(context, view, marked, across, down);
     if (cursor) this._drawCursor(context, view, cursor, across, down);
   }
 
@@ -149,6 +150,16 @@ export class HeatMap {
       context.fillText(clip(this.labels[column]), 0, 0, LABEL_ROOM + 6);
       context.restore();
     }
+  }
+
+  _drawMarked(context, view, { from, to }, across, down) {
+    const { left, top } = this.box;
+    const [column, row] = [Math.min(from.column, to.column), Math.min(from.row, to.row)];
+    const [columns, rows] = [Math.abs(from.column - to.column) + 1, Math.abs(from.row - to.row) + 1];
+    context.strokeStyle = this._theme().ink;
+    context.setLineDash([4, 3]);
+    context.strokeRect(left + (column - view.x[0]) * across, top + (row - view.y[0] * this.order.length) * down, columns * across, rows * down);
+    context.setLineDash([]);
   }
 
   _drawCursor(context, view, { column, unit }, across, down) {

@@ -1,6 +1,7 @@
 // The page: what a person does goes into the store, what the service answers into readings, and both onto the screen.
 
 import { align, names } from "./align.js";
+import { changesOf, createChanges } from "./changes.js";
 import { listModels, ServiceError } from "./client.js";
 import { createDifference } from "./difference.js";
 import { h } from "./dom.js";
@@ -29,9 +30,11 @@ function theme() {
 let colours = theme();
 
 const events = { read: showRead, counted: showCounted, split: showSplit, forget: showAll, fail };
-const a = new Side("a", store, { model: "model", text: "text", explain: "explain" }, events, "A");
-const b = new Side("b", store, { model: "with", text: "and", explain: "explained" }, events, "B");
-const gates = new Gates(store, { theme: () => colours, announce });
+const changes = createChanges({ store, announce });
+const dropping = { onDrop: changes.drop, dropping: () => store.state.tool === "drop" };
+const a = new Side("a", store, { model: "model", text: "text", explain: "explain" }, events, "A", dropping);
+const b = new Side("b", store, { model: "with", text: "and", explain: "explained" }, events, "B", { ...dropping, changes: () => changesOf(store.state), edited: { set: "", drop: "" } });
+const gates = new Gates(store, { theme: () => colours, announce, hold: changes.hold });
 const pickUnit = (unit) => {
   const { reading } = chosenSide();
   if (Number.isInteger(unit) && unit >= 0 && unit < reading.model.hidden) store.set({ unit, gate: view().gate, direction: view().direction });
@@ -54,7 +57,7 @@ const compare = h("button", { type: "button", id: "compare", "aria-pressed": "fa
 section("ask").append(missing.element, retry.element, a.ask.element, b.ask.element, h("div", { class: "row" }, compare,
   h("span", { class: "hint" }, "with another model, or another text, token by token")));
 section("mattered").append(h("div", { class: "stack" }, a.mattered.element, b.mattered.element, difference.shares));
-section("gates").append(gates.element);
+section("gates").append(changes.element, gates.element);
 section("unit").append(unit.element);
 section("statistics").append(h("div", { class: "stack" }, statistics.a.element, statistics.b.element, difference.keeping));
 section("take").append(take.element);
@@ -68,7 +71,7 @@ const settled = () => wanted().every((side) => side.settled);
 const chosenSide = () => (store.state.side === "b" && b.reading ? b : a);
 
 function toggleCompare() {
-  if (comparing()) return store.set({ with: null, and: null, explained: null, side: "a" });
+  if (comparing()) return store.set({ with: null, and: null, explained: null, side: "a", set: "", drop: "" });
   return store.set({ with: store.state.model, and: store.state.text, explained: null });
 }
 
@@ -158,7 +161,7 @@ function showMattered() {
   for (const side of [a, b]) {
     const { reading, contributions, explained } = side;
     side.mattered.element.hidden = !reading;
-    if (reading) side.mattered.show(reading, contributions, { label: store.state.label, explain: explained, side: called(side) });
+    if (reading) side.mattered.show(reading, contributions, { label: store.state.label, explain: explained, side: called(side), dropping: store.state.tool === "drop" });
   }
   difference.shares.hidden = true;
   if (page.pairs && b.reading) difference.showShares(a, b, page.pairs, page.labels, store.state.label);
@@ -174,6 +177,7 @@ function chosenUnits(reading) {
 
 function showGates() {
   const state = view();
+  changes.show(a.reading, comparing() ? b.reading : null);
   const { layer } = state;
   const shared = comparing() ? a.reading.model.directions.filter((each) => b.reading.model.directions.includes(each)) : a.reading.model.directions;
   const directions = shared.filter((each) => (state.shown === "both" || state.shown === each) && sides().every(({ reading }) => reading.has(layerOf(reading, layer), each)));
@@ -241,11 +245,20 @@ function follow(state, changed) {
     } else if (changed.has(text)) side.soon();
     return changed.has(model) || changed.has(text);
   };
+  const other = changed.has("set") || changed.has("drop");
   const reads = [asked(a, "model", "text"), comparing() && asked(b, "with", "and")];
+  if (other && comparing() && !changed.has("with") && !changed.has("and")) {
+    b.read();
+    reads.push(true);
+  }
   if (reads.some(Boolean) || !wanted().every(({ reading }) => reading)) return undefined;
   if (changed.has("explain")) return a.split();
   if (changed.has("explained")) return b.split();
   if (changed.has("label")) return showMattered();
+  if (changed.has("tool")) {
+    changes.show(a.reading, comparing() ? b.reading : null);
+    return showMattered();
+  }
   const unread = sides().filter(({ reading }) => !reading.has(layerOf(reading, state.layer), directionOf(reading, state.direction)));
   if (unread.length) return unread.forEach((side) => side.read());
   if (["layer", "shown", "sort", "by", "units"].some((key) => changed.has(key))) showGates();

@@ -1,24 +1,31 @@
 // What each token gave to the logit of one label: bias + tokens = logit.
 
+import { createBadge } from "./badge.js";
 import { h, number, replace, segmented, signed, tableBehind } from "./dom.js";
 
-/** A block for one reading. `onLabel(label)` and `onToken(number)` tell what was picked. */
-export function createMattered({ id, onLabel, onToken }) {
+/**
+ * A block for one reading. `onLabel(label)` and `onToken(number)` tell what was picked; `measure(signal)` asks how
+ * faithful the split is.
+ */
+export function createMattered({ id, onLabel, onToken, measure }) {
   const head = h("div", { class: "row" });
   const chips = h("div", { class: "chips", tabindex: "0", role: "group", "aria-label": "Tokens and what each gave" });
   const sum = h("p", { class: "sum" });
   const about = h("p", { class: "hint" });
   const behind = h("div");
-  const element = h("div", { class: "card", id: `mattered-${id}` }, head, chips, sum, about, behind);
+  const badge = createBadge(measure);
+  const element = h("div", { class: "card", id: `mattered-${id}` }, head, chips, sum, badge.element, about, behind);
 
-  function show(reading, contributions, { label, explain, side }) {
+  function show(reading, contributions, { label, explain, side, dropping }) {
     const tagger = Boolean(reading.prediction.tokens);
+    badge.show(reading, explain, Boolean(contributions?.labels));
+    const pick = { onToken, dropping };
     if (!contributions?.labels) {
       head.replaceChildren(...(side ? [h("h3", {}, side)] : []));
       sum.replaceChildren();
       behind.replaceChildren();
       about.textContent = contributions?.note ?? reading.note ?? "Splitting the decision…";
-      replace(chips, reading.tokens.map((token, at) => chip(reading, token, at, null, tagger, explain, onToken)));
+      replace(chips, reading.tokens.map((token, at) => chip(reading, token, at, null, tagger, explain, pick)));
       return;
     }
     const chosen = chosenLabel(reading, contributions, label, explain);
@@ -31,7 +38,7 @@ export function createMattered({ id, onLabel, onToken }) {
       h("span", { class: "key", "aria-hidden": "true" }, h("span", { class: "against" }, "against"), h("span", { class: "for" }, "for")),
     );
     replace(chips, reading.tokens.map((token, position) =>
-      chip(reading, token, position, shares[position], tagger, explain, onToken, most)));
+      chip(reading, token, position, shares[position], tagger, explain, pick, most)));
     const total = shares.reduce((before, share) => before + share, 0);
     sum.replaceChildren(
       term("bias", contributions.bias[at]), " + ", term("tokens", total), " = ", term("logit", contributions.logits[at]),
@@ -61,7 +68,7 @@ function what(of) {
     : "The shares are those of the top layer's positions: a position has read its neighbours through the layers below, so its share is that of a word in its context, not of the word alone. ";
 }
 
-function chip(reading, token, at, share, tagger, explain, onToken, most = 1) {
+function chip(reading, token, at, share, tagger, explain, { onToken, dropping }, most = 1) {
   const weight = share === null ? 0 : Math.abs(share) / most;
   const vars = { "--weight": weight.toFixed(3) };
   const tag = tagger ? reading.prediction.tokens[at].label : null;
@@ -72,9 +79,10 @@ function chip(reading, token, at, share, tagger, explain, onToken, most = 1) {
   ];
   const begins = at > 0 && reading.sentences.some(([first]) => first === at);
   const props = { class: "share", vars, "data-token": at, ...(begins && { "data-begins": "sentence" }), "data-sign": share === null ? "none" : share < 0 ? "against" : "for" };
-  if (!tagger) return h("span", props, content);
+  if (!tagger && !dropping) return h("span", props, content);
   return h("button", {
-    ...props, type: "button", "aria-pressed": String(at === explain), on: { click: () => onToken(at) },
-    title: `split the decision for “${token.text}”`,
+    ...props, type: "button", on: { click: () => onToken(at) },
+    ...(dropping ? { title: `read the text without “${token.text}”` }
+      : { "aria-pressed": String(at === explain), title: `split the decision for “${token.text}”` }),
   }, content);
 }

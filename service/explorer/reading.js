@@ -13,7 +13,8 @@ function unitsOf(text) {
 }
 
 export class Reading {
-  constructor(model, text, answer, tensors, narrowed) {
+  /** `changes` are the fields of the request that change the run. */
+  constructor(model, text, answer, tensors, narrowed, changes = {}) {
     const trace = answer.traces[0];
     const [{ shape: [, hidden] }] = tensors.values();
     /** The model as it answered: its version may be newer than the list of models, or a canary. */
@@ -28,6 +29,10 @@ export class Reading {
     this.layers = trace.layers;
     this.contributions = trace.contributions;
     this.note = trace.contributions_note;
+    /** The number of each token in the text as sent, and the prediction without changes, where there are any. */
+    this.kept = trace.kept ?? trace.tokens.map((_, at) => at);
+    this.baseline = trace.baseline ?? null;
+    this.changes = changes;
     this.narrowed = narrowed;
     this.statistics = null;
     this._tensors = tensors;

@@ -1,15 +1,18 @@
 // One text read by one model: its card, its reading, and what mattered in it. The page has one, or two to compare.
 
 import { createAsk, EXAMPLES } from "./ask.js";
-import { explain, read, statistics } from "./client.js";
+import { explain, faithfulness, read, statistics } from "./client.js";
 import { debounce } from "./dom.js";
 import { createMattered } from "./mattered.js";
 
 const TYPING = 160;
 
 export class Side {
-  /** `keys` are the names of model, text and explained token in the store; `events` has read, split, forget and fail. */
-  constructor(id, store, keys, events, legend) {
+  /**
+   * `keys` are the names of model, text and explained token in the store; `events` has read, split, forget and fail.
+   * `changes()` gives the fields of a request that change the run; with another text or model they go (`edited`).
+   */
+  constructor(id, store, keys, events, legend, { changes = () => ({}), onDrop, dropping = () => false, edited = {} }) {
     this.id = id;
     this.reading = null;
     this.contributions = null;
@@ -19,15 +22,18 @@ export class Side {
     this._keys = keys;
     this._events = events;
     this._controllers = {};
+    this._changes = changes;
+    this.dropping = dropping;
     this.ask = createAsk({
       id, legend,
-      onModel: (model) => store.set({ [keys.model]: model, [keys.explain]: null, label: null }),
-      onText: (text) => store.set({ [keys.text]: text, [keys.explain]: null }),
+      onModel: (model) => store.set({ [keys.model]: model, [keys.explain]: null, label: null, ...edited }),
+      onText: (text) => store.set({ [keys.text]: text, [keys.explain]: null, ...edited }),
     });
     this.mattered = createMattered({
       id,
       onLabel: (label) => store.set({ label }),
-      onToken: (token) => store.set({ [keys.explain]: token, label: null }),
+      onToken: (token) => (dropping() ? onDrop(this.reading.kept[token]) : store.set({ [keys.explain]: token, label: null })),
+      measure: (signal) => faithfulness(this.reading, this.explained, signal),
     });
     this.soon = debounce(() => this.read(), TYPING);
   }
@@ -56,7 +62,8 @@ export class Side {
   /** Whether the screen shows the answer to what is asked now: nothing is on its way, and nothing failed. */
   get settled() {
     return Boolean(this.reading) && !this.failed && !this._splitting &&
-      this.reading.model.name === this.model?.name && this.reading.text === this.text;
+      this.reading.model.name === this.model?.name && this.reading.text === this.text &&
+      JSON.stringify(this.reading.changes) === JSON.stringify(this._changes());
   }
 
   /** Offer the models; the first time also a text, where there is none. */
@@ -96,6 +103,7 @@ export class Side {
         layer: Math.min(layer, model.layers - 1),
         direction: model.directions.includes(direction) ? direction : "forward",
         signal: mine.signal,
+        changes: this._changes(),
       };
       const reading = await read(model, text, where);
       if (mine.signal.aborted) return undefined;

@@ -60,7 +60,9 @@ export function createTake({ store, look, announce }) {
       tell(`${what} is below: copy it from there.`);
     }
   };
-  const bodyOf = ({ reading, explained }) => request(reading.model, reading.text, { decimals: null, ...(reading.prediction.tokens && { explain: explained }) });
+  const bodyOf = ({ reading, explained }) => request(reading.model, reading.text, {
+    decimals: null, ...reading.changes, ...(reading.prediction.tokens && { explain: reading.kept[explained] }),
+  });
   const each = async (act) => {
     try {
       for (const side of look().sides) await act(side, `gatelight-${side.reading.model.name}`);
