@@ -20,7 +20,7 @@ from service.errors import InvalidField, Refused, RequestError, Unavailable
 from service.model.loading import Model
 from service.model.streams.sealing import Owner, Seal
 from service.model.streams.stepping import Job, Stepped, Stepper, check
-from service.model.streams.stream import Stream, Wanted
+from service.model.streams.stream import MOST_STEPS, Stream, Wanted
 from service.model.streams.tagging import Event
 from service.observability.metrics import Metrics
 from service.serving.batching import Batcher, Lane
@@ -75,6 +75,8 @@ class Streams:
         """Streams over connections that are open."""
         self.waiting = 0
         """Bytes of their pieces that came and were not read."""
+        self.closing = asyncio.Event()
+        """Set when streams are to end, because the service does."""
         board = metrics.board
         self._tokens = board.number("stream_tokens_total")
         self._dropped = {reason: board.number("dropped_streams_total", reason) for reason in DROPS}
@@ -117,7 +119,7 @@ class Streams:
             raise InvalidField("/state", "The state was made by another release of the service.") from error
 
     def seal(self, model: Model, stream: Stream) -> str:
-        """The state of a stream of which no token waits. Raises `TooLarge`."""
+        """The state of a stream. Raises `TooLarge`."""
         return self._seal.close(owner_of(model), stream.keep())
 
     def check_room(self, model: Model) -> None:
@@ -125,12 +127,18 @@ class Streams:
         if (found := self._steps.get(model)) is not None:
             found.lane.check_room()
 
-    async def steps(self, model: Model, stream: Stream, deadline: float) -> AsyncIterator[list[Event]]:
-        """Step a stream until none of its tokens waits: the events, as they come. `deadline` is a time of the event
-        loop. Raises `Unavailable` and `DeadlineExceeded`."""
-        lane = self._of(model).lane
-        while (job := stream.job()) is not None:
+    async def steps(
+        self, model: Model, stream: Stream, deadline: float, *, paces: Sequence[Pace] = (), stops: int = 0
+    ) -> AsyncIterator[list[Event]]:
+        """Step a stream until none of its tokens waits: the events, as they come, at most those of a few tokens at
+        once, and none over a token whose number, from 1, `stops` divides. It is as slow as `paces` want it. `deadline`
+        is a time of the event loop. Raises `Unavailable` and `DeadlineExceeded`."""
+        lane, loop = self._of(model).lane, asyncio.get_running_loop()
+        while (job := stream.job(stops - stream.count % stops if stops else MOST_STEPS)) is not None:
             count = len(job.rows)
+            if paces and (seconds := waits(paces, count, loop.time())):
+                await asyncio.sleep(seconds)
+                deadline += seconds
             (stepped,) = await lane.submit([job], [count], deadline=deadline)
             self._tokens.add(count)
             yield stream.took(stepped)

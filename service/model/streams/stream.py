@@ -92,6 +92,7 @@ class Stream:
         "_tagging",
         "_truncated",
         "count",
+        "read",
         "wanted",
     )
 
@@ -113,6 +114,8 @@ class Stream:
         self._limit = model.token_limit
         self.count = 0
         """Tokens that were stepped."""
+        self.read = 0
+        """Code points of the text, or tokens of a text that came as tokens, that were taken."""
 
     @property
     def waiting(self) -> int:
@@ -122,23 +125,25 @@ class Stream:
     def feed(self, text: str) -> None:
         """Take a piece of text. Raises `InvalidField`."""
         self._pending += self._reader.feed(text)
+        self.read += len(text)
 
     def feed_tokens(self, tokens: Sequence[str]) -> None:
         """Take tokens. Raises `InvalidField`."""
         self._pending += self._reader.feed_tokens(tokens)
+        self.read += len(tokens)
 
     def end(self) -> None:
         """The text ends here: its last tokens are decided."""
         self._pending += self._reader.end()
 
-    def job(self) -> Job | None:
-        """The next step, or a few of them; None where no token waits. Each has to be taken before the next is asked
-        for."""
+    def job(self, most: int = MOST_STEPS) -> Job | None:
+        """The next step, or a few of them, `most` at most; None where no token waits. Each has to be taken before the
+        next is asked for."""
         if not self._pending:
             return None
         tokens: list[Token] = []
         for token in self._pending:
-            if len(tokens) == MOST_STEPS or (tokens and token.begins):
+            if len(tokens) == min(most, MOST_STEPS) or (tokens and token.begins):
                 break
             tokens.append(token)
         state = self._stepper.start() if tokens[0].begins else self._state
@@ -216,13 +221,14 @@ class Stream:
     # The state between two pieces
 
     def keep(self) -> bytes:
-        """The state, for `resume`; where no token waits."""
-        assert not self._pending
+        """The state, for `resume`."""
         tagging, logits = (None, None) if self._tagging is None else self._tagging.keep()
         entities = [_packed(entity) for entity in self._entities]
         kept = list(_of_size(entities, MOST_ENTITY_BYTES))
         truncated = self._truncated or len(kept) < len(entities)
-        plain = orjson.dumps([self._reader.keep(), self.count, self._split, self._last, kept, truncated, tagging])
+        pending = [[each.text, each.start, each.row.hex(), each.begins, each.gap] for each in self._pending]
+        counts = [self.count, self.read]
+        plain = orjson.dumps([self._reader.keep(), counts, self._split, self._last, kept, truncated, pending, tagging])
         parts = [plain, self._state.cells.tobytes(), self._state.pooled.tobytes()]
         if logits is not None:
             parts.append(logits.tobytes())
@@ -236,10 +242,12 @@ class Stream:
             size = int.from_bytes(kept[at : at + 4], "big")
             parts.append(kept[at + 4 : at + 4 + size])
             at += 4 + size
-        reader, count, split, last, entities, truncated, tagging = orjson.loads(parts[0])
+        reader, counts, split, last, entities, truncated, pending, tagging = orjson.loads(parts[0])
         stream = cls(model, stepper, wanted, split=split, settle=settle)
         stream._reader.resume(reader)
-        stream.count, stream._last, stream._truncated = count, last, truncated
+        (stream.count, stream.read), stream._last, stream._truncated = counts, last, truncated
+        for text, start, row, begins, gap in pending:
+            stream._pending.append(Token(text, start, start + len(text), bytes.fromhex(row), begins, gap))
         stream._entities = [_unpacked(entity) for entity in entities]
         stream._state.cells = np.frombuffer(parts[1], np.float32)
         stream._state.pooled = np.frombuffer(parts[2], np.float64)
