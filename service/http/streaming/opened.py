@@ -1,0 +1,123 @@
+"""An open stream of a model, from what was asked: the same for a WebSocket and for `POST /stream`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from service.errors import InvalidField, ModelNotFound
+from service.http.schemas.streams import Piece, StreamOptions
+from service.model.decoding import Prediction
+from service.model.loading import Model
+from service.model.streams.stream import Stream, wanted
+from service.serving.runtime import Runtime
+from service.serving.streams import Pace, forward_models
+
+SLICE = 256
+"""Code points of a piece, or tokens, that are taken at once: until they are read, a stream cannot be suspended."""
+FINE_SLICE = 32
+"""The same where states are asked for in between: what is decided and not read stands in the state."""
+Event = dict[str, Any]
+
+
+@dataclass(slots=True)
+class Opened:
+    """A stream, its model, and the rates that hold for it."""
+
+    runtime: Runtime
+    model: Model
+    stream: Stream
+    split: bool
+    paces: Sequence[Pace] = ()
+    state_every: int = 0
+
+    @property
+    def ready(self) -> Event:
+        """What is told first."""
+        cell = self.model.bundle.manifest.cell
+        return {"type": "ready", "model": self.model.name, "version": self.model.version, "cell": cell}
+
+    def state(self) -> Event:
+        """The state, as an event; `read` says how much of the text it covers. Raises `TooLarge`."""
+        sealed = self.runtime.streams.seal(self.model, self.stream)
+        return {"type": "state", "state": sealed, "t": self.stream.count, "read": self.stream.read}
+
+    async def take(self, piece: Piece) -> AsyncIterator[list[Event]]:
+        """Read a piece, slice by slice: the events of each. Raises `RequestError`."""
+        whole: str | list[str] = piece.text if piece.text is not None else piece.tokens or []
+        size = FINE_SLICE if self.state_every else SLICE
+        for start in range(0, len(whole), size):
+            part = whole[start : start + size]
+            if isinstance(part, str):
+                self.stream.feed(part)
+            else:
+                self.stream.feed_tokens(part)
+            async for events in self._steps():
+                yield events
+
+    async def finish(self) -> AsyncIterator[list[Event]]:
+        """End the text: the last events, and the prediction as an event. The stream begins anew, also where the text
+        had no token, for which `InvalidField` is raised."""
+        stream = self.stream
+        stream.end()
+        try:
+            async for events in self._steps():
+                yield events
+            events, prediction = stream.finish()
+            yield [*events, {"type": "done", "prediction": prediction, "tokens": stream.count}]
+        finally:
+            self.stream = self.runtime.streams.begin(self.model, stream.wanted, split=self.split)
+
+    async def _steps(self) -> AsyncIterator[list[Event]]:
+        deadline = asyncio.get_running_loop().time() + self.runtime.settings.timeout
+        steps = self.runtime.streams.steps(
+            self.model, self.stream, deadline, paces=self.paces, stops=self.state_every
+        )
+        async for events in steps:
+            if self.state_every and self.stream.count % self.state_every == 0:
+                events.append(self.state())
+            yield events
+
+
+def open_stream(
+    runtime: Runtime, asked: StreamOptions, *, paces: Sequence[Pace] = (), state_every: int = 0, key: str | None = None
+) -> Opened:
+    """The stream that is asked for: a new one, or that of a state. `key` chooses between versions of a model.
+
+    Raises `ModelNotFound`, and `InvalidField` for a model that reads backward too, and for a state that does not fit.
+    """
+    streams, split = runtime.streams, asked.split
+    owner, content = streams.unseal(asked.state) if asked.state is not None else (None, b"")
+    if owner is None:
+        model = runtime.model(asked.model, asked.task, asked.version, key)
+    else:
+        if asked.model not in (None, owner.name) or asked.version not in (None, owner.version):
+            named = " ".join(part for part in (asked.model, asked.version and f"version {asked.version}") if part)
+            raise InvalidField("/state", f"The state is of {owner.name!r}, version {owner.version}, not of {named}.")
+        try:
+            model = runtime.model(owner.name, asked.task, owner.version)
+        except ModelNotFound as error:
+            raise InvalidField(
+                "/state",
+                f"The state is of {owner.name!r}, version {owner.version}, which is not served any more. Send the text "
+                "again from its beginning.",
+            ) from error
+    try:
+        what = wanted(
+            model.bundle.manifest, asked.gates or (), asked.layers, asked.units, asked.every, asked.decimals
+        )
+    except InvalidField as error:
+        if error.problems[0].pointer == "/model":
+            able = ", ".join(forward_models(list(runtime.registry.models.values()))) or "none that is loaded"
+            raise InvalidField(
+                "/model", f"{model.name} reads backward too, and needs the whole text first. These read forward: {able}."
+            ) from None
+        raise
+    if owner is None:
+        stream = streams.begin(model, what, split=split)
+    else:
+        stream = streams.resume(model, what, owner, content)
+        split = stream.split
+    return Opened(runtime, model, stream, split, paces, state_every)
