@@ -7,6 +7,7 @@ import re
 from service.http.render import JSON, SAFETENSORS
 
 HTML = "text/html"
+EVENT_STREAM = "text/event-stream"
 
 _WEIGHT = re.compile(rb"\s*q\s*=\s*([01](?:\.\d{0,3})?)\s*")
 
@@ -26,6 +27,13 @@ def wants_index(accept: bytes | None) -> bool:
     """Whether whoever asks for ``/`` is a program that wants JSON rather than the page, the default."""
     ranges = weights(accept)
     return _weight(ranges, JSON) > _weight(ranges, HTML)
+
+
+def wants_events(accept: bytes | None) -> bool:
+    """Whether the answer is to be server-sent events rather than JSON, the default."""
+    ranges = weights(accept)
+    json, events = _weight(ranges, JSON), _weight(ranges, EVENT_STREAM)
+    return events > json or (events == json > 0 and EVENT_STREAM.encode() in ranges)
 
 
 def names_html(accept: bytes | None) -> bool:

@@ -30,6 +30,8 @@ from service.http.protocols import huggingface, v2
 from service.http.routes import admin, explorer, native, operations
 from service.http.security.access import ADMIN, SHARED, Access
 from service.http.security.keys import Keys
+from service.http.streaming import routes as streaming
+from service.http.streaming import socket
 from service.observability.spans import Spans
 from service.serving.runtime import Runtime
 from service.serving.shared import Shared
@@ -162,11 +164,12 @@ def create_app(settings: Settings, shared: Shared | None = None, spans: Spans | 
         exception_handlers={HTTPException: _http_problem},
     )
     app.state.runtime, app.state.after = runtime, []
-    routers = [native.router, operations.router, explorer.router, huggingface.router, *v2.ROUTERS]
+    routers = [native.router, streaming.router, operations.router, explorer.router, huggingface.router, *v2.ROUTERS]
     if settings.admin:
         routers += [admin.router, admin.loading, v2.admin]
     for router in routers:  # not `include_router`, which analyses every route once more, in each process
         app.router.routes += router.routes
+    app.router.routes += socket.routes
     edge = partial(Edge, runtime=runtime, headers=_hsts(settings.hsts_seconds), spans=spans, after=app.state.after)
     app.add_middleware(Compression, runtime=runtime)
     app.add_middleware(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Callable, Sequence
+from functools import partial
 from http import HTTPStatus
 from time import perf_counter
 from typing import Any, cast
@@ -21,7 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.errors import Forbidden, RateLimited, RequestError, Unauthorized, Unavailable
 from service.http import problems
 from service.http.context import KEY, RequestContext, new_context
-from service.http.security.access import HEALTH, Access
+from service.http.security.access import ADMIT, GRANT, HEALTH, Access
 from service.observability import logs
 from service.observability.metrics import METHODS
 from service.observability.spans import Spans
@@ -76,6 +77,9 @@ class Edge:
         self._after = after
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await self._connect(scope, receive, send)
+            return
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -103,6 +107,34 @@ class Edge:
             milliseconds = round(seconds * 1000, 3)
             known = {"method": method, "route": route, "status": context.status, "ms": milliseconds}
             logs.request({**known, **context.log}, debug=route in HEALTH)
+
+    async def _connect(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """A WebSocket, from its handshake to its close. What is wrong with the handshake is an HTTP answer."""
+        started = perf_counter()
+        scope[KEY] = context = new_context(scope["headers"])
+        context.begin(self._runtime)
+        structlog.contextvars.bind_contextvars(request_id=context.request_id)
+        context.status = HTTPStatus.SWITCHING_PROTOCOLS
+        try:
+            grant, later = self._access.check_socket(context.headers, scope["path"])
+            scope[GRANT] = grant
+            scope[ADMIT] = partial(self._access.admit, context.headers, scope["path"]) if later else None
+            if self._runtime.phase is Phase.STOPPING:
+                self._runtime.batcher.refuse_closed()
+            await self._app(scope, receive, send)
+        except RequestError as error:
+            if error.reason is not None:
+                self._runtime.metrics.refused(error.reason)
+            problem = problems.of(error)
+            context.status = HTTPStatus(problem.status)
+            answer = problem.response(context.request_id, "GET", scope["path"])
+            headers = [*answer.raw_headers, (b"x-request-id", context.request_id.encode("ascii")), *SAFE]
+            start = {"type": "websocket.http.response.start", "status": problem.status, "headers": headers}
+            await send(start)
+            await send({"type": "websocket.http.response.body", "body": answer.body})
+        finally:
+            milliseconds = round((perf_counter() - started) * 1000, 3)
+            _log.info("stream", route=scope["path"], status=int(context.status), ms=milliseconds, **context.log)
 
     @staticmethod
     def _begin_span(spans: Spans, context: RequestContext, method: str) -> tuple[bytes, bytes]:

@@ -1,7 +1,8 @@
 """A connection as uvicorn reads it: one ordered queue of exchanges, with limits and an eye on clients that hang up.
 
 Answers leave in the order of their requests. A refusal is an answer like any other, and it is the last: it stands in
-the queue behind what was accepted before it, and then the connection closes. An offer of another protocol is ignored.
+the queue behind what was accepted before it, and then the connection closes. An offer of another protocol is ignored,
+but for a WebSocket's at the one path that has them, on a connection where no other request waits.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from service.process import head
 from service.process.deadline import Deadline, Reading
 from service.process.outgoing import Outgoing
 from service.process.refusal import answer, reason_of
+from service.process.websocket import WebSocket
 from service.process.wire import RETRY_WHEN_CROWDED, Reader, Wire
 
 LINGER_SECONDS = 1.0
@@ -52,6 +54,8 @@ class Protocol(HttpToolsProtocol):
         self._trailers = 0  # bytes
         self._body = 0  # bytes that have come of the body that is being read
         self._offered = False  # the parser has stopped at an offer of another protocol, to read the head again
+        self._upgrades = False  # the offer is taken
+        self._upgraded: WebSocket | None = None  # what has the connection now
         self._deaf = False  # what still comes is thrown away
         self._final = False  # the connection closes behind the newest request
         self._stopping = False  # the service ends
@@ -143,6 +147,8 @@ class Protocol(HttpToolsProtocol):
         except RequestError as error:
             self._stop(error)
         else:
+            if self._upgraded is not None:
+                return
             if self._reading is BODY or self._wire.bodies:
                 self._wire.hold_body(self, self._body if self._reading is BODY else 0)
             idle = self._reading is NOTHING and (self.cycle is None or self.cycle.response_complete)
@@ -157,18 +163,37 @@ class Protocol(HttpToolsProtocol):
             self._feed(data[start : start + self._slice], last=start + self._slice >= len(data))
 
     def _feed(self, data: bytes, last: bool = True) -> None:
+        if self._upgraded is not None:
+            self._upgraded.data_received(data)
+            return
         self._bare_bytes += len(data)
         behind = None
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as offer:  # WebSockets would begin here
             behind = data[offer.args[0] :]
+        if behind is not None and self._upgrades:
+            self._upgrade(behind)
+            return
         if behind is not None:
             parser, self.parser = self.parser, httptools.HttpRequestParser(self)
             again = head.without_offer(parser.get_method(), parser.get_http_version(), self.url, self.headers)
             self._feed(again + behind, last)
         if self._bare_bytes > self._limits.max_header and (self._reading is BODY or (last and self._reading is HEAD)):
             raise HeaderTooLarge(self._bare_bytes, self._limits.max_header)
+
+    def _upgrade(self, behind: bytes) -> None:
+        """Hand the connection over to a WebSocket, and with it all that is counted or timed here."""
+        self._unset_keepalive_if_required()
+        self._hear_no_more()
+        self._reader.stop()
+        self._wire.connections -= 1
+        self.connections.discard(self)
+        shared = {"server_state": self.server_state, "app_state": self.app_state}
+        self._upgraded = socket = WebSocket(self.config, wire=self._wire, **shared)
+        socket.connection_made(self.transport)
+        self.transport.set_protocol(socket)
+        socket.data_received(head.written(b"GET", "1.1", self.url, self.headers) + behind)
 
     def on_message_begin(self) -> None:
         if self._final:
@@ -196,6 +221,12 @@ class Protocol(HttpToolsProtocol):
         head.check(method, version, self.headers)
         self._offered = parser.should_upgrade()
         if self._offered:
+            waiting = self.cycle is not None and not self.cycle.response_complete
+            self._upgrades = not waiting and head.is_websocket(method, version, self.url, self.headers)
+            if self._upgrades:
+                self._check_room()
+                if self._stopping:
+                    raise Unavailable("The service is shutting down.", retry_after=RETRY_WHEN_CROWDED)
             return
         scope["method"], scope["http_version"] = method.decode("ascii"), version
         scope["path"], scope["raw_path"], scope["query_string"] = head.target(self.url)

@@ -14,6 +14,8 @@ from service.errors import HeaderTooLarge, MalformedRequest
 
 MOST_LINES = 200
 """Header lines of one request. Browsers send about 20, and each proxy on the way adds a few."""
+WEBSOCKETS = b"/stream"
+"""The path that has WebSockets."""
 LONGEST_HOST = 512
 """Bytes of a Host header; a name in DNS has at most 255."""
 
@@ -71,6 +73,26 @@ def without_offer(method: bytes, version: str, target: bytes, lines: Lines) -> b
 
     A server may ignore an offer and answer the request as HTTP/1.1 (RFC 9110, 7.8).
     """
-    kept = (name + b": " + value for name, value in lines if name != b"upgrade")
+    return written(method, version, target, [(name, value) for name, value in lines if name != b"upgrade"])
+
+
+def written(method: bytes, version: str, target: bytes, lines: Lines) -> bytes:
+    """A head as it is sent."""
     first = b"%s %s HTTP/%s" % (method, target, version.encode("ascii"))
-    return b"\r\n".join((first, *kept, b"", b""))
+    return b"\r\n".join((first, *(name + b": " + value for name, value in lines), b"", b""))
+
+
+def is_websocket(method: bytes, version: str, target: bytes, lines: Lines) -> bool:
+    """Whether a head asks for a WebSocket (RFC 6455, 4.2.1) where there are some."""
+    named = {name: value.strip().lower() for name, value in lines}
+    path = target.partition(b"?")[0]
+    return (
+        method == b"GET"
+        and version == "1.1"
+        and (path[:-1] if path.endswith(b"/") else path) == WEBSOCKETS
+        and named.get(b"upgrade") == b"websocket"
+        and b"upgrade" in [part.strip() for part in named.get(b"connection", b"").split(b",")]
+        and b"sec-websocket-key" in named
+        and named.get(b"content-length", b"0") == b"0"
+        and b"transfer-encoding" not in named
+    )

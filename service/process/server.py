@@ -141,7 +141,9 @@ class Server(uvicorn.Server):
             uvicorn.Config(
                 app,
                 http=cast(type[asyncio.Protocol], partial(Protocol, wire=self._wire)),  # made like one, with more
-                ws="none",
+                ws="websockets-sansio",
+                ws_max_size=settings.stream_bytes,
+                ws_per_message_deflate=False,  # for messages of 150 bytes it costs more than it saves
                 lifespan="on",
                 log_config=None,
                 access_log=False,
@@ -271,11 +273,21 @@ class Server(uvicorn.Server):
         for listener in sockets or []:
             keep_out(listener)
         await self._hear_out(sockets or [])
+        await self._end_streams(end)
         # One grace period for both: a supervisor, or an orchestrator, kills at its end.
         self.config.timeout_graceful_shutdown = max(1, round(end - asyncio.get_running_loop().time()))
         await super().shutdown(sockets)
         await self._send_rest(end + SEND_SECONDS)
         _log.info("stopped")
+
+    async def _end_streams(self, limit: float) -> None:
+        """Have every stream end with its state, and wait for them: uvicorn would close them at once."""
+        streams, loop = self.runtime.streams, asyncio.get_running_loop()
+        streams.close()
+        limit = min(limit, loop.time() + self._settings.grace_seconds / 2)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(limit):
+                await streams.emptied()
 
     async def _send_rest(self, limit: float) -> None:
         """Wait until clients have taken the answers that have begun; at the loop time `limit`, reset the others."""

@@ -32,10 +32,12 @@ STEP_ROW_SECONDS = 50e-6
 """What a stream's part in a batch takes beside its steps."""
 KEYS = 10_000
 """API keys whose rate is remembered."""
+ROOM_SECONDS = 0.05
+"""After which a stream that waits for room in the batcher's queue looks again."""
 RETRY_SECONDS = 1.0
 """After which a client that found no room for a stream may try again."""
 
-Dropped = Literal["idle", "slow-reader", "overflow", "shutdown", "gone", "failed"]
+Dropped = Literal["idle", "shutdown", "gone", "failed"]
 DROPS: tuple[Dropped, ...] = get_args(Dropped)
 
 
@@ -75,8 +77,11 @@ class Streams:
         """Streams over connections that are open."""
         self.waiting = 0
         """Bytes of their pieces that came and were not read."""
-        self.closing = asyncio.Event()
-        """Set when streams are to end, because the service does."""
+        self.closing = False
+        """Whether streams are to end, because the service does."""
+        self._emptied = asyncio.Event()
+        self._emptied.set()
+        self._listeners: set[asyncio.Event] = set()
         board = metrics.board
         self._tokens = board.number("stream_tokens_total")
         self._dropped = {reason: board.number("dropped_streams_total", reason) for reason in DROPS}
@@ -93,10 +98,32 @@ class Streams:
                 reason=Refused.STREAMS,
             )
         self.open += 1
+        self._emptied.clear()
         try:
             yield
         finally:
             self.open -= 1
+            if not self.open:
+                self._emptied.set()
+
+    async def emptied(self) -> None:
+        """Wait until no stream is open."""
+        await self._emptied.wait()
+
+    @contextmanager
+    def listening(self, event: asyncio.Event) -> Iterator[None]:
+        """Have an event set when streams are to end."""
+        self._listeners.add(event)
+        try:
+            yield
+        finally:
+            self._listeners.discard(event)
+
+    def close(self) -> None:
+        """Have every stream end."""
+        self.closing = True
+        for event in self._listeners:
+            event.set()
 
     def drop(self, reason: Dropped) -> None:
         """Count a stream that the service ends."""
@@ -128,18 +155,33 @@ class Streams:
             found.lane.check_room()
 
     async def steps(
-        self, model: Model, stream: Stream, deadline: float, *, paces: Sequence[Pace] = (), stops: int = 0
+        self,
+        model: Model,
+        stream: Stream,
+        deadline: float,
+        *,
+        paces: Sequence[Pace] = (),
+        stops: int = 0,
+        patient: bool = False,
     ) -> AsyncIterator[list[Event]]:
         """Step a stream until none of its tokens waits: the events, as they come, at most those of a few tokens at
         once, and none over a token whose number, from 1, `stops` divides. It is as slow as `paces` want it. `deadline`
-        is a time of the event loop. Raises `Unavailable` and `DeadlineExceeded`."""
+        is a time of the event loop. Raises `DeadlineExceeded`, and `Unavailable` where too much waits, if `patient`
+        only at the deadline."""
         lane, loop = self._of(model).lane, asyncio.get_running_loop()
         while (job := stream.job(stops - stream.count % stops if stops else MOST_STEPS)) is not None:
             count = len(job.rows)
             if paces and (seconds := waits(paces, count, loop.time())):
                 await asyncio.sleep(seconds)
                 deadline += seconds
-            (stepped,) = await lane.submit([job], [count], deadline=deadline)
+            while True:
+                try:
+                    (stepped,) = await lane.submit([job], [count], deadline=deadline)
+                    break
+                except Unavailable:
+                    if not patient or self.closing or loop.time() >= deadline:
+                        raise
+                    await asyncio.sleep(ROOM_SECONDS)
             self._tokens.add(count)
             yield stream.took(stepped)
 

@@ -65,6 +65,47 @@ PREDICTIONS: dict[str, dict[str, object]] = {
         "predictions": [{"entities": [_ENTITY], "truncated": False}],
     },
 }
+STREAM_REQUESTS: dict[str, dict[str, object]] = {
+    "the first piece": {"model": "sentiment-lstm", "text": "The film is gr"},
+    "the whole at once, with two units of a gate": {
+        "model": "sentiment-lstm",
+        "text": "A great film.",
+        "gates": ["forget"],
+        "units": [0, 1],
+        "end": True,
+    },
+}
+STREAM_ANSWERS: dict[str, dict[str, object]] = {
+    "two tokens so far": {
+        "model": "sentiment-lstm",
+        "version": "4",
+        "events": [
+            {
+                "type": "token",
+                "t": 0,
+                "text": "The",
+                "start": 0,
+                "end": 3,
+                "scores": {"negative": 0.5, "positive": 0.5},
+            },
+            {
+                "type": "token",
+                "t": 1,
+                "text": "film",
+                "start": 4,
+                "end": 8,
+                "scores": {"negative": 0.4, "positive": 0.6},
+            },
+        ],
+        "state": "pD0c…",
+        "prediction": None,
+    },
+    "the end": {"model": "sentiment-lstm", "version": "4", "events": [], "state": None, "prediction": _SENTIMENT},
+}
+STREAM_EVENTS = (
+    'event: token\ndata: {"type":"token","t":0,"text":"The","start":0,"end":3,'
+    '"scores":{"negative":0.5,"positive":0.5}}\n\n'
+)
 TRACES: dict[str, dict[str, object]] = {
     "two units of two gates": {
         "model": "sentiment-bilstm",

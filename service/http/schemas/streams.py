@@ -71,9 +71,7 @@ class TokenEvent(BaseModel):
     end: int
     scores: dict[str, float] | None = Field(None, description="Classifiers: the answer for the text so far.")
     label: str | None = Field(None, description="Taggers: its label, provisional.")
-    gates: dict[str, dict[str, list[float]]] | None = Field(
-        None, description="By layer and gate: one number a unit."
-    )
+    gates: dict[str, dict[str, list[float]]] | None = Field(None, description="By layer and gate: one number a unit.")
 
 
 class LabelsEvent(BaseModel):

@@ -22,6 +22,9 @@ HEALTH = frozenset(("/health/live", "/health/ready", "/v2/health/live", "/v2/hea
 ADMIN = ("/admin/", "/v2/repository/models/")
 """How the paths begin that change what is served."""
 METRICS = "/metrics"
+GRANT, ADMIT = "grant", "admit"
+"""Under which a WebSocket's scope has what its key allows, and, where it sent none, the check of one that comes later.
+"""
 
 PAGES, PAGE_FILES = ("/", "/docs"), ("/page/", "/docs/page/")
 """The gate explorer and the API's page: files that are the same for everyone, and cost nothing."""
@@ -122,6 +125,27 @@ class Access:
             error.key = grant.label
             raise
         return grant
+
+    def check_socket(self, headers: Mapping[bytes, bytes], path: str) -> tuple[Grant | None, bool]:
+        """Let a WebSocket in: what its key allows, and whether a key has to come in its opening message, since the
+        scripts of a browser cannot send a header. Pages of other origins than `origins` and the service's own are kept
+        out: no browser asks whether they may. Raises as `check` does."""
+        origin = headers.get(b"origin")
+        own = origin is not None and origin.partition(b"://")[2] == headers.get(b"host")
+        if origin is not None and not own and not {origin, b"*"} & self._origins:
+            raise Forbidden(
+                "Web pages of this origin may not open streams; the setting cors_origins names those that may."
+            )
+        if self._asked_for and b"authorization" not in headers:
+            return None, True
+        return self.check(headers, path), False
+
+    def admit(self, headers: Mapping[bytes, bytes], path: str, key: str | None) -> Grant | None:
+        """Let in the key of an opening message. Raises as `check` does."""
+        if key is None:
+            raise Unauthorized('Send an API key: Authorization: Bearer KEY, or "key" in the opening message.')
+        sent = {**headers, b"authorization": _BEARER + key.encode("utf-8", "replace")}
+        return self.check(sent, path)
 
     def _take(self, key: bytes, rate: float) -> None:
         wait = self._buckets.take(key, rate, self._clock())

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from service.errors import InvalidField, ModelNotFound
+from service.http import problems
 from service.http.schemas.streams import Piece, StreamOptions
-from service.model.decoding import Prediction
 from service.model.loading import Model
 from service.model.streams.stream import Stream, wanted
 from service.serving.runtime import Runtime
@@ -32,6 +32,8 @@ class Opened:
     split: bool
     paces: Sequence[Pace] = ()
     state_every: int = 0
+    patient: bool = False
+    """Wait for room in the queue, up to the deadline, where a request would be refused."""
 
     @property
     def ready(self) -> Event:
@@ -54,7 +56,7 @@ class Opened:
                 self.stream.feed(part)
             else:
                 self.stream.feed_tokens(part)
-            async for events in self._steps():
+            async for events in self.steps():
                 yield events
 
     async def finish(self) -> AsyncIterator[list[Event]]:
@@ -63,17 +65,18 @@ class Opened:
         stream = self.stream
         stream.end()
         try:
-            async for events in self._steps():
+            async for events in self.steps():
                 yield events
             events, prediction = stream.finish()
             yield [*events, {"type": "done", "prediction": prediction, "tokens": stream.count}]
         finally:
             self.stream = self.runtime.streams.begin(self.model, stream.wanted, split=self.split)
 
-    async def _steps(self) -> AsyncIterator[list[Event]]:
+    async def steps(self) -> AsyncIterator[list[Event]]:
+        """Read what was taken: the events. Raises `Unavailable` and `DeadlineExceeded`."""
         deadline = asyncio.get_running_loop().time() + self.runtime.settings.timeout
         steps = self.runtime.streams.steps(
-            self.model, self.stream, deadline, paces=self.paces, stops=self.state_every
+            self.model, self.stream, deadline, paces=self.paces, stops=self.state_every, patient=self.patient
         )
         async for events in steps:
             if self.state_every and self.stream.count % self.state_every == 0:
@@ -105,14 +108,13 @@ def open_stream(
                 "again from its beginning.",
             ) from error
     try:
-        what = wanted(
-            model.bundle.manifest, asked.gates or (), asked.layers, asked.units, asked.every, asked.decimals
-        )
+        what = wanted(model.bundle.manifest, asked.gates or (), asked.layers, asked.units, asked.every, asked.decimals)
     except InvalidField as error:
         if error.problems[0].pointer == "/model":
             able = ", ".join(forward_models(list(runtime.registry.models.values()))) or "none that is loaded"
             raise InvalidField(
-                "/model", f"{model.name} reads backward too, and needs the whole text first. These read forward: {able}."
+                "/model",
+                f"{model.name} reads backward too, and needs the whole text first. These read forward: {able}.",
             ) from None
         raise
     if owner is None:
@@ -121,3 +123,15 @@ def open_stream(
         stream = streams.resume(model, what, owner, content)
         split = stream.split
     return Opened(runtime, model, stream, split, paces, state_every)
+
+
+def error_event(error: Exception) -> Event:
+    """An error as a message."""
+    problem = problems.of(error)
+    pointers = [{"pointer": each.pointer, "detail": each.detail} for each in problem.errors]
+    return {
+        "type": "error",
+        "status": problem.status,
+        "detail": problem.detail,
+        **({"errors": pointers} if pointers else {}),
+    }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body
@@ -10,17 +10,15 @@ from starlette.responses import StreamingResponse
 from starlette.types import ASGIApp
 
 from service.errors import RequestError, TooLarge
-from service.http.accept import wants_events
-from service.http.context import Here
+from service.http.accept import EVENT_STREAM, wants_events
+from service.http.context import Here, RequestContext
 from service.http.described import OF_A_JOB, described
 from service.http.endpoint import BodyRoute, json_answer
-from service.http.problems import of
 from service.http.render import dumps
 from service.http.schemas import examples
 from service.http.schemas.streams import StreamAnswer, StreamRequest
-from service.http.streaming.opened import Event, Opened, open_stream
+from service.http.streaming.opened import Event, Opened, error_event, open_stream
 
-EVENT_STREAM = "text/event-stream"
 _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 """A proxy must pass each event on at once."""
 
@@ -45,19 +43,76 @@ async def stream(
     asked.check()
     runtime = context.runtime
     runtime.check_open()
-    opened = open_stream(runtime, asked, key=context.route_key)
+    opened = open_stream(runtime, asked, key=context.request_id)
     model = opened.model
     context.model, context.inputs = (model.name, model.version), 1
     runtime.streams.check_room(model)
-    most = runtime.settings.max_tokens
-    if asked.tokens is not None and len(asked.tokens) > most:
-        raise TooLarge("Tokens in one piece", len(asked.tokens), most)
     context.log.update(model=model.name, inputs=1)
-    answer = _Answer(opened, asked)
-    if wants_events(context.headers.get(b"accept")):
-        await answer.begin()
-        return StreamingResponse(answer.as_events(context.request_id), media_type=EVENT_STREAM, headers=_HEADERS)
-    await answer.begin()
-    events = [event async for some in answer.events() for event in some]
-    context.log["tokens"] = opened.stream.count
-    return json_answer(answer.whole(events))
+    events = _events(opened, asked)
+    if not wants_events(context.headers.get(b"accept")):
+        return json_answer(await _whole(opened, events, context))
+    first = await anext(events)  # what is wrong with the request is known by now, while it can still be a status
+    return StreamingResponse(_sent(context, opened, first, events), media_type=EVENT_STREAM, headers=_HEADERS)
+
+
+async def _events(opened: Opened, asked: StreamRequest) -> AsyncIterator[list[Event]]:
+    """What a piece comes to, then the state, or behind the end the prediction. Nothing has been read of the piece yet
+    when the first, which is empty, comes. Raises `TooLarge` for a piece of too many tokens or numbers."""
+    settings, stream = opened.runtime.settings, opened.stream
+    if asked.text is not None:
+        stream.feed(asked.text)
+    elif asked.tokens is not None:
+        stream.feed_tokens(asked.tokens)
+    if asked.end:
+        stream.end()
+    if stream.waiting > settings.max_tokens:
+        raise TooLarge("Tokens in one piece", stream.waiting, settings.max_tokens)
+    numbers = stream.wanted.numbers(stream.waiting)
+    if numbers > settings.max_trace:
+        raise TooLarge("Numbers in the gates of one answer", numbers, settings.max_trace)
+    if asked.end and not stream.count and not stream.waiting:
+        stream.finish()  # raises: there is no token
+    yield []
+    async for events in opened.steps():
+        yield events
+    if asked.end:
+        async for events in opened.finish():
+            yield events
+    else:
+        yield [opened.state()]
+
+
+async def _whole(opened: Opened, events: AsyncIterator[list[Event]], context: RequestContext) -> dict[str, Any]:
+    answer: dict[str, Any] = {"model": opened.model.name, "version": opened.model.version, "events": []}
+    state: str | None = None
+    prediction: object = None
+    async for some in events:
+        for event in some:
+            match event["type"]:
+                case "state":
+                    state = event["state"]
+                case "done":
+                    prediction = event["prediction"]
+                case _:
+                    answer["events"].append(event)
+    context.log["tokens"] = len(answer["events"])
+    return {**answer, "state": state, "prediction": prediction}
+
+
+async def _sent(
+    context: RequestContext, opened: Opened, first: list[Event], events: AsyncIterator[list[Event]]
+) -> AsyncIterator[bytes]:
+    """The events as they are sent. What goes wrong behind the first of them is an event, the last."""
+    yield _as_sent([opened.ready, *first])
+    try:
+        async for some in events:
+            if some:
+                yield _as_sent(some)
+    except RequestError as error:
+        context.log["error"] = error.slug
+        yield _as_sent([error_event(error)])
+
+
+def _as_sent(events: Iterable[Event]) -> bytes:
+    """As server-sent events (WHATWG HTML, 9.2.6)."""
+    return b"".join(b"event: %s\ndata: %s\n\n" % (event["type"].encode(), dumps(event)) for event in events)

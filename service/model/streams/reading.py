@@ -69,6 +69,10 @@ class _Held:
     space: str = ""
 
 
+class Undecided(InvalidField):
+    """A text whose open end is over `MOST_OPEN`: the reader cannot go on."""
+
+
 class Reader:
     """Finds the tokens of one text. With `split` it finds the sentences, too; else no token begins one. Without `gaps`
     it forgets what stands between tokens, which only taggers need."""
@@ -105,7 +109,8 @@ class Reader:
     def feed(self, text: str) -> list[Token]:
         """Read on. Returns the tokens that are decided by now and were not before.
 
-        Raises `InvalidField`, and is of no use from then on, where more than `MOST_OPEN` code points decide nothing.
+        Raises `Undecided`, and is of no use from then on, where more than `MOST_OPEN` code points decide nothing; and
+        `InvalidField` where tokens came before.
         """
         if self._count:
             raise InvalidField("/text", "The stream began with tokens; send tokens, or begin another stream.")
@@ -122,9 +127,9 @@ class Reader:
         if self._tail or (self._at and not self._count) or self._held:
             raise InvalidField("/tokens", "The stream began with text; send text, or begin another stream.")
         found = []
-        for position, token in enumerate(tokens):
-            if not token:
-                raise InvalidField(f"/tokens/{position}", "The token is empty.")
+        if "" in tokens:
+            raise InvalidField(f"/tokens/{tokens.index('')}", "The token is empty.")
+        for token in tokens:
             start = self._at + (1 if self._count else 0)
             self._at, self._count = start + len(token), self._count + 1
             gap = " " if start and self._gaps else ""
@@ -256,7 +261,7 @@ class Reader:
         if len(tail) > _CUT_FROM:
             self._cut(form, places, spans)
         if len(self._tail) > MOST_OPEN:
-            raise InvalidField(
+            raise Undecided(
                 "/text",
                 f"More than {MOST_OPEN} characters without a space, none of which completes a token; "
                 "put spaces between words.",

@@ -56,6 +56,10 @@ class Wanted:
     selection: Selection | None = None
     decimals: int | None = 4
 
+    def numbers(self, tokens: int) -> int:
+        """How many activations the events of so many tokens hold, at most."""
+        return 0 if self.selection is None else self.selection.numbers(-(-tokens // self.every))
+
 
 def wanted(
     manifest: Manifest,
@@ -86,13 +90,13 @@ class Stream:
         "_model",
         "_pending",
         "_reader",
-        "_split",
         "_state",
         "_stepper",
         "_tagging",
         "_truncated",
         "count",
         "read",
+        "split",
         "wanted",
     )
 
@@ -103,8 +107,8 @@ class Stream:
         label counts as settled in a long sentence."""
         self._model, self._stepper, self.wanted = model, stepper, wanted
         tagger = model.decoder if isinstance(model.decoder, Tagger) else None
-        self._split = split and tagger is not None
-        self._reader = Reader(model.tokenizer, split=self._split, gaps=tagger is not None)
+        self.split = split and tagger is not None
+        self._reader = Reader(model.tokenizer, split=self.split, gaps=tagger is not None)
         self._tagging = Tagging(tagger, settle) if tagger is not None else None
         self._state = stepper.start()
         self._pending: deque[Token] = deque()  # decided, and not stepped
@@ -228,7 +232,7 @@ class Stream:
         truncated = self._truncated or len(kept) < len(entities)
         pending = [[each.text, each.start, each.row.hex(), each.begins, each.gap] for each in self._pending]
         counts = [self.count, self.read]
-        plain = orjson.dumps([self._reader.keep(), counts, self._split, self._last, kept, truncated, pending, tagging])
+        plain = orjson.dumps([self._reader.keep(), counts, self.split, self._last, kept, truncated, pending, tagging])
         parts = [plain, self._state.cells.tobytes(), self._state.pooled.tobytes()]
         if logits is not None:
             parts.append(logits.tobytes())

@@ -1,0 +1,23 @@
+"""`WS /stream`: the handshake of a stream over a WebSocket."""
+
+from __future__ import annotations
+
+from starlette.routing import WebSocketRoute
+from starlette.websockets import WebSocket
+
+from service.http.context import context_of
+from service.http.security.access import ADMIT, GRANT
+from service.http.streaming.session import Session
+
+
+async def stream(socket: WebSocket) -> None:
+    """Serve one WebSocket. Raises `Unavailable`, before the handshake, where as many streams are open as may be."""
+    context, scope = context_of(socket.scope), socket.scope
+    context.runtime.check_open()
+    with context.runtime.streams.hold():
+        await socket.receive()  # that it connects
+        await socket.accept()
+        await Session(context, socket.receive, socket.send, scope.get(GRANT), scope.get(ADMIT)).run()
+
+
+routes = [WebSocketRoute("/stream", stream)]

@@ -1,0 +1,59 @@
+"""A connection that has become a WebSocket: uvicorn's, on the same books as all others.
+
+It counts among the connections of its process, a client that does not take what it is sent is cut, and at the end of
+the service it is closed like any other. `service.process.connection` hands it over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+from service.process.wire import Reader, Wire
+
+
+class WebSocket(WebSocketsSansIOProtocol):
+    """One WebSocket. Made by a `Protocol` whose client has asked for it."""
+
+    def __init__(self, *arguments: Any, wire: Wire, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self._wire = wire
+        self._reader: Reader | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._wire.connections += 1
+        address = self.client[0] if self.client else ""
+        self._reader = Reader(self._wire, self.loop, cast(asyncio.Transport, transport), address)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._wire.connections -= 1
+        if self._reader is not None:
+            self._reader.stop()
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """The client is slower than what it is sent: that is counted, and its progress watched."""
+        super().pause_writing()
+        if self._reader is not None:
+            self._reader.watch(self.transport.get_write_buffer_size())
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._reader is not None:
+            self._reader.stop()
+
+    def keepalive_timeout(self) -> None:
+        """A ping has no answer. While the service does not read, it cannot know of one."""
+        if self.read_paused:
+            self.pong_timer = None
+            self.schedule_ping()
+        else:
+            super().keepalive_timeout()
+
+    @property
+    def sending(self) -> bool:
+        """True while the transport has not handed all that was sent to the system."""
+        return self.transport.get_write_buffer_size() > 0
