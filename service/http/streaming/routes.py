@@ -34,6 +34,12 @@ router = APIRouter(route_class=BodyRoute)
         *OF_A_JOB,
         examples=examples.STREAM_ANSWERS,
         content={EVENT_STREAM: {"schema": {"type": "string"}, "example": examples.STREAM_EVENTS}},
+        headers={
+            "X-Accel-Buffering": {
+                "description": "With server-sent events: a proxy passes each on at once.",
+                "schema": {"type": "string"},
+            }
+        },
         timed=True,
     ),
 )

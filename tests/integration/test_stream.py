@@ -1,0 +1,210 @@
+"""`POST /stream`: pieces and states in, events and states out, over HTTP."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.conftest import Process, Start, _starter
+from tests.integration.streams import TEXT, cut, of, predicted, tokens, write_repository
+
+MODELS = ["sentiment-lstm", "sentiment-gru", "ner-gru"]
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("streams")
+    write_repository(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Iterator[Process]:
+    for start in _starter(tmp_path_factory.mktemp("service"), repository):
+        yield start().until_ready()
+
+
+def post(service: Process, status: int = 200, **body: Any) -> Any:
+    answer = service.client.post("/stream", json=body)
+    assert answer.status_code == status, answer.text
+    return answer.json()
+
+
+def read(service: Process, pieces: list[Any], field: str = "text", **more: Any) -> tuple[list[Any], Any]:
+    """Send pieces one by one, each with the state of those before: all events, and the prediction."""
+    events, state, answer = [], None, None
+    for number, piece in enumerate(pieces):
+        answer = post(service, **more, state=state, **{field: piece}, end=number == len(pieces) - 1)
+        state = answer["state"]
+        assert (state is None) == (number == len(pieces) - 1)
+        assert state is None or (len(state) <= 16 * 1024 and answer["prediction"] is None)
+        events += answer["events"]
+    return events, answer["prediction"]
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("pieces", [[TEXT], list(TEXT), cut(TEXT, 1), cut(TEXT, 2)])
+def test_the_last_answer_is_that_for_the_whole_text(service: Process, model: str, pieces: list[str]) -> None:
+    events, prediction = read(service, pieces, model=model)
+    found = of("token", events)
+    assert [{name: event[name] for name in ("text", "start", "end")} for event in found] == tokens(service, model, TEXT)
+    assert [event["t"] for event in found] == list(range(len(found)))
+    expected = predicted(service, model, TEXT)
+    if "scores" in expected:
+        assert prediction["label"] == expected["label"]
+        assert prediction["scores"] == pytest.approx(expected["scores"], abs=1e-5)
+        return
+    whole = predicted(service, model, TEXT, tokens=True)
+    assert [label for event in of("labels", events) for label in event["labels"]] == [
+        token["label"] for token in whole["tokens"]
+    ]
+    assert [{**entity, "score": 0} for entity in prediction["entities"]] == [
+        {**entity, "score": 0} for entity in expected["entities"]
+    ]
+    assert len(of("entity", events)) == len(expected["entities"])
+
+
+def test_tokens_are_taken_as_they_are(service: Process) -> None:
+    sent = ["the", "film", "is", "great", "!"]
+    events, prediction = read(service, [sent[:2], [], sent[2:]], "tokens", model="sentiment-lstm")
+    assert [(event["text"], event["start"]) for event in events] == list(zip(sent, [0, 4, 9, 12, 18], strict=True))
+    assert prediction["scores"] == pytest.approx(predicted(service, "sentiment-lstm", [sent])["scores"], abs=1e-5)
+
+
+def test_the_same_state_may_be_used_again(service: Process) -> None:
+    state = post(service, model="sentiment-gru", text="the film is ")["state"]
+    good, bad = (post(service, text=text, state=state, end=True)["prediction"] for text in ("great", "bad"))
+    assert good["scores"] == pytest.approx(predicted(service, "sentiment-gru", "the film is great")["scores"], abs=1e-5)
+    assert bad["scores"] == pytest.approx(predicted(service, "sentiment-gru", "the film is bad")["scores"], abs=1e-5)
+
+
+def test_events_have_the_gates_asked_for(service: Process) -> None:
+    asked = {"gates": ["forget", "cell"], "units": [3, 0], "layers": [1], "decimals": None}
+    answer = post(service, model="sentiment-lstm", text="the film is great", end=True, every=2, **asked)
+    trace = service.client.post(
+        "/gates", json={"model": "sentiment-lstm", "inputs": "the film is great", **asked}
+    ).json()["traces"][0]
+    assert [event["t"] for event in answer["events"]] == [1, 3]
+    for event in answer["events"]:
+        for gate in ("forget", "cell"):
+            expected = trace["layers"][0]["gates"][gate][event["t"]]
+            assert event["gates"]["1"][gate] == pytest.approx(expected, abs=1e-5)
+
+
+def test_server_sent_events_come_one_by_one(service: Process) -> None:
+    body = {"model": "sentiment-lstm", "text": "the film is great", "end": True}
+    with service.client.stream("POST", "/stream", json=body, headers={"Accept": "text/event-stream"}) as answer:
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        assert answer.headers["x-accel-buffering"] == "no"
+        blocks = answer.read().decode().strip().split("\n\n")
+    events = []
+    for block in blocks:
+        kind, data = block.split("\n")
+        events.append(json.loads(data.removeprefix("data: ")))
+        assert kind == f"event: {events[-1]['type']}"
+    assert [event["type"] for event in events] == ["ready", *["token"] * 4, "done"]
+    assert events[-1]["prediction"] == post(service, **body)["prediction"]
+
+
+def test_without_an_end_server_sent_events_end_with_the_state(service: Process) -> None:
+    body = {"model": "ner-gru", "text": "Ada lived in London. She"}
+    answer = service.client.post("/stream", json=body, headers={"Accept": "text/event-stream"})
+    last = json.loads(answer.text.strip().split("\n")[-1].removeprefix("data: "))
+    assert last["type"] == "state"
+    assert last["read"] == len(body["text"])
+    assert post(service, state=last["state"], text=" was", end=True)["events"]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "detail"),
+    [
+        ({"model": "sentiment-bilstm", "text": "x"}, 422, "These read forward: ner-gru, sentiment-gru, sentiment-lstm"),
+        ({"model": "nobody", "text": "x"}, 404, "no model named"),
+        ({"model": "sentiment-lstm", "text": "x", "tokens": ["x"]}, 422, "send one of them"),
+        ({"model": "sentiment-lstm", "text": 7}, 422, "/text"),
+        ({"model": "sentiment-lstm", "piece": "x"}, 422, "no such field"),
+        ({"model": "sentiment-lstm", "tokens": ["x", ""]}, 422, "/tokens/1"),
+        ({"model": "sentiment-lstm", "tokens": ["x", 1]}, 422, "/tokens/1"),
+        ({"model": "sentiment-lstm", "text": " \n", "end": True}, 422, "holds no token"),
+        ({"model": "sentiment-lstm", "end": True}, 422, "holds no token"),
+        ({"model": "sentiment-lstm", "text": "x", "gates": ["update"]}, 422, "/gates/0"),
+        ({"model": "sentiment-lstm", "text": "x", "units": [99]}, 422, "/units/0"),
+        ({"model": "sentiment-lstm", "text": "x", "every": 0}, 422, "/every"),
+        ({"model": "sentiment-lstm", "text": "x", "state": "AAAA"}, 422, "no state of this service"),
+        ({"model": "sentiment-lstm", "text": "a " * 5000}, 413, "Tokens in one piece: 5000, the limit is 4096"),
+        ({"model": "sentiment-lstm", "text": "\u200b" * 7000}, 422, "More than 6144 characters"),
+        ({"task": "ner", "model": "sentiment-lstm", "text": "x"}, 422, "task"),
+    ],
+)
+@pytest.mark.parametrize("accept", ["application/json", "text/event-stream"])
+def test_what_cannot_be_read_is_refused(
+    service: Process, body: dict[str, Any], status: int, detail: str, accept: str
+) -> None:
+    answer = service.client.post("/stream", json=body, headers={"Accept": accept})
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert detail in answer.text
+
+
+def test_a_piece_may_be_empty_or_complete_no_token(service: Process) -> None:
+    state = None
+    for text in ("", "fi", "", "lm"):
+        answer = post(service, model="sentiment-lstm", text=text, state=state)
+        assert answer["events"] == []
+        state = answer["state"]
+    assert post(service, state=state, end=True)["events"][0]["text"] == "film"
+
+
+def test_a_state_of_another_model_is_refused(service: Process) -> None:
+    state = post(service, model="sentiment-lstm", text="film ")["state"]
+    assert "not of sentiment-gru" in post(service, 422, model="sentiment-gru", text="x", state=state)["detail"]
+    assert "not of version 7" in post(service, 422, version="7", text="x", state=state)["detail"]
+    changed = ("A" if state[0] != "A" else "B") + state[1:]
+    assert post(service, 422, text="x", state=changed)["errors"][0]["pointer"] == "/state"
+
+
+def test_without_a_model_the_task_s_forward_reader_reads(service: Process) -> None:
+    assert post(service, text="film ")["model"] == "sentiment-lstm"
+    assert post(service, task="ner", text="film ")["model"] == "ner-gru"
+
+
+def test_states_go_on_in_any_worker_and_in_replicas_of_the_same_key(
+    start: Start, service: Process, repository: Path
+) -> None:
+    first = start("--workers", "2", models=repository, SERVICE_STATE_KEY="of both").until_ready()
+    second = start(models=repository, SERVICE_STATE_KEY="of both").until_ready()
+    state = None
+    for number, piece in enumerate(cut(TEXT, 3)):
+        state = post((first, second)[number % 2], model="sentiment-lstm", text=piece, state=state)["state"]
+    prediction = post(first, state=state, end=True)["prediction"]
+    assert prediction["scores"] == pytest.approx(predicted(first, "sentiment-lstm", TEXT)["scores"], abs=1e-5)
+    assert "another key" in post(service, 422, text="x", state=state)["detail"]
+
+
+def test_workers_share_the_random_key(start: Start, repository: Path) -> None:
+    process = start("--workers", "2", models=repository).until_ready()
+    state = None
+    for piece in cut(TEXT, 4)[:12]:
+        process.client.close()
+        process._client = None  # another connection, and with it perhaps another worker
+        state = post(process, model="sentiment-lstm", text=piece, state=state)["state"]
+
+
+def test_a_state_expires_and_a_retired_version_is_told(start: Start, tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    write_repository(models)
+    process = start("--state-seconds", "0.5", models=models).until_ready()
+    state = post(process, model="sentiment-lstm", text="film ")["state"]
+    process.wait(lambda: process.client.post("/stream", json={"text": "x", "state": state}).status_code == 422)
+    assert "too old" in post(process, 422, text="x", state=state)["detail"]
+    write_repository(models)  # version 2
+    state = post(process, model="sentiment-lstm", text="film ")["state"]
+    process.signal(signal.SIGHUP)
+    process.wait(lambda: process.client.get("/models/sentiment-lstm").json()["version"] == "2")
+    detail = post(process, 422, text="x", state=state)["detail"]
+    assert "version 1" in detail or "too old" in detail

@@ -1,0 +1,351 @@
+"""`WS /stream`: a text typed into a WebSocket, its limits, its end, and what it leaves behind."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import socket as sockets
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from tests.integration.conftest import Process, Start, _starter
+from tests.integration.metrics import value
+from tests.integration.streams import TEXT, cut, of, predicted, socket, stream, tokens, write_repository
+from tests.patience import PATIENCE
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("streams")
+    write_repository(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Iterator[Process]:
+    for start in _starter(tmp_path_factory.mktemp("service"), repository):
+        yield start().until_ready()
+
+
+@pytest.mark.parametrize("model", ["sentiment-lstm", "sentiment-gru", "ner-gru"])
+@pytest.mark.parametrize("pieces", [[TEXT], list(TEXT), cut(TEXT, 5)])
+def test_the_last_answer_is_that_for_the_whole_text(service: Process, model: str, pieces: list[str]) -> None:
+    with stream(service, model=model) as opened:
+        for _ in range(2):  # the stream begins anew behind its end
+            for piece in pieces:
+                opened.send(text=piece)
+            opened.send(end=True)
+            events = opened.until("done")
+            found = of("token", events)
+            spans = [{name: event[name] for name in ("text", "start", "end")} for event in found]
+            assert spans == tokens(service, model, TEXT)
+            assert events[-1]["tokens"] == len(found)
+            expected, prediction = predicted(service, model, TEXT), events[-1]["prediction"]
+            if "scores" in expected:
+                assert prediction["scores"] == pytest.approx(expected["scores"], abs=1e-5)
+            else:
+                assert [{**each, "score": 0} for each in prediction["entities"]] == [
+                    {**each, "score": 0} for each in expected["entities"]
+                ]
+
+
+def test_a_token_is_sent_once_it_is_complete(service: Process) -> None:
+    with stream(service, model="sentiment-lstm") as opened:
+        opened.send(text="The fi")
+        assert opened.receive()["text"] == "The"
+        opened.send(text="lm, is")
+        assert [opened.receive()["text"] for _ in range(2)] == ["film", ","]
+        opened.send(tokens=None, text=" gr")
+        assert opened.receive()["text"] == "is"
+        opened.send(end=True)
+        assert [event["type"] for event in opened.until("done")] == ["token", "done"]
+
+
+def test_states_say_how_much_they_cover_and_go_on_elsewhere(service: Process) -> None:
+    with stream(service, model="sentiment-lstm", state_every=3) as opened:
+        for piece in cut(TEXT, 6):
+            opened.send(text=piece)
+        opened.send(end=True)
+        events = opened.until("done")
+    states = of("state", events)
+    assert [state["t"] for state in states] == list(range(3, len(of("token", events)) + 1, 3))
+    for state in random.Random(7).sample(states, 4):
+        with stream(service, state=state["state"]) as opened:
+            opened.send(text=TEXT[state["read"] :], end=True)
+            later = opened.until("done")
+        assert of("token", later) == [
+            event | {"scores": pytest.approx(event["scores"], abs=1e-6)}
+            for event in of("token", events)
+            if event["t"] >= state["t"]
+        ]
+        assert later[-1]["prediction"]["scores"] == pytest.approx(events[-1]["prediction"]["scores"], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("message", "status"),
+    [
+        ("no JSON", 400),
+        ("[]", 422),
+        (b"\x00\x01", 415),
+        ('{"model": "sentiment-lstm"}', 422),  # a second opening
+        ('{"text": 7}', 422),
+        ('{"text": "a", "tokens": ["b"]}', 422),
+        ('{"tokens": [""]}', 422),
+        ('{"end": true}', 422),  # no token
+        ('{"text": "\\ud800"}', 400),
+    ],
+)
+def test_a_message_that_cannot_be_taken_is_told_and_the_stream_goes_on(
+    service: Process, message: str | bytes, status: int
+) -> None:
+    with stream(service, model="sentiment-lstm") as opened:
+        opened.connection.send(message)
+        error = opened.receive()
+        assert (error["type"], error["status"]) == ("error", status)
+        opened.send(text="a film ", end=True)
+        assert opened.until("done")[-1]["tokens"] == 2
+
+
+def code_of(opened: Any) -> tuple[int, list[Any]]:
+    """The code with which the service closes, and the messages before it."""
+    found: list[Any] = []
+    try:
+        while True:
+            found.append(opened.receive())
+    except ConnectionClosed as closed:
+        assert closed.rcvd is not None
+        return closed.rcvd.code, found
+
+
+@pytest.mark.parametrize(
+    ("opening", "status"),
+    [
+        ({"model": "sentiment-bilstm"}, 422),
+        ({"model": "nobody"}, 404),
+        ({"model": "sentiment-lstm", "gates": ["update"]}, 422),
+        ({"model": "sentiment-lstm", "state": "AAAA"}, 422),
+        ({"model": "sentiment-lstm", "nothing": 1}, 422),
+        ({"text": "no opening"}, 422),
+    ],
+)
+def test_an_opening_that_cannot_be_taken_closes_the_connection(
+    service: Process, opening: dict[str, Any], status: int
+) -> None:
+    with socket(service) as opened:
+        opened.send(**opening)
+        code, messages = code_of(opened)
+    assert (code, [message["status"] for message in messages]) == (1008, [status])
+
+
+def test_too_many_wrong_messages_close_the_connection(service: Process) -> None:
+    with stream(service, model="sentiment-lstm") as opened:
+        for _ in range(17):
+            opened.connection.send("wrong")
+        code, messages = code_of(opened)
+    assert (code, len(messages)) == (1008, 17)
+
+
+def test_a_text_without_any_end_of_a_token_closes_the_connection(service: Process) -> None:
+    with stream(service, model="sentiment-lstm") as opened:
+        opened.send(text="\u200b" * 7000)
+        assert code_of(opened)[0] == 1008
+
+
+def test_a_message_over_the_limit_is_closed_with_1009(start: Start, repository: Path) -> None:
+    process = start("--stream-bytes", "2048", models=repository).until_ready()
+    with stream(process, model="sentiment-lstm") as opened:
+        opened.send(text="a" * 3000)
+        assert code_of(opened)[0] == 1009
+
+
+def test_what_is_no_handshake_for_a_stream_is_answered_as_http(service: Process) -> None:
+    assert service.client.get("/stream").status_code == 405
+    offer = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}
+    key = {"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="}
+    assert service.client.get("/models", headers=offer | key).status_code == 200  # an offer elsewhere is ignored
+    assert service.client.get("/stream", headers=offer).status_code == 405
+    assert service.client.get("/stream", headers={"Upgrade": "h2c", "Connection": "Upgrade"}).status_code == 405
+
+
+def test_pages_of_other_origins_are_kept_out(start: Start, service: Process, repository: Path) -> None:
+    with pytest.raises(InvalidStatus) as refused, socket(service, {"Origin": "https://elsewhere.example"}):
+        pass
+    assert refused.value.response.status_code == 403
+    assert b"cors_origins" in (refused.value.response.body or b"")
+    with stream(service, {"Origin": service.url}, model="sentiment-lstm"):
+        pass
+    other = start(models=repository, SERVICE_CORS_ORIGINS="https://elsewhere.example").until_ready()
+    with stream(other, {"Origin": "https://elsewhere.example"}, model="sentiment-lstm"):
+        pass
+
+
+def test_keys_are_asked_for_in_a_header_or_in_the_opening_message(start: Start, repository: Path) -> None:
+    process = start(models=repository, SERVICE_API_KEYS="secret").until_ready()
+    with stream(process, {"Authorization": "Bearer secret"}, model="sentiment-lstm"):
+        pass
+    with stream(process, key="secret", model="sentiment-lstm"):
+        pass
+    for opening in ({"key": "wrong"}, {}):
+        with socket(process) as opened:
+            opened.send(model="sentiment-lstm", **opening)
+            code, messages = code_of(opened)
+        assert (code, messages[0]["status"]) == (1008, 401)
+    with pytest.raises(InvalidStatus) as refused, socket(process, {"Authorization": "Bearer wrong"}):
+        pass
+    assert refused.value.response.status_code == 401
+
+
+def test_no_more_streams_are_open_than_may_be_and_all_are_counted(start: Start, repository: Path) -> None:
+    process = start("--max-streams", "3", models=repository).until_ready()
+    for _ in range(3):
+        with ExitStack() as stack:
+            for _ in range(3):
+                stack.enter_context(stream(process, model="sentiment-lstm"))
+            assert value(process, "streams") == 3
+            assert value(process, "connections") == 4  # and that of the client which asks
+            with pytest.raises(InvalidStatus) as refused, socket(process):
+                pass
+            assert refused.value.response.status_code == 503
+            assert "Retry-After" in refused.value.response.headers
+        process.wait(lambda: value(process, "streams") == 0 and value(process, "connections") == 1)
+
+
+def test_connections_that_became_sockets_count_among_the_limit(start: Start, repository: Path) -> None:
+    process = start("--max-connections", "2", models=repository).until_ready()
+    for _ in range(5):  # today's is given back each time
+        with stream(process, model="sentiment-lstm"):
+            pass
+        process.wait(lambda: value(process, "connections") == 1)
+
+
+def test_a_silent_stream_is_closed(start: Start, repository: Path) -> None:
+    process = start("--stream-idle-seconds", "0.3", models=repository).until_ready()
+    with stream(process, model="sentiment-lstm") as opened:
+        opened.send(text="a film ")
+        code, messages = code_of(opened)
+    assert code == 1008
+    assert [message["type"] for message in messages] == ["token", "token", "state", "error"]
+    assert messages[-1]["status"] == 408
+
+
+def test_a_client_that_does_not_read_is_cut(start: Start, repository: Path) -> None:
+    process = start("--read-seconds", "0.5", "--stream-bytes", "65536", models=repository).until_ready()
+    with stream(process, model="sentiment-lstm", gates=["forget", "cell", "hidden"]) as opened:
+        raw = opened.connection.socket
+        raw.setsockopt(sockets.SOL_SOCKET, sockets.SO_RCVBUF, 4096)
+        opened.connection.recv_messages.pause() if hasattr(opened.connection.recv_messages, "pause") else None
+        with suppress(ConnectionClosed, OSError):
+            for _ in range(200):
+                opened.send(text="a film " * 400)
+        process.wait(lambda: value(process, "refusals_total", reason="slow-reader") >= 1)
+        process.wait(lambda: value(process, "streams") == 0)
+    assert value(process, "stream_waiting_bytes") == 0
+
+
+def test_a_shutdown_ends_streams_with_their_state(start: Start, repository: Path) -> None:
+    first = start(models=repository, SERVICE_STATE_KEY="shared").until_ready()
+    second = start(models=repository, SERVICE_STATE_KEY="shared").until_ready()
+    with stream(first, model="sentiment-lstm") as opened, stream(first, model="sentiment-gru") as idle:
+        opened.send(text=TEXT[:60])
+        opened.until("token")
+        first.signal(signal.SIGTERM)
+        code, messages = code_of(opened)
+        assert code == 1012
+        assert code_of(idle) == (1012, [])  # it had read nothing
+    assert first.exit_status() == 0
+    state = messages[-1]
+    assert (state["type"], state["read"]) == ("state", 60)
+    with stream(second, state=state["state"]) as opened:
+        opened.send(text=TEXT[60:], end=True)
+        prediction = opened.until("done")[-1]["prediction"]
+    assert prediction["scores"] == pytest.approx(predicted(second, "sentiment-lstm", TEXT)["scores"], abs=1e-5)
+
+
+def test_a_killed_worker_is_a_lost_connection_and_the_last_state_is_good_in_another(
+    start: Start, repository: Path
+) -> None:
+    process = start("--workers", "2", models=repository).until_ready()
+    with stream(process, model="sentiment-lstm", state_every=1) as opened:
+        opened.send(text=TEXT[:80])
+        state = opened.until("state")[-1]
+        worker = next(
+            int(entry["pid"]) for entry in children(process) if entry["pid"]
+        )
+        for entry in children(process):
+            with suppress(ProcessLookupError):
+                __import__("os").kill(int(entry["pid"]), signal.SIGKILL)
+        assert worker
+        with pytest.raises(ConnectionClosed):
+            while True:
+                message = opened.receive()
+                state = message if message["type"] == "state" else state
+    process.wait(lambda: _is_ready(process))
+    with stream(process, state=state["state"]) as opened:
+        opened.send(text=TEXT[state["read"] :], end=True)
+        prediction = opened.until("done")[-1]["prediction"]
+    assert prediction["scores"] == pytest.approx(predicted(process, "sentiment-lstm", TEXT)["scores"], abs=1e-5)
+
+
+def children(process: Process) -> list[dict[str, Any]]:
+    """The workers of a supervisor."""
+    listed = Path(f"/proc/{process.process.pid}/task/{process.process.pid}/children").read_text().split()
+    return [{"pid": int(number)} for number in listed]
+
+
+def _is_ready(process: Process) -> bool:
+    with suppress(httpx.TransportError):
+        return process.client.get("/health/ready").status_code == 200
+    return False
+
+
+def test_a_stream_is_read_no_faster_than_its_rate(start: Start, repository: Path) -> None:
+    process = start("--stream-rate", "50", models=repository).until_ready()
+    started = time.monotonic()
+    with stream(process, model="sentiment-lstm") as opened:
+        opened.send(text="film " * 100, end=True)
+        assert opened.until("done")[-1]["tokens"] == 100
+    assert time.monotonic() - started > 0.8  # 50 at once, 50 in a second
+
+
+def test_random_scripts_of_messages_leave_nothing_behind(service: Process) -> None:
+    """A short form: `python -m benchmarks streams --scripts 10000` runs the long one."""
+    from benchmarks.stream_scripts import play
+
+    outcomes = [play(service.url, seed) for seed in range(60)]
+    assert any(outcomes)
+    service.wait(lambda: value(service, "streams") == 0 and value(service, "stream_waiting_bytes") == 0)
+    assert "unexpected error" not in service.output
+
+
+def test_streams_and_predictions_run_side_by_side(service: Process) -> None:
+    """Many at once: each has its own answer."""
+    found: dict[int, Any] = {}
+
+    def follow(number: int) -> None:
+        text = f"the film number {number} was " + "very " * (number % 5) + "good"
+        with stream(service, model="sentiment-lstm") as opened:
+            for piece in cut(text, number):
+                opened.send(text=piece)
+            opened.send(end=True)
+            found[number] = (text, opened.until("done")[-1]["prediction"])
+
+    threads = [threading.Thread(target=follow, args=(number,)) for number in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE)
+    assert len(found) == 12
+    for text, prediction in found.values():
+        assert prediction["scores"] == pytest.approx(
+            predicted(service, "sentiment-lstm", text)["scores"], abs=1e-5
+        )
+    assert json.dumps(sorted(found))
