@@ -37,7 +37,8 @@ def post(service: Process, status: int = 200, **body: Any) -> Any:
 
 def read(service: Process, pieces: list[Any], field: str = "text", **more: Any) -> tuple[list[Any], Any]:
     """Send pieces one by one, each with the state of those before: all events, and the prediction."""
-    events, state, answer = [], None, None
+    events: list[Any] = []
+    state, answer = None, {}
     for number, piece in enumerate(pieces):
         answer = post(service, **more, state=state, **{field: piece}, end=number == len(pieces) - 1)
         state = answer["state"]
@@ -84,7 +85,7 @@ def test_the_same_state_may_be_used_again(service: Process) -> None:
 
 
 def test_events_have_the_gates_asked_for(service: Process) -> None:
-    asked = {"gates": ["forget", "cell"], "units": [3, 0], "layers": [1], "decimals": None}
+    asked: dict[str, Any] = {"gates": ["forget", "cell"], "units": [3, 0], "layers": [1], "decimals": None}
     answer = post(service, model="sentiment-lstm", text="the film is great", end=True, every=2, **asked)
     trace = service.client.post(
         "/gates", json={"model": "sentiment-lstm", "inputs": "the film is great", **asked}
@@ -97,7 +98,7 @@ def test_events_have_the_gates_asked_for(service: Process) -> None:
 
 
 def test_server_sent_events_come_one_by_one(service: Process) -> None:
-    body = {"model": "sentiment-lstm", "text": "the film is great", "end": True}
+    body: dict[str, Any] = {"model": "sentiment-lstm", "text": "the film is great", "end": True}
     with service.client.stream("POST", "/stream", json=body, headers={"Accept": "text/event-stream"}) as answer:
         assert answer.headers["content-type"].startswith("text/event-stream")
         assert answer.headers["x-accel-buffering"] == "no"

@@ -97,10 +97,10 @@ def open_stream(
         model = runtime.model(asked.model, asked.task, asked.version, key)
         if asked.model is None and model.bundle.manifest.directions != ("forward",):
             # The task's default reads backward too: its forward reader of the same cell, else any of the task.
-            able = forward_models([each for each in runtime.registry.models.values() if each.task == model.task])
+            readers = forward_models([each for each in runtime.registry.models.values() if each.task == model.task])
             wished = f"{model.task}-{model.bundle.manifest.cell}"
-            if able:
-                model = runtime.model(wished if wished in able else able[0], None, asked.version, key)
+            if readers:
+                model = runtime.model(wished if wished in readers else readers[0], None, asked.version, key)
     else:
         if asked.model not in (None, owner.name) or asked.version not in (None, owner.version):
             named = " ".join(part for part in (asked.model, asked.version and f"version {asked.version}") if part)
