@@ -64,11 +64,11 @@ class Opening(StreamOptions):
 class TokenEvent(BaseModel):
     """One token that is complete."""
 
-    type: Literal["token"]
+    type: Literal["token"] = Field(description="The kind of the event.")
     t: int = Field(description="Its number, from 0.")
-    text: str
+    text: str = Field(description="The token as it was sent.")
     start: int = Field(description="Where it begins in the whole text, in code points.")
-    end: int
+    end: int = Field(description="Where it ends there, exclusive.")
     scores: dict[str, float] | None = Field(None, description="Classifiers: the answer for the text so far.")
     label: str | None = Field(None, description="Taggers: its label, provisional.")
     gates: dict[str, dict[str, list[float]]] | None = Field(None, description="By layer and gate: one number a unit.")
@@ -77,23 +77,23 @@ class TokenEvent(BaseModel):
 class LabelsEvent(BaseModel):
     """Labels of tokens that are settled: no later token changes them."""
 
-    type: Literal["labels"]
+    type: Literal["labels"] = Field(description="The kind of the event.")
     t: int = Field(description="The number of the first of these tokens.")
-    labels: list[str]
-    scores: list[float]
+    labels: list[str] = Field(description="Their labels.")
+    scores: list[float] = Field(description="The labels' probabilities.")
 
 
 class EntityEvent(BaseModel):
     """An entity that is settled."""
 
-    type: Literal["entity"]
-    label: str
-    text: str
-    start: int
-    end: int
-    score: float
-    token_start: int
-    token_end: int
+    type: Literal["entity"] = Field(description="The kind of the event.")
+    label: str = Field(description="The kind of the entity.")
+    text: str = Field(description="Its text as it was sent.")
+    start: int = Field(description="Where it begins in the whole text, in code points.")
+    end: int = Field(description="Where it ends there, exclusive.")
+    score: float = Field(description="The probability that each of its tokens has its label.")
+    token_start: int = Field(description="The number of its first token.")
+    token_end: int = Field(description="The number behind that of its last token.")
 
 
 Event = Annotated[TokenEvent | LabelsEvent | EntityEvent, Field(discriminator="type")]
@@ -102,8 +102,8 @@ Event = Annotated[TokenEvent | LabelsEvent | EntityEvent, Field(discriminator="t
 class StreamAnswer(BaseModel):
     """What a piece came to."""
 
-    model: str
-    version: str
-    events: list[Event]
+    model: str = Field(description="The model that read.")
+    version: str = Field(description="Its version.")
+    events: list[Event] = Field(description="What became known, in order.")
     state: str | None = Field(description="To be sent with the next piece; null behind the end.")
     prediction: dict[str, Any] | None = Field(description="Behind the end: the prediction, as `/predict` has it.")
