@@ -6,13 +6,13 @@ the equations.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from service.model.bundle import Manifest
+from service.model.bundle import Manifest, one_graph
 from service.model.equations import CellName, Form
 
 Array = NDArray[np.float32]
@@ -41,29 +41,27 @@ class Layer(Protocol):
 
 
 class _Stacked:
-    """The weights of a layer in float32: W [inputs, gates * units], R [units, gates * units], B [1 or 2, the same].
-
-    A cell whose gates do not see the state has no R, one without an operator of ONNX one bias a gate.
-    """
+    """The weights of a layer in float32: W [inputs, gates * units], R [units, gates * units], bias [gates * units], and
+    the state's own bias of a reset-after GRU."""
 
     states = 1
 
     def __init__(self, manifest: Manifest, weights: Weights, number: int) -> None:
-        w, b = (np.asarray(weights[f"recurrent.{number}.{part}"][0], np.float32) for part in "WB")
-        r = weights.get(f"recurrent.{number}.R")
+        name = f"recurrent.{number}"
         self.units = manifest.hidden
         self.sizes: tuple[int, ...] = (self.units,) * self.states
-        self.w = np.ascontiguousarray(w.T)
-        self.r = np.zeros((0, 0), np.float32) if r is None else np.ascontiguousarray(r[0].T, np.float32)
-        self.bias = b.reshape(-1, len(w))
+        self.w = np.ascontiguousarray(np.asarray(weights[f"{name}.W"][0], np.float32).T)
+        if f"{name}.R" in weights:  # no gate of a minimal cell sees the state
+            self.r = np.ascontiguousarray(np.asarray(weights[f"{name}.R"][0], np.float32).T)
+        biases = np.asarray(weights[f"{name}.B"][0], np.float32)
+        both = not one_graph(manifest.cell, manifest.form)
+        self.bias, self.second = np.split(biases, 2) if both else (biases, biases)
         self.after = manifest.gru_reset == "after"
-        peepholes = weights.get(f"recurrent.{number}.P")
+        peepholes = weights.get(f"{name}.P")
         self.peepholes = None if peepholes is None else np.asarray(peepholes[0], np.float32)
-        if self.peepholes is not None and self.peepholes.ndim == 1:
-            self.peepholes = self.peepholes.reshape(3, -1)
 
     def arrive(self, inputs: Array) -> Array:
-        arrived: Array = inputs @ self.w + self.bias[0]
+        arrived: Array = inputs @ self.w + self.bias
         return arrived
 
 
@@ -74,25 +72,26 @@ class _Rnn(_Stacked):
 
 
 class _Lstm(_Stacked):
-    """With peepholes or without. Order of the gates: input, output, forget, candidate."""
+    """With diagonal peepholes, [3 * units] of the input, output and forget gate, or without. Order of the gates: input,
+    output, forget, candidate."""
 
     states = 2
 
     def step(self, arrived: Array, before: list[Array]) -> tuple[list[Array], Gates]:
         sums = arrived + before[0] @ self.r
-        i, o, f, candidate = (sums[:, n * self.units : (n + 1) * self.units] for n in range(4))
+        i, o, f, candidate = _parts(sums, self.units, 4)
         if self.peepholes is None:
             _squash(sums[:, : 3 * self.units])
         else:
-            i += self.peepholes[0] * before[1]
-            f += self.peepholes[2] * before[1]
+            i += self.peepholes[: self.units] * before[1]
+            f += self.peepholes[2 * self.units :] * before[1]
             _squash(i)
             _squash(f)
         np.tanh(candidate, out=candidate)
         cell = f * before[1]
         cell += i * candidate
         if self.peepholes is not None:
-            o += self.peepholes[1] * cell
+            o += self.peepholes[self.units : 2 * self.units] * cell
             _squash(o)
         hidden = o * np.tanh(cell)
         gates = {"forget": f, "input": i, "output": o, "candidate": candidate, "cell": cell, "hidden": hidden}
@@ -100,23 +99,27 @@ class _Lstm(_Stacked):
 
 
 class _FullPeephole(_Stacked):
-    """Peepholes [gates * units, units]. Order of the gates: input, output, forget, candidate."""
+    """Peepholes are matrices [4 * units, units], stacked as the gates are; the candidate has one, too."""
 
     states = 2
 
-    def step(self, arrived: Array, before: list[Array]) -> tuple[list[Array], Gates]:
+    def __init__(self, manifest: Manifest, weights: Weights, number: int) -> None:
+        super().__init__(manifest, weights, number)
         assert self.peepholes is not None
-        units, seen = self.units, self.peepholes
-        sums = arrived + before[0] @ self.r
-        i, o, f, candidate = (sums[:, n * units : (n + 1) * units] for n in range(4))
-        i += before[1] @ seen[:units].T
-        sums[:, 2 * units :] += before[1] @ seen[2 * units :].T
+        apart = [*_parts(self.peepholes.T, self.units, 4)]  # [units, units] each
+        self.output = np.ascontiguousarray(apart[1])
+        apart[1] = np.zeros_like(self.output)  # it sees the new cell
+        self.early = np.ascontiguousarray(np.concatenate(apart, axis=1))
+
+    def step(self, arrived: Array, before: list[Array]) -> tuple[list[Array], Gates]:
+        sums = arrived + before[0] @ self.r + before[1] @ self.early
+        i, o, f, candidate = _parts(sums, self.units, 4)
         _squash(i)
         _squash(f)
         np.tanh(candidate, out=candidate)
         cell = f * before[1]
         cell += i * candidate
-        o += cell @ seen[units : 2 * units].T
+        o += cell @ self.output
         _squash(o)
         hidden = o * np.tanh(cell)
         gates = {"forget": f, "input": i, "output": o, "candidate": candidate, "cell": cell, "hidden": hidden}
@@ -124,26 +127,28 @@ class _FullPeephole(_Stacked):
 
 
 class _MinGru(_Stacked):
-    """Order of the gates: update, candidate."""
+    """Order of the gates: update, candidate. Neither sees the state."""
 
     def step(self, arrived: Array, before: list[Array]) -> tuple[list[Array], Gates]:
-        update, candidate = arrived[:, : self.units].copy(), np.tanh(arrived[:, self.units :])
+        update, candidate = (part.copy() for part in _parts(arrived, self.units, 2))
         _squash(update)
-        hidden = (1 - update) * before[0] + update * candidate
+        np.tanh(candidate, out=candidate)
+        hidden: Array = before[0] + update * (candidate - before[0])
         return [hidden], {"update": update, "candidate": candidate, "hidden": hidden}
 
 
 class _MinLstm(_Stacked):
-    """Order of the gates: forget, input, candidate."""
+    """Order of the gates: forget, input, candidate. The two are normalised by their logarithms, which stay finite where
+    both are next to 0."""
 
     def step(self, arrived: Array, before: list[Array]) -> tuple[list[Array], Gates]:
-        # 1 / sigmoid(x) = 1 + e^-x; the bound keeps the sum of two within float32.
-        inverse = 1 + np.exp(-np.maximum(arrived[:, : 2 * self.units], np.float32(-80)))
-        of_forget, of_input = inverse[:, : self.units], inverse[:, self.units :]
-        total = of_forget + of_input
-        forget, taken = of_input / total, of_forget / total
-        candidate = np.tanh(arrived[:, 2 * self.units :])
-        hidden = forget * before[0] + taken * candidate
+        f, i, candidate = _parts(arrived, self.units, 3)
+        share: Array = np.logaddexp(np.float32(0), -i) - np.logaddexp(np.float32(0), -f)  # ln sigmoid(f) - ln sigmoid(i)
+        forget, taken = share, -share
+        _squash(forget)
+        _squash(taken)
+        candidate = np.tanh(candidate)
+        hidden: Array = forget * before[0] + taken * candidate
         return [hidden], {"forget": forget, "input": taken, "candidate": candidate, "hidden": hidden}
 
 
@@ -157,7 +162,7 @@ class _Gru(_Stacked):
             both = arrived[:, :two] + past[:, :two]
             _squash(both)
             keep, reset = both[:, : self.units], both[:, self.units :]
-            candidate = np.tanh(arrived[:, two:] + reset * (past[:, two:] + self.bias[1, two:]))
+            candidate = np.tanh(arrived[:, two:] + reset * (past[:, two:] + self.second[two:]))
         else:
             both = arrived[:, :two] + hidden @ self.r[:, :two]
             _squash(both)
@@ -194,7 +199,7 @@ class _Integers:
     def step(self, arrived: Array, before: list[Array]) -> tuple[list[Array], Gates]:
         whole, scale = _rounded(before[0])
         sums = arrived + (whole @ self._r) * (scale * self._r_scale)
-        i, o, f, candidate = (sums[:, n * self._wide : (n + 1) * self._wide] for n in range(4))
+        i, o, f, candidate = _parts(sums, self._wide, 4)
         _squash(sums[:, : 3 * self._wide])
         np.tanh(candidate, out=candidate)
         cell = f * before[1]
@@ -217,6 +222,8 @@ def layer(manifest: Manifest, weights: Weights, number: int) -> Layer:
     """A layer of a model, by its cell and its precision."""
     if f"recurrent.{number}.W.scale" in weights:
         return _Integers(manifest, weights, number)
+    if manifest.form == "full":
+        return _FullPeephole(manifest, weights, number)
     return LAYERS[manifest.cell, manifest.form](manifest, weights, number)
 
 
@@ -231,6 +238,11 @@ LAYERS: dict[tuple[CellName, Form | None], Callable[[Manifest, Weights, int], La
     ("minlstm", None): _MinLstm,
 }
 """By cell, and its form where it has two."""
+
+
+def _parts(stacked: Array, units: int, count: int) -> Iterator[Array]:
+    """Views of what is stacked along the last axis, one for each gate."""
+    return (stacked[:, number * units : (number + 1) * units] for number in range(count))
 
 
 def _squash(sums: Array) -> None:
