@@ -113,7 +113,7 @@ class Edge:
         started = perf_counter()
         scope[KEY] = context = new_context(scope["headers"])
         context.begin(self._runtime)
-        structlog.contextvars.bind_contextvars(request_id=context.request_id)
+        logs.in_request({"request_id": context.request_id})
         context.status = HTTPStatus.SWITCHING_PROTOCOLS
         try:
             grant, later = self._access.check_socket(context.headers, scope["path"])
