@@ -143,9 +143,7 @@ class _MinLstm(_Stacked):
 
     def step(self, arrived: Array, before: list[Array]) -> tuple[list[Array], Gates]:
         f, i, candidate = _parts(arrived, self.units, 3)
-        share: Array = np.logaddexp(np.float32(0), -i) - np.logaddexp(
-            np.float32(0), -f
-        )  # of the sigmoids
+        share: Array = np.logaddexp(np.float32(0), -i) - np.logaddexp(np.float32(0), -f)  # of the sigmoids
         forget, taken = share, -share
         _squash(forget)
         _squash(taken)
