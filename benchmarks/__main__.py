@@ -1,6 +1,9 @@
 """Benchmarks: each compares a part of this project with a named baseline, side by side, and gives the ratio.
 
 The figures go into benchmarks/results.json and docs/benchmarks.md. Figures of other benchmarks stay as they are.
+
+`runtimes` installs other runtimes, each in an environment of its own (GATELIGHT_RUNTIMES names their folder), and makes
+docs/reference/runtimes.md. It runs only when it is named.
 """
 
 from __future__ import annotations
@@ -32,6 +35,9 @@ class Name(StrEnum):
     gates = "gates"
     decoding = "decoding"
     resources = "resources"
+
+
+RUNTIMES = "runtimes"
 
 
 class Benchmark(NamedTuple):
@@ -76,22 +82,37 @@ def run(names: Sequence[Name], *, quick: bool) -> dict[str, Result]:
     return results
 
 
+def _runtimes(*, quick: bool) -> None:
+    from benchmarks.runtimes import page
+
+    with console(stderr=True).status(RUNTIMES) as status:
+        found = page.run(lambda line: status.update(f"{RUNTIMES}: {line} …"), quick=quick)
+    if quick:
+        click.echo(page.render(found))
+    else:
+        page.write(found)
+        click.echo(f"{page.PAGE} and {page.RESULTS}")
+
+
 @click.command(help=__doc__)
 @click.argument(
     "names",
-    type=click.Choice(list(Name)),
+    type=click.Choice([*Name, RUNTIMES]),
     nargs=-1,
     metavar="[NAME]...",
-    help=f"Which to run: {', '.join(Name)}; all without any.",
+    help=f"Which to run: {', '.join(Name)}, {RUNTIMES}; without any all but {RUNTIMES}.",
 )
 @click.option("--quick", is_flag=True, help="Only see that they run: tiny, and nothing is written.")
-def main(names: tuple[Name, ...], quick: bool) -> None:
+def main(names: tuple[str, ...], quick: bool) -> None:
     try:
-        results = run(names or list(Name), quick=quick)
+        if RUNTIMES in names:
+            _runtimes(quick=quick)
+        wanted = [Name(name) for name in names if name != RUNTIMES] if names else list(Name)
+        results = run(wanted, quick=quick)
     except (ServingError, LoadError, BundleError) as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(1)
-    if not quick:
+    if results and not quick:
         known = {**report.read(), **results}
         together = {name.value: known[name] for name in Name if name in known}
         report.write(together)

@@ -112,7 +112,7 @@ def section(results: Results) -> str:
     for name, result in results.items():
         rules = ("---", "---", *["---:"] * (len(result.headings) - 2))
         lines = [_line(cells) for cells in (result.headings, rules, *map(_cells, result.rows))]
-        parts.append("\n".join([f"### {name}", "", _sentence(result.conditions), "", *lines]))
+        parts.append("\n".join([f"### {name}", "", sentence(result.conditions), "", *lines]))
     return "\n\n" + "\n\n".join(parts) + "\n\n"
 
 
@@ -129,7 +129,7 @@ def _number(figure: float) -> str:
     return f"{figure:,.0f}" if figure >= 100 else f"{figure:.3g}"
 
 
-def _sentence(where: Conditions) -> str:
+def sentence(where: Conditions) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in where.versions.items())
     return (
         f"{where.date}; {where.cpu}, {where.cores} cores, load average {where.load:g} before; "

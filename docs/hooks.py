@@ -14,7 +14,7 @@ from typing import Any
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
-from docs import reference
+from docs import generated
 
 ROOT = Path(__file__).resolve().parents[1]
 HOME = "index.md"
@@ -34,7 +34,7 @@ SECTIONS = {
     "reading": "explanation",
 }
 _OUTSIDE = re.compile(r"\]\((?:\.\./)+([^)#\s]+)(#[^)\s]*)?\)")
-_GENERATED = re.compile(rf"\]\(((?:[\w./-]*/)?)reference\.md#({'|'.join(reference.PAGES)})\)")
+_GENERATED = re.compile(rf"\]\(((?:[\w./-]*/)?)reference\.md#({'|'.join(generated.PAGES)})\)")
 """A link to what reference.md says of a generated page, as it stands in a checkout."""
 
 
@@ -52,12 +52,12 @@ def navigation(pages: Iterable[str]) -> list[Any]:
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     docs = Path(config.docs_dir)
     written = (path.relative_to(docs).as_posix() for path in docs.rglob("*.md"))
-    config.nav = navigation({*written, *(f"reference/{name}.md" for name in reference.PAGES)})
+    config.nav = navigation({*written, *(f"reference/{name}.md" for name in generated.PAGES)})
     return config
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    for name, page in reference.PAGES.items():
+    for name, page in generated.PAGES.items():
         files.append(File.generated(config, f"reference/{name}.md", content=page()))
     return files
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 import pytest
 
-from docs import hooks, reference
+from docs import generated, hooks
 from docs.interface import whole_document
 from service import settings as configuration
 from service.errors import RequestError
@@ -142,26 +142,26 @@ def test_every_page_is_in_the_navigation() -> None:
 
 
 def test_every_setting_metric_error_and_gate_is_described() -> None:
-    page = reference.settings_page()
+    page = generated.settings_page()
     for name, field in Settings.model_fields.items():
         assert field.description, name
         assert f"`{flag(name)}`" in page
         assert f"`{variable(name)}`" in page
-    page = reference.metrics_page()
+    page = generated.metrics_page()
     for family in (*FAMILIES, *DERIVED):
         assert family.help
         assert f"`{PREFIX}{family.name}`" in page
-    page = reference.errors_page()
+    page = generated.errors_page()
     for error in RequestError.__subclasses__():
         assert f"`{error.slug}`" in page
-    page = reference.gates_page()
+    page = generated.gates_page()
     for cell, form in CELLS:
         for gate in gates(cell, form):
             assert " ".join(gate.equation.split()) in page
 
 
 def test_every_route_and_field_is_described() -> None:
-    built, page = whole_document(), reference.PAGES["http"]()
+    built, page = whole_document(), generated.PAGES["http"]()
     for path, operations in built["paths"].items():
         for method, operation in operations.items():
             (row,) = [line for line in page.splitlines() if line.startswith(f"| `{method.upper()} {path}` |")]
@@ -178,10 +178,10 @@ def test_every_route_and_field_is_described() -> None:
             assert field in schema.get("required", ()) or f"| `{json.dumps(facts['default'])}` |" in row
 
 
-@pytest.mark.parametrize("program", reference.PROGRAMS)
+@pytest.mark.parametrize("program", generated.PROGRAMS)
 def test_every_command_and_option_is_described(program: str) -> None:
-    group, prefix = reference.PROGRAMS[program]
-    sections = dict(re.findall(r"^##+ `(.*?)`\n(.*?)(?=^##|\Z)", reference.commands_page(), re.DOTALL | re.MULTILINE))
+    group, prefix = generated.PROGRAMS[program]
+    sections = dict(re.findall(r"^##+ `(.*?)`\n(.*?)(?=^##|\Z)", generated.commands_page(), re.DOTALL | re.MULTILINE))
     nested = {f"{name} {below}": one for name, each in inside(group) for below, one in each.commands.items()}
     for name, command in {"": group, **group.commands, **nested}.items():
         assert command.help, name
@@ -223,5 +223,5 @@ def facts(parameter: click.Parameter, command: str, prefix: str | None) -> Itera
 
 
 def test_secrets_have_no_default_to_show() -> None:
-    assert "SecretStr" not in reference.settings_page()
-    assert "PydanticUndefined" not in reference.settings_page()
+    assert "SecretStr" not in generated.settings_page()
+    assert "PydanticUndefined" not in generated.settings_page()

@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from docs import reference
+from docs import generated
 from tests.integration.conftest import ROOT
 
 _HIDDEN = (".venv", "node_modules", "site", "build", "dist")
@@ -127,7 +127,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.timeout(300)
 def test_the_site_has_every_page(site: Path) -> None:
-    for page in ("index.html", "tutorial/first-model.html", *(f"reference/{name}.html" for name in reference.PAGES)):
+    for page in ("index.html", "tutorial/first-model.html", *(f"reference/{name}.html" for name in generated.PAGES)):
         assert (site / page).is_file()
 
 
@@ -148,7 +148,7 @@ def test_links_lead_somewhere_on_the_site(site: Path) -> None:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("name", reference.PAGES)
+@pytest.mark.parametrize("name", generated.PAGES)
 def test_links_to_generated_pages_lead_there_on_the_site(site: Path, name: str) -> None:
     assert f"reference/{name}.html" in _Page((site / "index.html").read_text(encoding="utf-8")).links
     assert f"reference/{name}.html" in _Page((site / "reference.html").read_text(encoding="utf-8")).links

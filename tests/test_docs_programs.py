@@ -16,7 +16,7 @@ from typing import NamedTuple
 import click
 import pytest
 
-from docs import reference
+from docs import generated
 from tests.integration.conftest import ROOT
 from tests.test_docs import DOCS
 
@@ -83,9 +83,9 @@ def test_a_program_exists(module: str) -> None:
     assert spec.name.endswith("__main__") or 'if __name__ == "__main__"' in Path(spec.origin).read_text("utf-8")
 
 
-@pytest.mark.parametrize("named", [each for each in NAMED if f"python -m {each.module}" in reference.PROGRAMS], ids=str)
+@pytest.mark.parametrize("named", [each for each in NAMED if f"python -m {each.module}" in generated.PROGRAMS], ids=str)
 def test_a_command_has_what_pages_say(named: Named) -> None:
-    group, _ = reference.PROGRAMS[f"python -m {named.module}"]
+    group, _ = generated.PROGRAMS[f"python -m {named.module}"]
     assert named.command is None or named.command in group.commands
     parameters = [*group.params]
     if named.command:

@@ -1,6 +1,6 @@
 """The reference pages that are made of the code: HTTP, settings, metrics, commands, errors and gates.
 
-`python -m docs.reference NAME` prints one.
+`python -m docs.generated NAME` prints one.
 """
 
 from __future__ import annotations
@@ -184,6 +184,6 @@ PAGES: dict[str, Callable[[], str]] = {
 }
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m docs.reference", description="Print a reference page in Markdown.")
+    parser = argparse.ArgumentParser(prog="python -m docs.generated", description="Print a reference page in Markdown.")
     parser.add_argument("name", choices=PAGES, metavar="NAME", help=", ".join(PAGES))
     print(PAGES[parser.parse_args().name](), end="")

@@ -1,0 +1,149 @@
+"""Every runtime is asked for every subject's logits: equal, wrong or refused; and how long it takes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Literal
+
+import numpy as np
+
+from benchmarks.runtimes.installed import BASELINE, NotInstalled, Runtime
+from benchmarks.runtimes.subjects import Graph, Subject
+from benchmarks.runtimes.workers import Batch, Worker, worker
+from training.export.portable import difference
+
+Verdict = Literal["equal", "wrong", "refused"]
+_NODE = re.compile(r" ?#\d+ \"\w+\"|\w+_\d+\b")
+"""tract's and OpenVINO's names of nodes."""
+_REASON = 200
+"""Characters of a refusal that are kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a runtime made of one graph: with `wrong` how far its logits are off at most, with `refused` why."""
+
+    verdict: Verdict
+    difference: float = 0.0
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """Milliseconds of the fastest run of a turn over those of ONNX Runtime for the served graph: the median of all
+    turns."""
+
+    subject: str
+    graph: str
+    batch: str
+    ratio: float
+
+
+@dataclass(slots=True)
+class Results:
+    """Of one runtime: its version, or why it could not be set up, and what it made of the graphs."""
+
+    runtime: str
+    version: str = ""
+    missing: str = ""
+    outcomes: dict[str, dict[str, Outcome]] = field(default_factory=dict)
+    """By subject, then by graph."""
+    speeds: list[Speed] = field(default_factory=list)
+
+
+def compare(runtimes: Sequence[Runtime], subjects: Iterable[Subject], tell: Callable[[str], None]) -> list[Results]:
+    """Ask every runtime for every graph; those that cannot be set up say why."""
+    found = {runtime.name: Results(runtime.name) for runtime in runtimes}
+    with ExitStack() as stack:
+        workers = _workers(runtimes, found, stack, tell)
+        for subject in subjects:
+            for name, each in workers.items():
+                tell(f"{subject.name} in {name}")
+                found[name].outcomes[subject.name] = {
+                    word: outcome(each, graph, subject) for word, graph in subject.graphs.items()
+                }
+    return list(found.values())
+
+
+def outcome(worker: Worker, graph: Graph, subject: Subject) -> Outcome:
+    """What a runtime makes of one graph, over all batches of the subject."""
+    largest = 0.0
+    for batch, expected in subject.batches:
+        answered = worker.ask(graph.path, batch)
+        if answered.logits is None:
+            return Outcome("refused", reason=_reason(answered.refused))
+        if answered.logits.shape != expected.shape:
+            return Outcome("wrong", float("inf"), f"shape {answered.logits.shape}, expected {expected.shape}")
+        # NumPy's maximum keeps NaN, which Python's would drop.
+        largest = float(np.maximum(largest, difference(answered.logits, expected, batch.lengths)))
+    return Outcome("equal" if largest <= graph.tolerance else "wrong", largest)
+
+
+def _reason(said: str) -> str:
+    """The beginning of a refusal, without what differs from graph to graph."""
+    plain = _NODE.sub("", said.partition("Stack backtrace")[0]).strip()
+    return plain if len(plain) <= _REASON else f"{plain[:_REASON]}…"
+
+
+def time(
+    runtimes: Sequence[Runtime],
+    subjects: Iterable[Subject],
+    results: Sequence[Results],
+    tell: Callable[[str], None],
+    *,
+    rounds: int = 5,
+    seconds: float = 0.2,
+) -> None:
+    """Time every runtime on the graphs that it has right; all of them take turns, `rounds` times."""
+    found = {each.runtime: each for each in results}
+    with ExitStack() as stack:
+        workers = _workers(runtimes, found, stack, tell)
+        for subject in subjects:
+            for graph, batch in ((graph, batch) for graph in ("served", "portable") for batch in subject.timed):
+                tell(f"{subject.name}, {graph}, {batch}")
+                _time(workers, found, subject, graph, batch, rounds, seconds)
+
+
+def _time(
+    workers: dict[str, Worker],
+    found: dict[str, Results],
+    subject: Subject,
+    graph: str,
+    batch: str,
+    rounds: int,
+    seconds: float,
+) -> None:
+    right = {
+        name: each for name, each in workers.items() if outcome(each, subject.graphs[graph], subject).verdict == "equal"
+    }
+    ratios: dict[str, list[float]] = {name: [] for name in right}
+    for _ in range(rounds):
+        base = _milliseconds(workers[BASELINE.name], subject.graphs["served"], subject.timed[batch], seconds)
+        for name, each in right.items():
+            took = _milliseconds(each, subject.graphs[graph], subject.timed[batch], seconds)
+            ratios[name].append(took / base)
+    for name, measured in ratios.items():
+        found[name].speeds.append(Speed(subject.name, graph, batch, median(measured)))
+
+
+def _milliseconds(worker: Worker, graph: Graph, batch: Batch, seconds: float) -> float:
+    return worker.ask(graph.path, batch, seconds).milliseconds
+
+
+def _workers(
+    runtimes: Sequence[Runtime], found: dict[str, Results], stack: ExitStack, tell: Callable[[str], None]
+) -> dict[str, Worker]:
+    workers = {}
+    for runtime in runtimes:
+        tell(f"setting up {runtime.name}")
+        try:
+            workers[runtime.name] = stack.enter_context(worker(runtime))
+        except NotInstalled as error:
+            found[runtime.name].missing = str(error)
+        else:
+            found[runtime.name].version = workers[runtime.name].version
+    return workers

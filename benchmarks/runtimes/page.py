@@ -1,0 +1,137 @@
+"""docs/reference/runtimes.md, made of the results; and the command that makes both."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+
+from pydantic import TypeAdapter
+from pydantic.dataclasses import dataclass
+
+from benchmarks import report
+from benchmarks.report import Conditions
+from benchmarks.runtimes import comparison, subjects
+from benchmarks.runtimes.comparison import Outcome, Results
+from benchmarks.runtimes.installed import RUNTIMES, Runtime
+from training.export.portable import TOLERANCES
+
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "runtimes.md"
+RESULTS = Path(__file__).with_name("results.json")
+
+
+@dataclass(frozen=True)
+class Found:
+    """All results, and where they were measured."""
+
+    conditions: Conditions
+    cells: tuple[str, ...]
+    """The names of the subjects that are small networks; the others are models that ship."""
+    runtimes: tuple[Results, ...]
+
+
+_FILE = TypeAdapter(Found)
+
+
+def run(tell: Callable[[str], None], runtimes: Sequence[Runtime] = RUNTIMES, *, quick: bool = False) -> Found:
+    """Set up every runtime and ask it for everything; `quick` takes one cell, no shipped model and no time."""
+    conditions = report.conditions()
+    words = ("lstm",) if quick else None
+    with tempfile.TemporaryDirectory(prefix="runtimes-") as scratch:
+        folder = Path(scratch)
+        small = list(subjects.cells(folder, words))
+        others: Iterable[subjects.Subject] = () if quick else subjects.shipped(folder)
+        found = comparison.compare(runtimes, chain(small, others), tell)
+        comparison.time(
+            runtimes,
+            subjects.timed(folder, words),
+            found,
+            tell,
+            rounds=1 if quick else 5,
+            seconds=0.001 if quick else 0.2,
+        )
+    return Found(conditions, tuple(each.name for each in small), tuple(found))
+
+
+def write(found: Found, results: Path = RESULTS, page: Path = PAGE) -> None:
+    results.write_bytes(_FILE.dump_json(found, indent=1) + b"\n")
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_text(render(found), encoding="utf-8")
+
+
+def read(results: Path = RESULTS) -> Found:
+    return _FILE.validate_json(results.read_bytes())
+
+
+def render(found: Found) -> str:
+    """The page in Markdown."""
+    there = [each for each in found.runtimes if each.version]
+    names = list(dict.fromkeys(name for each in there for name in each.outcomes))
+    shipped = [name for name in names if name not in found.cells]
+    parts = [
+        "# Runtimes",
+        "Which runtimes give the logits that the service gives, for the served graph (`model.onnx`, which relies on "
+        "`sequence_lens`) and for the portable one (`python -m training export models/NAME --portable FILE.onnx`). "
+        "`python -m benchmarks runtimes` makes this page: it sets up each runtime in an environment of its own and "
+        "runs every graph on ragged batches, one text and texts of one token.",
+        report.sentence(found.conditions),
+        _table(["runtime", "version"], [[each.runtime, each.version or each.missing] for each in found.runtimes]),
+        f"**equal**: within {TOLERANCES['float32']:.0e} of the service's logits (float16: "
+        f"{TOLERANCES['float16']:.0e}). **wrong**: no error, and logits that are off by as much as is given. "
+        "**refused**: the graph cannot be loaded or run; the reasons stand below.",
+        "## Cells",
+        "Networks with random weights, 16 units; classifiers pool by their maximum.",
+        *_verdicts(there, list(found.cells), subjects.GRAPHS),
+        "## Models that ship",
+        *(_verdicts(there, shipped, subjects.GRAPHS) if shipped else ["None was run."]),
+        "## Time",
+        f"A run over ONNX Runtime's run of the served graph, on one thread, both interleaved; bidirectional "
+        f"classifiers with {subjects.TIMED_UNITS} units. One text has 20 tokens, a batch 16 texts of 5 to 40 tokens. "
+        "Graphs that a runtime has wrong or refuses are not timed.",
+        _speeds(there),
+        "## Why graphs were refused",
+        _reasons(there),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _verdicts(runtimes: Sequence[Results], names: Sequence[str], graphs: Sequence[str]) -> Iterator[str]:
+    for graph in graphs:
+        yield f"### {graph}"
+        rows = [[name, *(_shown(each.outcomes.get(name, {}).get(graph)) for each in runtimes)] for name in names]
+        yield _table(["", *(each.runtime for each in runtimes)], rows)
+
+
+def _shown(outcome: Outcome | None) -> str:
+    if outcome is None:
+        return "–"
+    return f"**wrong** ({outcome.difference:.2g})" if outcome.verdict == "wrong" else outcome.verdict
+
+
+def _speeds(runtimes: Sequence[Results]) -> str:
+    cases = list(dict.fromkeys((each.subject, each.graph, each.batch) for one in runtimes for each in one.speeds))
+    ratios = [{(each.subject, each.graph, each.batch): each.ratio for each in one.speeds} for one in runtimes]
+    rows = [[", ".join(case), *(f"{one[case]:.2f}" if case in one else "–" for one in ratios)] for case in cases]
+    return _table(["", *(each.runtime for each in runtimes)], rows)
+
+
+def _reasons(runtimes: Sequence[Results]) -> str:
+    """Each reason once, with the graphs that were refused for it."""
+    found: dict[tuple[str, str, str], list[str]] = {}
+    for each in runtimes:
+        for name, graphs in each.outcomes.items():
+            for graph, outcome in graphs.items():
+                if outcome.verdict == "refused":
+                    found.setdefault((each.runtime, graph, outcome.reason), []).append(name)
+    rows = [[runtime, graph, _count(names), f"`{reason}`"] for (runtime, graph, reason), names in found.items()]
+    return _table(["runtime", "graph", "subjects", "reason"], rows) if rows else "None was."
+
+
+def _count(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [heads, ["---"] * len(heads), *([each.replace("|", "\\|") for each in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

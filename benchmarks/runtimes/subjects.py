@@ -1,0 +1,128 @@
+"""What the runtimes are asked: small networks of every cell, and the models that ship, served and portable."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from benchmarks.runtimes.workers import Batch
+from service.model.bundle import MODEL_GRAPH, WEIGHTS, Bundle, Feature, Origin, Task, discover, load
+from service.model.engine import Engine, pad
+from service.model.tokenizer import UNKNOWN, build
+from training.export.bundle import export
+from training.export.portable import TOLERANCES, FloatKind, write
+from training.nets.cells import NAMED
+from training.nets.networks import Architecture, Network
+
+MODELS = Path(__file__).parents[2] / "models"
+GRAPHS = ("served", "portable", "portable, float16")
+LENGTHS = ((9, 4, 2), (1,), (1, 1), (23,), (12, 1, 30, 7))
+"""Of the rows of each batch whose logits are compared."""
+TIMED = {"one text": (20,), "a batch": (5, 40, 12, 20, 33, 8, 25, 16, 30, 22, 7, 19, 28, 11, 36, 14)}
+"""Of the rows of each batch that is timed."""
+UNITS, TIMED_UNITS = 16, 128
+_WORDS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """A file, and how far its logits may be from those of the service."""
+
+    path: Path
+    tolerance: float
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """One model: its graphs by their word in `GRAPHS`, and batches with the logits that the service gives."""
+
+    name: str
+    graphs: dict[str, Graph]
+    batches: tuple[tuple[Batch, NDArray[np.float32]], ...]
+    timed: dict[str, Batch]
+
+
+def cells(folder: Path, words: Sequence[str] | None = None) -> Iterator[Subject]:
+    """A network with random weights for every cell (or those of these `words`), in one direction and in two, as
+    classifier and as tagger."""
+    for word, both, task in product(words or NAMED, (False, True), ("sentiment", "ner")):
+        name = f"{'bidirectional ' if both else ''}{word}{', tagger' if task == 'ner' else ''}"
+        network = _network(word, both, "ner" if task == "ner" else "sentiment", UNITS)
+        yield _subject(name, _exported(network, folder / f"{word}-{both}-{task}"), folder)
+
+
+def timed(folder: Path, words: Sequence[str] | None = None) -> Iterator[Subject]:
+    """A bidirectional classifier of every cell, large enough for its time to mean something."""
+    for word in words or NAMED:
+        yield _subject(
+            word, _exported(_network(word, True, "sentiment", TIMED_UNITS), folder / f"{word}-timed"), folder
+        )
+
+
+def shipped(folder: Path, models: Path = MODELS) -> Iterator[Subject]:
+    """The models that ship, but those of integers: their newest versions."""
+    for name, versions in discover(models):
+        bundle = load(models / name / str(versions[-1]))
+        if bundle.manifest.precision == "float32":
+            yield _subject(name, bundle, folder)
+
+
+def _network(word: str, both: bool, task: Task, units: int) -> Network:
+    cell, form = NAMED[word]
+    labels = ("O", "B-PER", "I-PER") if task == "ner" else ("negative", "positive")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return Network(
+            Architecture(
+                task=task,
+                cell=cell,
+                directions=("forward", "backward") if both else ("forward",),
+                layers=1,
+                hidden=units,
+                head="tagger" if task == "ner" else "max",
+                labels=labels,
+                features=(Feature(name="word", size=_WORDS),),
+                reset="before" if form == "before" else "after",
+            )
+        )
+
+
+def _exported(network: Network, folder: Path) -> Bundle:
+    words = [UNKNOWN, *(f"word-{number}" for number in range(1, _WORDS))]
+    origin = Origin(data=("random weights",), command="none", seed=0, epochs=0, versions={})
+    return export(network, build(words, network.architecture.features), origin, "none", folder, lambda _: [])
+
+
+def _subject(name: str, bundle: Bundle, folder: Path) -> Subject:
+    place = folder / "graphs" / bundle.path.parent.name
+    place.mkdir(parents=True)
+    (place / "served").mkdir()
+    for file in (MODEL_GRAPH, WEIGHTS):
+        shutil.copyfile(bundle.file(file), place / "served" / file)
+    graphs = {"served": Graph(place / "served" / MODEL_GRAPH, TOLERANCES["float32"])}
+    kinds: dict[str, FloatKind] = {"portable": "float32", "portable, float16": "float16"}
+    for word, kind in kinds.items():
+        write(bundle, place / f"{kind}.onnx", kind)
+        graphs[word] = Graph(place / f"{kind}.onnx", TOLERANCES[kind])
+    engine, generator = Engine(bundle), np.random.default_rng(0)
+    batches = []
+    for lengths in LENGTHS:
+        rows = _rows(bundle, lengths, generator)
+        batches.append((Batch(*pad(rows, rows[0].shape[1])), engine.predict(rows)))
+    timed = {word: _rows(bundle, lengths, generator) for word, lengths in TIMED.items()}
+    return Subject(
+        name, graphs, tuple(batches), {word: Batch(*pad(rows, rows[0].shape[1])) for word, rows in timed.items()}
+    )
+
+
+def _rows(bundle: Bundle, lengths: Sequence[int], generator: np.random.Generator) -> list[NDArray[np.int32]]:
+    """Random inputs, each int32 [tokens, columns]."""
+    sizes = [feature.size for feature in bundle.manifest.features for _ in range(feature.columns)]
+    return [generator.integers(0, sizes, (length, len(sizes))).astype(np.int32) for length in lengths]
