@@ -20,6 +20,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from service.errors import BundleError
+from service.model import self_check
 from service.model.bundle import MODEL_GRAPH, TRACE_GRAPH, WEIGHTS, Bundle, Manifest
 from service.model.equations import Direction, gate_names
 from service.model.network import Network
@@ -35,6 +36,7 @@ _PROVIDERS: dict[Provider, list[str | tuple[str, dict[str, str]]]] = {
     "cpu": ["CPUExecutionProvider"],
     "cuda": [("CUDAExecutionProvider", {"use_tf32": "0"}), "CPUExecutionProvider"],
 }
+_NAMES: dict[str, Provider] = {"CPUExecutionProvider": "cpu", "CUDAExecutionProvider": "cuda"}
 RECURRENT = frozenset({"LSTM", "GRU", "RNN", "DynamicQuantizeLSTM", "Scan"})
 """Operators that make a layer; nearly all of a prediction's arithmetic is theirs."""
 WARM_UP_SECONDS = 20.0
@@ -92,11 +94,18 @@ class Placement:
 
 
 def placement(session: ort.InferenceSession) -> Placement:
-    """Where a session's nodes run. Raises `BundleError` for a graph without a recurrent node."""
+    """Where a session's nodes run. Raises `BundleError` for a graph without a recurrent node, and for a provider that
+    nobody asked for."""
     recurrent: Counter[Provider] = Counter()
     other: Counter[Provider] = Counter()
     for part in session.get_provider_graph_assignment_info():
-        provider: Provider = "cuda" if part.ep_name == "CUDAExecutionProvider" else "cpu"
+        provider = _NAMES.get(part.ep_name)
+        if provider is None:
+            raise BundleError(
+                f"ONNX Runtime gave nodes to {part.ep_name}, which was not asked for and may read operators "
+                f"differently: this service runs on {' and '.join(_NAMES)}. Install the package onnxruntime or "
+                f"onnxruntime-gpu, and remove what registers other providers"
+            )
         for node in part.get_nodes():
             (recurrent if node.op_type in RECURRENT else other)[provider] += 1
     if not recurrent:
@@ -119,6 +128,7 @@ class Engine:
         vetted = weights.check(bundle)
         manifest = bundle.manifest
         self._patience: ort.RunOptions | None = None
+        self._manifest = manifest
         self._features = sum(feature.columns for feature in manifest.features)
         self._output_shape = (len(manifest.labels),)
         self._tagger = manifest.head == "tagger"
@@ -136,6 +146,8 @@ class Engine:
             _expect_outputs(self._model, MODEL_GRAPH, ["logits"])
         _expect_outputs(self._trace, manifest.gates_graph, ["logits", *gates])
         self.placement = placement(self._model)
+        self.relies_on = self_check.relies_on(self._model.get_modelmeta().custom_metadata_map)
+        """What ``model.onnx`` needs a runtime to read as ONNX defines it."""
         self.provider: Provider = self.placement.provider
         self.head_weight, self.head_bias, self.head_query = _head(vetted.weights, manifest)
         self.network = Network(manifest, vetted.weights)
@@ -172,10 +184,12 @@ class Engine:
     def warm_up(self) -> float:
         """Run both graphs on a few shapes. Returns the seconds that a padded token of a prediction took, at best.
 
-        Raises `BundleError` when a graph fails or answers in another shape than the manifest promises.
+        Raises `BundleError` when a graph fails, answers in another shape than the manifest promises, or is not read as
+        it was when it was certified.
         """
         with patience(WARM_UP_SECONDS) as self._patience:
             best = min(self._warm_up(rows, tokens) for rows, tokens in _WARM_UP)
+            self_check.check(self.predict, lambda rows: self.trace(rows).logits, self._manifest, ort.__version__)
         self._patience = None
         return best
 

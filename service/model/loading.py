@@ -23,6 +23,9 @@ if TYPE_CHECKING:  # importing the engine needs ONNX Runtime: where that is miss
 
 ProviderSetting = Literal["auto", "cpu", "cuda"]
 
+RUNTIMES_PAGE = "docs/reference/runtimes.md"
+"""Which runtimes read the graphs right, and how the portable one is made."""
+
 _log = structlog.get_logger()
 
 
@@ -85,6 +88,8 @@ class Model:
             "equations": equations(manifest.cell, manifest.form),
             "provider": self.engine.provider,
             "placement": {"recurrent": dict(placement.recurrent), "other": dict(placement.other)},
+            "relies_on": list(self.engine.relies_on),
+            "runtimes": RUNTIMES_PAGE,
             "token_limit": self.token_limit,
             "parameters": self.parameters,
             "features": plain["features"],

@@ -102,6 +102,10 @@ def render(name: str, manifest: Manifest) -> str:
         f"gates with the equations in float64 to {parity.gates:.0e}, over {parity.batches} random batches of 1 to 64 "
         "inputs and 1 to 400 tokens.",
         "",
+        "`model.onnx` is for ONNX Runtime: it relies on `sequence_lens`. For another runtime, "
+        f"`python -m training export models/{name} --portable FILE.onnx` writes one file; `docs/reference/runtimes.md` "
+        "shows which runtimes give the same logits.",
+        "",
         "## Limits",
         "",
         _LIMITS[manifest.task].format(score=_CRF if manifest.crf else _SOFTMAX),

@@ -200,6 +200,8 @@ MODEL: dict[str, object] = {
     "provider": "cpu",
     "placement": {"recurrent": {"cpu": 1}, "other": {"cpu": 8}},
     "token_limit": 4096,
+    "relies_on": ["sequence_lens"],
+    "runtimes": "docs/reference/runtimes.md",
     "parameters": 2_312_450,
     "features": [{"name": "word", "size": 20_000, "columns": 1}],
     "quality": [{"data": "SST-2 dev", "metric": "accuracy", "value": 0.85, "examples": 872, "truncated": 0}],

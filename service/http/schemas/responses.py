@@ -276,6 +276,13 @@ class ModelDescription(BaseModel):
         dict[Literal["recurrent", "other"], dict[Literal["cpu", "cuda"], int]],
         Field(description="How many nodes of the graph each provider runs, as ONNX Runtime assigned them."),
     ]
+    relies_on: list[str] = Field(
+        description="What `model.onnx` relies on, that runtimes other than ONNX Runtime may ignore: `sequence_lens`."
+    )
+    runtimes: str = Field(
+        description="The page of the documentation that shows which runtimes give the same logits, for this graph and "
+        "for the portable one (`python -m training export --portable`)."
+    )
     token_limit: int = Field(description="Tokens of one input, at most.")
     parameters: int | None = Field(description="How many numbers its weights are.")
     features: list[Feature] = Field(description="What of a token it reads.")

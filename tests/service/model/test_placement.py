@@ -70,6 +70,11 @@ def test_a_graph_without_a_layer_is_refused() -> None:
         placed(("CPU", ["Gather", "MatMul"]))
 
 
+def test_a_provider_that_nobody_asked_for_is_refused() -> None:
+    with pytest.raises(BundleError, match="gave nodes to OpenVINOExecutionProvider, which was not asked for"):
+        placed(("CPU", ["Gather"]), ("OpenVINO", ["LSTM"]))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_session_on_the_cpu_says_so_for_every_layer(kind: Kind, tmp_path: Path) -> None:
     engine = Engine(draft(network(architecture(cell=kind, layers=2)), tmp_path))

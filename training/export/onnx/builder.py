@@ -13,9 +13,12 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import save_file
 
+from service.model.self_check import RELIES_ON, SEQUENCE_LENS
+
 OPSET = 17
 """Its recurrent operators (version 14) are those that ONNX Runtime's CUDA provider knows."""
 IR_VERSION = 9
+_TAKE_LENGTHS = frozenset({"LSTM", "GRU", "RNN", "DynamicQuantizeLSTM"})
 CONTRIBUTED = "com.microsoft"
 """The domain of ONNX Runtime's own operators."""
 
@@ -131,15 +134,19 @@ class Builder:
         opset: int = OPSET,
         ir_version: int = IR_VERSION,
     ) -> bytes:
-        """The finished model, serialised; `metadata` are its ``metadata_props``."""
+        """The finished model, serialised. Its ``metadata_props`` are `metadata` and what the graph relies on."""
         graph = helper.make_graph(self.nodes, name, inputs, outputs, list(self.initializers.values()))
         opsets = [helper.make_opsetid("", opset)]
         if any(node.domain == CONTRIBUTED for node in self.nodes):
             opsets.append(helper.make_opsetid(CONTRIBUTED, 1))
         model = helper.make_model(graph, opset_imports=opsets, ir_version=ir_version, producer_name="training")
-        helper.set_model_props(model, dict(metadata or {}))
+        helper.set_model_props(model, {RELIES_ON: SEQUENCE_LENS if self._has_lengths() else "", **(metadata or {})})
         data: bytes = model.SerializeToString(deterministic=True)
         return data
+
+    def _has_lengths(self) -> bool:
+        """Whether a recurrent operator is given lengths: all of them take these as their fifth input."""
+        return any(node.op_type in _TAKE_LENGTHS and any(node.input[4:5]) for node in self.nodes)
 
 
 def value(name: str, dtype: int, *dims: str | int) -> onnx.ValueInfoProto:

@@ -160,7 +160,7 @@ def test_it_holds_nothing_that_runtimes_misread(
         assert [(each.domain, each.version) for each in model.opset_import] == [("", OPSET)]
         assert [each.name for each in model.graph.input] == ["tokens", "lengths"]
         assert [each.name for each in model.graph.output] == ["logits"]
-        assert {each.key: each.value for each in model.metadata_props} == {"a": "b"}
+        assert {each.key: each.value for each in model.metadata_props} == {"a": "b", "relies_on": ""}
         for node in nodes(model.graph):
             assert node.op_type in PLAIN.split()
             assert not node.domain
