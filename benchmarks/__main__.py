@@ -85,8 +85,10 @@ def run(names: Sequence[Name], *, quick: bool) -> dict[str, Result]:
 def _runtimes(*, quick: bool) -> None:
     from benchmarks.runtimes import page
 
-    with console(stderr=True).status(RUNTIMES) as status:
-        found = page.run(lambda line: status.update(f"{RUNTIMES}: {line} …"), quick=quick)
+    def tell(line: str) -> None:
+        click.echo(f"{RUNTIMES}: {line}", err=True)
+
+    found = page.run(tell, quick=quick)
     if quick:
         click.echo(page.render(found))
     else:

@@ -17,9 +17,9 @@ from benchmarks.runtimes.workers import Batch, Worker, worker
 from training.export.portable import difference
 
 Verdict = Literal["equal", "wrong", "refused"]
-_NODE = re.compile(r" ?#\d+ \"\w+\"|\w+_\d+\b")
-"""tract's and OpenVINO's names of nodes."""
-_REASON = 200
+_NODE = re.compile(r' ?#\d+ "\w+"|\w+_\d+\b')
+_FOLDER = re.compile(r"/(?:[\w.+-]+/)+")
+_REASON = 300
 """Characters of a refusal that are kept."""
 
 
@@ -75,7 +75,7 @@ def outcome(worker: Worker, graph: Graph, subject: Subject) -> Outcome:
     for batch, expected in subject.batches:
         answered = worker.ask(graph.path, batch)
         if answered.logits is None:
-            return Outcome("refused", reason=_reason(answered.refused))
+            return Outcome("refused", reason=plain(answered.refused))
         if answered.logits.shape != expected.shape:
             return Outcome("wrong", float("inf"), f"shape {answered.logits.shape}, expected {expected.shape}")
         # NumPy's maximum keeps NaN, which Python's would drop.
@@ -83,10 +83,10 @@ def outcome(worker: Worker, graph: Graph, subject: Subject) -> Outcome:
     return Outcome("equal" if largest <= graph.tolerance else "wrong", largest)
 
 
-def _reason(said: str) -> str:
-    """The beginning of a refusal, without what differs from graph to graph."""
-    plain = _NODE.sub("", said.partition("Stack backtrace")[0]).strip()
-    return plain if len(plain) <= _REASON else f"{plain[:_REASON]}…"
+def plain(said: str) -> str:
+    """The beginning of a refusal, without what differs from graph to graph: names of nodes, folders and the stack."""
+    text = _FOLDER.sub("", _NODE.sub("", said.partition("Stack backtrace")[0])).strip()
+    return text if len(text) <= _REASON else f"{text[:_REASON]}…"
 
 
 def time(

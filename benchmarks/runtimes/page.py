@@ -48,8 +48,8 @@ def run(tell: Callable[[str], None], runtimes: Sequence[Runtime] = RUNTIMES, *, 
             subjects.timed(folder, words),
             found,
             tell,
-            rounds=1 if quick else 5,
-            seconds=0.001 if quick else 0.2,
+            rounds=1 if quick else 3,
+            seconds=0.001 if quick else 0.1,
         )
     return Found(conditions, tuple(each.name for each in small), tuple(found))
 

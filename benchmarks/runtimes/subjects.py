@@ -11,12 +11,15 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors.numpy import load_file
 
 from benchmarks.runtimes.workers import Batch
 from service.model.bundle import MODEL_GRAPH, WEIGHTS, Bundle, Feature, Origin, Task, discover, load
 from service.model.engine import Engine, pad
 from service.model.tokenizer import UNKNOWN, build
+from training.export import restore
 from training.export.bundle import export
+from training.export.onnx.portable import portable
 from training.export.portable import TOLERANCES, FloatKind, write
 from training.nets.cells import NAMED
 from training.nets.networks import Architecture, Network
@@ -71,7 +74,7 @@ def shipped(folder: Path, models: Path = MODELS) -> Iterator[Subject]:
     for name, versions in discover(models):
         bundle = load(models / name / str(versions[-1]))
         if bundle.manifest.precision == "float32":
-            yield _subject(name, bundle, folder)
+            yield _subject(name, bundle, folder, certified=True)
 
 
 def _network(word: str, both: bool, task: Task, units: int) -> Network:
@@ -90,6 +93,7 @@ def _network(word: str, both: bool, task: Task, units: int) -> Network:
                 labels=labels,
                 features=(Feature(name="word", size=_WORDS),),
                 reset="before" if form == "before" else "after",
+                peephole="full" if form == "full" else "diagonal",
             )
         )
 
@@ -100,7 +104,7 @@ def _exported(network: Network, folder: Path) -> Bundle:
     return export(network, build(words, network.architecture.features), origin, "none", folder, lambda _: [])
 
 
-def _subject(name: str, bundle: Bundle, folder: Path) -> Subject:
+def _subject(name: str, bundle: Bundle, folder: Path, *, certified: bool = False) -> Subject:
     place = folder / "graphs" / bundle.path.parent.name
     place.mkdir(parents=True)
     (place / "served").mkdir()
@@ -108,8 +112,13 @@ def _subject(name: str, bundle: Bundle, folder: Path) -> Subject:
         shutil.copyfile(bundle.file(file), place / "served" / file)
     graphs = {"served": Graph(place / "served" / MODEL_GRAPH, TOLERANCES["float32"])}
     kinds: dict[str, FloatKind] = {"portable": "float32", "portable, float16": "float16"}
+    arrays = load_file(bundle.file(WEIGHTS))
     for word, kind in kinds.items():
-        write(bundle, place / f"{kind}.onnx", kind)
+        if certified:
+            write(bundle, place / f"{kind}.onnx", kind)
+        else:
+            data = portable(restore.architecture(bundle, arrays), arrays, {}, half=kind == "float16")
+            (place / f"{kind}.onnx").write_bytes(data)
         graphs[word] = Graph(place / f"{kind}.onnx", TOLERANCES[kind])
     engine, generator = Engine(bundle), np.random.default_rng(0)
     batches = []

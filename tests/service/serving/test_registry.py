@@ -92,7 +92,7 @@ class Loader:
         return Model(
             bundle,
             build(WORDS, manifest.features),
-            cast("Engine", SimpleNamespace(provider=self.provider, placement=Placement({"cpu": 1}, {}))),
+            cast("Engine", SimpleNamespace(provider=self.provider, placement=Placement({"cpu": 1}, {}), relies_on=())),
             decoder(manifest.task, manifest.labels),
             seconds_per_token=1e-5,
             token_limit=min(manifest.token_limit, 10),
