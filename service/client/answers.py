@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cache
 from types import UnionType
 from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_hints
@@ -75,6 +75,8 @@ class Predictions:
     version: str
     task: str
     predictions: list[Prediction]
+    sources: list[tuple[str, int]] = field(default_factory=list, compare=False)
+    """Of each input the id of its request and its number there: what feedback refers to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +171,8 @@ class Traces:
     cell: str
     equations: dict[str, str]
     traces: list[Trace]
+    sources: list[tuple[str, int]] = field(default_factory=list, compare=False)
+    """Of each input the id of its request and its number there: what feedback refers to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +203,33 @@ class Models:
     default: dict[str, str]
     models: list[ModelInfo]
     refused: list[dict[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Feedback:
+    """Feedback that was taken. `outcome` is ``right`` or ``wrong``; ``repeated`` for an input that had some already;
+    ``unscored`` where the answer is not known any more, and then its model is not either."""
+
+    request_id: str
+    input: int
+    outcome: str
+    model: str | None = None
+    version: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Shadow:
+    """How a shadow does beside the version that is served. `more` has what else the service says of it."""
+
+    served: str
+    shadow: str
+    requests: int
+    dropped: int
+    agreement: float | None
+    mean_score_change: float | None
+    latency_ratio: float | None
+    disagreements: list[dict[str, Any]]
+    more: dict[str, Any]
 
 
 @reading
@@ -240,9 +271,26 @@ def model(content: bytes) -> ModelInfo:
     return _model(json.loads(content))
 
 
+@reading
+def feedback(content: bytes) -> Feedback:
+    """From an answer of `/feedback`."""
+    return _made(Feedback, json.loads(content))
+
+
+@reading
+def shadow(content: bytes) -> Shadow:
+    """From an answer of `/models/NAME/shadow`."""
+    body = json.loads(content)
+    return _made(Shadow, body, more=_more(Shadow, body))
+
+
 def _model(body: dict[str, Any]) -> ModelInfo:
-    known = {field.name for field in fields(ModelInfo)}
-    return _made(ModelInfo, body, more={name: value for name, value in body.items() if name not in known})
+    return _made(ModelInfo, body, more=_more(ModelInfo, body))
+
+
+def _more(kind: type[Any], body: dict[str, Any]) -> dict[str, Any]:
+    known = {each.name for each in fields(kind)}
+    return {name: value for name, value in body.items() if name not in known}
 
 
 def _trace(body: dict[str, Any], number: int, gates: dict[tuple[int, int, str], dict[str, Array]]) -> Trace:

@@ -4,16 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Self, Unpack
+from typing import Any, Self, Unpack
 from urllib.parse import quote
 
 import httpx
 from httpx_retries import Retry
 
 from service.client import answers
-from service.client.answers import ModelInfo, Models, Predictions, Traces
-from service.client.base import POLL_SECONDS, Base, Call, GateFields, PredictFields, check_count, predicting, tracing
+from service.client.answers import Entity, Feedback, ModelInfo, Models, Predictions, Shadow, Traces
+from service.client.base import (
+    POLL_SECONDS,
+    Base,
+    Call,
+    GateFields,
+    PredictFields,
+    check_count,
+    feedback_body,
+    predicting,
+    tracing,
+    with_sources,
+)
 from service.client.cutting import Answer, Inputs, Piece, joined
 from service.client.problems import Problem, TooLarge, Unreachable, check
 from service.client.whole import aread_whole
@@ -53,6 +65,23 @@ class AsyncClient(Base[httpx.AsyncClient]):
     async def model(self, name: str) -> ModelInfo:
         """One model. Raises `NotFound`."""
         return answers.model((await self._get(f"/models/{quote(name, safe='')}")).content)
+
+    async def feedback(
+        self,
+        request_id: str,
+        number: int = 0,
+        *,
+        label: str | None = None,
+        entities: Sequence[Entity | Mapping[str, Any]] | None = None,
+    ) -> Feedback:
+        """Say what is right: a label, or the entities of a tagger's input. `Predictions.sources` has both positional
+        arguments for each input. Raises `NotFound` for a request that is not among the last ones."""
+        body = feedback_body(request_id, number, label, entities)
+        return answers.feedback((await self._send("POST", "/feedback", json=body)).content)
+
+    async def shadow(self, name: str) -> Shadow:
+        """How the shadow of a model does. Raises `NotFound` where it has none."""
+        return answers.shadow((await self._get(f"/models/{quote(name, safe='')}/shadow")).content)
 
     async def ready(self) -> bool:
         """True if the service is ready. Asked once, without retries."""
@@ -102,11 +131,14 @@ class AsyncClient(Base[httpx.AsyncClient]):
             raise error.shifted(piece.first) from None
         answer = read(response.content)
         check_count(answer, piece)
-        return [answer]
+        return [with_sources(answer, response)]
 
     async def _get(self, path: str) -> httpx.Response:
+        return await self._send("GET", path)
+
+    async def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
         try:
-            response = await self._http.get(path)
+            response = await self._http.request(method, path, **options)
         except httpx.RequestError as error:
             raise self.failure(error) from error
         check(response)

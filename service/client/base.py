@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from secrets import token_hex
 from typing import Any, Generic, Literal, NotRequired, TypedDict, TypeVar, get_type_hints
 
 import httpx
 from httpx_retries import Retry, RetryTransport
 
 from service.client import answers
-from service.client.answers import Predictions, Traces
+from service.client.answers import Entity, Predictions, Traces
 from service.client.cutting import Answer, Inputs, Piece, cut, listed
 from service.client.problems import ClientError, InvalidAnswer, of_transport
 from service.client.whole import SAFETENSORS
@@ -29,6 +31,10 @@ class Choice(TypedDict, total=False):
 
     model: str | None
     task: str | None
+    version: str | None
+    """A version that is served; left out, the stable one or a canary answers."""
+    route_key: str | None
+    """The same key, the same version, in every call; left out, one is drawn for each call."""
     truncate: bool
     """Keep the head of a text over the token limit, in place of refusing it."""
     split: bool
@@ -132,12 +138,38 @@ Call = tuple[str, dict[str, Any], dict[str, str], Callable[[bytes], Answer]]
 
 
 def predicting(fields: PredictFields) -> Call[Predictions]:
-    return "/predict", _body(PredictFields, fields), {}, answers.predictions
+    body = _body(PredictFields, fields)
+    return "/predict", body, _route(body), answers.predictions
 
 
 def tracing(fields: GateFields) -> Call[Traces]:
     body = _body(GateFields, fields)
-    return "/gates", body, {"Accept": SAFETENSORS}, answers.traces
+    return "/gates", body, {"Accept": SAFETENSORS, **_route(body)}, answers.traces
+
+
+def _route(body: dict[str, Any]) -> dict[str, str]:
+    """The header that has all requests of a call answered by one version, also where a canary is on trial."""
+    return {"X-Route-Key": body.pop("route_key", None) or token_hex(8)}
+
+
+def feedback_body(
+    request_id: str, number: int, label: str | None, entities: Sequence[Entity | Mapping[str, Any]] | None
+) -> dict[str, Any]:
+    """Raises `ValueError` unless there is either a label or a list of entities."""
+    if (label is None) == (entities is None):
+        raise ValueError("feedback is a label, or the entities of a tagger's input, and not both")
+    if entities is None:
+        return {"request_id": request_id, "input": number, "label": label}
+    plain = [each if isinstance(each, Mapping) else asdict(each) for each in entities]
+    found = [{name: each[name] for name in ("label", "start", "end")} for each in plain]
+    return {"request_id": request_id, "input": number, "entities": found}
+
+
+def with_sources(answer: Answer, response: httpx.Response) -> Answer:
+    """The answer, with the id of its request for each input."""
+    count = len(answer.predictions if isinstance(answer, Predictions) else answer.traces)
+    request_id = response.headers.get("X-Request-ID", "")
+    return replace(answer, sources=[(request_id, number) for number in range(count)])
 
 
 def check_count(answer: Predictions | Traces, piece: Piece) -> None:

@@ -71,9 +71,10 @@ def joined(answers: Sequence[Answer]) -> Answer:
     first = answers[0]
     if len({(answer.model, answer.version) for answer in answers}) > 1:
         raise ClientError(f"The model {first.model} was replaced while the list was on its way: ask again.")
+    sources = [each for answer in answers for each in answer.sources]
     if isinstance(first, Predictions):
-        return replace(first, predictions=[each for answer in answers for each in answer.predictions])
-    return replace(first, traces=[each for answer in answers for each in answer.traces])
+        return replace(first, sources=sources, predictions=[each for answer in answers for each in answer.predictions])
+    return replace(first, sources=sources, traces=[each for answer in answers for each in answer.traces])
 
 
 def _characters(each: str | list[str]) -> int:

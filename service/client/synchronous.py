@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
-from typing import Self, Unpack
+from typing import Any, Self, Unpack
 from urllib.parse import quote
 
 import httpx
 from httpx_retries import Retry
 
 from service.client import answers
-from service.client.answers import ModelInfo, Models, Predictions, Traces
-from service.client.base import POLL_SECONDS, Base, Call, GateFields, PredictFields, check_count, predicting, tracing
+from service.client.answers import Entity, Feedback, ModelInfo, Models, Predictions, Shadow, Traces
+from service.client.base import (
+    POLL_SECONDS,
+    Base,
+    Call,
+    GateFields,
+    PredictFields,
+    check_count,
+    feedback_body,
+    predicting,
+    tracing,
+    with_sources,
+)
 from service.client.cutting import Answer, Inputs, Piece, joined
 from service.client.problems import Problem, TooLarge, Unreachable, check
 from service.client.whole import read_whole
@@ -56,6 +68,23 @@ class Client(Base[httpx.Client]):
     def model(self, name: str) -> ModelInfo:
         """One model. Raises `NotFound`."""
         return answers.model(self._get(f"/models/{quote(name, safe='')}").content)
+
+    def feedback(
+        self,
+        request_id: str,
+        number: int = 0,
+        *,
+        label: str | None = None,
+        entities: Sequence[Entity | Mapping[str, Any]] | None = None,
+    ) -> Feedback:
+        """Say what is right: a label, or the entities of a tagger's input. `Predictions.sources` has both positional
+        arguments for each input. Raises `NotFound` for a request that is not among the last ones."""
+        body = feedback_body(request_id, number, label, entities)
+        return answers.feedback((self._send("POST", "/feedback", json=body)).content)
+
+    def shadow(self, name: str) -> Shadow:
+        """How the shadow of a model does. Raises `NotFound` where it has none."""
+        return answers.shadow((self._get(f"/models/{quote(name, safe='')}/shadow")).content)
 
     def ready(self) -> bool:
         """True if the service is ready. Asked once, without retries."""
@@ -101,11 +130,14 @@ class Client(Base[httpx.Client]):
             raise error.shifted(piece.first) from None
         answer = read(response.content)
         check_count(answer, piece)
-        return [answer]
+        return [with_sources(answer, response)]
 
     def _get(self, path: str) -> httpx.Response:
+        return self._send("GET", path)
+
+    def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
         try:
-            response = self._http.get(path)
+            response = self._http.request(method, path, **options)
         except httpx.RequestError as error:
             raise self.failure(error) from error
         check(response)
