@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import click
 
-from benchmarks import bptt, cells, decoding, field, gates, many, padding, report, resources, serving, trace
+from benchmarks import bptt, cells, decoding, field, gates, many, padding, report, resources, serving, shadow, trace
 from benchmarks.generator import LoadError
 from benchmarks.measure import Row
 from benchmarks.report import Result
@@ -35,6 +35,7 @@ class Name(StrEnum):
     gates = "gates"
     decoding = "decoding"
     resources = "resources"
+    shadow = "shadow"
 
 
 RUNTIMES = "runtimes"
@@ -64,6 +65,7 @@ BENCHMARKS = {
     Name.resources: Benchmark(
         resources.SUBJECT, resources.BASELINE, resources.measure, lambda: resources.measure(resources.QUICK)
     ),
+    Name.shadow: Benchmark(shadow.SUBJECT, shadow.BASELINE, shadow.measure, lambda: shadow.measure(shadow.QUICK)),
 }
 
 

@@ -99,7 +99,7 @@ def running(bundle: Bundle) -> Iterator[Servers]:
         copy = shutil.copytree(bundle.path, models / bundle.name / str(bundle.version))
         service = ("service", "serve", "--models", str(models), "--provider", "cpu")
         naive = ("benchmarks.naive", str(copy))
-        with _server(bundle.name, *service) as service_port, _server(bundle.name, *naive) as naive_port:
+        with server(bundle.name, *service) as service_port, server(bundle.name, *naive) as naive_port:
             yield Servers(bundle.name, service_port, naive_port)
 
 
@@ -153,7 +153,7 @@ def _load(model: str, port: int, connections: int, size: Size) -> Figures:
 
 
 @contextmanager
-def _server(model: str, *program: str) -> Iterator[int]:
+def server(model: str, *program: str) -> Iterator[int]:
     """A Python program that serves on the port of its flag ``--port``, ready: the port. It is ended afterwards."""
     port = free_port()
     settings = {name: value for name, value in os.environ.items() if not name.startswith("SERVICE_")}

@@ -56,7 +56,8 @@ def whole_document() -> _Json:
 
 def _bodies(operation: _Json) -> str:
     """The names of what a route takes, and of what it answers when all goes well."""
-    bodies = [operation.get("requestBody", {}), operation["responses"]["200"]]
+    good = next(each for status, each in operation["responses"].items() if status.startswith("2"))
+    bodies = [operation.get("requestBody", {}), good]
     found = [list(_references(body.get("content", {}))) for body in bodies]
     return " → ".join(", ".join(map(_link, dict.fromkeys(names))) for names in found if names)
 

@@ -21,7 +21,7 @@ from tests.test_docs import ADDRESS, DOCS, OWN, environment
 
 __all__ = ["served"]
 
-ELSEWHERE = {"deployment.md", "scaling.md", "security.md", "gradients.md"}
+ELSEWHERE = {"deployment.md", "scaling.md", "security.md", "gradients.md", "next-model.md"}
 """Pages whose commands tests of their own run."""
 README = ROOT / "README.md"
 PAGES = [README, *(page for page in sorted(DOCS.rglob("*.md")) if page not in OWN and page.name not in ELSEWHERE)]

@@ -26,8 +26,8 @@ from service.http.context import context_of
 from service.http.described import document
 from service.http.endpoint import BodyRoute
 from service.http.middleware import Edge, Headers
-from service.http.protocols import huggingface, v2
-from service.http.routes import admin, explorer, native, operations
+from service.http.protocols import huggingface, kserve, v2
+from service.http.routes import admin, explorer, native, operations, rollout
 from service.http.security.access import ADMIN, SHARED, Access
 from service.http.security.keys import Keys
 from service.http.streaming import routes as streaming
@@ -49,6 +49,7 @@ _CORS_HEADERS = [
     "Content-Type",
     "X-Request-ID",
     "X-Request-Timeout",
+    "X-Route-Key",
     "traceparent",
     "tracestate",
 ]
@@ -163,10 +164,14 @@ def create_app(settings: Settings, shared: Shared | None = None, spans: Spans | 
         lifespan=lifespan,
         exception_handlers={HTTPException: _http_problem},
     )
-    app.state.runtime, app.state.after = runtime, []
-    routers = [native.router, streaming.router, operations.router, explorer.router, huggingface.router, *v2.ROUTERS]
+    app.state.runtime, app.state.after = runtime, [rollout.note_answer]
+    routers = [
+        *(native.router, streaming.router, operations.router, explorer.router),
+        *(rollout.reports, rollout.feedback),
+        *(huggingface.router, kserve.router, kserve.instances, *v2.ROUTERS),
+    ]
     if settings.admin:
-        routers += [admin.router, admin.loading, v2.admin]
+        routers += [admin.router, admin.loading, rollout.admin, v2.admin]
     for router in routers:  # not `include_router`, which analyses every route once more, in each process
         app.router.routes += router.routes
     app.router.routes += socket.routes

@@ -19,7 +19,7 @@ from service.serving.runtime import Runtime
 
 KEY = "context"
 """Under which an ASGI scope carries its request's context."""
-REQUEST_ID = b"x-request-id"
+REQUEST_ID, ROUTE_KEY = b"x-request-id", b"x-route-key"
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 
 
@@ -34,6 +34,8 @@ class RequestContext:
     headers: dict[bytes, bytes]
     path: Mapping[str, str] = field(default_factory=dict)
     """The path parameters of the route."""
+    route: str = ""
+    """The path of the route with its parameters' names, once it is known."""
     log: dict[str, object] = field(default_factory=dict)
     """Fields for the request's line in the log."""
     model: tuple[str, str] | None = None
@@ -56,6 +58,12 @@ class RequestContext:
         """The running service; the middleware sets it."""
         assert self._runtime is not None
         return self._runtime
+
+    @property
+    def route_key(self) -> str:
+        """What chooses between a model's stable version and its canaries: `X-Route-Key`, else the request's id."""
+        sent = self.headers.get(ROUTE_KEY, b"").strip()
+        return sent.decode("latin-1") if sent else self.request_id
 
     def begin(self, runtime: Runtime, after: Sequence[Callable[..., None]] = ()) -> None:
         """Give the request to a running service."""

@@ -57,7 +57,9 @@ EXAMPLES: tuple[RequestError, ...] = (
     AnswerNotFound(REQUEST_ID, 10_000),
     NoShadow("sentiment-bilstm"),
     BundleRefused("sentiment-bilstm 2 cannot be served: model.onnx does not match the manifest."),
-    Unfit("sentiment-bilstm 4 cannot be a canary of version 3: it has other labels."),
+    Unfit(
+        "shadow: sentiment-bilstm 4 has the labels bad, good, and version 3, which is served, has negative, positive."
+    ),
     TooLarge("Inputs in one request", 300, 256),
     MalformedRequest("The request is not HTTP/1.1: Invalid method encountered."),
     RequestTooSlow("The request's body did not come within 20 seconds."),
@@ -114,6 +116,14 @@ _PARAMETERS: _Json = {
         "schema": {"type": "string", "minLength": 1, "maxLength": 128},
         "example": REQUEST_ID,
     },
+    "X-Route-Key": {
+        "name": "X-Route-Key",
+        "in": "header",
+        "description": "Where a model has a canary and the request names no version: the same key gets the same "
+        "version. Without it the request's id chooses.",
+        "schema": {"type": "string"},
+        "example": "reader-7",
+    },
     "X-Request-Timeout": {
         "name": "X-Request-Timeout",
         "in": "header",
@@ -134,12 +144,15 @@ def described(
     foreign: bool = False,
     health: bool = False,
     timed: bool = False,
+    routed: bool = False,
+    status: int = 200,
     not_modified: bool = False,
 ) -> _Json:
     """Arguments of a route's decorator. `name` is the operation's id; `errors` are its own, beside those of every
-    route. `examples` are of the JSON answer, `content` is of other answers by media type, `headers` of the answer.
-    `foreign` routes answer errors in their protocol's form. `health` routes need no key; for `timed` ones
-    `X-Request-Timeout` holds; `not_modified` ones answer 304 to a browser that has the file already.
+    route. `examples` are of the JSON answer, `content` is of other answers by media type, `headers` of the answer,
+    whose status is `status`. `foreign` routes answer errors in their protocol's form. `health` routes need no key; for
+    `timed` ones `X-Request-Timeout` holds; `routed` ones take `X-Route-Key`; `not_modified` ones answer 304 to a
+    browser that has the file already.
     """
     every = (*_OF_A_CONNECTION, *(() if health else _OF_ACCESS), *errors)
     slugs = {500: RequestError.slug, **dict(map(_status_and_slug, every))}
@@ -151,12 +164,16 @@ def described(
         "summary": summary,
         "response_description": summary,
         "responses": {
-            200: good,
+            status: good,
             **({304: {"description": "Not modified.", "headers": good["headers"]}} if not_modified else {}),
-            **{status: _ref("responses", "protocol-error" if foreign else slugs[status]) for status in sorted(slugs)},
+            **{each: _ref("responses", "protocol-error" if foreign else slugs[each]) for each in sorted(slugs)},
         },
         "openapi_extra": {
-            "parameters": [_ref("parameters", each) for each in ("X-Request-ID", "X-Request-Timeout")[: 1 + timed]],
+            "parameters": [
+                _ref("parameters", each)
+                for each, there in (("X-Request-ID", True), ("X-Request-Timeout", timed), ("X-Route-Key", routed))
+                if there
+            ],
             **({"security": []} if health else {}),
         },
     }

@@ -24,7 +24,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.errors import DeadlineExceeded, VersionNotFound
+from service.errors import DeadlineExceeded
 from service.http import body
 from service.http.coding import coding_of, unpacked, unpacking_seconds
 from service.http.context import RequestContext, context_of
@@ -96,11 +96,16 @@ class Job(Generic[Asked]):
 class Answer:
     """A whole answer: pieces of bytes, and their media type."""
 
-    __slots__ = ("_headers", "_media_type", "_pieces")
+    __slots__ = ("_headers", "_media_type", "_pieces", "_status")
 
     def __init__(
-        self, pieces: Sequence[bytes], media_type: str = JSON, headers: Sequence[tuple[bytes, bytes]] = ()
+        self,
+        pieces: Sequence[bytes],
+        media_type: str = JSON,
+        headers: Sequence[tuple[bytes, bytes]] = (),
+        status: int = 200,
     ) -> None:
+        self._status = status
         self._pieces = pieces
         self._media_type = media_type
         self._headers = headers
@@ -109,7 +114,7 @@ class Answer:
         length = sum(map(len, self._pieces))
         headers = [(b"content-type", self._media_type.encode()), (b"content-length", str(length).encode())]
         headers += self._headers
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.start", "status": self._status, "headers": headers})
         last = len(self._pieces) - 1
         for number, piece in enumerate(self._pieces):
             await send({"type": "http.response.body", "body": piece, "more_body": number < last})
@@ -147,7 +152,7 @@ class BodyRoute(APIRoute):
     async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI application of the route."""
         context = context_of(scope)
-        context.path = scope["path_params"]
+        context.path, context.route = scope["path_params"], self.path
         settings = context.runtime.settings
         if not self.timed:
             answer = await self.run(context, await self._content(context, receive), float("inf"))
@@ -248,12 +253,12 @@ class ModelRoute(JobRoute):
         return super().parse(context, content)
 
 
-def model_of(runtime: Runtime, name: str, version: str | None = None) -> Model:
-    """The model that a path names. Raises `ModelNotFound`, or `VersionNotFound` for a version that is not served."""
-    model = runtime.model(name, None)
-    if version not in (None, model.version):
-        raise VersionNotFound(model.name, str(version), [model.version])
-    return model
+def model_of(runtime: Runtime, name: str, version: str | None = None, key: str | None = None) -> Model:
+    """The model that a path names; `key` chooses between the stable version and its canaries where no version is named.
+
+    Raises `ModelNotFound`, or `VersionNotFound` for a version that is not served.
+    """
+    return runtime.model(name, None, version, key)
 
 
 def _encode(context: RequestContext, job: Job[Any]) -> list[Encoded]:
@@ -267,7 +272,7 @@ def _encode(context: RequestContext, job: Job[Any]) -> list[Encoded]:
 def _note(context: RequestContext, model: Model, encoded: Sequence[Encoded], tokens: int) -> None:
     """Say in the log what the request is about; its texts only where the settings ask for it."""
     context.inputs = len(encoded)
-    context.log.update(model=model.name, inputs=len(encoded), tokens=tokens)
+    context.log.update(model=model.name, version=model.version, inputs=len(encoded), tokens=tokens)
     if context.runtime.settings.log_text:
         context.log["text"] = [source.text for source in encoded]
 
@@ -319,9 +324,9 @@ class _Followed:
             tell(self._context, *self._told)
 
 
-def json_answer(value: object) -> Answer:
+def json_answer(value: object, status: int = 200) -> Answer:
     """An answer of plain values."""
-    return Answer([dumps(value)])
+    return Answer([dumps(value)], status=status)
 
 
 def cost_in(content: bytes) -> float:

@@ -70,7 +70,7 @@ class Problem:
         return Response(orjson.dumps(self.body(request_id)), self.status, dict(self.headers), MEDIA_TYPE)
 
 
-FOREIGN = (("/v2", ""), ("/v2/", ""), ("/models/", "POST"))
+FOREIGN = (("/v1", ""), ("/v1/", ""), ("/v2", ""), ("/v2/", ""), ("/models/", "POST"))
 """Routes of the foreign protocols: an exact path, or how a path begins; and the method, empty for any."""
 
 

@@ -136,6 +136,12 @@ class Runtime:
         served = self._registry.served.get(exchange.model.name) if self._registry is not None else None
         self.after.note(exchange, served)
 
+    def plan(self, name: str) -> Plan:
+        """How the versions of a model are wanted now. Raises `Unavailable` before the first load."""
+        if self._registry is None:
+            raise Unavailable("The models are loading.", retry_after=RETRY_WHILE_LOADING)
+        return self._registry.plan(name)
+
     def shadow_report(self, name: str) -> dict[str, Any]:
         """How a model's shadow does: `Shadowing.report`. Raises `ModelNotFound`, `NoShadow` or `Unavailable`."""
         return self.after.shadowing.report(self.registry.find(name))

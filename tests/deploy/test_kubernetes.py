@@ -47,7 +47,7 @@ def environment(overlay: str) -> dict[str, str]:
 
 
 def test_the_overlays_are_these() -> None:
-    assert OVERLAYS == ["base", "gpu", "volume"]
+    assert OVERLAYS == ["base", "gpu", "rollout", "volume"]
 
 
 @overlays
@@ -188,6 +188,13 @@ def test_the_volume_is_where_the_service_looks() -> None:
     claim = of_kind("volume", "PersistentVolumeClaim")["metadata"]["name"]
     volume = next(each for each in pod("volume")["volumes"] if each["name"] == "models")
     assert volume["persistentVolumeClaim"]["claimName"] == claim
+
+
+def test_the_rollout_shows_a_canary_and_a_shadow() -> None:
+    values = environment("rollout")
+    rollout = Settings(canary=values["SERVICE_CANARY"], shadow=values["SERVICE_SHADOW"], _env_file=None).rollout
+    assert [plan.canary for plan in rollout.plans.values() if plan.canary] == [{2: 0.1}]
+    assert [plan.shadow for plan in rollout.plans.values() if plan.shadow] == [(2, 1.0)]
 
 
 def test_the_gpu_is_asked_for_and_used() -> None:

@@ -99,7 +99,7 @@ async def ready(runtime: Running) -> Response:
     **described("v2Statistics", "What all models were asked", examples={"answer": examples.STATISTICS}, foreign=True),
 )
 async def every_statistics(runtime: Running) -> Response:
-    return json_response(v2_metadata.statistics(runtime.metrics.totals(), runtime.registry.models.values()))
+    return json_response(v2_metadata.statistics(runtime.metrics.totals(), runtime.registry.every))
 
 
 def _of_a_model(
@@ -126,7 +126,7 @@ def _of_a_model(
 def metadata(model: Model, runtime: Runtime) -> dict[str, object]:
     return {
         "name": model.name,
-        "versions": [model.version],
+        "versions": [str(version) for version in runtime.registry.find(model.name).versions],
         "platform": v2_metadata.PLATFORM,
         "inputs": [v2_metadata.TEXT_INPUT],
         "outputs": v2_outputs.describe(v2_outputs.every(model.bundle.manifest)),
@@ -153,11 +153,38 @@ def config(model: Model, runtime: Runtime) -> dict[str, object]:
     return v2_metadata.config(model, runtime.batcher.threads)
 
 
-@_of_a_model(
-    "/stats", "v2ModelStatistics", "What a model was asked since the start", responses.Statistics, examples.STATISTICS
+_STATISTICS: dict[str, Any] = {"response_model": responses.Statistics}
+
+
+@router.get(
+    f"{_MODEL}/stats",
+    **_STATISTICS,
+    **described(
+        "v2ModelStatistics",
+        "What all versions of a model were asked since the start",
+        ModelNotFound,
+        examples={"answer": examples.STATISTICS},
+        foreign=True,
+    ),
 )
-def statistics(model: Model, runtime: Runtime) -> dict[str, object]:
-    return v2_metadata.statistics(runtime.metrics.totals(), [model])
+async def statistics(name: ModelName, runtime: Running) -> Response:
+    found = runtime.registry.find(name).versions.values()
+    return json_response(v2_metadata.statistics(runtime.metrics.totals(), found))
+
+
+@router.get(
+    f"{_VERSION}/stats",
+    **_STATISTICS,
+    **described(
+        "v2ModelStatisticsVersion",
+        "What a version of a model was asked since the start",
+        ModelNotFound,
+        examples={"answer": examples.STATISTICS},
+        foreign=True,
+    ),
+)
+async def version_statistics(name: ModelName, version: ModelVersion, runtime: Running) -> Response:
+    return json_response(v2_metadata.statistics(runtime.metrics.totals(), [model_of(runtime, name, version)]))
 
 
 _Infer = Annotated[InferRequest, Body(openapi_examples=bodies(examples.INFER_REQUESTS))]
@@ -168,7 +195,7 @@ _INFERENCE: dict[str, Any] = {
 }
 
 
-def _inference(name: str) -> dict[str, Any]:
+def _inference(name: str, *, routed: bool) -> dict[str, Any]:
     header = {"description": "Of a binary answer: the bytes of its JSON.", "schema": {"type": "integer"}}
     return {
         **_INFERENCE,
@@ -181,16 +208,17 @@ def _inference(name: str) -> dict[str, Any]:
             headers={"Inference-Header-Content-Length": header},
             foreign=True,
             timed=True,
+            routed=routed,
         ),
     }
 
 
-@inference.post(f"{_MODEL}/infer", **_inference("v2Infer"))
+@inference.post(f"{_MODEL}/infer", **_inference("v2Infer", routed=True))
 def infer(name: ModelName, asked: _Infer, context: Here) -> Job[InferRequest]:
-    return _job(model_of(context.runtime, name), asked, context)
+    return _job(model_of(context.runtime, name, key=context.route_key), asked, context)
 
 
-@inference.post(f"{_VERSION}/infer", **_inference("v2InferVersion"))
+@inference.post(f"{_VERSION}/infer", **_inference("v2InferVersion", routed=False))
 def infer_version(name: ModelName, version: ModelVersion, asked: _Infer, context: Here) -> Job[InferRequest]:
     return _job(model_of(context.runtime, name, version), asked, context)
 

@@ -43,14 +43,21 @@ _TENSORS = (
 @router.post(
     "/predict",
     response_model=Predictions,
-    **described("predict", "Predictions for one or many inputs", *OF_A_JOB, examples=examples.PREDICTIONS, timed=True),
+    **described(
+        "predict",
+        "Predictions for one or many inputs",
+        *OF_A_JOB,
+        examples=examples.PREDICTIONS,
+        timed=True,
+        routed=True,
+    ),
 )
 def predict(
     asked: Annotated[PredictRequest, Body(openapi_examples=examples.bodies(examples.PREDICT_REQUESTS))], context: Here
 ) -> Job[PredictRequest]:
     return Job(
         asked,
-        context.runtime.model(asked.model, asked.task),
+        context.runtime.model(asked.model, asked.task, asked.version, context.route_key),
         asked.items(),
         _predictions,
         asked.pointer,
@@ -70,12 +77,13 @@ def predict(
         examples=examples.TRACES,
         content={SAFETENSORS: {"schema": {"type": "string", "format": "binary", "description": _TENSORS}}},
         timed=True,
+        routed=True,
     ),
 )
 def gates(
     asked: Annotated[GatesRequest, Body(openapi_examples=examples.bodies(examples.GATES_REQUESTS))], context: Here
 ) -> Job[GatesRequest]:
-    model = context.runtime.model(asked.model, asked.task)
+    model = context.runtime.model(asked.model, asked.task, asked.version, context.route_key)
     manifest = model.bundle.manifest
     if asked.explain is not None and manifest.head != "tagger":
         raise InvalidField("/explain", f"{model.name} has one prediction a text; explain is for taggers.")

@@ -11,7 +11,7 @@ from starlette.responses import PlainTextResponse, Response
 from service.errors import ModelNotFound
 from service.http.accept import wants_index
 from service.http.context import Here, Running
-from service.http.described import ModelName, described
+from service.http.described import ModelName, ModelVersion, described
 from service.http.render import JSON, dumps
 from service.http.routes.explorer import EXAMPLE, INDEX, file
 from service.http.schemas import examples, responses
@@ -73,6 +73,15 @@ async def model(name: ModelName, runtime: Running) -> Response:
 
 
 @router.get(
+    "/models/{name}/versions/{version}",
+    response_model=responses.ModelDescription,
+    **described("modelVersion", "One version of a model", ModelNotFound, examples={"model": examples.MODEL}),
+)
+async def version(name: ModelName, version: ModelVersion, runtime: Running) -> Response:
+    return json_response(_described(runtime, runtime.model(name, None, version)))
+
+
+@router.get(
     "/metrics",
     response_class=PlainTextResponse,
     **described(
@@ -118,4 +127,5 @@ def json_response(value: object) -> Response:
 
 
 def _described(runtime: Runtime, model: Model) -> dict[str, object]:
-    return {**model.describe(), "health": runtime.sampler.describe(model)}
+    versions = runtime.registry.states(model.name)
+    return {**model.describe(), "versions": versions, "health": runtime.sampler.describe(model)}

@@ -83,6 +83,10 @@ class PredictRequest(InputsRequest):
     """What to predict, and with which model."""
 
     model: _Name | None = Field(None, description="A model's name, as `GET /models` lists it.")
+    version: _Name | None = Field(
+        None,
+        description="A version of the model that is served; left out: the highest, or a canary where one is on trial.",
+    )
     task: Task | None = Field(
         None, description="Takes this task's default model where `model` is left out; with neither, sentiment's."
     )

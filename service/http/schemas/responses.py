@@ -245,13 +245,26 @@ class ModelHealth(Shape):
     drift: Drift = Field(description="How far the two are apart.")
 
 
+class ServedVersion(Shape):
+    """One version of a model."""
+
+    version: str = Field(description="The version.")
+    state: Literal["ready", "refused"] = Field(description="`refused`: it is on disk and cannot be served.")
+    share: Probability = Field(description="The share of the requests that name no version.")
+    shadow: bool = Field(description="Whether it runs again what the stable version answers.")
+    shadow_share: Probability = Field(description="Of a shadow: the share of those requests.")
+    stable: bool = Field(description="Whether it is the highest that is neither canary nor shadow.")
+    reason: str | None = Field(description="Why it is refused.")
+
+
 class ModelDescription(BaseModel):
     """A loaded model."""
 
     model_config = ConfigDict(extra="allow", strict=True, defer_build=True)
 
     name: str = Field(description="The name that requests give.")
-    version: str = Field(description="The version that is served.")
+    version: str = Field(description="The version that is described: the stable one, where none is asked for.")
+    versions: list[ServedVersion] | None = Field(None, description="All versions of the model, ascending.")
     task: Task = Field(description="What the model does.")
     cell: CellName = Field(description="The recurrent cell.")
     gru_reset: GruReset | None = Field(

@@ -125,7 +125,7 @@ def test_a_handler_of_all_that_nobody_expects_holds(models: Path, kind: Any, pat
     async def broken() -> None:
         raise RuntimeError("secret")
 
-    def model(name: object, task: object) -> None:
+    def model(*of: object) -> None:
         raise RuntimeError("secret")
 
     app.state.runtime.model = model

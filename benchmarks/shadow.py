@@ -1,0 +1,178 @@
+"""What a shadow costs those who ask: the same service with a full shadow and without, at half of what it can do.
+
+Two real processes serve one model, one of them with a second version as shadow of every request. Each is asked in turns
+by a third process at a steady pace, half the rate that the service without a shadow reaches when it is asked as fast
+as it answers. A request's time counts from the moment at which it was due: a server that falls behind is not spared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+
+import httpx
+import uvloop
+
+from benchmarks.load import HOST, TEXTS, answers, body, read_answer, request
+from benchmarks.measure import Row, row
+from benchmarks.serving import ServingError, server, shipped
+from service.model.bundle import MANIFEST, Bundle
+
+SUBJECT, BASELINE = "with a full shadow", "without"
+ROOT = Path(__file__).resolve().parents[1]
+LIMIT = 1.1
+"""What the 99th percentile with a shadow may be at most, divided by that without."""
+_PATIENCE = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """Connections, rounds, and the seconds of a turn: before counting, and counted; the share of the highest rate."""
+
+    connections: int = 16
+    rounds: int = 9
+    warm_up: float = 1.0
+    seconds: float = 4.0
+    share: float = 0.5
+
+
+FULL = Size()
+QUICK = Size(connections=2, rounds=1, warm_up=0.1, seconds=0.5)
+
+
+@dataclass(frozen=True, slots=True)
+class Paced:
+    """What came back in one turn, in milliseconds from when each request was due."""
+
+    median_ms: float
+    p99_ms: float
+    requests: int
+
+
+def measure(size: Size = FULL, bundle: Bundle | None = None) -> Iterator[Row]:
+    """Two rows: the median and the 99th percentile. Raises `ServingError`, also where the shadow ran nothing."""
+    with running(bundle or shipped()) as (model, shadowed, plain):
+        rate = size.share * _most(plain, model, size)
+        turns = []
+        for number in range(size.rounds):
+            order = (shadowed, plain)[:: -1 if number % 2 else 1]
+            found = {port: _run(port, model, rate, size) for port in order}
+            turns.append((found[shadowed], found[plain]))
+        report = _report(shadowed, model)
+        case = f"{model}, {rate:.0f} requests/s, {report['requests']} shadowed, {report['dropped']} dropped"
+        yield row(case, "ms, median", [(one.median_ms, other.median_ms) for one, other in turns])
+        yield row(case, "ms, 99th percentile", [(one.p99_ms, other.p99_ms) for one, other in turns])
+
+
+@contextmanager
+def running(bundle: Bundle) -> Iterator[tuple[str, int, int]]:
+    """The model's name and the ports of both services, ready. Raises `ServingError`."""
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as scratch:
+        folder = Path(scratch) / "models" / bundle.name
+        for version in (1, 2):
+            shutil.copytree(bundle.path, folder / str(version))
+        manifest = folder / "2" / MANIFEST  # another bundle, with sessions of its own
+        plain = json.loads(manifest.read_text(encoding="utf-8"))
+        manifest.write_text(json.dumps({**plain, "licence": f"{plain['licence']} "}), encoding="utf-8")
+        settings = ("--models", str(folder.parent), "--provider", "cpu", "--versions", f"{bundle.name}=1")
+        serve = ("service", "serve", *settings)
+        with (
+            server(bundle.name, *serve, "--shadow", f"{bundle.name}=2") as shadowed,
+            server(bundle.name, *serve) as without,
+        ):
+            yield bundle.name, shadowed, without
+
+
+def _most(port: int, model: str, size: Size) -> float:
+    """The requests a second that a service answers when it is asked as fast as it answers."""
+    return _run(port, model, 0.0, size).requests / size.seconds
+
+
+def _run(port: int, model: str, rate: float, size: Size) -> Paced:
+    """One turn of the load generator, this module as a process of its own."""
+    options = {"port": port, "model": model, "rate": rate, "connections": size.connections}
+    options |= {"warm-up": size.warm_up, "seconds": size.seconds}
+    command = [sys.executable, "-m", "benchmarks.shadow", *(f"--{name}={value}" for name, value in options.items())]
+    limit = size.warm_up + size.seconds + _PATIENCE
+    try:
+        done = subprocess.run(  # noqa: S603 # our own program, no shell
+            command, cwd=ROOT, capture_output=True, text=True, timeout=limit, check=True
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ServingError(f"the load generator took longer than {limit:g} seconds") from error
+    except subprocess.CalledProcessError as error:
+        raise ServingError(f"the load generator failed: {error.stderr.strip()}") from error
+    return Paced(**json.loads(done.stdout))
+
+
+def _report(port: int, model: str) -> dict[str, int]:
+    response = httpx.get(f"http://{HOST}:{port}/models/{model}/shadow", timeout=_PATIENCE)
+    if response.status_code != 200 or not response.json()["requests"]:
+        raise ServingError(f"the shadow ran nothing: {response.text[:200]}")
+    found: dict[str, int] = response.json()
+    return found
+
+
+async def paced(port: int, requests: Sequence[bytes], rate: float, connections: int, seconds: float) -> list[float]:
+    """The seconds from when each request was due to its answer. Requests are due at random (Poisson), `rate` a second;
+    one that is due while no connection is free waits for one, and that counts."""
+    free: asyncio.Queue[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = asyncio.Queue()
+    for _ in range(connections):
+        free.put_nowait(await asyncio.open_connection(HOST, port))
+    times: list[float] = []
+    draw = random.Random(7)  # noqa: S311 # a load, no secret
+
+    async def ask(due: float, content: bytes) -> None:
+        reader, writer = await free.get()
+        writer.write(content)
+        await read_answer(reader)
+        times.append(time.perf_counter() - due)
+        free.put_nowait((reader, writer))
+
+    begin = due = time.perf_counter()
+    async with asyncio.TaskGroup() as group:
+        number = 0
+        while due < begin + seconds:
+            await asyncio.sleep(max(0.0, due - time.perf_counter()))
+            group.create_task(ask(due, requests[number % len(requests)]))
+            number += 1
+            due += draw.expovariate(rate)
+    while not free.empty():
+        _, writer = free.get_nowait()
+        writer.close()
+    return times
+
+
+async def turn(port: int, model: str, rate: float, connections: int, warm_up: float, seconds: float) -> Paced:
+    """As fast as answers come where `rate` is 0, else at that rate."""
+    requests = [request("/predict", body(model, text)) for text in TEXTS]
+    if rate:
+        await paced(port, requests, rate, connections, warm_up)
+        times = await paced(port, requests, rate, connections, seconds)
+    else:
+        times = await answers(port, requests, connections, warm_up, seconds)
+    ordered = sorted(times)
+    return Paced(median(ordered) * 1000, ordered[int(0.99 * (len(ordered) - 1))] * 1000, len(ordered))
+
+
+if __name__ == "__main__":
+    arguments = argparse.ArgumentParser()
+    arguments.add_argument("--port", type=int, required=True)
+    arguments.add_argument("--model", required=True)
+    arguments.add_argument("--rate", type=float, required=True)
+    arguments.add_argument("--connections", type=int, required=True)
+    arguments.add_argument("--warm-up", type=float, required=True)
+    arguments.add_argument("--seconds", type=float, required=True)
+    print(json.dumps(asdict(uvloop.run(turn(**vars(arguments.parse_args()))))))

@@ -1,0 +1,297 @@
+"""`/v1`: KServe's first protocol (TensorFlow Serving's), with explanations. Errors are ``{"error": "…"}``.
+
+Answers are those of `/predict`, and what each token gave of `/gates`. What the protocol does not know of a body is
+passed over.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator
+from pydantic import WithJsonSchema as JsonSchema
+from starlette.responses import Response
+
+from service.errors import InvalidField, ModelNotFound
+from service.http.context import Here, RequestContext, Running
+from service.http.described import OF_A_JOB, ModelName, described
+from service.http.endpoint import Answer, Job, ModelRoute, Outcome, json_answer, model_of
+from service.http.render import dumps
+from service.http.routes.operations import json_response
+from service.http.schemas.examples import bodies
+from service.http.schemas.requests import Input, check_count, checked, read_object
+from service.http.schemas.responses import Entities, Sentiment, Shape, Token
+from service.model.contributions import check_explain, note
+from service.model.equations import gate_names
+from service.model.gates import select
+from service.serving.explaining import TraceOptions
+
+_LENIENT = ConfigDict(extra="ignore", strict=True, frozen=True)
+_INSTANCE = {
+    "anyOf": [
+        {"type": "object", "properties": {"text": {"type": "string", "minLength": 1}}, "required": ["text"]},
+        {
+            "type": "object",
+            "properties": {"tokens": {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1}},
+            "required": ["tokens"],
+        },
+        {"type": "string", "minLength": 1},
+    ]
+}
+_INSTANCES = {
+    "description": "The inputs: objects with `text`, or with `tokens` (one input, tokenised already), or texts.",
+    "type": "array",
+    "items": _INSTANCE,
+    "minItems": 1,
+}
+
+
+def _checked_instances(value: object) -> list[Input]:
+    """Raises `InvalidField`."""
+    if not isinstance(value, list):
+        raise InvalidField("/instances", 'A list is expected, such as [{"text": "A great film."}].')
+    if not value:
+        raise InvalidField("/instances", "The list is empty; one instance at least is expected.")
+    return [_checked_instance(item, f"/instances/{number}") for number, item in enumerate(value)]
+
+
+def _checked_instance(item: object, where: str) -> Input:
+    if isinstance(item, str):
+        return item
+    if not isinstance(item, dict):
+        raise InvalidField(where, 'An object is expected, such as {"text": "A great film."}.')
+    if isinstance(text := item.get("text"), str):
+        return text
+    if text is not None:
+        raise InvalidField(f"{where}/text", "A text is expected.")
+    tokens = item.get("tokens")
+    if not isinstance(tokens, list):
+        raise InvalidField(where, "It has neither `text`, a string, nor `tokens`, a list of strings.")
+    for number, token in enumerate(tokens):
+        if not isinstance(token, str):
+            raise InvalidField(f"{where}/tokens/{number}", "A token is a string.")
+    return tokens
+
+
+class V1Parameters(BaseModel):
+    """What the answer can be asked to be like."""
+
+    model_config = _LENIENT
+
+    truncate: bool | None = Field(None, description="Keep the head of an input that is over the model's token limit.")
+    tokens: bool | None = Field(None, description="Taggers: every token's label too.")
+    split: bool | None = Field(None, description="Taggers, raw text: read sentence by sentence; true if left out.")
+    explain: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="`:explain` of taggers: the number of the token whose logits are split."
+    )
+
+
+class V1Request(BaseModel):
+    """Instances, as KServe's clients send them."""
+
+    model_config = _LENIENT
+
+    instances: Annotated[list[Any], PlainValidator(_checked_instances), JsonSchema(_INSTANCES)]
+    parameters: V1Parameters | None = Field(None, description="How to answer.")
+
+    @property
+    def chosen(self) -> V1Parameters:
+        """The parameters, all left out where there are none."""
+        return self.parameters or V1Parameters.model_construct()
+
+    @staticmethod
+    def pointer(position: int) -> str:
+        """Where in the request the instance of this number stands."""
+        return f"/instances/{position}"
+
+
+class V1Ready(Shape):
+    """That a model answers."""
+
+    name: str = Field(description="The model's name.")
+    ready: bool = Field(description="true: a model that does not answer is an error.")
+
+
+class V1Models(Shape):
+    """The models that are loaded."""
+
+    models: list[str] = Field(description="Their names.")
+
+
+class V1Predictions(Shape):
+    """One prediction for each instance, as in `/predict`."""
+
+    predictions: list[Sentiment | Entities] = Field(description="The predictions, in order.")
+
+
+class V1Explanation(Shape):
+    """What each token gave: for every label, `bias` and the sum over tokens are the logits."""
+
+    tokens: list[Token] = Field(description="The tokens.")
+    labels: list[str] = Field(description="The labels, in the order of the columns.")
+    contributions: list[list[float]] | None = Field(
+        description="By token, what it gave to each label's logit; null where the cell has no additive state, or a "
+        "tagger was asked for none."
+    )
+    bias: list[float] | None = Field(description="What no token gave.")
+    logits: list[float] | None = Field(description="What is split.")
+    of: str | None = Field(description="What the rows are of: tokens, or positions of the top layer.")
+    method: str | None = Field(description="By which rule.")
+    note: str | None = Field(description="Why there are no contributions.")
+    prediction: Sentiment | Entities = Field(description="The prediction.")
+
+
+class V1Explanations(Shape):
+    """One explanation for each instance."""
+
+    explanations: list[V1Explanation] = Field(description="The explanations, in order.")
+
+
+REQUESTS: dict[str, object] = {
+    "two texts": {"instances": [{"text": "A warm, funny and wise film."}, {"text": "A dull one."}]},
+    "tokens": {"instances": [{"tokens": ["A", "great", "film"]}]},
+}
+_SENTIMENT = {
+    "label": "positive",
+    "score": 0.98,
+    "scores": {"negative": 0.02, "positive": 0.98},
+    "truncated": False,
+}
+_EXPLANATION = {
+    "tokens": [{"text": "great", "start": 0, "end": 5}],
+    "labels": ["negative", "positive"],
+    "contributions": [[-1.9, 2.1]],
+    "bias": [0.1, -0.1],
+    "logits": [-1.8, 2.0],
+    "of": "tokens",
+    "method": "cell-state decomposition",
+    "note": None,
+    "prediction": _SENTIMENT,
+}
+
+
+class _InstancesRoute(ModelRoute):
+    def parse(self, context: RequestContext, content: bytes) -> BaseModel:
+        model_of(context.runtime, **context.path)
+        value = read_object(content)
+        if isinstance(instances := value.get("instances"), list):
+            check_count(len(instances), context.runtime.settings.max_inputs)
+        return checked(value, V1Request)
+
+
+router = APIRouter()
+instances = APIRouter(route_class=_InstancesRoute)
+
+_Asked = Annotated[V1Request, Body(openapi_examples=bodies(REQUESTS))]
+
+
+@router.get(
+    "/v1/models",
+    response_model=V1Models,
+    **described("v1Models", "The names of all models", examples={"answer": {"models": ["ner-bilstm"]}}, foreign=True),
+)
+async def models(runtime: Running) -> Response:
+    return json_response({"models": list(runtime.registry.models)})
+
+
+@router.get(
+    "/v1/models/{name}",
+    response_model=V1Ready,
+    **described(
+        "v1Model",
+        "Whether a model answers",
+        ModelNotFound,
+        examples={"answer": {"name": "ner-bilstm", "ready": True}},
+        foreign=True,
+    ),
+)
+async def ready(name: ModelName, runtime: Running) -> Response:
+    runtime.check_ready()
+    return json_response({"name": runtime.model(name, None).name, "ready": True})
+
+
+@instances.post(
+    "/v1/models/{name}:predict",
+    response_model=V1Predictions,
+    **described(
+        "v1Predict",
+        "Predictions in KServe's first protocol",
+        *OF_A_JOB,
+        examples={"sentiment": {"predictions": [_SENTIMENT]}},
+        foreign=True,
+        timed=True,
+        routed=True,
+    ),
+)
+def predict(name: ModelName, asked: _Asked, context: Here) -> Job[V1Request]:
+    chosen = asked.chosen
+    return Job(
+        asked,
+        context.runtime.model(name, None, None, context.route_key),
+        asked.instances,
+        _predictions,
+        asked.pointer,
+        truncate=bool(chosen.truncate),
+        split=chosen.split is not False,
+        tokens=bool(chosen.tokens),
+    )
+
+
+@instances.post(
+    "/v1/models/{name}:explain",
+    response_model=V1Explanations,
+    **described(
+        "v1Explain",
+        "What each token gave to the prediction, in KServe's first protocol",
+        *OF_A_JOB,
+        examples={"sentiment": {"explanations": [_EXPLANATION]}},
+        foreign=True,
+        timed=True,
+        routed=True,
+    ),
+)
+def explain(name: ModelName, asked: _Asked, context: Here) -> Job[V1Request]:
+    model = context.runtime.model(name, None, None, context.route_key)
+    manifest, chosen = model.bundle.manifest, asked.chosen
+    if chosen.explain is not None and manifest.head != "tagger":
+        raise InvalidField("/parameters/explain", f"{model.name} has one prediction a text; explain is for taggers.")
+    # Of the gates as little as can be: contributions are worked out before they are cut.
+    selection = select(manifest, gates=[gate_names(manifest.cell)[0]], layers=[0], units=[0])
+    return Job(
+        asked,
+        model,
+        asked.instances,
+        _explanations,
+        asked.pointer,
+        truncate=bool(chosen.truncate),
+        split=chosen.split is not False,
+        trace=TraceOptions(selection, contributions=True, explain=chosen.explain),
+        check=lambda encoded: check_explain(chosen.explain, [len(source) for source in encoded]),
+    )
+
+
+def _predictions(job: Job[Any], outcome: Outcome) -> Answer:
+    return json_answer({"predictions": outcome.predictions})
+
+
+def _explanations(job: Job[Any], outcome: Outcome) -> Answer:
+    manifest = job.model.bundle.manifest
+    why = note(manifest, job.request.chosen.explain)
+    found = []
+    for source, prediction, trace in zip(outcome.encoded, outcome.predictions, outcome.traces or (), strict=True):
+        split: Any = trace.contributions or {}
+        found.append(
+            {
+                "tokens": source.tokens(),
+                "labels": list(manifest.labels),
+                "contributions": split.get("tokens"),
+                "bias": split.get("bias"),
+                "logits": split.get("logits"),
+                "of": split.get("of"),
+                "method": split.get("method"),
+                "note": why if trace.contributions is None else None,
+                "prediction": prediction,
+            }
+        )
+    return Answer([dumps({"explanations": found})])

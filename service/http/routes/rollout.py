@@ -1,0 +1,146 @@
+"""Versions at work: reports on shadows, feedback, and, where the setting `admin` is true, how versions are served."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from time import time
+from types import MappingProxyType
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body
+from starlette.responses import Response
+
+from service.errors import AnswerNotFound, BundleRefused, InvalidField, ModelNotFound, NoShadow, Unavailable
+from service.http.context import Here, RequestContext, Running
+from service.http.described import OF_A_BODY, ModelName, described
+from service.http.endpoint import Answer, BodyRoute, Job, Outcome, json_answer
+from service.http.routes.operations import json_response
+from service.http.schemas import rollout as schemas
+from service.http.schemas.examples import bodies
+from service.http.schemas.rollout import FeedbackRequest, RolloutRequest
+from service.rollout import NEWEST, Plan, conflict, read_rule
+from service.serving.exchange import Exchange
+
+FEEDBACK_BYTES = 256 * 1024
+"""In the body of feedback."""
+
+
+class _FeedbackRoute(BodyRoute):
+    max_body = FEEDBACK_BYTES
+
+
+class _RolloutRoute(BodyRoute):
+    max_body = 4096
+    timed = False  # loading goes on when its caller has gone
+
+
+reports = APIRouter()
+feedback = APIRouter(route_class=_FeedbackRoute)
+admin = APIRouter(route_class=_RolloutRoute)
+
+
+def note_answer(context: RequestContext, job: Job[Any], outcome: Outcome) -> None:
+    """Tell the core of an answer that is out: for shadows, the payload log and feedback. What a model would answer if
+    its gates were set by hand, or tokens dropped, is no answer to a text."""
+    if job.trace is not None and job.trace.interventions:
+        return
+    context.runtime.note_answer(
+        Exchange(
+            context.request_id,
+            context.route,
+            job.model,
+            outcome.encoded,
+            outcome.predictions,
+            time(),
+            [not isinstance(each, str) for each in job.inputs],
+            job.truncate,
+            job.split,
+        )
+    )
+
+
+@reports.get(
+    "/models/{name}/shadow",
+    response_model=schemas.ShadowReport,
+    **described(
+        "shadow", "How a model's shadow does", ModelNotFound, NoShadow, examples={"report": schemas.SHADOW_REPORT}
+    ),
+)
+async def shadow(name: ModelName, runtime: Running) -> Response:
+    return json_response(runtime.shadow_report(name))
+
+
+@feedback.post(
+    "/feedback",
+    status_code=202,
+    response_model=schemas.FeedbackTaken,
+    **described(
+        "feedback",
+        "Say what the right answer to an input was",
+        *OF_A_BODY,
+        AnswerNotFound,
+        examples={"taken": schemas.FEEDBACK_TAKEN},
+        status=202,
+        timed=True,
+    ),
+)
+async def take(
+    asked: Annotated[FeedbackRequest, Body(openapi_examples=bodies(schemas.FEEDBACK_REQUESTS))], context: Here
+) -> Answer:
+    after = context.runtime.after
+    taken = after.take_feedback(context.request_id, asked.request_id, asked.input, asked.label, asked.spans())
+    context.log.update(outcome=taken.outcome)
+    if taken.model is not None:
+        context.log.update(model=taken.model, version=taken.version)
+    found = {
+        "request_id": asked.request_id,
+        "input": asked.input,
+        "outcome": taken.outcome,
+        "model": taken.model,
+        "version": taken.version,
+    }
+    return json_answer(found, status=202)
+
+
+@admin.post(
+    "/admin/models/{name}/rollout",
+    response_model=schemas.RolledOut,
+    **described(
+        "rollout",
+        "Choose the versions that are served, their shares, and the shadow; every worker follows",
+        *OF_A_BODY,
+        BundleRefused,
+        ModelNotFound,
+        Unavailable,
+        examples={"rolled out": schemas.ROLLED_OUT},
+    ),
+)
+async def roll_out(
+    name: ModelName,
+    asked: Annotated[RolloutRequest, Body(openapi_examples=bodies(schemas.ROLLOUT_REQUESTS))],
+    context: Here,
+) -> Answer:
+    """A version that cannot be served, or does not fit the stable one, changes nothing. A canary with a share of 0
+    stays loaded; one that is left out of the plan counts as latest again."""
+    runtime = context.runtime
+    plan = _changed(runtime.plan(name), asked)
+    await runtime.change(name, plan)
+    context.log.update(model=name)
+    return json_answer({"name": name, "versions": runtime.registry.states(name)})
+
+
+def _changed(plan: Plan, asked: RolloutRequest) -> Plan:
+    """A plan with the fields that were sent. Raises `InvalidField`."""
+    if "versions" in asked.model_fields_set:
+        try:
+            plan = replace(plan, rule=NEWEST if asked.versions is None else read_rule(asked.versions))
+        except ValueError as error:
+            raise InvalidField("/versions", f"{error}.") from None
+    if "canary" in asked.model_fields_set:
+        shares = {int(version): float(share) for version, share in (asked.canary or {}).items()}
+        plan = replace(plan, canary=MappingProxyType(shares))
+    if "shadow" in asked.model_fields_set:
+        plan = replace(plan, shadow=None if asked.shadow is None else (int(asked.shadow.version), asked.shadow.share))
+    if problem := conflict(plan):
+        raise InvalidField("/canary", f"{problem[0].upper()}{problem[1:]}.")
+    return plan

@@ -1,0 +1,93 @@
+"""What compose and KServe show of versions, canary and shadow: true to the service, and valid."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from docs.interface import whole_document
+from service.settings import Settings, variable
+from tests.deploy.kustomize import render
+
+ROOT = Path(__file__).resolve().parents[2]
+KSERVE = ROOT / "deploy" / "kserve" / "inferenceservice.yaml"
+SERVICE: dict[str, Any] = yaml.safe_load(KSERVE.read_text(encoding="utf-8"))
+CLIENTS = ROOT / ".venv-clients" / "bin" / "python"
+COMPONENTS = ("predictor", "explainer")
+OWN = ("minReplicas",)
+"""Of a component, what is KServe's own; all else is a pod's."""
+
+components = pytest.mark.parametrize("component", COMPONENTS)
+
+
+def pod(component: str) -> dict[str, Any]:
+    return {name: value for name, value in SERVICE["spec"][component].items() if name not in OWN}
+
+
+def container(component: str) -> dict[str, Any]:
+    (found,) = pod(component)["containers"]
+    return dict(found)
+
+
+def test_compose_passes_versions_canary_and_shadow_on() -> None:
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
+    passed = compose["services"]["service"]["environment"]
+    for name in ("VERSIONS", "CANARY", "SHADOW"):
+        (default,) = re.findall(rf"^\$\{{{name}:-(.*)\}}$", passed[f"SERVICE_{name}"])
+        assert default == Settings.model_fields[name.lower()].default
+
+
+@components
+def test_the_pods_are_valid(component: str) -> None:
+    wrapped = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": component}, "spec": pod(component)}
+    kubernetes_validate.validate(wrapped, kubernetes_validate.latest_version(), strict=True)
+
+
+@components
+def test_the_pods_are_hardened_as_those_of_the_deployment_are(component: str) -> None:
+    (deployment,) = (each for each in render(ROOT / "deploy" / "kubernetes" / "base") if each["kind"] == "Deployment")
+    base = deployment["spec"]["template"]["spec"]
+    own, other = container(component), base["containers"][0]
+    assert pod(component)["securityContext"] == base["securityContext"]
+    assert pod(component)["volumes"] == base["volumes"]
+    for name in ("image", "securityContext", "resources", "volumeMounts"):
+        assert own[name] == other[name]
+    assert own["name"] == "kserve-container"
+    assert own["ports"][0]["containerPort"] == Settings.model_fields["port"].default
+
+
+@components
+def test_probes_and_variables_are_the_service_s(component: str) -> None:
+    paths, one = whole_document()["paths"], container(component)
+    assert one["livenessProbe"]["httpGet"]["path"] in paths
+    name = one["readinessProbe"]["httpGet"]["path"].removeprefix("/v1/models/")
+    assert "/v1/models/{name}" in paths
+    assert (ROOT / "models" / name).is_dir()
+    known = {variable(name) for name in Settings.model_fields}
+    assert {each["name"] for each in one["env"]} <= known
+
+
+@pytest.mark.skipif(not CLIENTS.exists(), reason="kserve is not installed: make clients")
+def test_kserve_s_own_models_know_every_field() -> None:
+    script = (
+        "import json, sys\n"
+        "from kserve import V1beta1InferenceServiceSpec, V1beta1PredictorSpec, V1beta1ExplainerSpec\n"
+        "spec = json.load(sys.stdin)\n"
+        "kinds = {'predictor': V1beta1PredictorSpec, 'explainer': V1beta1ExplainerSpec}\n"
+        "assert set(spec) <= set(V1beta1InferenceServiceSpec.attribute_map.values())\n"
+        "for name, component in spec.items():\n"
+        "    unknown = set(component) - set(kinds[name].attribute_map.values())\n"
+        "    assert not unknown, unknown\n"
+    )
+    done = subprocess.run(
+        [str(CLIENTS), "-c", script], input=json.dumps(SERVICE["spec"]), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert (SERVICE["apiVersion"], SERVICE["kind"]) == ("serving.kserve.io/v1beta1", "InferenceService")
