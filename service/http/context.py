@@ -82,7 +82,7 @@ class RequestContext:
 
 
 class _Stage:
-    """A stopwatch with slots: a generator's context manager takes ten times as long."""
+    """A stopwatch: a class with slots, since a generator's context manager takes longer than what it would time."""
 
     __slots__ = ("_context", "_name", "_started")
 

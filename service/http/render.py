@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from service.http.number_table import rows_as_json
 from service.model.contributions import Contributions
 from service.model.decoding import Prediction
+from service.model.equations import tensor_key
 from service.model.gates import LayerGates
 
 JSON = "application/json"
@@ -87,12 +88,10 @@ def traces_as_safetensors(head: dict[str, object], traces: Iterable[TraceAnswer]
         layers = []
         for layer in trace.layers:
             layers.append({"layer": layer.layer, "direction": layer.direction})
-            for name, array in layer.arrays().items():
+            statistics = {f"statistics/{name}": array for name, array in (layer.statistics or {}).items()}
+            for name, array in {**layer.arrays(), **statistics}.items():
                 check_finite(array)
-                tensors[f"{number}/{layer.layer}/{layer.direction}/{name}"] = array
-            for name, array in (layer.statistics or {}).items():
-                check_finite(array)
-                tensors[f"{number}/{layer.layer}/{layer.direction}/statistics/{name}"] = array
+                tensors[f"{number}/{tensor_key(layer.layer, name, layer.direction, '/')}"] = array
         bare.append({**trace.begin(), "layers": layers, **trace.rest()})
     metadata = {"response": dumps({**head, "traces": bare}).decode()}
     return list(gathered(_safetensors(tensors, metadata)))

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import InvalidField
+from service.model.activations import softmax
 from service.model.bundle import Head, Manifest
 from service.model.equations import CellName, Direction, equations
 
@@ -161,10 +162,8 @@ def _split(
 
 def _attention(states: NDArray[np.float32], query: NDArray[np.float32]) -> Array:
     """How much the attention head makes of each state: the softmax of its products with the query, [tokens]."""
-    products = states.astype(np.float64) @ query
-    weights: Array = np.exp(products - products.max())
-    weights /= weights.sum()
-    return weights
+    found: Array = softmax(states.astype(np.float64) @ query)
+    return found
 
 
 def _pooling(head: Head, hidden: NDArray[np.float32], direction: Direction, explain: int | None) -> Array:

@@ -129,7 +129,8 @@ def _anew(ways: list[_Reader], query: NDArray[np.float32] | None) -> Array:
 
     def pooled(states: NDArray[np.floating]) -> Array:
         if query is None:
-            return states.max(axis=0).astype(np.float64)
+            found: Array = states.max(axis=0).astype(np.float64)
+            return found
         scores = states @ query
         shares = np.exp(scores - scores.max())
         found: Array = (shares @ states / shares.sum()).astype(np.float64)

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from service.errors import BundleError
 from service.model import self_check
 from service.model.bundle import MODEL_GRAPH, TRACE_GRAPH, WEIGHTS, Bundle, Manifest
-from service.model.equations import Direction, gate_names
+from service.model.equations import Direction, gate_names, tensor_key
 from service.model.network import Network
 from service.model.untrusted import weights
 from service.model.untrusted.memory_limit import patience
@@ -70,11 +70,6 @@ class Trace:
         names = dict.fromkeys(name for _, name in self.emitted)
         layers = dict.fromkeys(layer for layer, _ in self.emitted)
         return {key: self.gate(key, row) for key in product(layers, self.directions, names)}
-
-
-def trace_output(layer: int, gate: str) -> str:
-    """The name of the trace graph's output [time, directions * batch, units] for one gate of a layer."""
-    return f"{layer}.{gate}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +131,7 @@ class Engine:
         self._keys = [(layer, gate) for layer in range(manifest.layers) for gate in gate_names(manifest.cell)]
         self._lent: list[ort.OrtValue] = []
         """The weights, which sessions use where they lie: they have to live as long."""
-        gates = [trace_output(*key) for key in self._keys]
+        gates = [tensor_key(*key) for key in self._keys]
         # Scans run on the CPU whatever the provider: step by step, the GPU would wait for each small kernel.
         if manifest.gates_graph == MODEL_GRAPH:
             self._model = self._trace = self._session(MODEL_GRAPH, vetted, "cpu", threads)

@@ -133,6 +133,14 @@ def gate_names(cell: CellName) -> tuple[str, ...]:
     return tuple(gate.name for gate in gates(cell))
 
 
+def tensor_key(layer: int, gate: str, direction: Direction | None = None, separator: str = ".") -> str:
+    """The key of a gate's tensor: layer, direction, gate. The graph's outputs, which hold both directions, have
+    ``0.forget``; the Open Inference Protocol ``gate.0.forward.forget``; safetensors ``0/0/forward/forget``, after the
+    number of the input."""
+    parts = (str(layer), gate) if direction is None else (str(layer), direction, gate)
+    return separator.join(parts)
+
+
 def equations(cell: CellName, form: Form | None = None) -> dict[str, str]:
     """Gate name to equation, as `/gates` and `/models` print it."""
     return {gate.name: gate.equation for gate in gates(cell, form)}

@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import FieldProblem, InvalidField
+from service.model.activations import sigmoid
 from service.model.bundle import Manifest
 from service.model.engine import GateKey, Trace, pad
 from service.model.equations import CellName, Direction, Form, Gate, gates
-from service.model.network import Array, Layer, Network, sigmoid
+from service.model.network import Array, Layer, Network
 from service.model.tokenizer import Encoded
 
 LARGEST_STATE = 1e6

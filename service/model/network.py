@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from service.model.activations import sigmoid, softmax
 from service.model.bundle import Feature, Manifest, one_graph
 from service.model.equations import CellName
 
@@ -104,9 +106,8 @@ class Network:
             case "last":
                 pooled = np.concatenate([states[-1, :units], states[0, units:]])
             case "attention":
-                products = states @ self._float("head.query")
-                shares = np.exp(products - products.max())
-                pooled = shares @ states / shares.sum()
+                shares: Any = softmax(states @ self._float("head.query"))
+                pooled = shares @ states
         found: Array = pooled @ self._float("head.weight").T + self._float("head.bias")
         return found
 
@@ -175,14 +176,6 @@ class Network:
                 hidden[there] = sigmoid(o) * np.tanh(cell[there])
             ends.append(hidden)
         return np.concatenate(ends, axis=1)
-
-
-def sigmoid(x: Array) -> Array:
-    """The logistic function; it never overflows."""
-    found: Array = np.tanh(x * np.float32(0.5))
-    found *= np.float32(0.5)
-    found += np.float32(0.5)
-    return found
 
 
 def _nibbles(packed: NDArray[np.generic]) -> Array:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from service.model.activations import sigmoid
 from service.model.equations import CellName, Direction, Form
 
 Float64 = NDArray[np.float64]
@@ -114,16 +115,16 @@ def _lstm(weights: Cell, x: Float64, before: Gates) -> dict[str, Float64]:
         gate = weights[name]
         return gate.of_input(x) + gate.of_state(before["hidden"]) + gate.of_cell(seen)
 
-    f, i = (_sigmoid(sums(gate, before["cell"])) for gate in ("forget", "input"))
+    f, i = (sigmoid(sums(gate, before["cell"])) for gate in ("forget", "input"))
     candidate = np.tanh(sums("candidate", before["cell"]))
     cell = f * before["cell"] + i * candidate
-    o = _sigmoid(sums("output", cell))
+    o = sigmoid(sums("output", cell))
     hidden = o * np.tanh(cell)
     return {"forget": f, "input": i, "output": o, "candidate": candidate, "cell": cell, "hidden": hidden}
 
 
 def _gru(weights: Cell, x: Float64, h: Float64, where: Form | None) -> dict[str, Float64]:
-    keep, reset = (_sigmoid(weights[name].of_input(x) + weights[name].of_state(h)) for name in ("keep", "reset"))
+    keep, reset = (sigmoid(weights[name].of_input(x) + weights[name].of_state(h)) for name in ("keep", "reset"))
     last = weights["candidate"]
     past = last.of_state(reset * h) if where == "before" else reset * last.of_state(h)
     candidate = np.tanh(last.of_input(x) + past)
@@ -132,7 +133,7 @@ def _gru(weights: Cell, x: Float64, h: Float64, where: Form | None) -> dict[str,
 
 
 def _mingru(weights: Cell, x: Float64, before: Gates) -> dict[str, Float64]:
-    update = _sigmoid(weights["update"].of_input(x))
+    update = sigmoid(weights["update"].of_input(x))
     candidate = np.tanh(weights["candidate"].of_input(x))
     hidden = (1 - update) * before["hidden"] + update * candidate
     return {"update": update, "candidate": candidate, "hidden": hidden}
@@ -141,7 +142,7 @@ def _mingru(weights: Cell, x: Float64, before: Gates) -> dict[str, Float64]:
 def _minlstm(weights: Cell, x: Float64, before: Gates) -> dict[str, Float64]:
     """The normalised gates by their logarithms: far below 0 both sigmoids would be 0, and their quotient nothing."""
     f, i = (-_softplus(-weights[name].of_input(x)) for name in ("forget", "input"))
-    forget, taken = _sigmoid(f - i), _sigmoid(i - f)
+    forget, taken = sigmoid(f - i), sigmoid(i - f)
     candidate = np.tanh(weights["candidate"].of_input(x))
     hidden = forget * before["hidden"] + taken * candidate
     return {"forget": forget, "input": taken, "candidate": candidate, "hidden": hidden}
@@ -160,7 +161,3 @@ def _softplus(x: Float64) -> Float64:
     """ln(1 + e^x), to the last digits however large x is."""
     found: Float64 = np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
     return found
-
-
-def _sigmoid(x: Float64) -> Float64:
-    return 0.5 * (1 + np.tanh(0.5 * x))  # never overflows

@@ -47,7 +47,7 @@ class _Stream:
     """A stream whose lines are lost where they cannot be written: a full disk must not fail a request.
 
     The lines of an event loop can be gathered: what it logs in one turn is written at once. A call to the system for
-    each would be a tenth of what a short request costs.
+    each would cost about as much as the line itself.
     """
 
     def __init__(self, stream: TextIO) -> None:

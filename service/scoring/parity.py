@@ -19,6 +19,12 @@ from service.scoring.reference import Reference
 
 LOGITS_TOLERANCE = 5e-5
 """Tolerance of a float32 graph's logits."""
+GATES_TOLERANCE = 1e-5
+"""Tolerance of gates, against the equations in float64."""
+INT8_TOLERANCE = 0.5
+"""Of logits, for a fused graph that rounds every input and state to 8 bits."""
+BATCH_TOLERANCE = 5e-3
+"""Of probabilities: what an int8 model's answer may depend on the batch."""
 LENGTHS = (1, 2, 3, 7, 20, 64, 200, 400)
 RAGGED = ((8, 40), (64, 30), (16, 200))
 """(rows, longest) of the ragged batches."""

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.model import reference
+from service.model.activations import softmax
 from service.model.bundle import WEIGHTS, Bundle, Feature, Manifest
 from service.model.engine import GateKey
 from service.model.equations import MINIMAL, CellName
@@ -91,9 +92,7 @@ class Reference:
             case "last":
                 pooled = np.concatenate([states[-1, :units], states[0, units:]])
             case "attention":
-                scores = states @ self._wide("head.query")
-                shares = np.exp(scores - scores.max())
-                pooled = shares @ states / shares.sum()
+                pooled = softmax(states @ self._wide("head.query")) @ states
         found: Float64 = pooled @ self._wide("head.weight").T + self._wide("head.bias")
         return found
 

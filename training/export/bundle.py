@@ -32,7 +32,7 @@ from service.model.bundle import (
 from service.model.decoding import log_softmax
 from service.model.engine import Engine, Trace
 from service.model.tokenizer import Tokenizer
-from service.scoring.parity import LOGITS_TOLERANCE, batches
+from service.scoring.parity import BATCH_TOLERANCE, GATES_TOLERANCE, INT8_TOLERANCE, LOGITS_TOLERANCE, batches
 from training.export import card, reference
 from training.export.onnx import graph, integers
 from training.export.onnx.embedding import round_to_storage
@@ -40,11 +40,6 @@ from training.nets.networks import Network
 from training.scoring import calibration
 from training.scoring.evaluate import of_network
 
-GATES_TOLERANCE = 1e-5
-INT8_TOLERANCE = 0.5
-"""Of logits, for a fused graph that rounds every input and state to 8 bits."""
-BATCH_TOLERANCE = 5e-3
-"""Of probabilities: what an int8 model's answer may depend on the batch."""
 TOKEN_LIMIT = 4096
 
 _NOT_YET = Parity(model=0, trace=0, gates=0, batches=0, logits_tolerance=0, gates_tolerance=0)

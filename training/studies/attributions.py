@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from service.errors import BundleError
+from service.model.activations import softmax
 from service.model.bundle import Bundle, Manifest
 from service.model.contributions import contributions
 from service.model.contributions import note as no_split
@@ -133,7 +134,7 @@ def _pooling(subject: Subject, states: Array, case: Case) -> Array:
             np.put_along_axis(weights, states.argmax(axis=0)[None], 1.0, axis=0)
         case "attention":
             assert subject.engine.head_query is not None
-            weights[:] = _softmax(states @ subject.engine.head_query)[:, None]
+            weights[:] = softmax(states @ subject.engine.head_query)[:, None]
         case "last":
             weights[-1, :units] = 1
             weights[0, units:] = 1
@@ -381,9 +382,3 @@ def chosen(manifest: Manifest, names: Sequence[str] | None) -> tuple[dict[str, M
             raise BundleError(f"{name} cannot explain this model: {reasons[name]}")
     wanted = names or [name for name in METHODS if name not in reasons]
     return {name: METHODS[name] for name in wanted}, {} if names else reasons
-
-
-def _softmax(products: Array) -> Array:
-    powers = np.exp(products - products.max())
-    found: Array = powers / powers.sum()
-    return found

@@ -24,6 +24,7 @@ from service.http.protocols.responses import HuggingFaceGroup, HuggingFaceLabel,
 from service.http.render import dumps
 from service.http.schemas.examples import bodies
 from service.http.schemas.requests import InputsRequest
+from service.model.activations import sigmoid
 from service.model.bundle import Task
 from service.model.decoding import OUTSIDE, Prediction
 from service.model.joining import Logits
@@ -190,7 +191,7 @@ def _classes(prediction: Prediction, logits: Logits, parameters: Parameters, lab
 
 
 _SCORES: dict[str, Callable[[Any], Any]] = {
-    "sigmoid": lambda logits: 0.5 * (1 + np.tanh(0.5 * logits)),  # never overflows
+    "sigmoid": sigmoid,
     "none": lambda logits: logits,
 }
 

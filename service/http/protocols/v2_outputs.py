@@ -21,7 +21,7 @@ from service.http.protocols.v2_tensors import Datatype
 from service.model.bundle import Manifest
 from service.model.decoding import Prediction
 from service.model.engine import GateKey
-from service.model.equations import gate_names
+from service.model.equations import gate_names, tensor_key
 from service.model.gates import LayerGates, Selection, select
 from service.model.joining import Logits
 from service.model.tokenizer import Encoded
@@ -56,7 +56,7 @@ def usual(manifest: Manifest) -> dict[str, Spec]:
 def gates(manifest: Manifest) -> dict[str, GateKey]:
     """The names of the outputs that hold gates."""
     keys = product(range(manifest.layers), manifest.directions, gate_names(manifest.cell))
-    return {".".join(("gate", *map(str, key))): key for key in keys}
+    return {"gate." + tensor_key(layer, gate, way): (layer, way, gate) for layer, way, gate in keys}
 
 
 def every(manifest: Manifest) -> dict[str, Spec]:

@@ -9,7 +9,17 @@ import numpy as np
 import pytest
 
 from service.model.engine import Engine
-from service.model.equations import CellName, Form, GruReset, Peepholes, equations, gate_names, gates, keeper
+from service.model.equations import (
+    CellName,
+    Form,
+    GruReset,
+    Peepholes,
+    equations,
+    gate_names,
+    gates,
+    keeper,
+    tensor_key,
+)
 from tests.bundles import KINDS, Kind, architecture, named, random_rows, tiny_bundle
 
 CONTRACT = {
@@ -101,3 +111,9 @@ def test_traces_stay_within_the_ranges(tmp_path: Path, cell: Kind) -> None:
         assert low <= array.min()
         assert array.max() <= high
     assert ranges["hidden"] == (-1, 1)
+
+
+def test_one_key_names_a_gates_tensor_everywhere() -> None:
+    assert tensor_key(0, "forget") == "0.forget"
+    assert "gate." + tensor_key(0, "forget", "forward") == "gate.0.forward.forget"
+    assert "0/" + tensor_key(1, "cell", "backward", "/") == "0/1/backward/cell"

@@ -34,10 +34,10 @@ from service.model.bundle import (
 )
 from service.model.engine import Engine, Trace
 from service.model.tokenizer import Tokenizer
-from service.scoring.parity import LOGITS_TOLERANCE, batches
+from service.scoring.parity import GATES_TOLERANCE, LOGITS_TOLERANCE, batches
 from tests.bundles import KINDS, ORIGIN, Kind, Rows, architecture, draft, network, random_rows, tiny_bundle, tokenizer
 from tests.bundles import table as table_of
-from training.export.bundle import GATES_TOLERANCE, certify, export
+from training.export.bundle import certify, export
 from training.export.onnx import graph
 from training.export.onnx.builder import Builder
 from training.export.onnx.embedding import round_to_storage

@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from service.model.bundle import MODEL_GRAPH, TRACE_GRAPH, WEIGHTS, Precision, one_graph
-from service.model.engine import trace_output
-from service.model.equations import MINIMAL, CellName, gate_names
+from service.model.equations import MINIMAL, CellName, gate_names, tensor_key
 from training.export.onnx import integers, minimal
 from training.export.onnx.builder import Builder, Weights, value
 from training.export.onnx.embedding import embed, embeddings
@@ -136,8 +135,8 @@ def _stepwise(builder: Builder, architecture: Architecture) -> bytes:
         readers = [states, _turned(builder, states, lengths)] if both else [states]
         gates = step_by_step(builder, architecture, f"recurrent.{number}", readers, zeros)
         for gate in gate_names(architecture.cell):
-            builder.rename(gates[gate], trace_output(number, gate))
-        states = trace_output(number, "hidden")
+            builder.rename(gates[gate], tensor_key(number, gate))
+        states = tensor_key(number, "hidden")
         if both and not (early and number == architecture.layers - 1):
             forward, backward = builder.nodes_out("Split", 2, states, axis=1)
             states = builder.node("Concat", forward, _turned(builder, backward, lengths), axis=2)
@@ -147,7 +146,7 @@ def _stepwise(builder: Builder, architecture: Architecture) -> bytes:
         head(builder, architecture, states)
     rows = "rows" if both else "batch"
     gates_out = [
-        value(trace_output(number, gate), TensorProto.FLOAT, "time", rows, architecture.hidden)
+        value(tensor_key(number, gate), TensorProto.FLOAT, "time", rows, architecture.hidden)
         for number in range(architecture.layers)
         for gate in gate_names(architecture.cell)
     ]

@@ -17,12 +17,12 @@ from service.model.bundle import CARD, MANIFEST, WEIGHTS, Bundle, Manifest, load
 from service.model.decoding import log_softmax
 from service.model.engine import Engine
 from service.model.tokenizer import Tokenizer
-from service.scoring.parity import LOGITS_TOLERANCE
+from service.scoring.parity import GATES_TOLERANCE, LOGITS_TOLERANCE
 from tests import corpora
 from tests.bundles import KINDS, ORIGIN, Kind, Options, architecture, network, random_rows, tiny_bundle, tokenizer
 from training.commands.export import export as export_command
 from training.export import bundle as exporting
-from training.export.bundle import GATES_TOLERANCE, export
+from training.export.bundle import export
 from training.export.onnx import integers
 from training.export.restore import network as restored
 from training.scoring.evaluate import of_network
