@@ -36,7 +36,7 @@ CARD = "README.md"
 FILES = (MODEL_GRAPH, TRACE_GRAPH, WEIGHTS, TOKENIZER, CARD)
 """A bundle's files; `TRACE_GRAPH` is left out where the manifest says that `MODEL_GRAPH` serves both."""
 MAX_TOKENS = 1_000_000
-"""Of one input, for any model: what its manifest, or a service of it, can be set to."""
+"""Most tokens of one input, for any model: the highest value of a manifest or a setting."""
 MAX_BYTES = 6_000_000
 """A bundle's files together, the limit for those that ship."""
 
@@ -54,11 +54,11 @@ Task = Literal["sentiment", "ner"]
 Head = Literal["last", "mean", "max", "attention", "tagger"]
 """How states become logits: pooling over time for a classifier, one row a token for a tagger."""
 Precision = Literal["float32", "int8"]
-"""In what the recurrent layers of ``model.onnx`` compute. Those of ``trace.onnx`` compute in float32 always, with the
+"""Number type of the recurrent layers of ``model.onnx``. Those of ``trace.onnx`` always compute in float32, with the
 same weights."""
 FeatureName = Literal["word", "shape", "prefix", "suffix", "character"]
 CharacterNetwork = Literal["cnn", "lstm"]
-"""What reads a token's characters: convolutions and their maximum, or an LSTM in both directions."""
+"""Network that reads a token's characters: convolutions and their maximum, or a bidirectional LSTM."""
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}", re.IGNORECASE)
 _Label = Annotated[str, Field(min_length=1, max_length=256)]
@@ -66,7 +66,7 @@ _Finite = Annotated[float, Field(allow_inf_nan=False)]
 _Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 _Potential = Annotated[float, Field(ge=-1000, le=1000)]
 _MOST = 1 << 53
-"""Of a whole number that is only told on: every reader of JSON, and float64, has those up to it."""
+"""Largest whole number that every reader of JSON, and float64, represents exactly."""
 _Count = Annotated[int, Field(ge=0, le=_MOST)]
 
 
@@ -91,7 +91,7 @@ class Crf(_Frozen):
     """The scores that a conditional random field adds to the emissions, for legal sequences; natural logarithms."""
 
     start: tuple[_Potential, ...]
-    """Of the first token's label [labels]."""
+    """Scores of the first token's label [labels]."""
     transitions: tuple[tuple[_Potential, ...], ...]
     """From a label (row) to the next (column) [labels, labels]."""
 
@@ -134,9 +134,8 @@ class RawText(_Frozen):
 
 
 class Origin(_Frozen):
-    """Where a model came from: the data it learned from, and the command, seed and versions that made it.
-
-    `counts` are of the training files, then of those that picked the best epoch; empty in bundles from before it.
+    """The origin of a model: its training data, and the command, seed and versions that made it. `counts` has the
+    training files, then the files that picked the best epoch; it is empty in older bundles.
     """
 
     data: tuple[str, ...]
@@ -214,7 +213,8 @@ class Manifest(_Frozen):
     characters: CharacterNetwork | None = None
     crf: Crf | None = None
     temperature: Annotated[float, Field(gt=0, le=1000)] = 1.0
-    """By what the head's logits (and the CRF's scores) were divided in the export, so that scores are calibrated."""
+    """The temperature: the export divided the head's logits (and the CRF's scores) by it, so that scores are
+    calibrated."""
     licence: str
     origin: Origin
     precision: Precision = "float32"
@@ -225,9 +225,9 @@ class Manifest(_Frozen):
     guess: Annotated[tuple[Score, ...], Field(max_length=256)] = ()
     """Accuracy of always answering the commonest label, or F1 of no entity at all, on the data of `quality`."""
     raw_text: Annotated[tuple[RawText, ...], Field(max_length=256)] = ()
-    """Of a tagger: the same on raw text."""
+    """Taggers: the same figures on raw text."""
     quality_before: tuple[Score, ...] = ()
-    """Of an int8 model: the same figures of the float32 model that it was made from."""
+    """int8 models: the same figures of the float32 model that they were made from."""
     parity: Parity
     health: Health | None = None
     files: dict[str, _Sha256]
@@ -281,16 +281,15 @@ class Manifest(_Frozen):
 
 
 def one_graph(cell: CellName, form: Form | None) -> bool:
-    """Whether ``model.onnx`` serves predictions and gates. It does where ONNX has no fused operator for the cell: its
-    prediction goes step by step already, and the gates are values on its way."""
+    """True if ``model.onnx`` gives predictions and gates. It does if ONNX has no fused operator for the cell: the
+    prediction then goes step by step, and the gates are intermediate values."""
     return cell in MINIMAL or form == "full"
 
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A bundle: its name, version, folder and manifest, and what its files held when they were verified.
-
-    `load` makes it. One that is made by hand is a draft: its files are read from the folder each time.
+    """A bundle: its name, version, folder and manifest, and the verified content of its files. `load` makes it. A
+    bundle made by hand is a draft: its files are read from the folder each time.
     """
 
     name: str
@@ -298,19 +297,19 @@ class Bundle:
     path: Path
     manifest: Manifest
     contents: Mapping[str, Content] | None = field(default=None, repr=False, compare=False)
-    """Of every file, the manifest too; None for a draft."""
+    """Content of every file, with the manifest; None for a draft."""
 
     def file(self, name: str) -> Path:
-        """Where a file lies. Its content may be another one by now: `content` has the one that was verified."""
+        """The path of a file. The file may have changed since: `content` has the verified bytes."""
         return self.path / name
 
     def content(self, name: str) -> memoryview:
-        """What a file held when it was verified, read-only. Raises `BundleError` where a draft's cannot be read."""
+        """The verified content of a file, read-only. Raises `BundleError` if a draft's file cannot be read."""
         return (_read(self.path / name) if self.contents is None else self.contents[name]).data
 
     @property
     def digest(self) -> str:
-        """The manifest's SHA-256, in hexadecimal. It stands for all files, whose digests the manifest holds."""
+        """The manifest's SHA-256, in hexadecimal. It identifies all files, because the manifest has their digests."""
         return (self.contents or {MANIFEST: _read(self.path / MANIFEST)})[MANIFEST].sha256
 
     def rest(self) -> None:
@@ -319,8 +318,8 @@ class Bundle:
             content.rest()
 
     def sharing(self, known: MutableMapping[str, mmap]) -> Bundle:
-        """The same, with the weights of `known`, memory by SHA-256, where they are among them; else `known` gets them.
-        What was read anew is given back then."""
+        """The same bundle, with the weights of `known` (memory by SHA-256) if they are among them; else `known` gets
+        its weights. Memory that is replaced is freed."""
         content = (self.contents or {}).get(WEIGHTS)
         if content is None or not isinstance(content.data.obj, mmap):
             return self
@@ -331,14 +330,13 @@ class Bundle:
         return replace(self, contents=MappingProxyType(contents))
 
     def without_contents(self) -> Bundle:
-        """The same, for what needs no file any more: their memory is given back, but for the manifest's."""
+        """The same bundle without its files' memory, except the manifest's."""
         return replace(self, contents={name: self.contents[name] for name in (MANIFEST,)} if self.contents else {})
 
 
 def load(path: Path) -> Bundle:
-    """Read and verify ``…/NAME/VERSION``: each file once, so that what is used is what was verified.
-
-    Raises `BundleError`, whose message names files and fields but never a folder of this machine.
+    """Read and verify ``…/NAME/VERSION``. Each file is read once, so that the used content is the verified one. Raises
+    `BundleError`; its message names files and fields but no folder.
     """
     name, version = path.parent.name, path.name
     check_name(name)
@@ -388,13 +386,13 @@ def replace_manifest(bundle: Bundle, manifest: Manifest) -> Bundle:
 
 
 def check_name(name: str) -> None:
-    """Raises `BundleError` for what cannot be a model's name."""
+    """Raises `BundleError` for an invalid name of a model."""
     if not _NAME.fullmatch(name):
         raise BundleError(f"{name!r} is no model name (letters, digits, '.', '_', '-', at most 64)")
 
 
 def is_version(name: str) -> bool:
-    """Whether a folder's name is a version: a whole number from 1, written plainly."""
+    """True if a folder's name is a version: a whole number from 1, without leading zeros or a sign."""
     return name.isascii() and name.isdigit() and not name.startswith("0")
 
 

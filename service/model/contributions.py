@@ -1,4 +1,4 @@
-"""What each token gave to each logit, from the gates alone: no gradients, no second run of the network.
+"""The share of each token in each logit, from the gates alone: no gradients, no second run of the network.
 
 A cell's state is a sum over tokens: ``C_T = sum_k (prod_{m>k} f_m) * i_k * C~_k`` for the LSTM, and
 ``h_T = sum_k (prod_{m>k} (1 - z_m)) * z_k * h~_k`` for the GRU (Murdoch and Szlam 2017, arXiv:1702.02540). The head is
@@ -91,13 +91,13 @@ def contributions(
     query: NDArray[np.float32] | None = None,
     held: Mapping[tuple[int, Direction, str], NDArray[np.bool_]] = MappingProxyType({}),
 ) -> Contributions | None:
-    """Split one input's logits, W pooled + b, over its tokens; None where `note` says why not.
+    """Split one input's logits, W pooled + b, over its tokens; None if it cannot be split; `note` then has the reason.
 
     `head_weight` is [labels, units of all directions], forward first, `head_bias` [labels]. `explain` is the number of
     the token whose logits are split, for a tagger; for other heads it has no meaning. `query` [units of all directions]
-    belongs to the attention head, whose weights count as given, like the gates. `held` says which of the top layer's
-    states are set by hand, [tokens, units] by (layer, direction, ``cell`` or ``hidden``): such a state counts as given
-    by its own token, and by none before it. Raises `InvalidField` when `explain` is out of range.
+    belongs to the attention head; its weights count as given, like the gates. `held` marks the states of the top layer
+    that are set by hand, [tokens, units] by (layer, direction, ``cell`` or ``hidden``): such a state counts as given by
+    its own token, and by none before it. Raises `InvalidField` when `explain` is out of range.
     """
     if note(manifest, explain) is not None:
         return None
@@ -135,7 +135,7 @@ def _split(
     attention: Array | None,
     held: Mapping[str, NDArray[np.bool_]],
 ) -> tuple[Array, Array]:
-    """One direction's pooled vector [units], and what each token gave to it [tokens, units]."""
+    """One direction's pooled vector [units], and the share of each token in it [tokens, units]."""
     hidden = gates["hidden"]
     if attention is None:
         pooling = _pooling(manifest.head, hidden, direction, explain)
@@ -182,8 +182,8 @@ def _pooling(head: Head, hidden: NDArray[np.float32], direction: Direction, expl
 
 
 def _terms(cell: CellName, gates: Mapping[str, NDArray[np.float32]]) -> tuple[Array, Array, Array]:
-    """The cell's additive state, each [tokens, units]: what step k writes to it, the factor that step k keeps of the
-    state before it, and what a share of the state counts in ``h_k``."""
+    """The cell's additive state, each [tokens, units]: the value that step k writes, the factor that step k keeps of
+    the previous state, and the factor from the state to ``h_k``."""
     if cell == "minlstm":
         taken = np.multiply(gates["input"], gates["candidate"], dtype=np.float64)
         return taken, gates["forget"].astype(np.float64), np.ones_like(taken)
@@ -200,7 +200,8 @@ def _terms(cell: CellName, gates: Mapping[str, NDArray[np.float32]]) -> tuple[Ar
 
 
 def _accumulate(counted: Array, kept: Array) -> None:
-    """In place, how much what step k writes counts in the pooled vector: ``A_k = counted_k + kept_{k+1} * A_{k+1}``.
+    """In place: the factor from the value that step k writes to the pooled vector, ``A_k = counted_k + kept_{k+1} *
+    A_{k+1}``.
 
     Rows are in the order in which the direction reads. This sums over all later steps the products of all gates
     between, without dividing: a quotient of cumulative products is 0 / 0 as soon as a product underflows.

@@ -26,7 +26,7 @@ def viterbi(scores: Floats, lengths: NDArray[np.intp], transitions: Floats, star
     of the first label; -inf forbids. Returns label numbers [B, T]; those from a row's length on mean nothing.
     """
     batch, steps, labels = scores.shape
-    best = np.empty((steps, batch, labels))  # of all sequences that end in a label
+    best = np.empty((steps, batch, labels))  # best score of all sequences that end in a label, [B, L]
     best[0] = start + scores[:, 0]
     going = np.arange(steps)[:, None] < lengths
     shortest = int(lengths.min())
@@ -50,7 +50,8 @@ def viterbi(scores: Floats, lengths: NDArray[np.intp], transitions: Floats, star
 
 @dataclass(frozen=True, slots=True)
 class Marginals:
-    """What the field makes of label sequences `paths` [B, T], all [B, T]; nothing past a row's length means anything.
+    """The field's probabilities for label sequences `paths` [B, T], all [B, T]. Values past a row's length are
+    undefined.
 
     `tokens`: the probability of the token's label. The probability of a span of labels from s to e, and of no
     continuation behind it, is ``begins[s] * product of steps[s+1 … e] * ends[e]``.
@@ -62,8 +63,8 @@ class Marginals:
     ends: Floats
 
     def spans(self, rows: NDArray[np.intp], firsts: NDArray[np.intp], ends: NDArray[np.intp]) -> Floats:
-        """Of each span of tokens, first to end - 1 of a row, the probability of its labels, and that the entity ends
-        there: [spans]."""
+        """For each span of tokens (first to end - 1 of a row) the probability of its labels with the entity ending
+        there, [spans]."""
         inside = products(self.steps, rows, firsts + 1, ends)
         return np.minimum(self.begins[rows, firsts] * inside * self.ends[rows, ends - 1], 1.0)
 
@@ -85,10 +86,8 @@ def marginals(
     continues: NDArray[np.bool_],
     paths: NDArray[np.intp],
 ) -> Marginals:
-    """Probabilities by forward-backward; arguments as of `viterbi`. (einsum and not @, whose last digits depend on how
-    many rows it is given at once.)
-
-    `continues` [L, L] is true where the second label goes on with the first one's entity.
+    """Probabilities by forward-backward; arguments as of `viterbi`. (einsum, not @: the last digits of @ depend on the
+    number of rows.) `continues` [L, L] is true if the second label continues the entity of the first.
     """
     batch, steps, _ = scores.shape
     moves = _moves(transitions)
@@ -127,9 +126,8 @@ def marginals(
 
 
 def forwarded(scores: Floats, transitions: Floats, start: Floats, forward: Floats | None) -> Floats:
-    """What a row's tokens, log-probabilities or emissions [T, L], add to the labels of the token behind them.
-
-    Returns logarithms [L], up to a constant. `forward` is the same of what stands before; None where nothing does."""
+    """The weights that a row's tokens, log-probabilities or emissions [T, L], give to the labels of the next token.
+    Returns logarithms [L], up to a constant. `forward` is the same for the tokens before; None at the start."""
     moves = _moves(transitions)
     emitted = np.exp(np.maximum(scores - scores.max(axis=1, keepdims=True), _FAINTEST))
     arriving = np.exp(np.clip(start if forward is None else forward, -np.inf, _STRONGEST))

@@ -24,7 +24,7 @@ _BEGIN, _INSIDE = "B-", "I-"
 NOT_FINITE = "the model's logits are not finite"
 
 Prediction = dict[str, object]
-"""One input's prediction, of plain Python values: what `/predict` answers for it."""
+"""One input's prediction in plain Python values, as `/predict` answers it."""
 
 
 def softmax(logits: Sequence[float]) -> list[float]:
@@ -48,7 +48,7 @@ def log_softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:
 
 
 def _shifted(logits: NDArray[np.floating]) -> NDArray[np.float64]:
-    """A float64 copy whose largest value along the last axis is 0, so that no exponential overflows."""
+    """A float64 copy with 0 as the largest value along the last axis, so that no exponential overflows."""
     wide = logits.astype(np.float64)
     if not np.isfinite(wide).all():
         raise ValueError(NOT_FINITE)
@@ -90,15 +90,16 @@ class Classifier:
 
 @dataclass(frozen=True, slots=True)
 class Before:
-    """What stands in front of some tokens in their sentence: the label just before them, which is settled, and, with a
-    CRF's scores, the logarithms of what all sequences before add to each of the first token's labels [L]."""
+    """The context in front of some tokens of a sentence: the settled label just before them and, with a CRF, the
+    log-weights [L] that all earlier sequences give to the labels of the first token."""
 
     label: int
     forward: NDArray[np.float64]
 
 
 class Reading(NamedTuple):
-    """Of tokens in a row: their label numbers, the labels' probabilities, and (first token, end, score) of entities."""
+    """Results for tokens of a row: label numbers, the labels' probabilities, and (first token, end, score) of
+    entities."""
 
     labels: list[int]
     probabilities: list[float]
@@ -188,8 +189,7 @@ class Tagger:
         return [float(found[number, place]) for number, place in enumerate(places)]
 
     def read(self, scores: NDArray[np.float64], before: Before | None = None) -> Reading:
-        """What the log-probabilities of some tokens in a row, [T, L], come to; `before` is what stands in front of them
-        in their sentence."""
+        """Decode the log-probabilities [T, L] of some tokens of a row; `before` is their context in the sentence."""
         inputs = np.ones((1, len(scores)), bool)
         paths, probabilities, (_, firsts, ends), chances = self._labelled(
             scores[None], np.array([len(scores)]), inputs, before
@@ -198,7 +198,7 @@ class Tagger:
         return Reading(paths[0].tolist(), probabilities[0].tolist(), list(spans))
 
     def first(self, before: Before | None) -> NDArray[np.float64]:
-        """The scores [L] that the first label adds to its own, by what stands in front of it."""
+        """The scores [L] that the context adds to those of the first label."""
         return self._start if before is None else self._transitions[before.label]
 
     def onward(self, best: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
@@ -210,7 +210,7 @@ class Tagger:
         return arriving.argmax(axis=0), arriving.max(axis=0)
 
     def after(self, scores: NDArray[np.float64], label: int, before: Before | None) -> Before:
-        """What stands in front of the tokens behind these, whose last label is settled: scores [T, L]."""
+        """The context for the tokens behind these; the last label of these is settled. Scores [T, L]."""
         if not self._learned:
             return Before(label, self._start)
         forward = None if before is None else before.forward
@@ -235,7 +235,8 @@ class Tagger:
         inputs: NDArray[np.bool_],
         before: Before | None,
     ) -> tuple[NDArray[np.intp], NDArray[np.float64], tuple[NDArray[np.intp], ...], NDArray[np.float64]]:
-        """Of log-probabilities [B, T, L] the labels, the tokens' probabilities, the entities and theirs."""
+        """Decode log-probabilities [B, T, L] to labels, the tokens' probabilities, the entities and their
+        probabilities."""
         start = self.first(before)
         paths = self._paths(scores, lengths, inputs, start)
         if self._learned:
@@ -248,8 +249,8 @@ class Tagger:
         return paths, probabilities, spans, products(probabilities, *spans)
 
     def _spans(self, paths: NDArray[np.intp], inputs: NDArray[np.bool_]) -> tuple[NDArray[np.intp], ...]:
-        """Row, first token and end of each entity in legal sequences, where every I-X continues what stands before it;
-        in order."""
+        """Row, first token and end of each entity, in order. In legal sequences every I-X continues the token before
+        it."""
         rows, firsts = (self._begin[paths] & inputs).nonzero()
         steps = paths.shape[1]
         places = np.where(self._inside[paths] & inputs, steps, np.arange(steps))
@@ -266,7 +267,7 @@ class Tagger:
     ) -> NDArray[np.intp]:
         if self._learned:
             return viterbi(scores, lengths, self._transitions, start)
-        # Each token's best label by itself: where these make a legal sequence, no other can beat it.
+        # each token's best label: if these make a legal sequence, no other scores higher
         paths: NDArray[np.intp] = scores.argmax(axis=2)
         steps = self._transitions[paths[:, :-1], paths[:, 1:]]
         broken = (start[paths[:, 0]] < 0) | ((steps < 0) & inputs[:, 1:]).any(axis=1)
@@ -277,7 +278,7 @@ class Tagger:
 
 
 def decoder(task: Task, labels: Sequence[str], crf: Crf | None = None) -> Classifier | Tagger:
-    """What turns a task's logits into predictions. Raises `BundleError` for labels that a tagger cannot have."""
+    """A decoder from a task's logits to predictions. Raises `BundleError` for labels that a tagger cannot have."""
     if task == "sentiment":
         return Classifier(labels)
     return Tagger(labels, transitions=np.array(crf.transitions), start=np.array(crf.start)) if crf else Tagger(labels)

@@ -1,6 +1,6 @@
 """One bundle in ONNX Runtime: a batch of rows in, logits out, or logits and every gate.
 
-Two sessions, because ONNX Runtime runs every node of a graph whatever outputs are asked for: the fused graph answers
+There are two sessions, because ONNX Runtime runs every node of a graph for any output: the fused graph gives
 predictions, the trace graph gates. A cell without a fused operator has one graph and one session for both. All graphs
 take ``tokens`` int32 [batch, time, features] and ``lengths`` int32 [batch].
 """
@@ -47,11 +47,11 @@ _WARM_UP = ((1, 8), (8, 32), (1, 64))
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """What the trace graph returned for one batch.
+    """The output of the trace graph for one batch.
 
-    `logits` are float32 [batch, labels], or [batch, time, labels] for a tagger. `emitted` are float32
-    [time, directions, batch, units] by (layer, gate), in the order in which each direction read: `gates` turns the
-    backward direction's rows round. What stands past an input's length means nothing.
+    `logits` are float32 [batch, labels], or [batch, time, labels] for a tagger. `emitted` are float32 [time,
+    directions, batch, units] by (layer, gate), in the order in which each direction read: `gates` reverses the backward
+    direction's rows. Values past an input's length are undefined.
     """
 
     logits: NDArray[np.float32]
@@ -84,13 +84,13 @@ class Placement:
 
     @property
     def provider(self) -> Provider:
-        """Where the recurrent layers run: CUDA when all of them do."""
+        """Provider of the recurrent layers: CUDA if all of them run there."""
         return "cuda" if set(self.recurrent) == {"cuda"} else "cpu"
 
 
 def placement(session: ort.InferenceSession) -> Placement:
-    """Where a session's nodes run. Raises `BundleError` for a graph without a recurrent node, and for a provider that
-    nobody asked for."""
+    """The provider of each node of a session. Raises `BundleError` for a graph without a recurrent node, and for an
+    unexpected provider."""
     recurrent: Counter[Provider] = Counter()
     other: Counter[Provider] = Counter()
     for part in session.get_provider_graph_assignment_info():
@@ -132,7 +132,7 @@ class Engine:
         self._lent: list[ort.OrtValue] = []
         """The weights, which sessions use where they lie: they have to live as long."""
         gates = [tensor_key(*key) for key in self._keys]
-        # Scans run on the CPU whatever the provider: step by step, the GPU would wait for each small kernel.
+        # Scans always run on the CPU: step by step, a GPU would wait for each small kernel.
         if manifest.gates_graph == MODEL_GRAPH:
             self._model = self._trace = self._session(MODEL_GRAPH, vetted, "cpu", threads)
         else:
@@ -154,7 +154,7 @@ class Engine:
         values = {each: ort.OrtValue.ortvalue_from_numpy(array) for each, array in vetted.initializers[name].items()}
         options.add_external_initializers(list(values), list(values.values()))
         if provider == "cpu":
-            # Given these too, a session keeps no copy of its own of what it uses unchanged.
+            # with these a session makes no copy of the weights that it uses unchanged
             for each, value in values.items():
                 options.add_initializer(each, value)
             self._lent += values.values()
@@ -230,8 +230,8 @@ def _find_cuda() -> None:
 
 @cache
 def _share_memory() -> None:
-    """One arena for the sessions of this process, which never gives back what it has grown to: with one for each, long
-    requests to each of eight models take 940 MB instead of 230, and no less time."""
+    """One memory arena for all sessions of this process, because an arena never shrinks: with one for each session,
+    long requests to eight models take 940 MB instead of 230, and no less time."""
     memory = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
     ort.create_and_register_allocator(memory, ort.OrtArenaCfg(0, -1, -1, -1))  # ONNX Runtime's own defaults
 
@@ -241,7 +241,7 @@ def _options(provider: Provider, threads: int) -> ort.SessionOptions:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    # A plan of the memory for each shape that comes, kept for good: of use where one shape comes again and again.
+    # It would keep a memory plan for each shape for good: useful only if one shape comes again and again.
     options.enable_mem_pattern = False
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")

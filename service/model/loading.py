@@ -18,7 +18,7 @@ from service.model.equations import equations, gate_names
 from service.model.sentences import may_divide, sentences
 from service.model.tokenizer import Encoded, Tokenizer
 
-if TYPE_CHECKING:  # importing the engine needs ONNX Runtime: where that is missing, `choose_provider` says what to do
+if TYPE_CHECKING:  # the import of the engine needs ONNX Runtime; if that is missing, `choose_provider` says what to do
     from service.model.engine import Engine, Provider
 
 ProviderSetting = Literal["auto", "cpu", "cuda"]
@@ -38,7 +38,7 @@ class Model:
     engine: Engine
     decoder: Classifier | Tagger
     seconds_per_token: float
-    """Of a prediction, as measured when the model was warmed up."""
+    """Duration of a prediction, measured during the warm-up."""
     token_limit: int
     """The manifest's or the service's, whichever is less."""
     parameters: int | None = None
@@ -67,7 +67,7 @@ class Model:
         return encoded
 
     def describe(self) -> dict[str, object]:
-        """What `GET /models` says of the model, of plain values that JSON has."""
+        """The model as in `GET /models`, in plain values for JSON."""
         manifest, placement = self.bundle.manifest, self.engine.placement
         told = {"quality", "raw_text", "quality_before", "parity", "features"}
         plain = manifest.model_dump(mode="json", include=told)
@@ -105,8 +105,8 @@ class Model:
 
 _HEADROOM: Mapping[Provider, int] = {"cpu": 512 << 20, "cuda": 8 << 30}
 _COPIES = 8
-"""A bundle may take so many bytes while it is loaded, and as many times its own size: what loading one really takes is
-a small part of that, and what other threads take in the meantime needs room too."""
+"""Memory that loading a bundle may take: this many bytes plus a multiple of its size. Loading really takes a small part
+of it; other threads need room at the same time."""
 
 Load = Callable[[Bundle], Model]
 """Makes a verified bundle into a model that is warmed up. Raises `BundleError`."""
