@@ -10,10 +10,12 @@ The effects of two tokens do not add up: what the first one does passes through 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from service.model.activations import softmax
 from service.model.bundle import Manifest
 from service.model.equations import MINIMAL, Direction
 from service.model.faithfulness import DeletionEffects
@@ -128,13 +130,8 @@ def _anew(ways: list[_Reader], query: NDArray[np.float32] | None) -> Array:
     """What each token's deletion changes in the pooled vector of a maximum, or of attention with a `query`."""
 
     def pooled(states: NDArray[np.floating]) -> Array:
-        if query is None:
-            found: Array = states.max(axis=0).astype(np.float64)
-            return found
-        scores = states @ query
-        shares = np.exp(scores - scores.max())
-        found: Array = (shares @ states / shares.sum()).astype(np.float64)
-        return found
+        found: Any = states.max(axis=0) if query is None else softmax(states @ query) @ states
+        return np.asarray(found, np.float64)
 
     tokens = len(ways[0].states)
     full = pooled(np.hstack([way.states[::-1] if way.turned else way.states for way in ways]))
