@@ -28,9 +28,9 @@ def viterbi(scores: Floats, lengths: NDArray[np.intp], transitions: Floats, star
     batch, steps, labels = scores.shape
     best = np.empty((steps, batch, labels))  # best score of all sequences that end in a label, [B, L]
     best[0] = start + scores[:, 0]
-    going = np.arange(steps)[:, None] < lengths
+    going = np.arange(steps)[:, None] < lengths  # (T, B)
     shortest = int(lengths.min())
-    leaving, candidates = transitions[:, None, :], np.empty((labels, batch, labels))
+    leaving, candidates = transitions[:, None, :], np.empty((labels, batch, labels))  # (L, 1, L), (L from, B, L to)
     for step in range(1, steps):
         # Labels that come from are the first axis: the maximum over them is taken for all rows and labels together.
         np.add(best[step - 1].T[:, :, None], leaving, out=candidates)
@@ -43,7 +43,7 @@ def viterbi(scores: Floats, lengths: NDArray[np.intp], transitions: Floats, star
     paths = np.empty((batch, steps), np.intp)
     label = paths[:, -1] = best[-1].argmax(axis=1)
     for step in range(steps - 1, 0, -1):
-        before = (best[step - 1] + arriving[label]).argmax(axis=1)
+        before = (best[step - 1] + arriving[label]).argmax(axis=1)  # (B,)
         label = paths[:, step - 1] = before if step < shortest else np.where(going[step], before, label)
     return paths
 
@@ -92,22 +92,22 @@ def marginals(
     batch, steps, _ = scores.shape
     moves = _moves(transitions)
     emitted = np.exp(np.maximum(scores - scores.max(axis=2, keepdims=True), _FAINTEST)).transpose(1, 0, 2).copy()
-    going = (np.arange(steps)[:, None] < lengths)[:, :, None]
-    forward, scale = np.empty_like(emitted), np.ones((steps, batch, 1))
-    alpha = np.exp(np.clip(start, -np.inf, _STRONGEST)) * emitted[0]
+    going = (np.arange(steps)[:, None] < lengths)[:, :, None]  # (T, B, 1)
+    forward, scale = np.empty_like(emitted), np.ones((steps, batch, 1))  # (T, B, L), (T, B, 1)
+    alpha = np.exp(np.clip(start, -np.inf, _STRONGEST)) * emitted[0]  # (B, L)
     alpha /= alpha.sum(axis=1, keepdims=True)
     forward[0] = alpha
     shortest = int(lengths.min())
     for step in range(1, steps):
         alpha = np.einsum("bi,ij->bj", alpha, moves)
         alpha *= emitted[step]
-        total = scale[step] = alpha.sum(axis=1, keepdims=True)
+        total = scale[step] = alpha.sum(axis=1, keepdims=True)  # (B, 1); rescaled at each step against underflow
         alpha /= total
         if step >= shortest:
             alpha = np.where(going[step], alpha, forward[step - 1])
         forward[step] = alpha
     emitted /= scale
-    backward, ends = np.ones_like(emitted), np.ones((steps, batch))
+    backward, ends = np.ones_like(emitted), np.ones((steps, batch))  # (T, B, L), (T, B)
     weighted = np.empty_like(emitted)
     leaving = np.ascontiguousarray(moves.T)
     for step in range(steps - 1, 0, -1):
@@ -115,12 +115,12 @@ def marginals(
         np.einsum("bj,ji->bi", onward, leaving, out=backward[step - 1])
         if step >= shortest:
             backward[step - 1][~going[step, :, 0]] = 1.0
-    labels = paths.T[:, :, None]
-    stopping = np.where(continues, 0.0, moves)
+    labels = paths.T[:, :, None]  # (T, B, 1)
+    stopping = np.where(continues, 0.0, moves)  # (L, L): moves that end the entity
     ends[:-1] = np.where(going[1:, :, 0], (weighted[1:] * stopping[paths.T[:-1]]).sum(axis=2), 1.0)
-    begins = np.take_along_axis(forward, labels, axis=2)[:, :, 0]
+    begins = np.take_along_axis(forward, labels, axis=2)[:, :, 0]  # (T, B)
     taken = np.ones((steps, batch))
-    taken[1:] = moves[paths.T[:-1], paths.T[1:]] * np.take_along_axis(emitted, labels, axis=2)[1:, :, 0]
+    taken[1:] = moves[paths.T[:-1], paths.T[1:]] * np.take_along_axis(emitted, labels, axis=2)[1:, :, 0]  # (T - 1, B)
     tokens = begins * np.take_along_axis(backward, labels, axis=2)[:, :, 0]
     return Marginals(np.minimum(tokens.T, 1.0), begins.T, taken.T, ends.T)
 
@@ -133,7 +133,7 @@ def forwarded(scores: Floats, transitions: Floats, start: Floats, forward: Float
     arriving = np.exp(np.clip(start if forward is None else forward, -np.inf, _STRONGEST))
     for step in emitted:
         alpha = arriving * step
-        arriving = np.einsum("i,ij->j", alpha / alpha.sum(), moves)
+        arriving = np.einsum("i,ij->j", alpha / alpha.sum(), moves)  # (L,)
     with np.errstate(divide="ignore"):  # a label that may not stand there
         found: Floats = np.log(arriving)
     return found

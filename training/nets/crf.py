@@ -54,21 +54,21 @@ class CRF(nn.Module):
         self, emissions: Tensor, targets: Tensor, lengths: Tensor, transitions: Tensor, start: Tensor
     ) -> Tensor:
         """The scores of the target sequences: [batch]."""
-        valid = torch.arange(targets.shape[1], device=targets.device) < lengths[:, None]
+        valid = torch.arange(targets.shape[1], device=targets.device) < lengths[:, None]  # (B, T)
         labels = targets.masked_fill(~valid, 0)
-        emitted = emissions.gather(2, labels[..., None])[..., 0]
-        moved = transitions[labels[:, :-1], labels[:, 1:]]
+        emitted = emissions.gather(2, labels[..., None])[..., 0]  # (B, T)
+        moved = transitions[labels[:, :-1], labels[:, 1:]]  # (B, T - 1)
         return start[labels[:, 0]] + (emitted * valid).sum(1) + (moved * valid[:, 1:]).sum(1)
 
     def _partition(self, emissions: Tensor, lengths: Tensor, transitions: Tensor, start: Tensor) -> Tensor:
         """The logarithm of the sum over all legal sequences: [batch]. The forward algorithm, all rows at a time."""
         weights = transitions.exp()
-        alpha = start + emissions[:, 0]
+        alpha = start + emissions[:, 0]  # (B, L)
         for step in range(1, emissions.shape[1]):
-            largest = alpha.amax(1, keepdim=True).detach()
+            largest = alpha.amax(1, keepdim=True).detach()  # (B, 1), against overflow of exp
             # A label that no legal sequence reaches has a sum of 0; the tiny addend keeps its logarithm finite.
             reached = ((alpha - largest).exp() @ weights + 1e-30).log() + largest + emissions[:, step]
-            alpha = torch.where((step < lengths)[:, None], reached, alpha)
+            alpha = torch.where((step < lengths)[:, None], reached, alpha)  # a row that has ended keeps its sum
         return alpha.logsumexp(1)
 
     def as_manifest(self, temperature: float = 1.0) -> Crf:

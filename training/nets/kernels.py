@@ -21,7 +21,7 @@ _Context = Any
 
 
 def peephole(sums: Tensor, r: Tensor, peepholes: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
-    """An LSTM whose gates see the cell (Gers and Schmidhuber 2000); blocks input, forget, candidate, output.
+    """An LSTM with peepholes (Gers and Schmidhuber 2000); blocks input, forget, candidate, output.
 
     sums [time, batch, 4 * units] are ``W x + b``, r [4 * units, units], peepholes [3, units] of the input, forget and
     output gate, hidden and cell [batch, units] the states to begin with. Returns all hidden states
@@ -65,14 +65,18 @@ class _Peephole(Function):
     ) -> tuple[Tensor, Tensor]:
         time, batch, _ = sums.shape
         units = hidden.shape[1]
-        gates = torch.empty_like(sums)
-        cells = sums.new_empty(time + 1, batch, units)
+        gates = torch.empty_like(sums)  # (T, B, 4H)
+        cells = sums.new_empty(time + 1, batch, units)  # (T + 1, B, H), row 0 is the state before
         squashed, states = sums.new_empty(time, batch, units), sums.new_empty(time + 1, batch, units)
         cells[0], states[0] = cell, hidden
-        turned, early, late = r.t(), peepholes[:2], peepholes[2]
-        blocks = gates.view(time, batch, 4, units)
+        turned, early, late = (
+            r.t(),
+            peepholes[:2],
+            peepholes[2],
+        )  # (H, 4H), (2, H) for input and forget, (H,) for output
+        blocks = gates.view(time, batch, 4, units)  # (T, B, 4, H)
         # Views are made all at once: in the loop each would cost as much as a small operation.
-        pairs = blocks[:, :, :2].unbind(0)
+        pairs = blocks[:, :, :2].unbind(0)  # T of (B, 2, H): input and forget gate
         i, f, candidate, o = (block.unbind(0) for block in blocks.unbind(2))
         before, after = cells.unsqueeze(2).unbind(0), cells.unbind(0)
         hiddens, tanhs = states.unbind(0), squashed.unbind(0)
@@ -92,15 +96,15 @@ class _Peephole(Function):
         r, peepholes, gates, cells, squashed, states = ctx.saved_tensors
         time, batch, units = squashed.shape
         i, f, candidate, o = gates.view(time, batch, 4, units).unbind(2)
-        to_sums = torch.empty_like(gates).view(time, batch, 4, units)
+        to_sums = torch.empty_like(gates).view(time, batch, 4, units)  # (T, B, 4, H)
         # What each pre-activation passes on of the gradient at the cell (input, forget, candidate) or at h (output).
         torch.mul(candidate * i, 1 - i, out=to_sums[:, :, 0])
         torch.mul(cells[:-1] * f, 1 - f, out=to_sums[:, :, 1])
         torch.mul(i, 1 - candidate * candidate, out=to_sums[:, :, 2])
         torch.mul(squashed * o, 1 - o, out=to_sums[:, :, 3])
-        into_cell = o * (1 - squashed * squashed) + to_sums[:, :, 3] * peepholes[2]
-        through = f + to_sums[:, :, 0] * peepholes[0] + to_sums[:, :, 1] * peepholes[1]
-        d_sums = torch.empty_like(gates)
+        into_cell = o * (1 - squashed * squashed) + to_sums[:, :, 3] * peepholes[2]  # (T, B, H): dC_t / dh_t
+        through = f + to_sums[:, :, 0] * peepholes[0] + to_sums[:, :, 1] * peepholes[1]  # (T, B, H): dC_t / dC_{t-1}
+        d_sums = torch.empty_like(gates)  # (T, B, 4H)
         blocks = d_sums.view(time, batch, 4, units)
         of_cell, of_output = blocks[:, :, :3].unbind(0), blocks[:, :, 3].unbind(0)
         factors, factor_o = to_sums[:, :, :3].unbind(0), to_sums[:, :, 3].unbind(0)
@@ -112,9 +116,9 @@ class _Peephole(Function):
             torch.mul(d_hidden, factor_o[t], out=of_output[t])
             torch.mul(d_cell.unsqueeze(1), factors[t], out=of_cell[t])
             d_cell.mul_(through_at[t])
-            d_hidden = torch.addmm(arriving[t - 1], whole[t], r) if t else whole[0] @ r
-        flat = d_sums.flatten(0, 1)
-        d_r = flat.t() @ states[:-1].flatten(0, 1)
+            d_hidden = torch.addmm(arriving[t - 1], whole[t], r) if t else whole[0] @ r  # (B, H)
+        flat = d_sums.flatten(0, 1)  # (T · B, 4H)
+        d_r = flat.t() @ states[:-1].flatten(0, 1)  # (4H, H)
         d_peepholes = torch.stack(
             [
                 (blocks[:, :, 0] * cells[:-1]).sum((0, 1)),

@@ -167,27 +167,27 @@ class Network(nn.Module):
                 assert self.characters is not None
                 parts.append(self.characters.of_batch(ids))
                 continue
-            rows = ids[..., 0]
+            rows = ids[..., 0]  # (B, T)
             if feature.name == "word" and self.training and self.dropouts.words:
                 drop = torch.rand_like(rows, dtype=torch.float) < self.dropouts.words
                 rows = rows.masked_fill(drop, 0)
-            parts.append(self.embeddings[feature.name](rows))
+            parts.append(self.embeddings[feature.name](rows))  # (B, T, size)
         return torch.cat(parts, dim=2)
 
     def _split(self, tokens: Tensor) -> tuple[Tensor, ...]:
         return torch.split(tokens, [feature.columns for feature in self.architecture.features], dim=2)
 
     def forward(self, tokens: Tensor, lengths: Tensor, passage: Passage | None = None) -> Tensor:
-        """With a `passage`, the next window of texts that go on after it; lengths are the window's. A classifier's
-        logits are those of all that was read so far. The passage is changed: the window after this one needs it so.
+        """With a `passage`, tokens are the next window of its texts, and lengths are those of the window. The logits of
+        a classifier are then those of the text so far. The passage is changed, for the window after this one.
         """
         passage = passage or Passage()
-        states = self._drop(self.embed(tokens), self.dropouts.embeddings, 0, passage)
+        states = self._drop(self.embed(tokens), self.dropouts.embeddings, 0, passage)  # (B, T, sizes)
         for number, layer in enumerate(self.layers):
             states = self._drop(layer(states, lengths, passage, number), self.dropouts.layers, 1 + number, passage)
-        units = self.architecture.hidden
+        units = self.architecture.hidden  # of each direction; states are (B, T, units · directions)
         pooled, passage.pooled = pool(self.architecture.head, states, lengths, units, self.query, passage.pooled)
-        logits: Tensor = self.head(pooled)
+        logits: Tensor = self.head(pooled)  # (B, labels), or (B, T, labels) for a tagger
         return logits
 
     def _drop(self, states: Tensor, share: float, place: int, passage: Passage) -> Tensor:
@@ -202,7 +202,7 @@ class Network(nn.Module):
 
 @dataclass(slots=True)
 class Passage:
-    """What texts take along on their way through a network, from one window to the next; for the first, nothing."""
+    """The state that texts carry through a network from one window to the next; empty for the first window."""
 
     states: dict[int, State] = field(default_factory=dict)
     """By layer: after the last column of the window."""
@@ -213,7 +213,7 @@ class Passage:
     pooled: Statistics = ()
 
     def cut(self, rows: Tensor) -> None:
-        """Go on with these rows of the batch, and with no gradient into what was read so far."""
+        """Continue with these rows of the batch, without a gradient into earlier windows."""
         self.states = {layer: tuple(part.detach()[rows] for part in state) for layer, state in self.states.items()}
         self.units = {place: mask[rows] for place, mask in self.units.items()}
         self.pooled = tuple(part.detach()[rows] for part in self.pooled)
@@ -244,7 +244,7 @@ class Layer(nn.Module):
         output, passage.states[number] = forward.read(inputs, passage.states.get(number), passage.weights[number])
         if not backward:
             return output
-        turn = _reversal(lengths, inputs.shape[1])
+        turn = _reversal(lengths, inputs.shape[1])  # (B, T): positions in reading order of the backward cell
         return torch.cat([output, _reorder(backward[0](_reorder(inputs, turn)), turn)], dim=2)
 
     def directions(self) -> list[Cell]:
@@ -290,8 +290,8 @@ class Table(nn.Embedding):
 
 def _reversal(lengths: Tensor, time: int) -> Tensor:
     """Positions [batch, time] that turn each row around within its own length and leave its padding in place."""
-    steps = torch.arange(time, device=lengths.device)
-    mirrored = lengths[:, None] - 1 - steps
+    steps = torch.arange(time, device=lengths.device)  # (T,)
+    mirrored = lengths[:, None] - 1 - steps  # (B, T), negative in the padding
     return torch.where(mirrored >= 0, mirrored, steps)
 
 
