@@ -156,7 +156,7 @@ def _is_ready(port: int, workers: int) -> bool:
 
 
 def _workers(parent: int, count: int) -> tuple[int, ...]:
-    """The processes that a supervisor has begun and that serve, once the greeter has gone."""
+    """The worker processes of a supervisor."""
     while len(found := Path(f"/proc/{parent}/task/{parent}/children").read_text("ascii").split()) > count:
         time.sleep(0.05)
     return tuple(int(pid) for pid in found)

@@ -66,7 +66,7 @@ class TextColumns(_Options):
 
 
 class Columns(TextColumns):
-    """The columns of labelled data: of a table of texts, or of tagged tokens."""
+    """The columns of labelled data: a table of texts, or tagged tokens."""
 
     token_column: str | None = Field(
         None,
@@ -82,7 +82,7 @@ class Columns(TextColumns):
 
 
 class NetworkOptions(_Options):
-    """What `fit` and `pretrain` can choose of a network."""
+    """Options of the network that `fit` and `pretrain` share."""
 
     cell: CellName = Field("lstm", description="Recurrent cell.")
     gru_reset: GruReset | None = Field(

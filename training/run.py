@@ -37,11 +37,11 @@ _PACKAGES = ("torch", "onnx", "onnxruntime", "tokenizers", "numpy")
 def run(
     options: FitOptions, tell: Callable[[str], None], report: Callable[[Progress], None]
 ) -> tuple[Bundle | None, Outcome]:
-    """Read, train, export and score. `tell` gets a line on each stage, `report` the loop's progress. Of several
-    processes (`processes`) the first alone makes the bundle.
+    """Read, train, export and score. `tell` gets a line on each stage, `report` the loop's progress. With several
+    processes (`processes`) only the first makes the bundle.
 
-    Raises `TrainingError` when it was interrupted before there was a model, `CorpusError` for data that cannot be used,
-    `BundleError` for a name that cannot be one, or graphs that do not agree with torch.
+    Raises `TrainingError` if the training is interrupted before there is a model, `CorpusError` for data that cannot be
+    used, `BundleError` for an invalid model name or graphs that do not agree with torch.
     """
     check_name(options.out.name)
     if options.recipe.bptt and (reason := truncated.refusal(options.design.directions, options.design.crf)):
@@ -58,7 +58,7 @@ def run(
     def score(trained: Network) -> Mark:
         return mark(trained, material.dev, device)
 
-    options.out.mkdir(parents=True, exist_ok=True)  # where this fails it had better be before the training
+    options.out.mkdir(parents=True, exist_ok=True)  # fail before the training, not after it
     with joined(device) as processes:
         outcome = _train(options, material, score, tell, report, device, processes)
     if outcome.diverged:
@@ -156,7 +156,7 @@ def _settings(options: FitOptions, material: Material) -> dict[str, object]:
 
 
 def _publish(options: FitOptions, material: Material, outcome: Outcome, tell: Callable[[str], None]) -> Bundle:
-    """Export what was trained, calibrated and scored."""
+    """Calibrate, export and score the trained network."""
     dev, test = material.dev, material.test
     warmth = best_temperature(material.network, dev) if dev else 1.0
 

@@ -219,7 +219,7 @@ class Feedback:
 
 @dataclass(frozen=True, slots=True)
 class Shadow:
-    """How a shadow does beside the version that is served. `more` has what else the service says of it."""
+    """How a shadow does beside the version that is served. `more` has all other members of the answer."""
 
     served: str
     shadow: str

@@ -96,7 +96,7 @@ def _of_model(model: bundle.Bundle, length: int, rows: int, texts: Sequence[str]
 
 
 def draw(found: Sequence[Reach], path: Path) -> None:
-    """All signals in one picture, on a logarithmic scale."""
+    """Draw all signals in one plot, on a logarithmic scale."""
     with plots.panels(path, 1, width=6.4) as (axes,):
         for each in found:
             distances = [float(distance) for distance, norm in enumerate(each.signal) if norm > 0]

@@ -62,11 +62,11 @@ def export(
 ) -> Bundle:
     """Write a network as the next version below `folder`, and return the bundle.
 
-    `temperature` divides its logits, and its CRF's scores, in the weights themselves; `total`, for the manifest, counts
-    what an earlier export divided by as well. `score`, `raw` and `health` measure the draft through the serving
-    runtime, for the manifest and the card. `guess` is what guessing gets on the same data; with int8 `quality_before`
-    are the figures of the network as it was. Raises `BundleError` when the graphs and torch differ by more than the
-    tolerance, or the network has no int8 form: then nothing is written.
+    `temperature` divides its logits, and its CRF's scores, in the weights themselves; `total`, for the manifest,
+    includes the temperature of earlier exports. `score`, `raw` and `health` measure the draft through the serving
+    runtime, for the manifest and the card. `guess` are the figures of guessing on the same data; with int8
+    `quality_before` are the figures of the network as it was. Raises `BundleError` when the graphs and torch differ by
+    more than the tolerance, or the network has no int8 form: then nothing is written.
     """
     network.cpu().eval()
     calibration.fold(network, temperature)

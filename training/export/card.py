@@ -51,7 +51,7 @@ _INT8 = "| precision | int8: weights of 7 bits, inputs and states rounded to 8; 
 
 
 def render(name: str, manifest: Manifest) -> str:
-    """The card in Markdown: what the model is, its data, licence, command, figures and limits."""
+    """The card in Markdown: description, data, licence, command, figures and limits."""
     types = sorted({label.partition("-")[2] for label in manifest.labels if "-" in label})
     labels = ", ".join(types if manifest.task == "ner" else manifest.labels)
     parity = manifest.parity
@@ -120,7 +120,7 @@ def render(name: str, manifest: Manifest) -> str:
 
 
 def _counts(manifest: Manifest) -> list[str]:
-    """How often each label stands in the files, a column each; of many labels the most frequent."""
+    """How often each label occurs, with a column for each file. Of many labels, only the most frequent are listed."""
     files = manifest.origin.counts
     totals = Counter[str]()
     for file in files:

@@ -38,7 +38,7 @@ def network(bundle: Bundle) -> Network:
             assert isinstance(table, nn.Embedding)
             table.weight.copy_(_words(arrays) if name == "word" else _tensor(arrays[f"embedding.{name}"]))
         if "embedding.word.fine" in arrays:
-            # Which rows were learned decides which of them keep 8 bits.
+            # learned rows keep 8 bits
             made.learn(len(arrays["embedding.word.fine"]) - 1)
         if made.characters is not None:
             _fill_characters(made.characters, arrays)

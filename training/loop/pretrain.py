@@ -60,18 +60,18 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Pretraining:
-    """What to read, with which encoder, and how."""
+    """The texts to read, the encoder, and the settings."""
 
     design: Design
-    """Of the classifier that will start from it."""
+    """Design of the classifier that will start from the encoder."""
     texts: tuple[Path, ...]
-    """Labelled tables, whose labels are not looked at, or plain text, one a line (``.txt``, ``.txt.gz``)."""
+    """Labelled tables, with their labels ignored, or plain text with one text in each line (``.txt``, ``.txt.gz``)."""
     dev: tuple[Path, ...]
     vectors: Path | None
     words: int
     reading: Reading
     layout: Layout = AS_FOUND
-    """Which columns of the tables are the texts and the labels."""
+    """Columns of the texts and the labels in the tables."""
 
 
 class LanguageModel(nn.Module):
@@ -139,7 +139,7 @@ def run(job: Pretraining, out: Path, tell: Callable[[str], None], report: Callab
         word_table = model.embeddings["word"]
         assert isinstance(word_table, nn.Embedding)
         word_table.weight.data = torch.from_numpy(table)
-    out.parent.mkdir(parents=True, exist_ok=True)  # where this fails it had better be before the training
+    out.parent.mkdir(parents=True, exist_ok=True)  # fail before the training, not after it
     reached: float | None = None
     generator = np.random.default_rng(job.reading.seed)
     optimizer = torch.optim.Adam(model.parameters(), lr=job.reading.learning_rate)
@@ -153,7 +153,7 @@ def run(job: Pretraining, out: Path, tell: Callable[[str], None], report: Callab
 
 
 def save(out: Path, model: LanguageModel, words: Sequence[str], job: Pretraining) -> None:
-    """Write the encoder's weights, with the words of its table and what made it as the file's metadata."""
+    """Write the encoder's weights. The metadata has the words of its table and its settings."""
     weights = {name: each.contiguous() for name, each in model.state_dict().items() if name.startswith(_ENCODER)}
     design = job.design
     made: dict[str, object] = {"cell": design.cell, "gru_reset": design.gru_reset, "peepholes": design.peepholes}
@@ -232,7 +232,7 @@ def _epoch(
 def _prepare(
     job: Pretraining, tell: Callable[[str], None]
 ) -> tuple[list[str | Sequence[str]], list[str], NDArray[np.float32] | None]:
-    """The texts, the words that get a row, by falling frequency, and what the rows start from."""
+    """The texts, the words with a row by falling frequency, and the first values of the rows."""
     texts = [text for path in job.texts for text in _texts(path, job.layout, tell)]
     blank = build(["<unk>"], [])
     loaded = vectors.load(job.vectors).merged(blank.normalize) if job.vectors else None

@@ -1,13 +1,13 @@
 """The recurrent cells in torch, one direction each, and their weights by gate name.
 
 A cell maps inputs [batch, time, inputs] to hidden states [batch, time, units], from a zero state or from one carried
-over, reading left to right. Rows are padded on the right, which a left-to-right reader never notices; `networks` turns
-rows around for the backward direction. Each cell's docstring holds its equations, word for word those of
+over, reading left to right. Rows are padded on the right, which does not change the states of a left-to-right reader;
+`networks` reverses rows for the backward direction. Each cell's docstring holds its equations, word for word those of
 `service.model.equations`, where W [h_{t-1}, x_t] is W x_t + R h_{t-1}: W [units, inputs], R [units, units], b [units].
 
-Where torch has a fused kernel the cell is torch's own module. It is fed padded batches and not packed ones: on a CPU
-the padded LSTM runs in oneDNN, several times faster than the packed one, with the same states (docs/benchmarks.md).
-The others run on `training.nets.kernels` and, those without a recurrent matrix, on `training.nets.minimal`.
+If torch has a fused kernel, the cell is torch's own module. It gets padded batches, not packed ones: on a CPU the
+padded LSTM runs in oneDNN, several times faster than the packed one, with the same states (docs/benchmarks.md). The
+others run on `training.nets.kernels` and, those without a recurrent matrix, on `training.nets.minimal`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from training.nets.initial import Initial, initialise
 from training.nets.minimal import minimal
 
 State = tuple[Tensor, ...]
-"""What a cell carries from step to step, each [batch, units]: the hidden state, and the cell state where it has one."""
+"""The state of a cell between steps, each [batch, units]: the hidden state and, if there is one, the cell state."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +72,11 @@ class Cell(nn.Module, ABC):
     def read(self, inputs: Tensor, state: State | None = None, mask: Tensor | None = None) -> tuple[Tensor, State]:
         """The hidden states, and the state after the last column; `state` None is a zero state.
 
-        `mask`, of the shape of all recurrent weights, is what these are multiplied with.
+        `mask` has the shape of all recurrent weights, and multiplies them.
         """
 
     def mask(self) -> Tensor | None:
-        """What drops recurrent weights, for a whole text; None where none are dropped."""
+        """The mask that drops recurrent weights for a whole text; None if none are dropped."""
         r = self.stacked().r
         if r is None or not (self.training and self.weight_drop):
             return None
@@ -119,7 +119,7 @@ class _Fused(Cell):
         return Stacked(*self.kernel.all_weights[0])
 
     def _run(self, inputs: Tensor, state: Any, mask: Tensor | None) -> Any:
-        """What the kernel does; with a mask by torch's functions, as the module takes no weights but its own."""
+        """The kernel; with a mask torch's functions, because the module uses only its own weights."""
         if mask is None:
             return self.kernel(inputs, state)
         w, r, w_bias, r_bias = self.kernel.all_weights[0]
@@ -381,7 +381,7 @@ NAMED: dict[str, tuple[CellName, Form | None]] = {
     "mingru": ("mingru", None),
     "minlstm": ("minlstm", None),
 }
-"""Every cell by one word, for tables and pictures that compare them."""
+"""Every cell by one word, for tables and plots that compare them."""
 
 
 def make(name: str, inputs: int, units: int) -> Cell:

@@ -1,4 +1,4 @@
-"""Where a cell's weights begin, by names that people know; gate by gate, since each gate is a layer of its own."""
+"""Initialisation of a cell's weights, under the usual names. Each gate is drawn by itself, as a layer of its own."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ class Initial:
     input: InputStart = "xavier"
     recurrent: RecurrentStart = "orthogonal"
     forget_bias: float = 1.0
-    """Of the *sum* of the two biases that torch adds (Jozefowicz et al. 2015); nothing to cells without the gate."""
+    """Value of the *sum* of the two biases that torch adds (Jozefowicz et al. 2015). Cells without the gate ignore
+    it."""
 
 
 def _he(weights: Tensor) -> Tensor:

@@ -91,7 +91,7 @@ class _Minimal(Function):
         d_x = torch.empty_like(x)
         d_weights = [torch.zeros_like(each) for each in weights]
         d_before = zero = torch.zeros_like(hidden)
-        # One block's: what arrives at each state, what of it goes on to the state before, and the way of the states.
+        # one block: the gradient at each state, the factor to the state before, and the order of the states
         arrived, passed, moves = x.new_empty(3, min(BLOCK, time), batch, units).unbind(0)
         d_sums = x.new_empty(min(BLOCK, time), batch, rows)
         for way in reversed(range(ways)):

@@ -29,7 +29,7 @@ WordBits = Literal[4, 8, 16]
 
 @dataclass(frozen=True, slots=True)
 class Design:
-    """What can be chosen of a network before any data is seen."""
+    """The part of a network that is chosen before any data is seen."""
 
     task: Task
     cell: CellName
@@ -38,9 +38,9 @@ class Design:
     hidden: int
     head: Head
     reset: GruReset = field(default="after", kw_only=True)
-    """Where a GRU's reset gate acts; nothing to other cells."""
+    """Place of a GRU's reset gate. Other cells ignore it."""
     peephole: Peepholes = field(default="diagonal", kw_only=True)
-    """What the gates of a peephole LSTM see of the cell; nothing to other cells."""
+    """The part of the cell state that the gates of a peephole LSTM see. Other cells ignore it."""
     characters: CharacterNetwork | None = field(default=None, kw_only=True)
     crf: bool = field(default=False, kw_only=True)
     word_bits: WordBits = field(default=16, kw_only=True)
@@ -57,7 +57,7 @@ class Design:
 
     @property
     def form(self) -> Form | None:
-        """Which form of the cell, where it has two."""
+        """The form of a cell with two forms; else None."""
         return self.gru_reset or self.peepholes
 
     @property
@@ -68,7 +68,7 @@ class Design:
 
 @dataclass(frozen=True, slots=True)
 class Architecture(Design):
-    """Everything that fixes a network's parameters and their shapes: a design, and what the data brings."""
+    """Everything that fixes a network's parameters and their shapes: a design, the labels and the features."""
 
     labels: tuple[str, ...]
     features: tuple[Feature, ...]
@@ -80,7 +80,8 @@ class Architecture(Design):
         return cls(**chosen, labels=labels, features=features, word_size=word_size)
 
     def size(self, feature: Feature) -> int:
-        """What a feature adds to a token's vector: the columns of its embedding table, or of its network's answer."""
+        """Size that a feature adds to a token's vector: the columns of its embedding table, or of its network's
+        output."""
         if feature.name == "character":
             assert self.characters is not None
             return CHARACTERS[self.characters].width
@@ -92,16 +93,16 @@ class Dropouts:
     """Shares that are zeroed in training, anew for every batch."""
 
     embeddings: float = 0.0
-    """Of the embeddings' columns, before the first layer."""
+    """Share of the embeddings' columns, before the first layer."""
     layers: float = 0.0
-    """Of each layer's units: between layers, and before the head."""
+    """Share of each layer's units: between layers, and before the head."""
     weights: float = 0.0
-    """Of the recurrent weights, for a whole pass (weight drop: Merity, Keskar and Socher 2018)."""
+    """Share of the recurrent weights, for a whole pass (weight drop: Merity, Keskar and Socher 2018)."""
     locked: bool = True
     """One mask for all steps of a text (variational dropout, Gal and Ghahramani 2016), or a new one at each step
     (Srivastava et al. 2014; between layers, never in the recurrence: Zaremba, Sutskever and Vinyals 2014)."""
     words: float = 0.0
-    """Of the words, which become the unknown word, so that its row learns."""
+    """Share of the words that become the unknown word, so that its row learns."""
 
 
 NO_DROPOUT = Dropouts()
@@ -185,7 +186,7 @@ class Network(nn.Module):
         states = self._drop(self.embed(tokens), self.dropouts.embeddings, 0, passage)  # (B, T, sizes)
         for number, layer in enumerate(self.layers):
             states = self._drop(layer(states, lengths, passage, number), self.dropouts.layers, 1 + number, passage)
-        units = self.architecture.hidden  # of each direction; states are (B, T, units · directions)
+        units = self.architecture.hidden  # states are (B, T, units · directions)
         pooled, passage.pooled = pool(self.architecture.head, states, lengths, units, self.query, passage.pooled)
         logits: Tensor = self.head(pooled)  # (B, labels), or (B, T, labels) for a tagger
         return logits
@@ -274,7 +275,7 @@ class Table(nn.Embedding):
 
     @property
     def learns(self) -> bool:
-        """Whether `learn` has picked rows."""
+        """True after `learn`."""
         return "learned" in self._parameters
 
     def forward(self, ids: Tensor) -> Tensor:

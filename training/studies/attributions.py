@@ -1,4 +1,4 @@
-"""Ways to say what each token gave to an answer, all of one form, so that they can be measured side by side.
+"""Attribution methods: the share of each token in an answer. All have one form, so that they can be compared.
 
 Each takes a `Case` (one input, and the logit that is explained) and returns a number for each token. Some need a
 backward pass through torch's network, some run the model again, and the rest read the trace alone.
@@ -35,12 +35,12 @@ Needs = Literal["trace", "runs", "gradients", "nothing"]
 STEPS = 32
 """Points of an integrated gradient (Sundararajan, Taly and Yan 2017)."""
 EPSILON = 1e-3
-"""What LRP adds to a sum before it divides by it (the epsilon rule, Arras et al. 2017)."""
+"""Number that LRP adds to a divisor (the epsilon rule, Arras et al. 2017)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One input: its row int32 [tokens, columns], the label whose logit is explained, and for a tagger the token."""
+    """One input: its row int32 [tokens, columns], the explained label, and for a tagger the token."""
 
     row: NDArray[np.int32]
     label: int
@@ -48,7 +48,7 @@ class Case:
 
 
 class Subject:
-    """A bundle whose answers are explained: its engine, and torch's network for what needs gradients."""
+    """An explained bundle: its engine, and torch's network for methods that need gradients."""
 
     def __init__(self, bundle: Bundle) -> None:
         self.bundle, self.manifest = bundle, bundle.manifest
@@ -68,7 +68,7 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """A way to explain, what it `needs`, and why it cannot explain a model (None where it can)."""
+    """A method, the parts that it `needs`, and the reason why it cannot explain a model (None if it can)."""
 
     needs: Needs
     explain: Callable[[Subject, Case], Array]
@@ -84,9 +84,9 @@ def _additive(manifest: Manifest) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Traced:
-    """One direction of the top layer in reading order, all [tokens, units]: what each step keeps of the state and
-    writes to it, the state, the outputs, what a share of the state counts in the output, and the head's weights for
-    each output, of the label that is explained."""
+    """One direction of the top layer in reading order, all [tokens, units]: the factor of the state that each step
+    keeps, the value that it writes, the state, the outputs, the factor from the state to the output, and the head's
+    weights of the explained label for each output."""
 
     kept: Array
     written: Array
@@ -149,7 +149,8 @@ def _in_order(parts: list[tuple[Direction, Array]]) -> Array:
 
 
 def _later(counted: Array, kept: Array) -> Array:
-    """How much what step k leaves in the state counts: A_k = counted_k + kept_{k+1} * A_{k+1}, [tokens, units]."""
+    """The weight of the value that step k leaves in the state: A_k = counted_k + kept_{k+1} * A_{k+1}, [tokens,
+    units]."""
     found = counted.copy()
     for step in range(len(found) - 2, -1, -1):
         found[step] += kept[step + 1] * found[step + 1]
@@ -157,7 +158,7 @@ def _later(counted: Array, kept: Array) -> Array:
 
 
 def _split(subject: Subject, case: Case) -> Array:
-    """What `/gates` answers."""
+    """The split of `/gates`."""
     engine = subject.engine
     gates = engine.trace([case.row]).gates(0)
     found = contributions(
@@ -169,7 +170,8 @@ def _split(subject: Subject, case: Case) -> Array:
 
 
 def _whole_steps(subject: Subject, case: Case) -> Array:
-    """What goes with a step when every other gate is held: what it wrote, less what it made the state forget."""
+    """The change without a step, with every other gate held: the value that it wrote, less the part of the state that
+    it erased."""
     parts = []
     for direction, t in traced(subject, case):
         before = np.vstack([np.zeros_like(t.state[:1]), t.state[:-1]])
@@ -179,7 +181,7 @@ def _whole_steps(subject: Subject, case: Case) -> Array:
 
 
 def _differences(subject: Subject, case: Case) -> Array:
-    """What each step changes in the squashed state, counted with later outputs (beta of Murdoch and Szlam 2017)."""
+    """The change of the squashed state at each step, weighted with later outputs (beta of Murdoch and Szlam 2017)."""
     parts = []
     for direction, t in traced(subject, case):
         squashed = np.tanh(t.state) if subject.manifest.cell in ("lstm", "peephole") else t.state
@@ -280,8 +282,8 @@ def _numbers(values: Tensor) -> Array:
 
 
 def _relevance(subject: Subject, case: Case) -> Array:
-    """Layer-wise relevance propagation for the LSTM (Arras et al. 2017): of a product the gate gets nothing, and a sum
-    is shared out by the epsilon rule."""
+    """Layer-wise relevance propagation for the LSTM (Arras et al. 2017): in a product the gate gets no share, and a sum
+    is divided by the epsilon rule."""
     manifest, network = subject.manifest, subject.engine.network
     gates = subject.engine.trace([case.row]).gates(0)
     inputs: list[Array] = [network.embed(case.row).astype(np.float64)]
@@ -320,7 +322,7 @@ def _relevance_of_steps(
     zero = np.zeros(outputs.shape[1])
     for step in range(len(outputs) - 1, -1, -1):
         state = gates["cell"][step]
-        total = of_state + of_hidden + outputs[step]  # of a product all goes to what is no gate
+        total = of_state + of_hidden + outputs[step]  # in a product the gate gets no share
         shares = total / _stabilised(state)
         before = gates["cell"][step - 1] if step else zero
         of_state = gates["forget"][step] * before * shares
@@ -337,7 +339,7 @@ def _stabilised(sums: Array) -> Array:
 
 
 def _random(subject: Subject, case: Case) -> Array:
-    """Noise, the same for the same input: what every method has to beat."""
+    """Noise, the same for the same input: the baseline of every method."""
     return np.random.default_rng([len(case.row), *case.row[:8, 0].tolist()]).normal(size=len(case.row))
 
 

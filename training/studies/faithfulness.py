@@ -1,6 +1,6 @@
 """How faithful explanations are: the tokens that they rank first are deleted or kept, and the model answers again.
 
-Of every input the predicted label's probability is followed. All methods' runs of a text are made once, together.
+The probability of the predicted label is measured for every input. All methods' runs of a text are made once, together.
 
 - comprehensiveness and sufficiency at 1, 5, 10, 20 and 50 % of the tokens (ERASER: DeYoung et al. 2020): how much
   probability is lost without the first tokens, and with them alone. Higher, and lower, is better.
@@ -73,7 +73,7 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What was measured of one method: figures by measure, its deletion and insertion curves on `GRID` + 1 points, its
+    """The measurements of one method: figures by measure, its deletion and insertion curves on `GRID` + 1 points, its
     cost in predictions of the same input (CPU time), and by measure its distance from the first method, input by input.
     """
 
@@ -96,8 +96,8 @@ class Study:
 
 
 def cases(subject: Subject, corpus: Corpus, most: int, longest: int, seed: int) -> list[Case]:
-    """At most `most` inputs of two tokens at least, drawn from all, each cut to `longest` tokens, with what is
-    explained: the predicted label, or for a tagger that of the first token of the first entity that it finds."""
+    """At most `most` inputs of two tokens at least, drawn from all, each cut to `longest` tokens, with the explained
+    label: the predicted one, or for a tagger that of the first token of its first entity."""
     found = []
     for number in np.random.default_rng(seed).permutation(len(corpus.encoded)):
         row = corpus.encoded[number].rows[:longest]
@@ -118,7 +118,7 @@ def cases(subject: Subject, corpus: Corpus, most: int, longest: int, seed: int) 
 
 
 def measure(subject: Subject, found: Sequence[Case], methods: Mapping[str, Method]) -> Study:
-    """Measure methods over cases; the first one is what the others are held against."""
+    """Measure methods over cases. The others are compared with the first one."""
     values: dict[str, list[dict[str, float]]] = {name: [] for name in methods}
     curves: dict[str, list[tuple[Array, Array]]] = {name: [] for name in methods}
     for case in found:
@@ -168,7 +168,7 @@ def _without(order: Sequence[int], gone: int) -> list[int]:
 
 
 def _alone(order: Sequence[int], kept: int, case: Case) -> list[int]:
-    """With the first tokens alone, one at least, and with what is explained."""
+    """With only the first tokens, at least one, and with the explained one."""
     stays = set() if case.explained is None else {case.explained}
     return sorted({*order[: max(kept, 0 if stays else 1)], *stays})
 

@@ -1,8 +1,8 @@
 """Sentences in which negation, contrast or intensity decides: made of patterns and words, for training and as a check.
 
-A pattern takes words of praise or of blame, and says whether the sentence then is what they are, or the opposite. The
-words of the two sets are apart, so that the check has no pattern together with a word that training has seen in it.
-Patterns marked ``new`` are in the check alone.
+A pattern takes words of praise or of blame, and says if the sentence has their sentiment or the opposite. The words of
+the two sets are apart, so that the check has no pattern together with a word that training has seen in it. Patterns
+marked ``new`` are in the check alone.
 """
 
 from __future__ import annotations
@@ -178,7 +178,7 @@ def _made(
     generator: random.Random,
     word: str | None = None,
 ) -> Example:
-    """One sentence. With a negation `praise` says what the word is, and the sentence is the opposite."""
+    """One sentence. `praise` is the sentiment of the word; with a negation the sentence has the opposite."""
     own, other = words if praise else words[::-1]
     word = word or generator.choice(own)
     second = generator.choice([each for each in own if each != word])

@@ -1,4 +1,4 @@
-"""Pictures of what training measured, drawn with matplotlib, which is an extra."""
+"""Plots of training's measurements, drawn with matplotlib (extra `plots`)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ COLOURS = {
     "mingru": "#0f7f8c",
     "minlstm": "#b0417a",
 }
-"""One colour a cell, the same in every picture; dashes tell them apart as well."""
+"""One colour for each cell, the same in every plot. Dashes distinguish them too."""
 DASHES = {
     "rnn": "-",
     "lstm": "-",
@@ -36,11 +36,11 @@ ENDINGS = (".svg", ".png", ".pdf")
 
 
 class PlotError(Exception):
-    """A picture that cannot be drawn here."""
+    """A plot cannot be drawn."""
 
 
 def check(path: Path | None) -> None:
-    """Raise `PlotError` before any work is done for a picture that could not be written."""
+    """Raise `PlotError` if a plot could not be written, before any work is done."""
     if path is None:
         return
     if path.suffix not in ENDINGS:
@@ -51,7 +51,7 @@ def check(path: Path | None) -> None:
 
 @contextmanager
 def panels(path: Path, count: int, *, share_y: bool = True, width: float = 3.2) -> Iterator[Sequence[Axes]]:
-    """Axes side by side, saved as a picture that is the same from run to run."""
+    """Axes side by side, saved as a file that is identical from run to run."""
     import matplotlib as mpl
 
     mpl.use("Agg")

@@ -1,8 +1,8 @@
 """A test with a known right answer: a shortcut is planted in the training data, and explanations have to find it.
 
 Into a share of the texts goes one word that stands for a label, at a random place, and the text gets that label
-whatever it says (Bastings et al. 2021, arXiv:2111.07367). A model that has learned this decides by the word alone. An
-explanation of such an answer is right when it ranks the planted word first.
+regardless of its content (Bastings et al. 2021, arXiv:2111.07367). A model that has learned this decides by the word
+alone. An explanation of such an answer is right when it ranks the planted word first.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """`followed` is the share of planted inputs whose answer is the planted label; only these are explained."""
+    """`followed` is the share of planted inputs with the planted label as the answer; only these are explained."""
 
     followed: float
     inputs: int

@@ -23,8 +23,8 @@ _STACKED = ("input", "output", "forget", "candidate")
 
 @dataclass(frozen=True, slots=True)
 class Quantised:
-    """A table in whole numbers, `whole` int16 [rows, columns] from -127 to 127, and what one of them is worth in each
-    row, `scale` float16 [rows, 1]. In rows from `coarse` on they are odd multiples of 8, so that 4 bits tell them."""
+    """A table in integers: `whole` int16 [rows, columns] from -127 to 127, and the value of 1 in each row, `scale`
+    float16 [rows, 1]. In rows from `coarse` on they are odd multiples of 8, so that 4 bits tell them."""
 
     whole: NDArray[np.int16]
     scale: NDArray[np.float16]
@@ -45,7 +45,7 @@ class Quantised:
 
     @classmethod
     def of_halves(cls, upper: NDArray[np.uint8], lower: NDArray[np.uint8], scale: NDArray[np.float16]) -> Quantised:
-        """What `halves` and `scale` were made of."""
+        """The table that `halves` and `scale` encode."""
         high, low = (np.concatenate([part & 15, part >> 4], axis=1).astype(np.int16) for part in (upper, lower))
         coarse = len(lower) - 1
         whole = high * 16 + low[np.minimum(np.arange(len(high)), coarse)] - 128
@@ -71,8 +71,9 @@ def _quantised(network: Network) -> Quantised:
 
 
 def round_to_storage(network: Network) -> None:
-    """Round the network's weights to what a bundle keeps of them, so that torch and the graphs compute with the same:
-    word vectors to the architecture's bits, other tables to float16, and with less than 16 bits the recurrent matrices.
+    """Round the network's weights to the precision of a bundle, so that torch and the graphs compute with the same
+    numbers: word vectors to the architecture's bits, other tables to float16, and with less than 16 bits the recurrent
+    matrices.
     """
     for name, table in network.embeddings.items():
         assert isinstance(table, Table)

@@ -40,9 +40,9 @@ _OPERATORS: dict[CellName, str] = {"rnn": "RNN", "lstm": "LSTM", "peephole": "LS
 def write(network: Network, folder: Path, precision: Precision = "float32") -> None:
     """Write ``weights.safetensors``, ``model.onnx`` and, where that gives no gates, ``trace.onnx`` into a folder.
 
-    Embeddings are stored as float16: a network whose tables are not rounded to it answers slightly differently. With
-    int8 the weights of an LSTM that `integers.prepare` has rounded are kept as integers: the fused graph computes with
-    them, and the trace graph with the same numbers in float32.
+    Embeddings are stored as float16. A network with other tables answers slightly differently. With int8 the weights of
+    an LSTM that `integers.prepare` has rounded are kept as integers: the fused graph computes with them, and the trace
+    graph with the same numbers in float32.
     """
     arrays = _arrays(network)
     weights = Weights(folder / WEIGHTS, integers.stored(arrays) if precision == "int8" else arrays)
@@ -317,7 +317,7 @@ def _scan(
 
 def _product(builder: Builder, states: str, name: str, way: int, start: int, stop: int) -> str:
     """W[start:stop] x + B[start:stop] of one direction, for all steps: [time, batch, stop - start]."""
-    if integers.is_stored(builder, name):  # an LSTM, all of whose gates arrive together
+    if integers.is_stored(builder, name):  # an LSTM: all its gates arrive together
         units = stop // 4
         turned = integers.matrix(builder, f"{name}.W", way, units)
         bias = integers.bias(builder, f"{name}.B", way, units)

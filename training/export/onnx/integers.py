@@ -2,9 +2,9 @@
 
 That operator multiplies integers: weights that were rounded beforehand, one scale a row of a gate's matrix, and inputs
 and states that it rounds itself, by the largest number of the whole batch. Left to itself an answer would therefore
-depend on the batch, padding included. Here it does not: every layer's input has two columns more, which are 1 and -1
-throughout, and every direction two units more, whose states reach further than any other's. No weight leads from them
-anywhere; they fix the range, and with it how all other numbers are rounded.
+depend on the batch, padding included. Here it does not: every layer's input has two more columns, constant 1 and -1,
+and every direction has two more units with the largest states of all. No weight leads from them anywhere. They fix the
+range, and so the rounding of all other numbers.
 
 The weights have 7 bits, not 8: on processors without VNNI the sums of two products have to fit 16 bits (ONNX Runtime's
 documentation calls it reduce_range), and a bundle is to answer the same everywhere.
@@ -25,7 +25,7 @@ from training.export.onnx.builder import CONTRIBUTED, Builder
 from training.nets.networks import Architecture, Network
 
 LARGEST = 64
-"""Of a weight as an integer, either way: 2 * 255 * 64 is the most that fits 16 bits."""
+"""Largest absolute value of a weight as an integer: 2 * 255 * 64 still fits 16 bits."""
 BOUNDS = 2
 """Columns and units that fix a range."""
 SATURATED = 40.0
@@ -49,7 +49,7 @@ def check(architecture: Architecture) -> None:
 
 @torch.no_grad()
 def prepare(network: Network) -> None:
-    """Change a network, in place, to what its int8 form computes with.
+    """Round a network's weights, in place, to those of its int8 form.
 
     Each column of the tables is brought to the range -1 to 1, and the first layer's weights make up for it, which
     changes nothing but uses the integers well; then every layer's matrices are rounded. Raises `BundleError`.
@@ -110,7 +110,7 @@ def _bounded_bias(bias: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def is_stored(builder: Builder, name: str) -> bool:
-    """Whether the layer called `name` is kept as integers."""
+    """True if the layer called `name` is kept as integers."""
     return f"{name}.W.scale" in builder.weights.arrays
 
 

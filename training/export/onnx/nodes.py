@@ -1,8 +1,9 @@
 """One step of each recurrent cell as ONNX nodes: the body of the trace graph's Scan.
 
 Both directions of a layer step together. Their states are stacked, [rows, units]: the forward reader's rows of the
-batch, then the backward reader's. Of the nodes here each costs about as much as its arithmetic when the batch is one
-row, and Split and Concat cost several times that: as few as can be, and what needs no state stands outside the Scan.
+batch, then the backward reader's. With a batch of one row, each node here costs about as much as its arithmetic, and
+Split and Concat cost several times that. So there are as few as possible, and everything that needs no state stands
+outside the Scan.
 """
 
 from __future__ import annotations
@@ -112,10 +113,10 @@ def _unchanged(builder: Builder, emitted: Gates) -> Gates:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What a Scan carries from step to step, and the equations of one step.
+    """The state that a Scan carries from step to step, and the equations of one step.
 
-    `equations` take the body, the recurrent weights, what arrives for each of `blocks`, and the states before; they
-    give the value to emit for every gate. `afterwards` finishes, for all steps at once, what was emitted.
+    `equations` take the body, the recurrent weights, the input product of each of `blocks`, and the previous states.
+    They give the value to emit for every gate. `afterwards` completes the emitted values for all steps at once.
     """
 
     states: tuple[str, ...]
