@@ -53,7 +53,8 @@ def check(bundle: str, models: Path, json: bool) -> int:
         }
         click.echo(json_.dumps(facts_of))
     else:
-        click.echo(f"{found.name}/{found.version}: the files are those of the manifest, and both graphs run")
+        graphs = "both graphs run" if bundles.TRACE_GRAPH in found.manifest.file_names else "the graph runs"
+        click.echo(f"{found.name}/{found.version}: the files are those of the manifest, and {graphs}")
         for line in parity.lines(checks):
             click.echo(line)
         if unknown is not None:

@@ -2,7 +2,7 @@
 
 import { h, number } from "./dom.js";
 
-const SYMBOL = /([A-Za-z]~?)_(\{[^}]*\}|[A-Za-z]+)/y;
+const SYMBOL = /([A-Za-z][~']?)_(\{[^}]*\}|[A-Za-z]+)/y;
 const WORD = /[A-Za-z]+/y;
 const FUNCTIONS = { sigmoid: "σ", tanh: "tanh" };
 
@@ -41,7 +41,7 @@ export function pieces(formula) {
 const shown = (text) => text.replaceAll("*", "·").replaceAll("-", "−");
 
 function set(base, sub) {
-  const letter = base.endsWith("~") ? base[0] + "\u0303" : base;
+  const letter = base.endsWith("~") ? base[0] + "\u0303" : base.replace("'", "\u2032");
   return [h("i", {}, letter), sub && h("sub", {}, shown(sub))];
 }
 
@@ -79,7 +79,8 @@ export function substituted(equation, gateOf, value, valueOf) {
   return Number.isFinite(sum) ? `${FUNCTIONS[outer]}(${number(sum)}) = ${number(value)}` : number(value);
 }
 
-const ONE_SIDED = /^sigmoid\(/;
+// A sigmoid, or one gate's share of two: f / (f + i).
+const ONE_SIDED = /^sigmoid\(|^\w_t \/ \(/;
 
 /** Whether a gate lies in 0..1; others lie around 0. */
 export const isLogistic = (equation) => ONE_SIDED.test(split(equation).right);

@@ -190,7 +190,18 @@ def test_an_empty_text_asks_for_one(visit: Visit) -> None:
     assert not page.is_visible("#gates")
 
 
-@pytest.mark.parametrize("model", ["sentiment-rnn", "sentiment-peephole", "sentiment-gru-before", "sentiment-bigru"])
+@pytest.mark.parametrize(
+    "model",
+    [
+        "sentiment-rnn",
+        "sentiment-peephole",
+        "sentiment-peephole-full",
+        "sentiment-gru-before",
+        "sentiment-bigru",
+        "sentiment-mingru",
+        "sentiment-biminlstm",
+    ],
+)
 def test_every_cell_is_shown_by_its_own_equations(visiting: Visiting, service: Process, model: str) -> None:
     visit = visiting(service)
     page = visit.open(f"#model={model}&text=a+very+good+film&unit=2&token=1&direction=forward")

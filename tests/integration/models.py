@@ -29,6 +29,7 @@ def write_repository(repository: Path) -> None:
     write_model(repository / "sentiment-bipeephole", cell="peephole", layers=2)
     write_model(repository / "sentiment-gru-before", cell="gru-before", bidirectional=False, head="mean")
     write_model(repository / "ner-bigru-before", task="ner", cell="gru-before", layers=2)
+    write_model(repository / "sentiment-peephole-full", cell="peephole-full", head="mean")
     write_model(repository / "sentiment-mingru", cell="mingru", bidirectional=False, head="attention")
     write_model(repository / "sentiment-biminlstm", cell="minlstm", layers=2)
     write_model(repository / "ner-bimingru", task="ner", cell="mingru")

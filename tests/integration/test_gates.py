@@ -34,6 +34,7 @@ MODELS: dict[str, tuple[Kind, int, int]] = {
     "sentiment-bipeephole": ("peephole", 2, 2),
     "sentiment-gru-before": ("gru-before", 1, 1),
     "ner-bigru-before": ("gru-before", 2, 2),
+    "sentiment-peephole-full": ("peephole-full", 1, 2),
     "sentiment-mingru": ("mingru", 1, 1),
     "sentiment-biminlstm": ("minlstm", 2, 2),
     "ner-bimingru": ("mingru", 1, 2),
