@@ -15,7 +15,21 @@ from typing import NamedTuple
 
 import click
 
-from benchmarks import bptt, cells, decoding, field, gates, many, padding, report, resources, serving, shadow, trace
+from benchmarks import (
+    bptt,
+    cells,
+    decoding,
+    field,
+    gates,
+    many,
+    minimal,
+    padding,
+    report,
+    resources,
+    serving,
+    shadow,
+    trace,
+)
 from benchmarks.generator import LoadError
 from benchmarks.measure import Row
 from benchmarks.report import Result
@@ -28,6 +42,7 @@ class Name(StrEnum):
     trace = "trace"
     padding = "padding"
     cells = "cells"
+    minimal = "minimal"
     bptt = "bptt"
     serving = "serving"
     field = "field"
@@ -54,6 +69,7 @@ BENCHMARKS = {
     Name.trace: Benchmark(trace.SUBJECT, trace.BASELINE, trace.measure, lambda: trace.measure(trace.QUICK)),
     Name.padding: Benchmark(padding.SUBJECT, padding.BASELINE, padding.measure, lambda: padding.measure(padding.QUICK)),
     Name.cells: Benchmark(cells.SUBJECT, cells.BASELINE, cells.measure, lambda: cells.measure(cells.QUICK)),
+    Name.minimal: Benchmark(minimal.SUBJECT, minimal.BASELINE, minimal.measure, lambda: minimal.measure(minimal.QUICK)),
     Name.bptt: Benchmark(bptt.SUBJECT, bptt.BASELINE, bptt.measure, lambda: bptt.measure(bptt.QUICK)),
     Name.serving: Benchmark(serving.SUBJECT, serving.BASELINE, serving.measure, lambda: serving.measure(serving.QUICK)),
     Name.field: Benchmark(field.SUBJECT, field.BASELINE, field.measure, lambda: field.measure(field.QUICK)),

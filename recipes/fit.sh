@@ -13,10 +13,13 @@ for model in $*; do
     way='' begin=--vectors from="$DATA/vectors/glove.6B.100d.npz"
     case "$model" in *-bi*) way=--bidirectional ;; esac
     case "$model" in
+        *mingru) cell=mingru ;;
+        *minlstm) cell=minlstm ;;
         *gru) cell=gru ;;
         *gru-before) cell='gru --gru-reset before' ;;
         *lstm*) cell=lstm ;;
         *rnn) cell=rnn ;;
+        *peephole-full) cell='peephole --peepholes full' ;;
         *peephole) cell=peephole ;;
         *) echo "fit.sh: no recipe for $model" >&2; exit 2 ;;
     esac

@@ -44,7 +44,9 @@ def test_both_contestants_run_in_every_round() -> None:
     assert calls.count("subject") == calls.count("baseline") == 2 + 3
 
 
-@pytest.mark.parametrize("name", [runner.Name.trace, runner.Name.padding, runner.Name.cells, runner.Name.bptt])
+@pytest.mark.parametrize(
+    "name", [runner.Name.trace, runner.Name.padding, runner.Name.cells, runner.Name.minimal, runner.Name.bptt]
+)
 def test_benchmark_runs(name: runner.Name) -> None:
     results = runner.run([name], quick=True)
     assert list(results) == [name.value]
