@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from functools import cache
 from typing import Any
 
 import orjson
@@ -10,6 +12,7 @@ from fastapi.openapi.models import OpenAPI
 
 from service import settings
 from service.http.app import create_app
+from service.http.problems import is_foreign
 from service.http.schemas import examples, responses
 from service.http.schemas.requests import GatesRequest, PredictRequest, parse
 
@@ -64,3 +67,58 @@ def test_every_field_is_described() -> None:
     for name, schema in schemas.items():
         for field, facts in schema["properties"].items():
             assert facts.get("description"), (name, field)
+
+
+OF_A_CONNECTION = {"400", "408", "431", "500", "503"}
+OF_ACCESS = {"401", "403", "429"}
+OF_A_BODY = {"413", "415", "422", "504"}
+HEALTH = {"/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready"}
+
+
+@cache
+def operations() -> list[tuple[str, str, dict[str, Any]]]:
+    paths = document(admin=True)["paths"]
+    return [(path, method, operation) for path, of_path in paths.items() for method, operation in of_path.items()]
+
+
+def test_every_route_has_what_any_request_can_meet() -> None:
+    for path, method, operation in operations():
+        statuses = set(operation["responses"])
+        assert statuses >= OF_A_CONNECTION, (path, method)
+        assert statuses & OF_ACCESS == (set() if path in HEALTH else OF_ACCESS), (path, method)
+        assert ("security" in operation) is (path in HEALTH), path
+
+
+def test_routes_that_take_a_body_have_what_is_wrong_with_bodies() -> None:
+    for path, method, operation in operations():
+        if "requestBody" in operation:
+            wanted = OF_A_BODY - ({"504"} if path.startswith("/admin/") else set())
+            assert set(operation["responses"]) >= wanted, (path, method)
+        else:
+            assert not set(operation["responses"]) & (OF_A_BODY - {"422"}), (path, method)
+
+
+def test_routes_with_a_model_in_their_path_know_that_there_may_be_none() -> None:
+    for path, method, operation in operations():
+        if "{name}" in path:
+            assert "404" in operation["responses"], (path, method)
+        names = {parameter.get("name") for parameter in operation.get("parameters", ())}
+        assert set(re.findall(r"{(\w+)}", path)) <= names, (path, method)
+
+
+def test_errors_have_the_form_of_their_protocol() -> None:
+    for path, method, operation in operations():
+        foreign = is_foreign(method.upper(), path)
+        for status, response in operation["responses"].items():
+            if int(status) >= 400:
+                slug = response["$ref"].rpartition("/")[2]
+                assert (slug == "protocol-error") is foreign, (path, method, status)
+
+
+def test_every_operation_has_its_own_id_and_the_header_of_ids() -> None:
+    found = operations()
+    assert len({operation["operationId"] for _, _, operation in found}) == len(found)
+    for path, method, operation in found:
+        assert {"$ref": "#/components/parameters/X-Request-ID"} in operation["parameters"], (path, method)
+        good = next(response for status, response in operation["responses"].items() if status < "300")
+        assert good["headers"]["X-Request-ID"] == {"$ref": "#/components/headers/X-Request-ID"}, (path, method)
