@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from safetensors import safe_open
 
+from service.model.network import STACKING
 from tests.bundles import ORIGIN, Options, architecture, network, tiny_bundle, tokenizer
 from tests.integration.conftest import ROOT
 from training.export.bundle import export
-from training.export.onnx.graph import STACKING
 
 PAGE = (ROOT / "docs" / "explanation" / "weights.md").read_text(encoding="utf-8")
 MADE = sorted(path.parent for path in (ROOT / "models").glob("*/*/weights.safetensors"))

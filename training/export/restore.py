@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from service.errors import BundleError
 from service.model.bundle import WEIGHTS, Bundle
+from service.model.network import STACKING
 from training.export.onnx.embedding import Quantised
-from training.export.onnx.graph import STACKING
 from training.nets.cells import Cell, FullPeephole, Peephole
 from training.nets.characters import CharacterCNN, CharacterLSTM, Characters
 from training.nets.networks import Architecture, Network

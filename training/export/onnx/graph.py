@@ -17,22 +17,13 @@ from onnx import TensorProto, helper
 
 from service.model.bundle import MODEL_GRAPH, TRACE_GRAPH, WEIGHTS, Precision, one_graph
 from service.model.equations import MINIMAL, CellName, gate_names, tensor_key
+from service.model.network import STACKING
 from training.export.onnx import integers, minimal
 from training.export.onnx.builder import Builder, Weights, value
 from training.export.onnx.embedding import embed, embeddings
 from training.export.onnx.nodes import STEPS, Recurrent
 from training.nets.cells import GateWeights
 from training.nets.networks import Architecture, Network
-
-STACKING: dict[CellName, tuple[str, ...]] = {
-    "rnn": ("hidden",),
-    "lstm": ("input", "output", "forget", "candidate"),
-    "peephole": ("input", "output", "forget", "candidate"),
-    "gru": ("keep", "reset", "candidate"),
-    "mingru": ("update", "candidate"),
-    "minlstm": ("forget", "input", "candidate"),
-}
-"""The order in which the weights file stacks the gates' rows: ONNX's, where it has an operator for the cell."""
 
 _OPERATORS: dict[CellName, str] = {"rnn": "RNN", "lstm": "LSTM", "peephole": "LSTM", "gru": "GRU"}
 
