@@ -30,7 +30,7 @@ OWN = sorted(path for folder in (*hooks.TITLES, "reading") for path in (DOCS / f
 """The pages whose every command and snippet is run. Those beside these folders may need what is not here."""
 _BLOCK = re.compile(r"(?:<!-- not run: ([^>]+) -->\n)?^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _RUN = ("sh", "python")
-MODELS = ("sentiment-bilstm", "ner-bilstm", "ner-bigru", "ner-gru")
+MODELS = ("sentiment-bilstm", "sentiment-lstm", "ner-bilstm", "ner-bigru", "ner-gru")
 """Those that the pages name."""
 
 

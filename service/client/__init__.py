@@ -44,10 +44,12 @@ from service.client.problems import (
     TooLarge,
     Unreachable,
 )
+from service.client.streams import AsyncTextStream, TextStream
 from service.client.synchronous import Client
 
 __all__ = [
     "AsyncClient",
+    "AsyncTextStream",
     "Busy",
     "Client",
     "ClientError",
@@ -71,6 +73,7 @@ __all__ = [
     "Sentiment",
     "Setting",
     "Shadow",
+    "TextStream",
     "TimedOut",
     "Token",
     "TooLarge",

@@ -28,6 +28,7 @@ from service.client.base import (
 )
 from service.client.cutting import Answer, Inputs, Piece, joined
 from service.client.problems import Problem, TooLarge, Unreachable, check
+from service.client.streams import AsyncTextStream, StreamFields
 from service.client.whole import aread_whole
 
 
@@ -57,6 +58,19 @@ class AsyncClient(Base[httpx.AsyncClient]):
     async def gates(self, inputs: Inputs, **fields: Unpack[GateFields]) -> Traces:
         """Traces with gates as float32 arrays, in full precision. Raises `ClientError`."""
         return await self._all(tracing(fields), inputs)
+
+    def stream(self, *, state: str | None = None, **fields: Unpack[StreamFields]) -> AsyncTextStream:
+        """A text that is sent in pieces. `state` goes on from where another stream was, wherever that ran."""
+
+        async def post(body: dict[str, Any]) -> bytes:
+            try:
+                response = await self._http.post("/stream", json=body)
+            except httpx.RequestError as error:
+                raise self.failure(error) from error
+            check(response)
+            return response.content
+
+        return AsyncTextStream(post, fields, state)
 
     async def models(self) -> Models:
         """The loaded models."""

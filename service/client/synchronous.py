@@ -28,6 +28,7 @@ from service.client.base import (
 )
 from service.client.cutting import Answer, Inputs, Piece, joined
 from service.client.problems import Problem, TooLarge, Unreachable, check
+from service.client.streams import StreamFields, TextStream
 from service.client.whole import read_whole
 
 
@@ -60,6 +61,19 @@ class Client(Base[httpx.Client]):
     def gates(self, inputs: Inputs, **fields: Unpack[GateFields]) -> Traces:
         """Traces with gates as float32 arrays, in full precision. Raises `ClientError`."""
         return self._all(tracing(fields), inputs)
+
+    def stream(self, *, state: str | None = None, **fields: Unpack[StreamFields]) -> TextStream:
+        """A text that is sent in pieces. `state` goes on from where another stream was, wherever that ran."""
+
+        def post(body: dict[str, Any]) -> bytes:
+            try:
+                response = self._http.post("/stream", json=body)
+            except httpx.RequestError as error:
+                raise self.failure(error) from error
+            check(response)
+            return response.content
+
+        return TextStream(post, fields, state)
 
     def models(self) -> Models:
         """The loaded models."""

@@ -24,6 +24,7 @@ from service.model.streams.stream import MOST_STEPS, Stream, Wanted
 from service.model.streams.tagging import Event
 from service.observability.metrics import Metrics
 from service.serving.batching import Batcher, Lane
+from service.serving.sequences import Sequences
 from service.settings import Settings
 
 STEP_COST = 20.0
@@ -68,7 +69,9 @@ class Streams:
     def __init__(self, settings: Settings, batcher: Batcher, metrics: Metrics) -> None:
         self.settings = settings
         key = settings.state_key.get_secret_value()
-        self._seal = Seal(key.encode() if key else secrets.token_bytes(), settings.state_seconds)
+        secret = key.encode() if key else secrets.token_bytes()
+        self._seal = Seal(secret, settings.state_seconds)
+        self.sequences = Sequences(secret, settings.max_sequences, settings.sequence_seconds)
         self._batcher = batcher
         # They go when their model goes. They hold its engine's network, never the model.
         self._steps: WeakKeyDictionary[Model, _Steps] = WeakKeyDictionary()
@@ -86,6 +89,7 @@ class Streams:
         self._tokens = board.number("stream_tokens_total")
         self._dropped = {reason: board.number("dropped_streams_total", reason) for reason in DROPS}
         board.track("streams", read=lambda: self.open)
+        board.track("sequences", read=lambda: self.sequences.count)
         board.track("stream_waiting_bytes", read=lambda: self.waiting)
 
     @contextmanager
@@ -120,7 +124,9 @@ class Streams:
             self._listeners.discard(event)
 
     def close(self) -> None:
-        """Have every stream end."""
+        """Have every stream end, and give up the folder of sequences where none is open."""
+        self.sequences.drop_old()
+        self.sequences.close()
         self.closing = True
         for event in self._listeners:
             event.set()

@@ -104,6 +104,8 @@ class AnswerParameters(Shape):
     """What concerns the whole answer."""
 
     truncated: bool = Field(description="Whether an input lost its tail; the output `truncated` says which.")
+    sequence_id: int | str | None = Field(None, description="The sequence that the request belongs to.")
+    sequence_end: bool | None = Field(None, description="Whether the sequence has ended.")
 
 
 class InferAnswer(Shape):

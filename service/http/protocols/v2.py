@@ -6,20 +6,21 @@ The answers are those of `/predict` and `/gates` as tensors (`service.http.proto
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body
 from pydantic import BaseModel
 from starlette.responses import Response
+from starlette.types import ASGIApp
 
 from service.errors import BundleRefused, ModelNotFound
 from service.http import body
 from service.http.context import Here, RequestContext, Running
 from service.http.described import OF_A_BODY, OF_A_JOB, ModelName, ModelVersion, described
 from service.http.endpoint import Answer, BodyRoute, Job, ModelRoute, Outcome, json_answer, model_of
-from service.http.protocols import examples, responses, v2_metadata, v2_outputs, v2_tensors
+from service.http.protocols import examples, responses, v2_metadata, v2_outputs, v2_sequences, v2_tensors
 from service.http.protocols.v2_tensors import IndexRequest, InferRequest, LoadRequest, UnloadRequest
 from service.http.routes.operations import json_response
 from service.http.schemas.examples import bodies
@@ -29,7 +30,7 @@ from service.serving.runtime import Runtime
 from service.version import VERSION
 
 NAME = "gatelight"
-EXTENSIONS = ("binary_tensor_data", "model_repository", "model_configuration", "statistics")
+EXTENSIONS = ("binary_tensor_data", "model_repository", "model_configuration", "statistics", "sequence")
 _BINARY = "application/octet-stream"
 _Told = Callable[[Model, Runtime], object]
 _MODEL, _VERSION = "/v2/models/{name}", "/v2/models/{name}/versions/{version}"
@@ -51,6 +52,21 @@ class _InferRoute(ModelRoute):
         model_of(context.runtime, **context.path)
         most = context.runtime.settings.max_inputs
         return v2_tensors.read(content, context.headers.get(v2_tensors.HEADER_LENGTH), most)
+
+    async def run(self, context: RequestContext, content: bytes, deadline: float) -> ASGIApp:
+        if b"sequence_id" not in content:
+            return await super().run(context, content, deadline)
+        asked = self.parse(context, content)
+        assert isinstance(asked, InferRequest)
+        number = v2_sequences.number_of(asked)
+        if number is None:
+            return await super().run(context, content, deadline)
+        runtime, model = context.runtime, model_of(context.runtime, **context.path)
+        context.model, context.inputs = (model.name, model.version), 1
+        context.log.update(model=model.name, inputs=1)
+        runtime.streams.check_room(model)
+        tensors, parameters = await v2_sequences.infer(runtime, model, asked, number)
+        return _written(model, asked, tensors, parameters)
 
 
 _EMPTY = bodies({"nothing": {}})
@@ -250,10 +266,16 @@ def _answer(wanted: dict[str, bool], job: Job[Any], outcome: Outcome) -> Answer:
     for name, binary in wanted.items():
         shape, values = of(name)
         found.append(v2_tensors.Tensor(name, kinds[name][0], shape, values, binary))
+    return _written(model, job.request, found, {v2_outputs.TRUNCATED: any(each.truncated for each in outcome.encoded)})
+
+
+def _written(
+    model: Model, asked: InferRequest, found: Sequence[v2_tensors.Tensor], parameters: Mapping[str, object]
+) -> Answer:
     head: dict[str, object] = {"model_name": model.name, "model_version": model.version}
-    if job.request.id is not None:
-        head["id"] = job.request.id
-    head["parameters"] = {v2_outputs.TRUNCATED: any(source.truncated for source in outcome.encoded)}
+    if asked.id is not None:
+        head["id"] = asked.id
+    head["parameters"] = parameters
     pieces, json_length = v2_tensors.write(head, found)
     if json_length is None:
         return Answer(pieces)

@@ -69,6 +69,13 @@ class InferParameters(_Lenient):
         None, description="Send every output as raw bytes, unless it says otherwise."
     )
     truncate: bool | None = Field(None, description="Keep the head of a text that is over the model's token limit.")
+    sequence_id: int | str | None = Field(
+        None,
+        description='The sequence that the request belongs to: a whole number within int64, or a text, 7 and "7" being '
+        "two; 0 and an empty text are none.",
+    )
+    sequence_start: bool | None = Field(None, description="The text is the first piece of the sequence.")
+    sequence_end: bool | None = Field(None, description="The text is the last piece of the sequence.")
     timeout: int | None = Field(
         None, ge=0, description="Microseconds in which the answer has to be ready; 0 is as good as left out."
     )
@@ -242,8 +249,8 @@ def _json(head: dict[str, object], tensors: Sequence[Tensor], raw: Sequence[byte
 
 def _data(values: NDArray[Any] | list[str]) -> Iterator[bytes]:
     """Row by row in one flat list, as the protocol has it."""
-    if isinstance(values, list):
-        yield dumps(values)
+    if isinstance(values, list) or not values.size:
+        yield dumps(list(values.flat) if not isinstance(values, list) else values)
     else:
         yield from array_as_json(values.reshape(-1), None)
 

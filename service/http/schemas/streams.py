@@ -81,6 +81,7 @@ class LabelsEvent(BaseModel):
     t: int = Field(description="The number of the first of these tokens.")
     labels: list[str] = Field(description="Their labels.")
     scores: list[float] = Field(description="The labels' probabilities.")
+    spans: list[tuple[int, int]] = Field(description="Where each token begins and ends in the whole text.")
 
 
 class EntityEvent(BaseModel):

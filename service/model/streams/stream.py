@@ -122,6 +122,11 @@ class Stream:
         """Code points of the text, or tokens of a text that came as tokens, that were taken."""
 
     @property
+    def logits(self) -> list[float]:
+        """A classifier's logits for the text so far; empty before its first token."""
+        return self._last or []
+
+    @property
     def waiting(self) -> int:
         """Tokens that are decided and were not stepped."""
         return len(self._pending)

@@ -77,9 +77,9 @@ class Tagging:
             if not count:
                 return []
         labels = [self.tagger.labels[label] for label in found.labels[:count]]
-        events: list[Event] = [
-            {"type": "labels", "t": self.first, "labels": labels, "scores": found.probabilities[:count]}
-        ]
+        spans = [[each.start, each.start + len(each.text)] for each in self._open[:count]]
+        scored = found.probabilities[:count]
+        events: list[Event] = [{"type": "labels", "t": self.first, "labels": labels, "scores": scored, "spans": spans}]
         for start, end, score in found.entities:
             if end <= count:
                 text = self._open[start].text + "".join(each.gap + each.text for each in self._open[start + 1 : end])

@@ -1,0 +1,102 @@
+"""A text that is sent in pieces, with either client. The state stays here: every request brings it along.
+
+So a stream survives its service: when a worker is killed, or a replica restarts, the same piece goes to another one
+with the same state (replicas share the setting `state_key`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypedDict, get_type_hints
+
+from service.client.problems import InvalidAnswer
+
+
+class StreamFields(TypedDict, total=False):
+    """Members of the request. The service decides those that are left out."""
+
+    model: str | None
+    task: str | None
+    version: str | None
+    gates: Sequence[str] | None
+    """Names of gates whose activations each event holds."""
+    layers: Sequence[int] | None
+    units: Sequence[int] | None
+    every: int
+    """An event for every so many tokens."""
+    decimals: int | None
+    split: bool
+    """Taggers read raw text sentence by sentence; False reads it as one sequence."""
+
+
+Event = dict[str, Any]
+"""What became known: `type` is ``token``, ``labels`` or ``entity``."""
+Piece = str | Sequence[str]
+"""A piece of the text, cut anywhere; or tokens."""
+
+
+class _Base:
+    """The part of a stream that does not wait. `state` can be kept, and given to a later stream."""
+
+    def __init__(self, fields: StreamFields, state: str | None) -> None:
+        known = get_type_hints(StreamFields).keys()
+        if unknown := fields.keys() - known:
+            raise TypeError(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+        self._fields = {name: value for name, value in fields.items() if value is not None}
+        self.state = state
+        self.events: list[Event] = []
+        """Those of the last piece."""
+        self.prediction: dict[str, Any] | None = None
+        """As `/predict` has it, once the text has ended."""
+
+    def _body(self, piece: Piece, *, end: bool) -> dict[str, Any]:
+        part = {"text": piece} if isinstance(piece, str) else {"tokens": list(piece)}
+        return {**self._fields, **part, "state": self.state, "end": end}
+
+    def _took(self, content: bytes) -> list[Event]:
+        try:
+            answer = json.loads(content)
+            self.state, self.prediction = answer["state"], answer["prediction"]
+            self.events = answer["events"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise InvalidAnswer("The answer is not one of /stream.") from error
+        return self.events
+
+
+class TextStream(_Base):
+    """A text in pieces. Made by `Client.stream`."""
+
+    def __init__(self, post: Callable[[dict[str, Any]], bytes], fields: StreamFields, state: str | None) -> None:
+        super().__init__(fields, state)
+        self._post = post
+
+    def send(self, piece: Piece) -> list[Event]:
+        """Send the next piece: the events that it came to. Raises `ClientError`; the stream is as it was then."""
+        return self._took(self._post(self._body(piece, end=False)))
+
+    def end(self, piece: Piece = "") -> dict[str, Any]:
+        """Send the last piece: the prediction of the whole text. The next begins another. Raises `ClientError`."""
+        self._took(self._post(self._body(piece, end=True)))
+        assert self.prediction is not None
+        return self.prediction
+
+
+class AsyncTextStream(_Base):
+    """A text in pieces. Made by `AsyncClient.stream`."""
+
+    def __init__(
+        self, post: Callable[[dict[str, Any]], Awaitable[bytes]], fields: StreamFields, state: str | None
+    ) -> None:
+        super().__init__(fields, state)
+        self._post = post
+
+    async def send(self, piece: Piece) -> list[Event]:
+        """Send the next piece: the events that it came to. Raises `ClientError`; the stream is as it was then."""
+        return self._took(await self._post(self._body(piece, end=False)))
+
+    async def end(self, piece: Piece = "") -> dict[str, Any]:
+        """Send the last piece: the prediction of the whole text. The next begins another. Raises `ClientError`."""
+        self._took(await self._post(self._body(piece, end=True)))
+        assert self.prediction is not None
+        return self.prediction

@@ -1,0 +1,64 @@
+"""The client's streams: the state goes with every piece, and an answer that is none is said to be so."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from service.client import AsyncClient, Client, InvalidAnswer, InvalidRequest
+from tests.service.stub import Reply, stub
+
+
+def reply(request: Any, number: int) -> Reply:
+    if number == 2:  # a worker that is just being replaced
+        return 503, {"Retry-After": "0"}, {"status": 503, "title": "Not available now", "detail": "restarting"}
+    prediction = {"label": "positive"} if request["end"] else None
+    state = None if request["end"] else f"{request['state'] or ''}+{request['text']}"
+    return 200, {}, {"model": "m", "version": "1", "events": [{"t": number}], "state": state, "prediction": prediction}
+
+
+def test_the_state_goes_with_every_piece_and_a_lost_one_is_sent_again() -> None:
+    with stub(reply) as server, Client(server.url, backoff=0.001) as client:
+        stream = client.stream(model="sentiment-lstm", every=2)
+        assert stream.send("a") == [{"t": 1}]
+        assert stream.send("b") == [{"t": 3}]
+        assert stream.state == "+a+b"
+        assert stream.end("c") == {"label": "positive"}
+        assert stream.state is None
+    assert [(each["text"], each["state"]) for each in server.seen] == [
+        ("a", None),
+        ("b", "+a"),
+        ("b", "+a"),
+        ("c", "+a+b"),
+    ]
+    assert server.seen[0] == {"model": "sentiment-lstm", "every": 2, "text": "a", "state": None, "end": False}
+
+
+def test_asynchronously_and_from_a_state() -> None:
+    async def run(url: str) -> None:
+        async with AsyncClient(url, backoff=0.001) as client:
+            stream = client.stream(state="kept")
+            await stream.send("a")
+            assert stream.state == "kept+a"
+            assert await stream.end() == {"label": "positive"}
+
+    with stub(reply) as server:
+        asyncio.run(run(server.url))
+
+
+def test_errors_leave_the_stream_as_it_was() -> None:
+    def refuse(request: Any, number: int) -> Reply:
+        return 422, {}, {"status": 422, "title": "A field is wrong", "detail": "/state: too old"}
+
+    with stub(refuse) as server, Client(server.url) as client:
+        stream = client.stream(state="old")
+        with pytest.raises(InvalidRequest, match="too old"):
+            stream.send("a")
+        assert stream.state == "old"
+    with stub(lambda request, number: (200, {}, [])) as server, Client(server.url) as client:
+        with pytest.raises(InvalidAnswer):
+            client.stream().send("a")
+        with pytest.raises(TypeError, match="unknown: modell"):
+            client.stream(modell="m")  # type: ignore[call-arg]
