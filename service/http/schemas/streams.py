@@ -81,7 +81,7 @@ class LabelsEvent(BaseModel):
     t: int = Field(description="The number of the first of these tokens.")
     labels: list[str] = Field(description="Their labels.")
     scores: list[float] = Field(description="The labels' probabilities.")
-    spans: list[tuple[int, int]] = Field(description="Where each token begins and ends in the whole text.")
+    spans: list[list[int]] = Field(description="Where each token begins and ends in the whole text.")
 
 
 class EntityEvent(BaseModel):
@@ -97,7 +97,7 @@ class EntityEvent(BaseModel):
     token_end: int = Field(description="The number behind that of its last token.")
 
 
-Event = Annotated[TokenEvent | LabelsEvent | EntityEvent, Field(discriminator="type")]
+Event = TokenEvent | LabelsEvent | EntityEvent
 
 
 class StreamAnswer(BaseModel):
