@@ -311,7 +311,7 @@ def test_a_stream_is_read_no_faster_than_its_rate(start: Start, repository: Path
 
 
 def test_random_scripts_of_messages_leave_nothing_behind(service: Process) -> None:
-    """A short form: `python -m benchmarks streams --scripts 10000` runs the long one."""
+    """A short form: `python -m benchmarks.streams --scripts 10000 URL` is the long one."""
     from benchmarks.stream_scripts import play
 
     outcomes = [play(service.url, seed) for seed in range(60)]
