@@ -8,7 +8,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol
@@ -86,6 +86,7 @@ class Program:
     def ask(self, graph: Path, batch: Batch, seconds: float = 0.0) -> Answered:
         """The answer for a batch; a process that dies over it has refused it."""
         if self._process.poll() is not None:
+            self._stop()
             self._start()
         assert self._process.stdin is not None
         self._errors.truncate(0)
@@ -108,9 +109,16 @@ class Program:
         said = next((line.strip() for line in self._errors if "called `" in line or "rror:" in line), "")
         return {"refused": f"the process ended with {name}: {said}"}
 
-    def close(self) -> None:
+    def _stop(self) -> None:
         self._process.kill()
         self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            with suppress(OSError):  # a request that nobody has read
+                pipe.close()
+
+    def close(self) -> None:
+        self._stop()
         self._errors.close()
 
 

@@ -1,0 +1,197 @@
+"""`python -m benchmarks runtimes`: the verdicts, the page, and the runtimes that are set up here."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from benchmarks.runtimes import comparison, installed, page, subjects, workers
+from benchmarks.runtimes.comparison import Outcome, Results, Speed
+from benchmarks.runtimes.installed import BASELINE, RUNTIMES, NotInstalled, Runtime
+from benchmarks.runtimes.subjects import Graph, Subject
+from benchmarks.runtimes.workers import Answered, Batch
+from tests.integration.conftest import ROOT
+
+
+class Answers:
+    """A worker that gives the same logits to everything."""
+
+    version = "1"
+
+    def __init__(self, answered: Answered) -> None:
+        self._answered = answered
+
+    def ask(self, graph: Path, batch: Batch, seconds: float = 0.0) -> Answered:
+        return self._answered
+
+
+def subject(expected: NDArray[np.float32], lengths: tuple[int, ...] = (2, 1)) -> Subject:
+    batch = Batch(np.zeros((len(lengths), 2, 1), np.int32), np.array(lengths, np.int32))
+    return Subject("one", {"served": Graph(Path("g"), 1e-4)}, ((batch, expected),), {})
+
+
+def outcome(logits: NDArray[np.float32] | None, expected: NDArray[np.float32], refused: str = "") -> Outcome:
+    return comparison.outcome(Answers(Answered(logits, refused)), Graph(Path("g"), 1e-4), subject(expected))
+
+
+def test_equal_wrong_and_refused() -> None:
+    expected = np.ones((2, 3), np.float32)
+    assert outcome(expected + np.float32(5e-5), expected).verdict == "equal"
+    wrong = outcome(expected + np.float32(0.17), expected)
+    assert wrong.verdict == "wrong"
+    assert wrong.difference == pytest.approx(0.17, abs=1e-6)
+    assert outcome(None, expected, "no such operator") == Outcome("refused", reason="no such operator")
+
+
+def test_nan_and_another_shape_are_wrong() -> None:
+    expected = np.ones((2, 3), np.float32)
+    assert outcome(np.full_like(expected, np.nan), expected).verdict == "wrong"
+    assert "shape (1, 3), expected (2, 3)" in outcome(expected[:1], expected).reason
+
+
+def test_the_padding_of_a_tagger_means_nothing() -> None:
+    expected = np.zeros((2, 2, 3), np.float32)
+    padding = expected.copy()
+    padding[1, 1] = 9
+    assert outcome(padding, expected).verdict == "equal"
+    padding[0, 1] = 9
+    assert outcome(padding, expected).verdict == "wrong"
+
+
+def test_a_reason_has_no_names_of_nodes_no_paths_and_no_stack() -> None:
+    said = 'Translating node #21 "lstm_5" LSTM of /tmp/x-1/model.onnx Caused by: no Stack backtrace: 0: anyhow'
+    assert comparison.plain(said) == "Translating node LSTM of model.onnx Caused by: no"
+    assert len(comparison.plain("a" * 999)) < 400
+
+
+def test_a_worker_answers_and_refuses(tmp_path: Path) -> None:
+    found = next(subjects.cells(tmp_path, ["lstm"]))
+    with workers.worker(BASELINE) as worker:
+        assert worker.version
+        assert comparison.outcome(worker, found.graphs["portable"], found).verdict == "equal"
+        (tmp_path / "broken.onnx").write_bytes(b"no graph")
+        answered = worker.ask(tmp_path / "broken.onnx", found.batches[0][0])
+        assert answered.logits is None
+        assert "broken.onnx" in answered.refused
+        assert worker.ask(found.graphs["served"].path, found.timed["one text"], 0.01).milliseconds > 0
+
+
+def test_a_worker_that_dies_has_refused_and_is_started_again(tmp_path: Path) -> None:
+    script = tmp_path / "worker.py"
+    script.write_text(
+        "import json, os, sys\n"
+        "print(json.dumps({'version': '7'}), flush=True)\n"
+        "for line in sys.stdin:\n"
+        "    asked = json.loads(line)\n"
+        "    if 'deadly' in asked['graph']:\n"
+        "        print('RuntimeError: it panicked', file=sys.stderr, flush=True)\n"
+        "        os.abort()\n"
+        "    print(json.dumps({'shape': [1, 2], 'logits': [0.5, None]}), flush=True)\n"
+    )
+    program = workers.Program([sys.executable, str(script)])
+    batch = Batch(np.zeros((1, 1, 1), np.int32), np.ones(1, np.int32))
+    try:
+        refused = program.ask(tmp_path / "deadly", batch)
+        assert refused.logits is None
+        assert refused.refused == "the process ended with SIGABRT: RuntimeError: it panicked"
+        answered = program.ask(tmp_path / "well", batch)
+        assert answered.logits is not None
+        np.testing.assert_array_equal(answered.logits, [[0.5, np.nan]])
+        assert program.version == "7"
+    finally:
+        program.close()
+
+
+def test_a_runtime_that_cannot_be_set_up_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GATELIGHT_RUNTIMES", str(tmp_path))
+    monkeypatch.setenv("PYENV_ROOT", str(tmp_path))
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    old = Runtime("old", "python", "onnxruntime", ("onnxruntime==0.1",), ("python3.4",))
+    found = comparison.compare([old, RUNTIMES[-2], RUNTIMES[-1]], [], lambda _: None)
+    assert [each.missing for each in found] == [
+        "its wheels are for python3.4, which is not here",
+        "node and npm is not here",
+        "there is no chromium on the path",
+    ]
+    with pytest.raises(NotInstalled, match="failed"):
+        installed._run([sys.executable, "-c", "raise SystemExit(3)"])
+
+
+def test_environments_lie_outside_and_are_named_by_what_is_in_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GATELIGHT_RUNTIMES", "/somewhere")
+    places = {str(installed.environment(each)) for each in RUNTIMES if each.kind == "python"}
+    assert len(places) == sum(each.kind == "python" for each in RUNTIMES)
+    assert all(place.startswith("/somewhere/") for place in places)
+    monkeypatch.delenv("GATELIGHT_RUNTIMES")
+    assert ROOT not in installed.environment(RUNTIMES[1]).parents
+
+
+def results() -> page.Found:
+    outcomes = {
+        "lstm": {"served": Outcome("wrong", 0.166), "portable": Outcome("equal", 1e-7)},
+        "drawn": {"served": Outcome("refused", reason="no a|b"), "portable": Outcome("equal", 1e-7)},
+    }
+    there = Results("A", "1.2", outcomes=outcomes, speeds=[Speed("lstm", "portable", "one text", 1.234)])
+    conditions = page.read().conditions
+    return page.Found(conditions, ("lstm",), (there, Results("B", missing="no wheels")))
+
+
+def test_the_page_shows_every_verdict() -> None:
+    text = page.render(results())
+    for line in (
+        "| A | 1.2 |",
+        "| B | no wheels |",
+        "| lstm | **wrong** (0.17) |",
+        "| drawn | refused |",
+        "| lstm, portable, one text | 1.23 |",
+        "| A | served | drawn | `no a\\|b` |",
+    ):
+        assert line in text.splitlines()
+
+
+def test_the_page_is_that_of_the_results(tmp_path: Path) -> None:
+    assert page.PAGE.read_text(encoding="utf-8") == page.render(page.read())
+    page.write(results(), tmp_path / "results.json", tmp_path / "new" / "page.md")
+    assert page.read(tmp_path / "results.json") == results()
+    assert json.loads((tmp_path / "results.json").read_text())["cells"] == ["lstm"]
+
+
+def test_portable_graphs_are_equal_wherever_they_were_run() -> None:
+    found = page.read()
+    for runtime in found.runtimes:
+        for name, graphs in runtime.outcomes.items():
+            for graph in ("portable", "portable, float16"):
+                assert graphs[graph].verdict == "equal", (runtime.runtime, name, graph)
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> list[Subject]:
+    folder = tmp_path_factory.mktemp("runtimes")
+    return list(subjects.cells(folder, ["lstm", "gru-before", "peephole", "mingru"]))
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES, ids=lambda each: each.name)
+def test_runtimes_that_are_here_answer_portable_graphs_alike(runtime: Runtime, found: list[Subject]) -> None:
+    if not installed.is_installed(runtime) or (runtime.kind == "browser" and not installed.chromium()):
+        pytest.skip(f"{runtime.name} is not installed (python -m benchmarks runtimes sets it up)")
+    if runtime.kind == "node" and not shutil.which("node"):
+        pytest.skip("node is not installed")
+    with workers.worker(runtime) as worker:
+        for each in found:
+            for graph in ("portable", "portable, float16"):
+                outcome = comparison.outcome(worker, each.graphs[graph], each)
+                assert outcome.verdict == "equal", (each.name, graph, outcome)
+
+
+def test_the_command_names_it() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert "runtimes" in done.stdout
