@@ -164,11 +164,12 @@ def test_the_page_is_that_of_the_results(tmp_path: Path) -> None:
 
 
 def test_portable_graphs_are_equal_wherever_they_were_run() -> None:
-    found = page.read()
-    for runtime in found.runtimes:
+    for runtime in page.read().runtimes:
         for name, graphs in runtime.outcomes.items():
-            for graph in ("portable", "portable, float16"):
-                assert graphs[graph].verdict == "equal", (runtime.runtime, name, graph)
+            # ONNX Runtime 1.6 infers the types of a Scan in float16 wrongly where the body has no product.
+            old = "1.6.0" in runtime.version and "min" in name
+            assert graphs["portable"].verdict == "equal", (runtime.runtime, name)
+            assert graphs["portable, float16"].verdict == ("refused" if old else "equal"), (runtime.runtime, name)
 
 
 @pytest.fixture(scope="module")
