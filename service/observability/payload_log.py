@@ -110,6 +110,7 @@ class _File:
         self._number: int | None = None
         self._size = 0
         self._plain = True
+        self._torn = False  # part of a line has gone into a pipe, and cannot be taken back
 
     def write(self, line: bytes) -> None:
         """Append a line, whole or not at all. Raises `OSError`; the next line is tried anew."""
@@ -118,16 +119,18 @@ class _File:
             self.close()
             self._rotate()
             number = self._opened()
+        done, content = 0, b"\n" * self._torn + line
         try:
-            done = 0
-            while done < len(line):
-                done += os.write(number, line[done:])
+            while done < len(content):
+                done += os.write(number, content[done:])
         except OSError:
+            self._torn = not self._plain and (self._torn or bool(done))
             if self._plain:
                 with contextlib.suppress(OSError):
                     os.ftruncate(number, self._size)
             self.close()
             raise
+        self._torn = False
         self._size += len(line)
 
     def _opened(self) -> int:

@@ -154,6 +154,29 @@ def test_a_pipe_that_nobody_reads_holds_nothing_up(tmp_path: Path) -> None:
     assert log.lost("disk") == 1
 
 
+def test_after_half_a_line_in_a_pipe_the_next_begins_anew(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    read: list[bytes] = []
+    log = PayloadLog(tmp_path / "pipe", most_bytes=1 << 20, kept=0)
+
+    def drained() -> Event:
+        read.append(os.read(reader, 1 << 20))
+        return line(2)()
+
+    log.start()
+    log.offer(line(1, 200_000), 0)  # more than a pipe holds
+    log.offer(drained, 0)
+    log.offer(line(3), 0)
+    log.close(30)
+    read.append(os.read(reader, 1 << 20))
+    os.close(reader)
+    half, *whole = b"".join(read).splitlines()
+    assert b'"number":1' in half
+    assert [json.loads(each)["data"]["number"] for each in whole] == [2, 3]
+    assert log.lost("disk") == 1
+
+
 def test_a_slow_disk_costs_events_and_no_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(payload_log, "WAITING_EVENTS", 5)
     going, slow = threading.Event(), threading.Event()
