@@ -26,7 +26,8 @@ from tests.integration.models import HIDDEN
 TEXT = "It was n't a great film , but the film is fine ."
 WORDS = TEXT.split()
 MODELS = ["sentiment-bilstm", "sentiment-lstm", "sentiment-bigru", "sentiment-birnn", "sentiment-bipeephole"]
-TAGGERS = ["ner-bilstm", "ner-bigru", "ner-bigru-before"]
+MODELS += ["sentiment-mingru", "sentiment-biminlstm"]
+TAGGERS = ["ner-bilstm", "ner-bigru", "ner-bigru-before", "ner-bimingru"]
 NEW = {"kept", "baseline", "faithfulness", "deletion_effects"}
 
 
@@ -212,6 +213,30 @@ def test_a_cell_without_a_split_has_effects_and_no_faithfulness(client: httpx.Cl
     assert trace["faithfulness"] is None
     assert "Elman" in trace["contributions_note"]
     assert len(trace["deletion_effects"]["tokens"]) == len(WORDS)
+
+
+def test_one_layer_of_a_minimal_cell_has_effects_in_closed_form(client: httpx.Client) -> None:
+    labels = ["negative", "positive"]
+    trace = ask(client, model="sentiment-mingru", deletion=True, drop=[0])
+    effects, left = trace["deletion_effects"], WORDS[1:]
+    assert effects["exact"] is True
+    full = trace["prediction"]["scores"]
+    for token, row in enumerate(effects["tokens"]):
+        scores = predict(client, "sentiment-mingru", left[:token] + left[token + 1 :])["scores"]
+        odds = [np.log(each[labels[1]] / each[labels[0]]) for each in (scores, full)]
+        assert row[1] - row[0] == pytest.approx(odds[0] - odds[1], abs=1e-4)
+    setting = {"layer": 0, "direction": "forward", "gate": "hidden", "value": 0.5, "tokens": [4]}
+    assert ask(client, model="sentiment-mingru", deletion=True, set=[setting])["deletion_effects"]["exact"] is False
+    assert ask(client, model="sentiment-biminlstm", deletion=True)["deletion_effects"]["exact"] is False  # two layers
+
+
+def test_one_normalised_gate_that_is_set_leaves_the_other_as_it_was(client: httpx.Client) -> None:
+    plain = ask(client, model="sentiment-biminlstm")
+    setting = {"layer": 0, "direction": "forward", "gate": "forget", "value": 0.125, "tokens": [5]}
+    changed = ask(client, model="sentiment-biminlstm", set=[setting])
+    before, after = (np.array(each["layers"][0]["gates"]["input"]) for each in (plain, changed))
+    np.testing.assert_allclose(after, before, atol=1e-6)
+    assert (np.array(changed["layers"][0]["gates"]["forget"])[5] == 0.125).all()
 
 
 def test_the_split_is_left_out_where_it_was_not_asked_for(client: httpx.Client) -> None:
