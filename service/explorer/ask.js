@@ -76,6 +76,10 @@ export function createAsk({ id, legend, onModel, onText }) {
       examples.replaceChildren(...(EXAMPLES[chosen.task] ?? []).map((example) =>
         h("button", { type: "button", class: "chip", on: { click: () => { text.value = example; onText(example); } } }, example)));
     },
+    /** Put a text that was not typed into the field. */
+    write(value) {
+      if (text.value !== value) text.value = value;
+    },
     busy(is) {
       element.setAttribute("aria-busy", String(is));
     },

@@ -9,7 +9,7 @@ const HINTS = {
   open: "Drag over a heat map, or press O on a cell: there the value is the highest that the gate has.",
   drop: "Click a token under “What mattered”: the text is read without it.",
 };
-const SETTING = /^(\d{1,3})\.(forward|backward)\.([a-z]+)@(\d{1,4})-(\d{1,4}):([\d,]+)=(-?[\d.]+)$/;
+const SETTING = /^(\d{1,3})\.(forward|backward)\.([a-z]+)@(\d{1,4})-(\d{1,4}):([\d,]+|\*)=(-?[\d.]+)$/;
 
 /** Changes as the store keeps them, and the link: `0.forward.forget@2-5:3,7=0;…`. What cannot be read is left out. */
 export function parseSettings(text) {
@@ -17,14 +17,14 @@ export function parseSettings(text) {
     .map(([, layer, direction, gate, first, last, units, value]) => ({
       layer: Number(layer), direction, gate,
       tokens: Array.from({ length: Number(last) - Number(first) + 1 }, (_, at) => Number(first) + at),
-      units: units.split(",").map(Number),
+      units: units === "*" ? null : units.split(",").map(Number), // null: all of them
       value: Number(value),
     }))
     .filter(({ tokens }) => tokens.length);
 }
 
 const written = ({ layer, direction, gate, tokens, units, value }) =>
-  `${layer}.${direction}.${gate}@${tokens[0]}-${tokens.at(-1)}:${units.join(",")}=${value}`;
+  `${layer}.${direction}.${gate}@${tokens[0]}-${tokens.at(-1)}:${units?.join(",") ?? "*"}=${value}`;
 
 export const parseDropped = (text) => [...new Set((text.match(/\d{1,6}/g) ?? []).map(Number))];
 
@@ -32,7 +32,7 @@ export const parseDropped = (text) => [...new Set((text.match(/\d{1,6}/g) ?? [])
 export function changesOf({ set, drop }) {
   const dropped = parseDropped(drop);
   const settings = parseSettings(set)
-    .map((each) => ({ ...each, tokens: each.tokens.filter((token) => !dropped.includes(token)) }))
+    .map(({ units, ...each }) => ({ ...each, ...(units && { units }), tokens: each.tokens.filter((token) => !dropped.includes(token)) }))
     .filter(({ tokens }) => tokens.length);
   return { ...(settings.length && { set: settings }), ...(dropped.length && { drop: dropped }) };
 }
@@ -105,7 +105,7 @@ export function createChanges({ store, announce }) {
 
 function told({ layer, direction, gate, tokens, units, value }, text) {
   const where = tokens.length > 1 ? `“${text(tokens[0])}” to “${text(tokens.at(-1))}”` : `“${text(tokens[0])}”`;
-  const which = units.length > 1 ? `${units.length} units` : `unit ${units[0]}`;
+  const which = !units ? "all units" : units.length > 1 ? `${units.length} units` : `unit ${units[0]}`;
   return `${gate} = ${number(value, 0)}: ${which}, ${where}, layer ${layer}, ${direction}`;
 }
 

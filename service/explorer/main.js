@@ -14,6 +14,7 @@ import { Side } from "./side.js";
 import { createStatistics } from "./statistics.js";
 import { Store } from "./store.js";
 import { createTake } from "./take.js";
+import { createTour } from "./tour.js";
 import { createUnit } from "./unit.js";
 import { orderOf, parseUnits } from "./units.js";
 
@@ -47,6 +48,7 @@ const statistics = Object.fromEntries([a, b].map(({ id }) => [id, createStatisti
   onToken: (token) => store.set({ token, side: id }),
 })]));
 const difference = createDifference();
+const tour = createTour({ store, announce });
 const missing = createMissing();
 const retry = createRetry(start);
 const take = createTake({ store, announce, look: () => ({
@@ -56,6 +58,8 @@ const take = createTake({ store, announce, look: () => ({
 const compare = h("button", { type: "button", id: "compare", "aria-pressed": "false", on: { click: toggleCompare } }, "Compare");
 section("ask").append(missing.element, retry.element, a.ask.element, b.ask.element, h("div", { class: "row" }, compare,
   h("span", { class: "hint" }, "with another model, or another text, token by token")));
+section("main").prepend(tour.element);
+tour.show();
 section("mattered").append(h("div", { class: "stack" }, a.mattered.element, b.mattered.element, difference.shares));
 section("gates").append(changes.element, gates.element);
 section("unit").append(unit.element);
@@ -224,6 +228,7 @@ function showCounted() {
 }
 
 store.subscribe((state, changed) => {
+  if (changed.has("tour")) tour.show();
   follow(state, changed);
   take.refresh(settled());
 });
@@ -233,7 +238,7 @@ function follow(state, changed) {
   if (changed.has("with") && state.with === null) {
     b.stop();
     relax();
-    return showAll();
+    if (!changed.has("model") && !changed.has("text")) return showAll();
   }
   const asked = (side, model, text) => {
     if (changed.has(model)) {
@@ -242,7 +247,10 @@ function follow(state, changed) {
       showAll();
       if (!comparing()) expectGates(side);
       side.read();
-    } else if (changed.has(text)) side.soon();
+    } else if (changed.has(text)) {
+      side.ask.write(side.text);
+      side.soon();
+    }
     return changed.has(model) || changed.has(text);
   };
   const other = changed.has("set") || changed.has("drop");

@@ -2,16 +2,17 @@
 
 import { debounce } from "./dom.js";
 
-const NUMBERS = new Set(["layer", "unit", "token", "explain", "explained"]);
+const NUMBERS = new Set(["tour", "layer", "unit", "token", "explain", "explained"]);
 const KEYS = [
   "model", "text", "label", "explain", "layer", "shown", "direction", "gate", "unit", "token", "side", "sort", "by", "units",
-  "with", "and", "explained", "set", "drop",
+  "with", "and", "explained", "set", "drop", "tour",
 ];
 
 const FRESH = {
   model: null, text: "", label: null, explain: null, layer: 0, shown: "both", direction: null, gate: null, unit: null,
   token: null, side: "a", sort: "none", by: null, units: "", with: null, and: null, explained: null,
   set: "", drop: "", tool: "look",
+  tour: null,
 };
 
 const WRITE_AFTER = 250;
