@@ -59,7 +59,6 @@ const compare = h("button", { type: "button", id: "compare", "aria-pressed": "fa
 section("ask").append(missing.element, retry.element, a.ask.element, b.ask.element, h("div", { class: "row" }, compare,
   h("span", { class: "hint" }, "with another model, or another text, token by token")));
 section("main").prepend(tour.element);
-tour.show();
 section("mattered").append(h("div", { class: "stack" }, a.mattered.element, b.mattered.element, difference.shares));
 section("gates").append(changes.element, gates.element);
 section("unit").append(unit.element);
@@ -330,6 +329,7 @@ function choose(models, other) {
     b.stop();
   }
   page.models = models;
+  tour.offer(names);
   Object.assign(store.state, a.offer(models, other));
   if (comparing()) Object.assign(store.state, b.offer(models, other));
   missing.show([...new Set(gone)], names, store.state.model, before);

@@ -68,7 +68,7 @@ export const STEPS = [
 /** A card over the page. `store` holds the number of the step, from 1, as `tour`; null where nobody is on the tour. */
 export function createTour({ store, announce }) {
   const start = h("button", { type: "button", id: "tour-start", on: { click: () => go(1) } }, "Take the tour: from the equation to a unit's life");
-  const element = h("div", { class: "tour card", id: "tour" });
+  const element = h("div", { class: "tour card", id: "tour", hidden: true });
 
   function go(step) {
     const { title, state } = STEPS[step - 1];
@@ -90,5 +90,11 @@ export function createTour({ store, announce }) {
         h("span", { class: "hint" }, `step ${step} of ${STEPS.length}`)));
   }
 
-  return { element, show };
+  /** The tour is there where the service has all of its models. `names` are those that it has. */
+  function offer(names) {
+    element.hidden = !STEPS.every(({ state }) => [state.model, state.with ?? state.model].every((each) => names.includes(each)));
+    show();
+  }
+
+  return { element, show, offer };
 }

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from tests.browser.conftest import Visit
+from tests.browser.conftest import Visit, Visiting
+from tests.integration.conftest import Process
 
 STEPS = 10
 
@@ -33,6 +34,12 @@ def test_every_step_shows_what_it_is_about(visit: Visit) -> None:
             page.click("#tour button:has-text('Next')")
     assert page.is_disabled("#tour button:has-text('Next')")
     visit.picture("tour")
+
+
+def test_a_service_without_its_models_has_no_tour(visiting: Visiting, service: Process) -> None:
+    page = visiting(service).open()
+    assert not page.is_visible("#tour")
+    assert page.locator("#gates canvas").count() >= 1
 
 
 def test_a_link_comes_back_to_a_step_and_the_tour_can_be_left(visit: Visit) -> None:
