@@ -355,6 +355,8 @@ def _differentiable(manifest: Manifest) -> str | None:
 
 
 def _lstm(manifest: Manifest) -> str | None:
+    if manifest.form == "full":
+        return "the rules of Arras et al. have no candidate that sees the cell"
     return None if manifest.cell in ("lstm", "peephole") else "the rules of Arras et al. are for the LSTM"
 
 

@@ -189,6 +189,7 @@ def test_methods_that_cannot_explain_a_model_are_left_out_or_refused() -> None:
         chosen(plain, ["split"])
     assert list(chosen(plain, ["random", "leave-one-out"])[0]) == ["random", "leave-one-out"]
     assert "states" in chosen(subject("lstm", 5).manifest, None)[1]
+    assert "lrp" in chosen(subject("peephole-full", 3).manifest, None)[1]
 
 
 def test_a_model_of_integers_is_explained_without_gradients(tmp_path: Path) -> None:
