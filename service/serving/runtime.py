@@ -323,13 +323,13 @@ class Runtime:
         board = self.metrics.board
         board.clear_gauges("model_info", "model_quality", "model_share")
         for served in self._registry.served.values() if self._registry is not None else ():
-            for model in served.versions.values():
+            for model in served.versions.values() if len(served.versions) > 1 else ():
                 board.number("model_share", model.name, model.version).set(served.share(model))
         for model in self._served():
             manifest = model.bundle.manifest
             labels = (model.name, model.version, manifest.task, manifest.cell, model.engine.provider)
             board.number("model_info", *labels).set(1)
-            for score in manifest.quality if self.metrics.full else _main_scores(manifest.quality):
+            for score in manifest.quality if self.metrics.full else _main_score(manifest.quality):
                 board.number("model_quality", model.name, model.version, score.data, score.metric).set(score.value)
 
     async def _keep_loaded(self) -> None:
@@ -385,6 +385,6 @@ class Runtime:
             _log.info("ready", models=sorted(self._registry.models), **cpus)
 
 
-def _main_scores(scores: Iterable[Score]) -> list[Score]:
-    """The score of each data set that goes first: accuracy, or F1 of entities."""
-    return [score for score in scores if score.metric in MAIN_METRICS]
+def _main_score(scores: Iterable[Score]) -> list[Score]:
+    """Accuracy, or F1 of entities, on the first data set of a manifest."""
+    return [score for score in scores if score.metric in MAIN_METRICS][:1]
