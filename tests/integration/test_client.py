@@ -92,7 +92,7 @@ def test_asynchronously(service: Process) -> None:
         async with AsyncClient(service.url, batch=1, concurrency=2) as client:
             await client.wait_until_ready(1)
             together = await asyncio.gather(*(client.predict(TEXTS) for _ in range(4)))
-            assert len({str(each) for each in together}) == 1
+            assert len({str(each.predictions) for each in together}) == 1
             traces = (await client.gates(TEXTS, gates=["forget"])).traces
             assert [len(trace.tokens) for trace in traces] == [len(trace.gate("forget")) for trace in traces]
             assert (await client.models()).default
