@@ -138,7 +138,11 @@ def results() -> page.Found:
         "lstm": {"served": Outcome("wrong", 0.166), "portable": Outcome("equal", 1e-7)},
         "drawn": {"served": Outcome("refused", reason="no a|b"), "portable": Outcome("equal", 1e-7)},
     }
-    there = Results("A", "1.2", outcomes=outcomes, speeds=[Speed("lstm", "portable", "one text", 1.234)])
+    speeds = [
+        *(Speed("lstm", "served", "one text", 1.05), Speed("lstm", "portable", "one text", 1.234)),
+        *(Speed("lstm", "served", "a batch", 4.62), Speed("lstm", "portable", "a batch", 9.876)),
+    ]
+    there = Results("A", "1.2", outcomes=outcomes, speeds=speeds)
     conditions = page.read().conditions
     return page.Found(conditions, ("lstm",), (there, Results("B", missing="no wheels")))
 
@@ -154,6 +158,12 @@ def test_the_page_shows_every_verdict() -> None:
         "| A | served | drawn | `no a\\|b` |",
     ):
         assert line in text.splitlines()
+
+
+def test_times_of_a_busy_machine_are_left_out() -> None:
+    text = page.render(results())
+    assert "| lstm, portable, one text | 1.23 |" in text
+    assert "a batch |" not in text
 
 
 def test_the_page_is_that_of_the_results(tmp_path: Path) -> None:
