@@ -83,17 +83,17 @@ def render(found: Found) -> str:
         f"{TOLERANCES['float16']:.0e}). **wrong**: no error, and logits that are off by as much as is given. "
         "**refused**: the graph cannot be loaded or run; the reasons stand below.",
         "## Cells",
-        f"Networks with random weights, {subjects.UNITS} units; classifiers pool by their maximum. Their peepholes are 0: "
-        "`sentiment-peephole` below shows what a runtime that drops them gets wrong.",
+        f"Networks with random weights, {subjects.UNITS} units; classifiers pool by their maximum. Their peepholes are "
+        "0: `sentiment-peephole` below shows what a runtime that drops them gets wrong.",
         *_verdicts(there, list(found.cells), subjects.GRAPHS),
         "## Models that ship",
         *(_verdicts(there, shipped, subjects.GRAPHS) if shipped else ["None was run."]),
         "## Time",
         f"A run over ONNX Runtime's run of the served graph, on one thread, both interleaved; bidirectional "
         f"classifiers with {subjects.TIMED_UNITS} units. One text has 20 tokens, a batch 16 texts of 5 to 40 tokens. "
-        "Graphs that a runtime has wrong or refuses are not timed. A kind of batch is left out where ONNX Runtime's time "
-        f"over its own, measured beside the others, is off by more than {_NOISE:.0%} for any cell: the machine was too "
-        "busy.",
+        "Graphs that a runtime has wrong or refuses are not timed. A kind of batch is left out where ONNX Runtime's "
+        f"time over its own, measured beside the others, is off by more than {_NOISE:.0%} for any cell: the machine "
+        "was too busy.",
         _speeds(there),
         "## Why graphs were refused",
         _reasons(there),
