@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from service.settings import Settings, flag
-from tests.test_docs import ROOT, environment
+from tests.integration.conftest import ROOT
+from tests.test_docs import environment
 
 PAGE = (ROOT / "docs" / "next-model.md").read_text(encoding="utf-8")
 

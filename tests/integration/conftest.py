@@ -100,9 +100,9 @@ class Process:
 Start = Callable[..., Process]
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def every_answer_is_in_the_document() -> Iterator[None]:
-    """Hold every answer that any test here gets through httpx against the API document."""
+    """Hold every answer that any test here gets through httpx against the API document, and no other test's."""
     send, send_async = httpx.Client.send, httpx.AsyncClient.send
 
     def checked(client: httpx.Client, *arguments: Any, **options: Any) -> httpx.Response:

@@ -53,7 +53,7 @@ def test_a_taggers_effects_are_those_on_the_explained_token(
             continue
         kept = [each for each in range(20) if each != token]
         after = engine.predict([row[kept]])[0, kept.index(explain)]
-        np.testing.assert_allclose(effect, after - trace.logits[0, explain], atol=2e-6)
+        np.testing.assert_allclose(np.array(effect), after - trace.logits[0, explain], atol=2e-6)
 
 
 def test_over_2000_tokens_nothing_underflows(tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_over_2000_tokens_nothing_underflows(tmp_path: Path) -> None:
     found = closed_form(bundle.manifest, engine.head_weight, trace.gates(0))
     for token in (0, 1, 999, 1998, 1999):
         after = engine.predict([np.delete(row, token, axis=0)])[0]
-        np.testing.assert_allclose(found["tokens"][token], after - trace.logits[0], atol=2e-6)
+        np.testing.assert_allclose(np.array(found["tokens"][token]), after - trace.logits[0], atol=2e-6)
 
 
 def test_one_layer_of_a_minimal_cell_has_a_closed_form(tmp_path: Path) -> None:

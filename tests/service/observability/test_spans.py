@@ -85,6 +85,7 @@ def test_a_span_has_numbers_and_no_text(models: Path) -> None:
         "http.response.status_code": 200,
         "gatelight.request_id": "one",
         "gatelight.model": "sentiment-bilstm",
+        "gatelight.version": "1",
         "gatelight.inputs": 2,
         "gatelight.tokens": 6,
     }

@@ -179,7 +179,7 @@ def test_a_taggers_closed_form_stays_within_the_sentence(tmp_path: Path) -> None
     for token, (one, other) in enumerate(zip(found.deletion["tokens"], run_.deletion["tokens"], strict=True)):
         assert (one is None) is (other is None) is (token == first + 1)
         if one is not None:
-            np.testing.assert_allclose(one, other, atol=1e-5)
+            np.testing.assert_allclose(np.array(one), np.array(other), atol=1e-5)
 
 
 def test_the_closed_form_has_limits_of_its_own(tmp_path: Path) -> None:

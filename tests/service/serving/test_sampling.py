@@ -41,7 +41,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 class Named(SimpleNamespace):
-    __hash__ = object.__hash__  # a model is a key
+    __hash__ = object.__hash__  # type: ignore[assignment]  # a model is a key
 
 
 MODEL = cast(Model, Named(name="m", version="1"))
