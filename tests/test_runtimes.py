@@ -198,7 +198,9 @@ def test_runtimes_that_are_here_answer_portable_graphs_alike(runtime: Runtime, f
         for each in found:
             for graph in ("portable", "portable, float16"):
                 outcome = comparison.outcome(worker, each.graphs[graph], each)
-                assert outcome.verdict == "equal", (each.name, graph, outcome)
+                # ONNX Runtime 1.6 infers the types of such a Scan wrongly.
+                old = "oldest" in runtime.name and each.name == "mingru" and graph == "portable, float16"
+                assert outcome.verdict == ("refused" if old else "equal"), (each.name, graph, outcome)
 
 
 def test_the_command_names_it() -> None:
