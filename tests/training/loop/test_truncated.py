@@ -79,7 +79,7 @@ def test_a_text_read_in_windows_has_the_logits_of_the_whole_text(head: Head, cel
             whole = net(torch.from_numpy(row)[None], torch.tensor([len(row)]))[0]
             torch.testing.assert_close(found, whole, rtol=0, atol=1e-6)
         alone = net(torch.from_numpy(rows[-1][16:])[None], torch.tensor([1]))[0]
-    assert not torch.allclose(found[-1], alone[-1], atol=1e-3), "another answer than from a zero state"
+    assert not torch.allclose(found[-1], alone[-1], atol=1e-4), "another answer than from a zero state"
 
 
 def test_a_window_has_its_own_part_of_lengths_and_targets() -> None:
