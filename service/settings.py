@@ -95,8 +95,7 @@ class Settings(BaseSettings):
     versions: str = Field(
         "latest:1",
         description="Versions of each model that are served side by side: latest:N (the N highest), all, or entries "
-        "such as sentiment-lstm=1+3, separated by commas. A request that names no version gets the "
-        "highest.",
+        "such as sentiment-lstm=1+3, separated by commas. A request without a version gets the highest.",
     )
     canary: str = Field(
         "",
@@ -222,8 +221,7 @@ class Settings(BaseSettings):
     large_tokens: int = Field(
         32_768,
         ge=1,
-        description="A request with more tokens than this is large. Large requests share a part of the queue "
-        "(large-share).",
+        description="Tokens above which a request is large. Large requests share a part of the queue (large-share).",
     )
     large_share: _Real = Field(
         0.5,
