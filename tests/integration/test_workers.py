@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 from datetime import datetime
 from http.client import HTTPConnection
 from itertools import product
@@ -310,7 +311,8 @@ def test_connections_go_past_a_place_that_stays_vacant_for_a_while(start: Start)
     survivor = workers_of(service)[1]
     while '"restart_in":3.2' not in service.output:
         for victim in set(workers_of(service)) - {survivor}:
-            os.kill(victim, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it has ended since
+                os.kill(victim, signal.SIGKILL)
         time.sleep(0.01)
     time.sleep(0.1)
     for _ in range(24):
