@@ -1,13 +1,18 @@
-// What is changed of a run: gates that are held at a value, and tokens that are left out. The changed run is side B.
+// What is changed of a run: gates that are held at a value, tokens that are left out, replaced or negated. The changed
+// run is side B.
 
 import { h, number, percent, replace, segmented, signed } from "./dom.js";
+import { negated, replaced } from "./wording.js";
 
-const TOOLS = [["look", "look"], ["shut", "shut gates"], ["open", "open gates"], ["drop", "drop tokens"]];
+const TOOLS = [["look", "look"], ["shut", "shut gates"], ["open", "open gates"], ["drop", "drop tokens"],
+  ["replace", "replace a token"], ["negate", "negate a token"]];
 const HINTS = {
   look: "Pick a tool, and change the run: B is then the same text with the change.",
   shut: "Drag over a heat map, or press S on a cell: there the value is the lowest that the gate has, or 0 for a state.",
   open: "Drag over a heat map, or press O on a cell: there the value is the highest that the gate has.",
   drop: "Click a token under “What mattered”: the text is read without it.",
+  replace: "Write a word, and click a token under “What mattered”: B is the text with the word in its place. A click on a token of B changes B further.",
+  negate: "Click a token under “What mattered”: B is the text with “not” before it, behind it for a verb such as “is”, or without the “not” that is there.",
 };
 const SETTING = /^(\d{1,3})\.(forward|backward)\.([a-z]+)@(\d{1,4})-(\d{1,4}):([\d,]+|\*)=(-?[\d.]+)$/;
 
@@ -47,9 +52,11 @@ export function endsOf(gate, equation) {
 export function createChanges({ store, announce }) {
   const tools = h("div");
   const hint = h("p", { class: "hint" });
+  const word = h("input", { type: "text", id: "word", size: "14", autocomplete: "off", spellcheck: "false" });
+  const wording = h("div", { class: "field", hidden: true }, h("label", { for: word.id }, "New word"), word);
   const list = h("ul", { class: "changes", "aria-label": "Changes of B" });
   const moved = h("p", { class: "sum", role: "status" });
-  const element = h("div", { class: "card", id: "changes" }, h("div", { class: "row" }, tools), hint, list, moved);
+  const element = h("div", { class: "card", id: "changes" }, h("div", { class: "row" }, tools, wording), hint, list, moved);
 
   /** Hold a rectangle of a heat map at a value. */
   function hold({ reading, layer, direction, gate, tokens, units, tool = store.state.tool }) {
@@ -72,6 +79,20 @@ export function createChanges({ store, announce }) {
     change({ drop: next.sort((one, other) => one - other).join(",") });
   }
 
+  /** What a click on a token of a side does with the tool that is picked. */
+  function edit({ reading }, token) {
+    const { tool, explain } = store.state;
+    if (tool === "drop") return drop(reading.kept[token]);
+    const wanted = word.value.trim();
+    if (tool === "replace" && !wanted) {
+      announce("Write the new word first.");
+      return word.focus();
+    }
+    const text = tool === "replace" ? replaced(reading, token, wanted) : negated(reading, token);
+    announce(`B: ${text}`);
+    return store.set({ with: reading.model.name, and: text, explained: explain, set: "", drop: "" });
+  }
+
   /** The changes so far; none where B reads something else than A. */
   function current() {
     const { model, text, with: other, and, set, drop: left } = store.state;
@@ -88,6 +109,7 @@ export function createChanges({ store, announce }) {
     const { tool, set, drop: left } = store.state;
     replace(tools, segmented("tool", "Change", TOOLS, tool, (each) => store.set({ tool: each })));
     hint.textContent = HINTS[tool];
+    wording.hidden = tool !== "replace";
     const remove = (label, act) => h("button", { type: "button", class: "icon", "aria-label": `undo: ${label}`, title: "undo", on: { click: act } }, "×");
     const entry = (label, act) => h("li", {}, h("span", {}, label), remove(label, act));
     const settings = parseSettings(set);
@@ -97,10 +119,11 @@ export function createChanges({ store, announce }) {
         () => store.set({ set: settings.filter((_, other) => other !== at).map(written).join(";") }))),
       ...parseDropped(left).map((token) => entry(`without “${text(token)}”`, () => drop(token))));
     list.hidden = !list.children.length;
-    moved.replaceChildren(...(b?.baseline ? answers(b) : []));
+    const edited = b && a.model.name === b.model.name && a.text !== b.text;
+    moved.replaceChildren(...(b?.baseline ? answers(b) : edited ? answers({ baseline: a.prediction, prediction: b.prediction }) : []));
   }
 
-  return { element, show, hold, drop };
+  return { element, show, hold, edit };
 }
 
 function told({ layer, direction, gate, tokens, units, value }, text) {

@@ -32,9 +32,10 @@ let colours = theme();
 
 const events = { read: showRead, counted: showCounted, split: showSplit, forget: showAll, fail };
 const changes = createChanges({ store, announce });
-const dropping = { onDrop: changes.drop, dropping: () => store.state.tool === "drop" };
-const a = new Side("a", store, { model: "model", text: "text", explain: "explain" }, events, "A", dropping);
-const b = new Side("b", store, { model: "with", text: "and", explain: "explained" }, events, "B", { ...dropping, changes: () => changesOf(store.state), edited: { set: "", drop: "" } });
+const editing = () => (["drop", "replace", "negate"].includes(store.state.tool) ? store.state.tool : null);
+const edits = { onEdit: changes.edit, editing };
+const a = new Side("a", store, { model: "model", text: "text", explain: "explain" }, events, "A", edits);
+const b = new Side("b", store, { model: "with", text: "and", explain: "explained" }, events, "B", { ...edits, changes: () => changesOf(store.state), edited: { set: "", drop: "" } });
 const gates = new Gates(store, { theme: () => colours, announce, hold: changes.hold });
 const pickUnit = (unit) => {
   const { reading } = chosenSide();
@@ -126,6 +127,7 @@ function view() {
 
 function showAll() {
   const there = sides();
+  tour.answered(a, comparing() ? b : null);
   const ready = wanted().every(({ reading }) => reading);
   take.refresh(settled());
   for (const name of ["mattered", "gates", "statistics", "take"]) section(name).hidden = !ready;
@@ -164,7 +166,7 @@ function showMattered() {
   for (const side of [a, b]) {
     const { reading, contributions, explained } = side;
     side.mattered.element.hidden = !reading;
-    if (reading) side.mattered.show(reading, contributions, { label: store.state.label, explain: explained, side: called(side), dropping: store.state.tool === "drop" });
+    if (reading) side.mattered.show(reading, contributions, { label: store.state.label, explain: explained, side: called(side), editing: editing() });
   }
   difference.shares.hidden = true;
   if (page.pairs && b.reading) difference.showShares(a, b, page.pairs, page.labels, store.state.label);

@@ -16,10 +16,10 @@ export function createMattered({ id, onLabel, onToken, measure }) {
   const badge = createBadge(measure);
   const element = h("div", { class: "card", id: `mattered-${id}` }, head, chips, sum, badge.element, about, behind);
 
-  function show(reading, contributions, { label, explain, side, dropping }) {
+  function show(reading, contributions, { label, explain, side, editing }) {
     const tagger = Boolean(reading.prediction.tokens);
     badge.show(reading, explain, Boolean(contributions?.labels));
-    const pick = { onToken, dropping };
+    const pick = { onToken, editing };
     if (!contributions?.labels) {
       head.replaceChildren(...(side ? [h("h3", {}, side)] : []));
       sum.replaceChildren();
@@ -68,7 +68,13 @@ function what(of) {
     : "The shares are those of the top layer's positions: a position has read its neighbours through the layers below, so its share is that of a word in its context, not of the word alone. ";
 }
 
-function chip(reading, token, at, share, tagger, explain, { onToken, dropping }, most = 1) {
+const EDITS = {
+  drop: (text) => `read the text without “${text}”`,
+  replace: (text) => `put another word in place of “${text}”`,
+  negate: (text) => `negate “${text}”`,
+};
+
+function chip(reading, token, at, share, tagger, explain, { onToken, editing }, most = 1) {
   const weight = share === null ? 0 : Math.abs(share) / most;
   const vars = { "--weight": weight.toFixed(3) };
   const tag = tagger ? reading.prediction.tokens[at].label : null;
@@ -79,10 +85,10 @@ function chip(reading, token, at, share, tagger, explain, { onToken, dropping },
   ];
   const begins = at > 0 && reading.sentences.some(([first]) => first === at);
   const props = { class: "share", vars, "data-token": at, ...(begins && { "data-begins": "sentence" }), "data-sign": share === null ? "none" : share < 0 ? "against" : "for" };
-  if (!tagger && !dropping) return h("span", props, content);
+  if (!tagger && !editing) return h("span", props, content);
   return h("button", {
     ...props, type: "button", on: { click: () => onToken(at) },
-    ...(dropping ? { title: `read the text without “${token.text}”` }
+    ...(editing ? { title: EDITS[editing](token.text) }
       : { "aria-pressed": String(at === explain), title: `split the decision for “${token.text}”` }),
   }, content);
 }

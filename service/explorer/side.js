@@ -11,8 +11,9 @@ export class Side {
   /**
    * `keys` are the names of model, text and explained token in the store; `events` has read, split, forget and fail.
    * `changes()` gives the fields of a request that change the run; with another text or model they go (`edited`).
+   * While `editing()` names a tool, a click on a token is an edit, `onEdit(side, token)`.
    */
-  constructor(id, store, keys, events, legend, { changes = () => ({}), onDrop, dropping = () => false, edited = {} }) {
+  constructor(id, store, keys, events, legend, { changes = () => ({}), onEdit, editing = () => null, edited = {} }) {
     this.id = id;
     this.reading = null;
     this.contributions = null;
@@ -23,7 +24,6 @@ export class Side {
     this._events = events;
     this._controllers = {};
     this._changes = changes;
-    this.dropping = dropping;
     this.ask = createAsk({
       id, legend,
       onModel: (model) => store.set({ [keys.model]: model, [keys.explain]: null, label: null, ...edited }),
@@ -32,7 +32,7 @@ export class Side {
     this.mattered = createMattered({
       id,
       onLabel: (label) => store.set({ label }),
-      onToken: (token) => (dropping() ? onDrop(this.reading.kept[token]) : store.set({ [keys.explain]: token, label: null })),
+      onToken: (token) => (editing() ? onEdit(this, token) : store.set({ [keys.explain]: token, label: null })),
       measure: (signal) => faithfulness(this.reading, this.explained, signal),
     });
     this.soon = debounce(() => this.read(), TYPING);

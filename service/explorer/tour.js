@@ -1,6 +1,7 @@
 // A guided tour: ten views, each with what to look for. A step is part of the link, so it can be left and come back to.
+// What a step says of answers is made from the answers: other models, or later ones, may give others.
 
-import { h, replace } from "./dom.js";
+import { h, number, percent, replace, signed } from "./dom.js";
 
 const view = (patch) => ({
   label: null, explain: null, layer: 0, shown: "forward", direction: "forward", gate: null, unit: null, token: null,
@@ -8,11 +9,42 @@ const view = (patch) => ({
 });
 const LONG = "A warm and funny film that loses its way in a long, slow and rather confused second half.";
 
-/** Each step: a title, what to look at, and what the page shows. */
+const reads = (reading) => `“${reading.text}”: ${reading.model.name} says ${reading.prediction.label} (${percent(reading.prediction.score)})`;
+
+/** Whether “not” turned the answer round; null while an answer is on its way. */
+const turned = (a, b) => (a && b ? a.reading.prediction.label !== b.reading.prediction.label : null);
+
+/** What the token “not” of a side gave to the label that the side has now. */
+function shareOfNot({ reading, contributions }) {
+  const at = reading.tokens.findIndex(({ text }) => text.toLowerCase() === "not");
+  const label = contributions?.labels?.indexOf(reading.prediction.label) ?? -1;
+  if (at < 0 || label < 0) return "";
+  return ` “not” itself gave ${signed(contributions.tokens[at][label])} to the logit of “${reading.prediction.label}”, ` +
+    `which is ${number(contributions.logits[label], 2)}.`;
+}
+
+function negation(a, b) {
+  if (!a || !b) return "";
+  return `${reads(a.reading)}. ${reads(b.reading)}. ` +
+    (turned(a, b) ? "The word turned the answer round." : "The word did not turn the answer round: here this network fails.") + shareOfNot(b);
+}
+
+/** “not bad” is praise: who takes it for that? */
+function praise(a, b) {
+  if (!a || !b) return "";
+  const judged = ({ reading }) => `${reading.model.name} says ${reading.prediction.label} (${percent(reading.prediction.score)}), ` +
+    (reading.prediction.label === "positive" ? "as a reader would" : "and is deceived");
+  return `${judged(a)}; ${judged(b)}.${shareOfNot(a)}`;
+}
+
+/**
+ * Each step: a title, what to look at, and what the page shows. `answers(a, b)` adds what the two sides answered;
+ * `titled(a, b)` is the title then.
+ */
 export const STEPS = [
   {
     title: "A network that reads",
-    text: "This network reads one word after the other. After each word it holds 128 numbers, its state h. The equation beside the panels says how: the old state and the new word are added up, with weights, and tanh presses the sum between −1 and 1. Every column of the panel is the state after one word. Point at a cell: its numbers stand in the equation.",
+    text: "This network reads one word after the other. After each word it holds its state h, a number for each unit. The equation beside the panels says how: the old state and the new word are added up, with weights, and tanh presses the sum between −1 and 1. Every column of the panel is the state after one word. Point at a cell: its numbers stand in the equation.",
     state: { model: "sentiment-rnn", text: "A great film." },
   },
   {
@@ -54,13 +86,17 @@ export const STEPS = [
     state: { model: "sentiment-bilstm", text: "The plot is thin but the leads are wonderful.", shown: "both" },
   },
   {
-    title: "A negation that works",
-    text: "“good” alone is positive. With “not” before it the LSTM answers negative. Look at B − A: the shares say that “not” itself speaks against, and the cells after it change.",
+    title: "One negation",
+    text: "Side B has the same sentence with “not”. Look at B − A: the shares of the words, and the cells after “not”.",
+    titled: (a, b) => ({ true: "A negation that works", false: "A negation that fails" })[turned(a, b)],
+    answers: negation,
     state: { model: "sentiment-lstm", text: "The film is good.", with: "sentiment-lstm", and: "The film is not good." },
   },
   {
-    title: "A negation that fails",
-    text: "“not bad” is praise, and the LSTM in one direction takes it for blame: “not” and “bad” both count against, and adding them up cannot turn them round. Side B, a network that reads both ways and was taught by a larger one, does better on it. Type your own sentences, and see which network is deceived.",
+    title: "Two negatives",
+    text: "“not bad” is praise. In one direction “not” and “bad” easily both count against, and adding them up cannot turn them round. Side B is a network that reads both ways and was taught by a larger one. Type your own sentences, and see which network is deceived.",
+    titled: (a, b) => ({ true: "A negation that fails", false: "A negation that works" })[a && b ? [a, b].some(({ reading }) => reading.prediction.label !== "positive") : null],
+    answers: praise,
     state: { model: "sentiment-lstm", text: "The film is not bad.", with: "sentiment-bilstm", and: "The film is not bad." },
   },
 ];
@@ -69,11 +105,29 @@ export const STEPS = [
 export function createTour({ store, announce }) {
   const start = h("button", { type: "button", id: "tour-start", on: { click: () => go(1) } }, "Take the tour: from the equation to a unit's life");
   const element = h("div", { class: "tour card", id: "tour", hidden: true });
+  const title = h("h2", {});
+  const told = h("p", { "data-term": "answers", hidden: true });
+
+  let sides = [null, null];
 
   function go(step) {
-    const { title, state } = STEPS[step - 1];
+    const { title: name, state } = STEPS[step - 1];
     store.set(view({ ...state, tour: step }));
-    announce(`Step ${step} of ${STEPS.length}: ${title}`);
+    announce(`Step ${step} of ${STEPS.length}: ${name}`);
+  }
+
+  /** Sides `a` and `b` have answered what the step shows; null while one has not, or shows something else. */
+  function answered(a = sides[0], b = sides[1]) {
+    sides = [a, b];
+    const step = store.state.tour;
+    const found = STEPS[step - 1];
+    if (!found) return;
+    const shows = (side, model, text) => (side?.reading && side.reading.model.name === model && side.reading.text === text ? side : null);
+    const one = shows(a, found.state.model, found.state.text);
+    const other = shows(b, found.state.with, found.state.and);
+    title.textContent = `${step}. ${found.titled?.(one, other) ?? found.title}`;
+    told.textContent = found.answers?.(one, other) ?? "";
+    told.hidden = !told.textContent;
   }
 
   function show() {
@@ -81,8 +135,9 @@ export function createTour({ store, announce }) {
     const found = STEPS[step - 1];
     if (!found) return replace(element, start);
     const button = (label, to, disabled) => h("button", { type: "button", disabled, on: { click: () => go(to) } }, label);
+    answered();
     return replace(element,
-      h("h2", {}, `${step}. ${found.title}`), h("p", {}, found.text),
+      title, h("p", {}, found.text), told,
       h("div", { class: "row" },
         button("Back", step - 1, step === 1), button("Show this step again", step),
         button("Next", step + 1, step === STEPS.length),
@@ -96,5 +151,5 @@ export function createTour({ store, announce }) {
     show();
   }
 
-  return { element, show, offer };
+  return { element, show, offer, answered };
 }

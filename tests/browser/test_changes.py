@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.browser.conftest import Visit
+from tests.browser.conftest import Visit, Visiting
+from tests.integration.conftest import Process
 
 TEXT = "The plot is thin but the leads are wonderful."
 TOKENS = 10
@@ -82,6 +83,93 @@ def test_a_token_that_is_clicked_is_dropped_and_clicked_again_it_is_back(visit: 
     visit.ready()
     page.wait_for_selector("#mattered-b .share[data-token='9']")
     assert page.locator("#changes li").count() == 0
+
+
+def changed(visit: Visit, text: str, before: str = TEXT) -> None:
+    """B reads `text`, beside A, and the page says how the answer moved."""
+    page = visit.page
+    visit.until(lambda: page.input_value("#text-b") == text)
+    visit.ready()
+    assert page.input_value("#text-a") == TEXT
+    label = visit.gates(inputs=before)["traces"][0]["prediction"]["label"]
+    share = visit.gates(inputs=text)["traces"][0]["prediction"]["scores"][label]
+    page.wait_for_selector(f"#changes [data-term=changed]:has-text('{percent(share)}')")
+    assert page.is_visible("#difference")
+    assert page.locator("#map-forget-difference").count() == 1
+
+
+def test_a_token_that_is_clicked_is_replaced(visit: Visit) -> None:
+    page = visit.open()
+    visit.type(TEXT)
+    assert not page.is_visible("#word")
+    page.check("input[name=tool][value=replace]", force=True)
+    page.click("#mattered-a button.share[data-token='8']")
+    assert not page.is_visible("#text-b")  # there is no new word yet
+    assert page.evaluate("document.activeElement.id") == "word"
+    page.fill("#word", "<b>dull</b>")
+    page.click("#mattered-a button.share[data-token='8']")
+    changed(visit, TEXT.replace("wonderful", "<b>dull</b>"))
+    page.fill("#word", "dull")
+    page.click("#mattered-a button.share[data-token='8']")
+    changed(visit, TEXT.replace("wonderful", "dull"))
+    page.fill("#word", "rich")
+    page.click("#mattered-b button.share[data-token='3']")  # a change of B's text goes on from there
+    changed(visit, TEXT.replace("wonderful", "dull").replace("thin", "rich"))
+    visit.picture("replaced")
+
+
+@pytest.mark.parametrize(
+    ("token", "text"),
+    [
+        (8, "The plot is thin but the leads are not wonderful."),
+        (7, "The plot is thin but the leads are not wonderful."),  # a verb has its "not" behind it
+        (0, "Not the plot is thin but the leads are wonderful."),
+    ],
+)
+def test_a_token_that_is_clicked_is_negated(visit: Visit, token: int, text: str) -> None:
+    page = visit.open()
+    visit.type(TEXT)
+    page.check("input[name=tool][value=negate]", force=True)
+    page.click(f"#mattered-a button.share[data-token='{token}']")
+    changed(visit, text)
+    if token == 8:  # once more, on B: the negation goes
+        page.click("#mattered-b button.share[data-token='9']")
+        visit.until(lambda: page.input_value("#text-b") == TEXT)
+
+
+def test_words_are_negated_as_english_has_it(visiting: Visiting, service: Process) -> None:
+    page = visiting(service).open()
+    found = page.evaluate(
+        """async () => {
+          const { negated, replaced } = await import("./page/wording.js");
+          const reading = (text) => {
+            const found = [...text.matchAll(/n't|\\p{L}+?(?=n't)|\\p{L}+|\\S/gu)];
+            const spans = found.map(({ index, 0: word }) => [index, index + word.length]);
+            return { text, spans, tokens: found.map(([text]) => ({ text })) };
+          };
+          const cases = [["It isn't good", 1], ["It isn't good", 3], ["I can't stop", 1], ["I won't go", 2],
+            ["Can't stop", 0], ["Not good", 0],
+            ["Not good", 1], ["It is not good", 1], ["Good film", 0], ["good", 0], ["It was not", 2],
+            ["UK film", 0], ["a 😀 good film", 2]];
+          const other = replaced(reading("a 😀 good film"), 2, "bad");
+          return [...cases.map(([text, at]) => negated(reading(text), at)), other];
+        }"""
+    )
+    assert found == [
+        *("It is good", "It is good", "I can stop", "I will go", "Can stop", "Good", "Good", "It is good"),
+        *("Not good film", "not good", "It was", "not UK film", "a 😀 not good film", "a 😀 bad film"),
+    ]
+
+
+def test_a_tagger_reads_a_changed_text_too(visit: Visit) -> None:
+    page = visit.open("#model=ner-bilstm")
+    visit.type("Ada Lovelace lived in London.")
+    page.check("input[name=tool][value=replace]", force=True)
+    page.fill("#word", "Paris")
+    page.click("#mattered-a button.share[data-token='4']")
+    visit.until(lambda: page.input_value("#text-b") == "Ada Lovelace lived in Paris.")
+    visit.ready()
+    page.wait_for_selector("#changes [role=status]:has-text('With them: Ada Lovelace (PER), Paris (LOC)')")
 
 
 def test_a_cell_is_opened_with_the_keyboard(visit: Visit) -> None:
