@@ -1,4 +1,4 @@
-"""The logistic function and the softmax, in the precision of what they are given."""
+"""The logistic function and the softmax. Both return the precision of their input."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ WEIGHTS = "weights.safetensors"
 TOKENIZER = "tokenizer.json"
 CARD = "README.md"
 FILES = (MODEL_GRAPH, TRACE_GRAPH, WEIGHTS, TOKENIZER, CARD)
-"""A bundle's files; `TRACE_GRAPH` is left out where the manifest says that `MODEL_GRAPH` serves both."""
+"""A bundle's files. `TRACE_GRAPH` is left out if the manifest says that `MODEL_GRAPH` serves both."""
 MAX_TOKENS = 1_000_000
 """Most tokens of one input, for any model: the highest value of a manifest or a setting."""
 MAX_BYTES = 6_000_000
@@ -77,7 +77,7 @@ class _Frozen(BaseModel):
 class Feature(_Frozen):
     """One or several columns of the network's integer input, which share an embedding table of `size` rows."""
 
-    name: FeatureName = Field(description="What of a token it is.")
+    name: FeatureName = Field(description="The property of a token that this column holds.")
     size: int = Field(ge=1, le=1 << 28, description="Rows of its embedding table.")
     columns: int = Field(
         1,
@@ -101,7 +101,7 @@ class Score(_Frozen):
 
     data: _Label = Field(description="The corpus and its split.")
     metric: Literal["accuracy", "macro_f1", "macro_recall", "precision", "recall", "f1", "calibration_error"] = Field(
-        description="What was measured; precision, recall and f1 are of entities."
+        description="Scores by name. Precision, recall and f1 count entities."
     )
     value: float = Field(ge=0, le=1, description="The figure.")
     examples: int = Field(ge=1, le=_MOST, description="How many inputs it is over.")
@@ -178,9 +178,9 @@ class Health(_Frozen):
 class Parity(_Frozen):
     """The export's certificate: the largest absolute differences found over `batches` random batches.
 
-    `model` and `trace` are those of the two graphs' logits from torch's, `gates` that of the traced gates from the
-    cell's equations in float64 (relative to values over 1), `batch` that of a probability in a batch from the same
-    input's alone (None where it was not measured).
+    `model` and `trace` compare the two graphs' logits with torch's. `gates` compares the traced gates with the cell's
+    equations in float64, relative to values over 1. `batch` compares a probability in a batch with that of the same
+    input alone; None if it was not measured.
     """
 
     model: _Finite = Field(description="Of the logits of `model.onnx`, from torch's.")
@@ -188,12 +188,12 @@ class Parity(_Frozen):
     gates: _Finite = Field(description="Of the traced gates, from the equations in float64.")
     batch: _Finite | None = Field(None, description="Of a probability in a batch, from the same input's alone.")
     batches: _Count = Field(description="How many random batches were compared.")
-    logits_tolerance: _Finite = Field(description="What `model` and `trace` may be at most.")
-    gates_tolerance: _Finite = Field(description="What `gates` may be at most.")
+    logits_tolerance: _Finite = Field(description="The largest value that `model` and `trace` may have.")
+    gates_tolerance: _Finite = Field(description="The largest value that `gates` may have.")
 
 
 class Manifest(_Frozen):
-    """``model.json``: everything that the service needs to know of a model, and where the model came from."""
+    """``model.json``: all that the service needs to know of a model, and the model's origin."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
     task: Task
@@ -263,7 +263,7 @@ class Manifest(_Frozen):
 
     @property
     def form(self) -> Form | None:
-        """Which form of the cell, where it has two."""
+        """The form of the cell; None for a cell with one form."""
         return self.gru_reset or self.peepholes or ("diagonal" if self.cell == "peephole" else None)
 
     @property
@@ -397,7 +397,7 @@ def is_version(name: str) -> bool:
 
 
 def versions(folder: Path) -> list[int]:
-    """The version numbers below ``models/NAME``, ascending; [] where the folder is not there."""
+    """The version numbers below ``models/NAME``, ascending; [] if the folder does not exist."""
     if not folder.is_dir():
         return []
     return sorted(int(entry.name) for entry in folder.iterdir() if is_version(entry.name) and entry.is_dir())
@@ -406,7 +406,7 @@ def versions(folder: Path) -> list[int]:
 def discover(repository: Path) -> Iterator[tuple[str, list[int]]]:
     """Every model name below a repository that has a version, with its versions; hidden folders are passed over.
 
-    Raises `OSError` where it cannot be read, also when it is moved away meanwhile: its models are not gone for that.
+    Raises `OSError` if it cannot be read, or is moved away meanwhile: the caller must not take its models for deleted.
     """
     before = repository.stat()
     for folder in sorted(repository.iterdir()):

@@ -29,7 +29,7 @@ _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What a file held when it was read. `data` is read-only, `sha256` is its digest in hexadecimal."""
+    """A file's content at the time of reading. `data` is read-only, `sha256` is its digest in hexadecimal."""
 
     data: memoryview
     sha256: str
@@ -43,8 +43,8 @@ class Content:
 def read(path: Path, most: int, *, share: bool = False) -> Content:
     """Read a plain file of at most `most` bytes; with `share` into memory that processes forked later have in common.
 
-    The digest is of the bytes that are returned, whatever happens to the file meanwhile. Raises `BundleError`, whose
-    message names the file without its folder.
+    The digest is that of the returned bytes, even if the file changes meanwhile. Raises `BundleError`; the message
+    names the file without its folder.
     """
     with _plain(path, most) as file:
         size = os.fstat(file.fileno()).st_size
@@ -61,7 +61,8 @@ def digest(path: Path, most: int) -> str:
 
 
 def _shared(file: BufferedReader, size: int) -> Content:
-    """The first `size` bytes of a file, fewer where it ends before; piece by piece, each while it is in the cache."""
+    """The first `size` bytes of a file, or all bytes of a shorter file. Each piece is hashed while it is in the
+    cache."""
     found, piece = hashlib.sha256(), memoryview(bytearray(_PIECE))
     with _nameless() as memory:
         while more := file.readinto(piece[: size - memory.tell()]):
@@ -70,7 +71,7 @@ def _shared(file: BufferedReader, size: int) -> Content:
         count = memory.tell()
         memory.flush()
         if sys.platform == "linux":
-            with contextlib.suppress(OSError):  # what lies on a disk cannot be sealed, and has no name either
+            with contextlib.suppress(OSError):  # a file on a disk cannot be sealed, but it has no name either
                 fcntl.fcntl(memory, fcntl.F_ADD_SEALS, _SEALS)
         # Private, for a sealed file has no other mappings; nothing writes, so processes share its pages.
         mapped = mmap.mmap(memory.fileno(), count, mmap.MAP_PRIVATE, mmap.PROT_READ) if count else b""
@@ -78,7 +79,7 @@ def _shared(file: BufferedReader, size: int) -> Content:
 
 
 def _nameless() -> IO[bytes]:
-    """A new file, in memory where the system has such files, that no other program can open by a name."""
+    """A new file that no other program can open by a name. It lies in memory if the system has such files."""
     try:
         return os.fdopen(os.memfd_create("gatelight", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING), "w+b", 0)
     except (AttributeError, OSError):

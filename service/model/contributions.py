@@ -2,8 +2,8 @@
 
 A cell's state is a sum over tokens: ``C_T = sum_k (prod_{m>k} f_m) * i_k * C~_k`` for the LSTM, and
 ``h_T = sum_k (prod_{m>k} (1 - z_m)) * z_k * h~_k`` for the GRU (Murdoch and Szlam 2017, arXiv:1702.02540). The head is
-linear in what it pools, so each token's share of the state is a share of every logit. The gates count as given: that
-a token also moved later gates is not part of its share. In a minimal cell no token moves a later gate of its layer.
+linear in the pooled state, so each token's share of the state is a share of every logit. The gates count as given: a
+token's effect on later gates is not part of its share. In a minimal cell no token moves a later gate of its layer.
 """
 
 from __future__ import annotations
@@ -93,8 +93,8 @@ def contributions(
 ) -> Contributions | None:
     """Split one input's logits, W pooled + b, over its tokens; None if it cannot be split; `note` then has the reason.
 
-    `head_weight` is [labels, units of all directions], forward first, `head_bias` [labels]. `explain` is the number of
-    the token whose logits are split, for a tagger; for other heads it has no meaning. `query` [units of all directions]
+    `head_weight` is [labels, units of all directions], forward first, `head_bias` [labels]. `explain` is, for a
+    tagger, the number of the token to explain; for other heads it has no meaning. `query` [units of all directions]
     belongs to the attention head; its weights count as given, like the gates. `held` marks the states of the top layer
     that are set by hand, [tokens, units] by (layer, direction, ``cell`` or ``hidden``): such a state counts as given by
     its own token, and by none before it. Raises `InvalidField` when `explain` is out of range.

@@ -70,7 +70,7 @@ class Marginals:
 
 
 def products(factors: Floats, rows: NDArray[np.intp], firsts: NDArray[np.intp], ends: NDArray[np.intp]) -> Floats:
-    """The product of each row's factors [B, T] from first to end - 1: [spans]; 1 where there are none."""
+    """The product of each row's factors [B, T] from first to end - 1: [spans]; 1 for an empty span."""
     found = np.ones(len(rows))
     for ahead in range(int((ends - firsts).max(initial=0))):
         there = firsts + ahead < ends
@@ -140,7 +140,7 @@ def forwarded(scores: Floats, transitions: Floats, start: Floats, forward: Float
 
 
 def _moves(transitions: Floats) -> Floats:
-    """The factors of transitions, none of which overflows, or is 0 unless forbidden."""
+    """The factors of transitions. None overflows, and only a forbidden transition has 0."""
     moves: Floats = np.exp(np.minimum(transitions, _STRONGEST))
     moves[transitions > -np.inf] = np.maximum(moves[transitions > -np.inf], np.exp(-_STRONGEST))
     return moves

@@ -138,7 +138,7 @@ class Tagger:
     def decode(
         self, logits: NDArray[np.float32], encoded: Sequence[Encoded], *, tokens: bool = False
     ) -> list[Prediction]:
-        """Predictions from logits [B, T, L], where T may be longer than any input; with `tokens` every token's label.
+        """Predictions from logits [B, T, L]; T may exceed every input's length. `tokens` adds every token's label.
 
         A token's score is the softmax probability of its label, or, with a CRF's scores, its marginal probability.
         Raises `ValueError` for a logit that is not finite.
@@ -177,7 +177,7 @@ class Tagger:
 
     def probability(self, logits: Sequence[NDArray[np.float32]], label: int, places: Sequence[int]) -> list[float]:
         """The probability of one label, by number, at a place of each of some inputs, from their logits [T, L]: the
-        softmax's, or with a CRF's scores the marginal one. It is 0 where no legal sequence has the label there."""
+        softmax's, or with a CRF's scores the marginal one. It is 0 if no legal sequence has the label there."""
         if not self._learned:
             return [float(np.exp(log_softmax(row[place])[label])) for row, place in zip(logits, places, strict=True)]
         lengths = np.array([len(row) for row in logits], np.intp)
@@ -285,7 +285,7 @@ def decoder(task: Task, labels: Sequence[str], crf: Crf | None = None) -> Classi
 
 
 def legal(labels: Sequence[str]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """IOB2's rules as transition scores [L, L] and start scores [L]: 0 where a label may stand, -inf where not."""
+    """IOB2's rules as transition scores [L, L] and start scores [L]: 0 if the label is allowed, -inf if it is not."""
     if OUTSIDE not in labels:
         raise BundleError(f"a tagger needs the label {OUTSIDE!r}")
     for label in labels:

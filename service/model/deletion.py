@@ -3,8 +3,8 @@
 No gate sees the state, so that without token k all other gates stay as they were. With a_j the share of the state that
 step j keeps and ``d_k = h_k - h_{k-1}``, which is ``z_k (h~_k - h_{k-1})``, every state after k moves by
 ``-(a_{k+1} * … * a_t) * d_k`` and none before it moves. A last or mean head follows for all tokens in one pass over the
-text. A maximum and attention are taken anew for each token, in time that grows with the square of the text's length.
-The effects of two tokens do not add up: what the first one does passes through the second.
+text. A maximum and attention are computed anew for each token, in time that grows with the square of the text's length.
+The effects of two tokens do not add up: the first token's effect passes through the second token's gates.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ METHOD = (
     "times h_{k-1} - h_k"
 )
 MAX_SQUARE_TOKENS = 512
-"""Of an input whose head is a maximum or attention: 512 tokens take about a quarter of a second."""
+"""Limit for a max or attention head: 512 tokens take about a quarter of a second."""
 
 Array = NDArray[np.float64]
 Gates = Mapping[tuple[int, Direction, str], NDArray[np.float32]]
 
 
 def has_closed_form(manifest: Manifest) -> bool:
-    """Whether a model's deletion effects follow from one pass: in one layer of a minimal cell, whatever the head and
-    the directions."""
+    """True if a model's deletion effects follow from one pass: it has one layer of a minimal cell. Every head and
+    either number of directions will do."""
     return manifest.cell in MINIMAL and manifest.layers == 1
 
 
@@ -51,8 +51,8 @@ def closed_form(
 ) -> DeletionEffects:
     """The effects for one input, from its gates by (layer, direction, name), each [tokens, units].
 
-    `weight` [labels, units of all directions] and `query` are the head's. `explain` is the token whose logits change,
-    for a tagger; its own row is None. A text that loses its only token has the head's bias left: its pooled state is 0.
+    `weight` [labels, units of all directions] and `query` are the head's. `explain` is a tagger's token to explain;
+    its own row is None. A text that loses its only token has the head's bias left: its pooled state is 0.
     """
     ways = [_Reader(manifest, gates, direction) for direction in manifest.directions]
     if manifest.head == "tagger":
@@ -88,11 +88,11 @@ class _Reader:
         return rows[::-1] if self.turned else rows
 
     def at_end(self) -> Array:
-        """What each token's deletion changes at the last state: [tokens, units]. Of a single token that state goes."""
+        """The change of the last state by each token's deletion: [tokens, units]. A single token leaves no state."""
         return self._by_token(-self._carried(len(self.states)) * self.steps)
 
     def at(self, token: int) -> Array:
-        """The same at the state of one token, whose own row means nothing."""
+        """The same at the state of one token. That token's own row means nothing."""
         place = len(self.states) - 1 - token if self.turned else token
         moved = np.zeros_like(self.states)
         moved[: place + 1] = -self._carried(place + 1) * self.steps[: place + 1]
@@ -127,7 +127,7 @@ class _Reader:
 
 
 def _anew(ways: list[_Reader], query: NDArray[np.float32] | None) -> Array:
-    """What each token's deletion changes in the pooled vector of a maximum, or of attention with a `query`."""
+    """The change of the pooled vector by each token's deletion, for a maximum, or for attention with a `query`."""
 
     def pooled(states: NDArray[np.floating]) -> Array:
         found: Any = states.max(axis=0) if query is None else softmax(states @ query) @ states

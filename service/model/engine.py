@@ -99,7 +99,7 @@ def placement(session: ort.InferenceSession) -> Placement:
             raise BundleError(
                 f"ONNX Runtime gave nodes to {part.ep_name}, which was not asked for and may read operators "
                 f"differently: this service runs on {' and '.join(_NAMES)}. Install the package onnxruntime or "
-                f"onnxruntime-gpu, and remove what registers other providers"
+                f"onnxruntime-gpu, and remove packages that register other providers"
             )
         for node in part.get_nodes():
             (recurrent if node.op_type in RECURRENT else other)[provider] += 1
@@ -130,7 +130,7 @@ class Engine:
         self._directions = manifest.directions
         self._keys = [(layer, gate) for layer in range(manifest.layers) for gate in gate_names(manifest.cell)]
         self._lent: list[ort.OrtValue] = []
-        """The weights, which sessions use where they lie: they have to live as long."""
+        """The weights. Sessions use them in place, so that they must live as long as the sessions."""
         gates = [tensor_key(*key) for key in self._keys]
         # Scans always run on the CPU: step by step, a GPU would wait for each small kernel.
         if manifest.gates_graph == MODEL_GRAPH:
@@ -142,7 +142,7 @@ class Engine:
         _expect_outputs(self._trace, manifest.gates_graph, ["logits", *gates])
         self.placement = placement(self._model)
         self.relies_on = self_check.relies_on(self._model.get_modelmeta().custom_metadata_map)
-        """What ``model.onnx`` needs a runtime to read as ONNX defines it."""
+        """The parts of ONNX that a runtime must read as ONNX defines them, for ``model.onnx`` to be right."""
         self.provider: Provider = self.placement.provider
         self.head_weight, self.head_bias, self.head_query = _head(vetted.weights, manifest)
         self.network = Network(manifest, vetted.weights)
@@ -224,7 +224,7 @@ def _feed(rows: Sequence[NDArray[np.int32]], features: int) -> dict[str, NDArray
 
 @cache
 def _find_cuda() -> None:
-    """Load CUDA and cuDNN from the packages that the extra `cuda` installs, where the system has none of its own."""
+    """Load CUDA and cuDNN from the packages of the extra `cuda`, if the system has none of its own."""
     ort.preload_dlls()
 
 

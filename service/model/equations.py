@@ -1,4 +1,4 @@
-"""The one table of recurrent cells: what each gate is called, its equation and its range.
+"""The one table of recurrent cells: each gate's name, equation and range.
 
 Everything that names a gate (graphs, traces, answers, documentation) reads it here. Notation: x_t the input at
 step t, h the hidden state, C the cell state, * element-wise, W [h_{t-1}, x_t] a matrix times the concatenation.
@@ -18,9 +18,10 @@ Direction = Literal["forward", "backward"]
 GruReset = Literal["after", "before"]
 Peepholes = Literal["diagonal", "full"]
 Form = GruReset | Peepholes
-"""Which of a cell's two forms: where a GRU's reset gate acts, or what a peephole LSTM's gates see of the cell."""
+"""One of a cell's two forms: the reset before or after the GRU's matrix, or an LSTM's peepholes as vectors or
+matrices."""
 MINIMAL: frozenset[CellName] = frozenset({"mingru", "minlstm"})
-"""The cells whose gates depend on the input alone: h_t is linear in h_{t-1}, with factors that no state changes."""
+"""Cells with gates of the input alone: h_t is linear in h_{t-1}, with factors that no state changes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ _MINIMAL_CANDIDATE = Gate("candidate", "h~_t = tanh(W_h x_t + b_h)", -1.0)
 
 
 def _seeing(name: str, symbol: str, cell: str) -> Gate:
-    """A gate of the full peephole LSTM, whose matrix reads the cell too."""
+    """A gate of the full peephole LSTM: its matrix reads the cell state too."""
     return Gate(name, f"{symbol}_t = sigmoid(W_{symbol} [h_{{t-1}}, x_t, {cell}] + b_{symbol})")
 
 
@@ -100,7 +101,7 @@ _FULL_PEEPHOLE = (
 
 @dataclass(frozen=True, slots=True)
 class Keeper:
-    """The gate whose activation, or whose complement to 1, is the factor of its state that a unit keeps at a step."""
+    """The gate that gives the share of its state that a unit keeps at a step: its activation, or 1 minus it."""
 
     gate: str
     complement: bool = False
@@ -116,7 +117,7 @@ _KEEPERS: dict[CellName, Keeper] = {
 
 
 def keeper(cell: CellName) -> Keeper | None:
-    """The gate that says what a unit keeps of its state; None for a cell that has no such gate."""
+    """The gate that gives the share of its state that a unit keeps; None for a cell without such a gate."""
     return _KEEPERS.get(cell)
 
 

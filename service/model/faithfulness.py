@@ -2,10 +2,10 @@
 
 Comprehensiveness is how much of the label's probability is lost when the tokens with the largest shares are deleted;
 sufficiency is how much is lost when only they are kept (ERASER: DeYoung et al. 2020, arXiv:1911.03429). Both are means
-over `PERCENTS` of the tokens, rounded up. A text never loses its last token, and a tagger's text never loses the token
-whose label is explained.
+over `PERCENTS` of the tokens, rounded up. A text never loses its last token. A tagger's text never loses the explained
+token.
 
-Nothing here runs a model: `Plan` says which runs are needed, its other methods say what their answers mean.
+Nothing here runs a model: `Plan` lists the runs that are needed, and its methods compute scores from their answers.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Deletion(TypedDict):
 
 
 class Faithfulness(TypedDict):
-    """What `/gates` answers for one input."""
+    """The scores that `/gates` returns for one input."""
 
     label: str
     score: float
@@ -50,8 +50,8 @@ class Faithfulness(TypedDict):
 
 
 def order_of(shares: Array, explained: int | None = None) -> list[int]:
-    """Token numbers by their shares [tokens], the largest first, the first token first among equals; the token whose
-    label is explained comes last, for it stays."""
+    """Token numbers by their shares [tokens], the largest first; the earlier token first among equals. The explained
+    token comes last, because it stays."""
     order: list[int] = np.argsort(-shares, kind="stable").tolist()
     if explained is not None:
         order.remove(explained)
@@ -84,7 +84,7 @@ class Plan:
         return [*deleted, *alone]
 
     def summary(self, label: str, probabilities: Sequence[float]) -> Faithfulness:
-        """What the probabilities of the label in these runs come to."""
+        """The scores from the label's probabilities in these runs."""
         full, *deleted = probabilities[: self.tokens]
         alone = probabilities[self.tokens :]
         lost = [full - self._after(count(percent, self.tokens), probabilities) for percent in PERCENTS]
@@ -120,7 +120,7 @@ def probabilities(
 
 
 def _sentence(source: Encoded, explained: int | None) -> tuple[int, int]:
-    """(first token, end) of what is read as one with the explained token: its sentence, or the whole text."""
+    """(first token, end) of the tokens that are read together with the explained one: its sentence, or the text."""
     if explained is None or source.sentences is None:
         return 0, len(source)
     return next((first, end) for first, end in source.sentences if first <= explained < end)
@@ -129,7 +129,7 @@ def _sentence(source: Encoded, explained: int | None) -> tuple[int, int]:
 def rows_of(source: Encoded, kept: Sequence[Sequence[int]], explained: int | None) -> tuple[list[int], list[Run]]:
     """The rows to run for these selections of an input's tokens, each once; and by selection the number of its row.
 
-    Where the text has sentences, only the sentence of the explained token is run: no other changes its label.
+    If the text has sentences, only that of the explained token is run: no other changes its label.
     """
     first, end = _sentence(source, explained)
     numbers: dict[tuple[int, ...], int] = {}
@@ -154,8 +154,9 @@ class Run:
 
 
 class DeletionEffects(TypedDict):
-    """How each logit changes when a token is gone, [tokens, labels]: null for the token that a tagger explains, whose
-    logits go with it. `exact` is true where a closed form of the cell gives it, false where the model was run."""
+    """The change of each logit when a token is deleted, [tokens, labels]. It is null for the token that a tagger
+    explains, because its logits go with it. `exact` is true if a closed form of the cell gives the change, false if
+    the model was run."""
 
     labels: list[str]
     tokens: list[list[float] | None]
@@ -167,7 +168,7 @@ RERUN = "the model was run without each token"
 
 
 def without_each(tokens: int, explained: int | None) -> list[list[int]]:
-    """The whole text, then for each token the text without it, where something is left to explain."""
+    """The whole text, then for each token the text without it, if something is left to explain."""
     everything = list(range(tokens))
     rest = [[other for other in everything if other != token] for token in everything if token != explained]
     return [everything, *(each for each in rest if each)]

@@ -19,7 +19,7 @@ from service.model.unit_statistics import horizon, kept, saturates, saturation
 
 What = Literal["activation", "below", "above", "horizon"]
 Key = tuple[int, Direction, str, What]
-"""(layer, direction, gate, what is observed)."""
+"""(layer, direction, gate, observed quantity)."""
 
 _SHARES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9)
 BOUNDS: dict[What, tuple[float, ...]] = {
@@ -120,7 +120,7 @@ def stored(data: str, tally: Tally) -> Health:
 
 
 def restored(health: Health) -> Tally:
-    """A tally from what a manifest keeps."""
+    """A tally from its form in a manifest."""
     counts = {
         (each.layer, each.direction, each.gate, what): Counts(np.array(spread.counts, np.float64), spread.sum)
         for each in health.gates
@@ -131,7 +131,7 @@ def restored(health: Health) -> Tally:
 
 
 def figures(tally: Tally) -> dict[str, Any]:
-    """A tally for people: for each gate of each layer the means of what was observed."""
+    """A tally for people: the means of the observed values, for each gate of each layer."""
     gates: dict[tuple[int, Direction, str], dict[str, object]] = {}
     for (layer, direction, gate, what), counts in tally.counts.items():
         mine = gates.setdefault((layer, direction, gate), {"layer": layer, "direction": direction, "gate": gate})
@@ -140,7 +140,7 @@ def figures(tally: Tally) -> dict[str, Any]:
 
 
 def drifts(before: Tally, now: Tally) -> dict[tuple[int, Direction, str], float]:
-    """How far the activations of each gate are from what they were; empty while too few texts have been seen."""
+    """The distance of each gate's activations from the earlier ones; empty while too few texts have been seen."""
     if min(before.texts, now.texts) < ENOUGH_TEXTS:
         return {}
     shared: Iterable[Key] = (key for key in before.counts if key in now.counts and key[3] == "activation")

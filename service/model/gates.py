@@ -1,6 +1,6 @@
-"""Gate activations: which of them a request asks for, cut out of a trace, and reduced where it wants summaries.
+"""Gate activations: those that a request asks for, cut out of a trace, and reduced if it wants summaries.
 
-Row t of every array belongs to token t, in both directions. Nothing is copied where a view will do.
+Row t of every array belongs to token t, in both directions. Arrays are views, not copies, if possible.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ class LayerGates:
     """One direction of one layer, for one input.
 
     `gates` holds by gate name a float32 array [tokens, units], or, reduced, the `STATISTICS` by name, each [tokens].
-    `statistics`, where asked for, holds those of each selected unit over the text, float32 [units], by names such as
-    ``forget.mean``, and `HORIZON` where the cell has a gate that keeps.
+    `statistics`, if asked for, holds those of each selected unit over the text, float32 [units], by names such as
+    ``forget.mean``, and `HORIZON` if the cell has a gate that keeps.
     """
 
     layer: int
@@ -109,7 +109,7 @@ def select(
 
 
 def extract(manifest: Manifest, trace: Trace, row: int, selection: Selection) -> list[LayerGates]:
-    """What a selection asks of one input of a batch, layer by layer, forward before backward."""
+    """The selected gates of one input of a batch, layer by layer, forward before backward."""
     units = selection.units
     columns = slice(units.start, units.stop) if isinstance(units, range) else list(units)
     rule = keeper(manifest.cell)

@@ -43,7 +43,7 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Interventions:
-    """What a request changes of its inputs' runs. Token numbers are those of the text as sent."""
+    """The changes that a request makes to its inputs' runs. Token numbers are those of the text as sent."""
 
     settings: tuple[Setting, ...] = ()
     dropped: tuple[int, ...] = ()
@@ -72,7 +72,7 @@ _SHOWN = 16
 
 
 def _problems(manifest: Manifest, table: Mapping[str, Gate], setting: Setting) -> list[tuple[str, str]]:
-    """What is wrong with one entry: (pointer below it, reason)."""
+    """The faults of one entry: (pointer below it, reason)."""
     found = []
     if not 0 <= setting.layer < manifest.layers:
         found.append(("/layer", f"layer {setting.layer} is out of range: the model has {_count(manifest.layers)}."))
@@ -117,7 +117,7 @@ def _listed(
 def check_tokens(interventions: Interventions, lengths: Sequence[int]) -> None:
     """Hold token numbers against the inputs' lengths. A number that one input has not is refused for all.
 
-    Raises `InvalidField`: also for a setting at a token that is dropped, and where an input keeps no token.
+    Raises `InvalidField`: also for a setting at a token that is dropped, and for an input that keeps no token.
     """
     if wrong := _listed("/drop", "token", interventions.dropped or None, None, "tokens count from"):
         raise InvalidField(*wrong[0])
@@ -147,7 +147,7 @@ def _check_range(pointer: str, numbers: Sequence[int], position: int, length: in
 def without(source: Encoded, dropped: Sequence[int]) -> tuple[Encoded, list[int]]:
     """An input without some of its tokens, and the numbers of those that are left.
 
-    Spans stay those of the text as sent. Sentences stay where they were; one that loses all tokens is gone.
+    Spans stay those of the text as sent. Sentences keep their bounds; a sentence that loses all tokens is gone.
     """
     gone = set(dropped)
     kept = [number for number in range(len(source)) if number not in gone]
@@ -176,8 +176,8 @@ def within(settings: Sequence[Setting], kept: Sequence[int]) -> tuple[Setting, .
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """An input as it is run: without the dropped tokens, and with the settings and the explained token numbered as in
-    what is left. `kept` has each token's number in the text as sent."""
+    """An input as it is run, without the dropped tokens. The settings and the explained token are numbered among the
+    remaining tokens. `kept` has each token's number in the text as sent."""
 
     encoded: Encoded
     kept: Sequence[int]
@@ -186,8 +186,8 @@ class Applied:
 
 
 def apply(source: Encoded, interventions: Interventions, explain: int | None = None) -> Applied:
-    """Apply interventions that `check_tokens` has passed to one input. Raises `InvalidField` where `explain` is a
-    token that is dropped."""
+    """Apply interventions that `check_tokens` has passed to one input. Raises `InvalidField` if `explain` is a dropped
+    token."""
     if not interventions.dropped:
         return Applied(source, range(len(source)), interventions.settings, explain)
     if explain in interventions.dropped:
@@ -214,7 +214,8 @@ def states_set(manifest: Manifest, settings: Sequence[Setting], length: int) -> 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What is set of one gate of a layer: `values` where `mask` is true, both [time, directions, batch, units]."""
+    """The settings of one gate of a layer: `values` count if `mask` is true. Both are [time, directions, batch,
+    units]."""
 
     mask: NDArray[np.bool_]
     values: Array
@@ -222,7 +223,7 @@ class Held:
 
 @dataclass(slots=True)
 class _Reading:
-    """A layer while it is read: the sums of its input, what is set, and the gates so far.
+    """A layer while it is read: the sums of its input, the settings, and the gates so far.
 
     `sums` are by part of the stack, `emitted` by gate, all [time, directions, batch, units] in reading order.
     """
@@ -242,7 +243,7 @@ class _Reading:
         return {part: found[..., at * units : (at + 1) * units] for at, part in enumerate(order[start:stop])}
 
     def settle(self, gate: str, step: int, values: Array) -> Array:
-        """Keep a gate's values at a step, with what is set in their place. Returns what is kept."""
+        """Record a gate's values at a step, after the settings have replaced some. Returns the recorded values."""
         kept: Array = self.emitted[gate][step]
         kept[:] = values
         if gate in self.held:
@@ -279,7 +280,7 @@ def _lstm(reading: _Reading, step: int, states: States) -> None:
 
 
 def _gru(reading: _Reading, step: int, states: States, *, before: bool = False) -> None:
-    """The stored part ``keep`` is 1 minus the update gate, whose sum is therefore the other way round."""
+    """The stored part ``keep`` is 1 minus the update gate, so that the gate's sum is the negative of ``keep``'s."""
     h = states["hidden"]
     products = reading.product(h, "keep", "reset") if before else reading.product(h, "keep", "reset", "candidate")
     z = reading.settle("update", step, sigmoid(-(reading.sums["keep"][step] + products["keep"])))
@@ -375,7 +376,7 @@ def _read(
 def _held(
     manifest: Manifest, layer: int, lengths: NDArray[np.int32], time: int, settings: Sequence[Sequence[Setting]]
 ) -> dict[str, Held]:
-    """What a layer's settings come to, by gate. Of two settings of one value the later one counts."""
+    """A layer's settings as masks and values, by gate. The later of two settings of one value counts."""
     shape = (time, len(manifest.directions), len(lengths), manifest.hidden)
     found: dict[str, Held] = {}
     for row, (length, entries) in enumerate(zip(lengths.tolist(), settings, strict=True)):

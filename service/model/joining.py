@@ -1,4 +1,4 @@
-"""Sentences of a text as inputs of their own, and what they come to joined to the text's.
+"""Sentences of a text as inputs of their own, and their results joined to those of the text.
 
 A tagger's text runs as one row for each of its sentences (`Encoded.sentences`); any other input is one row. Results
 come as a flat list, one for each row, in the order of the inputs and of their sentences.
@@ -29,13 +29,13 @@ _Result = TypeVar("_Result")
 
 @dataclass(frozen=True, slots=True)
 class Traced:
-    """What one input's trace came to. The arrays are the input's own."""
+    """The results of one input's trace. The arrays are the input's own."""
 
     logits: Logits
     layers: list[LayerGates]
     contributions: Contributions | None
     deletion: DeletionEffects | None = None
-    """In closed form, where it was wanted and the cell has one."""
+    """Deletion effects in closed form, if they were wanted and the cell has such a form."""
 
 
 def bounds(source: Encoded) -> Sequence[tuple[int, int]]:
@@ -77,7 +77,7 @@ def predictions_of(encoded: Sequence[Encoded], rows: Sequence[Prediction]) -> li
 def traces_of(encoded: Sequence[Encoded], rows: Sequence[Traced]) -> list[Traced]:
     """The inputs' traces. Row t of each array belongs to token t of the text.
 
-    A token outside of the sentence whose label is explained has given nothing to it: its contributions are 0.
+    A token outside of the explained token's sentence has no effect on it: its contributions are 0.
     """
     return [each[0] if len(each) == 1 else _trace(source, each) for source, each in _grouped(encoded, rows)]
 
@@ -143,7 +143,7 @@ def _statistic(name: str, sentences: Array, lengths: NDArray[np.float64]) -> Arr
     """A statistic of each unit over all sentences [units], from those of the sentences [sentences, units].
 
     A mean counts tokens, `change` the steps between tokens of one sentence. A horizon is -1 over the mean of the
-    logarithms, so that its inverse is what is averaged.
+    logarithms, so that the inverses are averaged.
     """
     values = sentences.astype(np.float64)
     if name == HORIZON:

@@ -1,7 +1,7 @@
 """A bundle's weights as float32 arrays, ready for a run in NumPy: embeddings, recurrent layers and head.
 
-The weights file has ONNX's layout (`training.export.onnx.graph` writes it). Matrices stay views of the file's content
-where it holds float32, so a network costs no memory of its own.
+The weights file has ONNX's layout (`training.export.onnx.graph` writes it). Float32 matrices stay
+views of the file's content, so that a network costs no memory of its own.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ STACKING: Mapping[CellName, tuple[str, ...]] = {
     "mingru": ("update", "candidate"),
     "minlstm": ("forget", "input", "candidate"),
 }
-"""The order of the gates' rows in the file: ONNX's, where it has an operator for the cell. A GRU's update gate is
-stored as its complement, ``keep``."""
+"""The order of the gates' rows in the file: ONNX's, if it has an operator for the cell. A GRU's update gate is stored
+as its complement, ``keep``."""
 PEEPHOLES = ("input", "output", "forget")
 """The order in which ONNX stacks diagonal peepholes; full ones are stacked as the gates are."""
 _BOUNDS = 2
@@ -40,12 +40,12 @@ class Layer:
     """One recurrent layer's parameters by part of the stack: a gate's, or ``keep``.
 
     `w` [directions, units, inputs], `r` [directions, units, units], `bias` [directions, units] (both biases, unless
-    `second` has the state's own), `peephole` [directions, units], or [directions, units, units] where it is full.
+    `second` has the state's own), `peephole` [directions, units], or [directions, units, units] if it is full.
     """
 
     w: Mapping[str, Array]
     r: Array
-    """[directions, blocks * units, units]: multiplied by the state in one product; no rows where no gate sees it."""
+    """[directions, blocks * units, units]: multiplied by the state in one product; no rows if no gate sees it."""
     bias: Mapping[str, Array]
     second: Mapping[str, Array]
     peephole: Mapping[str, Array]
@@ -93,7 +93,7 @@ class Network:
         )
 
     def logits(self, states: Array) -> Array:
-        """What the head makes of one input's top states [tokens, units of all directions]: [labels], or a tagger's
+        """The head's logits from one input's top states [tokens, units of all directions]: [labels], or a tagger's
         [tokens, labels]."""
         units = self.manifest.hidden
         match self.manifest.head:

@@ -1,8 +1,8 @@
-"""Text as it is sent → its plain form, and where each character of that stands in the text as sent.
+"""Text as it is sent → its plain form, and the place of each plain character in the text as sent.
 
-The plain form is what a reader sees: without characters that nobody sees, with HTML's entities read, composed (NFC),
-full-width ASCII and odd apostrophes as plain ASCII. Tokens are found, and looked up, in the plain form; their offsets
-are those of the text as sent.
+The plain form is the text that a reader sees: without invisible characters, with HTML's entities decoded, composed
+(NFC), with full-width ASCII and odd apostrophes as plain ASCII. Tokens are found, and looked up, in the plain form;
+their offsets are those of the text as sent.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _MOST_MARKS = 32
 
 
 def plain(text: str) -> tuple[str, Places | None]:
-    """The plain form of a text, and the place of each of its characters; None where the text is plain already.
+    """The plain form of a text, and the place of each of its characters; None if the text is plain already.
 
     Takes time linear in the text's length.
     """
@@ -103,7 +103,7 @@ def _composed(text: str, places: Places) -> tuple[str, Places]:
         form = unicodedata.normalize("NFC", text[start:end])
         kept = form if len(form) <= end - start else text[start:end]
         pieces.append(kept)
-        # What is composed begins with the letter: that takes the places of the marks that went into it.
+        # A composed character begins with the letter: it takes the places of the marks that went into it.
         tail = len(kept) - 1
         composed.append((places[start][0], places[end - tail - 1][1]))
         composed += places[end - tail : end]
@@ -112,7 +112,7 @@ def _composed(text: str, places: Places) -> tuple[str, Places]:
 
 
 def _goes_on(text: str, start: int, end: int) -> bool:
-    """True where the character at `end` is a mark on those from `start`, or is composed with them."""
+    """True if the character at `end` is a mark on those from `start`, or is composed with them."""
     character = text[end]
     if character < "\u0300":
         return False

@@ -20,9 +20,9 @@ Gates = Mapping[str, Float64]
 
 @dataclass(frozen=True, slots=True)
 class GateWeights:
-    """One gate's parameters: W [units, inputs], R [units, units] where it sees the state, the two biases [units], of
-    the input's product and of the state's, and the gate's peephole where it has one: [units], or a matrix [units,
-    units]. A GRU's update gate is here as ``keep``, 1 minus it, as torch and ONNX have it."""
+    """One gate's parameters: W [units, inputs]; R [units, units] if it sees the state; the two biases [units], of the
+    input's product and of the state's; its peephole, if it has one, [units] or a matrix [units, units]. A GRU's update
+    gate is stored as ``keep``, 1 minus it, as in torch and ONNX."""
 
     w: Float64
     r: Float64 | None
@@ -42,7 +42,7 @@ class GateWeights:
         return product
 
     def of_cell(self, cell: Float64) -> Float64:
-        """What the peephole lets through of the cell state [rows, units]; 0 without one."""
+        """The peephole's product with the cell state [rows, units]; 0 without a peephole."""
         if self.peephole is None:
             return np.zeros_like(cell)
         return cell @ self.peephole.T if self.peephole.ndim == 2 else cell * self.peephole
@@ -69,8 +69,8 @@ def deviation(
     """How far a trace of one sequence is from its equations, and the top layer's traced states [time, units of all
     directions].
 
-    The largest difference of any gate; relative to the value where that is over 1, since the cell state has no bound
-    and float32 has seven digits. NaN where there is one.
+    The largest difference of any gate. It is relative to values over 1, because the cell state has no bound and float32
+    has seven digits. NaN if any difference is NaN.
 
     ``expected(layer, number of the direction, x, states before)`` is the cell's step, `inputs` the embedded tokens
     [time, inputs], `traced` every gate [time, units]. Row t's gates are computed from row t's input and from the traced

@@ -28,7 +28,7 @@ of marks do not. ``treebank``: Penn Treebank; words keep hyphens and slashes. ``
 dates keep hyphens, numbers their signs."""
 STYLES = cast(tuple[Style, ...], get_args(Style))
 
-# Alternatives are tried in order at each position; whatever none of them matches is white space, or a
+# Alternatives are tried in order at each position; a character that none of them matches is white space, or a
 # character without a shape of its own (zero-width, control) that stands alone. Every repetition is
 # bounded, so that the time of a match is too: a run of more than a thousand letters is cut into tokens of that length.
 # None looks behind a space, but for the full stop of "No. 1".

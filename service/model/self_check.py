@@ -15,19 +15,20 @@ from service.errors import BundleError
 from service.model.bundle import MODEL_GRAPH, TRACE_GRAPH, Manifest
 
 RELIES_ON = "relies_on"
-"""The key of a graph's metadata that names, between spaces, what a runtime has to read as ONNX defines it."""
+"""The key of a graph's metadata that names, between spaces, the inputs that a runtime must read as ONNX defines
+them."""
 SEQUENCE_LENS = "sequence_lens"
 LENGTHS = (9, 4, 2)
 """Tokens of the rows that are compared."""
 LEAST_TOLERANCE = 1e-4
-"""Of logits, where the certificate's is less."""
+"""The least tolerance of logits; a certificate with a smaller one is raised to it."""
 
 Rows = Sequence[NDArray[np.int32]]
 Logits = Callable[[Rows], NDArray[np.float32]]
 
 
 def relies_on(metadata: Mapping[str, str]) -> tuple[str, ...]:
-    """What a graph relies on, by its metadata. Graphs from before the key rely on `sequence_lens`."""
+    """The names in a graph's metadata that a runtime must honour. Graphs without the key rely on `sequence_lens`."""
     return tuple(metadata.get(RELIES_ON, SEQUENCE_LENS).split())
 
 
@@ -63,7 +64,7 @@ def check(predict: Logits, trace: Logits, manifest: Manifest, runtime: str) -> N
 def _apart(
     batch: NDArray[np.float32], others: Sequence[NDArray[np.float32]] | NDArray[np.float32], manifest: Manifest
 ) -> float:
-    """The largest difference of the rows' logits, without padding; NaN where there is one."""
+    """The largest difference of the rows' logits, without padding; NaN if any is NaN."""
     tagger = manifest.head == "tagger"
     differences = [
         np.abs(one[:length] - other[:length] if tagger else one - other).max()

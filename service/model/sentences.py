@@ -1,7 +1,7 @@
-"""Sentences of raw text: where each begins, decided token by token with bounded lookahead.
+"""Sentences of raw text. Each beginning is decided token by token, with bounded lookahead.
 
 A tagger learns from single sentences, so it reads a text sentence by sentence. A sentence ends at a line break, unless
-the line was only wrapped there, and behind ``.``, ``!``, ``?`` or ``…`` where what follows looks like a beginning:
+the line was only wrapped there, and behind ``.``, ``!``, ``?`` or ``…`` if the next characters look like a beginning:
 a capital, a number, an opening quote or bracket. A period behind an initial or an abbreviation ends a sentence only
 before a word that commonly begins one (``in the U.S. She``).
 """
@@ -22,14 +22,14 @@ FULL_LINE = 58
 LONGEST_LINE = 100
 """Columns. Text is not wrapped at more, so that a longer line is a paragraph."""
 NARROW_LINE = 30
-"""Columns. Down to this width, a line is taken for wrapped where the next one goes on in lower case."""
+"""Columns. A line of at least this width counts as wrapped if the next one goes on in lower case."""
 REST_OF_WORD = 6
-"""Columns that a word is taken to have behind its first token, where no space follows that."""
+"""Columns that a word is assumed to have behind its first token, if no space follows that token."""
 SLACK = 10
-"""Columns that a wrapped line may fall short of the widest, where the next one goes on in lower case."""
+"""Columns that a wrapped line may fall short of the widest, if the next one goes on in lower case."""
 
 _End = Literal["", "stop", "dots", "abbreviation", "title", "numbered", "break"]
-"""How the tokens so far end; "" where no sentence can end."""
+"""The way in which the tokens so far end; "" if no sentence can end here."""
 
 _HARD = re.compile("[\v\f\x1c-\x1e\u2028\u2029]")
 _LINE = re.compile("\r\n|[\n\r\x85\v\f\x1c-\x1e\u2028\u2029]")
@@ -37,7 +37,7 @@ _BREAK = re.compile(r"<br ?/?>", re.IGNORECASE)
 _LINES = re.compile(r"[\n\r\x85\v\f\x1c-\x1e\u2028\u2029]|<[bB][rR]")
 _ENDS = re.compile(r"[.!?…。！？｡؟।॥]")
 _TRAILING = " \t\n\r.!?…”’)]}»"
-"""No sentence begins at these where nothing else follows but one straight quotation mark, attached, which closes."""
+"""No sentence begins at these if only one straight quotation mark follows, attached: it closes."""
 
 _DOTS = re.compile(r"\.{2,}|…+")
 _MARKS = re.compile(r"[.!?…]*[!?][.!?…]*")
@@ -86,18 +86,18 @@ _STARTERS = _words("""
     On Once One Only Or Our Several She Since So Some Such That The Their Then There These They This Those Though
     Thus To Today Under Until Was We Were What When Where Whether Which While Who Why With Yes Yet You Your
 """)
-"""Words that are written with a capital only where they begin a sentence, nearly always."""
+"""Words that have a capital nearly always only at the beginning of a sentence."""
 _GOES_ON = _words("""
     a an and are as at by for from her his in is its my of on or our that the their to was were with your The
 """)
-"""Words that end a line only where it is wrapped."""
+"""Words that end a line only if the line is wrapped."""
 
 
 class Splitter:
     """Takes the tokens of one text in turn, and says of each whether a sentence begins at it.
 
-    What it remembers is of fixed size. The answer for a token depends on what stands before it, on the token, and on
-    `LOOKAHEAD` characters behind it.
+    Its memory has a fixed size. The answer for a token depends on the text before it, on the token, and on `LOOKAHEAD`
+    characters behind it.
     """
 
     __slots__ = ("_cased", "_count", "_end", "_last", "_quoted", "_widest", "_width")
@@ -112,8 +112,8 @@ class Splitter:
         self._widest = 0  # columns of the widest line that was wrapped; 0 before the first
 
     def begins(self, gap: str, token: str, following: str) -> bool:
-        """Whether a sentence begins at `token`. `gap` is the text between it and the token before, `following` what
-        stands behind it, `LOOKAHEAD` characters of it at least, fewer only at the end of the text."""
+        """True if a sentence begins at `token`. `gap` is the text between it and the token before. `following` is the
+        text behind it: at least `LOOKAHEAD` characters, fewer only at the end of the text."""
         lines = gap not in ("", " ") and [match.end() for match in _LINE.finditer(gap)]
         spaced = gap == " " or not self._last or any(map(str.isspace, gap))
         quote = self._quote(token, spaced, following) if token in _STRAIGHT else None
@@ -148,23 +148,23 @@ class Splitter:
         return begins
 
     def depends(self, gap: str, token: str, following: str) -> bool:
-        """Whether the answer of `begins` depends on what stands behind `following`, too."""
+        """True if the answer of `begins` also depends on the text behind `following`."""
         if gap not in ("", " ") and _LINE.search(gap):
             return len(following) < LOOKAHEAD
         return not following and (token in _STRAIGHT or (len(token) == 1 and self._end != ""))
 
     def keep(self) -> list[int | str]:
-        """What it remembers, of plain values, for `resume`."""
+        """Its memory in plain values, for `resume`."""
         return [getattr(self, name) for name in self.__slots__]
 
     def resume(self, kept: Sequence[int | str]) -> None:
-        """Remember what another splitter did."""
+        """Take over another splitter's memory."""
         for name, value in zip(self.__slots__, kept, strict=True):
             setattr(self, name, value)
 
     def _quote(self, token: str, spaced: bool, following: str) -> Literal["open", "close"]:
-        """A straight quotation mark opens where only what stands before it is apart from it, and the other way round;
-        between two spaces, it closes what is open."""
+        """A straight quotation mark opens if a space stands before it and none behind it, and closes in the reverse
+        case. Between two spaces it closes an open quotation."""
         apart = not following or following[0].isspace()
         if spaced != apart:
             return "open" if spaced else "close"
@@ -177,7 +177,7 @@ class Splitter:
         return self._is_end(token, following, opens)
 
     def _is_end(self, token: str, following: str, opens: bool) -> bool:
-        """Whether what looks like an end is one, by the token behind it."""
+        """True if a likely end is one, by the token behind it."""
         if self._end == "stop":
             return opens or self._starts(token)
         if self._end == "numbered":
@@ -228,7 +228,7 @@ class Splitter:
         return "break" if token[0] == "<" and _BREAK.fullmatch(token) else ""
 
     def _behind(self, word: str) -> _End:
-        """What a period behind a word, in lower case, makes of the sentence's end."""
+        """The kind of end that a period behind a word, in lower case, makes."""
         if self._count <= 1 and _ENUMERATOR.fullmatch(word):
             return ""
         if word in _TITLES:
@@ -256,7 +256,7 @@ def _is_ornament(text: str) -> bool:
 
 
 def line_ends(gap: str) -> list[int]:
-    """Where the line breaks of a gap between two tokens end."""
+    """The places at which the line breaks of a gap between two tokens end."""
     return [match.end() for match in _LINE.finditer(gap)]
 
 

@@ -31,27 +31,27 @@ _PIECE = 8192
 """Code points that the matcher is given at once: a millisecond or two."""
 _LARGEST_PIECE = 65_536
 _LOOK_AHEAD = 2048
-"""Code points behind a token that may decide where it ends: more than any token has, but a letter under many marks."""
+"""Code points behind a token that may decide its end: more than any token has, except a letter under many marks."""
 
 _NORMALIZED_LENGTH = 1000
 """Code points of a token that are looked at. Normal forms can be 18 times as long, and take as much longer to make."""
 
 _CACHED = 16_384
-"""Tokens, and words, of which a tokenizer remembers what they come to."""
+"""Tokens, and words, that a tokenizer's cache holds at most."""
 _CACHED_LENGTH = 48
 
 _in_use: WeakValueDictionary[tuple[bytes, tuple[Feature, ...]], Tokenizer] = WeakValueDictionary()
-"""Those read from files, by SHA-256 and features: models of one vocabulary hold it, and what it remembers, once."""
+"""Tokenizers from files, by SHA-256 and features: models of one vocabulary share it and its cache."""
 
 _WORD = re.compile(r"(?:[^ \t\n<]+|<br ?/?>|<)+")
-"""What stands between spaces. A token holds no space, but for ``<br />``, and none looks at what lies behind one."""
+"""Text between spaces. A token holds no space, except ``<br />``, and no pattern looks behind a space."""
 WORD = re.compile(r"(?:(?<![^ \t\n])[Nn]o\. (?=[0-9])|[^ \t\n<&]+|<br ?/?>|&lt;br ?/?&gt;|[<&])+")
 """The same in any text: it may have a ``<br />`` of entities, or ``No. 1``, whose full stop depends on the number."""
 _NUMBER_SIGN = re.compile(r"(?<![^ \t\n])[Nn]o\. [0-9]")
 _LAST_STOP = re.compile(r"(?:^|[^\w.])[^\W\d_]{1,50}\.$")
 """A word that ends in a full stop and has no other."""
 _SURE_ENDS = frozenset(map(chr, range(33, 127))) - {".", ";"}
-"""Characters at whose sight a text ends in no full stop; ``&#46;`` is one."""
+"""Last characters that prove that a text does not end in a full stop. ``;`` is not one: ``&#46;`` is a full stop."""
 _TAIL = 256
 """Code points of a text's last word that are looked at for it."""
 _LIST_NUMBER = re.compile(r"[0-9]{1,3}\.")
@@ -60,14 +60,14 @@ _EDGE = "\n"
 
 _Spans = list[tuple[int, int]]
 _Word = tuple[bytes, _Spans | None]
-"""Of what stands between spaces: the rows of its tokens, and their spans; None where it is a token as it stands."""
+"""The rows and spans of the tokens in the text between two spaces; no spans if that text is one token unchanged."""
 
 _NOTHING: Mapping[str, _Word] = {"": (b"", [])}
-"""What stands between two spaces in a row."""
+"""The empty text between two spaces in a row."""
 
 
 def build(words: Sequence[str], features: Sequence[Feature], style: Style = "web") -> Tokenizer:
-    """A tokenizer whose vocabulary is `words`, already normalised, row 0 being `UNKNOWN`."""
+    """A tokenizer with the vocabulary `words`, already normalised. Row 0 is `UNKNOWN`."""
     if not words or words[0] != UNKNOWN:
         raise ValueError(f"the first word must be {UNKNOWN}")
     return Tokenizer({word: row for row, word in enumerate(words)}, features, style)
@@ -77,8 +77,8 @@ class Encoded:
     """One input, ready for the network.
 
     `text` is the text as sent (tokens sent are joined by one space), `rows` is int32 [tokens, features]; `truncated`
-    says whether a tail was cut off. `sentences` has (first token, end) of each sentence where the text is to be read
-    sentence by sentence; None where it is read as a whole.
+    says whether a tail was cut off. `sentences` has (first token, end) of each sentence if the text is to be read
+    sentence by sentence; None if it is read as a whole.
     """
 
     __slots__ = ("_spans", "rows", "sentences", "text", "truncated")
@@ -86,7 +86,8 @@ class Encoded:
     def __init__(
         self, text: str, spans: _Spans | Callable[[], _Spans], rows: NDArray[np.int32], truncated: bool
     ) -> None:
-        """`spans` may be what finds them: a label for a whole text, which is all that most callers want, needs none."""
+        """`spans` may be a function that finds them: the label of a whole text needs none, and most callers want no
+        more."""
         self.text, self.rows, self.truncated = text, rows, truncated
         self._spans = spans
         self.sentences: Sequence[tuple[int, int]] | None = None
@@ -131,8 +132,8 @@ class Tokenizer:
 
     @classmethod
     def read(cls, content: bytes | memoryview, features: Sequence[Feature]) -> Tokenizer:
-        """Read what a ``tokenizer.json`` holds. While a tokenizer of the same content and features is in use, that one
-        is returned.
+        """Read the content of a ``tokenizer.json``. While a tokenizer of the same content and features is in use, that
+        one is returned.
 
         Raises `BundleError` when it does not fit the manifest's features.
         """
@@ -196,8 +197,8 @@ class Tokenizer:
         """The tokens of plain text by the style's pattern; not many more than `limit` of them.
 
         A long text is read piece by piece: the matcher holds Python's lock, and others get it in between. A token is
-        kept only when what follows it was in sight. The next piece begins where a token ended, one that no pattern
-        looks back at if there is one.
+        kept only if the text behind it was in sight. The next piece begins at the end of a token, if possible of one
+        that no pattern looks back at.
         """
         found: list[tuple[str, tuple[int, int]]] = []
         start, size = 0, _PIECE
@@ -255,7 +256,7 @@ class Tokenizer:
         return self._array(rows)
 
     def _locate(self, text: str, tokens: int) -> _Spans:
-        """Where the first `tokens` tokens of raw text stand."""
+        """The spans of the first `tokens` tokens of raw text."""
         spans: _Spans = []
         for key, start, end in self._each(text):
             _, places = self._word(key, tokens)
@@ -303,10 +304,10 @@ class Tokenizer:
             yield key, start, start + len(key.strip(_EDGE))
 
     def word(self, word: str, *, last: bool = False, item: bool = False) -> tuple[bytes, _Spans]:
-        """The rows of a word's tokens, end to end, and their places in it. A word is what `WORD` finds.
+        """The rows of a word's tokens, end to end, and their places in it. `WORD` finds words.
 
-        A text's `last` word, without the white space behind it, has its full stop apart. `item` is true for what
-        `is_item` says.
+        A text's `last` word, without the white space behind it, has its full stop apart. `item` is the answer of
+        `is_item`.
         """
         key = _EDGE + word if item else word + _EDGE if last else word
         row, places = self._word(key, len(word))
@@ -321,7 +322,7 @@ class Tokenizer:
         return [span for _, span in self._cut(form)]
 
     def ends_apart(self, word: str) -> bool:
-        """Whether a word, without the white space behind it, is read otherwise where it is a text's last."""
+        """True if a word, without the white space behind it, is read differently as a text's last."""
         return _LAST_STOP.search(plain(word[-_TAIL:])[0][-64:]) is not None
 
     def is_item(self, word: str, before: str, behind: str) -> bool:
@@ -410,7 +411,7 @@ class Tokenizer:
 
 
 def _parts(text: str, end: int) -> bool:
-    """True where no pattern looks back behind `end`, the end of a token."""
+    """True if no pattern looks back behind `end`, the end of a token."""
     character = text[end - 1]
     return text[end].isspace() or not (
         character.isalnum() or character in ".-" or unicodedata.category(character).startswith("M")

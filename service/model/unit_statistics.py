@@ -1,4 +1,4 @@
-"""What a unit does over a text: its mean, how much it changes, how often it is saturated, how long it remembers.
+"""A unit over a text: its mean, its change from step to step, its share of saturated steps, its memory in steps.
 
 Saturation is Karpathy, Johnson and Li's (2015, arXiv:1506.02078): the shares of time that a gate spends under 0.1 and
 over 0.9. The horizon is the forgetting time of Tallec and Ollivier (2018, arXiv:1804.11188): a state that keeps the
@@ -16,7 +16,7 @@ from service.model.equations import CellName, gates, keeper
 BELOW, ABOVE = 0.1, 0.9
 """A gate is saturated under the one and over the other."""
 LONGEST = 1e6
-"""A horizon at most, in steps: a unit whose factors are all 1 in float32 forgets nothing, and JSON has no infinity."""
+"""The longest horizon, in steps. A unit with factors of 1 in float32 forgets nothing, and JSON has no infinity."""
 
 Array = NDArray[np.float32]
 

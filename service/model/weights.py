@@ -84,7 +84,7 @@ def arrays(content: memoryview) -> dict[str, NDArray[np.generic]]:
 
 
 def _header(content: memoryview) -> dict[str, _Tensor]:
-    """What the header says of the tensors. Beside them it may hold notes, under a name of their own."""
+    """The header's entries for the tensors. Beside them it may hold notes, under a name of their own."""
     try:
         header = orjson.loads(content)
         if isinstance(header, dict):

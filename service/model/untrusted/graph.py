@@ -1,6 +1,6 @@
-"""An ONNX graph as a file that nobody vouches for: what it may hold, read without ONNX or ONNX Runtime.
+"""The rules for an ONNX graph from an unknown source. The file is read without ONNX or ONNX Runtime.
 
-The rules are those of what a bundle needs, and no others: everything that is not known here is refused.
+The rules allow only the parts of ONNX that a bundle needs: everything else is refused.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ _HEAVY_NAMES = (
     "DynamicQuantizeLSTM DynamicQuantizeMatMul MatMulIntegerToFloat MatMulNBits"
 )
 _HEAVY = frozenset(_HEAVY_NAMES.split())
-"""Those that make much of little: not of constants alone, whose product could stand in the file."""
+"""Operators that make large tensors from small ones. Constants alone may not feed them: a file could hold the
+result."""
 
 # The messages of https://github.com/onnx/onnx/blob/main/onnx/onnx.proto, as far as a bundle has them.
 _MODEL = {1: "ir_version", 2: "producer", 3: "producer", 4: "domain", 5: "version", 6: "doc", 7: "graph", 8: "opsets"}
@@ -82,7 +83,7 @@ _KINDS = {number: np.dtype(name) for number, name in {**_NUMBERS, 12: "<u4", 13:
 
 @dataclass(frozen=True, slots=True)
 class External:
-    """An initializer of a graph, whose numbers lie in the weights file from the byte `start` on."""
+    """An initializer of a graph. Its numbers lie in the weights file from the byte `start` on."""
 
     name: str
     start: int
@@ -91,7 +92,7 @@ class External:
 
 
 class Graph:
-    """The look at one graph, whose external data may be tensors that are `stored`."""
+    """The check of one graph. Its external data must be tensors that are `stored`."""
 
     def __init__(self, stored: Iterable[Stored]) -> None:
         self._stored = list(stored)
@@ -103,7 +104,7 @@ class Graph:
         """Values that no input of the graph has a part in."""
 
     def check(self, content: bytes) -> list[External]:
-        """The initializers whose numbers lie outside. Raises `BundleError` when the file breaks a rule."""
+        """The initializers with numbers outside of the graph. Raises `BundleError` when the file breaks a rule."""
         model = read(content, _MODEL)
         for opset in model.messages("opsets", _OPSET):
             domain, version = opset.text("domain"), opset.integer("version")
@@ -131,7 +132,7 @@ class Graph:
                 raise BundleError(f"the output {value.text('name')[:64]!a} comes from nowhere")
 
     def _value(self, value: Message) -> str:
-        """The name of a graph's input or output, whose sizes are free or small."""
+        """The name of a graph's input or output. Its sizes must be free or small."""
         kind = value.message("type", _TYPE)
         array = kind.message("array", _ARRAY) if kind is not None else None
         shape = array.message("shape", _SHAPE) if array is not None else None
@@ -208,7 +209,8 @@ class Graph:
             raise BundleError(f"over {MAX_INLINE} bytes of numbers in the graph itself")
 
     def _outside(self, tensor: Message, size: int, kind: np.dtype[np.generic]) -> int:
-        """Where numbers of the weights file start: all of them in one of its tensors, and of its type."""
+        """The first byte of an initializer's numbers in the weights file: all in one of its tensors, and of its
+        type."""
         entries = [(entry.text("key"), entry.text("value")) for entry in tensor.messages("external", _ENTRY)]
         found = dict(entries)
         if len(found) < len(entries) or not set(found) <= {"location", "offset", "length"}:

@@ -22,8 +22,8 @@ _lock = threading.Lock()
 def memory(headroom: int) -> Iterator[None]:
     """Within it this process can take `headroom` bytes of memory more than it has; more of them raise an error.
 
-    The limit is the whole process's, so `headroom` has to leave room for what other threads do. Where the system has
-    no such limit, or the process may not set it, there is none.
+    The limit is the whole process's, so `headroom` must leave room for other threads. If the system has no such limit,
+    or the process may not set it, nothing is limited.
     """
     taken = _taken()
     if resource is None or taken is None:
@@ -60,7 +60,7 @@ def patience(seconds: float) -> Iterator[RunOptions]:
 
 
 def _taken() -> int | None:
-    """Bytes of private memory that this process has, as `RLIMIT_DATA` counts them; None where that is not told."""
+    """Bytes of private memory of this process, as `RLIMIT_DATA` counts them; None if the system does not tell."""
     try:
         lines = _STATUS.read_text(encoding="ascii").splitlines()
     except OSError:

@@ -1,7 +1,7 @@
 """Protocol buffers on the wire, as far as a file that nobody vouches for is read: fields, and nothing taken on trust.
 
 https://protobuf.dev/programming-guides/encoding. A reader of the whole format would merge and default; this one refuses
-what it was not told of, and what stands twice where once is meant: two readers must not see two different files.
+unknown fields, and a second value of a single field: two readers must not see two different files.
 """
 
 from __future__ import annotations
@@ -51,15 +51,15 @@ class Message:
         return [_text(data) for data in self.all_bytes(name)]
 
     def text(self, name: str) -> str:
-        """The string of a field; empty where it is missing."""
+        """The string of a field; empty if it is missing."""
         found = self.data(name)
         return "" if found is None else _text(found)
 
     def integer(self, name: str) -> int:
-        """The integer of a field, signed; 0 where it is missing."""
+        """The integer of a field, signed; 0 if it is missing."""
         found = self._single(name)
         if isinstance(found, memoryview):
-            raise BundleError("a number is expected where bytes stand")
+            raise BundleError("a number is expected, not bytes")
         return _signed(found or 0)
 
     def integers(self, name: str) -> list[int]:
@@ -88,7 +88,7 @@ class Message:
 
 
 def read(data: bytes | memoryview, schema: Mapping[int, str], budget: Budget | None = None) -> Message:
-    """A message whose fields may be those of `schema`, name by number. Raises `BundleError`."""
+    """A message with the fields of `schema`, name by number. Raises `BundleError`."""
     budget = budget or Budget()
     values: dict[str, list[int | memoryview]] = {}
     for number, value in _fields(memoryview(data), budget):
@@ -123,7 +123,7 @@ def _fields(data: memoryview, budget: Budget) -> Iterator[tuple[int, int | memor
 
 
 def _varint(data: memoryview, position: int) -> tuple[int, int]:
-    """A number of at most 64 bits, and where the next byte stands."""
+    """A number of at most 64 bits, and the place of the next byte."""
     if (first := data[position] if position < len(data) else 0x80) < 0x80:  # most numbers have one byte
         return first, position + 1
     number = 0
@@ -142,7 +142,7 @@ def _signed(number: int) -> int:
 
 def _as_bytes(value: int | memoryview) -> memoryview:
     if isinstance(value, int):
-        raise BundleError("bytes are expected where a number stands")
+        raise BundleError("bytes are expected, not a number")
     return value
 
 

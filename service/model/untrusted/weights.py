@@ -1,8 +1,8 @@
-"""What a bundle's weights and graphs may hold, looked at before ONNX Runtime sees them.
+"""The rules for a bundle's weights and graphs, checked before ONNX Runtime sees them.
 
 A bundle may come from anywhere. Its graphs run operators of a list, read numbers of the weights file beside them and of
 nothing else, go from their inputs to their outputs without a circle, and are small (`service.model.untrusted.graph`);
-its weights are finite. What these rules let through costs memory and time at most, and the engine bounds both.
+its weights are finite. An allowed bundle can cost memory and time at most, and the engine bounds both.
 """
 
 from __future__ import annotations
@@ -33,17 +33,18 @@ Arrays = Mapping[str, NDArray[np.generic]]
 
 @dataclass(frozen=True, slots=True)
 class Vetted:
-    """What ONNX Runtime may see: the graphs by the names of their files. Arrays are views of the bundle's contents."""
+    """The parts that ONNX Runtime may see: graphs by the names of their files. Arrays are views of the bundle's
+    contents."""
 
     weights: Arrays
     """Of the weights file, by name."""
     graphs: Mapping[str, bytes]
     initializers: Mapping[str, Arrays]
-    """Of each graph, those whose numbers lie in the weights file."""
+    """Initializers with numbers in the weights file, by graph."""
 
 
 def check(bundle: Bundle) -> Vetted:
-    """Look at a bundle's weights and graphs. Raises `BundleError`, which names the file and what is wrong in it."""
+    """Check a bundle's weights and graphs. Raises `BundleError`, which names the file and its fault."""
     content = bundle.content(WEIGHTS)
     stored = weights.read(content)
     for name, each in stored.items():
@@ -71,7 +72,7 @@ def _check_finite(name: str, numbers: NDArray[np.generic]) -> None:
         some = numbers[start : start + _AT_ONCE]
         if some.dtype.itemsize == _HALF:  # none is over the limit; numbers that are not finite have this exponent
             right = bool((some.view(np.uint16) & _HALF_EXPONENT < _HALF_EXPONENT).all())
-        else:  # NaN, where there is one, is the least and the greatest, and compares with nothing
+        else:  # a NaN is both the least and the greatest, and compares with nothing
             right = bool(some.min() >= -MAX_WEIGHT and some.max() <= MAX_WEIGHT)
         if not right:
             raise BundleError(f"{WEIGHTS}: {name[:64]!a} holds a number that is not finite, or over {MAX_WEIGHT:g}")
