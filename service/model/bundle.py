@@ -101,7 +101,7 @@ class Score(_Frozen):
 
     data: _Label = Field(description="The corpus and its split.")
     metric: Literal["accuracy", "macro_f1", "macro_recall", "precision", "recall", "f1", "calibration_error"] = Field(
-        description="Scores by name. Precision, recall and f1 count entities."
+        description="Name of the score. Precision, recall and f1 count entities."
     )
     value: float = Field(ge=0, le=1, description="The figure.")
     examples: int = Field(ge=1, le=_MOST, description="How many inputs it is over.")

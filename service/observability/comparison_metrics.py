@@ -1,4 +1,4 @@
-"""The families of `/metrics` on versions that are compared: shadows, and what feedback says of answers."""
+"""The families of `/metrics` on compared versions: shadows, and feedback on answers."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Logs: one line an event, for people or as JSON, on standard error.
 
 Everything goes through structlog: the service's own events, those of libraries that use `logging` (uvicorn's), and
-Python's warnings. What `in_request` is given (the request's id) stands in every line of a request.
+Python's warnings. The values given to `in_request` (the request's id) stand in every line of a request.
 
 A request's own line (`request`) is formatted here by hand, once in a turn of the event loop: structlog's processors
 take three times as long, and every request has such a line.
@@ -29,7 +29,7 @@ Format = Literal["console", "json"]
 Level = Literal["debug", "info", "warning", "error"]
 
 _QUIET = ("uvicorn", "asyncio")
-"""Libraries whose reports of their progress say nothing that the service does not say itself."""
+"""Libraries with progress reports that only repeat the service's own events."""
 
 
 _FIRST = frozenset(("timestamp", "level", "event"))
@@ -44,10 +44,10 @@ Line = Callable[[Mapping[str, object]], str]
 
 
 class _Stream:
-    """A stream whose lines are lost where they cannot be written: a full disk must not fail a request.
+    """A stream that drops lines it cannot write: a full disk must not fail a request.
 
-    The lines of an event loop can be gathered: what it logs in one turn is written at once. A call to the system for
-    each would cost about as much as the line itself.
+    The lines of an event loop can be gathered: those of one turn are written together. A system call for each would
+    cost about as much as the line itself.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -60,10 +60,10 @@ class _Stream:
         """How often something could not be written."""
         self.level = logging.INFO
         self.line: Line | None = None
-        """Makes the lines of requests; None where structlog makes them too."""
+        """Makes the lines of requests; None if structlog makes them too."""
 
     def gather(self, soon: Callable[[Callable[[], None]], object] | None) -> None:
-        """Keep this thread's lines until what is given to `soon` is called; None: no more."""
+        """Keep this thread's lines until the function given to `soon` is called. None ends this."""
         self._soon, self._thread = soon, get_ident()
         self.write_waiting()
 
@@ -109,7 +109,7 @@ class _Stream:
 
 _log = structlog.get_logger()
 _stream: _Stream | None = None
-"""Where the log goes, once it is set up."""
+"""The log's stream, once it is set up."""
 
 
 def gather(soon: Callable[[Callable[[], None]], object] | None) -> None:

@@ -1,6 +1,6 @@
-"""What the service counts, and how it says so: the families of `/metrics`, and its text.
+"""The service's counters: the families of `/metrics`, and its text.
 
-Names begin with ``gatelight_``. No label holds what a client wrote: routes are templates, methods and reasons come from
+Names begin with ``gatelight_``. No label holds a client's text: routes are templates, methods and reasons come from
 lists, models are those that are loaded.
 """
 
@@ -167,7 +167,7 @@ GATE_DRIFT = Family(
     _GATE,
 )
 DERIVED = (GATE_DRIFT, *COMPARISON_DERIVED)
-"""What no worker counts: it is worked out of the counts of all when `/metrics` is asked for."""
+"""Families that no worker counts: they are computed from the counts of all workers for each scrape of `/metrics`."""
 
 
 class Metrics:
@@ -235,17 +235,17 @@ class Metrics:
         return numbers
 
     def derive(self, figures: Callable[[Totals], Iterator[Metric]]) -> None:
-        """Add figures to `/metrics` that are worked out, whenever it is asked for, from what all workers counted."""
+        """Add figures to `/metrics` that are computed at each scrape from the counts of all workers."""
         self.derived.append(figures)
 
     def totals(self) -> Totals:
-        """What all workers have counted, by family and labels."""
+        """The counts of all workers, by family and labels."""
         return total(self.boards)
 
     def text(self) -> bytes:
         """Prometheus's text format, over all workers; gauges are as old as the last `Board.publish` of each of them.
 
-        It may be asked for in any thread: in full, with eight models whose gates are sampled, it takes some 30 ms.
+        Any thread may call it: in full, with sampled gates of eight models, it takes some 30 ms.
         """
         return generate_latest(self._registry)
 
@@ -319,7 +319,7 @@ def _metric(family: Family, series: Sequence[tuple[Sequence[str], list[float]]])
     metric = kind(name, family.help, labels=family.labels)
     for labels, (value,) in series:
         if family.over == "max" and not value:
-            continue  # what was said of a model that has gone
+            continue  # a series of a model that has gone
         metric.add_metric(labels, value)
     return metric
 

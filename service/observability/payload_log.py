@@ -1,8 +1,8 @@
 """The payload log: each request and its answer as one CloudEvent, a line of JSON in a file.
 
-An event is handed over in the event loop and written by a thread: no answer waits for it. What cannot be written, or
-waits in too large a number, is lost and counted. Every worker has files of its own. An event that could not be written
-whole leaves nothing behind in the file.
+An event is handed over in the event loop and written by a thread: no answer waits for it. An event that cannot be
+written, or finds the queue full, is dropped and counted. Every worker has files of its own. A partly written event is
+removed from the file.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ LOST: tuple[Lost, ...] = ("full", "disk", "redact")
 
 Event = dict[str, Any]
 Redact = Callable[[Event], Event | None]
-"""Gets an event, and gives what may be written of it; None for nothing."""
+"""Takes an event, and returns the part that may be written; None for nothing."""
 
 _log = structlog.get_logger()
 
@@ -63,14 +63,14 @@ def path_of(path: Path, worker: int | None) -> Path:
 
 
 def feedback_path(path: Path) -> Path:
-    """Where feedback stands: ``log.jsonl`` has ``log.feedback.jsonl`` beside it; a device has both."""
+    """The path of feedback: ``log.jsonl`` has ``log.feedback.jsonl`` beside it; a device takes both."""
     if path.exists() and not path.is_file():
         return path
     return path.with_name(f"{path.stem}.feedback{path.suffix}")
 
 
 def check(path: Path) -> None:
-    """Raise `StartupError` where a log cannot be opened for a reason that will not pass; a full disk may."""
+    """Raise `StartupError` if a log cannot be opened for a lasting reason; a full disk is none."""
     try:
         os.close(_open(path))
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
@@ -216,7 +216,7 @@ class PayloadLog:
         return self._written[feedback]
 
     def close(self, seconds: float = CLOSE_SECONDS) -> None:
-        """Write what waits, for at most so many seconds."""
+        """Write the waiting events, for at most so many seconds."""
         self._queue.put(None)
         if self._thread.is_alive():
             self._thread.join(seconds)

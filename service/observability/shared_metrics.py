@@ -1,9 +1,9 @@
 """Numbers that a process counts, in memory that other processes may read: counters, gauges and histograms.
 
 A `Board` holds one process's numbers. Counting is one addition in memory; Prometheus's client, with a file for each
-process, takes 2.6 to 6 times as long, which at several numbers a request would be felt. Only one thread may count on a
-board, that of the event loop; anyone may read. A board of a `memory` that outlives its process goes on from where that
-was.
+process, takes 2.6 to 6 times as long, which several numbers a request would make noticeable. Only one thread may count
+on a board, that of the event loop; every thread may read. A board in a `memory` that outlives its process continues
+from its last values.
 
 Memory: a table of keys, one JSON list [family, label values…] for each series, in the order of their cells, and the
 cells, float64. A series is one cell; a histogram's are its buckets, the last without bound, and its sum.
@@ -22,10 +22,10 @@ import structlog
 KEY_BYTES = 1024 * 1024
 CELLS = 128 * 1024
 OF_MODELS = 0.5
-"""The share of a board that series of models may fill: there may be any number of models and versions, and of what
-their bundles say, and what the service counts of itself must always find room."""
+"""The share of a board that series of models may fill. Models, versions and the scores in bundles are unbounded in
+number; the service's own counters must always find room."""
 MEMORY_BYTES = KEY_BYTES + CELLS * 8
-"""What one board takes; its pages are not touched before they are needed."""
+"""Size of one board in bytes; its pages take no memory before they are used."""
 
 _log = structlog.get_logger()
 _HEADER = 8  # bytes in use of the keys, as one number at the beginning of the memory
@@ -137,7 +137,7 @@ class Board:
         return found
 
     def track(self, name: str, *labels: str, read: Callable[[], float]) -> None:
-        """Take a number from where it is counted already, whenever `publish` is called. Counters go on from before."""
+        """Read a number from its existing counter at each call of `publish`. Counters continue from earlier values."""
         number = self.number(name, *labels)
         before = number.value if self.families[name].kind == "counter" else 0.0
         self._tracked.append((number, before, read))
@@ -159,7 +159,7 @@ class Board:
             yield key, list(self._cells[place : place + self.families[key[0]].width])
 
     def _find(self, key: Key) -> tuple[memoryview[float], int]:
-        """Where a series is, which is made if need be; where there is no room for it, somewhere that nobody reads."""
+        """The place of a series, which is made if need be; without room for it, a place that nobody reads."""
         family = self.families[key[0]]
         if len(key) != len(family.labels) + 1:
             raise ValueError(f"{family.name} has the labels {', '.join(family.labels) or 'none'}, not {key[1:]}")
@@ -172,7 +172,7 @@ class Board:
                 if family.name not in self._complained:
                     self._complained.add(family.name)
                     _log.error("no room for another series: its labels have too many values", metric=family.name)
-                return memoryview(bytearray(8 * family.width)).cast("d"), 0  # whoever counts must not fail for that
+                return memoryview(bytearray(8 * family.width)).cast("d"), 0  # a full board must not fail a request
             self._keys[used : used + len(line)] = line
             place = self._place(key)
             self._used[0] = used + len(line)  # last: a reader, or the next process after a crash, sees whole lines
@@ -184,7 +184,7 @@ class Board:
         return place
 
     def _places_now(self) -> Mapping[Key, int]:
-        """Where every series is, those included that another process has made since."""
+        """The places of all series, including those that another process has made since."""
         for key in list(self._written())[len(self._places) :]:
             self._place(key)
         return self._places

@@ -1,8 +1,8 @@
-"""Spans by OpenTelemetry: one for each request, below whatever its caller sent, and one for each of its stages.
+"""Spans by OpenTelemetry: one for each request, below its caller's span if it sent one, and one for each stage.
 
-The packages are an extra, and nothing of them is imported unless the setting `tracing` is on. Where spans go, which of
-them are kept and under which name, the standard variables ``OTEL_*`` say. No span holds what a client wrote: routes are
-templates, and of a request's inputs there is but their number.
+The packages are an extra, and are imported only if the setting `tracing` is on. The standard variables ``OTEL_*`` set
+the spans' destination, sampling and service name. No span holds a client's text: routes are templates, and a request's
+inputs appear only as a number.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 NAME = "gatelight"
 EXPORTERS = ("otlp", "console", "none")
-"""What OTEL_TRACES_EXPORTER may be."""
+"""The values of OTEL_TRACES_EXPORTER."""
 PROTOCOL = "http/protobuf"
 """The one that the extra brings."""
 FACTS = ("model", "version", "inputs", "tokens")
-"""Of a request's line in the log, what its span has too."""
+"""The fields of a request's log line that its span has too."""
 _PACKAGES = ("opentelemetry.sdk.trace", "opentelemetry.exporter.otlp.proto.http.trace_exporter")
 _HEADERS = ("traceparent", "tracestate")
 
@@ -43,7 +43,7 @@ class Batched(Protocol):
 
 
 def check() -> None:
-    """Raises `StartupError` where spans are asked for and cannot be made."""
+    """Raises `StartupError` if spans are asked for and cannot be made."""
     try:
         for name in _PACKAGES:
             import_module(name)
@@ -64,7 +64,7 @@ def _exporter() -> str:
 
 
 class Spans:
-    """Makes a process's spans. `processor`, left out, sends them where the variables say. Raises `StartupError`.
+    """Makes a process's spans. `processor`, if left out, exports them as the variables say. Raises `StartupError`.
 
     It has a thread of its own, so each worker makes its own, after it was forked.
     """
@@ -103,7 +103,7 @@ class Spans:
         self._tracer.start_span(name, set_span_in_context(parent), start_time=start).end(end)
 
     def close(self) -> None:
-        """Send what is left. Blocks."""
+        """Send the remaining spans. Blocks."""
         self._provider.shutdown()
 
 
@@ -122,7 +122,7 @@ class RequestSpan:
 
     @property
     def header(self) -> bytes:
-        """The span as W3C's ``traceparent``: what the answer, and the log, refer to it by."""
+        """The span as W3C's ``traceparent``: its name in the answer and in the log."""
         context = self._span.get_span_context()
         return f"00-{context.trace_id:032x}-{context.span_id:016x}-{int(context.trace_flags):02x}".encode()
 
@@ -161,7 +161,7 @@ class RequestSpan:
 
 
 def _sender() -> SpanProcessor | None:
-    """What sends spans where ``OTEL_TRACES_EXPORTER`` says, some at a time, from a thread of its own."""
+    """The exporter that ``OTEL_TRACES_EXPORTER`` names. It sends spans in batches, from a thread of its own."""
     from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter
 
     exporter: SpanExporter

@@ -10,7 +10,7 @@ from service.settings import Settings
 
 
 class Reading(Enum):
-    """What of a request is being read."""
+    """The part of a request that is being read."""
 
     NOTHING = auto()
     HEAD = auto()
@@ -18,7 +18,7 @@ class Reading(Enum):
 
 
 class Deadline:
-    """Calls `expire` with the words for what did not come in time, and its seconds."""
+    """Calls `expire` with the name of the part that did not come in time, and its seconds."""
 
     __slots__ = ("_expire", "_limits", "_loop", "_timer", "reading")
 
@@ -30,7 +30,7 @@ class Deadline:
         self._timer: asyncio.TimerHandle | None = None
 
     def set(self, reading: Reading) -> None:
-        """Have the timer run for what is being read, if it does not yet."""
+        """Start the timer for the part being read, if it does not run yet."""
         if reading is self.reading:
             return
         if self._timer is not None:

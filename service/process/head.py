@@ -1,4 +1,4 @@
-"""A request's head: what RFC 9112 asks of it, its size, and the head without an offer to change the protocol."""
+"""A request's head: RFC 9112's rules for it, its size, and the head without an offer to change the protocol."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LONGEST_HOST = 512
 """Bytes of a Host header; a name in DNS has at most 255."""
 
 _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)(?::[0-9]*)?")
-"""A host and a port as RFC 3986 writes them; empty where the target has no authority."""
+"""A host and a port as RFC 3986 writes them; empty if the target has no authority."""
 
 Lines = Sequence[tuple[bytes, bytes]]
 """Header lines; the names in lower case."""
@@ -83,7 +83,7 @@ def written(method: bytes, version: str, target: bytes, lines: Lines) -> bytes:
 
 
 def is_websocket(method: bytes, version: str, target: bytes, lines: Lines) -> bool:
-    """Whether a head asks for a WebSocket (RFC 6455, 4.2.1) where there are some."""
+    """True if a head asks for a WebSocket (RFC 6455, 4.2.1) at a path that has one."""
     named = {name: value.strip().lower() for name, value in lines}
     path = target.partition(b"?")[0]
     return (

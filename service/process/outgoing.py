@@ -1,4 +1,4 @@
-"""What one answer is written to, in place of the connection's transport."""
+"""The transport of one answer, in place of the connection's."""
 
 from __future__ import annotations
 

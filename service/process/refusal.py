@@ -1,4 +1,4 @@
-"""What the connection itself refuses: the error as an answer, and the word under which it is counted."""
+"""Refusals by the connection itself: the error as an answer, and the reason under which it is counted."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _log = structlog.get_logger()
 
 
 def answer(error: Exception, method: str, target: bytes, request_id: str) -> Response:
-    """The answer to a request of which so much is known, in the form that errors have in the protocol asked for."""
+    """The answer to a partly read request, in the error form of the protocol asked for."""
     if reason_of(error) is Refused.INTERNAL:
         _log.error("unexpected error", exc_info=error)
     path = target.partition(b"?")[0].decode("latin-1")

@@ -27,7 +27,7 @@ _NO_NEW_CONNECTIONS = (_LOAD_FLAGS, _AND_SYN_ACK, _IF_SYN_ALONE, _DROP, _PASS)
 
 
 def listen(host: str, port: int, count: int = 1) -> list[socket.socket]:
-    """Listening sockets for `count` processes on one port. Raises `StartupError`, which says what is in the way.
+    """Listening sockets for `count` processes on one port. Raises `StartupError`, which names the obstacle.
 
     On Linux each has its own, with a queue of its own, and the kernel spreads connections over them: processes that
     share one gather keep-alive connections on whichever wakes first. Elsewhere they share one.
@@ -52,7 +52,7 @@ def listen(host: str, port: int, count: int = 1) -> list[socket.socket]:
 
 
 def url(listener: socket.socket, scheme: str = "http") -> str:
-    """Where a socket listens, for people."""
+    """A socket's address, for people."""
     host, port = listener.getsockname()[:2]
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
@@ -60,9 +60,9 @@ def url(listener: socket.socket, scheme: str = "http") -> str:
 def refuse(listener: socket.socket) -> None:
     """Refuse new connections for good; those whose handshake has begun can still be accepted (Linux).
 
-    Closing a socket resets what waits in its queue. With new connections refused, the queue can be emptied first. The
-    socket is bound to a network interface that does not exist: any process may do so, where a filter needs
-    CAP_NET_ADMIN. Sockets that share a port have to be refused together.
+    Closing a socket resets the connections in its queue. With new connections refused, the queue can be emptied first.
+    The socket is bound to a network interface that does not exist. Any process may do so; a packet filter would need
+    CAP_NET_ADMIN. Sockets that share a port must be refused together.
     """
     if not _LINUX:
         return
@@ -91,9 +91,9 @@ def welcome(listener: socket.socket) -> None:
 
 
 def steer(listeners: Sequence[socket.socket], live: Sequence[int]) -> None:
-    """Have new connections go to the sockets of these numbers alone, evenly; what waits at the others stays there.
+    """Send new connections to the sockets of these numbers alone, evenly. Those that wait at others stay there.
 
-    `listeners` are those of `listen`, all of them. Where they are one, or the kernel will not, nothing changes.
+    `listeners` are all those of `listen`. Nothing changes if there is one, or if the kernel does not allow it.
     """
     if not _LINUX or len(listeners) < 2:
         return

@@ -21,7 +21,7 @@ _log = structlog.get_logger()
 
 
 def options(settings: Settings) -> dict[str, Any]:
-    """What uvicorn's configuration takes for TLS; nothing where no certificate is set. Raises `StartupError`."""
+    """uvicorn's arguments for TLS; none if no certificate is set. Raises `StartupError`."""
     if settings.tls_certificate is None:
         return {}
     try:

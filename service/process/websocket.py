@@ -1,7 +1,7 @@
 """A connection that has become a WebSocket: uvicorn's, on the same books as all others.
 
-It counts among the connections of its process, a client that does not take what it is sent is cut, and at the end of
-the service it is closed like any other. `service.process.connection` hands it over.
+It counts among the connections of its process. A client that does not read is cut off. At the end of the service it is
+closed like any other connection. `service.process.connection` hands it over.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from service.process.wire import Reader, Wire
 
 
 class WebSocket(WebSocketsSansIOProtocol):
-    """One WebSocket. Made by a `Protocol` whose client has asked for it."""
+    """One WebSocket. A `Protocol` makes it when its client asks for one."""
 
     def __init__(self, *arguments: Any, wire: Wire, **more: Any) -> None:
         super().__init__(*arguments, **more)
@@ -35,7 +35,7 @@ class WebSocket(WebSocketsSansIOProtocol):
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
-        """The client is slower than what it is sent: that is counted, and its progress watched."""
+        """The client reads too slowly: unsent bytes are counted, and its progress is watched."""
         super().pause_writing()
         if self._reader is not None:
             self._reader.watch(self.transport.get_write_buffer_size())

@@ -1,8 +1,8 @@
 """The connections of one process: the limits that they share, and the bytes that wait for their clients.
 
 A client that takes its answer slowly is cut off, and no other client is refused because of it. An answer has to be
-taken within `answer_seconds`, and 64 KiB of it in every `read_seconds`. Where more than `max_unsent` bytes wait, the
-client that has most of them loses the slowest of its connections.
+taken within `answer_seconds`, and 64 KiB of it in every `read_seconds`. If more than `max_unsent` bytes wait, the
+client with most of them loses the slowest of its connections.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _log = structlog.get_logger()
 
 
 class Sender(Protocol):
-    """A connection whose client sends a body."""
+    """A connection while its client sends a body."""
 
     def refuse(self, error: Exception, reason: Refused) -> None:
         """Answer the request with an error, and close."""
@@ -42,7 +42,7 @@ class Sender(Protocol):
 
 @dataclass(slots=True)
 class Wire:
-    """What the connections of a process share: their limits, and what they have come to."""
+    """The shared state of a process's connections: their limits and their counts."""
 
     settings: Settings
     metrics: Metrics
@@ -58,7 +58,7 @@ class Wire:
 
     @property
     def unread(self) -> int:
-        """Bytes of bodies whose ends have not come."""
+        """Bytes of bodies that are not complete yet."""
         return sum(self.bodies.values())
 
     def refused(self, reason: Refused, **details: object) -> None:
@@ -82,7 +82,7 @@ class Wire:
             first.refuse(Unavailable(detail, retry_after=RETRY_WHEN_CROWDED), Refused.UNREAD)
 
     def make_room(self) -> None:
-        """Cut slow readers until what waits is within its limit, one is left, or all that are left began just now."""
+        """Cut slow readers until the unsent bytes are within the limit, one is left, or all left began just now."""
         while self.unsent > self.settings.max_unsent and len(self.waiting) > 1:
             held = Counter[str]()
             for reader in self.waiting:
@@ -139,7 +139,7 @@ class Reader:
         self.size = 0
 
     def close(self) -> None:
-        """Close the connection once its client has taken what is left."""
+        """Close the connection once its client has taken the rest."""
         self._transport.close()
         self.watch_rest()
 
@@ -181,7 +181,7 @@ class Reader:
 
 
 def reset(transport: asyncio.Transport) -> None:
-    """Close at once, with a TCP reset: the system throws away what it holds, and the client learns of the cut."""
+    """Close at once, with a TCP reset: the system drops its unsent bytes, and the client learns of the cut."""
     connection = transport.get_extra_info("socket")
     if connection is not None:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -189,7 +189,7 @@ def reset(transport: asyncio.Transport) -> None:
 
 
 def unsent_by_system(transport: asyncio.Transport) -> int:
-    """Bytes that the system has taken for a client and not yet got rid of; 0 where it does not say (not on Linux)."""
+    """Bytes that the system has taken for a client and not yet sent; 0 if it does not tell (only Linux does)."""
     connection = transport.get_extra_info("socket")
     if sys.platform != "linux" or connection is None or connection.fileno() < 0:
         return 0
