@@ -21,7 +21,7 @@ SEQUENCE_LENS = "sequence_lens"
 LENGTHS = (9, 4, 2)
 """Tokens of the rows that are compared."""
 LEAST_TOLERANCE = 1e-4
-"""The least tolerance of logits; a certificate with a smaller one is raised to it."""
+"""The least tolerance of logits: it counts if twice the certificate's tolerance is smaller."""
 
 Rows = Sequence[NDArray[np.int32]]
 Logits = Callable[[Rows], NDArray[np.float32]]

@@ -164,7 +164,7 @@ class Splitter:
 
     def _quote(self, token: str, spaced: bool, following: str) -> Literal["open", "close"]:
         """A straight quotation mark opens if a space stands before it and none behind it, and closes in the reverse
-        case. Between two spaces it closes an open quotation."""
+        case. Between two spaces, or two other characters, it closes an open quotation and otherwise opens one."""
         apart = not following or following[0].isspace()
         if spaced != apart:
             return "open" if spaced else "close"
