@@ -359,6 +359,16 @@ class Protocol(HttpToolsProtocol):
         else:
             self._reader.close()
 
+    def end(self) -> None:
+        """Close once what has begun is answered; a request that has not come whole is refused now."""
+        if self._closing:
+            return
+        if self._reading is NOTHING:
+            self.shutdown()
+        else:
+            detail = "The service is starting; the request had not come whole."
+            self.refuse(Unavailable(detail, retry_after=RETRY_WHEN_CROWDED), Refused.NO_MODEL)
+
     @property
     def sending(self) -> bool:
         """True while an answer has begun and the transport has not handed all of it to the system."""

@@ -19,7 +19,7 @@ import select
 import signal
 import socket
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import cast
 
@@ -39,8 +39,10 @@ from service.observability import logs, payload_log, spans
 from service.observability.metrics import Metrics
 from service.process import tls
 from service.process.connection import Protocol
+from service.process.handover import Acceptor, Adoption, close_all, until
 from service.process.sockets import listen, refuse, turn_away, url
-from service.process.supervisor import METHOD, Loading, Supervisor
+from service.process.supervisor import METHOD, Loaded, Loading, Supervisor
+from service.process.websocket import WebSocket
 from service.process.wire import Wire, reset
 from service.serving.registry import Changes, Registry, open_registry
 from service.serving.runtime import Phase, Runtime
@@ -52,6 +54,11 @@ OTHER_FILES = 256
 QUIET_SECONDS = 0.25
 """Without a new connection or request, before the last ones are closed. Clients that keep theirs open can still ask
 until then: told that it is to be closed, they hang up themselves, and no request meets a socket that has just gone."""
+HANDOVER_SECONDS = 0.5
+"""For which the workers wait for a request that has begun to come while the models loaded. Then it gets a 503."""
+LONGEST_ANSWER_SECONDS = 5.0
+"""After that, for the answers that have begun: of all that is asked before there are models, the API document is the
+longest."""
 TURNS_TO_HEAR = 3
 TURN_SECONDS = 0.25
 TICKS_TO_PUBLISH = 5
@@ -172,19 +179,28 @@ class Server(uvicorn.Server):
         await self.lifespan.startup()
         if self.lifespan.should_exit:
             sys.exit(STARTUP_FAILURE)
-        config, loop = self.config, asyncio.get_running_loop()
+        config = self.config
         shared = {"config": config, "server_state": self.server_state, "app_state": self.lifespan.state}
+        make = partial(config.http_protocol_class, **shared)
+        self._adoption = Adoption(make, config.ssl, self._settings.header_seconds)
+        await self._listen(make, sockets or ())
+        self.started = True
+
+    async def _listen(self, make: Callable[[], asyncio.Protocol], sockets: Sequence[socket.socket]) -> None:
+        """Accept connections; those that were accepted for this worker already come first."""
+        for connection in self._shared.accepted if self._shared is not None else ():
+            self._adoption.add(connection)
+        config, loop = self.config, asyncio.get_running_loop()
         self.servers = [
             await loop.create_server(
-                partial(config.http_protocol_class, **shared),
+                make,
                 sock=listener,
                 ssl=config.ssl,
                 ssl_handshake_timeout=self._settings.header_seconds if config.ssl is not None else None,
                 backlog=config.backlog,
             )
-            for listener in sockets or ()
+            for listener in sockets
         ]
-        self.started = True
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -308,13 +324,17 @@ class Server(uvicorn.Server):
 
 
 class LoadingServer(Server):
-    """The supervisor's own while the models load: it says so to whoever asks, and ends when they are loaded."""
+    """The supervisor's own while the models load: it says so to whoever asks, and ends when they are loaded.
+
+    Every connection that it accepts gets an answer: from it if a byte has come, else from the worker that inherits it.
+    """
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         shared = Shared(1, metrics, loads=False)
         super().__init__(create_app(settings, shared), settings)
-        self.config.timeout_graceful_shutdown = 1  # second: the workers wait for it
         self.loaded: tuple[Registry, Changes] | StartupError | None = None
+        self.accepted: list[socket.socket] = []
+        """At the end, the connections that have sent nothing."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -338,14 +358,25 @@ class LoadingServer(Server):
         except StartupError as error:
             self.loaded = error
 
+    async def _listen(self, make: Callable[[], asyncio.Protocol], sockets: Sequence[socket.socket]) -> None:
+        self._acceptor = Acceptor(sockets, self._adoption.add, self._settings.max_connections)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Accept no more, and answer what was accepted."""
-        await uvicorn.Server.shutdown(self, sockets)
+        """Accept no more, and answer every connection that has sent something."""
+        self.accepted = self._acceptor.stop()
+        connections = cast(set[Protocol | WebSocket], self.server_state.connections)
+        if not await until(lambda: not (self._adoption or connections), HANDOVER_SECONDS):
+            for connection in list(connections):
+                connection.end()
+            await until(lambda: not connections, LONGEST_ANSWER_SECONDS)
+            for connection in list(connections):
+                connection.transport.abort()  # a worker must not inherit it
+            await asyncio.sleep(0)
+        close_all(sockets or ())
+        await self.lifespan.shutdown()
 
 
-def load_and_answer(
-    settings: Settings, listeners: Sequence[socket.socket], metrics: Metrics
-) -> tuple[Registry, Changes]:
+def load_and_answer(settings: Settings, listeners: Sequence[socket.socket], metrics: Metrics) -> Loaded:
     """Load the models for all workers; meanwhile `/health/live` is answered 200, all that needs a model 503.
 
     The sockets stay open, and what was not accepted waits there. Raises `StartupError`.
@@ -353,7 +384,8 @@ def load_and_answer(
     server = LoadingServer(settings, metrics)
     server.run(sockets=[listener.dup() for listener in listeners])
     if isinstance(server.loaded, tuple):
-        return server.loaded
+        return Loaded(*server.loaded, server.accepted)
+    close_all(server.accepted)
     raise server.loaded or StartupError("the models were not loaded")
 
 

@@ -27,7 +27,7 @@ from multiprocessing.context import ForkContext, SpawnContext
 from multiprocessing.process import BaseProcess
 from multiprocessing.sharedctypes import RawArray
 from multiprocessing.synchronize import Lock
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import structlog
 
@@ -35,6 +35,7 @@ from service.errors import StartupError
 from service.observability import logs
 from service.observability.metrics import FAMILIES, Metrics
 from service.observability.shared_metrics import MEMORY_BYTES, Board, total
+from service.process.handover import close_all
 from service.process.sockets import listen, refuse, steer, url, welcome
 from service.serving import agreement
 from service.serving.agreement import Agreement
@@ -65,7 +66,17 @@ _log = structlog.get_logger()
 
 Work = Callable[[Settings, Sequence[socket.socket], Shared], int]
 """What a worker does: serve until SIGTERM comes; its exit status. Raises `StartupError`."""
-Loading = Callable[[Sequence[socket.socket], Metrics], tuple[Registry, Changes]]
+
+
+class Loaded(NamedTuple):
+    """The models that all workers share, and connections that were accepted meanwhile and have sent nothing."""
+
+    registry: Registry
+    changes: Changes
+    accepted: Sequence[socket.socket]
+
+
+Loading = Callable[[Sequence[socket.socket], Metrics], Loaded]
 """Loads the models that all workers share, and answers meanwhile. Raises `StartupError`."""
 
 
@@ -101,6 +112,8 @@ class Supervisor:
         self._work = work
         self._load = load
         self._registry: Registry | None = None
+        self._accepted: list[list[socket.socket]] = [[] for _ in range(count)]
+        """Connections that wait for the worker of each place."""
         self._forks = method == "fork"
         self._context = _context(method)
         self._listeners = listen(settings.host, settings.port, count)
@@ -217,7 +230,9 @@ class Supervisor:
     def _load_for_all(self, load: Loading) -> None:
         """Load the models before there are workers, in this process. Raises `StartupError`."""
         own = self._boards[-1]
-        self._registry, changes = load(self._listeners, Metrics(own, self._boards))
+        self._registry, changes, accepted = load(self._listeners, Metrics(own, self._boards))
+        for number, connection in enumerate(accepted):
+            self._accepted[number % len(self._accepted)].append(connection)
         own.clear_gauges()
         for outcome, count in changes.counts.items():
             own.number("reloads_total", outcome).add(count)
@@ -270,6 +285,8 @@ class Supervisor:
             _log.error("worker not started", worker=worker.place, reason=error.strerror, restart_in=pause)
         else:
             worker.starts += 1
+            close_all(self._accepted[worker.place])
+            self._accepted[worker.place] = []
 
     def _fork(self, worker: _Worker, listener: socket.socket) -> BaseProcess:
         """A process that works at a socket. Raises `OSError`."""
@@ -284,9 +301,11 @@ class Supervisor:
             self._registry,
             worker.starts > 0,
             self._remembered,
+            tuple(self._accepted[worker.place]),
         )
         # A forked worker finds the other sockets open and must not keep them; a spawned one has its own alone.
         others = [each for each in self._listeners if each is not listener] if self._forks else []
+        others += [each for at, some in enumerate(self._accepted) if at != worker.place for each in some]
         name = f"worker-{worker.place}"
         process = self._context.Process(target=_run, args=(start, listener, others), name=name)
         # A signal between the fork and the worker's own handler would be the supervisor's in the worker: held back.
@@ -414,6 +433,7 @@ class _Start:
     registry: Registry | None
     replaces: bool
     remembered: Remembered | None
+    accepted: Sequence[socket.socket]
 
 
 def _run(start: _Start, listener: socket.socket, others: Sequence[socket.socket]) -> None:
@@ -442,6 +462,7 @@ def _run(start: _Start, listener: socket.socket, others: Sequence[socket.socket]
         worker=start.place,
         agreement=start.decisions.open(),
         remembered=start.remembered,
+        accepted=start.accepted,
         turn=turn,
     )
     try:

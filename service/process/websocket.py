@@ -53,6 +53,10 @@ class WebSocket(WebSocketsSansIOProtocol):
         else:
             super().keepalive_timeout()
 
+    def end(self) -> None:
+        """Close with a message that says so."""
+        self.shutdown()
+
     @property
     def sending(self) -> bool:
         """True while the transport has not handed all that was sent to the system."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from service.observability.metrics import Metrics
@@ -43,5 +44,7 @@ class Shared:
     """What workers decide about models, for all of them."""
     remembered: Remembered | None = None
     """What all workers answered; None where they are not forked: then each knows its own answers alone."""
+    accepted: Sequence[socket.socket] = ()
+    """Connections that were accepted for this worker while the models loaded, and have sent nothing."""
     turn: Callable[[], None] = lambda: None
     """To be called by the event loop now and then, more often than once in `LOOK_SECONDS`: it turns."""

@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
 import pytest
 
 from tests.integration.conftest import Process, Start
@@ -36,20 +35,12 @@ def test_sigterm_during_the_start(start: Start, workers: str, seconds: float) ->
     assert "Traceback" not in service.output
 
 
-def _ready_workers(service: Process) -> float:
-    """0 too where the server that answers while models load closes the connection at its end."""
-    try:
-        return value(service, "ready")
-    except httpx.RemoteProtocolError:
-        return 0
-
-
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_connections_that_come_while_it_stops_are_answered_or_refused_and_never_reset(
     start: Start, workers: str
 ) -> None:
     service = start("--workers", workers).until_ready()
-    service.wait(lambda: _ready_workers(service) == int(workers))
+    service.wait(lambda: value(service, "ready") == int(workers))
     host, port = service.url.removeprefix("http://").split(":")
     outcomes: Counter[str] = Counter()
     callers = [threading.Thread(target=_connect_until_refused, args=(host, int(port), outcomes)) for _ in range(8)]
