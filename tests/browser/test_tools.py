@@ -195,6 +195,7 @@ def _table(visit: Visit, inside: str, title: str) -> list[list[str]]:
     page: Any = visit.page
     summary = page.locator(f"{inside} summary:has-text('{title} as a table')").first
     summary.click()
+    summary.locator("xpath=..").locator("tbody tr").first.wait_for()  # the page fills it a moment after the click
     return page.evaluate(
         "summary => [...summary.parentElement.querySelectorAll('tbody tr')].map("
         "row => [...row.children].map(cell => cell.textContent))",
