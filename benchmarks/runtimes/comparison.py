@@ -34,8 +34,8 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """Milliseconds of the fastest run of a turn over those of ONNX Runtime for the served graph: the median of all
-    turns."""
+    """Milliseconds of CPU of the cheapest run of a turn over those of ONNX Runtime for the served graph: the median of
+    all turns. In a browser it is the clock's time."""
 
     subject: str
     graph: str

@@ -89,8 +89,9 @@ def render(found: Found) -> str:
         "## Models that ship",
         *(_verdicts(there, shipped, subjects.GRAPHS) if shipped else ["None was run."]),
         "## Time",
-        f"A run over ONNX Runtime's run of the served graph, on one thread, both interleaved; bidirectional "
-        f"classifiers with {subjects.TIMED_UNITS} units. One text has 20 tokens, a batch 16 texts of 5 to 40 tokens. "
+        f"CPU time of a run over that of ONNX Runtime's run of the served graph, both interleaved, with one thread; "
+        f"bidirectional classifiers with {subjects.TIMED_UNITS} units. Chromium tells no CPU time: there it is the "
+        "clock's, which counts other programs too. One text has 20 tokens, a batch 16 texts of 5 to 40 tokens. "
         "Graphs that a runtime has wrong or refuses are not timed. A kind of batch is left out where ONNX Runtime's "
         f"time over its own, measured beside the others, is off by more than {_NOISE:.0%} for any cell: the machine "
         "was too busy.",

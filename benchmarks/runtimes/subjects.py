@@ -82,7 +82,7 @@ def _network(word: str, both: bool, task: Task, units: int) -> Network:
     labels = ("O", "B-PER", "I-PER") if task == "ner" else ("negative", "positive")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return Network(
+        network = Network(
             Architecture(
                 task=task,
                 cell=cell,
@@ -96,6 +96,13 @@ def _network(word: str, both: bool, task: Task, units: int) -> Network:
                 peephole="full" if form == "full" else "diagonal",
             )
         )
+        # Fresh ones are 0, and a runtime that drops them would go unnoticed.
+        for name, parameter in network.named_parameters():
+            if "bias" in name or "peepholes" in name:
+                parameter.data.uniform_(-0.5, 0.5)
+                if "peepholes" in name and form == "full":
+                    parameter.data /= units  # matrices: a cell that grows at every step has no digits left
+        return network
 
 
 def _exported(network: Network, folder: Path) -> Bundle:

@@ -2,7 +2,14 @@
 
 let loaded = { graph: "", session: null };
 
-/** The logits of a batch, and with `seconds` the milliseconds of the fastest run; or why there are none. */
+/** Milliseconds: of CPU in Node, by the clock in a browser, which tells no CPU time. */
+function now() {
+  if (typeof process === "undefined") return performance.now();
+  const { user, system } = process.cpuUsage();
+  return (user + system) / 1000;
+}
+
+/** The logits of a batch, and with `seconds` the milliseconds of the cheapest run; or why there are none. */
 export async function answer(ort, read, asked) {
   try {
     if (loaded.graph !== asked.graph) {
@@ -23,9 +30,9 @@ export async function answer(ort, read, asked) {
       const times = [];
       const ends = performance.now() + 1000 * asked.seconds;
       while (times.length < 3 || performance.now() < ends) {
-        const started = performance.now();
+        const started = now();
         await loaded.session.run(feed());
-        times.push(performance.now() - started);
+        times.push(now() - started);
       }
       found.milliseconds = Math.min(...times);
     }

@@ -69,7 +69,8 @@ def version(name: str) -> str:
 
 
 def answer(run: Run, batch: dict[str, Any], seconds: float) -> dict[str, Any]:
-    """The logits of a batch, and with `seconds` the milliseconds of the fastest of as many runs as fit, at least 3."""
+    """The logits of a batch, and with `seconds` the milliseconds of CPU of the cheapest of as many runs as fit, at
+    least 3."""
     tokens = np.array(batch["tokens"], np.int32).reshape(batch["shape"])
     lengths = np.array(batch["lengths"], np.int32)
     logits = np.asarray(run(tokens, lengths), np.float32)
@@ -78,9 +79,9 @@ def answer(run: Run, batch: dict[str, Any], seconds: float) -> dict[str, Any]:
         times: list[float] = []
         ends = time.perf_counter() + seconds
         while len(times) < 3 or time.perf_counter() < ends:
-            started = time.perf_counter()
+            started = time.process_time()  # of all threads; unlike the clock it does not count other programs
             run(tokens, lengths)
-            times.append(time.perf_counter() - started)
+            times.append(time.process_time() - started)
         found["milliseconds"] = 1000 * min(times)
     return found
 
