@@ -61,11 +61,13 @@ class _InferRoute(ModelRoute):
         number = v2_sequences.number_of(asked)
         if number is None:
             return await super().run(context, content, deadline)
-        runtime, model = context.runtime, model_of(context.runtime, **context.path)
+        runtime, model = context.runtime, model_of(context.runtime, **context.path, key=context.route_key)
         context.model, context.inputs = (model.name, model.version), 1
         context.log.update(model=model.name, inputs=1)
         runtime.streams.check_room(model)
-        tensors, parameters = await v2_sequences.infer(runtime, model, asked, number)
+        named = "version" in context.path
+        model, tensors, parameters = await v2_sequences.infer(runtime, model, asked, number, named=named)
+        context.model = model.name, model.version
         return _written(model, asked, tensors, parameters)
 
 

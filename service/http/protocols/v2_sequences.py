@@ -34,23 +34,24 @@ def number_of(asked: InferRequest) -> int | str | None:
 
 
 async def infer(
-    runtime: Runtime, model: Model, asked: InferRequest, number: int | str
-) -> tuple[list[Tensor], Mapping[str, object]]:
-    """Read one piece of a sequence: the outputs, and parameters of the answer. Raises `RequestError`."""
+    runtime: Runtime, model: Model, asked: InferRequest, number: int | str, *, named: bool
+) -> tuple[Model, list[Tensor], Mapping[str, object]]:
+    """Read one piece of a sequence: the model that read it, the outputs, and parameters of the answer.
+
+    A new sequence is read by `model`. A later piece is read by the version of the first, whichever is chosen for other
+    requests by then; if the request is `named` (it names a version), that has to be the same. Raises `RequestError`.
+    """
     parameters = asked.parameters
     assert parameters is not None
     if len(asked.texts) != 1:
         raise InvalidField("/inputs/0", f"A request of a sequence has one text, not {len(asked.texts)}.")
-    manifest = model.bundle.manifest
-    usual = {name: asked.binary for name in v2_outputs.usual(manifest) if _can(manifest, name)}
-    wanted = usual if asked.wanted() is None else v2_outputs.resolve(manifest, asked.wanted(), asked.binary)
-    for position, name in enumerate(wanted):
-        if not _can(manifest, name):
-            raise InvalidField(f"/outputs/{position}/name", f"A sequence has no {name!r}. It has {', '.join(usual)}.")
+    _wanted(model.bundle.manifest, asked)
     with runtime.streams.sequences.hold(model.name, number, start=bool(parameters.sequence_start)) as held:
-        options = StreamOptions(model=model.name, version=model.version, state=held.before)
-        opened = open_stream(runtime, options)
-        stream, events = opened.stream, []
+        version = model.version if named or held.before is None else None
+        opened = open_stream(runtime, StreamOptions(model=model.name, version=version, state=held.before))
+        model, stream, events = opened.model, opened.stream, []
+        manifest = model.bundle.manifest
+        wanted = _wanted(manifest, asked)
         stream.feed(asked.texts[0])
         async for some in opened.steps():
             events += some
@@ -60,7 +61,17 @@ async def infer(
         else:
             held.after = opened.state()["state"]
         tensors = _tensors(manifest, wanted, events, stream.logits, stream.count)
-    return tensors, {TRUNCATED: False, "sequence_id": number, "sequence_end": bool(parameters.sequence_end)}
+    return model, tensors, {TRUNCATED: False, "sequence_id": number, "sequence_end": bool(parameters.sequence_end)}
+
+
+def _wanted(manifest: Manifest, asked: InferRequest) -> dict[str, bool]:
+    """The outputs of an answer, and whether each is binary. Raises `InvalidField`."""
+    usual = {name: asked.binary for name in v2_outputs.usual(manifest) if _can(manifest, name)}
+    wanted = usual if asked.wanted() is None else v2_outputs.resolve(manifest, asked.wanted(), asked.binary)
+    for position, name in enumerate(wanted):
+        if not _can(manifest, name):
+            raise InvalidField(f"/outputs/{position}/name", f"A sequence has no {name!r}. It has {', '.join(usual)}.")
+    return wanted
 
 
 def _can(manifest: Manifest, name: str) -> bool:

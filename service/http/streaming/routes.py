@@ -41,6 +41,7 @@ router = APIRouter(route_class=BodyRoute)
             }
         },
         timed=True,
+        routed=True,
     ),
 )
 async def stream(
@@ -49,7 +50,7 @@ async def stream(
     asked.check()
     runtime = context.runtime
     runtime.check_open()
-    opened = open_stream(runtime, asked, key=context.request_id)
+    opened = open_stream(runtime, asked, key=context.route_key)
     model = opened.model
     context.model, context.inputs = (model.name, model.version), 1
     runtime.streams.check_room(model)

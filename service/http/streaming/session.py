@@ -189,7 +189,7 @@ class Session:
                 grant = self._admit(opening.key)
             self._runtime.check_open()
             paces = self._streams.paces(grant.label if grant is not None else None)
-            key = self._context.request_id
+            key = self._context.route_key
             opened = open_stream(self._runtime, opening, paces=paces, state_every=opening.state_every, key=key)
             opened.patient = True
         except RequestError as error:
