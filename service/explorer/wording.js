@@ -45,7 +45,8 @@ function without({ text, spans, tokens }, at) {
     const kept = whole ? stem[0] + whole.slice(1) : stem;
     return text.slice(0, from) + kept + text.slice(end);
   }
-  const after = text.slice(end).replace(/^\s+/, "");
-  const capital = !text.slice(0, start).trim() && /^\p{Lu}/u.test(text.slice(start));
-  return text.slice(0, start).replace(after ? /$/ : /\s+$/, "") + (capital ? after.charAt(0).toUpperCase() + after.slice(1) : after);
+  const before = text.slice(0, start), after = text.slice(end).trimStart();
+  if (!after) return before.trimEnd();
+  const capital = !before.trim() && /^\p{Lu}/u.test(text.slice(start)); // "Not good" → "Good"
+  return before + (capital ? after[0].toUpperCase() + after.slice(1) : after);
 }

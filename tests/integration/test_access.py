@@ -180,6 +180,27 @@ def test_who_begins_no_handshake_is_not_waited_for(
     assert "Traceback" not in service.output
 
 
+def test_every_tls_connection_is_answered_while_the_workers_take_over(
+    start: Start, files: tuple[Path, Path], authority: trustme.CA
+) -> None:
+    service = start("--workers", "2", "--tls-certificate", str(files[0]), "--tls-key", str(files[1]))
+    context = trusting(authority)
+    address = ("127.0.0.1", int(service.url.rpartition(":")[2]))
+    with contextlib.ExitStack() as stack:
+        # They are open before there is a worker, and begin their handshake with one.
+        silent = [stack.enter_context(socket.create_connection(address, timeout=PATIENCE)) for _ in range(6)]
+        ready = []
+        while not ready or ready[-1] != 200:
+            with httpx.Client(verify=context, timeout=PATIENCE) as client:  # a connection of its own each time
+                ready.append(client.get(f"{service.url}/health/ready").status_code)
+        assert set(ready) <= {200, 503}
+        for connection in silent:
+            with context.wrap_socket(connection, server_hostname="127.0.0.1") as secured:
+                secured.sendall(b"GET /health/ready HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+                assert secured.recv(15) == b"HTTP/1.1 200 OK"
+    assert "Traceback" not in service.output
+
+
 @pytest.mark.parametrize(("least", "spoken"), [("1.2", True), ("1.3", False)])
 def test_the_least_version(
     start: Start, files: tuple[Path, Path], authority: trustme.CA, least: str, spoken: bool
