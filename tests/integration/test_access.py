@@ -189,7 +189,7 @@ def test_every_tls_connection_is_answered_while_the_workers_take_over(
     with contextlib.ExitStack() as stack:
         # They are open before there is a worker, and begin their handshake with one.
         silent = [stack.enter_context(socket.create_connection(address, timeout=PATIENCE)) for _ in range(6)]
-        ready = []
+        ready: list[int] = []
         while not ready or ready[-1] != 200:
             with httpx.Client(verify=context, timeout=PATIENCE) as client:  # a connection of its own each time
                 ready.append(client.get(f"{service.url}/health/ready").status_code)
