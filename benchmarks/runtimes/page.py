@@ -92,9 +92,9 @@ def render(found: Found) -> str:
         f"CPU time of a run over that of ONNX Runtime's run of the served graph, both interleaved, with one thread; "
         f"bidirectional classifiers with {subjects.TIMED_UNITS} units. Chromium tells no CPU time: there it is the "
         "clock's, in steps of 0.1 ms, which counts other programs too. One text has 20 tokens, a batch "
-        "16 texts of 5 to 40 tokens. Graphs that a runtime has wrong or refuses are not timed. A kind of batch is left out where ONNX Runtime's "
-        f"time over its own, measured beside the others, is off by more than {_NOISE:.0%} for any cell: the machine "
-        "was too busy.",
+        "16 texts of 5 to 40 tokens. Graphs that a runtime has wrong or refuses are not timed. A kind of batch is left "
+        f"out where ONNX Runtime's time over its own, measured beside the others, is off by more than {_NOISE:.0%} for "
+        "any cell: the machine was too busy.",
         _speeds(there),
         "## Why graphs were refused",
         _reasons(there),
