@@ -1,1 +1,1 @@
-"""The schedule of the work: models in memory, queues, batches, limits. No HTTP."""
+"""Scheduling: models in memory, queues, batches, limits. No HTTP."""

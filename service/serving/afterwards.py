@@ -1,4 +1,4 @@
-"""What is done once an answer is out: it is remembered for feedback, logged, and run again by a shadow."""
+"""Work after an answer is sent: remember it for feedback, log it, run it again by a shadow."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ from service.settings import Settings
 
 MODEL_SOURCE = "/models/"
 SAMPLING = "payload"
-"""What the choice of the sampled requests is salted with, beside their ids."""
+"""Salt of the hash that samples requests by their ids."""
 
 
 class Afterwards:
-    """To be told of every answer, in the event loop. Nothing here waits for anything.
+    """Is called with every answer, in the event loop. Nothing here blocks.
 
-    `busy` says whether the batcher has something to do. Raises `StartupError` where the redaction hook is not there.
+    `busy` returns True while the batcher has work. Raises `StartupError` if the redaction hook is missing.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Afterwards:
         self.shadowing = Shadowing(metrics, busy, sampler, Recent(remembered.disagreements, worker), texts=logged)
 
     def start(self) -> None:
-        """Begin to write."""
+        """Begin to write the payload log."""
         if self._log is None:
             return
         board, log = self._metrics.board, self._log
@@ -67,13 +67,13 @@ class Afterwards:
         log.start()
 
     async def close(self) -> None:
-        """Drop what waits for shadows, and write what waits for the disk, for a short time."""
+        """Drop the requests that wait for shadows, and give the payload log a short time to finish."""
         await self.shadowing.close()
         if self._log is not None:
             await asyncio.to_thread(self._log.close)
 
     def note(self, exchange: Exchange, served: Served | None) -> None:
-        """A request was answered; `served` are the model's versions as of now."""
+        """Note an answered request. `served` are the current versions of its model."""
         self._answered.note(exchange.request_id, detail(exchange))
         if self._log is not None and position(SAMPLING, exchange.request_id) < self._share:
             canary = served is not None and any(model is exchange.model for model, _ in served.canary)
@@ -87,7 +87,8 @@ class Afterwards:
     def take_feedback(
         self, identity: str, request_id: str, number: int, label: str | None, entities: Sequence[Span] | None
     ) -> Taken:
-        """Judge, count and log feedback, which came as the request `identity`. Raises as `Feedback.take` does."""
+        """Judge, count and log feedback that came with the request id `identity`. Raises the errors of
+        `Feedback.take`."""
         taken = self.feedback.take(request_id, number, label, entities)
         if self._log is not None:
             of = {"inferenceservicename": taken.model, "modelversion": taken.version} if taken.model else {}
@@ -104,7 +105,7 @@ class Afterwards:
 
 
 def _log_of(settings: Settings, worker: int | None) -> PayloadLog | None:
-    """The payload log of this process; None where the settings want none."""
+    """The payload log of this process; None if the settings want none."""
     if settings.payload_log is None:
         return None
     return PayloadLog(
@@ -116,7 +117,7 @@ def _log_of(settings: Settings, worker: int | None) -> PayloadLog | None:
 
 
 def prediction_event(exchange: Exchange, *, canary: bool, texts: bool) -> Event:
-    """A request and its answer as one CloudEvent; without `texts`, their lengths in their place."""
+    """A request and its answer as one CloudEvent. Without `texts` it holds the lengths of the texts instead."""
     model = exchange.model
     inputs: list[Any] = (
         list(exchange.inputs())
@@ -140,7 +141,7 @@ def prediction_event(exchange: Exchange, *, canary: bool, texts: bool) -> Event:
         "status": 200,
     }
     if texts and tagger:
-        # Of the tokens, which labels are given to, and of the sentences, which are read one by one.
+        # Offsets of the tokens, which carry the labels, and of the sentences, which are read one by one.
         data["spans"] = [source.spans for source in exchange.encoded]
         data["sentences"] = [source.sentences or [(0, len(source))] for source in exchange.encoded]
     return event(

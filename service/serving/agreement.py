@@ -1,7 +1,8 @@
-"""Decisions about models that all workers follow: which version of a name is served, its canary and its shadow.
+"""Decisions about models that all workers follow: the served versions of a name, its canary and its shadow.
 
-One worker gets a request to change something. It changes its own models first, and writes the decision into memory that
-all workers and their supervisor share. Each of them looks there every `LOOK_SECONDS`, and notes what it has followed.
+One worker receives the request for a change. It changes its own models first, then writes the decision into memory
+shared by all workers and their supervisor. Each of them reads it every `LOOK_SECONDS` and notes the last decision that
+it has followed.
 """
 
 from __future__ import annotations
@@ -15,21 +16,21 @@ import orjson
 from service.errors import Unavailable
 
 BYTES = 256 * 1024
-"""For all decisions together, some 100 bytes a name."""
+"""Room for all decisions together, about 100 bytes a name."""
 LOOK_SECONDS = 0.1
-"""Between two looks of a worker."""
+"""Interval at which a worker reads the decisions."""
 LOCK_SECONDS = 1.0
-"""A lock that is held for longer is held by a process that has died."""
+"""A lock held longer than this belongs to a dead process."""
 
-_HEAD = 16  # two numbers: how often it was written (odd while it is), and the bytes in use
+_HEAD = 16  # two numbers: twice the last decision (odd during a write), and the bytes in use
 _TRIES = 100
 
 
 class Agreement:
     """The decisions, in shared memory.
 
-    `memory` is `BYTES` of zeros at first. `followed` has one number for each worker: the last decision that it has
-    followed. `lock` keeps two workers from writing at once.
+    `memory` is `BYTES` of zeros at first. `followed` holds the last followed decision of each worker. `lock` prevents
+    two workers from writing at once.
     """
 
     def __init__(self, memory: memoryview, followed: memoryview[int], lock: Lock) -> None:
@@ -44,26 +45,28 @@ class Agreement:
         return self._head[0] // 2
 
     def read(self) -> tuple[int, dict[str, Any]]:
-        """The number of the last decision, and the last one on each name with its own ``number``."""
+        """The number of the last decision, and the last decision on each name with its own ``number``."""
         for _ in range(_TRIES):
             written = self._head[0]
             content = bytes(self._body[: self._head[1]])
             if written % 2 == 0 and self._head[0] == written:
                 try:
                     return written // 2, orjson.loads(content) if content else {}
-                except orjson.JSONDecodeError:  # another processor's writes came in another order: look again
+                except orjson.JSONDecodeError:  # another processor's writes arrived in another order: read again
                     continue
         return 0, {}
 
     def decide(self, name: str, decision: Mapping[str, Any]) -> int:
-        """Write a decision; its number. Raises `Unavailable` where there is no room for it."""
+        """Write a decision. Returns its number. Raises `Unavailable` if the memory is full."""
         locked = self._lock.acquire(timeout=LOCK_SECONDS)
         try:
             _, decisions = self.read()
             number = self._head[0] // 2 + 1
             content = orjson.dumps({**decisions, name: {**decision, "number": number}})
             if len(content) > len(self._body):
-                raise Unavailable("Too many models were changed since the start; restart the service, with settings.")
+                raise Unavailable(
+                    "Too many models were changed since the start; write the changes into the settings and restart."
+                )
             self._head[0] = 2 * number - 1
             self._body[: len(content)] = content
             self._head[1] = len(content)
@@ -74,7 +77,7 @@ class Agreement:
                 self._lock.release()
 
     def note_followed(self, worker: int, number: int) -> None:
-        """A worker does now as the decisions up to this number say."""
+        """Note that a worker has followed all decisions up to `number`."""
         self._followed[worker] = number
 
     def behind(self, number: int) -> Sequence[int]:

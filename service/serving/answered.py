@@ -1,8 +1,8 @@
-"""The last answers of all workers: what `POST /feedback` refers to.
+"""The last answers of all workers, to which `POST /feedback` refers.
 
-Each worker writes its own answers into a ring in memory, which the others read; nobody waits for anybody. An id is
-known while fewer than `ENTRIES` answers of any worker are newer. The rings hold no text: hashes of the ids, and what
-was answered in labels, scores and offsets.
+Each worker writes its own answers into a ring in shared memory, and the others read it without locks. An id is known
+while fewer than `ENTRIES` answers of all workers are newer. The rings hold no text: only hashes of the ids, and the
+answers as labels, scores and offsets.
 """
 
 from __future__ import annotations
@@ -18,33 +18,33 @@ from typing import Any
 import orjson
 
 ENTRIES = 10_000
-"""Answers that are remembered, over all workers together."""
+"""Remembered answers, over all workers together."""
 DETAIL_BYTES = 4 * 1024 * 1024
-"""Of each worker, for what was answered: some 400 bytes an answer. Older details make room for newer ones."""
+"""Bytes for the answers of one worker, about 400 an answer. New answers overwrite the oldest."""
 LARGEST_DETAIL = 64 * 1024
-"""An answer of more bytes is known by its id alone."""
+"""Bytes. Of a larger answer only the id is kept."""
 
 _DIGEST = 16
-_HEAD = 16  # how many answers were written, and how many bytes of details
+_HEAD = 16  # the number of answers, and the bytes of details, written so far
 BYTES = _HEAD + ENTRIES * (_DIGEST + 3 * 8) + DETAIL_BYTES
-"""What one ring takes; its pages are not touched before they are needed."""
+"""Bytes of one ring. Its pages are not touched before they are needed."""
 
 
 def memory(rings: int) -> memoryview:
-    """Memory for so many rings, which processes that are forked later share."""
+    """Memory for `rings` rings. Processes forked later share it."""
     return memoryview(mmap(-1, rings * BYTES))
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """An answer in a ring. `detail` is None where it was too large, or has made room."""
+    """An answer in a ring. `detail` is None if it was too large or is overwritten."""
 
     then: float
     detail: bytes | None
 
 
 class Ring:
-    """One process's answers. Only that process writes; anyone may read."""
+    """The answers of one process. Only that process writes; any process may read."""
 
     def __init__(self, memory: memoryview) -> None:
         parts, start = [], 0
@@ -58,13 +58,13 @@ class Ring:
         self._sizes: memoryview[int] = parts[4].cast("Q")
 
     def add(self, digest: bytes, detail: bytes, now: float) -> None:
-        """Write an answer; `now` never goes back."""
+        """Write an answer. `now` must not decrease."""
         count, start = self._head
         if len(detail) > LARGEST_DETAIL:
             detail = b""
         if start % DETAIL_BYTES + len(detail) > DETAIL_BYTES:
             start += DETAIL_BYTES - start % DETAIL_BYTES
-        self._head[1] = start + len(detail)  # first: a reader sees that older details are being written over
+        self._head[1] = start + len(detail)  # first: readers then see that older details are being overwritten
         self._details[start % DETAIL_BYTES : start % DETAIL_BYTES + len(detail)] = detail
         slot = count % ENTRIES
         self._digests[slot * _DIGEST : (slot + 1) * _DIGEST] = digest
@@ -72,7 +72,7 @@ class Ring:
         self._head[0] = count + 1
 
     def find(self, digest: bytes) -> Found | None:
-        """The newest answer of an id."""
+        """The newest answer with an id."""
         digests, found, at = bytes(self._digests), None, -1
         while (at := digests.find(digest, at + 1)) >= 0:
             slot, rest = divmod(at, _DIGEST)
@@ -86,14 +86,14 @@ class Ring:
         return found
 
     def newer(self, then: float) -> int:
-        """How many answers were written after a time."""
+        """The number of answers written after a time."""
         count = self._head[0]
         kept = range(max(0, count - ENTRIES), count)
         return len(kept) - bisect_right(kept, then, key=lambda number: self._times[number % ENTRIES])
 
 
 class Answered:
-    """The answers of all workers, as one of them sees them."""
+    """The answers of all workers, as one worker sees them."""
 
     def __init__(self, own: Ring, rings: Sequence[Ring]) -> None:
         self._own = own
@@ -101,27 +101,27 @@ class Answered:
 
     @classmethod
     def open(cls, memory: memoryview, own: int) -> Answered:
-        """Over the rings of `memory`, of which this process writes its `own`."""
+        """The rings in `memory`. This process writes the ring number `own`."""
         rings = [Ring(memory[start : start + BYTES]) for start in range(0, len(memory), BYTES)]
         return cls(rings[own], rings)
 
     def note(self, request_id: str, detail: Any = None) -> None:
-        """An answer was given; `detail` is plain values that JSON has."""
+        """Note an answer. `detail` consists of plain JSON values."""
         content = orjson.dumps(detail) if detail is not None else b""
         self._own.add(_digest(request_id), content, monotonic())
 
     def knows(self, request_id: str) -> bool:
-        """Whether an id is among the last `ENTRIES` of any worker."""
+        """True if the id is among the last `ENTRIES` answers."""
         return self._newest(request_id) is not None
 
     def detail(self, request_id: str) -> Any:
-        """What was noted with an id; None where that is not known any more. Raises `KeyError` for an unknown id."""
+        """The detail noted with an id; None if it is lost. Raises `KeyError` for an unknown id."""
         found = self._newest(request_id)
         if found is None:
             raise KeyError(request_id)
         try:
             return orjson.loads(found.detail) if found.detail is not None else None
-        except orjson.JSONDecodeError:  # written over while it was read
+        except orjson.JSONDecodeError:  # overwritten while it was read
             return None
 
     def _newest(self, request_id: str) -> Found | None:

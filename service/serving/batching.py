@@ -1,15 +1,13 @@
-"""The micro-batcher: what waits becomes a batch as soon as something is free to run it. No delay is added.
+"""The micro-batcher: waiting rows become a batch as soon as a thread is free. No delay is added.
 
-A caller submits rows to a `Lane` (one for each model and graph) and awaits their results. Once the event loop has dealt
-with all that it had ready, batches are cut from what waits, lane after lane in turn. A short batch runs in the event
-loop, at most one in each turn of it; any other runs in one of the batcher's own threads, and what arrives meanwhile
-forms the next. One caller alone waits for nothing, and batches grow by themselves under load.
+A caller submits rows to a `Lane` (one for each model and graph) and awaits their results. Once the event loop has run
+its ready callbacks, batches are cut from the lanes in turn; the lane with the least run time so far comes first. A
+short batch runs in the event loop, at most one in each turn of it. Any other batch runs in a thread of the batcher, and
+rows that arrive meanwhile form the next. A lone caller waits for nothing, and batches grow by themselves under load.
+`service.serving.queueing` cuts a batch from a lane's queue.
 
-How a batch is cut from a lane's queue, `service.serving.queueing` says. Among lanes, the next is the one that has been
-given the least time.
-
-Who is let in: what waits is bounded, in tokens. Large calls get a share of that bound, so that the rest is always there
-for small ones, and no lane may fill more than a share of what the others leave.
+Admission: the waiting tokens are bounded. Large submissions get a share of that bound, so that small ones always find
+room. No lane may fill more than a share of the room that the other lanes leave.
 """
 
 from __future__ import annotations
@@ -32,16 +30,16 @@ Result = TypeVar("Result")
 Drop = Literal["cancelled", "deadline", "failed"]
 
 WEIGHT_OF_LAST = 0.1
-"""What the last batch's seconds per token count for in a lane's running average."""
+"""Weight of the last batch in a lane's running average of seconds per token."""
 LONGEST_RETRY = 60.0
-"""Seconds; a caller who was told to come back later than that would not."""
+"""Seconds. A longer Retry-After would send the caller away for good."""
 RETRY_WHEN_CLOSED = 1.0
-"""Seconds after which a refused caller may find another instance, or this one restarted."""
+"""Seconds. By then another instance, or this one restarted, may answer."""
 
 
 @dataclass(slots=True)
 class Counters:
-    """What the batcher has done so far; plain numbers that only grow, for whoever reports them."""
+    """Totals of the batcher since its start. They only grow."""
 
     batches: int = 0
     inline_batches: int = 0
@@ -50,21 +48,22 @@ class Counters:
     tokens: int = 0
     padded_tokens: int = 0
     refused: Counter[Refused] = field(default_factory=Counter)
-    """Calls, by reason: nothing was begun for them."""
+    """Rejected submissions by reason. No work was begun for them."""
     dropped: Counter[Drop] = field(default_factory=Counter)
-    """Rows that were accepted and never ran, because their call had ended: by what ended it."""
+    """Accepted rows that never ran because their submission had ended, by the cause of its end."""
 
 
 class Batcher:
-    """Lanes that share threads, an allowance of waiting tokens, and the event loop in which all of them are used.
+    """Lanes that share threads, one bound on waiting tokens, and one event loop.
 
-    `threads` run batches of at most `max_rows` rows and `token_budget` padded tokens; a batch that is estimated to take
-    under `inline_seconds` may run in the event loop. A call is refused when with it more than `max_queued_tokens`
-    tokens would wait, unless nothing waits at all. Calls of more than `large_tokens` count for at most `large_share` of
-    these, and are refused where they would be more, but for a first one; a lane's other calls may be `lane_share` of
-    what the other lanes leave. `executor`, if given, stands in for the threads and is shut down
-    by `close`; `clock` measures what batches take (an event loop's own time is too coarse: uvloop's stands still while
-    a callback runs). `ran`, if given, is told of every batch that has run.
+    `threads` run batches of at most `max_rows` rows and `token_budget` padded tokens. A batch with an estimate under
+    `inline_seconds` may run in the event loop. A submission is rejected if more than `max_queued_tokens` tokens would
+    wait with it, unless nothing waits. Submissions of more than `large_tokens` tokens may fill `large_share` of that
+    bound together; the first of them is always accepted. The other submissions of a lane may fill `lane_share` of the
+    room that the other lanes leave.
+
+    `executor` replaces the threads and is shut down by `close`. `clock` measures batches; an event loop's own time is
+    too coarse, because uvloop's stands still during a callback. `ran` is called after every batch.
     """
 
     def __init__(
@@ -94,10 +93,10 @@ class Batcher:
         self.ran = ran
         self.counters = Counters()
         self._executor = executor or ThreadPoolExecutor(threads, thread_name_prefix="batch")
-        self._turns: OrderedDict[Lane[Any, Any], None] = OrderedDict()  # lanes with waiting rows; the next one first
-        self._given = 0.0  # seconds that the lane which ran last had been given by then
-        self._promised = (0.0, clock())  # seconds of work that refused callers will come back with, and when it was so
-        self._mean_tokens = 1.0  # of the calls that came
+        self._turns: OrderedDict[Lane[Any, Any], None] = OrderedDict()  # lanes with waiting rows, the next first
+        self._given = 0.0  # `given` of the lane that ran last, in seconds
+        self._promised = (0.0, clock())  # seconds of work that rejected callers will bring, as of the time
+        self._mean_tokens = 1.0  # running mean over submissions
         self._running = 0
         self._calls = 0
         self._flush_is_due = False
@@ -111,30 +110,30 @@ class Batcher:
         seconds_per_row: float = 0.0,
         of: object = None,
     ) -> Lane[Row, Result]:
-        """A new queue. `run` takes rows of like length and returns one result a row; it must bear several threads.
+        """A new queue. `run` takes rows of similar length and returns one result a row; it must be thread-safe.
 
-        `seconds_per_token` is the first estimate of what one padded token costs; what runs really take corrects it.
-        `seconds_per_row` is what each row costs beside its tokens. `of` names the lane in what `ran` is told.
+        `seconds_per_token` is the first estimate of the cost of a padded token; measured batches correct it.
+        `seconds_per_row` is the cost of a row beside its tokens. `of` identifies the lane in the reports to `ran`.
         """
         return Lane(self, run, seconds_per_token, seconds_per_row, of)
 
     @property
     def queued_tokens(self) -> int:
-        """Tokens of the rows that are accepted and have not begun, in all lanes, without padding."""
+        """Tokens of the accepted rows that have not begun, over all lanes, without padding."""
         return sum(lane.queued_tokens for lane in self._turns)
 
     @property
     def busy(self) -> bool:
-        """Whether a batch runs or waits."""
+        """True if a batch runs or waits."""
         return bool(self._running or self._turns)
 
     @property
     def queued_seconds(self) -> float:
-        """The time that the threads are estimated to need for what waits."""
+        """Estimated seconds until the threads have run all waiting rows."""
         return sum(lane.queued_tokens * lane.seconds_per_token for lane in self._turns) / self.threads
 
     async def close(self) -> None:
-        """Refuse new calls, finish those that were accepted, end the threads. May be called more than once."""
+        """Reject new submissions, finish the accepted ones, end the threads. May be called more than once."""
         self._closed = True
         finished = False
         try:
@@ -146,18 +145,18 @@ class Batcher:
 
     @property
     def _large(self) -> int:
-        """Tokens of large calls that wait."""
+        """Waiting tokens of large submissions."""
         return sum(lane.large_tokens for lane in self._turns)
 
     def check_room(self) -> None:
-        """Raises `Unavailable` when not one more token may wait."""
+        """Raises `Unavailable` if no further token may wait."""
         if self.queued_tokens >= self.max_queued_tokens:
             large = self._large
             if self.queued_tokens - large + min(large, self._most_large) >= self.max_queued_tokens:
                 self.refuse_full(self._mean_tokens)
 
     def has_room(self, lane: Lane[Any, Any], tokens: int) -> bool:
-        """Whether a lane's call of so many tokens may wait."""
+        """True if a submission of `tokens` tokens to the lane may wait."""
         waiting = self.queued_tokens
         if not waiting:
             return True
@@ -171,12 +170,13 @@ class Batcher:
         )
 
     def check_lane(self, lane: Lane[Any, Any]) -> None:
-        """Raises `Unavailable` when a lane has no room for a call of one token. For lanes."""
+        """Raises `Unavailable` if the lane has no room for a submission of one token. Called by lanes."""
         if not self.has_room(lane, 1):
             self.refuse_full(self._mean_tokens)
 
     def refuse_full(self, tokens: float) -> NoReturn:
-        """Send a call of about so many tokens away. When to come back is later for each in turn: not all at once."""
+        """Reject a submission of about `tokens` tokens. Each rejected caller gets a later Retry-After, so that they do
+        not return together."""
         self.counters.refused[Refused.FULL] += 1
         now = self.clock()
         promised, then = self._promised
@@ -188,17 +188,17 @@ class Batcher:
         )
 
     def refuse_closed(self) -> NoReturn:
-        """Send a call away for good."""
+        """Reject a submission because the service is shutting down."""
         self.counters.refused[Refused.CLOSED] += 1
         raise Unavailable("The service is shutting down.", retry_after=RETRY_WHEN_CLOSED)
 
     @property
     def _seconds_per_token(self) -> float:
-        """Over the lanes that wait."""
+        """Average over the lanes with waiting rows."""
         return self.queued_seconds * self.threads / max(1, self.queued_tokens)
 
     def admit(self, lane: Lane[Any, Any], tokens: int, deadline: float) -> None:
-        """Let a call of so many tokens in, or raise `Unavailable` or `DeadlineExceeded`. For lanes."""
+        """Accept a submission of `tokens` tokens, or raise `Unavailable` or `DeadlineExceeded`. Called by lanes."""
         if self._closed:
             self.refuse_closed()
         if deadline <= asyncio.get_running_loop().time():
@@ -210,14 +210,14 @@ class Batcher:
         self._calls += 1
 
     def leave(self) -> None:
-        """A call that was let in has its answer, or wants none any more. For lanes."""
+        """An accepted submission has its result or was given up. Called by lanes."""
         self._calls -= 1
         self._note_if_drained()
 
     def wake(self, lane: Lane[Any, Any]) -> None:
-        """A lane has rows; cut batches once the event loop has dealt with what it has ready. For lanes."""
+        """A lane has rows. Cut batches once the event loop has run its ready callbacks. Called by lanes."""
         if lane not in self._turns:
-            lane.given = max(lane.given, self._given)  # who had nothing to run has saved nothing up
+            lane.given = max(lane.given, self._given)  # an idle lane saves up no credit
             self._turns[lane] = None
         self._flush_soon()
 
@@ -227,7 +227,7 @@ class Batcher:
             asyncio.get_running_loop().call_soon(self._flush)
 
     def _flush(self) -> None:
-        """Start what can start: batches in threads while one is free, and one short batch here, after those."""
+        """Start batches in threads while one is free, then run at most one short batch here."""
         self._flush_is_due = False
         now = asyncio.get_running_loop().time()
         short: Batch[Lane[Any, Any]] | None = None
@@ -256,8 +256,8 @@ class Batcher:
                 self._flush_soon()
 
     def _may_run_here(self, lane: Lane[Any, Any], window: slice) -> bool:
-        """Whether a batch may run in the event loop: a short one. With threads on several CPUs, only one that is alone:
-        while the loop runs a batch, threads that are done with theirs wait for the next."""
+        """True if a batch may run in the event loop: a short one. With several threads it must be the only batch,
+        because finished threads wait for the loop while it runs one."""
         alone = not self._running and not self._turns and lane.is_all(window)
         return lane.estimate(window) < self.inline_seconds and (self.threads == 1 or alone)
 
@@ -285,7 +285,7 @@ class Batcher:
         self._running += 1
 
         def landed(future: Future[Outcome]) -> None:
-            with contextlib.suppress(RuntimeError):  # the loop was closed without `close`: nobody waits any more
+            with contextlib.suppress(RuntimeError):  # the loop was closed without `close`: no caller waits
                 loop.call_soon_threadsafe(self._land, batch, future)
 
         try:
@@ -317,7 +317,7 @@ class Batcher:
 
 
 class Lane(Generic[Row, Result]):
-    """One queue of rows that may run together. Made by `Batcher.lane`."""
+    """A queue of rows that may run together. Made by `Batcher.lane`."""
 
     def __init__(
         self,
@@ -330,7 +330,7 @@ class Lane(Generic[Row, Result]):
         self._of = of
         self.seconds_per_token = seconds_per_token
         self.given = 0.0
-        """Seconds of work that it was given, as estimated: more than what others were, it comes after them."""
+        """Estimated seconds of work that this lane was given. The lane with the least comes next."""
         self._seconds_per_row = seconds_per_row
         self._batcher = batcher
         self._run = run
@@ -338,27 +338,29 @@ class Lane(Generic[Row, Result]):
 
     @property
     def queued_tokens(self) -> int:
-        """Tokens of this lane's rows that are accepted and have not begun, without padding."""
+        """Tokens of this lane's accepted rows that have not begun, without padding."""
         return self._queue.tokens
 
     @property
     def large_tokens(self) -> int:
-        """Those of them that belong to large calls."""
+        """Those of large submissions."""
         return self._queue.large_tokens
 
     def check_room(self) -> None:
-        """Raises `Unavailable` when a call of usual length would be refused: before more is done for it."""
+        """Raises `Unavailable` if a submission of one token would be rejected. Saves the work before it."""
         self._batcher.check_lane(self)
 
     async def submit(
         self, rows: Sequence[Row], lengths: Sequence[int], *, deadline: float, times: Times | None = None
     ) -> list[Result]:
-        """The results of `rows`, in their order; `lengths` are their tokens, `deadline` is a time of the event loop.
-        `times` are written down where there are any.
+        """Run `rows` and return their results in the same order.
 
-        Raises `Unavailable` when too much waits already or the batcher is closed, before any work; `DeadlineExceeded`
-        at the deadline; and whatever `run` raised for a batch in which one of the rows was. Rows of a caller that was
-        cancelled or whose deadline has passed do not run any more.
+        `lengths` are the tokens of each row, at least 1. `deadline` is a time of the event loop. `times`, if given,
+        records when the rows ran.
+
+        Raises `Unavailable`, before any work, if too much waits or the batcher is closed; `DeadlineExceeded` at the
+        deadline; and any exception of `run` for a batch with one of the rows. After a cancellation or the deadline no
+        further row of the caller runs.
         """
         if not rows:
             return []
@@ -379,7 +381,7 @@ class Lane(Generic[Row, Result]):
             self._batcher.leave()
 
     def next_window(self, now: float) -> slice | None:
-        """The next batch, not yet taken; None when nothing waits. Rows whose callers have gone are dropped."""
+        """The next batch, not yet taken; None if nothing waits. Drops rows of callers that have gone."""
         while self._queue.tokens:
             window = self._queue.window()
             gone = [e.call for e in self._queue.rows[window] if e.call.future.done() or e.call.deadline <= now]
@@ -393,20 +395,20 @@ class Lane(Generic[Row, Result]):
         return None
 
     def estimate(self, window: slice) -> float:
-        """The seconds that a batch is expected to take."""
+        """The expected seconds of a batch."""
         rows = self._queue.rows[window]
         return padded_tokens(rows) * self.seconds_per_token + len(rows) * self._seconds_per_row
 
     def is_all(self, window: slice) -> bool:
-        """Whether nothing is left to run after this batch."""
+        """True if no row remains after this batch."""
         return sum(entry.length for entry in self._queue.rows[window]) == self.queued_tokens
 
     def take(self, window: slice) -> Batch[Lane[Any, Any]]:
-        """Take a batch out of the queue; from here on it runs."""
+        """Take a batch out of the queue. From here on it runs."""
         return Batch(self, self._run, self._queue.take(window), self._batcher.clock)
 
     def deliver(self, batch: Batch[Lane[Any, Any]], outcome: Outcome) -> None:
-        """Hand the results of a batch to its callers, and learn from the time that it took."""
+        """Give the results of a batch to its callers, and correct the estimate by the measured time."""
         results, seconds = outcome
         if self._batcher.ran is not None:
             self._batcher.ran(batch.report(seconds, self._of))
@@ -427,7 +429,7 @@ class Lane(Generic[Row, Result]):
                 call.future.set_result(call.results)
 
     def end(self, call: Call, error: BaseException, reason: Literal["deadline", "failed"]) -> None:
-        """Answer a call with an error, if it has no answer yet; its other rows do not run any more."""
+        """Answer a submission with an error unless it has an answer. Its other rows do not run any more."""
         if not call.future.done():
             call.future.set_exception(error)
         self._drop(call, reason)

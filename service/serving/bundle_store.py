@@ -1,4 +1,4 @@
-"""Versions in the models folder: loaded once, left alone while their files stay, tried again when these change."""
+"""Versions in the models folder: loaded once, kept while their files stay the same, tried again when these change."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Key = tuple[str, int]
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A version on disk that cannot be served, and why. The reason holds no path of this machine."""
+    """A version on disk that cannot be served, and the reason, which holds no path of this machine."""
 
     name: str
     version: int
@@ -30,34 +30,34 @@ class Refused:
 
 
 class BundleStore:
-    """Loads versions from one models folder. Not for several threads at once."""
+    """Loads versions from one models folder. Not thread-safe."""
 
     def __init__(self, repository: Path, load: Load) -> None:
         self._repository = repository
         self._load = load
-        # Of each loaded version's files, when they were last found to be those that it was loaded from.
+        # Signatures of the files of each loaded version, from the last time that they matched it.
         self._states: dict[Key, object] = {}
-        # Versions found broken, with the state of their files then: they are tried again when that has changed.
+        # Broken versions with the signatures of their files. They are tried again when these change.
         self._broken: dict[Key, tuple[object, Refused]] = {}
-        self._told: set[Refused] = set()  # troubles that may pass and are in the log
+        self._told: set[Refused] = set()  # possibly passing problems that are in the log already
 
     def get(self, name: str, version: int, current: Model | None) -> Model | Refused:
-        """A version's model: `current`, which is served, while its files hold the same; else loaded anew. Blocks."""
+        """A version's model: `current`, the served one, if the files still match it; else loaded anew. Blocks."""
         path = self._repository / name / str(version)
         if current is not None and self._states.get((name, version)) == _state(path):
             return current
         return self._known_problem(path) or self._try(path, current)
 
     def keep(self, loaded: Container[Key]) -> None:
-        """Forget the files of every version but these."""
+        """Forget the files of every version outside `loaded`."""
         self._states = {key: state for key, state in self._states.items() if key in loaded}
 
     def keep_broken(self, there: Container[Key]) -> None:
-        """Forget broken versions that are not there any more."""
+        """Forget broken versions outside `there`."""
         self._broken = {key: value for key, value in self._broken.items() if key in there}
 
     def try_again(self, name: str) -> None:
-        """Forget which versions of a name were broken."""
+        """Forget the broken versions of a name."""
         self._broken = {key: value for key, value in self._broken.items() if key[0] != name}
 
     def _known_problem(self, path: Path) -> Refused | None:
@@ -65,10 +65,10 @@ class BundleStore:
         return problem if state == _state(path) else None
 
     def _try(self, path: Path, current: Model | None) -> Model | Refused:
-        """Load one version, unless it is what `current` was loaded from. A bundle at fault is remembered until its
-        files change; any other trouble may pass."""
+        """Load one version unless its files match `current`. A broken bundle is remembered until its files change; any
+        other problem may pass."""
         name, version = path.parent.name, int(path.name)
-        state, started = _state(path), time.perf_counter()  # what changes while it is read shows at the next look
+        state, started = _state(path), time.perf_counter()  # a change during the load shows at the next look
         try:
             bundle = bundles.load(path)
             if current is not None and current.bundle.digest == bundle.digest:
@@ -105,12 +105,12 @@ def _refused(name: str, version: int, reason: str) -> Refused:
 
 
 def printable(name: str) -> str:
-    """A folder's name need not be text; what is said of it must be."""
+    """A folder's name as valid text; undecodable bytes become ``?``."""
     return name.encode("utf-8", "replace").decode()
 
 
 def _state(path: Path) -> object:
-    """What changes when a bundle's files do, though their sizes and times of writing were kept."""
+    """Signatures of a bundle's files. They differ after a change that keeps sizes and modification times."""
     try:
         return sorted((entry.name, stamp(entry.lstat())) for entry in path.iterdir())
     except OSError as error:

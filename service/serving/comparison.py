@@ -1,4 +1,4 @@
-"""What two versions of a model answer to one input, side by side."""
+"""Comparison of the answers of two versions to one input."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from service.model.decoding import OUTSIDE, Prediction
 
 
 class Comparison(NamedTuple):
-    """How a shadow's answer differs from the served one.
+    """The difference between a shadow's answer and the served one.
 
-    `changes` are the shadow's score less the served one: of the served label, or of each entity that both have. `flips`
-    are (served label, shadow's label); an entity that only one has is ``O`` for the other.
+    `changes` are the shadow's scores minus the served ones: of the served label, or of each entity in both answers.
+    `flips` are pairs (served label, shadow's label). An entity missing on one side has the label ``O`` there.
     """
 
     agree: bool
@@ -21,7 +21,7 @@ class Comparison(NamedTuple):
 
 
 def compare(served: Prediction, shadow: Prediction) -> Comparison:
-    """Compare the predictions of one input: by their labels, or by the spans and labels of their entities."""
+    """Compare the predictions of one input by their labels, or by the spans and labels of their entities."""
     one, other = _any(served), _any(shadow)
     if "entities" not in one:
         label, now = one["label"], other["label"]
@@ -39,7 +39,7 @@ def compare(served: Prediction, shadow: Prediction) -> Comparison:
 
 
 def brief(prediction: Prediction, *, text: bool) -> dict[str, Any]:
-    """A prediction in a few fields; with the words of entities only where texts may be told."""
+    """A prediction in a few fields. `text` includes the words of entities."""
     found = _any(prediction)
     if "entities" not in found:
         return {"label": found["label"], "score": found["score"]}

@@ -1,4 +1,4 @@
-"""One request and its answer, as whatever comes after the answer sees them."""
+"""One request and its answer, for the work after the answer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from service.model.tokenizer import Encoded
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """A request that was answered with predictions, whatever its protocol."""
+    """A request that was answered with predictions, in any protocol."""
 
     request_id: str
     route: str
@@ -22,9 +22,9 @@ class Exchange:
     encoded: Sequence[Encoded]
     predictions: Sequence[Prediction]
     then: float
-    """When it was answered, in seconds since 1970."""
+    """Time of the answer, in seconds since 1970."""
     tokenised: Sequence[bool] = ()
-    """Of each input, whether it came as tokens; empty where none did."""
+    """True for each input that came as tokens. Empty if none did."""
     truncate: bool = False
     split: bool = True
 
@@ -33,7 +33,7 @@ class Exchange:
         return sum(map(len, self.encoded))
 
     def inputs(self) -> list[str | list[str]]:
-        """The inputs as they came, but for the tails that were cut off."""
+        """The inputs as sent, without truncated tails."""
         came = self.tokenised or [False] * len(self.encoded)
         return [
             [source.text[start:end] for start, end in source.spans] if tokens else source.text
@@ -42,12 +42,12 @@ class Exchange:
 
 
 def kinds(labels: Sequence[str]) -> list[str]:
-    """The kinds of entities that a tagger's labels spell, in their order."""
+    """The kinds of entities in a tagger's labels, in their order."""
     return list(dict.fromkeys(label[2:] for label in labels if label[1:2] == "-"))
 
 
 def detail(exchange: Exchange) -> dict[str, Any]:
-    """What is remembered of an answer for feedback, without a text: see `service.serving.feedback`."""
+    """The part of an answer that feedback needs, without texts: see `service.serving.feedback`."""
     manifest = exchange.model.bundle.manifest
     predictions: list[Any] = list(exchange.predictions)
     found: dict[str, Any] = {"model": exchange.model.name, "version": exchange.model.version}

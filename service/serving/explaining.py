@@ -1,6 +1,6 @@
-"""What a split of an answer is worth, measured by running the model again: faithfulness, and the effects of deletion.
+"""Measurements of an attribution by runs of the model: faithfulness, and the effects of deletion.
 
-The runs go through the batcher as any others do, in pieces, so that other requests are answered in between.
+The runs go through the batcher in pieces, so that other requests are answered in between.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ from service.serving.queueing import Times
 from service.serving.registry import Model
 
 A_RERUN_TOKEN = 0.2e-6
-"""Seconds that planning a run, and reading its answer, takes for each of its tokens."""
+"""Seconds for each token of a run to plan it and to read its answer."""
 PIECE_TOKENS = 32_768
-"""Tokens of the runs that are handed to the batcher at once."""
+"""Tokens of the runs that are submitted at once."""
 
 
 _Value = TypeVar("_Value")
 
 
 class Offload(Protocol):
-    """What does work that is expected to take so many seconds."""
+    """Runs work with an expected duration of `seconds`, in a thread if that is long."""
 
     def __call__(self, seconds: float, work: Callable[[], _Value]) -> Awaitable[_Value]: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What is to be measured of each input."""
+    """The wanted measurements of each input."""
 
     faithfulness: bool = False
     deletion: bool = False
@@ -56,7 +56,7 @@ _AS_SENT, _NOTHING = Interventions(), Wanted()
 
 @dataclass(frozen=True, slots=True)
 class TraceOptions:
-    """What a request asks of a trace. `explain` and the interventions' tokens are numbers of the text as sent."""
+    """Options of a trace. `explain` and the tokens of interventions are numbers in the text as sent."""
 
     selection: Selection
     contributions: bool = False
@@ -66,32 +66,32 @@ class TraceOptions:
 
     @property
     def plain(self) -> bool:
-        """True where the trace graph alone answers."""
+        """True if the trace graph alone answers."""
         return not (self.interventions or self.wanted)
 
     def in_closed_form(self, manifest: Manifest) -> bool:
-        """True where deletion effects are wanted and one pass gives them. With values set the model is run."""
+        """True if deletion effects are wanted and one pass gives them. With values set the model runs again instead."""
         return self.wanted.deletion and not self.interventions.settings and has_closed_form(manifest)
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What was measured of one input; None where it was not wanted, or the cell has no split to measure."""
+    """The measurements of one input; None if not wanted, or if the cell has no attribution to measure."""
 
     faithfulness: Faithfulness | None = None
     deletion: DeletionEffects | None = None
 
 
 def check_inputs(manifest: Manifest, asked: TraceOptions, lengths: Sequence[int], most_set: int) -> None:
-    """Hold token numbers, and the work that is asked for, against the inputs' lengths.
+    """Check token numbers, and the amount of work, against the lengths of the inputs.
 
-    `most_set` is how many values `set` may set. Raises `InvalidField` or `TooLarge`.
+    `most_set` limits the values that `set` may set. Raises `InvalidField` or `TooLarge`.
     """
     check_explain(asked.explain, lengths)
     if asked.interventions:
         check_tokens(asked.interventions, lengths)
     if asked.explain is not None and asked.explain in asked.interventions.dropped:
-        raise InvalidField("/explain", f"token {asked.explain} is dropped: it has no logits.")
+        raise InvalidField("/explain", f"token {asked.explain} is dropped, so it has no logits.")
     values = sum(
         (len(each.units) if each.units else manifest.hidden) * (len(each.tokens) if each.tokens else length)
         for each in asked.interventions.settings
@@ -110,7 +110,7 @@ def check_inputs(manifest: Manifest, asked: TraceOptions, lengths: Sequence[int]
 
 
 def check(manifest: Manifest, wanted: Wanted, explain: int | None, lengths: Sequence[int] = ()) -> None:
-    """Refuse what cannot be measured, before any work is done.
+    """Reject impossible measurements before any work.
 
     Raises `InvalidField` for a tagger without `explain`, `TooLarge` for a long text or many runs.
     """
@@ -128,15 +128,15 @@ def check(manifest: Manifest, wanted: Wanted, explain: int | None, lengths: Sequ
 
 
 def rerun_tokens(wanted: Wanted, length: int) -> int:
-    """Tokens of all runs that an input of so many tokens takes, about."""
+    """About the tokens of all runs that an input of `length` tokens takes."""
     deleted = length * (length + 1) // 2 + length if wanted.faithfulness else 0
     return deleted + (length * length if wanted.deletion else 0)
 
 
 @dataclass(frozen=True, slots=True)
 class Explained:
-    """What inputs with interventions, or with measurements, came to: `traces` are joined. `baseline` has the logits of
-    the inputs as they were sent; None without interventions. `measured` is empty where nothing was wanted."""
+    """Results for inputs with interventions or measurements. `traces` are joined. `baseline` holds the logits of the
+    inputs as sent; None without interventions. `measured` is empty if nothing was wanted."""
 
     applied: list[Applied]
     traces: list[Traced]
@@ -154,9 +154,9 @@ async def explain(
     deadline: float,
     times: Times | None = None,
 ) -> Explained:
-    """Trace inputs with interventions, once more without them, and measure what is wanted.
+    """Trace inputs with interventions and once more without them, then measure.
 
-    Raises what `Inference.trace` does.
+    Raises the errors of `Inference.trace`.
     """
     applied = [apply(source, asked.interventions, asked.explain) for source in encoded]
     traced = await inference.intervene(
@@ -195,10 +195,9 @@ async def measure(
     deadline: float,
     times: Times | None = None,
 ) -> list[Measured]:
-    """Measure inputs, each with its joined trace, whose contributions say in which order its tokens go.
+    """Measure inputs, each with its joined trace. Its contributions give the order of deletion.
 
-    `offload` does work that is expected to take so many seconds, in a thread where that is long. Raises what
-    `Inference.rerun` does.
+    Raises the errors of `Inference.rerun`.
     """
     seconds = sum(rerun_tokens(wanted, len(each.encoded)) for each in applied) * A_RERUN_TOKEN
 
@@ -236,7 +235,7 @@ def _pieces(jobs: Sequence[RunJob]) -> Iterator[list[RunJob]]:
 
 @dataclass(frozen=True, slots=True)
 class _Work:
-    """One input's runs: `places` has the run of each selection, first the plan's, then those for the effects."""
+    """The runs of one input. `places` maps each selection to its run: first the plan's, then those for the effects."""
 
     applied: Applied
     plan: Plan | None
@@ -246,7 +245,7 @@ class _Work:
     jobs: Sequence[RunJob]
     effects: bool
     closed: DeletionEffects | None
-    """The effects that the trace has given already."""
+    """Effects that the trace gave already."""
 
     @classmethod
     def of(cls, model: Model, applied: Applied, trace: Traced, wanted: Wanted) -> _Work:

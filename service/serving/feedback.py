@@ -1,4 +1,5 @@
-"""Feedback: what the right answer was. It is judged against the answer that was given, and counted for each version."""
+"""Feedback: the right answer to an earlier request. It is compared with the answer given and counted for each
+version."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ Span = tuple[int, int, str]
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """Feedback that was accepted. `model` and `version` are unknown where the answer has made room for newer ones."""
+    """Accepted feedback. `model` and `version` are None if the details of the answer are overwritten."""
 
     outcome: Outcome
     model: str | None = None
@@ -31,7 +32,7 @@ class Taken:
 class Feedback:
     """Takes feedback on the answers of all workers, and counts it on this process's board.
 
-    `fed` remembers what had feedback: the second on one input is accepted, and not counted again.
+    `fed` remembers the inputs with feedback. Further feedback on them is accepted but not counted.
     """
 
     def __init__(self, metrics: Metrics, answered: Answered, fed: Answered) -> None:
@@ -43,10 +44,10 @@ class Feedback:
     def take(
         self, request_id: str, number: int, label: str | None, entities: Sequence[tuple[int, int, str]] | None
     ) -> Taken:
-        """Judge the answer to one input, by number from 0: `label` is right, or these `entities` are.
+        """Judge the answer to input `number`, from 0, against the right `label` or the right `entities`.
 
-        Raises `AnswerNotFound`, and `InvalidField` for an input that was not there, for what is not of the model's
-        task, and for a label that the model has not.
+        Raises `AnswerNotFound`; `InvalidField` for an input number out of range, feedback for another task, and a label
+        that the model does not have.
         """
         try:
             detail = self._answered.detail(request_id)
@@ -83,7 +84,7 @@ class Feedback:
         return Taken(outcome, name, version)
 
     def _judge(self, detail: dict[str, Any], answered: Iterable[Sequence[Any]], right: set[Span]) -> Outcome:
-        """Count a tagger's entities."""
+        """Compare a tagger's entities and count them."""
         name, version, kinds = detail["model"], detail["version"], detail["kinds"]
         found = {(start, end, kinds[kind]): score for start, end, kind, score in answered}
         for span, score in found.items():
@@ -98,7 +99,7 @@ class Feedback:
         return "right" if found.keys() == right else "wrong"
 
     def _score(self, name: str, version: str, score: float, right: bool) -> None:
-        """Count a score that turned out right or wrong."""
+        """Count a score by its bin and its outcome."""
         place = str(min(int(score * BINS), BINS - 1))
         outcome = "right" if right else "wrong"
         self._metrics.board.number("feedback_scores_total", name, version, place, outcome).add()
@@ -108,7 +109,7 @@ class Feedback:
 def _checked(
     entities: Sequence[tuple[int, int, str]] | None, detail: dict[str, Any], answer: Sequence[Any]
 ) -> Iterator[Span]:
-    """A tagger's entities, if they can be: within the text, of kinds that the model has, none over another."""
+    """A tagger's entities after checks: within the text, of the model's kinds, no overlap."""
     if entities is None:
         raise InvalidField(
             "/label", f"{detail['model']} finds entities; send them, as in the answer, or an empty list."
@@ -129,7 +130,7 @@ def _checked(
 
 
 def _figures(totals: Totals) -> Iterator[Metric]:
-    """Accuracy, calibration error and F1 of each version, from what all workers counted."""
+    """Accuracy, calibration error and F1 of each version, from the counts of all workers."""
     accuracy, calibration, f1 = (
         GaugeMetricFamily(PREFIX + each.name, each.help, labels=each.labels)
         for each in (FEEDBACK_ACCURACY, FEEDBACK_CALIBRATION, FEEDBACK_F1)

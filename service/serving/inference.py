@@ -1,7 +1,7 @@
-"""From encoded inputs to predictions and traces, through the batcher: the one path that every protocol takes.
+"""From encoded inputs to predictions and traces, through the batcher. Every protocol uses this path.
 
-Each model has two lanes, one a graph. A trace is cut to what was asked for in the thread that ran it: the gates of a
-whole batch are large, and must not outlive it.
+Each model has one lane for each graph, and one for interventions. The thread that runs a trace also cuts it to the
+selection: the gates of a whole batch are large and must not outlive it.
 """
 
 from __future__ import annotations
@@ -30,35 +30,35 @@ from service.serving.registry import Model
 Rows = NDArray[np.int32]
 
 Sample = Callable[[Model, Sequence[Rows]], None]
-"""Is told of inputs that were predicted."""
+"""Called with the inputs of each prediction."""
 
 TRACE_COST = 2.0
-"""A trace's first estimate of seconds a token, in those of a prediction; what runs really take corrects it."""
+"""First estimate of a trace's seconds per token, relative to a prediction. Measured batches correct it."""
 INTERVENED_COST = 8.0
-"""The same of a run with interventions, step by step in NumPy."""
+"""The same for a run with interventions, step by step in NumPy."""
 TRACE_ROW_SECONDS = 0.6e-3
-"""What cutting one input's gates out of a trace, summarising and attributing them takes beside the run itself."""
+"""Seconds to cut one input's gates out of a trace, to summarise and to attribute them, beside the run itself."""
 DECODED_TOGETHER = 16_384
-"""Tokens of tagger logits, padding included, that are decoded as one array."""
+"""Tokens of tagger logits, with padding, that are decoded as one array."""
 
 
 @dataclass(frozen=True, slots=True)
 class TraceJob:
-    """One input for the trace graph, and what is wanted of its trace."""
+    """One sentence for the trace graph, and the wanted parts of its trace."""
 
     rows: Rows
     selection: Selection
     contributions: bool
     explain: int | None
     settings: tuple[Setting, ...] = ()
-    """What is set by hand; only of jobs for runs with interventions."""
+    """Values set by hand; only for runs with interventions."""
     deletion: bool = False
-    """Whether deletion effects are wanted in closed form; only of models that have one, and with nothing set."""
+    """True for deletion effects in closed form. Requires a model with a closed form and no `settings`."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunJob:
-    """One row, and what is set in its run; only its logits are wanted."""
+    """One row and the values set in its run. Only its logits are wanted."""
 
     rows: Rows
     settings: tuple[Setting, ...]
@@ -77,7 +77,8 @@ class Inference:
     def __init__(self, batcher: Batcher, sample: Sample | None = None) -> None:
         self._batcher = batcher
         self._sample = sample
-        # Lanes go when their model goes. They hold its engine, never the model: that would keep it for ever.
+        # An entry ends with its model. It holds the engine but never the model: that reference would keep the model for
+        # ever.
         self._lanes: WeakKeyDictionary[Model, _Lanes] = WeakKeyDictionary()
 
     async def predict(
@@ -102,8 +103,10 @@ class Inference:
         deadline: float,
         times: Times | None = None,
     ) -> list[Traced]:
-        """The logits, the selected gates and, if wanted, the contributions of each sentence of each input: what
-        `joining.traces_of` takes. To join them may take long, and is left to a thread."""
+        """The logits, the selected gates and, if wanted, the contributions of each sentence of each input.
+
+        The result goes to `joining.traces_of`, which may take long and so runs in a thread.
+        """
         jobs = trace_jobs(encoded, selection, contributions, explain)
         return await self._of(model).trace.submit(jobs, [len(job.rows) for job in jobs], deadline=deadline, times=times)
 
@@ -118,7 +121,7 @@ class Inference:
         deadline: float,
         times: Times | None = None,
     ) -> list[Traced]:
-        """The same of inputs with interventions; with `deletion`, the closed form of each sentence's effects too."""
+        """`trace` with interventions. With `deletion`, also the closed form of each sentence's deletion effects."""
         lanes, jobs = self._of(model), []
         for each in applied:
             jobs += trace_jobs([each.encoded], selection, contributions, each.explain, each.settings, deletion)
@@ -130,7 +133,7 @@ class Inference:
     async def rerun(
         self, model: Model, jobs: Sequence[RunJob], *, deadline: float, times: Times | None = None
     ) -> list[Logits]:
-        """The logits of rows, each with what is set in its run. Rows with nothing set run as predictions do."""
+        """The logits of rows, each with the values set in its run. Rows without such values run as predictions do."""
         lanes, lengths = self._of(model), [len(job.rows) for job in jobs]
         if not any(job.settings for job in jobs):
             rows = [job.rows for job in jobs]
@@ -139,7 +142,7 @@ class Inference:
         return [each.logits for each in traced]
 
     def check_room(self, model: Model, *, trace: bool = False, intervened: bool = False) -> None:
-        """Raises `Unavailable` when the model's queue is full: before its inputs are tokenised."""
+        """Raises `Unavailable` if the model's queue is full. Saves the tokenisation."""
         lanes = self._lanes.get(model)
         if lanes is not None:
             (lanes.intervened if intervened else lanes.trace if trace else lanes.predict).check_room()
@@ -164,7 +167,7 @@ def encode(
     where: Callable[[int], str],
     split: bool = True,
 ) -> list[Encoded]:
-    """Encode every input. Raises `InvalidField`; `where` gives the pointer to the input of a number."""
+    """Encode every input. Raises `InvalidField`; `where` maps an input's number to its JSON pointer."""
     encoded = []
     for position, value in enumerate(inputs):
         try:
@@ -196,7 +199,7 @@ def trace_jobs(
     settings: tuple[Setting, ...] = (),
     deletion: bool = False,
 ) -> list[TraceJob]:
-    """The jobs of inputs, one a sentence; `explain` and the settings' tokens are numbers of the whole text."""
+    """One job for each sentence. `explain` and the tokens of `settings` count from the start of the whole text."""
     jobs = []
     for source in encoded:
         for first, end in bounds(source):
@@ -212,7 +215,7 @@ def trace_jobs(
 
 
 def predicting(engine: Engine, manifest: Manifest) -> Callable[[Sequence[Rows]], list[Logits]]:
-    """What runs a batch of rows through the fused graph."""
+    """A function that runs a batch of rows through the fused graph."""
 
     def run(rows: Sequence[Rows]) -> list[Logits]:
         return _each(manifest, engine.predict(rows), rows)
@@ -221,7 +224,7 @@ def predicting(engine: Engine, manifest: Manifest) -> Callable[[Sequence[Rows]],
 
 
 def tracing(engine: Engine, manifest: Manifest) -> Callable[[Sequence[TraceJob]], list[Traced]]:
-    """What runs a batch of jobs through the trace graph."""
+    """A function that runs a batch of jobs through the trace graph."""
 
     def run(jobs: Sequence[TraceJob]) -> list[Traced]:
         trace = engine.trace([job.rows for job in jobs])
@@ -232,7 +235,7 @@ def tracing(engine: Engine, manifest: Manifest) -> Callable[[Sequence[TraceJob]]
 
 
 def intervening(engine: Engine, manifest: Manifest) -> Callable[[Sequence[TraceJob | RunJob]], list[Traced]]:
-    """What runs a batch of jobs with what is set in them."""
+    """A function that runs a batch of jobs with the values set in them."""
 
     def batch(jobs: Sequence[TraceJob | RunJob]) -> list[Traced]:
         rows = [job.rows for job in jobs]
@@ -263,20 +266,20 @@ def _traced(engine: Engine, manifest: Manifest, job: TraceJob, trace: Trace, num
 
 
 def _each(manifest: Manifest, logits: Logits, rows: Sequence[Rows]) -> list[Logits]:
-    """Each input's share of a batch's logits, its own array; a tagger's cut to the input's length."""
+    """The logits of each input as its own array; a tagger's are cut to the input's length."""
     if manifest.head == "tagger":
         return [logits[number, : len(row)].copy() for number, row in enumerate(rows)]
     return list(logits)
 
 
 def _own(layer: LayerGates) -> LayerGates:
-    """The same activations in arrays of their own: a view would keep the whole batch in memory."""
+    """Copies of the activations. A view would keep the whole batch in memory."""
     own = {gate: array.copy() for gate, array in layer.arrays().items()}
     return LayerGates(layer.layer, layer.direction, own, layer.statistics)
 
 
 def _alike(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Numbers of inputs in groups of like length, none of them over `DECODED_TOGETHER` tokens with its padding."""
+    """Numbers of inputs in groups of similar length, each at most `DECODED_TOGETHER` tokens with padding."""
     group: list[int] = []
     for number in sorted(range(len(lengths)), key=lengths.__getitem__):
         if group and (lengths[number] * (len(group) + 1) > DECODED_TOGETHER or lengths[number] > 2 * lengths[group[0]]):
@@ -287,7 +290,7 @@ def _alike(lengths: Sequence[int]) -> Iterator[list[int]]:
 
 
 def padded(logits: Sequence[Logits]) -> Logits:
-    """Arrays of a row a token, such as taggers' logits, as one [inputs, longest, labels]; 0 past an input's length."""
+    """Arrays [tokens, labels] as one [inputs, longest, labels], padded with 0."""
     longest = max(map(len, logits))
     together = np.zeros((len(logits), longest, logits[0].shape[1]), np.float32)
     for number, rows in enumerate(logits):

@@ -1,6 +1,6 @@
-"""What may be under way at once beside the batcher's queue: work at the edge, in seconds, and traces, in numbers.
+"""Limits beside the batcher's queue: seconds of work at the edge, and numbers in traces.
 
-A first one is never kept out: what is over a limit alone is judged by the limits on one request.
+The first request is always accepted. The limits on a single request judge its size.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ _Value = TypeVar("_Value")
 
 
 class EdgeThreads:
-    """Threads for work at the edge (parsing, tokenising, building an answer) that would hold the event loop for long.
+    """Threads for long work at the edge: parsing, tokenising, building an answer.
 
-    Work that begins a request is refused when with it more than `most` seconds would wait, as expected, unless nothing
-    waits. Any other goes on with what was begun already, and always may wait: there is no more of it than requests.
+    Work that begins a request is rejected if more than `most` expected seconds would wait with it, unless nothing
+    waits. Work that continues a request is always accepted; it is bounded by the number of requests.
     """
 
     def __init__(self, threads: int, most: float) -> None:
@@ -29,18 +29,18 @@ class EdgeThreads:
         self._most = most
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="edge")
         self._waiting: dict[object, tuple[float, Callable[[], Any]]] = {}
-        """By what stands for it; whoever takes work out of it, does it or drops it. The executor's own queue holds what
-        was cancelled until its turn comes: that must not be a request's body."""
+        """Work by its key. A thread takes an entry out before it runs it. The executor's own queue keeps cancelled work
+        until its turn; here a cancelled request frees its body at once."""
 
     @property
     def seconds(self) -> float:
-        """What the work that waits for a thread is expected to take."""
-        return sum(seconds for seconds, _ in tuple(self._waiting.values()))  # a copy: threads take work out meanwhile
+        """Expected seconds of the waiting work."""
+        return sum(seconds for seconds, _ in tuple(self._waiting.values()))  # a copy: threads remove work meanwhile
 
     async def run(self, seconds: float, work: Callable[[], _Value], *, begins: bool = False) -> _Value:
-        """Do work that is expected to take so long. It is dropped when its caller is cancelled before it has begun.
+        """Run work with an expected duration of `seconds`. It is dropped if its caller is cancelled before it begins.
 
-        Raises `Unavailable` where a request begins with it and too much waits.
+        Raises `Unavailable` if the work `begins` a request and too much waits.
         """
         if begins:
             self._check_room(seconds)
@@ -53,11 +53,11 @@ class EdgeThreads:
             self._waiting.pop(key, None)
 
     def close(self) -> None:
-        """End the threads, and drop what waits."""
+        """End the threads and drop the waiting work."""
         self._executor.shutdown(wait=False, cancel_futures=True)
 
     def _do(self, key: object) -> Any:
-        """In a thread: the work that a key stands for, unless its caller has gone."""
+        """Run the work of a key in this thread, unless its caller has gone."""
         found = self._waiting.pop(key, None)
         return found[1]() if found is not None else None
 
@@ -73,10 +73,10 @@ class EdgeThreads:
 
 
 class TraceNumbers:
-    """The numbers of the traces that are under way: each counts from when it is known how many it will have until they
-    stand in an answer, which then counts among those that clients have not taken.
+    """The numbers in all current traces. A trace counts from the moment its size is known until its answer is built;
+    from then on it counts as an answer that a client has not taken.
 
-    A trace is refused when with it there would be more than `most`, unless there is no other.
+    A trace is rejected if the total would exceed `most`, unless it is the only one.
     """
 
     def __init__(self, most: int) -> None:
@@ -85,7 +85,8 @@ class TraceNumbers:
 
     @contextmanager
     def hold(self, numbers: int, retry_after: Callable[[], float]) -> Iterator[None]:
-        """Count so many while the block runs. Raises `Unavailable` with the seconds of `retry_after` for too many."""
+        """Count `numbers` while the block runs. Raises `Unavailable` with the seconds of `retry_after` if the total is
+        too large."""
         if self.held and self.held + numbers > self._most:
             raise Unavailable(
                 f"Numbers in the traces that are under way: {self.held}, with {numbers} more over the limit of "

@@ -1,9 +1,11 @@
-"""What waits in a lane, and how a batch is cut from it.
+"""The queue of one lane, and the cut of a batch from it.
 
-Of the rows by length, that window which holds the row that has waited longest and the most others, none shorter than
-`LIKE` of the longest, at most `max_rows` of them, at most `token_budget` tokens with their padding. A row over the
-budget runs alone. The rows of a large call join the queue at most a batch's worth at a time, longest first, so those of
-others come in between.
+Rows wait sorted by length. A batch is a window of neighbours that contains the row with the longest wait. Among such
+windows the cut takes the one with the most rows, under three limits: no row is shorter than `LIKE` of the longest, at
+most `max_rows` rows, at most `token_budget` tokens with padding. A row over the budget runs alone.
+
+The rows of a large submission join the queue at most one batch at a time, longest first, so that rows of others come in
+between.
 """
 
 from __future__ import annotations
@@ -16,14 +18,15 @@ from itertools import count
 from typing import Any, Generic, NamedTuple, TypeVar
 
 Home = TypeVar("Home")
-"""The lane that a batch was cut from, whose callers get its results; nothing is asked of it here."""
+"""The lane of a batch. This module only passes it on."""
 
 LIKE = 0.8
-"""A row shorter than this share of the longest goes into another batch: padding it would cost more than that batch."""
+"""A row shorter than this share of the longest goes into another batch, because its padding costs more than that
+batch."""
 
 
 class Times:
-    """When a call came, when the first of its rows began to run, and when the last was done; by the batcher's clock."""
+    """Times of one submission by the batcher's clock: its arrival, the begin of its first row, the end of its last."""
 
     __slots__ = ("begun", "ended", "since")
 
@@ -32,13 +35,13 @@ class Times:
         self.begun: float | None = None
 
     def note(self, begun: float, ended: float) -> None:
-        """A batch with rows of the call has run."""
+        """A batch with rows of the submission has run."""
         self.begun = begun if self.begun is None else min(begun, self.begun)
         self.ended = max(ended, self.ended)
 
 
 class Call:
-    """One submit: its rows, which of them have not begun, the results so far, and the future that its caller awaits."""
+    """One submission: its rows, its results so far, and the future that its caller awaits."""
 
     __slots__ = (
         "backlog",
@@ -66,18 +69,18 @@ class Call:
     ) -> None:
         self.rows = rows
         self.times = times
-        """Where somebody asked for them."""
+        """None unless the caller wants them."""
         self.deadline = deadline
         self.since = since
-        """When it was made, by the batcher's clock."""
+        """Arrival, by the batcher's clock."""
         self.future = future
         self.results: list[Any] = [None] * len(rows)
         self.missing = len(rows)
         self.large = False
         self.tokens = sum(lengths)
-        """Of the rows that have not begun."""
+        """Tokens of the rows that have not begun."""
         self.backlog = sorted(zip(lengths, range(len(rows)), strict=True))
-        """(length, position) of the rows that have not joined the queue, the longest last."""
+        """(length, position) of the rows outside the queue, longest last."""
         self.queued: dict[int, Entry] = {}
         """The rows in the queue, by order of joining."""
         self.queued_tokens = 0
@@ -93,16 +96,16 @@ class Entry(NamedTuple):
 
 
 class Queue:
-    """The rows that wait in one lane, by length and by age."""
+    """The waiting rows of one lane, by length and by age."""
 
     def __init__(self, max_rows: int, token_budget: int, large: int) -> None:
         self.tokens = 0
-        """Of all rows that have not begun, those that have yet to join included."""
+        """Tokens of all rows that have not begun, also those outside the queue."""
         self.large_tokens = 0
-        """Those of calls of more than `large` tokens."""
+        """Those of submissions with more than `large` tokens."""
         self._large = large
         self.rows: list[Entry] = []
-        """The rows that have joined, ascending."""
+        """The rows in the queue, ascending."""
         self._by_age: OrderedDict[int, Entry] = OrderedDict()
         self._order = count()
         self._max_rows = max_rows
@@ -115,7 +118,7 @@ class Queue:
         self._refill(call)
 
     def window(self) -> slice:
-        """Where `rows` is best cut (see the module): of windows with as many rows, that of the shortest rows."""
+        """The best window of `rows` (see the module). Among windows of equal size, that of the shortest rows."""
         rows = self.rows
         oldest = bisect_left(rows, next(iter(self._by_age.values())))
         best = slice(oldest, oldest + 1)
@@ -132,7 +135,7 @@ class Queue:
         return best
 
     def take(self, window: slice) -> list[Entry]:
-        """Take these rows out; they begin."""
+        """Remove these rows; they begin to run."""
         taken = self.rows[window]
         del self.rows[window]
         for entry in taken:
@@ -147,7 +150,7 @@ class Queue:
         return taken
 
     def drop(self, call: Call) -> int:
-        """Take out all rows of a call that have not begun; their number."""
+        """Remove all rows of a submission that have not begun. Returns their number."""
         dropped = len(call.queued) + len(call.backlog)
         for entry in call.queued.values():
             del self.rows[bisect_left(self.rows, entry)]
@@ -160,7 +163,7 @@ class Queue:
         return dropped
 
     def _refill(self, call: Call) -> None:
-        """Let rows of a call join, as long as those of it that wait would fit into one batch."""
+        """Let rows of a submission join while its queued rows fit into one batch."""
         while call.backlog and (not call.queued or self._fits(call, call.backlog[-1][0])):
             length, position = call.backlog.pop()
             entry = Entry(length, next(self._order), call, position)
@@ -173,20 +176,20 @@ class Queue:
 
 
 class Ran(NamedTuple):
-    """A batch that has run, for whoever keeps statistics."""
+    """Measurements of a finished batch."""
 
     rows: int
     tokens: int
     padded_tokens: int
     waits: Sequence[float]
-    """Seconds from each row's call to the beginning of the batch."""
+    """Seconds from each row's arrival to the begin of the batch."""
     seconds: float
     of: object = None
-    """Whose batch it is: what its lane was made with."""
+    """The lane's `of`."""
 
 
 Outcome = tuple[Sequence[Any], float]
-"""One result a row, and the seconds that the batch took."""
+"""One result a row, and the seconds of the batch."""
 
 
 class Batch(Generic[Home]):
@@ -210,22 +213,22 @@ class Batch(Generic[Home]):
         self._clock = clock
 
     def run(self) -> Outcome:
-        """The results, and the time that they took."""
+        """Run the batch. Returns the results and the seconds."""
         started = self._clock()
         try:
             results = self._run([entry.call.rows[entry.position] for entry in self.entries])
-        except StopIteration as error:  # no future takes it: its callers would wait for ever
+        except StopIteration as error:  # a future cannot hold StopIteration: its callers would wait for ever
             raise RuntimeError("run raised StopIteration") from error
         if len(results) != len(self.entries):
             raise RuntimeError(f"run returned {len(results)} results for {len(self.entries)} rows")
         return results, self._clock() - started
 
     def report(self, seconds: float, of: object) -> Ran:
-        """What there is to say of it once it has run; `of` says whose it is."""
+        """Measurements of the batch after its run. `of` identifies its lane."""
         waits = [self.since - entry.call.since for entry in self.entries]
         return Ran(len(self.entries), self.tokens, self.padded_tokens, waits, seconds, of)
 
 
 def padded_tokens(ascending: Sequence[Entry]) -> int:
-    """Of rows in ascending order: each is as long as the longest."""
+    """Tokens of a batch with its padding, for rows in ascending order."""
     return ascending[-1].length * len(ascending)

@@ -1,4 +1,4 @@
-"""The last few disagreements of shadows, of all workers, in memory that they share."""
+"""The last few disagreements of shadows, of all workers, in shared memory."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from typing import Any
 import orjson
 
 SLOTS = 16
-"""Of each worker."""
+"""Entries kept for each worker."""
 SLOT_BYTES = 8192
-"""An entry of more bytes loses its text, or is left out."""
+"""A larger entry loses its text; if that is not enough, it is left out."""
 BYTES = 8 + SLOTS * SLOT_BYTES
-_HEAD = 8  # the bytes in use of a slot
+_HEAD = 8  # the size of the entry in a slot
 
 
 def memory(workers: int) -> memoryview:
-    """Memory for so many workers, which processes that are forked later share."""
+    """Memory for `workers` workers. Processes forked later share it."""
     return memoryview(mmap(-1, workers * BYTES))
 
 
 class Recent:
-    """Entries of all workers, of which this process writes its own. An entry is plain values that JSON has."""
+    """The entries of all workers; this process writes its own. An entry consists of plain JSON values."""
 
     def __init__(self, memory: memoryview, own: int) -> None:
         self._places = [memory[start : start + BYTES] for start in range(0, len(memory), BYTES)]
@@ -37,13 +37,13 @@ class Recent:
             return
         start = 8 + self._count[0] % SLOTS * SLOT_BYTES
         slot = self._own[start : start + SLOT_BYTES]
-        slot[:_HEAD] = bytes(_HEAD)  # empty for a reader, until it is whole
+        slot[:_HEAD] = bytes(_HEAD)  # readers skip an empty slot during the write
         slot[_HEAD : _HEAD + len(content)] = content
         slot[:_HEAD] = len(content).to_bytes(_HEAD, "little")
         self._count[0] += 1
 
     def read(self) -> list[dict[str, Any]]:
-        """Every worker's entries, in no order."""
+        """The entries of every worker, in no order."""
         return [entry for place in self._places for entry in _entries(place[8:])]
 
 
@@ -54,6 +54,6 @@ def _entries(slots: memoryview) -> Sequence[dict[str, Any]]:
         try:
             if size:
                 found.append(orjson.loads(bytes(slots[start + _HEAD : start + _HEAD + size])))
-        except orjson.JSONDecodeError:  # written over while it was read
+        except orjson.JSONDecodeError:  # overwritten while it was read
             continue
     return found

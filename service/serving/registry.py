@@ -1,9 +1,9 @@
-"""The model repository: which models are served, in which versions, and how that changes while requests run.
+"""The model repository: the served models and versions, and their changes while requests run.
 
-`Registry.refresh` looks at the repository on disk and swaps in a new, immutable picture of it at once. A model that was
-replaced or retired lives for as long as a request holds it. `Registry.load` and `Registry.unload` do the same for one
-name, and `Registry.change` for its versions, at somebody's word: that word stands until the next one, or until the
-name has gone from the folder. `Registry.follow` repeats in one process what was decided in another.
+`Registry.refresh` reads the repository on disk and swaps in a new, immutable snapshot at once. A replaced or retired
+model lives as long as a request holds it. `Registry.load` and `Registry.unload` change one name on an administrator's
+request, and `Registry.change` its versions. That change stands until the next one, or until the name is gone from the
+folder. `Registry.follow` repeats the changes of another process.
 """
 
 from __future__ import annotations
@@ -40,17 +40,17 @@ from service.settings import Settings
 __all__ = ["Changes", "Entry", "Model", "Refused", "Registry", "open_registry"]
 
 DEFAULT_TASK: Task = "sentiment"
-"""What is meant by a request that names neither a model nor a task."""
+"""The task of a request without a model and a task."""
 TASKS: tuple[Task, ...] = get_args(Task)
 OWN_PREFIX = "my-"
-"""Names of models that users trained: not the default while there is another."""
+"""Prefix of models that users trained. They are the default only if there is no other."""
 
 _log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What one refresh changed: models loaded, names retired, and versions refused that were not refused before."""
+    """The result of one refresh: loaded models, retired names, and newly refused versions."""
 
     loaded: tuple[Model, ...] = ()
     retired: tuple[str, ...] = ()
@@ -61,7 +61,7 @@ class Changes:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many of each outcome."""
+        """The number of each outcome."""
         return {"loaded": len(self.loaded), "retired": len(self.retired), "refused": len(self.refused)}
 
 
@@ -71,7 +71,7 @@ class _Picture:
 
     served: Mapping[str, Served]
     models: Mapping[str, Model]
-    """The stable version of each."""
+    """The stable version of each name."""
     defaults: Mapping[Task, str]
     refused: tuple[Refused, ...]
 
@@ -80,12 +80,11 @@ _EMPTY = _Picture(MappingProxyType({}), MappingProxyType({}), MappingProxyType({
 
 
 class Registry:
-    """The models of one repository. Reading it is safe at any time and from any thread.
+    """The models of one repository. Reading is thread-safe.
 
-    `defaults` names each task's default model, or None for the usual rule: TASK-bilstm, else the first by name, those
-    that users trained last. `rollout` says which versions of each name are served. `load` stands in for the loading of
-    a bundle; left out, it is `loader` with the provider that `choose_provider` finds, which raises `StartupError` where
-    there is none.
+    `defaults` names each task's default model. None means the usual rule: TASK-bilstm, else the first by name, with
+    users' own models last. `rollout` gives the versions to serve of each name. `load` loads a bundle; by default it is
+    `loader` with the provider of `choose_provider`, which raises `StartupError` if there is none.
     """
 
     def __init__(
@@ -106,29 +105,29 @@ class Registry:
         self._store = BundleStore(repository, load)
         self._chosen_defaults = {task: name for task, name in defaults.items() if name is not None}
         self._rollout = rollout or Rollout()
-        self._wishes: dict[str, int] = {}  # the version of a name that somebody asked for, or `UNLOADED`
-        self._plans: dict[str, Plan] = {}  # what somebody asked for since the start, in place of the settings' plans
-        self._followed: dict[str, int] = {}  # the number of the last decision on each name that was followed
-        self._problems: dict[str, list[str]] = {}  # with each name's plan, as of now
+        self._wishes: dict[str, int] = {}  # the version of a name that an administrator requested, or `UNLOADED`
+        self._plans: dict[str, Plan] = {}  # plans requested since the start; they replace those of the settings
+        self._followed: dict[str, int] = {}  # the number of the last decision followed for each name
+        self._problems: dict[str, list[str]] = {}  # current problems with each name's plan
         self._complaints: set[str] = set()
-        self._gone: set[str] = set()  # names, served or wished for, that the last look did not find
+        self._gone: set[str] = set()  # served or requested names that the last look did not find
         self._picture = _EMPTY
         self._started = False
         self._refreshing = Lock()
 
     @property
     def models(self) -> Mapping[str, Model]:
-        """The stable version of each name, as of now; this mapping does not change any more."""
+        """The stable version of each name at this moment, as an unchanging mapping."""
         return self._picture.models
 
     @property
     def served(self) -> Mapping[str, Served]:
-        """All loaded versions of each name, as of now; this mapping does not change any more."""
+        """All loaded versions of each name at this moment, as an unchanging mapping."""
         return self._picture.served
 
     @property
     def every(self) -> Iterator[Model]:
-        """Every loaded version of every name, as of now."""
+        """Every loaded version of every name at this moment."""
         for each in self._picture.served.values():
             yield from each.versions.values()
 
@@ -139,14 +138,14 @@ class Registry:
 
     @property
     def refused(self) -> tuple[Refused, ...]:
-        """The versions on disk that cannot be served; of each name only those above the one that is."""
+        """The versions on disk that cannot be served; for each name only those above the served one."""
         return self._picture.refused
 
     def get(self, name: str | None, task: Task | None, version: str | None = None, key: str | None = None) -> Model:
-        """The model of this name, or the default of the task, or of `DEFAULT_TASK` where neither is given.
+        """The model of a name; without a name the default of the task, and without both that of `DEFAULT_TASK`.
 
-        Where no version is named, `key` chooses among the stable one and its canaries: `Served.choose`. Raises
-        `ModelNotFound`, `VersionNotFound` for one that is not loaded, and `InvalidField` for a model that is not of the
+        Without a version, `key` chooses among the stable one and its canaries (`Served.choose`). Raises
+        `ModelNotFound`; `VersionNotFound` for a version that is not loaded; `InvalidField` if the model has another
         task.
         """
         picture = self._picture
@@ -173,22 +172,23 @@ class Registry:
         return served
 
     def states(self, name: str) -> list[VersionState]:
-        """The versions of a name, as `GET /models/NAME` lists them. Raises `ModelNotFound`."""
+        """The versions of a name, for `GET /models/NAME`. Raises `ModelNotFound`."""
         return self.find(name).states({each.version: each.reason for each in self.refused if each.name == name})
 
     def plan(self, name: str) -> Plan:
-        """What is wanted of a name: by the settings, or by somebody since."""
+        """The plan of a name: from a request since the start, else from the settings."""
         return self._plans.get(name) or self._rollout.of(name)
 
     def refresh(self) -> Changes:
-        """Look at the repository, load what is new in it, retire what two looks in a row did not find, and serve the
+        """Read the repository, load new bundles, retire the names that two looks in a row did not find, and serve the
         result. Blocks.
 
-        One bad bundle never raises: it is listed in `refused`, and its next lower version, or the model that was served
-        before, is served. Raises `StartupError` at the first call, when the repository is not there, a default model is
-        not served, a version that the settings name is not there, a canary or shadow does not fit, or no model runs on
-        CUDA though the setting says so; later calls log such an error, and a repository that is not there leaves the
-        models as they are.
+        A bad bundle never raises. It is listed in `refused`, and its next lower version or the version served before is
+        served.
+
+        The first call raises `StartupError` if the repository is missing, a default model is not served, a version in
+        the settings is missing, a canary or shadow does not fit, or the setting demands CUDA and no model runs on it.
+        Later calls log such an error. If the repository is missing then, the models stay as they are.
         """
         with self._refreshing:
             try:
@@ -211,12 +211,11 @@ class Registry:
             return changes
 
     def load(self, name: str, version: int | None = None) -> Model:
-        """Load one version of a name, the highest where none is given, and serve it in place of what is served. Blocks.
+        """Load one version of a name, by default the highest, and serve it instead of the current one. Blocks.
 
-        A version that is given is kept to, whatever is put beside it later; it ends being canary or shadow. The model
-        that is served already is left alone while its bundle is the same; a bundle that was refused is tried again.
-        Raises `ModelNotFound` when the models folder has no such version, and `BundleRefused` when it cannot be served:
-        then everything is as before, but for what `refused` says.
+        A version given here stays served even if higher ones appear, and is no longer canary or shadow. A served model
+        stays while its bundle is the same. A refused bundle is tried again. Raises `ModelNotFound` if the models folder
+        lacks the version, and `BundleRefused` if it cannot be served. After an error only `refused` may have changed.
         """
         with self._refreshing:
             versions, plan = self._found().get(name, []), self.plan(name)
@@ -235,10 +234,10 @@ class Registry:
             return self._decide(name, versions, {wanted}, wishes, plans, strict=False).versions[wanted]
 
     def change(self, name: str, plan: Plan) -> Served:
-        """Serve the versions of a name as a plan says, in place of what the settings or somebody said before. Blocks.
+        """Serve the versions of a name by a plan, which replaces that of the settings or of an earlier request. Blocks.
 
-        Raises `ModelNotFound` where the models folder lacks a version that the plan names, `BundleRefused` where one
-        cannot be served, and `Unfit` where one does not fit: then everything is as before.
+        Raises `ModelNotFound` if the models folder lacks a version of the plan, `BundleRefused` if one cannot be
+        served, and `Unfit` if one does not fit. After an error nothing has changed.
         """
         with self._refreshing:
             versions = self._found().get(name, [])
@@ -254,7 +253,7 @@ class Registry:
             return self._decide(name, versions, plan.named, wishes, plans, strict=True)
 
     def unload(self, name: str) -> None:
-        """Serve a name no more, until it is loaded again. Raises `ModelNotFound` where it is not served."""
+        """Stop serving a name until it is loaded again. Raises `ModelNotFound` if it is not served."""
         with self._refreshing:
             if name not in self.models:
                 raise ModelNotFound(name, self.models)
@@ -264,13 +263,16 @@ class Registry:
             self._show(rest, [each for each in self.refused if each.name != name])
 
     def decision(self, name: str) -> dict[str, Any]:
-        """What somebody has asked for of a name since the start, as plain values that JSON has: for `follow`."""
+        """The requests for a name since the start, as plain JSON values, for `follow`."""
         plan = self._plans.get(name)
         return {"wish": self._wishes.get(name), "plan": plan.plain() if plan is not None else None}
 
     def follow(self, decisions: Mapping[str, Mapping[str, Any]]) -> None:
-        """Do as another process of this service did: what `decision` gave there, each with its ``number``, which grows.
-        Blocks. What cannot be loaded here is told in the log, and this process serves what it did."""
+        """Repeat the changes of another process: the values of its `decision`, each with its growing ``number``.
+        Blocks.
+
+        If a model cannot be loaded here, the error is logged and this process serves the same as before.
+        """
         with self._refreshing:
             found, served, refused = self._found(), dict(self.served), list(self.refused)
             for name, decision in decisions.items():
@@ -290,7 +292,7 @@ class Registry:
             self._show(served, refused)
 
     def note_followed(self, name: str, number: int) -> None:
-        """This process made the decision of this number itself."""
+        """Note that this process made the decision `number` itself."""
         self._followed[name] = max(number, self._followed.get(name, 0))
 
     def _decide(
@@ -303,8 +305,8 @@ class Registry:
         *,
         strict: bool,
     ) -> Served:
-        """Serve a name as it is wanted now. Where the versions wanted, or with `strict` all of its plan, cannot be
-        served: raise, with `wishes` and `plans` as they were."""
+        """Serve a name by its current plan. If a wanted version, or with `strict` any part of the plan, cannot be
+        served, restore `wishes` and `plans` and raise."""
         before, served, refused = dict(self._problems), dict(self.served), list[Refused]()
         served.pop(name, None)
         self._put(served, name, versions, refused)
@@ -323,7 +325,7 @@ class Registry:
         return found
 
     def index(self) -> list[Entry]:
-        """Every version in the models folder, as it is now: by name, then by version. Blocks."""
+        """Every version in the models folder at this moment, by name, then by version. Blocks."""
         picture, wishes = self._picture, dict(self._wishes)
         reasons = {(each.name, each.version): each.reason for each in picture.refused}
         entries = []
@@ -337,14 +339,14 @@ class Registry:
         return entries
 
     def _found(self) -> dict[str, list[int]]:
-        """What the models folder holds; nothing when it cannot be read."""
+        """The content of the models folder; empty if it cannot be read."""
         try:
             return dict(bundles.discover(self._repository))
         except OSError:
             return {}
 
     def _put(self, served: dict[str, Served], name: str, versions: list[int], refused: list[Refused]) -> None:
-        """Load a name as it is wanted, of the versions that are there, and add it to what is served."""
+        """Load the available versions of a name by its plan, and add them to `served`."""
         self._problems.pop(name, None)
         wish, plan, before = self._wishes.get(name), self.plan(name), self._picture.served.get(name)
         if wish == UNLOADED:
@@ -381,7 +383,7 @@ class Registry:
     def _add(
         self, models: dict[int, Model], name: str, version: int, before: Served | None, refused: list[Refused]
     ) -> None:
-        """Add a version to the models, or to what is refused; one that is served stays, whatever its files hold now."""
+        """Add a version to `models`, or to `refused`. A served version stays even if its files are broken now."""
         current = before.versions.get(version) if before is not None else None
         outcome = self._store.get(name, version, current)
         if isinstance(outcome, Refused):
@@ -393,8 +395,8 @@ class Registry:
 
     @staticmethod
     def _named(plan: Plan, wish: int | None) -> Iterator[tuple[str, Iterable[int]]]:
-        """The versions that have to be there, by the setting that says so."""
-        if wish is None:  # a version that somebody asked for may go
+        """The versions that must exist, by the setting that demands them."""
+        if wish is None:  # a requested version may disappear
             yield "versions", plan.rule.listed
         yield "canary", plan.canary
         yield "shadow", [plan.shadow[0]] if plan.shadow else []
@@ -425,16 +427,16 @@ class Registry:
         return changes
 
     def _missing(self, found: Mapping[str, list[int]]) -> set[str]:
-        """The names, served or wished for, that this look is the first not to find: they may come back. Of a folder
-        that is being deleted one name goes after the other; by the next look it cannot be read. What two looks in a row
-        did not find has gone."""
+        """The served or requested names that this look is the first not to find. They may come back: while a folder is
+        being deleted its names vanish one by one, and by the next look the folder itself is gone. A name missing in two
+        looks in a row is retired."""
         gone = (self.models.keys() | self._wishes.keys()) - found.keys()
         missing, self._gone = gone - self._gone, gone
         self._wishes = {name: wish for name, wish in self._wishes.items() if name not in gone - missing}
         return missing
 
     def _default(self, task: Task, models: Mapping[str, Model]) -> str | None:
-        """A task's default. One that was chosen and is not there has no substitute: nobody asked for another."""
+        """A task's default. A default from the settings has no substitute."""
         names = sorted(name for name, model in models.items() if model.task == task)
         chosen = self._chosen_defaults.get(task)
         if chosen is not None:
@@ -445,7 +447,7 @@ class Registry:
         return min(names, key=lambda name: (name.startswith(OWN_PREFIX), name), default=None)
 
     def _complaints_about(self, models: Mapping[str, Model]) -> set[str]:
-        """Hold the settings against what would be served. An empty repository is for the caller to judge."""
+        """Differences between the settings and the models to serve. The caller judges an empty repository."""
         complaints = {f"{problem}." for problems in self._problems.values() for problem in problems}
         if not models:
             return complaints
@@ -460,7 +462,7 @@ class Registry:
         return complaints
 
     def _complain(self, complaints: set[str]) -> None:
-        """Raise at the start; later, log what was not logged the last time."""
+        """Raise at the start. Later, log the differences that are new since the last look."""
         if complaints and not self._started:
             raise StartupError(" ".join(sorted(complaints)))
         for complaint in sorted(complaints - self._complaints):
@@ -469,10 +471,10 @@ class Registry:
 
 
 def open_registry(settings: Settings) -> tuple[Registry, Changes]:
-    """The registry that the settings ask for, and what its first look at the models folder loaded. Blocks.
+    """The registry of the settings after its first look at the models folder, and the changes of that look. Blocks.
 
-    Raises `StartupError` where that fails, as `Registry.refresh` says, and where nothing can be served and the settings
-    let nothing come.
+    Raises the errors of `Registry.refresh`, and `StartupError` if there is nothing to serve and neither reloading nor
+    the admin routes could add a model.
     """
     try:
         registry = Registry(

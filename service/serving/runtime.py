@@ -1,4 +1,4 @@
-"""The running service, without HTTP: settings, models, batcher, threads, and the phase of its life that it is in."""
+"""The running service without HTTP: settings, models, batcher, threads, and its current phase."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ from service.serving.streams import Streams
 from service.settings import Settings
 
 INLINE_SECONDS = 0.0015
-"""Work at the edge (parsing, tokenising, building an answer) that is expected to take longer leaves the event loop."""
+"""Work at the edge (parsing, tokenising, building an answer) with a longer expected duration leaves the event loop."""
 EDGE_THREADS = 2
-"""For that work. It holds Python's lock for the most part, so more of them would gain nothing."""
+"""Threads for that work. It holds Python's lock most of the time, so more threads would gain nothing."""
 RETRY_WHILE_LOADING = 2.0
 AGREE_SECONDS = 5.0
-"""For which a change that one worker was asked for waits until the others have followed."""
+"""A change requested from one worker waits this long for the others to follow."""
 MAIN_METRICS = ("accuracy", "f1")
-"""What `/metrics` says of a model's quality; in full all that its manifest says."""
+"""Metrics of a model's quality in `/metrics`. With full metrics, all of its manifest."""
 REFUSALS = (Refused.FULL, Refused.CLOSED, Refused.DEADLINE)
-"""Those that the batcher counts."""
+"""Rejections that the batcher counts."""
 DROPS: tuple[Drop, ...] = get_args(Drop)
 
 _Value = TypeVar("_Value")
@@ -50,7 +50,7 @@ _log = structlog.get_logger()
 
 
 class Phase(Enum):
-    """Where in its life the service is. Ready is said in READY alone, and requests are taken until STOPPING."""
+    """The phase of the service's life. It reports ready only in READY, and accepts requests until STOPPING."""
 
     LOADING = auto()
     READY = auto()
@@ -62,7 +62,7 @@ _LEAVING = (Phase.DRAINING, Phase.STOPPING)
 
 
 class Runtime:
-    """Everything that requests share. Made without a running event loop, started and closed within one."""
+    """The state that requests share. Made without a running event loop, started and closed within one."""
 
     def __init__(self, settings: Settings, shared: Shared | None = None) -> None:
         self.settings = settings
@@ -71,15 +71,15 @@ class Runtime:
         self._workers = shared.workers if shared is not None else 1
         self._replaces = shared is not None and shared.replaces
         self._looked = asyncio.Event()
-        """Whether the models folder has been looked at."""
+        """Set after the first look at the models folder."""
         self._asked = asyncio.Event()
-        """Whether it is to be looked at now."""
+        """Set to request a look now."""
         self._supervised = shared is not None and shared.registry is not None
-        """Whether a supervisor asks, which looks itself first."""
+        """True if a supervisor requests looks; it looks first itself."""
         self.phase = Phase.LOADING
         self._loads = shared is None or shared.loads
         self.failure: StartupError | None = None
-        """Why the service cannot go on, once it is known: whoever runs the process has to end it."""
+        """The reason why the service cannot go on. The process then ends."""
         threads = settings.threads or max(1, usable_cpus() // self._workers)
         self.batcher = Batcher(
             threads=threads,
@@ -106,20 +106,20 @@ class Runtime:
         self._follower: asyncio.Task[None] | None = None
         self._changing = asyncio.Lock()
         self._changes: set[asyncio.Task[Any]] = set()
-        """Under way, at somebody's word; the event loop itself keeps no task alive."""
+        """Changes in progress. The event loop itself keeps no task alive."""
 
     @property
     def leaving(self) -> bool:
-        """True if every answer has to close its connection: the next request is another process's."""
+        """True if every answer must close its connection because another process takes the next request."""
         return not self._loads or self.phase in _LEAVING
 
     def _served(self) -> Iterable[Model]:
-        """Every version of every model that is loaded."""
+        """Every version of every loaded model."""
         return self._registry.every if self._registry is not None else ()
 
     @property
     def registry(self) -> Registry:
-        """The models. Raises `Unavailable` while none is loaded."""
+        """The models. Raises `Unavailable` if none is loaded."""
         registry = self._registry
         if registry is None or not registry.models:
             why = "No model is loaded." if registry is not None else "The models are loading."
@@ -127,31 +127,32 @@ class Runtime:
         return registry
 
     def model(self, name: str | None, task: Task | None, version: str | None = None, key: str | None = None) -> Model:
-        """The model that a request means; `key` chooses between the stable version and its canaries where none is
-        named. Raises `ModelNotFound`, `VersionNotFound`, `InvalidField` or `Unavailable`."""
+        """The model for a request. Without a version, `key` chooses between the stable one and its canaries. Raises
+        `ModelNotFound`, `VersionNotFound`, `InvalidField` or `Unavailable`."""
         return self.registry.get(name, task, version, key)
 
     def note_answer(self, exchange: Exchange) -> None:
-        """A request was answered. To be called in the event loop, once the answer is out."""
+        """Note an answered request. Call it in the event loop after the answer is sent."""
         served = self._registry.served.get(exchange.model.name) if self._registry is not None else None
         self.after.note(exchange, served)
 
     def plan(self, name: str) -> Plan:
-        """How the versions of a model are wanted now. Raises `Unavailable` before the first load."""
+        """The version plan of a model. Raises `Unavailable` before the first load."""
         if self._registry is None:
             raise Unavailable("The models are loading.", retry_after=RETRY_WHILE_LOADING)
         return self._registry.plan(name)
 
     def shadow_report(self, name: str) -> dict[str, Any]:
-        """How a model's shadow does: `Shadowing.report`. Raises `ModelNotFound`, `NoShadow` or `Unavailable`."""
+        """The comparison of a model's shadow: `Shadowing.report`. Raises `ModelNotFound`, `NoShadow` or
+        `Unavailable`."""
         return self.after.shadowing.report(self.registry.find(name))
 
     def look(self) -> None:
-        """Have the models folder looked at, after the look that is under way. Asking again before changes nothing."""
+        """Request a look at the models folder. It follows the current look; repeated requests become one."""
         self._asked.set()
 
     async def load(self, name: str, version: int | None = None) -> Model:
-        """Load a version from the models folder, the highest where none is given, and serve it: `Registry.load`."""
+        """Load a version from the models folder, by default the highest, and serve it: `Registry.load`."""
 
         async def load() -> Model:
             try:
@@ -167,7 +168,7 @@ class Runtime:
         return await self._to_its_end(load())
 
     async def change(self, name: str, plan: Plan) -> Served:
-        """Serve a model's versions, canaries and shadow as a plan says, in every worker: `Registry.change`."""
+        """Serve a model's versions, canaries and shadow by a plan, in every worker: `Registry.change`."""
 
         async def change() -> Served:
             served = await self._change(lambda registry: registry.change(name, plan))
@@ -179,7 +180,7 @@ class Runtime:
         return await self._to_its_end(change())
 
     async def unload(self, name: str) -> None:
-        """Serve a model no more; requests that have it finish: `Registry.unload`."""
+        """Stop serving a model; its current requests finish: `Registry.unload`."""
 
         async def unload() -> None:
             await self._change(lambda registry: registry.unload(name))
@@ -189,7 +190,7 @@ class Runtime:
         await self._to_its_end(unload())
 
     async def _tell(self, name: str) -> None:
-        """Have every worker do as was decided here, and wait for them for at most `AGREE_SECONDS`."""
+        """Publish this worker's decision, and wait at most `AGREE_SECONDS` for the other workers."""
         agreement, registry = self._agreement, self._registry
         if agreement is None or registry is None:
             return
@@ -197,14 +198,14 @@ class Runtime:
         registry.note_followed(name, number)
         loop = asyncio.get_running_loop()
         limit = loop.time() + AGREE_SECONDS
-        # Nothing tells of a change in another process's memory.
+        # Another process's memory has no event to wait for.
         while (behind := agreement.behind(number)) and loop.time() < limit:  # noqa: ASYNC110
             await asyncio.sleep(AGREE_SECONDS / 500)
         if behind:
             _log.warning("workers have not followed a change yet", model=name, workers=list(behind))
 
     async def _follow(self) -> None:
-        """Do as other workers decide, for as long as this one runs."""
+        """Follow the decisions of other workers until this one ends."""
         assert self._agreement is not None
         number = 0
         while True:
@@ -212,15 +213,15 @@ class Runtime:
                 number, decisions = self._agreement.read()
                 try:
                     await self._change(partial(Registry.follow, decisions=decisions))
-                except Exception:  # whatever a folder on disk brings about, the models in memory go on
+                except Exception:  # a bad folder on disk must not take down the loaded models
                     _log.exception("a change was not followed")
                 self._note_ready()
             self._agreement.note_followed(self._worker, number)
             await asyncio.sleep(LOOK_SECONDS)
 
     async def _to_its_end(self, change: Coroutine[Any, Any, _Value]) -> _Value:
-        """Await a change that goes on when whoever asked for it hangs up or meets a deadline: its thread does too, and
-        what it has changed has to be told."""
+        """Await a change that continues if its requester hangs up or reaches a deadline. Its thread cannot be stopped,
+        and the other workers must hear of the change."""
         task = asyncio.create_task(change)
         self._changes.add(task)
         task.add_done_callback(self._changes.discard)
@@ -232,7 +233,7 @@ class Runtime:
         return await asyncio.to_thread(registry.index) if registry is not None else []
 
     async def _change(self, change: Callable[[Registry], _Value]) -> _Value:
-        """Change what is served, in a thread, one change at a time. Raises `Unavailable` before the first load."""
+        """Change the served models in a thread, one change at a time. Raises `Unavailable` before the first load."""
         registry = self._registry
         if registry is None:
             raise Unavailable("The models are loading.", retry_after=RETRY_WHILE_LOADING, reason=Refused.NO_MODEL)
@@ -243,31 +244,32 @@ class Runtime:
                 self._show_models()
 
     def check_ready(self) -> None:
-        """Raises `Unavailable` unless requests are welcome."""
+        """Raises `Unavailable` unless the service is ready."""
         if self.phase in (Phase.DRAINING, Phase.STOPPING):
             raise Unavailable("The service is shutting down.")
         _ = self.registry
 
     def check_open(self) -> None:
-        """Raises `Unavailable` where a request would be refused anyway: before its body is read."""
+        """Raises `Unavailable` if a request would be rejected anyway. Saves reading its body."""
         _ = self.registry
         self.batcher.check_room()
 
     async def offload(self, seconds: float, work: Callable[[], _Value], *, begins: bool = False) -> _Value:
-        """Do work here when it is expected to be short, else in a thread. With what begins a request, `Unavailable` is
-        raised when too much waits for the threads: `EdgeThreads.run`."""
+        """Run short work here and long work in a thread. Raises `Unavailable` if the work `begins` a request and too
+        much waits: `EdgeThreads.run`."""
         if seconds < INLINE_SECONDS:
             return work()
         return await self._edge.run(seconds, work, begins=begins)
 
     def hold_trace(self, numbers: int) -> AbstractContextManager[None]:
-        """Within it a trace of so many numbers is under way. Raises `Unavailable` where there are too many already."""
+        """Count a trace of `numbers` numbers while the block runs. Raises `Unavailable` if there are too many."""
         return self._traces.hold(numbers, lambda: self.batcher.queued_seconds)
 
     async def start(self) -> None:
-        """Begin to load models, and go on looking for new ones when asked to, or at the settings' interval.
+        """Begin to load models. Afterwards look for new ones on request and at the interval of the settings.
 
-        Returns at once, so that the service can say that it is loading; one that takes another's place waits for them.
+        Returns at once, so that the service can report that it is loading. A worker that replaces another waits for its
+        models.
         """
         if not self._loads:
             return
@@ -277,7 +279,7 @@ class Runtime:
             await self._looked.wait()
 
     async def close(self) -> None:
-        """Finish what was accepted, and end the threads."""
+        """Finish the accepted requests and end the threads."""
         self.phase = Phase.STOPPING
         for task in (self._follower, self._loader):
             if task is not None:
@@ -290,7 +292,7 @@ class Runtime:
         self._edge.close()
 
     def _track(self) -> None:
-        """Have the numbers of `/metrics` read that are kept anyway."""
+        """Register values that `/metrics` reads when asked."""
         board, counters = self.metrics.board, self.batcher.counters
         board.track("queued_tokens", read=lambda: self.batcher.queued_tokens)
         board.track("queued_edge_seconds", read=lambda: self._edge.seconds)
@@ -319,7 +321,7 @@ class Runtime:
         self.metrics.board.number("reloads_total", outcome).add(count)
 
     def _show_models(self) -> None:
-        """Say in `/metrics` which models are served."""
+        """Show the served models in `/metrics`."""
         board = self.metrics.board
         board.clear_gauges("model_info", "model_quality", "model_share")
         for served in self._registry.served.values() if self._registry is not None else ():
@@ -358,19 +360,19 @@ class Runtime:
                 _log.info("models reloaded", **changes.counts)
 
     async def _first_look(self) -> None:
-        """Have models: those that this process was forked with and, in another's place, what came since; or its own."""
+        """Get models: those from before the fork, refreshed if this worker replaces another; otherwise load them."""
         if self._registry is None:
             self._registry, changes = await asyncio.to_thread(open_registry, self.settings)
             self._note_changes(changes)
         elif self._replaces and self.settings.reload:
-            for _ in range(2):  # the second look retires what the first did not find
+            for _ in range(2):  # the second look retires names that the first did not find
                 await self._reload()
 
     async def _reload(self) -> Changes | None:
         changes = None
         try:
             changes = await self._change(lambda registry: registry.refresh())
-        except Exception:  # whatever a folder on disk brings about, the models in memory go on
+        except Exception:  # a bad folder on disk must not take down the loaded models
             self._count_reloads("failed")
             _log.exception("looking for new models failed")
         else:

@@ -1,7 +1,7 @@
-"""Gate health of live traffic: a few of the texts of `/predict` are traced too, after their answer, and counted.
+"""Gate drift of live traffic: a few texts of `/predict` are traced again after their answer, and their gates counted.
 
 The fused graph gives no gates, so a sample costs a run of the trace graph, in a thread of its own. Samples run one at a
-time. A sample that is due while another runs is left out, so that samples never queue. After each sample the sampler
+time. A sample that is due while another runs is skipped, so that samples never queue. After each sample the sampler
 rests, so that it never takes more than its share of the time.
 """
 
@@ -26,7 +26,7 @@ from service.observability.metrics import GATE_DRIFT, GATE_FAMILIES, PREFIX, Met
 from service.serving.registry import Model
 
 MAX_TOKENS = 512
-"""Tokens of a sampled text. Of a longer text only the head is traced."""
+"""Tokens of a sampled text. Only the head of a longer text is traced."""
 
 REST = 50
 """After a sample that took t seconds the sampler rests for (REST - 1) · t: it takes at most 2 % of one CPU. A larger
@@ -36,10 +36,10 @@ _log = structlog.get_logger()
 
 
 class Sampler:
-    """Counts on this process's board, and says how what all workers counted differs from training.
+    """Counts on this process's board, and compares the counts of all workers with training.
 
-    `share` of the inputs is sampled: every so manieth of each model, the first among them; 0 samples none. `models`
-    gives those that are served.
+    A `share` of each model's inputs is sampled at equal distances, the first input included; 0 samples none. `models`
+    returns the served models.
     """
 
     def __init__(self, metrics: Metrics, share: float, models: Callable[[], Iterable[Model]]) -> None:
@@ -53,7 +53,7 @@ class Sampler:
         metrics.derive(self._drift)
 
     def offer(self, model: Model, rows: Sequence[NDArray[np.int32]]) -> None:
-        """Take note of inputs that were predicted. To be called in the event loop; returns at once."""
+        """Note inputs that were predicted. Call it in the event loop; it returns at once."""
         if not self._every:
             return
         seen = self._seen.get(model, 0)
@@ -67,12 +67,12 @@ class Sampler:
         future.add_done_callback(partial(self._count, model.name, model.version, len(sample), begun))
 
     def close(self) -> None:
-        """End the thread; a sample that runs is finished, and not counted."""
+        """End the thread. A running sample finishes but is not counted."""
         self._every = 0
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     def describe(self, model: Model) -> dict[str, object]:
-        """A model's gate health: in training, in the traffic sampled since the start, and how far they are apart."""
+        """A model's gate distributions in training and in sampled traffic since the start, and their drift."""
         trained = _trained(model)
         live = live_tally(self._metrics.totals(), model.name, model.version)
         apart = drifts(trained, live) if trained is not None else {}
@@ -97,7 +97,7 @@ class Sampler:
         self._rests_until = now + (now - begun) * (min(self._every, REST) - 1)
         if future.cancelled() or not self._every:
             return
-        if future.exception() is not None:  # a sample is nobody's request: it must not become anybody's error
+        if future.exception() is not None:  # a failed sample must not fail a request
             _log.error("a sample could not be traced", model=name, error=type(future.exception()).__name__)
             return
         board = self._metrics.board
@@ -135,7 +135,7 @@ def _trained(model: Model) -> Tally | None:
 
 
 def live_tally(totals: Totals, name: str, version: str) -> Tally:
-    """What all workers have counted of a model."""
+    """The counts of all workers for a model."""
     tally = Tally(
         texts=int(totals.get(("gate_sampled_texts_total", name, version), [0.0])[0]),
         tokens=int(totals.get(("gate_sampled_tokens_total", name, version), [0.0])[0]),

@@ -1,7 +1,7 @@
-"""The states of `/v2`'s sequences: a file each, in memory where the system has a folder for that.
+"""The states of `/v2`'s sequences, one file each, in shared memory if the system has a folder for it.
 
-The worker that gets a request takes the sequence's file, alone, and leaves the next state in it. So a sequence needs no
-owner, and outlives the worker that read its last piece. The states are sealed like those that clients keep.
+The worker of a request locks the sequence's file and leaves the next state in it. So no worker owns a sequence, and a
+sequence outlives the worker that read its last piece. The states are sealed like those that clients keep.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ _WHERE = "/parameters/sequence_id"
 
 @dataclass(slots=True)
 class Held:
-    """One sequence while a request has it: the state that was left, None at its start. `after` is left for the next
-    request; None ends the sequence."""
+    """One sequence during a request. `before` is its state, None at the start. `after` is kept for the next request;
+    None ends the sequence."""
 
     before: str | None
     after: str | None = None
 
 
 class Sequences:
-    """Open sequences, at most `most` of them, each dropped after `seconds` without a request. Services with the same
-    `key` on one machine share them."""
+    """At most `most` open sequences, each dropped after `seconds` without a request. Services on one machine share them
+    if their `key` is the same."""
 
     def __init__(self, key: bytes, most: int, seconds: float) -> None:
         base = _SHARED_MEMORY if os.access(_SHARED_MEMORY, os.W_OK) else Path(tempfile.gettempdir())
@@ -43,17 +43,18 @@ class Sequences:
 
     @property
     def count(self) -> int:
-        """How many are open."""
+        """The number of open sequences."""
         with suppress(OSError):
             return sum(1 for _ in self._folder.iterdir())
         return 0
 
     @contextmanager
     def hold(self, model: str, number: int | str, *, start: bool) -> Iterator[Held]:
-        """Have a sequence, alone. One whose first request fails is gone; any other stays as it was.
+        """Lock a sequence. If its first request fails the sequence is removed; after a later failure it stays as it
+        was.
 
-        Raises `InvalidField` for one that is not there, one that is there already, and one that another request has;
-        `Unavailable` where as many are open as may be.
+        Raises `InvalidField` for an unknown sequence, one that is open already, and one locked by another request;
+        `Unavailable` if too many are open.
         """
         name = hashlib.sha256(repr((model, number)).encode()).hexdigest()
         path = self._folder / name
@@ -73,15 +74,15 @@ class Sequences:
                 os.pwrite(descriptor, content, 0)
                 os.ftruncate(descriptor, len(content))
         finally:
-            os.close(descriptor)  # and with it the lock
+            os.close(descriptor)  # closing releases the lock
 
     def close(self) -> None:
-        """Remove the folder, where nothing is open any more."""
+        """Remove the folder if no sequence is open."""
         with suppress(OSError):
             self._folder.rmdir()
 
     def drop_old(self) -> None:
-        """Drop the sequences that were silent for too long."""
+        """Drop the expired sequences."""
         with suppress(OSError):
             for path in self._folder.iterdir():
                 with suppress(OSError):

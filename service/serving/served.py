@@ -1,4 +1,4 @@
-"""The versions of one name that are loaded, and which of them answers a request."""
+"""The loaded versions of one name, and the choice among them for a request."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from service.model.loading import Model
 from service.rollout import Plan, position
 
 UNLOADED: Literal[0] = 0
-"""The version that is wished for of a name that was unloaded."""
+"""The version recorded for a name that was unloaded."""
 
 State = Literal["ready", "refused"]
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One version in the models folder: whether it is served, and why not. The reason holds no path of this machine."""
+    """One version in the models folder. `reason` says why it is not served, without a path of this machine."""
 
     name: str
     version: int
@@ -29,8 +29,8 @@ class Entry:
 
 
 class VersionState(TypedDict):
-    """One version as `GET /models/NAME` lists it. `share` is of the requests that name no version, `shadow_share` of
-    those that the stable version answers; both from 0 to 1."""
+    """One version in `GET /models/NAME`. `share` is its part of the requests without a version, `shadow_share` its part
+    of the stable version's requests; both from 0 to 1."""
 
     version: str
     state: State
@@ -47,7 +47,7 @@ class Served:
 
     stable: Model
     versions: Mapping[int, Model]
-    """All of them, ascending; the stable one, canaries and shadow among them."""
+    """All versions, ascending: the stable one, canaries and the shadow."""
     canary: tuple[tuple[Model, float], ...] = ()
     """The canaries and their shares, ascending by version."""
     shadow: tuple[Model, float] | None = None
@@ -57,8 +57,8 @@ class Served:
         return self.stable.name
 
     def choose(self, key: str | None) -> Model:
-        """The version for a request that names none. One key gets one version, in every process; a canary whose share
-        grows keeps the keys that it has. Without a key: the stable version."""
+        """The version for a request without one. A key always gets the same version, in every process, and keeps its
+        canary when the canary's share grows. Without a key: the stable version."""
         if not self.canary or key is None:
             return self.stable
         at, bound = position(self.name, key), 0.0
@@ -69,26 +69,26 @@ class Served:
         return self.stable
 
     def get(self, version: str) -> Model:
-        """The model of a version. Raises `VersionNotFound`, which lists those that are served."""
+        """The model of a version. Raises `VersionNotFound`, which lists the loaded versions."""
         for number, model in self.versions.items():
             if str(number) == version:
                 return model
         raise VersionNotFound(self.name, version, [str(number) for number in self.versions])
 
     def shadow_of(self, model: Model, key: str) -> Model | None:
-        """The shadow that a request which `model` answered is run by again; None where it is not to be."""
+        """The shadow that runs a request answered by `model` again; None if it is not chosen."""
         if self.shadow is None or model is not self.stable:
             return None
         shadow, share = self.shadow
         return shadow if share >= 1 or position(f"{self.name}/shadow", key) < share else None
 
     def share(self, model: Model) -> float:
-        """A version's share of the requests that name none."""
+        """A version's share of the requests without a version."""
         shares = {id(each): share for each, share in self.canary}
         return max(0.0, 1 - sum(shares.values())) if model is self.stable else shares.get(id(model), 0.0)
 
     def states(self, refused: Mapping[int, str]) -> list[VersionState]:
-        """Every loaded version, and those that were refused with their reasons, ascending."""
+        """Every loaded version and every refused one with its reason, ascending."""
         found: dict[int, VersionState] = {
             number: VersionState(
                 version=str(number),
@@ -116,9 +116,9 @@ class Served:
 
 
 def put_together(stable: Model, others: Mapping[int, Model], plan: Plan) -> tuple[Served, list[str]]:
-    """The stable version and others as a plan wants them, and what of the plan cannot be, in words.
+    """Combine the stable version and others by a plan. Returns them and the plan's problems as texts.
 
-    A canary of another task, and a shadow of another task or other labels, are left out.
+    A canary of another task is left out, and so is a shadow of another task or with other labels.
     """
     problems: list[str] = []
     versions = {**others, stable.bundle.version: stable}
@@ -143,7 +143,7 @@ def put_together(stable: Model, others: Mapping[int, Model], plan: Plan) -> tupl
 
 
 def _unlike(stable: Model, model: Model, *, labels: bool) -> str | None:
-    """Why a version cannot stand beside the stable one; None where it can."""
+    """The reason why a version cannot stand beside the stable one; None if it can."""
     name, one, other = stable.name, stable.bundle.manifest, model.bundle.manifest
     if one.task != other.task:
         return (
@@ -163,20 +163,20 @@ def _listed(words: Sequence[str]) -> str:
 
 
 class NoVersion(ModelNotFound):
-    """A version that was to be loaded, and is not in the models folder."""
+    """A version to be loaded is missing in the models folder."""
 
     def __init__(self, name: str, version: int | None, there: Iterable[int]) -> None:
         RequestError.__init__(self, f"The models folder {missing(name, version, there)}.")
 
 
 def missing(name: str, version: int | None, there: Iterable[int]) -> str:
-    """What the models folder lacks, in words that follow its name."""
+    """A message about missing bundles; it continues "The models folder"."""
     versions = ", ".join(map(str, there))
     return f"has no version {version} of {name!r}; it has {versions}" if versions else f"has no bundle of {name!r}"
 
 
 class NoModelForTask(ModelNotFound):
-    """A request that left the model to the task, of which none is loaded."""
+    """A request named only a task, and no model of it is loaded."""
 
     def __init__(self, task: Task, known: Iterable[str]) -> None:
         RequestError.__init__(
@@ -185,7 +185,7 @@ class NoModelForTask(ModelNotFound):
 
 
 def unserved(model: Model | None, version: int, wish: int | None) -> str:
-    """Why a version is not served with which nothing is wrong."""
+    """The reason why a valid version is not served."""
     if wish == UNLOADED:
         return "unloaded"
     if model is None:

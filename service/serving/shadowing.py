@@ -1,7 +1,7 @@
-"""Shadows: what the service answered is run again by another version of the model, after the answer.
+"""Shadows: another version of the model runs answered requests again.
 
-Nothing waits for a shadow, and a shadow waits for everything: it runs while the batcher has nothing to do, in one
-thread that the system gives the CPU last, where it can. A request that finds too many waiting is dropped, and counted.
+A shadow runs only while the batcher is idle, in one thread of the lowest CPU priority. A request that finds the
+shadow's queue full is dropped and counted. Nothing else waits for a shadow.
 """
 
 from __future__ import annotations
@@ -45,21 +45,21 @@ from service.serving.served import Served
 MAX_WAITING = 256
 """Requests that may wait for shadows in each worker; more are dropped."""
 MAX_WAITING_TOKENS = 65_536
-"""Tokens in them; a first one always may wait."""
+"""Tokens of the waiting requests; the first request is always accepted."""
 GROUP_ROWS, GROUP_TOKENS = 16, 4096
-"""Rows (texts, or sentences) and tokens of requests that a shadow runs together."""
+"""Limits of one group: its rows (texts or sentences) and its tokens."""
 IDLE_SECONDS = 0.002
-"""Between two looks whether the batcher has nothing to do."""
+"""Interval between two checks for an idle batcher."""
 MEASURED = 8
-"""Of so many groups of requests, one is run by the served version too, for the ratio of their times."""
+"""The served version runs one of this many groups again, for the ratio of run times."""
 SHOWN = 10
-"""Disagreements that a report shows."""
+"""Disagreements in a report."""
 
 _log = structlog.get_logger()
 
 Measured = Literal["no", "before", "after"]
 Of = tuple[str, str, str]
-"""A model, the version that answered, and the shadow's version."""
+"""The model, the version that answered, and the shadow's version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,8 @@ class _Waiting:
 
 @dataclass(frozen=True, slots=True)
 class _Ran:
-    """What a group came to: predictions by request (None where the shadow cannot read it), and seconds of both."""
+    """Results of a group: predictions by request (None if the shadow cannot read it), and the seconds of both
+    versions."""
 
     predictions: Sequence[Sequence[Prediction] | None]
     rows: Sequence[Rows]
@@ -83,9 +84,9 @@ class _Ran:
 
 
 class Shadowing:
-    """Runs shadows and counts what they say on this process's board.
+    """Runs shadows and counts the comparisons on this process's board.
 
-    `busy` says whether the batcher has something to do. `texts` lets disagreements hold texts.
+    `busy` returns True while the batcher has work. `texts` allows texts in disagreements.
     """
 
     def __init__(
@@ -105,7 +106,7 @@ class Shadowing:
         metrics.derive(_figures)
 
     def offer(self, exchange: Exchange, shadow: Model) -> None:
-        """Have a request run again. To be called in the event loop once the answer is out; returns at once."""
+        """Queue an answered request for its shadow. Call it in the event loop; it returns at once."""
         waiting, tokens = _Waiting(exchange, shadow), exchange.tokens
         if self._closed:
             return
@@ -119,7 +120,7 @@ class Shadowing:
             self._worker = asyncio.get_running_loop().create_task(self._work())
 
     async def close(self) -> None:
-        """End the thread; what waits is dropped."""
+        """End the thread and drop the waiting requests."""
         self._closed = True
         self._waiting.clear()
         if self._worker is not None:
@@ -129,7 +130,7 @@ class Shadowing:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     def report(self, served: Served) -> dict[str, Any]:
-        """How a model's shadow does, over all workers, since the start. Raises `NoShadow`."""
+        """The comparison of a model's shadow since the start, over all workers. Raises `NoShadow`."""
         if served.shadow is None:
             raise NoShadow(served.name)
         shadow, share = served.shadow
@@ -167,11 +168,12 @@ class Shadowing:
                 continue
             group = self._group()
             number, rest = divmod(self._groups, MEASURED)
-            measured: Measured = "no" if rest else "before" if number % 2 else "after"  # in turn: the second is warmer
+            # The orders alternate, because the second of two runs finds warm caches.
+            measured: Measured = "no" if rest else "before" if number % 2 else "after"
             self._groups += 1
             try:
                 ran = await loop.run_in_executor(self._thread, partial(_run, group, measured))
-            except Exception as error:  # a shadow is nobody's request: it must not become anybody's error
+            except Exception as error:  # a failed shadow must not fail a request
                 _log.error("a shadow failed", model=group[0].of[0], error=type(error).__name__)
                 for each in group:
                     self._count("shadow_dropped_total", each.of, "failed")
@@ -179,7 +181,7 @@ class Shadowing:
             self._note(group, ran)
 
     def _group(self) -> list[_Waiting]:
-        """The next requests that one shadow runs together."""
+        """The next requests of one model and shadow, within the limits of a group."""
         group = [self._waiting.popleft()]
         rows, tokens = _rows(group[0].exchange), group[0].exchange.tokens
         while self._waiting:
@@ -235,15 +237,15 @@ def _rows(exchange: Exchange) -> int:
 
 
 def _run(group: Sequence[_Waiting], measured: Measured) -> _Ran:
-    """Run a group of requests, of one model and one shadow, in this thread; by the served version as well, before or
-    after, where times are measured."""
+    """Run a group of one model and one shadow in this thread. If `measured`, the served version runs too, before or
+    after."""
     served, shadow = group[0].exchange.model, group[0].shadow
     encoded = [_encoded(each.exchange, shadow) for each in group]
     readable = [source for each in encoded if each is not None for source in each]
     if not readable:
         return _Ran([None] * len(group), [], 0.0, 0.0)
     own = [source for each in group for source in each.exchange.encoded]
-    comparable = served.tokenizer is shadow.tokenizer and len(own) == len(readable)  # the same rows
+    comparable = served.tokenizer is shadow.tokenizer and len(own) == len(readable)  # both versions get the same rows
     served_seconds = 0.0
     if comparable and measured == "before":
         _, served_seconds = _predict(served, own)
@@ -256,18 +258,18 @@ def _run(group: Sequence[_Waiting], measured: Measured) -> _Ran:
 
 
 def _encoded(exchange: Exchange, shadow: Model) -> Sequence[Encoded] | None:
-    """A request's inputs as the shadow reads them; None where it cannot."""
+    """A request's inputs as the shadow encodes them; None if it cannot read them."""
     longest = max(map(len, exchange.encoded))
     if exchange.model.tokenizer is shadow.tokenizer and longest <= shadow.token_limit:
         return exchange.encoded
     try:
         return [shadow.encode(each, truncate=exchange.truncate, split=exchange.split) for each in exchange.inputs()]
-    except RequestError:  # over its limit of tokens, or a text that it finds no token in
+    except RequestError:  # over its token limit, or without a token in its tokenizer
         return None
 
 
 def _predict(model: Model, encoded: Sequence[Encoded]) -> tuple[list[Logits], float]:
-    """The logits of each input, and the seconds that the runs took: of the CPU, where the model runs on it."""
+    """The logits of each input, and the seconds of the runs: CPU time for a model on the CPU."""
     run = predicting(model.engine, model.bundle.manifest)
     clock = time.thread_time if model.engine.provider == "cpu" else time.perf_counter
     rows = [each.rows for each in parts(encoded)]
@@ -285,7 +287,7 @@ def _predict(model: Model, encoded: Sequence[Encoded]) -> tuple[list[Logits], fl
 
 
 def _batches(order: Sequence[int], rows: Sequence[Rows]) -> Iterator[list[int]]:
-    """Numbers of rows, shortest first, in batches that are no larger than a group."""
+    """Numbers of rows, shortest first, in batches of at most a group's size."""
     batch: list[int] = []
     for number in order:
         if batch and (len(batch) >= GROUP_ROWS or len(rows[number]) * (len(batch) + 1) > GROUP_TOKENS):
@@ -297,7 +299,7 @@ def _batches(order: Sequence[int], rows: Sequence[Rows]) -> Iterator[list[int]]:
 
 @contextlib.contextmanager
 def _yielding() -> Iterator[None]:
-    """Within it the system gives this thread the CPU when nothing else wants it, where it knows how (Linux)."""
+    """Run the block at the lowest CPU priority, on Linux."""
     if sys.platform != "linux":
         yield
         return
@@ -315,7 +317,7 @@ def _yielding() -> Iterator[None]:
 
 
 def _figures(totals: Totals) -> Iterator[Metric]:
-    """What reports say of each shadow, as metrics."""
+    """The figures of the reports as metrics."""
     figures: Mapping[Any, Callable[[Totals, Of], float | None]] = {
         SHADOW_AGREEMENT: _agreement,
         SHADOW_SCORE_CHANGE: _change,

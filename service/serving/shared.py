@@ -1,4 +1,4 @@
-"""What the processes at one port have in common, as one of them sees it."""
+"""The data that the processes at one port share."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from service.serving.registry import Registry
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """Memory of what was answered, with one place for each worker."""
+    """Memory of the last answers, with one place for each worker."""
 
     answered: memoryview
     fed: memoryview
-    """What had feedback."""
+    """Ids of the inputs with feedback."""
     disagreements: memoryview
 
     @classmethod
@@ -28,23 +28,23 @@ class Remembered:
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """What a worker has in common with the others."""
+    """The data that a worker shares with the others."""
 
     workers: int
     metrics: Metrics
     registry: Registry | None = None
-    """The models that all were forked with; None where a worker loads its own."""
+    """The models loaded before the fork; None if a worker loads its own."""
     replaces: bool = False
-    """Another worker had its socket before: it has models first, and then answers what waits there."""
+    """True if another worker had this socket before. Then this worker loads its models before it answers."""
     loads: bool = True
-    """False in a process that answers while the models load, and ends before the workers begin."""
+    """False in a process that answers only while the models load."""
     worker: int = 0
     """This worker's number, from 0."""
     agreement: Agreement | None = None
-    """What workers decide about models, for all of them."""
+    """Decisions about models, for all workers."""
     remembered: Remembered | None = None
-    """What all workers answered; None where they are not forked: then each knows its own answers alone."""
+    """The last answers of all workers; None without a fork: then each worker knows only its own."""
     accepted: Sequence[socket.socket] = ()
-    """Connections that were accepted for this worker while the models loaded, and have sent nothing."""
+    """Connections accepted for this worker while the models loaded, which have sent nothing yet."""
     turn: Callable[[], None] = lambda: None
-    """To be called by the event loop now and then, more often than once in `LOOK_SECONDS`: it turns."""
+    """A sign of life. The event loop calls it more often than once in `LOOK_SECONDS`."""

@@ -1,8 +1,8 @@
-"""The streams of one process: who may open one, how fast it is read, and its steps as rows of the batcher's batches.
+"""The streams of one process: their number, their rates, and their steps as rows of the batcher's batches.
 
 The next tokens of every stream wait in one lane for each model, beside the lanes of predictions. So the tokens of many
-streams run as one batch in each turn, a long stream takes its turn like any other, and streams and predictions share
-the threads by the time that they are given.
+streams run as one batch, a long stream takes turns with the others, and streams and predictions share the threads by
+run time.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ from service.serving.sequences import Sequences
 from service.settings import Settings
 
 STEP_COST = 20.0
-"""A step's first estimate of seconds a token, in those of a prediction's padded token."""
+"""First estimate of a step's seconds per token, relative to a padded token of a prediction."""
 STEP_ROW_SECONDS = 50e-6
-"""What a stream's part in a batch takes beside its steps."""
+"""Seconds of a stream in a batch beside its steps."""
 KEYS = 10_000
-"""API keys whose rate is remembered."""
+"""API keys with a remembered rate."""
 ROOM_SECONDS = 0.05
-"""After which a stream that waits for room in the batcher's queue looks again."""
+"""Interval at which a stream checks again for room in the batcher's queue."""
 RETRY_SECONDS = 1.0
-"""After which a client that found no room for a stream may try again."""
+"""Retry-After of a client that found too many open streams."""
 
 Dropped = Literal["idle", "shutdown", "gone", "failed"]
 DROPS: tuple[Dropped, ...] = get_args(Dropped)
 
 
 class Pace:
-    """A rate of tokens: an allowance that grows by `rate` tokens a second, up to one second's."""
+    """A rate limit: an allowance that grows by `rate` tokens a second, up to `rate` tokens."""
 
     __slots__ = ("_allowed", "_rate", "_then")
 
@@ -51,7 +51,7 @@ class Pace:
         self._rate, self._allowed, self._then = rate, rate, now
 
     def take(self, tokens: int, now: float) -> float:
-        """Use so many tokens of the allowance. Returns the seconds until it is made up for."""
+        """Use `tokens` of the allowance. Returns the seconds until it is no longer negative."""
         self._allowed = min(self._rate, self._allowed + (now - self._then) * self._rate) - tokens
         self._then = now
         return max(0.0, -self._allowed / self._rate)
@@ -64,7 +64,7 @@ class _Steps:
 
 
 class Streams:
-    """What the streams of a process share."""
+    """The state that the streams of a process share."""
 
     def __init__(self, settings: Settings, batcher: Batcher, metrics: Metrics) -> None:
         self.settings = settings
@@ -73,15 +73,15 @@ class Streams:
         self._seal = Seal(secret, settings.state_seconds)
         self.sequences = Sequences(secret, settings.max_sequences, settings.sequence_seconds)
         self._batcher = batcher
-        # They go when their model goes. They hold its engine's network, never the model.
+        # An entry ends with its model. It holds the engine's network but never the model.
         self._steps: WeakKeyDictionary[Model, _Steps] = WeakKeyDictionary()
         self._paces: OrderedDict[str, Pace] = OrderedDict()
         self.open = 0
-        """Streams over connections that are open."""
+        """Open streams over connections."""
         self.waiting = 0
-        """Bytes of their pieces that came and were not read."""
+        """Bytes received from streams and not read yet."""
         self.closing = False
-        """Whether streams are to end, because the service does."""
+        """True if the streams must end because the service does."""
         self._emptied = asyncio.Event()
         self._emptied.set()
         self._listeners: set[asyncio.Event] = set()
@@ -94,7 +94,7 @@ class Streams:
 
     @contextmanager
     def hold(self) -> Iterator[None]:
-        """Count one more open stream. Raises `Unavailable` where there are as many as may be."""
+        """Count one more open stream. Raises `Unavailable` if too many are open."""
         if self.open >= self.settings.max_streams:
             raise Unavailable(
                 f"{self.open} streams are open, the limit is {self.settings.max_streams} (setting max_streams).",
@@ -116,7 +116,7 @@ class Streams:
 
     @contextmanager
     def listening(self, event: asyncio.Event) -> Iterator[None]:
-        """Have an event set when streams are to end."""
+        """Set `event` when the streams must end."""
         self._listeners.add(event)
         try:
             yield
@@ -124,7 +124,7 @@ class Streams:
             self._listeners.discard(event)
 
     def close(self) -> None:
-        """Have every stream end, and give up the folder of sequences where none is open."""
+        """End every stream, and remove the folder of sequences if none is open."""
         self.sequences.drop_old()
         self.sequences.close()
         self.closing = True
@@ -136,15 +136,16 @@ class Streams:
         self._dropped[reason].add(1)
 
     def begin(self, model: Model, wanted: Wanted, *, split: bool) -> Stream:
-        """A new stream. Raises `InvalidField` for a model that reads backward too."""
+        """A new stream. Raises `InvalidField` for a model that also reads backward."""
         return Stream(model, self._of(model).stepper, wanted, split=split, settle=self.settings.settle)
 
     def unseal(self, state: str) -> tuple[Owner, bytes]:
-        """Whose state it is, and its content. Raises `InvalidField`."""
+        """The owner and the content of a state. Raises `InvalidField`."""
         return self._seal.open(state)
 
     def resume(self, model: Model, wanted: Wanted, owner: Owner, content: bytes) -> Stream:
-        """A stream that goes on from a state. Raises `InvalidField` for one of another model, version or files."""
+        """A stream that continues from a state. Raises `InvalidField` for a state of another model, version or
+        files."""
         owner.check(owner_of(model))
         try:
             return Stream.resume(model, self._of(model).stepper, wanted, content, settle=self.settings.settle)
@@ -152,11 +153,11 @@ class Streams:
             raise InvalidField("/state", "The state was made by another release of the service.") from error
 
     def seal(self, model: Model, stream: Stream) -> str:
-        """The state of a stream. Raises `TooLarge`."""
+        """The sealed state of a stream. Raises `TooLarge`."""
         return self._seal.close(owner_of(model), stream.keep())
 
     def check_room(self, model: Model) -> None:
-        """Raises `Unavailable` where the model's tokens that wait leave no room."""
+        """Raises `Unavailable` if too many tokens of the model wait."""
         if (found := self._steps.get(model)) is not None:
             found.lane.check_room()
 
@@ -170,10 +171,12 @@ class Streams:
         stops: int = 0,
         patient: bool = False,
     ) -> AsyncIterator[list[Event]]:
-        """Step a stream until none of its tokens waits: the events, as they come, at most those of a few tokens at
-        once, and none over a token whose number, from 1, `stops` divides. It is as slow as `paces` want it. `deadline`
-        is a time of the event loop. Raises `DeadlineExceeded`, and `Unavailable` where too much waits, if `patient`
-        only at the deadline."""
+        """Step a stream until none of its tokens waits, and yield the events of a few tokens at a time.
+
+        No batch of events crosses a multiple of `stops` tokens, counted from 1. `paces` limit the rate. `deadline` is a
+        time of the event loop. Raises `DeadlineExceeded`, and `Unavailable` if too much waits; a `patient` caller gets
+        that only at the deadline.
+        """
         lane, loop = self._of(model).lane, asyncio.get_running_loop()
         while (job := stream.job(stops - stream.count % stops if stops else MOST_STEPS)) is not None:
             count = len(job.rows)
@@ -192,12 +195,12 @@ class Streams:
             yield stream.took(stepped)
 
     def paces(self, key: str | None) -> Sequence[Pace]:
-        """The rates that hold for a new stream, whose API key is `key`."""
+        """The rate limits of a new stream with the API key `key`."""
         now = asyncio.get_running_loop().time()
         found = [Pace(self.settings.stream_rate, now)] if self.settings.stream_rate else []
         if self.settings.stream_key_rate and key is not None:
             pace = self._paces.pop(key, None) or Pace(self.settings.stream_key_rate, now)
-            self._paces[key] = pace  # the last that was used stands last
+            self._paces[key] = pace  # most recently used last
             if len(self._paces) > KEYS:
                 self._paces.popitem(last=False)
             found.append(pace)
@@ -215,17 +218,17 @@ class Streams:
 
 
 def owner_of(model: Model) -> Owner:
-    """Whose states a model's streams have."""
+    """The owner of the states of a model's streams."""
     return Owner(model.name, model.version, model.bundle.digest)
 
 
 def waits(paces: Sequence[Pace], tokens: int, now: float) -> float:
-    """Seconds until every rate allows so many tokens more."""
+    """Seconds until every rate limit allows `tokens` more."""
     return max((pace.take(tokens, now) for pace in paces), default=0.0)
 
 
 def forward_models(models: Sequence[Model]) -> list[str]:
-    """The names of those models that can read a text as it comes."""
+    """The names of the models that can read a text as it comes, sorted."""
     found = []
     for model in models:
         try:
