@@ -17,9 +17,9 @@ from service.client.answers import Entity, Feedback, ModelInfo, Models, Predicti
 from service.client.base import (
     POLL_SECONDS,
     Base,
-    Call,
     GateFields,
     PredictFields,
+    Request,
     check_count,
     feedback_body,
     predicting,
@@ -113,13 +113,13 @@ class AsyncClient(Base[httpx.AsyncClient]):
                 raise Unreachable(f"The service was not ready within {seconds:g} seconds.")
             await asyncio.sleep(POLL_SECONDS)
 
-    async def _all(self, call: Call[Answer], inputs: Inputs) -> Answer:
+    async def _all(self, request: Request[Answer], inputs: Inputs) -> Answer:
         pieces = self.pieces(inputs)
         allowed = asyncio.Semaphore(self._concurrency)
 
         async def bounded(piece: Piece) -> list[Answer]:
             async with allowed:
-                return await self._piece(call, piece)
+                return await self._piece(request, piece)
 
         tasks = [asyncio.ensure_future(bounded(piece)) for piece in pieces]
         try:
@@ -128,9 +128,9 @@ class AsyncClient(Base[httpx.AsyncClient]):
             for task in tasks:
                 task.cancel()
 
-    async def _piece(self, call: Call[Answer], piece: Piece) -> list[Answer]:
+    async def _piece(self, request: Request[Answer], piece: Piece) -> list[Answer]:
         """The answers to a piece: one, or those of its halves where it is over a limit of the service."""
-        path, body, headers, read = call
+        path, body, headers, read = request
         try:
             response = await self._http.post(path, json={**body, "inputs": piece.body()}, headers=headers)
         except httpx.RequestError as error:
@@ -140,7 +140,7 @@ class AsyncClient(Base[httpx.AsyncClient]):
         except TooLarge as error:
             if len(piece.inputs) == 1:
                 raise error.shifted(piece.first) from None
-            return [answer for half in piece.halves() for answer in await self._piece(call, half)]
+            return [answer for half in piece.halves() for answer in await self._piece(request, half)]
         except Problem as error:
             raise error.shifted(piece.first) from None
         answer = read(response.content)

@@ -133,16 +133,16 @@ class Base(Generic[_Http]):
         return of_transport(error, self._timeout)
 
 
-Call = tuple[str, dict[str, Any], dict[str, str], Callable[[bytes], Answer]]
+Request = tuple[str, dict[str, Any], dict[str, str], Callable[[bytes], Answer]]
 """Path, body without its inputs, headers, and a function from the bytes of the answer to the answer."""
 
 
-def predicting(fields: PredictFields) -> Call[Predictions]:
+def predicting(fields: PredictFields) -> Request[Predictions]:
     body = _body(PredictFields, fields)
     return "/predict", body, _route(body), answers.predictions
 
 
-def tracing(fields: GateFields) -> Call[Traces]:
+def tracing(fields: GateFields) -> Request[Traces]:
     body = _body(GateFields, fields)
     return "/gates", body, {"Accept": SAFETENSORS, **_route(body)}, answers.traces
 

@@ -17,9 +17,9 @@ from service.client.answers import Entity, Feedback, ModelInfo, Models, Predicti
 from service.client.base import (
     POLL_SECONDS,
     Base,
-    Call,
     GateFields,
     PredictFields,
+    Request,
     check_count,
     feedback_body,
     predicting,
@@ -115,21 +115,21 @@ class Client(Base[httpx.Client]):
                 raise Unreachable(f"The service was not ready within {seconds:g} seconds.")
             time.sleep(POLL_SECONDS)
 
-    def _all(self, call: Call[Answer], inputs: Inputs) -> Answer:
+    def _all(self, request: Request[Answer], inputs: Inputs) -> Answer:
         pieces = self.pieces(inputs)
         if len(pieces) == 1:
-            return joined(self._piece(call, pieces[0]))
+            return joined(self._piece(request, pieces[0]))
         with ThreadPoolExecutor(min(self._concurrency, len(pieces)), thread_name_prefix="client") as pool:
-            futures = [pool.submit(self._piece, call, piece) for piece in pieces]
+            futures = [pool.submit(self._piece, request, piece) for piece in pieces]
             try:
                 return joined([answer for future in futures for answer in future.result()])
             finally:
                 for future in futures:
                     future.cancel()
 
-    def _piece(self, call: Call[Answer], piece: Piece) -> list[Answer]:
+    def _piece(self, request: Request[Answer], piece: Piece) -> list[Answer]:
         """The answers to a piece: one, or those of its halves where it is over a limit of the service."""
-        path, body, headers, read = call
+        path, body, headers, read = request
         try:
             response = self._http.post(path, json={**body, "inputs": piece.body()}, headers=headers)
         except httpx.RequestError as error:
@@ -139,7 +139,7 @@ class Client(Base[httpx.Client]):
         except TooLarge as error:
             if len(piece.inputs) == 1:
                 raise error.shifted(piece.first) from None
-            return [answer for half in piece.halves() for answer in self._piece(call, half)]
+            return [answer for half in piece.halves() for answer in self._piece(request, half)]
         except Problem as error:
             raise error.shifted(piece.first) from None
         answer = read(response.content)

@@ -1,8 +1,8 @@
-"""A connection as uvicorn reads it: one ordered queue of exchanges, with limits and an eye on clients that hang up.
+"""An HTTP connection: uvicorn's protocol with one ordered queue of requests, limits, and detection of hang-ups.
 
-Answers leave in the order of their requests. A refusal is an answer like any other, and it is the last: it stands in
-the queue behind what was accepted before it, and then the connection closes. An offer of another protocol is ignored,
-but for a WebSocket's at the one path that has them, on a connection where no other request waits.
+Answers leave in the order of their requests. A rejection is an answer, too, and the last one: it leaves after the
+answers to all earlier requests, and then the connection closes. An upgrade to another protocol is ignored, except to a
+WebSocket at the one path that has them, on a connection without another waiting request.
 """
 
 from __future__ import annotations
@@ -26,45 +26,46 @@ from service.process.websocket import WebSocket
 from service.process.wire import RETRY_WHEN_CROWDED, Reader, Wire
 
 LINGER_SECONDS = 1.0
-"""In which a refused client has to stop sending: closing on unread data resets the connection, the answer with it."""
+"""Seconds in which a rejected client may stop sending. Closing a socket with unread data resets the connection, and the
+answer is lost."""
 MOST_PIPELINED = 64
-"""Requests that may wait on one connection behind the one that is answered: each takes some kilobytes."""
+"""Requests that may wait on one connection behind the current one. Each takes some kilobytes."""
 PROBE_SECONDS = 0.05
-"""Between a client's last byte and the first probe whether it still listens; each further wait is twice as long."""
+"""Seconds from a client's last byte to the first probe for a hang-up. Each further wait is twice as long."""
 NOTHING, HEAD, BODY = Reading
 _SLOW = {"header": Refused.SLOW_HEADER, "body": Refused.SLOW_BODY}
 _HEALTH = frozenset((path + slash).encode() for path in HEALTH for slash in ("", "/"))
 
 
 class _BehindTheLast(Exception):
-    """Bytes came behind a request after which the connection closes."""
+    """Bytes follow a request after which the connection closes."""
 
 
 class Protocol(HttpToolsProtocol):
-    """One connection. Made by uvicorn, but for `wire`."""
+    """One connection. uvicorn makes it, with the additional argument `wire`."""
 
     def __init__(self, *arguments: Any, wire: Wire, **more: Any) -> None:
         super().__init__(*arguments, **more)
         self._wire = wire
         self._limits = wire.settings
-        # What the parser gets at once, in bytes, so that limits hold for what comes in one piece too.
+        # The parser gets at most so many bytes at once, so that limits hold within a large packet.
         self._slice = max(1024, wire.settings.max_header // 16)
         self._reading = NOTHING
-        self._bare_bytes = 0  # read since a request began, or since its body's last bytes
+        self._bare_bytes = 0  # bytes since the request began, or since its body's last bytes
         self._trailers = 0  # bytes
-        self._body = 0  # bytes that have come of the body that is being read
-        self._offered = False  # the parser has stopped at an offer of another protocol, to read the head again
-        self._upgrades = False  # the offer is taken
-        self._upgraded: WebSocket | None = None  # what has the connection now
-        self._deaf = False  # what still comes is thrown away
-        self._final = False  # the connection closes behind the newest request
-        self._stopping = False  # the service ends
+        self._body = 0  # bytes of the current body so far
+        self._offered = False  # the parser has stopped at an upgrade and reads the head again
+        self._upgrades = False  # the upgrade is accepted
+        self._upgraded: WebSocket | None = None  # the new owner of the connection
+        self._deaf = False  # further input is discarded
+        self._final = False  # the connection closes after the newest request
+        self._stopping = False  # the service is shutting down
         self._ended = False  # the client has closed its side
-        self._closing = False  # the last answer is given
+        self._closing = False  # the last answer is complete
         self._crowded = False
         self._probing = False
-        # `cycle` is the newest exchange, `pipeline` holds those that wait their turn, the newest first.
-        self._active: RequestResponseCycle | None = None  # the exchange whose turn it is to answer
+        # `cycle` is the newest request and its answer; `pipeline` holds the waiting ones, newest first.
+        self._active: RequestResponseCycle | None = None  # the one being answered
         self._task: asyncio.Task[None] | None = None
         self._outgoing: Outgoing | None = None
         self._deadline = Deadline(self.loop, self._limits, self._too_slow)
@@ -79,10 +80,10 @@ class Protocol(HttpToolsProtocol):
         self._reader = Reader(wire, self.loop, transport, self.client[0] if self.client else "")
         self._crowded = wire.connections > self._limits.max_connections
         if wire.connections > 2 * self._limits.max_connections:
-            self._wire.refused(Refused.CONNECTIONS)  # too many even to be told so
+            self._wire.refused(Refused.CONNECTIONS)  # too many connections even for a 503
             transport.abort()
             return
-        # A client that connects and sends nothing is idle; its connection is closed without a word.
+        # A client that connects and sends nothing is idle. Its connection closes without an answer.
         self.timeout_keep_alive_task = self.loop.call_later(self._limits.header_seconds, self._reader.close)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -96,17 +97,17 @@ class Protocol(HttpToolsProtocol):
             self._abandon(self._active, CLIENT_GONE)
         self.pipeline.clear()
         if self._task is not None:
-            self._task.cancel()  # nobody waits for the answer any more: it must not cost anything either
+            self._task.cancel()  # the client has gone: its answer must not cost work
         super().connection_lost(exc)
 
     def eof_received(self) -> bool:  # type: ignore[override]  # uvicorn closes at once
-        """The client sends no more. It is answered all the same if it still listens, which a probe tells.
+        """The client has closed its side. It still gets its answer if it listens; probes find that out.
 
-        TLS has no half-closed connections: there, this is the end.
+        TLS has no half-closed connections: there, this closes the connection.
         """
         unfinished = self._reading is BODY and not self.cycle.response_complete
         if unfinished and self.cycle is not self._active:
-            self.pipeline.popleft()  # it never comes whole, and was not begun
+            self.pipeline.popleft()  # never complete, and not begun
             self.cycle = self.pipeline[0][0] if self.pipeline else cast(RequestResponseCycle, self._active)
             unfinished = False
         waiting = self._active is not None or self.pipeline
@@ -120,13 +121,13 @@ class Protocol(HttpToolsProtocol):
         return True
 
     def _watch_client(self, seconds: float = PROBE_SECONDS) -> None:
-        """Find out by probes whether the client has hung up, while reading does not tell."""
+        """Probe for a hang-up while nothing is read."""
         if not self._probing:
             self._probing = True
             self.loop.call_later(seconds, self._probe, seconds)
 
     def _probe(self, seconds: float) -> None:
-        """Send one byte of the answer, the same in every answer: a client that has hung up resets the connection."""
+        """Send the next byte that all answers share. A client that has hung up answers it with a reset."""
         self._probing = False
         unheard = self._ended or self.flow.read_paused
         if unheard and not self._closing and self._outgoing is not None and self._outgoing.probe():
@@ -170,7 +171,7 @@ class Protocol(HttpToolsProtocol):
         behind = None
         try:
             self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade as offer:  # WebSockets would begin here
+        except httptools.HttpParserUpgrade as offer:  # a WebSocket would begin here
             behind = data[offer.args[0] :]
         if behind is not None and self._upgrades:
             self._upgrade(behind)
@@ -183,7 +184,7 @@ class Protocol(HttpToolsProtocol):
             raise HeaderTooLarge(self._bare_bytes, self._limits.max_header)
 
     def _upgrade(self, behind: bytes) -> None:
-        """Hand the connection over to a WebSocket, and with it all that is counted or timed here."""
+        """Give the connection to a WebSocket, with its counts and timers."""
         self._unset_keepalive_if_required()
         self._hear_no_more()
         self._reader.stop()
@@ -203,7 +204,7 @@ class Protocol(HttpToolsProtocol):
         self._wire.begun += 1
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._reading is not HEAD:  # a trailer: it must not pass for a header, and replace one of its name
+        if self._reading is not HEAD:  # a trailer must not replace a header
             self._trailers += len(name) + len(value) + 4
             if self._trailers > self._limits.max_header:
                 raise HeaderTooLarge(self._trailers, self._limits.max_header)
@@ -237,7 +238,7 @@ class Protocol(HttpToolsProtocol):
         if version == "1.0":
             self.expect_100_continue = False
         queued = self.cycle is not None and not self.cycle.response_complete
-        # Answered without its body being asked for, a client that expects 100 may leave it out, or send it.
+        # The client expects a 100. If the answer comes without it, the client may send the body or leave it out.
         self.cycle = cycle = self._exchange(keep_alive=not self._final and not self.expect_100_continue)
         if not queued:
             self._start_asgi_task(cycle, self.app)
@@ -246,7 +247,7 @@ class Protocol(HttpToolsProtocol):
         self._settle_reading()
 
     def _exchange(self, keep_alive: bool) -> RequestResponseCycle:
-        """The request that is being read, and the place for its answer."""
+        """A place for the answer to the current request."""
         return RequestResponseCycle(
             scope=self.scope,
             transport=self.transport,
@@ -262,7 +263,7 @@ class Protocol(HttpToolsProtocol):
         )
 
     def _check_room(self) -> None:
-        """Raise `Unavailable` for one connection too many, and for one request too many on this one."""
+        """Raises `Unavailable` for a connection over the limit, and for a pipelined request over the limit."""
         if self._crowded and self.url.partition(b"?")[0] not in _HEALTH:
             detail = f"The service has {self._limits.max_connections} connections, and no room for more."
             raise Unavailable(detail, retry_after=RETRY_WHEN_CROWDED, reason=Refused.CONNECTIONS)
@@ -273,7 +274,7 @@ class Protocol(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         self._bare_bytes = 0
         cycle = self.cycle
-        if cycle.response_complete:  # it is thrown away
+        if cycle.response_complete:  # its body is discarded
             return
         self._body += len(body)
         cycle.body += body
@@ -281,7 +282,7 @@ class Protocol(HttpToolsProtocol):
         if cycle is not self._active:
             self._settle_reading()
         elif len(cycle.body) > HIGH_WATER_LIMIT:
-            self.flow.pause_reading()  # until the application takes more
+            self.flow.pause_reading()  # until the application has taken the body
 
     def on_message_complete(self) -> None:
         if self._offered:
@@ -297,7 +298,8 @@ class Protocol(HttpToolsProtocol):
             self._settle_reading()
 
     def _settle_reading(self) -> None:
-        """Read on, since only that shows a hang-up, unless more body than one request may have waits its turn."""
+        """Read on, because only reading shows a hang-up. Pause if the waiting requests hold more than `max_body`
+        bytes."""
         if sum(len(cycle.body) for cycle, _ in self.pipeline) > self._limits.max_body:
             self.flow.pause_reading()
         else:
@@ -312,12 +314,12 @@ class Protocol(HttpToolsProtocol):
     # Answering
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        if self.flow.write_paused:  # the client has not taken the answer before: one at a time waits for it
+        if self.flow.write_paused:  # the client is slow: only one answer may wait for it
             self.pipeline.append((cycle, app))
             return
         self._active = cycle
         self._outgoing = outgoing = Outgoing(self.transport, cycle, self.pipeline, self.tasks, self._close_behind)
-        cycle.transport = cast(asyncio.Transport, outgoing)  # as much of one as an answer needs
+        cycle.transport = cast(asyncio.Transport, outgoing)  # has the methods that an answer uses
         self._task = task = self.loop.create_task(cycle.run_asgi(app))
         task.add_done_callback(self.tasks.discard)
         self.tasks.add(task)
@@ -337,7 +339,8 @@ class Protocol(HttpToolsProtocol):
             self._unset_keepalive_if_required()
 
     def _close_behind(self, answered: bool) -> None:
-        """Close behind what is written, after a moment for what the client still sends; at once if it was cut short."""
+        """Close after the written data, and after `LINGER_SECONDS` if the client still sends. Close at once if the
+        answer is cut short."""
         self._closing = True
         sending = answered and not self._ended and (self._deaf or self._reading is not NOTHING)
         self._hear_no_more()
@@ -350,17 +353,17 @@ class Protocol(HttpToolsProtocol):
             self._reader.close()
 
     def shutdown(self) -> None:
-        """Close once what has begun is answered."""
+        """Close after the requests that have begun are answered."""
         self._stopping = True
         if self._reading is HEAD:
-            return  # it is answered first
+            return  # it gets its answer first
         if self.cycle is not None and not self.cycle.response_complete:
             self.cycle.keep_alive = False
         else:
             self._reader.close()
 
     def end(self) -> None:
-        """Close once what has begun is answered; a request that has not come whole is refused now."""
+        """Like `shutdown`, but reject an incomplete request now."""
         if self._closing:
             return
         if self._reading is NOTHING:
@@ -371,14 +374,14 @@ class Protocol(HttpToolsProtocol):
 
     @property
     def sending(self) -> bool:
-        """True while an answer has begun and the transport has not handed all of it to the system."""
+        """True from the start of an answer until the system has all of its bytes."""
         begun = self._active is not None and self._active.response_started
         return begun or self.transport.get_write_buffer_size() > 0
 
     # Slow readers
 
     def pause_writing(self) -> None:
-        """The client is slower than its answer: what waits is counted, and its progress watched."""
+        """The client is slower than its answer: count the waiting bytes and watch its progress."""
         super().pause_writing()
         rest = self._active.expected_content_length if self._active is not None else 0
         self._reader.watch(rest + self.transport.get_write_buffer_size())
@@ -397,25 +400,25 @@ class Protocol(HttpToolsProtocol):
     # Refusals
 
     def _too_slow(self, what: str, seconds: float) -> None:
-        if self.flow.read_paused:  # it is the service that does not read
+        if self.flow.read_paused:  # the service itself has paused reading
             self._deadline.set(self._reading)
             return
         self.refuse(RequestTooSlow(f"The request's {what} did not come within {seconds:g} seconds."), _SLOW[what])
 
     def _stop(self, error: Exception) -> None:
-        """Read no further, because of what came."""
+        """Stop reading because of a bad input."""
         if isinstance(error, _BehindTheLast) or (self._final and self._reading is NOTHING):
             self._hear_no_more()
         else:
             self.refuse(error, reason_of(error))
 
     def refuse(self, error: Exception, reason: Refused) -> None:
-        """Answer with an error, in the place of the request that is being read, and close behind it."""
+        """Answer with an error in the place of the current request, and close after it."""
         reading, cycle = self._reading, self.cycle
-        if reading is BODY and cycle.response_complete:  # refused long ago, and still sending
+        if reading is BODY and cycle.response_complete:  # answered with an error earlier, and still sending
             self._close_behind(answered=True)
             return
-        if reading is NOTHING:  # it is no request
+        if reading is NOTHING:  # no request has begun
             self._final = False
             self.on_message_begin()
         method = self.parser.get_method().decode("ascii") if self.url else "GET"
@@ -432,7 +435,7 @@ class Protocol(HttpToolsProtocol):
         elif reading is BODY:
             self._abandon(cycle, response.status_code)
             self._active = None
-        self.flow.resume_reading()  # what still comes is thrown away
+        self.flow.resume_reading()  # further input is discarded
         self.expect_100_continue = False
         self.cycle = refusal = self._exchange(keep_alive=False)
         self.pipeline.appendleft((refusal, response))
@@ -441,9 +444,9 @@ class Protocol(HttpToolsProtocol):
 
     @staticmethod
     def _abandon(cycle: RequestResponseCycle, status: int) -> None:
-        """Let the application know that nobody waits for its answer."""
+        """Tell the application that its answer is no longer wanted."""
         context: RequestContext | None = cast(Any, cycle.scope).get(KEY)
-        if context is not None:  # a refusal has none
+        if context is not None:  # a rejection has none
             context.gone = status
         cycle.disconnected = True
         cycle.message_event.set()

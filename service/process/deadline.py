@@ -1,4 +1,4 @@
-"""The time in which a request has to come: one timer a connection, which a request in one piece never starts."""
+"""The time limit on receiving a request. Each connection has one timer; a request in one piece never starts it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Reading(Enum):
 
 
 class Deadline:
-    """Calls `expire` with the name of the part that did not come in time, and its seconds."""
+    """Calls `expire` with the name of the late part and its limit in seconds."""
 
     __slots__ = ("_expire", "_limits", "_loop", "_timer", "reading")
 
@@ -30,7 +30,7 @@ class Deadline:
         self._timer: asyncio.TimerHandle | None = None
 
     def set(self, reading: Reading) -> None:
-        """Start the timer for the part being read, if it does not run yet."""
+        """Start the timer for the current part unless it runs."""
         if reading is self.reading:
             return
         if self._timer is not None:

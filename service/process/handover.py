@@ -48,7 +48,7 @@ class Adoption:
 
 
 class Acceptor:
-    """Accepts connections, and calls `begin` with each whose client has sent something or hung up.
+    """Accepts connections, and calls `begin` once the client has sent something or hung up.
 
     At most `most` connections wait for their first byte here; one more begins at once. `stop` returns those that wait.
     """
@@ -101,13 +101,13 @@ class Acceptor:
 
 
 def close_all(connections: Iterable[socket.socket]) -> None:
-    """Close this process's copies."""
+    """Close this process's copies of the sockets."""
     for connection in connections:
         connection.close()
 
 
 async def until(done: Callable[[], object], seconds: float, step: float = 0.005) -> bool:
-    """Wait until something is so, at most for some seconds; whether it is."""
+    """Wait until `done` is true, for at most `seconds`. Returns True if it was."""
     loop = asyncio.get_running_loop()
     limit = loop.time() + seconds
     while not done():

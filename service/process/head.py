@@ -15,7 +15,7 @@ from service.errors import HeaderTooLarge, MalformedRequest
 MOST_LINES = 200
 """Header lines of one request. Browsers send about 20, and each proxy on the way adds a few."""
 WEBSOCKETS = b"/stream"
-"""The path that has WebSockets."""
+"""The path of the WebSockets."""
 LONGEST_HOST = 512
 """Bytes of a Host header; a name in DNS has at most 255."""
 
@@ -77,7 +77,7 @@ def without_offer(method: bytes, version: str, target: bytes, lines: Lines) -> b
 
 
 def written(method: bytes, version: str, target: bytes, lines: Lines) -> bytes:
-    """A head as it is sent."""
+    """The bytes of a head."""
     first = b"%s %s HTTP/%s" % (method, target, version.encode("ascii"))
     return b"\r\n".join((first, *(name + b": " + value for name, value in lines), b"", b""))
 

@@ -14,9 +14,10 @@ _CLOSE = b"connection: close\r\n"
 
 
 class Outgoing:
-    """One answer on its way out. Its head waits for the beginning of its body, so that both leave in one packet.
+    """One answer on its way out. Its head waits for the start of its body, so that both leave in one packet.
 
-    Of an answer as short as a prediction the call to the system is the dearest part, and the client wakes up but once.
+    For an answer as short as a prediction the system call is the most expensive part, and the client wakes up only
+    once.
     """
 
     __slots__ = ("_begun", "_behind", "_close", "_cycle", "_head", "_probed", "_tasks", "_transport", "task")
@@ -49,17 +50,17 @@ class Outgoing:
         elif self._begun or data.startswith(_CONTINUE):
             self._transport.write(data)
         else:
-            if self._behind and not self._cycle.keep_alive:  # the last answer closes the connection, not this one
+            if self._behind and not self._cycle.keep_alive:  # the last answer closes the connection
                 self._cycle.keep_alive = True
                 data = data.replace(_CLOSE, b"", 1)
             self._begun, self._head = True, data[self._probed :] if self._probed else data
-            # A shutdown cancels the tasks in this set at the end of its grace period: none whose answer has begun.
+            # A shutdown cancels the tasks in this set after its grace period. An answer that has begun must finish.
             self._tasks.discard(self.task)
 
     def probe(self) -> bool:
-        """Write one byte more of the beginning that all answers share; False once there is none left to write.
+        """Write the next byte of the beginning that all answers share. Returns False if none is left.
 
-        Nothing is written while the body may still bring an interim answer, or a refusal.
+        Nothing is written while an interim answer or a rejection of the body is still possible.
         """
         if self._begun or self._probed == _SAME or self._cycle.more_body:
             return False
@@ -68,7 +69,7 @@ class Outgoing:
         return True
 
     def flush(self) -> None:
-        """Let a head go out that no body follows."""
+        """Send a head that has no body."""
         if self._head:
             self._transport.write(self._head)
             self._head = b""

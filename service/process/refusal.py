@@ -1,4 +1,4 @@
-"""Refusals by the connection itself: the error as an answer, and the reason under which it is counted."""
+"""Rejections by the connection itself: the answer, and the reason under which it is counted."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _log = structlog.get_logger()
 
 
 def answer(error: Exception, method: str, target: bytes, request_id: str) -> Response:
-    """The answer to a partly read request, in the error form of the protocol asked for."""
+    """The answer to an incomplete request, in the error form of its route."""
     if reason_of(error) is Refused.INTERNAL:
         _log.error("unexpected error", exc_info=error)
     path = target.partition(b"?")[0].decode("latin-1")
@@ -24,7 +24,7 @@ def answer(error: Exception, method: str, target: bytes, request_id: str) -> Res
 
 
 def reason_of(error: Exception) -> Refused:
-    """The word in `gatelight_refusals_total`."""
+    """The label in `gatelight_refusals_total`."""
     if isinstance(error, HTTPException):
         return Refused.METHOD
     return (error.reason if isinstance(error, RequestError) else None) or Refused.INTERNAL

@@ -1,7 +1,7 @@
 """The server process: uvicorn, with a socket and signals of its own.
 
-On SIGTERM or SIGINT the service says that it is not ready, goes on taking requests for `drain_seconds`, refuses
-new connections, answers those that wait in its queue, closes its socket, finishes what it took within `grace_seconds`,
+On SIGTERM or SIGINT the service reports that it is not ready and accepts requests for `drain_seconds` more. Then it
+rejects new connections, accepts those in its queue, closes its socket, finishes its requests within `grace_seconds`,
 and exits with status 0. At the end of the grace period a request without an answer gets a 503. An answer that has begun
 is sent for up to `SEND_SECONDS` more; then its connection is reset. A second signal ends the service at once. On SIGHUP
 it looks at the models folder.
@@ -52,27 +52,29 @@ from service.settings import Settings
 OTHER_FILES = 256
 """Open files beside connections, at most: models, listeners, pipes, logs."""
 QUIET_SECONDS = 0.25
-"""Without a new connection or request, before the last ones are closed. Clients that keep theirs open can still ask
-until then: told that it is to be closed, they hang up themselves, and no request meets a socket that has just gone."""
+"""Seconds without a new connection or request before the last connections close. Clients with open connections may
+still ask until then. Their answers say that the connection closes, so they hang up first, and no request meets a closed
+socket."""
 HANDOVER_SECONDS = 0.5
-"""For which the workers wait for a request that has begun to come while the models loaded. Then it gets a 503."""
+"""Seconds that the workers wait for a request that began to arrive while the models loaded. Then it gets a 503."""
 LONGEST_ANSWER_SECONDS = 5.0
-"""After that, for the answers that have begun: of all that is asked before there are models, the API document is the
-longest."""
+"""Seconds after that for answers that have begun. The API document is the longest answer before the models are
+loaded."""
 TURNS_TO_HEAR = 3
 TURN_SECONDS = 0.25
 TICKS_TO_PUBLISH = 5
-"""Tenths of a second between two times that other workers can read this one's gauges."""
+"""Tenths of a second between two publications of this worker's gauges."""
 
 SEND_SECONDS = 4.0
-"""After the grace period, for clients to take answers that have begun. Less than the supervisor's `KILL_AFTER`."""
+"""Seconds after the grace period in which clients may take answers that have begun. Less than the supervisor's
+`KILL_AFTER`."""
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _log = structlog.get_logger()
 
 
 def serve(settings: Settings) -> int:
-    """Serve until a signal comes, in this process or in several; the exit status. Raises `StartupError`."""
+    """Serve until a signal comes, in one process or several. Returns the exit status. Raises `StartupError`."""
     check(settings)
     settings = with_state_key(settings)
     allow_connections(settings.max_connections)
@@ -85,7 +87,7 @@ def serve(settings: Settings) -> int:
 
 
 def check(settings: Settings) -> None:
-    """Raise `StartupError` for settings that name what is not there, or cannot be used: before models are loaded."""
+    """Raises `StartupError` for settings with missing or unusable files, before models are loaded."""
     if settings.tracing:
         spans.check()
     tls.options(settings)
@@ -97,24 +99,24 @@ def check(settings: Settings) -> None:
 
 
 def with_state_key(settings: Settings) -> Settings:
-    """The settings, with a random key for the states of streams where none is set: all workers have the same."""
+    """The settings with a key for the states of streams: a random one, the same for all workers, if none is set."""
     if settings.state_key.get_secret_value():
         return settings
     return settings.model_copy(update={"state_key": SecretStr(secrets.token_hex())})
 
 
 def loading(settings: Settings) -> Loading | None:
-    """How models are loaded for all workers at once; None where each has to load its own. Raises `StartupError`."""
+    """A loader of models for all workers at once; None if each must load its own. Raises `StartupError`."""
     provider = choose_provider(settings.provider)
-    if METHOD != "fork" or provider != "cpu":  # what CUDA has begun cannot be forked
+    if METHOD != "fork" or provider != "cpu":  # CUDA does not survive a fork
         return None
     return partial(load_and_answer, settings.model_copy(update={"provider": provider}))
 
 
 def allow_connections(most: int) -> None:
-    """Have the system let a process have as many open files as connections are answered, some of them to be refused.
+    """Raise the limit on open files to the number of connections, counting those that will be rejected.
 
-    Where it does not, clients would find their connections gone without a word; the log says so beforehand.
+    If the system does not allow it, clients lose connections without an answer. The log warns of that.
     """
     wanted = 2 * most + OTHER_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -126,10 +128,7 @@ def allow_connections(most: int) -> None:
 
 
 def work(settings: Settings, listeners: Sequence[socket.socket], shared: Shared | None) -> int:
-    """Serve at sockets until a signal comes; the exit status. `shared` is what a worker has in common with others.
-
-    Raises `StartupError`.
-    """
+    """Serve at sockets until a signal comes. Returns the exit status. Raises `StartupError`."""
     interpreter.tune()
     server = Server(create_app(settings, shared), settings, shared)
     server.run(sockets=list(listeners))
@@ -139,7 +138,7 @@ def work(settings: Settings, listeners: Sequence[socket.socket], shared: Shared 
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server, which ends the way described above, and also when the runtime cannot go on."""
+    """uvicorn's server with the shutdown described above. It also ends if the runtime cannot go on."""
 
     def __init__(self, app: FastAPI, settings: Settings, shared: Shared | None = None) -> None:
         self.runtime: Runtime = app.state.runtime
@@ -147,7 +146,7 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
-                http=cast(type[asyncio.Protocol], partial(Protocol, wire=self._wire)),  # made like one, with more
+                http=cast(type[asyncio.Protocol], partial(Protocol, wire=self._wire)),  # a partial in place of a class
                 ws="websockets-sansio",
                 ws_max_size=settings.stream_bytes,
                 ws_per_message_deflate=False,  # for messages of 150 bytes it costs more than it saves
@@ -170,12 +169,12 @@ class Server(uvicorn.Server):
         self._shared = shared
         parent = multiprocessing.parent_process() if shared is not None else None
         self._parent = parent.pid if parent is not None else None
-        """Gives a worker its signals, and its end is one too."""
+        """The process that sends signals to a worker. If it dies, the worker shuts down."""
         self._stop_at: float | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """As uvicorn does, at sockets alone, and with a limit on the time of a TLS handshake, which asyncio would give
-        a minute and uvicorn has no setting for: until it is done, a connection is none that a protocol could limit."""
+        """uvicorn's startup for existing sockets, with a time limit on TLS handshakes. asyncio would allow 60 seconds,
+        uvicorn has no setting for it, and the limits of `Protocol` begin after the handshake."""
         await self.lifespan.startup()
         if self.lifespan.should_exit:
             sys.exit(STARTUP_FAILURE)
@@ -187,7 +186,7 @@ class Server(uvicorn.Server):
         self.started = True
 
     async def _listen(self, make: Callable[[], asyncio.Protocol], sockets: Sequence[socket.socket]) -> None:
-        """Accept connections; those that were accepted for this worker already come first."""
+        """Accept connections. Those already accepted for this worker come first."""
         for connection in self._shared.accepted if self._shared is not None else ():
             self._adoption.add(connection)
         config, loop = self.config, asyncio.get_running_loop()
@@ -204,23 +203,24 @@ class Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Unlike uvicorn's, these signals come as callbacks of the event loop, and are not raised again at the end.
+        """Signals arrive as callbacks of the event loop and are not raised again at the end, as uvicorn would do.
 
-        A worker heeds SIGTERM alone: what a terminal sends to all of its processes is for the supervisor to judge.
+        A worker handles only SIGTERM. A terminal sends SIGINT to all of its processes, and the supervisor decides on
+        it.
         """
         loop = asyncio.get_running_loop()
         numbers = _SIGNALS if self._parent is None else (signal.SIGTERM,)
         for number in numbers:
             loop.add_signal_handler(number, self._on_signal, number)
         loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # one that came before now comes now
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # a pending one arrives now
         logs.gather(loop.call_soon)
         self._turn()
         try:
             yield
         finally:
             logs.gather(None)
-            # Every request has its answer by now: a signal must not change with which status the process ends.
+            # Every request has its answer. A signal must not change the exit status any more.
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})  # until the end
             held = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
             for number in (*numbers, signal.SIGHUP):
@@ -229,13 +229,14 @@ class Server(uvicorn.Server):
             signal.pthread_sigmask(signal.SIG_SETMASK, held)
 
     def _turn(self) -> None:
-        """Say again and again, from the start to the end of a shutdown, that the event loop turns."""
+        """Report regularly, until the end of the shutdown, that the event loop runs."""
         if self._shared is not None:
             self._shared.turn()
             asyncio.get_running_loop().call_later(TURN_SECONDS, self._turn)
 
     def _on_signal(self, number: signal.Signals) -> None:
-        """The first signal begins the end, the second is the end; a worker's second is one that all were sent."""
+        """The first signal starts the shutdown, and the second ends the process. A worker ignores a second one: all got
+        it."""
         if self._stop_at is None:
             self._begin_to_stop(number.name)
         elif self._parent is None:
@@ -245,7 +246,7 @@ class Server(uvicorn.Server):
             os._exit(1)
 
     def _on_hangup(self) -> None:
-        """Look at the models folder. A supervisor has said so in the log already."""
+        """Look at the models folder. A supervisor has logged it already."""
         if self._stop_at is not None:
             return
         if self._parent is None:
@@ -253,14 +254,14 @@ class Server(uvicorn.Server):
         self.runtime.look()
 
     def _begin_to_stop(self, why: str) -> None:
-        # Who was never ready has no balancer that would have to turn away.
+        # A service that was never ready has no load balancer that must notice.
         seconds = self._drain_seconds if self.runtime.phase is Phase.READY else 0.0
         self.runtime.phase = Phase.DRAINING
         self._stop_at = asyncio.get_running_loop().time() + seconds
         _log.info("draining", signal=why, seconds=seconds)
 
     async def on_tick(self, counter: int) -> bool:
-        """Called ten times a second: whether it is time to shut down."""
+        """Called ten times a second. Returns True to shut down."""
         if counter % TICKS_TO_PUBLISH == 0:
             self.runtime.metrics.board.publish()
         if self._parent is not None and self._stop_at is None and os.getppid() != self._parent:
@@ -270,34 +271,34 @@ class Server(uvicorn.Server):
         return await super().on_tick(counter) or self.runtime.failure is not None
 
     async def _hear_out(self, listeners: list[socket.socket]) -> None:
-        """Wait until no connection waits to be accepted, and none that was has a request that was not read."""
+        """Wait until no connection waits to be accepted, and no accepted one has an unread request."""
         loop = asyncio.get_running_loop()
         limit = loop.time() + self._settings.grace_seconds / 2
         before = -1
         while loop.time() < limit and (before != self._wire.begun or _any_waits(listeners)):
             before = self._wire.begun
             await asyncio.sleep(QUIET_SECONDS)
-            for _ in range(TURNS_TO_HEAR):  # a busy loop looks at its timers before it looks at its sockets
+            for _ in range(TURNS_TO_HEAR):  # a busy loop runs timers before it reads sockets
                 await asyncio.sleep(0)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Take what has come already, and no more; answer it; end."""
+        """Accept and answer the requests that have arrived, and no others. Then end."""
         self.runtime.phase = Phase.DRAINING
         end = asyncio.get_running_loop().time() + self._settings.grace_seconds
-        # A supervisor that still runs may start another worker at these sockets.
+        # A running supervisor may start another worker at these sockets.
         keep_out = turn_away if self._parent is not None and os.getppid() == self._parent else refuse
         for listener in sockets or []:
             keep_out(listener)
         await self._hear_out(sockets or [])
         await self._end_streams(end)
-        # One grace period for both: a supervisor, or an orchestrator, kills at its end.
+        # Both share one grace period, because a supervisor or an orchestrator kills at its end.
         self.config.timeout_graceful_shutdown = max(1, round(end - asyncio.get_running_loop().time()))
         await super().shutdown(sockets)
         await self._send_rest(end + SEND_SECONDS)
         _log.info("stopped")
 
     async def _end_streams(self, limit: float) -> None:
-        """Have every stream end with its state, and wait for them: uvicorn would close them at once."""
+        """Send every stream its state and wait for its end. uvicorn would close it at once."""
         streams, loop = self.runtime.streams, asyncio.get_running_loop()
         streams.close()
         limit = min(limit, loop.time() + self._settings.grace_seconds / 2)
@@ -306,7 +307,7 @@ class Server(uvicorn.Server):
                 await streams.emptied()
 
     async def _send_rest(self, limit: float) -> None:
-        """Wait until clients have taken the answers that have begun; at the loop time `limit`, reset the others."""
+        """Wait until clients have taken the answers that have begun. At the loop time `limit`, reset the others."""
         loop = asyncio.get_running_loop()
         if sending := self._sending():
             _log.warning("sending answers after the grace period", connections=len(sending))
@@ -314,19 +315,21 @@ class Server(uvicorn.Server):
             await asyncio.sleep(0.05)
             sending = self._sending()
         for connection in sending:
-            reset(connection.transport)  # the client cannot take the part that it has for the whole
+            reset(connection.transport)  # so that the client cannot mistake the part for the whole
         if sending:
             _log.error("answers cut off: their clients did not take them in time", connections=len(sending))
 
     def _sending(self) -> list[Protocol]:
-        connections = cast(set[Protocol], self.server_state.connections)  # uvicorn's, of the class in its config
+        connections = cast(set[Protocol], self.server_state.connections)  # uvicorn's set, of the class in its config
         return [each for each in connections if each.sending]
 
 
 class LoadingServer(Server):
-    """The supervisor's own while the models load: it says so to whoever asks, and ends when they are loaded.
+    """The supervisor's own server while the models load. It reports that they are loading, and ends once they are
+    loaded.
 
-    Every connection that it accepts gets an answer: from it if a byte has come, else from the worker that inherits it.
+    Every accepted connection gets an answer: from this server if a byte has come, else from the worker that inherits
+    it.
     """
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
@@ -338,12 +341,12 @@ class LoadingServer(Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """A signal to stop ends the process at once, as nothing has begun; one to look at the models folder waits."""
+        """A signal to stop ends the process at once, because no work has begun. SIGHUP waits."""
         loop = asyncio.get_running_loop()
         for number in _SIGNALS:
             loop.add_signal_handler(number, self._on_signal, number)
         yield
-        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # until the supervisor has its handlers
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # until the supervisor has its own handlers
         for number in _SIGNALS:
             loop.remove_signal_handler(number)
 
@@ -362,7 +365,7 @@ class LoadingServer(Server):
         self._acceptor = Acceptor(sockets, self._adoption.add, self._settings.max_connections)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Accept no more, and answer every connection that has sent something."""
+        """Accept no more connections, and answer those that have sent something."""
         self.accepted = self._acceptor.stop()
         connections = cast(set[Protocol | WebSocket], self.server_state.connections)
         if not await until(lambda: not (self._adoption or connections), HANDOVER_SECONDS):
@@ -377,9 +380,9 @@ class LoadingServer(Server):
 
 
 def load_and_answer(settings: Settings, listeners: Sequence[socket.socket], metrics: Metrics) -> Loaded:
-    """Load the models for all workers; meanwhile `/health/live` is answered 200, all that needs a model 503.
+    """Load the models for all workers. Meanwhile `/health/live` returns 200, and routes that need a model return 503.
 
-    The sockets stay open, and what was not accepted waits there. Raises `StartupError`.
+    The sockets stay open and keep the connections that were not accepted. Raises `StartupError`.
     """
     server = LoadingServer(settings, metrics)
     server.run(sockets=[listener.dup() for listener in listeners])
@@ -390,7 +393,7 @@ def load_and_answer(settings: Settings, listeners: Sequence[socket.socket], metr
 
 
 def _any_waits(listeners: list[socket.socket]) -> bool:
-    """Whether a connection waits to be accepted."""
+    """True if a connection waits to be accepted."""
     poll = select.poll()
     for listener in listeners:
         poll.register(listener, select.POLLIN)

@@ -1,4 +1,4 @@
-"""Listening sockets: made for one process or several, and given up without a connection being lost."""
+"""Listening sockets for one process or several, closed without losing a connection."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BACKLOG = 2048
 _LINUX = sys.platform == "linux"
 _SO_ATTACH_FILTER, _SO_DETACH_FILTER, _SO_ATTACH_REUSEPORT_CBPF, _SO_BINDTOIFINDEX = 26, 27, 51, 62
 _NO_INTERFACE = 2**31 - 1
-# Classic BPF over a TCP header: a segment with SYN and without ACK, a new connection, is dropped; all else passes.
+# Classic BPF over a TCP header: drop a segment with SYN and without ACK (a new connection), pass the others.
 _LOAD_FLAGS = (0x30, 0, 0, 13)  # A = byte 13
 _AND_SYN_ACK = (0x54, 0, 0, 0x12)  # A &= SYN | ACK
 _IF_EQUAL, _MODULO, _RETURN = 0x15, 0x94, 0x06
@@ -27,17 +27,17 @@ _NO_NEW_CONNECTIONS = (_LOAD_FLAGS, _AND_SYN_ACK, _IF_SYN_ALONE, _DROP, _PASS)
 
 
 def listen(host: str, port: int, count: int = 1) -> list[socket.socket]:
-    """Listening sockets for `count` processes on one port. Raises `StartupError`, which names the obstacle.
+    """Listening sockets for `count` processes on one port. Raises `StartupError` with the cause.
 
-    On Linux each has its own, with a queue of its own, and the kernel spreads connections over them: processes that
-    share one gather keep-alive connections on whichever wakes first. Elsewhere they share one.
+    On Linux each process has its own socket and queue, and the kernel spreads connections over them. Processes that
+    share one socket pile up keep-alive connections on the one that wakes first. Elsewhere they share one.
     """
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         first = socket.create_server(address[:2], family=family, backlog=BACKLOG)
         listeners = [first]
         if count > 1 and _LINUX:
-            # Made anew to be shared: bound with SO_REUSEPORT from the start, it would share with a stranger too.
+            # Bind again for sharing. SO_REUSEPORT from the start would also share the port with a foreign process.
             name = first.getsockname()[:2]
             first.close()
             listeners = [
@@ -52,17 +52,17 @@ def listen(host: str, port: int, count: int = 1) -> list[socket.socket]:
 
 
 def url(listener: socket.socket, scheme: str = "http") -> str:
-    """A socket's address, for people."""
+    """A socket's address for the log."""
     host, port = listener.getsockname()[:2]
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def refuse(listener: socket.socket) -> None:
-    """Refuse new connections for good; those whose handshake has begun can still be accepted (Linux).
+    """Reject new connections for good. Those with a started handshake can still be accepted (Linux).
 
-    Closing a socket resets the connections in its queue. With new connections refused, the queue can be emptied first.
+    Closing a socket resets the connections in its queue. With new connections rejected, the queue can be emptied first.
     The socket is bound to a network interface that does not exist. Any process may do so; a packet filter would need
-    CAP_NET_ADMIN. Sockets that share a port must be refused together.
+    CAP_NET_ADMIN. Sockets that share a port must be closed to new connections together.
     """
     if not _LINUX:
         return
@@ -73,10 +73,10 @@ def refuse(listener: socket.socket) -> None:
 
 
 def turn_away(listener: socket.socket) -> None:
-    """Take no new connections until `welcome`; those whose handshake has begun can still be accepted (Linux).
+    """Ignore new connections until `welcome`. Those with a started handshake can still be accepted (Linux).
 
-    A client that comes now is not answered, and tries again within a second. Without CAP_NET_ADMIN some kernels refuse
-    the filter: then nothing changes.
+    A new client gets no reply and tries again within a second. Some kernels demand CAP_NET_ADMIN for the filter;
+    without it nothing changes.
     """
     if not _LINUX:
         return
@@ -84,16 +84,16 @@ def turn_away(listener: socket.socket) -> None:
 
 
 def welcome(listener: socket.socket) -> None:
-    """Take new connections again, at a socket whose last process turned them away: the filter is the socket's."""
+    """Accept new connections again. The filter belongs to the socket, so the last process's filter must be removed."""
     if _LINUX:
-        with contextlib.suppress(OSError):  # there is none
+        with contextlib.suppress(OSError):  # no filter is set
             listener.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
 
 
 def steer(listeners: Sequence[socket.socket], live: Sequence[int]) -> None:
-    """Send new connections to the sockets of these numbers alone, evenly. Those that wait at others stay there.
+    """Send new connections evenly to the sockets with the numbers `live`. Waiting connections stay at their sockets.
 
-    `listeners` are all those of `listen`. Nothing changes if there is one, or if the kernel does not allow it.
+    `listeners` are all sockets of `listen`. Nothing changes if there is one, or if the kernel does not allow it.
     """
     if not _LINUX or len(listeners) < 2:
         return
@@ -103,7 +103,7 @@ def steer(listeners: Sequence[socket.socket], live: Sequence[int]) -> None:
 
 
 def _attach(listener: socket.socket, option: int, instructions: Sequence[tuple[int, int, int, int]]) -> None:
-    """Set a program of classic BPF as a socket's option; without effect in a sandbox that has no filters."""
+    """Set a classic BPF program as a socket option. A sandbox without filters ignores it."""
     code = b"".join(struct.pack("HBBI", *instruction) for instruction in instructions)
     memory = ctypes.create_string_buffer(code)
     program = struct.pack("HP", len(instructions), ctypes.addressof(memory))

@@ -1,10 +1,9 @@
-"""Several worker processes on one port, and one that watches over them.
+"""Several worker processes on one port, and their supervisor.
 
-The supervisor serves nothing. It makes the sockets, loads the models, forks a worker for each socket, replaces one that
-dies, and passes on the signals to stop and to look at the models folder. It keeps every socket open: what waits in a
-dead worker's queue is answered by the replacement, and the other workers never notice. Workers share the memory of the
-models that they were forked with, and have them at once. Where that cannot be (CUDA, systems without a safe fork), each
-loads its own.
+The supervisor serves no requests. It makes the sockets, loads the models, forks a worker for each socket, replaces a
+worker that dies, and forwards the signals to stop and to reload. It keeps every socket open, so the replacement answers
+the connections in a dead worker's queue, and the other workers never notice. Forked workers share the memory of the
+models and have them at once. With CUDA, and on systems without a safe fork, each worker loads its own.
 """
 
 from __future__ import annotations
@@ -45,31 +44,32 @@ from service.settings import Settings
 
 Method = Literal["fork", "spawn"]
 METHOD: Method = "fork" if sys.platform == "linux" else "spawn"
-"""How workers are started. Forked ones share the memory of all code, and are there at once. No thread runs before."""
+"""Start method of workers. Forked ones share the memory of all code and start at once. No thread runs before the
+fork."""
 KILL_AFTER = 5.0
-"""Seconds beyond the grace period in which a worker has to end."""
+"""Seconds beyond the grace period after which a worker is killed."""
 STABLE_SECONDS = 10.0
-"""A worker that lived for so long is replaced at once; one that did not, after a pause."""
+"""A worker that lived this long is replaced at once; otherwise after a pause."""
 LONGEST_PAUSE = 5.0
 LOOK_SECONDS = 1.0
-"""Between two looks whether the workers' event loops turn."""
+"""Interval between two checks of the workers' event loops."""
 START_SECONDS = 60.0
-"""In which a worker's event loop begins to turn, however short `hang_seconds` is."""
+"""Time limit for the first turn of a worker's event loop, even if `hang_seconds` is shorter."""
 STARTUP_STATUS = 1
-"""With which a worker ends that cannot start."""
+"""Exit status of a worker that cannot start."""
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 SHOW_STACKS = signal.SIGUSR2
-"""Has a worker say on standard error where each of its threads stands."""
+"""Makes a worker print the stacks of its threads to standard error."""
 _log = structlog.get_logger()
 
 
 Work = Callable[[Settings, Sequence[socket.socket], Shared], int]
-"""What a worker does: serve until SIGTERM comes; its exit status. Raises `StartupError`."""
+"""A worker's main function: serve until SIGTERM, then return the exit status. Raises `StartupError`."""
 
 
 class Loaded(NamedTuple):
-    """The models that all workers share, and connections that were accepted meanwhile and have sent nothing."""
+    """The models for all workers, and the connections accepted meanwhile that have sent nothing."""
 
     registry: Registry
     changes: Changes
@@ -77,33 +77,33 @@ class Loaded(NamedTuple):
 
 
 Loading = Callable[[Sequence[socket.socket], Metrics], Loaded]
-"""Loads the models that all workers share, and answers meanwhile. Raises `StartupError`."""
+"""Loads the models for all workers and answers meanwhile. Raises `StartupError`."""
 
 
 @dataclass(slots=True)
 class _Worker:
-    """What stands, or will, at the socket of this number."""
+    """The worker at the socket number `place`, running or to be started."""
 
     place: int
     process: BaseProcess | None = None
     started: float = 0.0
     starts: int = 0
     failures: int = 0
-    """Deaths in a row, each soon after its start, and starts that failed."""
+    """Consecutive early deaths and failed starts."""
     start_at: float = 0.0
     turns: float = 0.0
-    """Of its event loop, as of the last look."""
+    """Turns of its event loop at the last check."""
     still: int = 0
-    """Looks in a row that found it where it was."""
+    """Consecutive checks without progress."""
 
 
 class _Stopped(BaseException):
-    """A signal to stop came while the models folder was looked at, which nothing else has to wait for."""
+    """A signal to stop came during a look at the models folder, which can be abandoned."""
 
 
 class Supervisor:
-    """Starts `count` workers that `work`, and keeps them running. `work` has to be a function of a module. They are
-    forked with what `load` returns; without it each loads its own models."""
+    """Starts `count` workers that run `work`, and keeps them running. `work` must be a module-level function. The
+    workers are forked with the models of `load`; without it each loads its own."""
 
     def __init__(
         self, settings: Settings, count: int, work: Work, load: Loading | None = None, *, method: Method = METHOD
@@ -117,7 +117,7 @@ class Supervisor:
         self._forks = method == "fork"
         self._context = _context(method)
         self._listeners = listen(settings.host, settings.port, count)
-        # One board for each worker, which its replacement goes on with, and the supervisor's own.
+        # One board for each worker, kept by its replacement, and one for the supervisor.
         self._memory = RawArray(ctypes.c_char, MEMORY_BYTES * (count + 1))
         self._boards = boards(self._memory)
         self._turns = RawArray(ctypes.c_double, count)
@@ -134,7 +134,8 @@ class Supervisor:
         self._signals: list[int] = []
 
     def run(self) -> int:
-        """Until a signal comes and every worker has ended; 0 if they did. Raises `StartupError` when none can start."""
+        """Run until a signal comes and every worker has ended. Returns 0 if all ended in time. Raises `StartupError` if
+        no worker can start."""
         for number in SIGNALS:
             signal.signal(number, self._on_signal)
         _log.info(
@@ -146,7 +147,7 @@ class Supervisor:
         for end in (waker, sleeper):
             end.setblocking(False)
         signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
-        for number in SIGNALS:  # anew: the server that answered meanwhile had its own
+        for number in SIGNALS:  # again: the server that answered meanwhile had its own
             signal.signal(number, self._on_signal)
         signal.signal(signal.SIGHUP, self._on_hangup)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP, *SIGNALS})
@@ -182,8 +183,8 @@ class Supervisor:
         self._asked = True
 
     def _renew(self) -> None:
-        """Where it is time, look at the models folder, for the workers that are forked from now on; then have those
-        that run look. So a worker that takes another's place serves what the others do, whatever the folder holds."""
+        """When due, look at the models folder for workers forked later, then signal the running workers to look. So a
+        replacement serves the same models as the others."""
         now, interval = time.monotonic(), self._interval()
         asked, self._asked = self._asked, False
         if self._signals or not (asked or (interval and now - self._renewed >= interval)):
@@ -198,7 +199,7 @@ class Supervisor:
                 os.kill(process.pid or 0, signal.SIGHUP)
 
     def _follow(self) -> None:
-        """Do as a worker has decided: those that are forked from now on serve what the others do."""
+        """Follow the decisions of workers, so that workers forked later serve the same models."""
         number = self._agreement.number
         if self._registry is None or number == self._agreed or self._signals:
             return
@@ -218,17 +219,17 @@ class Supervisor:
                 _freeze()
         except _Stopped:
             pass
-        except Exception:  # whatever a folder on disk brings about, the models in memory go on
+        except Exception:  # a bad folder on disk must not take down the loaded models
             _log.exception("looking for new models failed")
         finally:
             self._loading = False
 
     def _interval(self) -> float:
-        """Seconds between two looks; 0 for none, and where each worker looks at its own times."""
+        """Seconds between two looks; 0 for none, also if each worker looks by itself."""
         return self._settings.reload if self._registry is not None else 0.0
 
     def _load_for_all(self, load: Loading) -> None:
-        """Load the models before there are workers, in this process. Raises `StartupError`."""
+        """Load the models in this process before there are workers. Raises `StartupError`."""
         own = self._boards[-1]
         self._registry, changes, accepted = load(self._listeners, Metrics(own, self._boards))
         for number, connection in enumerate(accepted):
@@ -244,7 +245,7 @@ class Supervisor:
                 self._start(worker)
 
     def _steer(self) -> None:
-        """Have new connections go where somebody is: a place whose worker is to be started later gets none."""
+        """Send new connections only to places with a worker. A place whose worker starts later gets none."""
         now = time.monotonic()
         live = [worker.place for worker in self._workers if worker.start_at <= now]
         vacant = len(live) < len(self._workers)
@@ -253,8 +254,8 @@ class Supervisor:
             self._steered = vacant
 
     def _look(self) -> None:
-        """End a worker whose event loop stands still. Looks are counted, not seconds: those in which the machine slept,
-        or this process too got no turn, say nothing."""
+        """Kill a worker whose event loop stands still. Checks are counted instead of seconds, because a sleeping
+        machine or a stalled supervisor must not count."""
         if not self._settings.hang_seconds or time.monotonic() - self._looked < LOOK_SECONDS:
             return
         self._looked = time.monotonic()
@@ -280,7 +281,7 @@ class Supervisor:
         worker.started = time.monotonic()
         try:
             worker.process = self._fork(worker, listener)
-        except OSError as error:  # no memory for it, or no more processes: those that run go on
+        except OSError as error:  # no memory, or too many processes: the running workers go on
             pause = self._postpone(worker)
             _log.error("worker not started", worker=worker.place, reason=error.strerror, restart_in=pause)
         else:
@@ -289,7 +290,7 @@ class Supervisor:
             self._accepted[worker.place] = []
 
     def _fork(self, worker: _Worker, listener: socket.socket) -> BaseProcess:
-        """A process that works at a socket. Raises `OSError`."""
+        """Start a worker process at a socket. Raises `OSError`."""
         start = _Start(
             self._settings,
             worker.place,
@@ -303,13 +304,13 @@ class Supervisor:
             self._remembered,
             tuple(self._accepted[worker.place]),
         )
-        # A forked worker finds the other sockets open and must not keep them; a spawned one has its own alone.
+        # A forked worker inherits the other sockets and must close them. A spawned one has only its own.
         others = [each for each in self._listeners if each is not listener] if self._forks else []
         others += [each for at, some in enumerate(self._accepted) if at != worker.place for each in some]
         name = f"worker-{worker.place}"
         process = self._context.Process(target=_run, args=(start, listener, others), name=name)
-        # A signal between the fork and the worker's own handler would be the supervisor's in the worker: held back.
-        # SIGHUP stays so in the worker until its server can heed it.
+        # Signals are blocked until the worker has its own handlers, or it would run the supervisor's. SIGHUP stays
+        # blocked until the worker's server handles it.
         held = signal.pthread_sigmask(signal.SIG_BLOCK, (*SIGNALS, signal.SIGHUP))
         try:
             process.start()
@@ -324,8 +325,8 @@ class Supervisor:
         return [process.sentinel for process in self._processes()]
 
     def _pause(self) -> float | None:
-        """Seconds until a worker is due to be started, or all are to be looked at, or the models folder; None for none
-        of them."""
+        """Seconds until a worker must be started, or the workers or the models folder checked; None if nothing is
+        due."""
         now = time.monotonic()
         due = [worker.start_at for worker in self._workers if worker.process is None]
         if self._settings.hang_seconds:
@@ -348,23 +349,23 @@ class Supervisor:
         worker.process.close()
         worker.process = None
         lived = time.monotonic() - worker.started
-        # Added up, not looked up: what a board does not know of another process's memory yet, it would write there.
+        # The sum over all boards, because looking a metric up would create it in the dead worker's memory.
         if status == STARTUP_STATUS and not any(total(self._boards).get(("ready",), ())):
             raise StartupError("no worker could start; the log says why")
         pause = self._postpone(worker)
         _log.error("worker died", worker=worker.place, status=status, seconds=round(lived, 3), restart_in=pause)
 
     def _postpone(self, worker: _Worker) -> float:
-        """Have a worker that ended, or did not begin, be started anew; the seconds until then."""
+        """Schedule the next start of a worker. Returns the seconds until then."""
         now = time.monotonic()
         worker.failures = 0 if now - worker.started >= STABLE_SECONDS else worker.failures + 1
-        # The exponent is bounded: a worker that cannot start for days must not come to a number that is none.
+        # The bounded exponent prevents an overflow after days of failed starts.
         pause = min(LONGEST_PAUSE, 0.1 * 2 ** min(worker.failures - 2, 16)) if worker.failures > 1 else 0.0
         worker.start_at = now + pause
         return pause
 
     def _stop(self, sleeper: socket.socket) -> int:
-        """Have every worker end; the exit status. A second signal ends them at once."""
+        """End every worker. Returns the exit status. A second signal kills them at once."""
         settings = self._settings
         for process in self._processes():
             process.terminate()
@@ -390,7 +391,7 @@ class Supervisor:
         return 0
 
     def _refuse(self) -> None:
-        """Refuse new connections at all sockets; the workers have them too, and answer what waits there."""
+        """Reject new connections at all sockets. The workers have them, too, and answer the waiting ones."""
         for listener in self._listeners:
             refuse(listener)
             listener.close()
@@ -409,7 +410,7 @@ def boards(memory: ctypes.Array[ctypes.c_char]) -> list[Board]:
 
 @dataclass(frozen=True, slots=True)
 class _Decisions:
-    """The memory of an `Agreement`, as it is handed to another process."""
+    """The memory of an `Agreement`, in a form that can be passed to another process."""
 
     memory: ctypes.Array[ctypes.c_char]
     followed: ctypes.Array[ctypes.c_uint64]
@@ -421,7 +422,7 @@ class _Decisions:
 
 @dataclass(frozen=True, slots=True)
 class _Start:
-    """What every worker is given. `place` is its number, and that of its board."""
+    """The arguments of a worker. `place` is the number of the worker and of its board."""
 
     settings: Settings
     place: int
@@ -437,16 +438,16 @@ class _Start:
 
 
 def _run(start: _Start, listener: socket.socket, others: Sequence[socket.socket]) -> None:
-    """The worker's process, at its socket."""
+    """The main function of a worker process."""
     signal.set_wakeup_fd(-1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # from a terminal it comes to all; the supervisor decides
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # until the server has its own: nothing has begun
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all processes; the supervisor decides
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # until the server has its own handler: no work has begun
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     for other in others:
         other.close()
     settings = start.settings
     faulthandler.register(SHOW_STACKS)
-    logs.configure(settings.log_format, settings.log_level)  # a spawned process has its own
+    logs.configure(settings.log_format, settings.log_level)  # a spawned process has its own log
     logs.in_process(worker=start.place)
     all_boards = boards(start.memory)
     metrics = Metrics(all_boards[start.place], all_boards)
@@ -474,15 +475,15 @@ def _run(start: _Start, listener: socket.socket, others: Sequence[socket.socket]
 
 
 def _freeze() -> None:
-    """Have what is shared with the workers stay shared: no collection writes to it. What has gone since the last time
-    is given back."""
+    """Exclude the memory shared with workers from garbage collection, so that no collection writes to it. Garbage since
+    the last call is freed first."""
     gc.unfreeze()
     gc.collect()
     gc.freeze()
 
 
 def _drain(sleeper: socket.socket) -> None:
-    """Read what signals have written."""
+    """Empty the pipe that signals write to."""
     try:
         while sleeper.recv(64):
             pass

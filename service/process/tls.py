@@ -1,4 +1,4 @@
-"""TLS: the certificate that the service shows, looked at anew when its file changes."""
+"""TLS: the service's certificate, read again when its file changes."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from service.settings import Settings
 from service.watched import signature
 
 LOOK_EVERY = 10.0
-"""Seconds between two looks at the files; connections that stand keep the certificate that they began with."""
+"""Seconds between two checks of the files. Open connections keep their certificate."""
 
 _VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 _log = structlog.get_logger()
 
 
 def options(settings: Settings) -> dict[str, Any]:
-    """uvicorn's arguments for TLS; none if no certificate is set. Raises `StartupError`."""
+    """uvicorn's arguments for TLS; empty if no certificate is set. Raises `StartupError`."""
     if settings.tls_certificate is None:
         return {}
     try:
@@ -32,7 +32,7 @@ def options(settings: Settings) -> dict[str, Any]:
 
 
 class _Certificate:
-    """A context that, in the middle of a handshake, gives way to a newer one when the files have changed."""
+    """A TLS context that switches to a newer one during a handshake after the files have changed."""
 
     def __init__(self, settings: Settings, certificate: Path) -> None:
         self._files = (certificate, settings.tls_key or certificate)
@@ -45,7 +45,7 @@ class _Certificate:
     def _load(self) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = self._minimum
-        # A function, though it may give nothing: without one OpenSSL asks for the password at the terminal.
+        # Always a function: without one, OpenSSL prompts for the password at the terminal.
         context.load_cert_chain(*self._files, lambda: self._password)
         context.sni_callback = self._renew
         return context

@@ -1,7 +1,7 @@
-"""A connection that has become a WebSocket: uvicorn's, on the same books as all others.
+"""A connection that has become a WebSocket: uvicorn's protocol with the counts and limits of all connections.
 
-It counts among the connections of its process. A client that does not read is cut off. At the end of the service it is
-closed like any other connection. `service.process.connection` hands it over.
+It counts among the connections of its process. A client that does not read is cut off. A shutdown closes it like any
+other connection. `service.process.connection` hands it over.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class WebSocket(WebSocketsSansIOProtocol):
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
-        """The client reads too slowly: unsent bytes are counted, and its progress is watched."""
+        """The client reads too slowly: count the unsent bytes and watch its progress."""
         super().pause_writing()
         if self._reader is not None:
             self._reader.watch(self.transport.get_write_buffer_size())
@@ -46,7 +46,7 @@ class WebSocket(WebSocketsSansIOProtocol):
             self._reader.stop()
 
     def keepalive_timeout(self) -> None:
-        """A ping has no answer. While the service does not read, it cannot know of one."""
+        """A ping has no answer. The service cannot see one while it has paused reading."""
         if self.read_paused:
             self.pong_timer = None
             self.schedule_ping()
@@ -54,10 +54,10 @@ class WebSocket(WebSocketsSansIOProtocol):
             super().keepalive_timeout()
 
     def end(self) -> None:
-        """Close with a message that says so."""
+        """Close with a message that gives the reason."""
         self.shutdown()
 
     @property
     def sending(self) -> bool:
-        """True while the transport has not handed all that was sent to the system."""
+        """True while the transport holds unsent bytes."""
         return self.transport.get_write_buffer_size() > 0

@@ -26,7 +26,7 @@ from service.settings import Settings
 LEAST_PROGRESS = 64 * 1024
 """Bytes of an answer, or all that is left of it, that a client has to take in every `read_seconds`."""
 PATIENCE = 1.0
-"""Seconds for which an answer may wait before it can be cut to make room: until then nobody knows how fast it goes."""
+"""Seconds before a waiting answer can be cut to make room. Its speed is not known earlier."""
 
 RETRY_WHEN_CROWDED = 1.0
 
@@ -48,13 +48,13 @@ class Wire:
     metrics: Metrics
     connections: int = 0
     begun: int = 0
-    """Connections accepted and requests begun so far: while it grows, clients are being heard."""
+    """Connections accepted and requests begun so far. A growing number shows that clients are still being read."""
     unsent: int = 0
     """Bytes of answers that clients are slow to take."""
     waiting: set[Reader] = field(default_factory=set)
-    """The connections that these bytes wait for."""
+    """The connections to which these bytes belong."""
     bodies: dict[Sender, int] = field(default_factory=dict)
-    """Bytes that have come of bodies without their ends, by connection; the body that began first stands first."""
+    """Bytes received of incomplete bodies, by connection, the earliest body first."""
 
     @property
     def unread(self) -> int:
@@ -67,7 +67,8 @@ class Wire:
         _log.info("refused", reason=str(reason), **details)
 
     def hold_body(self, sender: Sender, size: int) -> None:
-        """Count the bytes of a body without its end, 0 once it has come. Over the limit, the first body is refused."""
+        """Count the bytes of an incomplete body; 0 once it is complete. Over the limit, the earliest body is
+        rejected."""
         if not size:
             self.bodies.pop(sender, None)
             return
@@ -108,7 +109,7 @@ class Reader:
         self._before = 0
         self.address = address
         self.size = 0
-        """Bytes that count among the wire's."""
+        """Bytes that this reader adds to `Wire.unsent`."""
 
     @property
     def seconds(self) -> float:
@@ -116,7 +117,7 @@ class Reader:
         return self._loop.time() - self._since
 
     def watch(self, size: int = 0) -> None:
-        """Begin to watch; `size` bytes count among those that wait for all clients of the process."""
+        """Begin to watch. `size` bytes are added to `Wire.unsent`."""
         self.stop()
         self._since = self._loop.time()
         self._total = self._before = self._untaken()
@@ -130,7 +131,7 @@ class Reader:
                 self._loop.call_later(PATIENCE, self._wire.make_room)
 
     def stop(self) -> None:
-        """The answer is taken, or nobody waits for it any more."""
+        """Stop watching: the answer is taken, or is not wanted any more."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

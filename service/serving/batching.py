@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, NoReturn, TypeVar
 
 from service.errors import DeadlineExceeded, Refused, Unavailable
-from service.serving.queueing import Batch, Call, Outcome, Queue, Ran, Times, padded_tokens
+from service.serving.queueing import Batch, Outcome, Queue, Ran, Submission, Times, padded_tokens
 
 Row = TypeVar("Row")
 Result = TypeVar("Result")
@@ -98,7 +98,7 @@ class Batcher:
         self._promised = (0.0, clock())  # seconds of work that rejected callers will bring, as of the time
         self._mean_tokens = 1.0  # running mean over submissions
         self._running = 0
-        self._calls = 0
+        self._submissions = 0
         self._flush_is_due = False
         self._closed = False
         self._drained = asyncio.Event()
@@ -207,11 +207,11 @@ class Batcher:
         self._mean_tokens += WEIGHT_OF_LAST * (tokens - self._mean_tokens)
         if not self.has_room(lane, tokens):
             self.refuse_full(tokens)
-        self._calls += 1
+        self._submissions += 1
 
     def leave(self) -> None:
         """An accepted submission has its result or was given up. Called by lanes."""
-        self._calls -= 1
+        self._submissions -= 1
         self._note_if_drained()
 
     def wake(self, lane: Lane[Any, Any]) -> None:
@@ -308,11 +308,11 @@ class Batcher:
 
     def _fail(self, batch: Batch[Lane[Any, Any]], error: BaseException) -> None:
         self.counters.failed_batches += 1
-        for call in dict.fromkeys(entry.call for entry in batch.entries):
-            batch.lane.end(call, error, "failed")
+        for submission in dict.fromkeys(entry.submission for entry in batch.entries):
+            batch.lane.end(submission, error, "failed")
 
     def _note_if_drained(self) -> None:
-        if self._closed and not self._calls and not self._running:
+        if self._closed and not self._submissions and not self._running:
             self._drained.set()
 
 
@@ -367,31 +367,35 @@ class Lane(Generic[Row, Result]):
         if min(lengths) < 1:
             raise ValueError("a row has at least one token")
         loop = asyncio.get_running_loop()
-        call = Call(rows, lengths, deadline, loop.create_future(), self._batcher.clock(), times)
-        self._batcher.admit(self, call.tokens, deadline)
-        timer = loop.call_at(deadline, self._expire, call)
-        self._queue.add(call)
+        submission = Submission(rows, lengths, deadline, loop.create_future(), self._batcher.clock(), times)
+        self._batcher.admit(self, submission.tokens, deadline)
+        timer = loop.call_at(deadline, self._expire, submission)
+        self._queue.add(submission)
         self._batcher.wake(self)
         try:
-            answer: list[Result] = await call.future
+            answer: list[Result] = await submission.future
             return answer
         finally:
             timer.cancel()
-            self._drop(call, "cancelled")
+            self._drop(submission, "cancelled")
             self._batcher.leave()
 
     def next_window(self, now: float) -> slice | None:
         """The next batch, not yet taken; None if nothing waits. Drops rows of callers that have gone."""
         while self._queue.tokens:
             window = self._queue.window()
-            gone = [e.call for e in self._queue.rows[window] if e.call.future.done() or e.call.deadline <= now]
+            gone = [
+                e.submission
+                for e in self._queue.rows[window]
+                if e.submission.future.done() or e.submission.deadline <= now
+            ]
             if not gone:
                 return window
-            for call in gone:
-                if call.future.done():
-                    self._drop(call, "cancelled")
+            for submission in gone:
+                if submission.future.done():
+                    self._drop(submission, "cancelled")
                 else:
-                    self._expire(call)
+                    self._expire(submission)
         return None
 
     def estimate(self, window: slice) -> float:
@@ -416,29 +420,29 @@ class Lane(Generic[Row, Result]):
         self.seconds_per_token += WEIGHT_OF_LAST * (for_tokens / batch.padded_tokens - self.seconds_per_token)
         now = asyncio.get_running_loop().time()
         for entry, result in zip(batch.entries, results, strict=True):
-            call = entry.call
-            if call.future.done():
+            submission = entry.submission
+            if submission.future.done():
                 continue
-            if call.times is not None:
-                call.times.note(batch.since, self._batcher.clock())
-            call.results[entry.position] = result
-            call.missing -= 1
-            if call.deadline <= now:
-                self._expire(call)
-            elif not call.missing:
-                call.future.set_result(call.results)
+            if submission.times is not None:
+                submission.times.note(batch.since, self._batcher.clock())
+            submission.results[entry.position] = result
+            submission.missing -= 1
+            if submission.deadline <= now:
+                self._expire(submission)
+            elif not submission.missing:
+                submission.future.set_result(submission.results)
 
-    def end(self, call: Call, error: BaseException, reason: Literal["deadline", "failed"]) -> None:
+    def end(self, submission: Submission, error: BaseException, reason: Literal["deadline", "failed"]) -> None:
         """Answer a submission with an error unless it has an answer. Its other rows do not run any more."""
-        if not call.future.done():
-            call.future.set_exception(error)
-        self._drop(call, reason)
+        if not submission.future.done():
+            submission.future.set_exception(error)
+        self._drop(submission, reason)
 
-    def _expire(self, call: Call) -> None:
-        self.end(call, _late(), "deadline")
+    def _expire(self, submission: Submission) -> None:
+        self.end(submission, _late(), "deadline")
 
-    def _drop(self, call: Call, reason: Drop) -> None:
-        if rows := self._queue.drop(call):
+    def _drop(self, submission: Submission, reason: Drop) -> None:
+        if rows := self._queue.drop(submission):
             self._batcher.counters.dropped[reason] += rows
 
 

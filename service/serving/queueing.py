@@ -40,7 +40,7 @@ class Times:
         self.ended = max(ended, self.ended)
 
 
-class Call:
+class Submission:
     """One submission: its rows, its results so far, and the future that its caller awaits."""
 
     __slots__ = (
@@ -91,7 +91,7 @@ class Entry(NamedTuple):
 
     length: int
     order: int
-    call: Call
+    submission: Submission
     position: int
 
 
@@ -111,11 +111,11 @@ class Queue:
         self._max_rows = max_rows
         self._token_budget = token_budget
 
-    def add(self, call: Call) -> None:
-        self.tokens += call.tokens
-        call.large = call.tokens > self._large
-        self.large_tokens += call.tokens * call.large
-        self._refill(call)
+    def add(self, submission: Submission) -> None:
+        self.tokens += submission.tokens
+        submission.large = submission.tokens > self._large
+        self.large_tokens += submission.tokens * submission.large
+        self._refill(submission)
 
     def window(self) -> slice:
         """The best window of `rows` (see the module). Among windows of equal size, that of the shortest rows."""
@@ -140,39 +140,39 @@ class Queue:
         del self.rows[window]
         for entry in taken:
             del self._by_age[entry.order]
-            del entry.call.queued[entry.order]
-            entry.call.queued_tokens -= entry.length
-            entry.call.tokens -= entry.length
+            del entry.submission.queued[entry.order]
+            entry.submission.queued_tokens -= entry.length
+            entry.submission.tokens -= entry.length
             self.tokens -= entry.length
-            self.large_tokens -= entry.length * entry.call.large
-        for call in dict.fromkeys(entry.call for entry in taken if entry.call.backlog):
-            self._refill(call)
+            self.large_tokens -= entry.length * entry.submission.large
+        for submission in dict.fromkeys(entry.submission for entry in taken if entry.submission.backlog):
+            self._refill(submission)
         return taken
 
-    def drop(self, call: Call) -> int:
+    def drop(self, submission: Submission) -> int:
         """Remove all rows of a submission that have not begun. Returns their number."""
-        dropped = len(call.queued) + len(call.backlog)
-        for entry in call.queued.values():
+        dropped = len(submission.queued) + len(submission.backlog)
+        for entry in submission.queued.values():
             del self.rows[bisect_left(self.rows, entry)]
             del self._by_age[entry.order]
-        self.tokens -= call.tokens
-        self.large_tokens -= call.tokens * call.large
-        call.tokens = call.queued_tokens = 0
-        call.queued.clear()
-        call.backlog.clear()
+        self.tokens -= submission.tokens
+        self.large_tokens -= submission.tokens * submission.large
+        submission.tokens = submission.queued_tokens = 0
+        submission.queued.clear()
+        submission.backlog.clear()
         return dropped
 
-    def _refill(self, call: Call) -> None:
+    def _refill(self, submission: Submission) -> None:
         """Let rows of a submission join while its queued rows fit into one batch."""
-        while call.backlog and (not call.queued or self._fits(call, call.backlog[-1][0])):
-            length, position = call.backlog.pop()
-            entry = Entry(length, next(self._order), call, position)
+        while submission.backlog and (not submission.queued or self._fits(submission, submission.backlog[-1][0])):
+            length, position = submission.backlog.pop()
+            entry = Entry(length, next(self._order), submission, position)
             insort(self.rows, entry)
-            self._by_age[entry.order] = call.queued[entry.order] = entry
-            call.queued_tokens += length
+            self._by_age[entry.order] = submission.queued[entry.order] = entry
+            submission.queued_tokens += length
 
-    def _fits(self, call: Call, length: int) -> bool:
-        return len(call.queued) < self._max_rows and call.queued_tokens + length <= self._token_budget
+    def _fits(self, submission: Submission, length: int) -> bool:
+        return len(submission.queued) < self._max_rows and submission.queued_tokens + length <= self._token_budget
 
 
 class Ran(NamedTuple):
@@ -216,7 +216,7 @@ class Batch(Generic[Home]):
         """Run the batch. Returns the results and the seconds."""
         started = self._clock()
         try:
-            results = self._run([entry.call.rows[entry.position] for entry in self.entries])
+            results = self._run([entry.submission.rows[entry.position] for entry in self.entries])
         except StopIteration as error:  # a future cannot hold StopIteration: its callers would wait for ever
             raise RuntimeError("run raised StopIteration") from error
         if len(results) != len(self.entries):
@@ -225,7 +225,7 @@ class Batch(Generic[Home]):
 
     def report(self, seconds: float, of: object) -> Ran:
         """Measurements of the batch after its run. `of` identifies its lane."""
-        waits = [self.since - entry.call.since for entry in self.entries]
+        waits = [self.since - entry.submission.since for entry in self.entries]
         return Ran(len(self.entries), self.tokens, self.padded_tokens, waits, seconds, of)
 
 

@@ -66,7 +66,7 @@ class Changes:
 
 
 @dataclass(frozen=True, slots=True)
-class _Picture:
+class _Snapshot:
     """The registry at one moment."""
 
     served: Mapping[str, Served]
@@ -76,7 +76,7 @@ class _Picture:
     refused: tuple[Refused, ...]
 
 
-_EMPTY = _Picture(MappingProxyType({}), MappingProxyType({}), MappingProxyType({}), ())
+_EMPTY = _Snapshot(MappingProxyType({}), MappingProxyType({}), MappingProxyType({}), ())
 
 
 class Registry:
@@ -105,41 +105,41 @@ class Registry:
         self._store = BundleStore(repository, load)
         self._chosen_defaults = {task: name for task, name in defaults.items() if name is not None}
         self._rollout = rollout or Rollout()
-        self._wishes: dict[str, int] = {}  # the version of a name that an administrator requested, or `UNLOADED`
+        self._pins: dict[str, int] = {}  # the version of a name that an administrator chose, or `UNLOADED`
         self._plans: dict[str, Plan] = {}  # plans requested since the start; they replace those of the settings
         self._followed: dict[str, int] = {}  # the number of the last decision followed for each name
         self._problems: dict[str, list[str]] = {}  # current problems with each name's plan
-        self._complaints: set[str] = set()
+        self._reported: set[str] = set()
         self._gone: set[str] = set()  # served or requested names that the last look did not find
-        self._picture = _EMPTY
+        self._snapshot = _EMPTY
         self._started = False
         self._refreshing = Lock()
 
     @property
     def models(self) -> Mapping[str, Model]:
         """The stable version of each name at this moment, as an unchanging mapping."""
-        return self._picture.models
+        return self._snapshot.models
 
     @property
     def served(self) -> Mapping[str, Served]:
         """All loaded versions of each name at this moment, as an unchanging mapping."""
-        return self._picture.served
+        return self._snapshot.served
 
     @property
     def every(self) -> Iterator[Model]:
         """Every loaded version of every name at this moment."""
-        for each in self._picture.served.values():
+        for each in self._snapshot.served.values():
             yield from each.versions.values()
 
     @property
     def defaults(self) -> Mapping[Task, str]:
         """The default model of each task that has one."""
-        return self._picture.defaults
+        return self._snapshot.defaults
 
     @property
     def refused(self) -> tuple[Refused, ...]:
         """The versions on disk that cannot be served; for each name only those above the served one."""
-        return self._picture.refused
+        return self._snapshot.refused
 
     def get(self, name: str | None, task: Task | None, version: str | None = None, key: str | None = None) -> Model:
         """The model of a name; without a name the default of the task, and without both that of `DEFAULT_TASK`.
@@ -148,16 +148,16 @@ class Registry:
         `ModelNotFound`; `VersionNotFound` for a version that is not loaded; `InvalidField` if the model has another
         task.
         """
-        picture = self._picture
+        snapshot = self._snapshot
         if name is None:
             task = task or DEFAULT_TASK
-            default = picture.defaults.get(task)
+            default = snapshot.defaults.get(task)
             if default is None:
-                raise NoModelForTask(task, picture.models)
+                raise NoModelForTask(task, snapshot.models)
             name = default
-        served = picture.served.get(name)
+        served = snapshot.served.get(name)
         if served is None:
-            raise ModelNotFound(name, picture.models)
+            raise ModelNotFound(name, snapshot.models)
         model = served.choose(key) if version is None else served.get(version)
         if task is not None and model.task != task:
             raise InvalidField("/model", f"The model {name!r} is of the task {model.task!r}, not {task!r}.")
@@ -165,10 +165,10 @@ class Registry:
 
     def find(self, name: str) -> Served:
         """The loaded versions of a name. Raises `ModelNotFound`."""
-        picture = self._picture
-        served = picture.served.get(name)
+        snapshot = self._snapshot
+        served = snapshot.served.get(name)
         if served is None:
-            raise ModelNotFound(name, picture.models)
+            raise ModelNotFound(name, snapshot.models)
         return served
 
     def states(self, name: str) -> list[VersionState]:
@@ -194,7 +194,7 @@ class Registry:
             try:
                 found = dict(bundles.discover(self._repository))
             except OSError as error:
-                self._complain({f"The models folder {str(self._repository)!r} cannot be read: {error.strerror}."})
+                self._report({f"The models folder {str(self._repository)!r} cannot be read: {error.strerror}."})
                 self._gone = set()
                 return Changes()
             self._store.keep_broken({(name, version) for name, versions in found.items() for version in versions})
@@ -224,14 +224,14 @@ class Registry:
             if version not in versions if version is not None else not may:
                 raise NoVersion(name, version, versions)
             wanted = may[-1] if version is None else version
-            wishes, plans = dict(self._wishes), dict(self._plans)
-            self._wishes.pop(name, None)
+            pins, plans = dict(self._pins), dict(self._plans)
+            self._pins.pop(name, None)
             if version is not None:
-                self._wishes[name] = version
+                self._pins[name] = version
                 if version in plan.extra:
                     self._plans[name] = plan.without(version)
             self._store.try_again(name)
-            return self._decide(name, versions, {wanted}, wishes, plans, strict=False).versions[wanted]
+            return self._decide(name, versions, {wanted}, pins, plans, strict=False).versions[wanted]
 
     def change(self, name: str, plan: Plan) -> Served:
         """Serve the versions of a name by a plan, which replaces that of the settings or of an earlier request. Blocks.
@@ -247,17 +247,17 @@ class Registry:
             if not versions:
                 raise NoVersion(name, None, versions)
             self._store.try_again(name)
-            wishes, plans = dict(self._wishes), dict(self._plans)
-            self._wishes.pop(name, None)
+            pins, plans = dict(self._pins), dict(self._plans)
+            self._pins.pop(name, None)
             self._plans[name] = plan
-            return self._decide(name, versions, plan.named, wishes, plans, strict=True)
+            return self._decide(name, versions, plan.named, pins, plans, strict=True)
 
     def unload(self, name: str) -> None:
         """Stop serving a name until it is loaded again. Raises `ModelNotFound` if it is not served."""
         with self._refreshing:
             if name not in self.models:
                 raise ModelNotFound(name, self.models)
-            self._wishes[name] = UNLOADED
+            self._pins[name] = UNLOADED
             self._problems.pop(name, None)
             rest = {each: served for each, served in self.served.items() if each != name}
             self._show(rest, [each for each in self.refused if each.name != name])
@@ -265,7 +265,7 @@ class Registry:
     def decision(self, name: str) -> dict[str, Any]:
         """The requests for a name since the start, as plain JSON values, for `follow`."""
         plan = self._plans.get(name)
-        return {"wish": self._wishes.get(name), "plan": plan.plain() if plan is not None else None}
+        return {"pin": self._pins.get(name), "plan": plan.plain() if plan is not None else None}
 
     def follow(self, decisions: Mapping[str, Mapping[str, Any]]) -> None:
         """Repeat the changes of another process: the values of its `decision`, each with its growing ``number``.
@@ -279,10 +279,10 @@ class Registry:
                 if decision["number"] <= self._followed.get(name, 0):
                     continue
                 self._followed[name] = decision["number"]
-                self._wishes.pop(name, None)
+                self._pins.pop(name, None)
                 self._plans.pop(name, None)
-                if decision["wish"] is not None:
-                    self._wishes[name] = decision["wish"]
+                if decision["pin"] is not None:
+                    self._pins[name] = decision["pin"]
                 if decision["plan"] is not None:
                     self._plans[name] = restored(decision["plan"])
                 self._store.try_again(name)
@@ -300,23 +300,23 @@ class Registry:
         name: str,
         versions: list[int],
         wanted: Iterable[int],
-        wishes: dict[str, int],
+        pins: dict[str, int],
         plans: dict[str, Plan],
         *,
         strict: bool,
     ) -> Served:
         """Serve a name by its current plan. If a wanted version, or with `strict` any part of the plan, cannot be
-        served, restore `wishes` and `plans` and raise."""
+        served, restore `pins` and `plans` and raise."""
         before, served, refused = dict(self._problems), dict(self.served), list[Refused]()
         served.pop(name, None)
         self._put(served, name, versions, refused)
-        others = [each for each in self._picture.refused if each.name != name]
+        others = [each for each in self._snapshot.refused if each.name != name]
         found, problems = served.get(name), self._problems.get(name, [])
         lacking = [each for each in sorted(wanted) if found is None or each not in found.versions]
         broken = [each for each in refused if each.version in wanted]
         if lacking or broken or found is None or (strict and problems):
-            self._wishes, self._plans, self._problems = wishes, plans, before
-            self._picture = replace(self._picture, refused=(*others, *refused))
+            self._pins, self._plans, self._problems = pins, plans, before
+            self._snapshot = replace(self._snapshot, refused=(*others, *refused))
             if broken:
                 reason = broken[0].reason.rstrip(".")
                 raise BundleRefused(f"{name} {broken[0].version} cannot be served: {reason}.")
@@ -326,15 +326,15 @@ class Registry:
 
     def index(self) -> list[Entry]:
         """Every version in the models folder at this moment, by name, then by version. Blocks."""
-        picture, wishes = self._picture, dict(self._wishes)
-        reasons = {(each.name, each.version): each.reason for each in picture.refused}
+        snapshot, pins = self._snapshot, dict(self._pins)
+        reasons = {(each.name, each.version): each.reason for each in snapshot.refused}
         entries = []
         for name, versions in self._found().items():
-            served = picture.served.get(name)
+            served = snapshot.served.get(name)
             for version in versions:
                 ready = served is not None and version in served.versions
                 model = served.stable if served is not None else None
-                why = "" if ready else reasons.get((name, version)) or unserved(model, version, wishes.get(name))
+                why = "" if ready else reasons.get((name, version)) or unserved(model, version, pins.get(name))
                 entries.append(Entry(printable(name), version, ready, why))
         return entries
 
@@ -348,11 +348,11 @@ class Registry:
     def _put(self, served: dict[str, Served], name: str, versions: list[int], refused: list[Refused]) -> None:
         """Load the available versions of a name by its plan, and add them to `served`."""
         self._problems.pop(name, None)
-        wish, plan, before = self._wishes.get(name), self.plan(name), self._picture.served.get(name)
-        if wish == UNLOADED:
+        pin, plan, before = self._pins.get(name), self.plan(name), self._snapshot.served.get(name)
+        if pin == UNLOADED:
             return
-        if wish is not None:
-            plan = replace(plan.without(wish), rule=Rule(listed=(wish,)))
+        if pin is not None:
+            plan = replace(plan.without(pin), rule=Rule(listed=(pin,)))
         models, most = dict[int, Model](), plan.rule.latest or len(versions)
         for version in sorted(set(versions) - plan.extra, reverse=True):
             if len(models) < most and (not plan.rule.listed or version in plan.rule.listed):
@@ -361,7 +361,7 @@ class Registry:
             models[before.stable.bundle.version] = before.stable  # better than none
         problems = [
             f"{setting}: the models folder {missing(name, version, versions)}"
-            for setting, numbers in self._named(plan, wish)
+            for setting, numbers in self._named(plan, pin)
             for version in numbers
             if version not in versions
         ]
@@ -394,22 +394,22 @@ class Registry:
         models[version] = outcome
 
     @staticmethod
-    def _named(plan: Plan, wish: int | None) -> Iterator[tuple[str, Iterable[int]]]:
+    def _named(plan: Plan, pin: int | None) -> Iterator[tuple[str, Iterable[int]]]:
         """The versions that must exist, by the setting that demands them."""
-        if wish is None:  # a requested version may disappear
+        if pin is None:  # a pinned version may disappear
             yield "versions", plan.rule.listed
         yield "canary", plan.canary
         yield "shadow", [plan.shadow[0]] if plan.shadow else []
 
     def _show(self, served: Mapping[str, Served], refused: Iterable[Refused]) -> Changes:
         """Serve these models from now on."""
-        before, served = self._picture, dict(sorted(served.items()))
+        before, served = self._snapshot, dict(sorted(served.items()))
         models = {name: each.stable for name, each in served.items()}
         loaded = {(name, version): model for name, each in served.items() for version, model in each.versions.items()}
         self._store.keep(loaded)
-        self._complain(self._complaints_about(models))
+        self._report(self._mismatches(models))
         defaults = {task: default for task in TASKS if (default := self._default(task, models)) is not None}
-        self._picture = _Picture(
+        self._snapshot = _Snapshot(
             MappingProxyType(served), MappingProxyType(models), MappingProxyType(defaults), tuple(refused)
         )
         known = {
@@ -418,7 +418,7 @@ class Registry:
         changes = Changes(
             loaded=tuple(model for key, model in loaded.items() if known.get(key) is not model),
             retired=tuple(name for name in before.models if name not in models),
-            refused=tuple(each for each in self._picture.refused if each not in before.refused),
+            refused=tuple(each for each in self._snapshot.refused if each not in before.refused),
         )
         for name in changes.retired:
             _log.info("model retired", model=name)
@@ -430,9 +430,9 @@ class Registry:
         """The served or requested names that this look is the first not to find. They may come back: while a folder is
         being deleted its names vanish one by one, and by the next look the folder itself is gone. A name missing in two
         looks in a row is retired."""
-        gone = (self.models.keys() | self._wishes.keys()) - found.keys()
+        gone = (self.models.keys() | self._pins.keys()) - found.keys()
         missing, self._gone = gone - self._gone, gone
-        self._wishes = {name: wish for name, wish in self._wishes.items() if name not in gone - missing}
+        self._pins = {name: pin for name, pin in self._pins.items() if name not in gone - missing}
         return missing
 
     def _default(self, task: Task, models: Mapping[str, Model]) -> str | None:
@@ -446,28 +446,28 @@ class Registry:
             return usual
         return min(names, key=lambda name: (name.startswith(OWN_PREFIX), name), default=None)
 
-    def _complaints_about(self, models: Mapping[str, Model]) -> set[str]:
+    def _mismatches(self, models: Mapping[str, Model]) -> set[str]:
         """Differences between the settings and the models to serve. The caller judges an empty repository."""
-        complaints = {f"{problem}." for problems in self._problems.values() for problem in problems}
+        mismatches = {f"{problem}." for problems in self._problems.values() for problem in problems}
         if not models:
-            return complaints
+            return mismatches
         for task, name in self._chosen_defaults.items():
             if name not in models:
                 others = ", ".join(sorted(models))
-                complaints.add(f"The default model for {task}, {name!r}, is not loaded. Loaded: {others}.")
+                mismatches.add(f"The default model for {task}, {name!r}, is not loaded. Loaded: {others}.")
             elif models[name].task != task:
-                complaints.add(f"The default model for {task}, {name!r}, is of the task {models[name].task!r}.")
+                mismatches.add(f"The default model for {task}, {name!r}, is of the task {models[name].task!r}.")
         if self._wanted == "cuda" and all(model.engine.provider != "cuda" for model in models.values()):
-            complaints.add("The provider is set to cuda, but no model runs on it: is there a GPU, and its driver?")
-        return complaints
+            mismatches.add("The provider is set to cuda, but no model runs on it: is there a GPU, and its driver?")
+        return mismatches
 
-    def _complain(self, complaints: set[str]) -> None:
+    def _report(self, mismatches: set[str]) -> None:
         """Raise at the start. Later, log the differences that are new since the last look."""
-        if complaints and not self._started:
-            raise StartupError(" ".join(sorted(complaints)))
-        for complaint in sorted(complaints - self._complaints):
-            _log.error("the models are not as the settings say", reason=complaint)
-        self._complaints = complaints
+        if mismatches and not self._started:
+            raise StartupError(" ".join(sorted(mismatches)))
+        for mismatch in sorted(mismatches - self._reported):
+            _log.error("the models are not as the settings say", reason=mismatch)
+        self._reported = mismatches
 
 
 def open_registry(settings: Settings) -> tuple[Registry, Changes]:

@@ -184,10 +184,10 @@ class NoModelForTask(ModelNotFound):
         )
 
 
-def unserved(model: Model | None, version: int, wish: int | None) -> str:
+def unserved(model: Model | None, version: int, pin: int | None) -> str:
     """The reason why a valid version is not served."""
-    if wish == UNLOADED:
+    if pin == UNLOADED:
         return "unloaded"
     if model is None:
         return "not loaded"
-    return f"version {model.version} is served" if wish or model.bundle.version > version else "not loaded yet"
+    return f"version {model.version} is served" if pin or model.bundle.version > version else "not loaded yet"

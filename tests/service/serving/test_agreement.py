@@ -10,7 +10,7 @@ from service.errors import Unavailable
 from service.serving import agreement
 from service.serving.agreement import Agreement
 
-DECISION = {"wish": 2, "plan": None}
+DECISION = {"pin": 2, "plan": None}
 
 
 class Memory:
@@ -30,12 +30,12 @@ def test_what_one_writes_the_other_reads() -> None:
     one, other = memory.open(), memory.open()
     assert (other.number, other.read()) == (0, (0, {}))
     assert one.decide("a", DECISION) == 1
-    assert other.decide("b", {"wish": None, "plan": {"versions": "all"}}) == 2
-    assert one.decide("a", {"wish": 3, "plan": None}) == 3
+    assert other.decide("b", {"pin": None, "plan": {"versions": "all"}}) == 2
+    assert one.decide("a", {"pin": 3, "plan": None}) == 3
     assert one.number == other.number == 3
     expected = {
-        "a": {"wish": 3, "plan": None, "number": 3},
-        "b": {"wish": None, "plan": {"versions": "all"}, "number": 2},
+        "a": {"pin": 3, "plan": None, "number": 3},
+        "b": {"pin": None, "plan": {"versions": "all"}, "number": 2},
     }
     assert one.read() == other.read() == (3, expected)
 

@@ -290,9 +290,9 @@ def test_another_process_follows(five: Path, load: Loader) -> None:
     other.follow({name: {**registry.decision(name), "number": 2} for name in ("one", "two")})
     assert {name: list(each.versions) for name, each in other.served.items()} == {"one": [1, 2]}
     registry.note_followed("one", 7)
-    registry.follow({"one": {"wish": 3, "plan": None, "number": 7}})
+    registry.follow({"one": {"pin": 3, "plan": None, "number": 7}})
     assert served(registry)["one"] == "1", "its own decision"
-    registry.follow({"one": {"wish": None, "plan": None, "number": 8}})
+    registry.follow({"one": {"pin": None, "plan": None, "number": 8}})
     assert served(registry)["one"] == "5"
 
 
