@@ -8,6 +8,8 @@ set -eu
 export DATA OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 PYTHON="${PYTHON:-.venv/bin/python}"
 [ $# -gt 0 ] || { echo "fit.sh: name at least one model, such as ner-bilstm" >&2; exit 2; }
+# Of the corpora that ner-bilstm learns from.
+corpora="CC BY-SA 4.0, as the Universal NER English-EWT and Few-NERD data; further data: Broad Twitter Corpus and WNUT-17 (CC BY 4.0), CrossNER (MIT), Tweebank (Apache 2.0, Twitter's terms), Worldwide newswire (no licence stated)"
 
 for model in $*; do
     way='' begin=--vectors from="$DATA/vectors/glove.6B.100d.npz"
@@ -123,7 +125,34 @@ for model in $*; do
                 --test "$DATA/ner/uner-ewt/test.conll" --test "$names/wikineural/dev.conll" \
                 --words 64400 --word-bits 4 --epochs 8 --patience 100 --average 0.998 --learning-rate 0.002 \
                 --dropout 0.4 --word-dropout 0.05 --batch-rows 48 --precision mixed \
-                --licence "CC BY-SA 4.0, as the Universal NER English-EWT and Few-NERD data; further data: Broad Twitter Corpus and WNUT-17 (CC BY 4.0), CrossNER (MIT), Tweebank (Apache 2.0, Twitter's terms), Worldwide newswire (no licence stated)" ;;
+                --licence "$corpora" ;;
+        ner-bilstm-300)
+            # Does not ship: 54 MB. With ner-bilstm it labels the texts that ner-bilstm-labelled learns from. SEED=2.
+            names="$DATA/ner/names" from="$DATA/vectors/both.152d.npz"
+            set -- --task ner --cell lstm --bidirectional --hidden 300 --characters cnn --crf \
+                --train "$names/uner-ewt/train.conll" --train "$names/worldwide-news/train.conll" \
+                --train "$names/fewnerd-wiki/train.conll" --train "$names/crossner/train.conll" \
+                --train "$names/btc/train.conll" --train "$names/wnut17/train.conll" \
+                --train "$names/tweebank/train.conll" \
+                --dev "$DATA/ner/uner-ewt/dev.conll" --dev "$names/worldwide-news/dev.conll" \
+                --dev "$names/fewnerd-wiki/dev.conll" --dev "$names/tweebank/dev.conll" \
+                --test "$names/wikineural/dev.conll" \
+                --words 160000 --word-bits 16 --epochs 6 --patience 100 --average 0.998 --learning-rate 0.002 \
+                --dropout 0.5 --word-dropout 0.05 --batch-rows 48 --precision mixed --licence "$corpora" ;;
+        ner-bilstm-labelled)
+            # First `python -m training distil tag` of recipes/names.toml, see docs/how-to/train.md.
+            names="$DATA/ner/names" from="$DATA/vectors/glove-more.100d.npz"
+            set -- --task ner --cell lstm --bidirectional --hidden 180 --characters cnn --crf \
+                --train "$names/uner-ewt/train.conll" --train "$names/worldwide-news/train.conll" \
+                --train "$names/fewnerd-wiki/train.conll" --train "$names/crossner/train.conll" \
+                --train "$names/btc/train.conll" --train "$names/wnut17/train.conll" \
+                --train "$names/tweebank/train.conll" --train "$DATA/ner/labelled/train.jsonl.gz" \
+                --dev "$DATA/ner/uner-ewt/dev.conll" --dev "$names/worldwide-news/dev.conll" \
+                --dev "$names/fewnerd-wiki/dev.conll" --dev "$names/tweebank/dev.conll" \
+                --test "$DATA/ner/uner-ewt/test.conll" --test "$names/wikineural/dev.conll" \
+                --words 61000 --word-bits 4 --epochs 5 --patience 100 --average 0.998 --learning-rate 0.002 \
+                --dropout 0.3 --word-dropout 0.05 --batch-rows 48 --precision mixed \
+                --licence "$corpora; text that taggers labelled: Worldwide newswire, Few-NERD's Wikipedia, MASC (free for research and development), tweets (Twitter's terms), Reddit and hotel reviews (no licence stated)" ;;
         ner-*)
             # First `python -m recipes.web_names $DATA/ner`: tweets and forums beside the web treebank.
             set -- --task ner --cell $cell $way --hidden 128 --characters cnn --crf \

@@ -13,9 +13,12 @@ import pytest
 from recipes import domains, names, negation, vectors
 from service.model.bundle import versions
 from tests.bundles import tiny_bundle
+from tests.integration.conftest import ROOT
 from training.data.corpora import Example, read
+from training.data.corpora import tagged as corpora_of_tags
 from training.data.vectors import Vectors
 from training.data.vectors import load as load_vectors
+from training.distil import mixture
 from training.scoring.metrics import entity_scores
 
 
@@ -134,3 +137,15 @@ def test_figures_of_each_version_are_kept_by_domain(tmp_path: Path) -> None:
     assert everything["m"][version]["toys dev"]["inputs"] == 2
     assert "of 1" in line
     assert json.loads(json.dumps(everything)) == everything
+
+
+@pytest.mark.parametrize("name", ["names", "student", "teacher", "transfer", "tweets"])
+def test_every_mixture_names_data_below_the_folder(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv("DATA", "/data")
+    loaded = mixture.load(ROOT / "recipes" / f"{name}.toml")
+    files = [source.file for source in loaded.source]
+    assert all(file.is_relative_to("/data") for file in (*files, *loaded.held_out))
+    assert not set(files) & set(loaded.held_out), "what is held out teaches nothing"
+    if name == "names":
+        assert loaded.source[1].joined
+        assert all(corpora_of_tags(file) for file in loaded.held_out)

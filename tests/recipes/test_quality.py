@@ -59,6 +59,8 @@ def test_every_recipe_is_shell_that_names_data_below_the_folder(tmp_path: Path) 
     stand_in.chmod(0o755)
     names = [
         "ner-bilstm",
+        "ner-bilstm-300",
+        "ner-bilstm-labelled",
         "ner-bilstm-wnut17",
         "ner-gru",
         "sentiment-bilstm",

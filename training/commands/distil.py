@@ -1,28 +1,44 @@
-"""``training distil``: a teacher is fine-tuned, and its logits are written down for students to learn from."""
+"""``training distil``: texts labelled by larger models, or by several, for students to learn from."""
 
 from __future__ import annotations
 
 import gzip
+from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
 import click
 import torch
 
-from training.commands.console import PATH, console, option
+from training.commands.console import PATH, console, opened, option, tell
 from training.distil import mixture as mixtures
+from training.distil import tagging, transfer
 from training.distil import teacher as teachers
-from training.distil import transfer
+from training.distil.output import Output, digest
 from training.loop.checkpoints import Checkpoints
 
 _DEFAULT = teachers.Tuning()
+_RULE = tagging.Rule()
 _seed = option("--seed", type=int, default=_DEFAULT.seed, help="The same seed draws the same rows.")
 _threads = option("--threads", type=click.IntRange(1), default=1, help="Threads that torch uses.")
 
 
+def _ending(wanted: str) -> Callable[[click.Context, click.Parameter, Path], Path]:
+    """A check of --out's name, from which `fit` tells the format."""
+
+    def checked(context: click.Context, parameter: click.Parameter, value: Path) -> Path:
+        if not value.name.endswith(wanted):
+            raise click.BadParameter(f"{value} does not end in {wanted}, by which `fit` tells the format")
+        return value
+
+    return checked
+
+
 @click.group()
 def distil() -> None:
-    """Fine-tune a large teacher, and write its answers to many texts for `fit --soft`."""
+    """Label many texts by larger models, for smaller ones to learn from: a fine-tuned teacher (teacher, label), or
+    several taggers together (tag)."""
 
 
 @distil.command()
@@ -59,14 +75,14 @@ def teacher(
     drawn, aside = mixtures.draw(mixtures.load(mixture), seed)
     rows = [row for row in drawn if row.label is not None]
     out.mkdir(parents=True, exist_ok=True)
-    console.log(f"{len(rows):,} rows; {aside:,} rows of the files are held out, and left out")
+    tell(f"{len(rows):,} rows; {aside:,} rows of the files are held out, and left out")
     torch.manual_seed(seed)
     made, reader = teachers.fresh(base, tuning.dropout), teachers.Reader(base)
     checkpoints = Checkpoints(out, teachers.described(tuning, mixture, base), checkpoint_every)
 
     def report(step: int, steps: int, loss: float) -> None:
         if step % 100 == 0 or step == steps:
-            console.log(f"step {step:,} of {steps:,}: loss {loss:.4f}")
+            tell(f"step {step:,} of {steps:,}: loss {loss:.4f}")
 
     teachers.tune(made, reader, rows, tuning, checkpoints, resume, report)
     teachers.save(made, reader, out)
@@ -77,29 +93,111 @@ def teacher(
 @distil.command()
 @option("--teacher", type=PATH, required=True, help="The folder that `distil teacher` wrote.")
 @option("--mixture", type=PATH, required=True, help="A TOML file that names the texts, as recipes/transfer.toml does.")
-@option("--out", type=PATH, required=True, help="The transfer set, a file that ends in .jsonl.gz.")
+@option(
+    "--out",
+    type=PATH,
+    required=True,
+    help="The transfer set, a file that ends in .jsonl.gz.",
+    callback=_ending(".jsonl.gz"),
+)
 @option("--most", type=click.IntRange(1), default=1_000_000, help="Texts to answer, at most.")
 @_seed
 @_threads
 def label(teacher: Path, mixture: Path, out: Path, most: int, seed: int, threads: int) -> None:
-    """Write a teacher's logits for many texts. A run that was killed continues where it stopped."""
+    """Write a teacher's logits for many texts, for `fit --soft`. A run that was killed continues where it stopped."""
     torch.set_num_threads(threads)
     drawn, aside = mixtures.draw(mixtures.load(mixture), seed)
     found = transfer.distinct(drawn)[:most]
-    console.log(f"{len(found):,} texts; {aside:,} rows of the files are held out, and left out")
+    tell(f"{len(found):,} texts; {aside:,} rows of the files are held out, and left out")
     made, reader = teachers.load(teacher)
+    settings = {
+        "teacher": f"{teacher.name} ({digest(teacher / teachers.HEAD)})",
+        "mixture": f"{mixture.name} ({digest(mixture)})",
+        "seed": seed,
+    }
     transfer.write(
         partial(teachers.answer, made, reader),
         found,
-        out,
-        lambda done, total: console.log(f"{done:,} of {total:,} texts"),
+        Output(out, settings),
+        lambda done, total: tell(f"{done:,} of {total:,} texts"),
     )
     console.print(f"{out}: a transfer set")
 
 
 @distil.command()
+@option("--model", type=PATH, multiple=True, required=True, help="A tagger with a CRF. Give it again for more.")
+@option("--mixture", type=PATH, required=True, help="A TOML file that names the texts, as recipes/names.toml does.")
+@option(
+    "--out",
+    type=PATH,
+    required=True,
+    help="The file for `fit --train`, which ends in .jsonl.gz.",
+    callback=_ending(".jsonl.gz"),
+)
+@option(
+    "--confidence",
+    type=click.FloatRange(0, 1),
+    default=_RULE.confidence,
+    help="The probability of every token's label in a sentence that is kept, at least.",
+)
+@option(
+    "--without",
+    type=click.FloatRange(0, 1),
+    default=_RULE.without,
+    help="The share of sentences without a name that is kept.",
+)
+@option(
+    "--lower",
+    type=click.FloatRange(0, 1),
+    default=_RULE.lower,
+    help="The share of sentences of which a copy in lower case is added.",
+)
+@_seed
+@_threads
+def tag(
+    model: tuple[Path, ...],
+    mixture: Path,
+    out: Path,
+    confidence: float,
+    without: float,
+    lower: float,
+    seed: int,
+    threads: int,
+) -> None:
+    """Let taggers label texts together, for another one to learn from (self-training). A run that was killed continues
+    where it stopped."""
+    torch.set_num_threads(threads)
+    loaded, rule = mixtures.load(mixture), tagging.Rule(confidence, without, lower, seed)
+    committee = tagging.Committee([opened(each) for each in model])
+    names = [each.name for each in committee.members]
+    settings = {
+        "models": [f"{each.name} ({each.digest})" for each in committee.members],
+        "mixture": f"{mixture.name} ({digest(mixture)})",
+        **asdict(rule),
+    }
+    drawn, aside = mixtures.draw(loaded, seed)
+    held_out = mixtures.held_out_keys(loaded.held_out)
+    inputs, more = tagging.cut((row.text for row in drawn), committee.tokenizer, held_out)
+    tell(f"{len(inputs):,} sentences; {aside + more:,} texts and sentences are held out, and left out")
+    tagging.write(
+        committee.label,
+        inputs,
+        Output(out, settings),
+        rule,
+        lambda done, total: tell(f"{done:,} of {total:,} sentences"),
+    )
+    console.print(f"{out}: sentences labelled by {', '.join(names)}")
+
+
+@distil.command()
 @option("--mixture", type=PATH, required=True, help="A TOML file that names the data, as recipes/student.toml does.")
-@option("--out", type=PATH, required=True, help="The table to write, a file that ends in .tsv.gz.")
+@option(
+    "--out",
+    type=PATH,
+    required=True,
+    help="The table to write, a file that ends in .tsv.gz.",
+    callback=_ending(".tsv.gz"),
+)
 @option("--neutral", is_flag=True, help="Keep rows labelled neutral. Without it they are left out.")
 @_seed
 def draw(mixture: Path, out: Path, neutral: bool, seed: int) -> None:

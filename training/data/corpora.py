@@ -26,7 +26,7 @@ from training.data import columns, tables, tags
 from training.data.objects import field, objects, whole
 from training.data.sources import AS_FOUND, CorpusError, Example, Layout, Source, Tell, silent, text_of
 
-__all__ = ["CorpusError", "Example", "Layout", "check_labels", "labels", "names", "read"]
+__all__ = ["CorpusError", "Example", "Layout", "check_labels", "labels", "names", "read", "tagged"]
 
 _SCALE = ("very_negative", "negative", "neutral", "positive", "very_positive")
 _WHOLE_NUMBER = re.compile(r"-?[0-9]{1,18}")
@@ -37,7 +37,7 @@ def read(path: Path, task: Task, layout: Layout = AS_FOUND, tell: Tell = silent)
 
     `tell` gets a line on everything that the reader decided by itself: columns, separators, comments.
     """
-    ending = next((suffix for suffix in reversed(path.suffixes) if suffix.lower() != ".gz"), "").lower()
+    ending = _ending(path)
     others = (layout.text, layout.label) if task == "ner" else (layout.token, layout.tag)
     if any(others):
         other: Task = "sentiment" if task == "ner" else "ner"
@@ -53,6 +53,15 @@ def read(path: Path, task: Task, layout: Layout = AS_FOUND, tell: Tell = silent)
     if not examples:
         raise CorpusError(path, f"it holds no example; {_EXPECTED[task]}")
     return examples
+
+
+def tagged(path: Path) -> bool:
+    """True if a file's ending is one of tagged sentences alone: ``.conll`` is, ``.tsv`` and ``.jsonl`` are not."""
+    return _ending(path) in _READERS["ner"].keys() - _READERS["sentiment"].keys()
+
+
+def _ending(path: Path) -> str:
+    return next((suffix for suffix in reversed(path.suffixes) if suffix.lower() != ".gz"), "").lower()
 
 
 def labels(examples: Iterable[Example], task: Task, path: Path | None = None) -> tuple[str, ...]:

@@ -1,4 +1,6 @@
-"""Distillation for sentiment: a teacher is fine-tuned, its logits are cached, and a recurrent student learns from them.
+"""Answers of large or several models, from which one recurrent student learns.
 
-The teacher is used in training only. Nothing of it is exported or served.
+Sentiment: a teacher is fine-tuned, its logits are cached, and the student learns from them beside the labels. Names:
+several taggers label sentences together, and the student learns from these as from any labelled data. Nothing of a
+teacher is exported or served.
 """

@@ -10,10 +10,12 @@ A mixture is a TOML file::
     pieces = 96        # a teacher reads a run of this many word pieces of a longer text
     balanced = true    # the same number of rows for each label
     tokenised = true   # a half of the rows is joined as people write
+    joined = true      # all of them are
     sentences = true   # a row is one sentence of a text; of a text with several it has no label
     varied = 3         # beside each row, forms of it in which words are hidden or of which a run is kept; no labels
 
-A file that ends in ``.txt`` or ``.txt.gz`` has one text a line and no labels.
+A file that ends in ``.txt`` or ``.txt.gz`` has one text a line and no labels. A held-out file may be one of tagged
+sentences: ``.conll``, or another ending that `training.data.corpora` reads for taggers alone.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from training.data.corpora import CorpusError, Example, read
+from training.data.corpora import CorpusError, Example, read, tagged
 from training.data.sources import text_of
 
 LABELS = ("negative", "neutral", "positive")
@@ -54,6 +56,7 @@ class Source(BaseModel):
     pieces: int = Field(96, ge=3)
     balanced: bool = False
     tokenised: bool = False
+    joined: bool = False
     sentences: bool = False
     varied: int = Field(0, ge=0)
 
@@ -107,8 +110,9 @@ def key(text: str) -> str:
 
 
 def held_out_keys(files: Iterable[Path]) -> frozenset[str]:
-    """The keys of every text in these files. Raises `CorpusError`."""
-    return frozenset(key(str(example.value)) for file in files for example in read(file, "sentiment")) - {""}
+    """The keys of every text, or tagged sentence, in these files. Raises `CorpusError`."""
+    found = (example.value for file in files for example in read(file, "ner" if tagged(file) else "sentiment"))
+    return frozenset(key(value if isinstance(value, str) else "".join(value)) for value in found) - {""}
 
 
 def draw(mixture: Mixture, seed: int) -> tuple[list[Drawn], int]:
@@ -124,7 +128,8 @@ def draw(mixture: Mixture, seed: int) -> tuple[list[Drawn], int]:
             raise CorpusError(source.file, "no text is left: every one is held out")
         neutral = any(label == "neutral" for _, label in kept)
         for original, label in _chosen(kept, source, generator):
-            text = joined(original) if source.tokenised and generator.random() < 0.5 else original
+            half = source.tokenised and generator.random() < 0.5
+            text = joined(original) if half or source.joined else original
             drawn.append(Drawn(text, None if label is None else LABELS.index(label), neutral, source.pieces))
             forms = [varied(text, generator) for _ in range(source.varied)]
             drawn += [Drawn(form, None, neutral, source.pieces) for form in forms if key(form) not in held_out]

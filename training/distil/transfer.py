@@ -7,10 +7,9 @@ or of which a run is kept.
 
 from __future__ import annotations
 
-import gzip
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,9 +20,10 @@ from service.model.tokenizer import UNKNOWN, Tokenizer
 from training.data.batches import Sample, encode
 from training.data.corpora import CorpusError, Example
 from training.distil.mixture import HIDDEN, LABELS, Drawn, key
+from training.distil.output import Output, whole_lines
 
 _AT_ONCE = 2048
-"""Texts that are answered together: a file that was cut off by a kill lacks at most so many."""
+"""Texts that are answered together, and again after a kill at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,19 +60,32 @@ Answer = Callable[[Sequence[str]], NDArray[np.float32]]
 """Texts to logits [texts, labels of `LABELS`]."""
 
 
-def write(answer: Answer, rows: Sequence[Drawn], out: Path, report: Callable[[int, int], None]) -> None:
-    """Answer every text and write the transfer set. A file that an interrupted run left is continued."""
-    done = sum(1 for _ in _whole(out)) if out.exists() else 0
-    if done:
-        kept = list(_whole(out))
-        with gzip.open(out, "wt", encoding="utf-8") as file:
-            file.writelines(kept)
+def write(answer: Answer, rows: Sequence[Drawn], out: Output, report: Callable[[int, int], None]) -> None:
+    """Answer every text and write the transfer set. A file that an interrupted run left is continued.
+
+    Raises `CorpusError` for a file of other texts or settings.
+    """
+    lines = out.begin()
+    for line, row in zip(lines, rows, strict=False):  # of fewer rows, the file has more lines
+        if _text(line) != row.text:
+            raise CorpusError(out.file, "it was begun with other texts: remove it, or give another --out")
+    if lines and len(lines) >= len(rows):
+        return
+    # The last part may be cut off anywhere. It is answered again as a whole, in the same batches.
+    done = len(lines) // _AT_ONCE * _AT_ONCE
+    out.keep(lines[:done])
     for start in range(done, len(rows), _AT_ONCE):
         part = rows[start : start + _AT_ONCE]
         logits = answer([row.text for row in part])
-        with gzip.open(out, "at", encoding="utf-8") as file:  # a gzip member of its own: whole or missing
-            file.writelines(_line(row, each) for row, each in zip(part, logits, strict=True))
+        out.append(_line(row, each) for row, each in zip(part, logits, strict=True))
         report(start + len(part), len(rows))
+
+
+def _text(line: str) -> str | None:
+    try:
+        return str(json.loads(line)["text"])
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def _line(row: Drawn, logits: NDArray[np.float32]) -> str:
@@ -83,22 +96,11 @@ def _line(row: Drawn, logits: NDArray[np.float32]) -> str:
     return json.dumps(record, ensure_ascii=False) + "\n"
 
 
-def _whole(file: Path) -> Iterator[str]:
-    """The lines of a file that may have been cut off."""
-    try:
-        with gzip.open(file, "rt", encoding="utf-8") as lines:
-            for line in lines:
-                if line.endswith("\n"):
-                    yield line
-    except EOFError:
-        return
-
-
 def load(file: Path, labels: Sequence[str]) -> list[Answered]:
     """A transfer set, with the logits of `labels` in their order. Raises `CorpusError` for a file that is none."""
     found = []
     try:
-        for number, line in enumerate(_whole(file), 1):
+        for number, line in enumerate(whole_lines(file), 1):
             record = json.loads(line)
             logits = tuple(float(record["logits"][label]) for label in labels)
             if not all(map(math.isfinite, logits)):

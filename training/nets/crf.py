@@ -50,6 +50,12 @@ class CRF(nn.Module):
         total = self._partition(emissions, lengths, transitions, start)
         return (total - logs).sum() / lengths.sum()
 
+    def partition(self, emissions: Tensor, lengths: Tensor) -> Tensor:
+        """The logarithm of the sum over all legal sequences of each row: [batch]; its gradient with respect to the
+        emissions is the marginal probability of each label. Arguments as of `loss`."""
+        transitions, start = self.scores()
+        return self._partition(emissions, lengths, transitions.to(emissions), start.to(emissions))
+
     def _sequence(
         self, emissions: Tensor, targets: Tensor, lengths: Tensor, transitions: Tensor, start: Tensor
     ) -> Tensor:

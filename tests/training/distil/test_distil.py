@@ -18,6 +18,7 @@ from service.model.tokenizer import UNKNOWN, build
 from training.data.corpora import CorpusError
 from training.distil import mixture, transfer
 from training.distil.mixture import Drawn
+from training.distil.output import Output
 
 without_transformers = pytest.mark.skipif(
     importlib.util.find_spec("transformers") is None, reason="the extra distil is not installed"
@@ -98,6 +99,25 @@ def test_tokenised_text_is_joined_as_people_write() -> None:
     )
 
 
+def test_all_rows_of_a_source_are_joined_where_it_says_so(tmp_path: Path) -> None:
+    table = _table(tmp_path / "t.tsv", [("It 's odd , really .", "positive"), ("I do n't like it .", "negative")])
+    forms = {"It's odd, really.", "I don't like it."}
+    for options, wanted in (({"joined": True}, forms), ({}, {"It 's odd , really .", "I do n't like it ."})):
+        drawn, _ = mixture.draw(mixture.Mixture(source=(mixture.Source(file=table, rows=2, **options),)), 1)
+        assert {row.text for row in drawn} == wanted
+    some, _ = mixture.draw(mixture.Mixture(source=(mixture.Source(file=table, rows=200, tokenised=True),)), 1)
+    assert 0.3 < sum(row.text in forms for row in some) / 200 < 0.7
+
+
+@pytest.mark.parametrize("ending", ["conll", "iob2", "bio", "conll.gz"])
+def test_tagged_sentences_are_held_out_too(tmp_path: Path, ending: str) -> None:
+    table = _table(tmp_path / "t.tsv", [("It's odd!", "positive"), ("I like it.", "negative")])
+    dev, content = tmp_path / f"dev.{ending}", b"It\tO\n's\tO\nodd\tO\n.\tO\n"
+    dev.write_bytes(gzip.compress(content) if ending.endswith("gz") else content)
+    drawn, aside = mixture.draw(mixture.Mixture(source=(mixture.Source(file=table, rows=1),), held_out=(dev,)), 1)
+    assert ([row.text for row in drawn], aside) == (["I like it."], 1)
+
+
 def test_a_varied_text_hides_words_or_keeps_a_run() -> None:
     generator = random.Random(1)
     words = ["one", "two", "three", "four", "five", "six"]
@@ -120,7 +140,7 @@ def test_a_transfer_set_that_was_cut_off_is_continued(tmp_path: Path, monkeypatc
     monkeypatch.setattr(transfer, "_AT_ONCE", 2)
     rows, whole, cut = _rows(*"abcdefg"), tmp_path / "whole.jsonl.gz", tmp_path / "cut.jsonl.gz"
     rows[0] = Drawn("a", 2, False, 96)
-    transfer.write(_logits, rows, whole, lambda *_: None)
+    transfer.write(_logits, rows, Output(whole, {}), lambda *_: None)
     content = whole.read_bytes()
     asked: list[str] = []
 
@@ -128,14 +148,27 @@ def test_a_transfer_set_that_was_cut_off_is_continued(tmp_path: Path, monkeypatc
         asked.extend(part)
         return _logits(part)
 
-    cut.write_bytes(content[: len(content) * 2 // 3])
-    transfer.write(counting, rows, cut, lambda *_: None)
-    assert 0 < len(asked) < len(rows)
+    Output(cut, {}).beside.write_text("{}")
+    for end in (len(content) * 2 // 3, 5, 40):
+        asked.clear()
+        cut.write_bytes(content[:end])
+        transfer.write(counting, rows, Output(cut, {}), lambda *_: None)
+        assert 0 < len(asked) < len(rows) or end < 50
+        assert gzip.decompress(cut.read_bytes()) == gzip.decompress(content)
     answered = transfer.load(cut, ["negative", "positive"])
     assert answered == transfer.load(whole, ["negative", "positive"])
     assert [each.text for each in answered] == list("abcdefg")
     assert answered[0] == transfer.Answered("a", (-1.0, 1.0), "positive")
     assert answered[1].label is None
+
+
+def test_a_transfer_set_of_other_texts_is_not_continued(tmp_path: Path) -> None:
+    out = Output(tmp_path / "x.jsonl.gz", {})
+    transfer.write(_logits, _rows(*"abc"), out, lambda *_: None)
+    with pytest.raises(CorpusError, match="begun with other texts"):
+        transfer.write(_logits, _rows(*"abd"), out, lambda *_: None)
+    transfer.write(_logits, _rows(*"ab"), out, lambda *_: None)
+    assert [each.text for each in transfer.load(out.file, ["negative", "positive"])] == list("abc"), "the file has more"
 
 
 def test_each_text_is_answered_once_and_its_label_is_kept() -> None:

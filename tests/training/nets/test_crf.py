@@ -87,6 +87,33 @@ def test_its_gradient_is_finite_and_leaves_forbidden_scores_alone(field: CRF, em
     assert not emissions.grad[1, 1:].any()  # padding
 
 
+def test_the_partition_is_the_sum_over_all_sequences_and_its_gradient_the_marginals(
+    field: CRF, emissions: torch.Tensor
+) -> None:
+    lengths = torch.tensor(LENGTHS)
+    logs = field.partition(emissions.requires_grad_(), lengths)
+    (found,) = torch.autograd.grad(logs.sum(), emissions)
+    emissions = emissions.detach()
+    for row, length in enumerate(LENGTHS):
+        scores = everything(field, emissions, row)
+        assert logs[row].item() == pytest.approx(math.log(math.fsum(map(math.exp, scores.values()))), abs=1e-9)
+        expected = np.zeros((length, len(LABELS)))
+        for path, chance in chances(field, emissions, row).items():
+            expected[np.arange(length), path] += chance
+        assert found[row, :length].numpy() == pytest.approx(expected, abs=1e-9)
+        assert not found[row, length:].any()
+
+
+def test_the_partition_is_as_precise_as_the_emissions(field: CRF, emissions: torch.Tensor) -> None:
+    single = CRF(LABELS)
+    with torch.no_grad():
+        single.transitions.copy_(field.transitions)
+        single.start.copy_(field.start)
+    found = single.partition(emissions, torch.tensor(LENGTHS))
+    assert found.dtype == torch.float64
+    assert found.detach().numpy() == pytest.approx(field.partition(emissions, torch.tensor(LENGTHS)).tolist(), abs=1e-6)
+
+
 def test_the_best_sequence_is_the_best_of_all(field: CRF, emissions: torch.Tensor) -> None:
     paths = viterbi(*arrays(field, emissions))
     for row, length in enumerate(LENGTHS):
