@@ -1,4 +1,4 @@
-"""Which form of an answer a client wants: its ``Accept`` header, weights included (RFC 9110)."""
+"""The form of an answer by its request's ``Accept`` header, with weights (RFC 9110)."""
 
 from __future__ import annotations
 
@@ -13,48 +13,48 @@ _WEIGHT = re.compile(rb"\s*q\s*=\s*([01](?:\.\d{0,3})?)\s*")
 
 
 def wants_safetensors(accept: bytes | None) -> bool:
-    """Whether the answer is to be safetensors rather than JSON, the default.
+    """True if the answer should be safetensors, false for JSON, the default.
 
-    A header that excludes both gets JSON all the same, as `/predict` does: RFC 9110 allows it.
+    A header that excludes both gets JSON, as for `/predict`. RFC 9110 allows it.
     """
     ranges = weights(accept)
     json, safetensors = _weight(ranges, JSON), _weight(ranges, SAFETENSORS)
-    # At equal weight whoever names the binary form wants it: `*/*` is what clients add by themselves.
+    # At equal weight a client that names the binary form gets it: clients add `*/*` by themselves.
     return safetensors > json or (safetensors == json > 0 and SAFETENSORS.encode() in ranges)
 
 
 def wants_index(accept: bytes | None) -> bool:
-    """Whether whoever asks for ``/`` is a program that wants JSON rather than the page, the default."""
+    """True if the client of ``/`` wants JSON instead of the page, the default."""
     ranges = weights(accept)
     return _weight(ranges, JSON) > _weight(ranges, HTML)
 
 
 def wants_events(accept: bytes | None) -> bool:
-    """Whether the answer is to be server-sent events rather than JSON, the default."""
+    """True if the answer should be server-sent events, false for JSON, the default."""
     ranges = weights(accept)
     json, events = _weight(ranges, JSON), _weight(ranges, EVENT_STREAM)
     return events > json or (events == json > 0 and EVENT_STREAM.encode() in ranges)
 
 
 def names_html(accept: bytes | None) -> bool:
-    """Whether whoever asks is a person's browser: only those name HTML."""
+    """True for a browser: only browsers name HTML."""
     return HTML.encode() in weights(accept)
 
 
 def weights(accept: bytes | None) -> dict[bytes, float]:
-    """What a header of preferences names, in lower case, and the weight of each, 1 where none is given."""
+    """The entries of a preference header in lower case, with their weights; 1 if no weight is given."""
     return dict(_range(part) for part in (accept or b"").lower().split(b",") if part.strip())
 
 
 def _range(part: bytes) -> tuple[bytes, float]:
-    """A media range and its weight, 1 where none is given or it cannot be read."""
+    """A media range and its weight; 1 if the weight is missing or invalid."""
     name, *parameters = part.split(b";")
     weights = [match for match in map(_WEIGHT.fullmatch, parameters) if match]
     return name.strip(), float(weights[0][1]) if weights else 1.0
 
 
 def _weight(ranges: dict[bytes, float], media_type: str) -> float:
-    """The weight of the most specific range that takes a media type; 0 where none does."""
+    """The weight of the most specific range that matches a media type; 0 if none does."""
     for name in (media_type.encode(), media_type.partition("/")[0].encode() + b"/*", b"*/*"):
         if name in ranges:
             return min(1.0, ranges[name])

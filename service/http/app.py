@@ -39,10 +39,10 @@ from service.settings import Settings
 from service.version import TITLE, VERSION
 
 _NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
-"""The framework's own: looking for it would cost each request as much as its routing does."""
+"""Disables the framework's telemetry. Looking for it would cost each request as much as its routing."""
 
 PREFLIGHT = "preflight"
-"""The route, in the log and in `/metrics`, of what browsers ask before they let a page of another origin ask."""
+"""The route of CORS preflight requests in the log and in `/metrics`."""
 _CORS_HEADERS = [
     "Authorization",
     "Content-Encoding",
@@ -56,11 +56,11 @@ _CORS_HEADERS = [
 
 
 class Application(FastAPI):
-    """FastAPI with one chain of middleware, and a short way through the framework at its end.
+    """FastAPI with one chain of middleware, and a shortcut through the framework at its end.
 
-    A request passes what `add_middleware` and `middleware` have added, the last first, then the route. Routes whose
-    path has no parameters are found by one look-up, and run without the framework's own layers (28 µs a request); all
-    others go through those. Errors meet the handlers of `exception_handlers` either way.
+    A request passes the middleware of `add_middleware` and `middleware`, the last added first, then the route. A route
+    whose path has no parameters is found by one look-up and runs without the framework's own layers (28 µs a request).
+    All other routes use those layers. The handlers of `exception_handlers` handle errors in both cases.
     """
 
     def build_middleware_stack(self) -> ASGIApp:
@@ -75,21 +75,21 @@ class Application(FastAPI):
             await super().__call__(scope, receive, send)
             return
         if scope["path"].endswith("/") and scope["path"] != "/":
-            scope["path"] = scope["path"][:-1]  # before all else: whatever judges paths has to know one form of each
+            scope["path"] = scope["path"][:-1]  # first of all: every check of a path sees one form of it
         scope["app"] = self
         if self.middleware_stack is None:
             self.middleware_stack = self.build_middleware_stack()
         await self.middleware_stack(scope, receive, send)
 
     def openapi(self) -> dict[str, Any]:
-        """The API document, made when it is asked for first."""
+        """The API document, built at the first request for it."""
         if self.openapi_schema is None:
             self.openapi_schema = document(self.routes, secured=self.state.runtime.settings.secured)
         return self.openapi_schema
 
 
 class _Routes:
-    """The end of the chain: a request's route, by its path alone where that is enough."""
+    """The end of the chain: finds the route, by the path alone if possible."""
 
     def __init__(self, app: FastAPI, framework: ASGIApp, handlers: Mapping[Any, ExceptionHandler]) -> None:
         self._handlers = handlers
@@ -123,23 +123,24 @@ def _raising(error: Exception) -> ASGIApp:
 
 
 class Cors(CORSMiddleware):
-    """What lets pages of other origins read answers. Those that it gives itself, to what a browser asks beforehand,
-    leave through an edge of their own."""
+    """CORS headers. Preflight answers, which this class gives itself, leave through their own edge."""
 
     def __init__(self, app: ASGIApp, *, edge: Callable[[ASGIApp], ASGIApp], **options: Any) -> None:
         super().__init__(app, **options)
         self._edge = edge
 
     def preflight_response(self, request_headers: RequestHeaders) -> Response:
-        """The answer, which is called like any other."""
+        """The preflight answer, as an ASGI application."""
         return cast(Response, self._edge(super().preflight_response(request_headers)))
 
 
 def create_app(settings: Settings, shared: Shared | None = None, spans: Spans | None = None) -> Application:
-    """The application. Models load once it is started, while it already answers `/health`; `app.state.runtime` is the
-    running service behind it, `app.state.after` a list of functions that are told of each answered job. `shared` is
-    what it has in common with other processes at the same port, `spans` makes its OpenTelemetry spans; left out, the
-    settings say whether there are any. Raises `StartupError` where they cannot be made."""
+    """The ASGI application. Models load after its start, while it already answers `/health`.
+
+    `app.state.runtime` is the running service, `app.state.after` a list of functions called with each answered job.
+    `shared` is the data shared with other processes at the same port. `spans` makes OpenTelemetry spans; by default the
+    settings decide. Raises `StartupError` if spans cannot be made.
+    """
     runtime = Runtime(settings, shared)
     if spans is None and settings.tracing:
         spans = Spans()
@@ -152,7 +153,7 @@ def create_app(settings: Settings, shared: Shared | None = None, spans: Spans | 
         if spans is not None:
             await asyncio.to_thread(spans.close)
 
-    # The API document has a route of its own, and the pages that FastAPI has for it load their scripts from elsewhere.
+    # The API document has its own route. FastAPI's pages for it would load scripts from other sites.
     app = Application(
         title=TITLE,
         version=VERSION,
@@ -172,7 +173,7 @@ def create_app(settings: Settings, shared: Shared | None = None, spans: Spans | 
     ]
     if settings.admin:
         routers += [admin.router, admin.loading, rollout.admin, v2.admin]
-    for router in routers:  # not `include_router`, which analyses every route once more, in each process
+    for router in routers:  # not `include_router`, which analyses every route again in each process
         app.router.routes += router.routes
     app.router.routes += socket.routes
     edge = partial(Edge, runtime=runtime, headers=_hsts(settings.hsts_seconds), spans=spans, after=app.state.after)
@@ -186,10 +187,10 @@ def create_app(settings: Settings, shared: Shared | None = None, spans: Spans | 
             buckets=SHARED,
         ),
     )
-    if settings.origins:  # outside of the edge: its refusals too have to be legible to the pages
+    if settings.origins:  # outside of the edge, so that pages can also read rejections
         cors = partial(
             Cors,
-            # A browser sends no key beforehand.
+            # A preflight request carries no key.
             edge=partial(edge, access=Access(Keys(), origins=settings.origins), route=PREFLIGHT),
             allow_origins=settings.origins,
             allow_methods=["GET", "POST"],
@@ -205,7 +206,7 @@ def _hsts(seconds: int) -> Headers:
 
 
 async def _http_problem(request: Request, error: HTTPException) -> Response:
-    """What the framework itself raises, as a problem: no such route, or another method."""
+    """An error of the framework as a problem: no such route, or the wrong method."""
     headers = dict(error.headers or {})
     if error.status_code == 404:
         error = HTTPException(404, _no_route(request))
@@ -224,7 +225,7 @@ def _no_route(request: Request) -> str:
 
 
 def _methods(scope: Scope) -> list[str]:
-    """The methods of every route with a request's path."""
+    """The methods of every route that matches the request's path."""
     app: FastAPI = scope["app"]
     routes = (route for route in app.routes if route.matches(scope)[0] is not Match.NONE)
     found = {method for route in routes for method in getattr(route, "methods", None) or ()}

@@ -1,4 +1,4 @@
-"""A request's body: refused by its headers where they tell, and no longer read than the limit allows."""
+"""The body of a request, rejected by its headers if possible, and read only up to the limit."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from service.http.coding import coding_of
 WHAT = "Bytes in the body"
 
 Refusal = Callable[[bytes], str | None]
-"""Of a content type: why a body of this kind is not read; None when it is."""
+"""Maps a content type to the reason why its body is not read; None if it is read."""
 
 
 @lru_cache(maxsize=64)
 def unless_json(content_type: bytes) -> str | None:
-    """The refusal of all that is not JSON in UTF-8."""
+    """The reason to reject a body that is not JSON in UTF-8."""
     if not content_type.strip():
         return "The request has no Content-Type; send application/json."
     media_type, *parameters = (part.strip().lower() for part in content_type.split(b";"))
@@ -36,9 +36,9 @@ def unless_json(content_type: bytes) -> str | None:
 async def read(
     headers: Mapping[bytes, bytes], receive: Receive, limit: int, refusal_of: Refusal = unless_json
 ) -> bytes:
-    """The whole body, in the coding in which it came (`service.http.coding`).
+    """The whole body, still in its content coding (`service.http.coding`).
 
-    Raises `UnsupportedMediaType`, `TooLarge`, or `ClientDisconnect` when the client has gone.
+    Raises `UnsupportedMediaType`, `TooLarge`, or `ClientDisconnect` if the client has gone.
     """
     coding_of(headers.get(b"content-encoding", b""))
     refusal = refusal_of(headers.get(b"content-type", b""))

@@ -1,7 +1,7 @@
-"""Content codings: bodies that come compressed, within the limit on bodies, and answers that leave so.
+"""Content codings: decompression of bodies within their limit, and compression of answers.
 
-JSON and text are compressed from `compress_bytes` on, when `Accept-Encoding` takes gzip or deflate. Tensors are not:
-gzip leaves 0.91 of float32 activations, at some 10 MB/s.
+JSON and text of at least `compress_bytes` are compressed if `Accept-Encoding` allows gzip or deflate. Tensors are not:
+gzip leaves 0.91 of float32 activations, at about 10 MB/s.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from service.serving.runtime import Runtime
 
 WHAT = "Bytes in the body, unpacked"
 CODINGS = {b"gzip": 31, b"x-gzip": 31, b"deflate": 15}
-"""zlib's window bits by coding; deflate is the format of zlib, as RFC 9110 has it."""
+"""zlib's window bits by coding. RFC 9110's deflate is the format of zlib."""
 
 MOST_UNPACKED = 1032
-"""Bytes that one of a compressed body can stand for: its size does not tell what reading it costs."""
+"""The largest ratio of decompressed to compressed size. A body's size does not tell the cost of reading it."""
 MOST_MEMBERS = 64
-"""Members of one gzip body, laid end to end."""
+"""Concatenated members of one gzip body."""
 A_BYTE_UNPACKED, A_BYTE_PACKED = 4e-9, 20e-9  # seconds, roughly
 LEVEL = 1
-"""Of nine. Activations as JSON come to 0.40 of their size; at 6 to 0.31, in five times the time."""
+"""Compression level from 1 to 9. Activations as JSON shrink to 0.40; at level 6 to 0.31, in five times the time."""
 PIECE = 1 << 20
-"""Bytes that are packed at once; in between, the thread heeds that its caller may have gone."""
+"""Bytes compressed at once. Between two pieces the thread checks whether its caller has gone."""
 
 _TEXT = (b"text/", b"application/json", b"application/problem+json", b"image/svg+xml")
 _STREAM = b"text/event-stream"
@@ -36,7 +36,7 @@ _STREAM = b"text/event-stream"
 
 @lru_cache(maxsize=64)
 def coding_of(content_encoding: bytes) -> bytes:
-    """The one coding of a body, empty for none. Raises `UnsupportedCoding` for any other and for several."""
+    """The coding of a body; empty for none. Raises `UnsupportedCoding` for an unknown one and for several."""
     names = [name for part in content_encoding.lower().split(b",") if (name := part.strip()) not in (b"", b"identity")]
     if not names:
         return b""
@@ -46,14 +46,14 @@ def coding_of(content_encoding: bytes) -> bytes:
 
 
 def unpacking_seconds(size: int, limit: int) -> float:
-    """The seconds that unpacking a body of so many bytes may take."""
+    """Upper bound on the seconds to decompress a body of `size` bytes."""
     return A_BYTE_UNPACKED * min(MOST_UNPACKED * size, limit)
 
 
 def unpacked(content: bytes, coding: bytes, limit: int) -> bytes:
-    """A body without its coding. No more than `limit` bytes are unpacked, and one.
+    """Decompress a body, at most `limit` + 1 bytes.
 
-    Raises `TooLarge` for a body that has more, and `MalformedBody` for one that is not packed like that, or cut off.
+    Raises `TooLarge` for a longer body, and `MalformedBody` for one that is not valid or is cut off.
     """
     parts: list[bytes] = []
     room = limit
@@ -78,8 +78,7 @@ def unpacked(content: bytes, coding: bytes, limit: int) -> bytes:
 
 @lru_cache(maxsize=64)
 def accepted(accept_encoding: bytes) -> bytes:
-    """The coding that an answer is to have, empty for none: the one of most weight, gzip rather than deflate, and no
-    coding where that is wanted more."""
+    """The coding for an answer; empty for none. The highest weight wins, then gzip, then deflate."""
     ranges = weights(accept_encoding.replace(b"x-gzip", b"gzip"))
     anything = ranges.get(b"*", 0.0)
     best = max((b"gzip", b"deflate"), key=lambda name: ranges.get(name, anything))
@@ -88,7 +87,7 @@ def accepted(accept_encoding: bytes) -> bytes:
 
 
 def packed(pieces: Sequence[bytes], coding: bytes) -> list[bytes]:
-    """A body in a coding, piece by piece."""
+    """Compress a body piece by piece."""
     packer = zlib.compressobj(LEVEL, wbits=CODINGS[coding])
     parts = [packer.compress(piece[start : start + PIECE]) for piece in pieces for start in range(0, len(piece), PIECE)]
     return [part for part in (*parts, packer.flush()) if part]
@@ -97,7 +96,7 @@ def packed(pieces: Sequence[bytes], coding: bytes) -> list[bytes]:
 class Compression:
     """Middleware between the edge and the routes: compresses whole answers, large ones in a thread.
 
-    Answers that do not state their length are streams, and stay as they are.
+    Answers without a length are streams and stay uncompressed.
     """
 
     def __init__(self, app: ASGIApp, runtime: Runtime) -> None:
@@ -113,7 +112,7 @@ class Compression:
 
 
 class _Packing:
-    """`send` that gathers an answer which is to be compressed, and passes on any other."""
+    """A `send` that collects an answer to compress, and passes on any other."""
 
     __slots__ = ("_coding", "_least", "_pieces", "_runtime", "_scope", "_send", "_start")
 
@@ -160,7 +159,7 @@ class _Packing:
         pieces = await self._runtime.offload(cost, partial(packed, self._pieces, self._coding))
         headers[b"content-encoding"] = self._coding
         headers[b"content-length"] = str(sum(map(len, pieces))).encode()
-        if b"etag" in headers:  # of the same content in other bytes
+        if b"etag" in headers:  # the same content in other bytes
             headers[b"etag"] = b"W/" + headers[b"etag"].removeprefix(b"W/")
         await self._send({**start, "headers": list(headers.items())})
         last = len(pieces) - 1

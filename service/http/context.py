@@ -1,4 +1,4 @@
-"""One HTTP request as the service knows it, from the connection that reads it to its line in the log."""
+"""The service's record of one HTTP request, from the connection that reads it to its line in the log."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from service.serving.queueing import Times
 from service.serving.runtime import Runtime
 
 KEY = "context"
-"""Under which an ASGI scope carries its request's context."""
+"""The key of the request's context in its ASGI scope."""
 REQUEST_ID, ROUTE_KEY = b"x-request-id", b"x-route-key"
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 
 
 @dataclass(slots=True)
 class RequestContext:
-    """One request. The connection makes it, the middleware and the route fill it in, the log and the metrics read it.
+    """One request. The connection creates it, middleware and route fill it in, log and metrics read it.
 
-    `headers` has lower-case names; of a header that came several times it has the last line.
+    `headers` has lower-case names; a repeated header has its last value.
     """
 
     request_id: str
@@ -35,46 +35,48 @@ class RequestContext:
     path: Mapping[str, str] = field(default_factory=dict)
     """The path parameters of the route."""
     route: str = ""
-    """The path of the route with its parameters' names, once it is known."""
+    """The path template of the route, once known."""
     log: dict[str, object] = field(default_factory=dict)
     """Fields for the request's line in the log."""
     model: tuple[str, str] | None = None
-    """Name and version of the model that is asked, once it is known: the metrics of that model count the request."""
+    """Name and version of the requested model, once known. Its metrics count the request."""
     inputs: int = 0
     stages: dict[str, float] = field(default_factory=dict)
-    """Seconds that each stage took, by its name in `/metrics`."""
+    """Seconds of each stage, by its name in `/metrics`."""
     span: RequestSpan | None = None
-    """The request's OpenTelemetry span, where spans are made."""
+    """The request's OpenTelemetry span; None if tracing is off."""
     status: int = 0
-    """The status of the answer, once the answer has begun."""
+    """The status of the answer, once it has begun."""
     gone: int = 0
-    """The status that stands for the answer in log and metrics when the connection has given the request up."""
+    """The status in log and metrics if the connection has abandoned the request."""
     after: Sequence[Callable[..., None]] = ()
-    """Called with this, the `Job` and its `Outcome`, in the event loop once the answer is out; they must not block."""
+    """Functions called in the event loop with this, the `Job` and its `Outcome` after the answer is sent. They must not
+    block."""
     _runtime: Runtime | None = None
 
     @property
     def runtime(self) -> Runtime:
-        """The running service; the middleware sets it."""
+        """The running service, set by the middleware."""
         assert self._runtime is not None
         return self._runtime
 
     @property
     def route_key(self) -> str:
-        """What chooses between a model's stable version and its canaries: `X-Route-Key`, else the request's id."""
+        """The key that chooses between a model's stable version and its canaries: `X-Route-Key`, else the request's
+        id."""
         sent = self.headers.get(ROUTE_KEY, b"").strip()
         return sent.decode("latin-1") if sent else self.request_id
 
     def begin(self, runtime: Runtime, after: Sequence[Callable[..., None]] = ()) -> None:
-        """Give the request to a running service."""
+        """Attach the request to a running service."""
         self._runtime, self.after = runtime, after
 
     def stage(self, name: str) -> _Stage:
-        """Times what is done within it."""
+        """A context manager that measures a stage."""
         return _Stage(self, name)
 
     def times(self) -> Times | None:
-        """For the batcher, to write down when it ran the request's inputs; None where no span is made."""
+        """A record for the batcher of the times at which the inputs ran; None without a span."""
         if self.span is None:
             return None
         self.span.batched = times = Times(perf_counter())
@@ -82,7 +84,8 @@ class RequestContext:
 
 
 class _Stage:
-    """A stopwatch: a class with slots, since a generator's context manager takes longer than what it would time."""
+    """A stopwatch. A class with slots is faster than a generator's context manager, which would take longer than the
+    work it measures."""
 
     __slots__ = ("_context", "_name", "_started")
 
@@ -101,19 +104,19 @@ class _Stage:
 
 
 def new_context(headers: Sequence[tuple[bytes, bytes]]) -> RequestContext:
-    """The context of a request with these header lines, their names in lower case."""
+    """The context of a request with these header lines, whose names are in lower case."""
     named = dict(headers)
     return RequestContext(request_id(named.get(REQUEST_ID)), named)
 
 
 def context_of(scope: Scope) -> RequestContext:
-    """The context of the request that a scope is about."""
+    """The context in an ASGI scope."""
     context: RequestContext = scope[KEY]
     return context
 
 
 def request_id(sent: bytes | None) -> str:
-    """The id that came, if it is printable ASCII without spaces and not too long; else a new one."""
+    """The id of the client if it is printable ASCII without spaces and not too long; else a new one."""
     if sent is not None and _REQUEST_ID.fullmatch(sent):
         return sent.decode("ascii")
     return os.urandom(16).hex()

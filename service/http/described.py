@@ -1,7 +1,7 @@
-"""What the routes' functions do not say of themselves in the API document: errors, headers, examples.
+"""Additions to the API document: errors, headers and examples of routes.
 
-FastAPI writes the document from the routes. Each route adds `**described(...)` to its decorator; the errors that it
-names are looked up in one table, `EXAMPLES`.
+FastAPI builds the document from the routes. Each route adds `**described(...)` to its decorator. The errors named there
+are looked up in one table, `EXAMPLES`.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from service.version import DESCRIPTION, TITLE, VERSION
 _Json = dict[str, Any]
 _SCHEMAS = "#/components/schemas/"
 _KEY = "key"
-"""The security scheme."""
+"""Name of the security scheme."""
 
 EXAMPLES: tuple[RequestError, ...] = (
     MalformedBody("The body is not JSON in UTF-8: unexpected character: line 1 column 1 (char 0)."),
@@ -71,63 +71,64 @@ EXAMPLES: tuple[RequestError, ...] = (
     Unavailable("The models are loading.", retry_after=2),
     DeadlineExceeded("The answer was not ready within the request's deadline."),
 )
-"""Every error that a caller can meet, as an example of itself."""
+"""One example of each error of the service."""
 _HTTP_DETAILS = {
     404: "There is no route /prediction; /openapi.json lists those there are.",
     405: "/predict takes POST.",
     422: "The header X-Request-Timeout holds seconds, over 0, such as 2.5.",
 }
 Error = type[RequestError] | int
-"""A class of the tree, or the status of one of `HTTP_PROBLEMS`."""
+"""A subclass of `RequestError`, or a status in `HTTP_PROBLEMS`."""
 
 _OF_A_CONNECTION: tuple[Error, ...] = (MalformedRequest, RequestTooSlow, HeaderTooLarge, Unavailable)
-"""Any request can meet these before a route is looked for."""
+"""Errors of any request, raised before its route is known."""
 _OF_ACCESS: tuple[Error, ...] = (Unauthorized, Forbidden, RateLimited)
-"""Every route has these but health."""
+"""Errors of every route except health."""
 OF_A_BODY: tuple[Error, ...] = (MalformedBody, TooLarge, UnsupportedMediaType, InvalidField, DeadlineExceeded)
-"""Routes that read a body have these."""
+"""Errors of routes that read a body."""
 OF_A_JOB: tuple[Error, ...] = (*OF_A_BODY, ModelNotFound)
-"""Routes that run a model have these."""
+"""Errors of routes that run a model."""
 
 ModelName = Annotated[str, Path(openapi_examples={"a model": {"value": "ner-bilstm"}})]
 """A path parameter: a model."""
 ModelVersion = Annotated[str, Path(openapi_examples={"a version": {"value": "1"}})]
-"""A path parameter: one of its versions."""
+"""A path parameter: a version of a model."""
 
 _HEADERS: _Json = {
     "X-Request-ID": {"description": "The request's id.", "required": True, "schema": {"type": "string"}},
     "traceparent": {
-        "description": "The request's span, as W3C Trace Context writes it; with the setting `tracing`.",
+        "description": "The request's span in W3C Trace Context form; only with the setting `tracing`.",
         "schema": {"type": "string"},
     },
 }
 _OF_ERRORS: _Json = {
     "Retry-After": {"description": "On 429 and 503: seconds to wait.", "schema": {"type": "integer"}},
     "WWW-Authenticate": {"description": "On 401: how to send the key.", "schema": {"type": "string"}},
-    "Accept-Encoding": {"description": "On 415: the codings that are read.", "schema": {"type": "string"}},
-    "Allow": {"description": "On 405: the methods that the route has.", "schema": {"type": "string"}},
+    "Accept-Encoding": {"description": "On 415: the supported codings.", "schema": {"type": "string"}},
+    "Allow": {"description": "On 405: the methods of the route.", "schema": {"type": "string"}},
 }
-"""Headers that some errors have."""
+"""Headers of some errors."""
 _PARAMETERS: _Json = {
     "X-Request-ID": {
         "name": "X-Request-ID",
         "in": "header",
-        "description": "The request's id, printable ASCII without spaces; made where it is missing, and sent back.",
+        "description": "The request's id, printable ASCII without spaces. It is sent back; without one the service "
+        "makes an id.",
         "schema": {"type": "string", "minLength": 1, "maxLength": 128},
         "example": REQUEST_ID,
     },
     "X-Route-Key": {
         "name": "X-Route-Key",
         "in": "header",
-        "description": "Where a model has a canary and the request names no version: the same key gets the same "
-        "version. Without it the request's id chooses.",
+        "description": "For a model with a canary and a request without a version: the same key gets the same version. "
+        "Without a key the request's id decides.",
         "schema": {"type": "string"},
         "example": "reader-7",
     },
     "X-Request-Timeout": {
         "name": "X-Request-Timeout",
         "in": "header",
-        "description": "Seconds in which the answer has to be ready.",
+        "description": "Time limit on the answer, in seconds.",
         "schema": {"type": "number", "exclusiveMinimum": 0},
         "example": 2.5,
     },
@@ -148,11 +149,12 @@ def described(
     status: int = 200,
     not_modified: bool = False,
 ) -> _Json:
-    """Arguments of a route's decorator. `name` is the operation's id; `errors` are its own, beside those of every
-    route. `examples` are of the JSON answer, `content` is of other answers by media type, `headers` of the answer,
-    whose status is `status`. `foreign` routes answer errors in their protocol's form. `health` routes need no key; for
-    `timed` ones `X-Request-Timeout` holds; `routed` ones take `X-Route-Key`; `not_modified` ones answer 304 to a
-    browser that has the file already.
+    """Arguments of a route's decorator.
+
+    `name` is the operation's id, `errors` the route's own errors. `examples` are of the JSON answer, `content` holds
+    other answers by media type, `headers` those of the answer, `status` its status. `foreign` routes answer errors in
+    their protocol's form. `health` routes need no key, `timed` ones obey `X-Request-Timeout`, `routed` ones take
+    `X-Route-Key`, and `not_modified` ones answer 304 to a browser with the current file.
     """
     every = (*_OF_A_CONNECTION, *(() if health else _OF_ACCESS), *errors)
     slugs = {500: RequestError.slug, **dict(map(_status_and_slug, every))}
@@ -180,10 +182,10 @@ def described(
 
 
 def document(routes: Sequence[BaseRoute], *, secured: bool) -> _Json:
-    """The API document of these routes. `secured` is true if keys are asked for.
+    """The API document of these routes. `secured` is true if API keys are required.
 
-    Made by the functions of `fastapi.openapi.utils.get_openapi`, but for its last: that leaves out what is null in
-    examples and defaults, writes whole numbers as 1.0, and takes most of the time.
+    Uses the functions of `fastapi.openapi.utils.get_openapi` except its last one, which drops nulls from examples and
+    defaults, writes whole numbers as 1.0, and takes most of the time.
     """
     found = [route for route in routes if isinstance(route, APIRoute)]
     fields = get_fields_from_routes(found)
@@ -219,7 +221,7 @@ def document(routes: Sequence[BaseRoute], *, secured: bool) -> _Json:
 
 
 def _tidy(operation: _Json) -> None:
-    """References alone, without the words that FastAPI adds, and no answer that FastAPI assumes."""
+    """Keep references only, without FastAPI's own descriptions and default answers."""
     for status, response in list(operation["responses"].items()):
         if "$ref" in response:
             operation["responses"][status] = {"$ref": response["$ref"]}
@@ -228,7 +230,7 @@ def _tidy(operation: _Json) -> None:
         elif not response.get("content", True):
             del response["content"]
     for content in operation.get("requestBody", {}).get("content", {}).values():
-        if "anyOf" in content["schema"]:  # a body that may be left out, and is never null
+        if "anyOf" in content["schema"]:  # an optional body that is never null
             content["schema"] = content["schema"]["anyOf"][0]
 
 
@@ -245,7 +247,7 @@ def _refs(kind: str, named: _Json) -> _Json:
 
 
 def _problems() -> list[Problem]:
-    """Every error that the service answers with, as an example of itself."""
+    """One problem for each error of the service."""
     others = [
         Problem(status, slug, title, _HTTP_DETAILS[status], headers={"Allow": "POST"} if status == 405 else {})
         for status, (slug, title) in HTTP_PROBLEMS.items()

@@ -1,9 +1,9 @@
-"""The pipeline of every request that is answered with predictions or gates, the same for all protocols.
+"""The pipeline of every request for predictions or gates, the same for all protocols.
 
 body → parse → the route's function makes a `Job` → check room → encode text → note → run → `Job.answer` makes an answer
 
-A protocol is two functions: one makes a `Job` of a checked request, the other makes an `Answer` of a job's `Outcome`.
-The steps that may hold the event loop for long run in a thread (`Runtime.offload`).
+A protocol is two functions: one makes a `Job` from a checked request, the other makes an `Answer` from the job's
+`Outcome`. Steps that could block the event loop run in a thread (`Runtime.offload`).
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ from service.serving.registry import Model
 from service.serving.runtime import Runtime
 from service.settings import Settings
 
-# What work beside the model costs, in seconds, roughly: it tells what may hold the event loop and what may not.
+# Rough seconds of work beside the model. They decide which work may run in the event loop.
 A_BYTE_IN = 0.4e-6  # parsed, checked, tokenised
 A_STRING_IN = 16e-6  # beside its bytes
 AN_INPUT_OUT = 10e-6
-A_TOKEN_OUT = 2e-6  # decoded by a tagger, or named in a trace; twice as much where every token's label is an answer
+A_TOKEN_OUT = 2e-6  # decoding by a tagger, or a token of a trace; twice as much if every token's label is returned
 A_NUMBER_OUT = 15e-9
 
 _TIMEOUT = re.compile(rb"\d{1,9}(\.\d{1,9})?")
@@ -53,23 +53,23 @@ Asked = TypeVar("Asked", bound=BaseModel)
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a job gave, one item for each input. `traces` is None for a prediction."""
+    """The result of a job, one item for each input. `traces` is None for a prediction."""
 
     encoded: list[Encoded]
     logits: Sequence[Logits]
     predictions: list[Prediction]
     traces: Sequence[Traced] | None = None
     kept: Sequence[Sequence[int]] = ()
-    """With interventions: of each input, the numbers of its tokens in the text as sent."""
+    """With interventions: for each input, the numbers of its remaining tokens in the text as sent."""
     baseline: Sequence[Prediction] = ()
     """With interventions: the predictions without them."""
     measured: Sequence[Measured] = ()
-    """Where measurements were wanted."""
+    """The wanted measurements; empty if there are none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Job(Generic[Asked]):
-    """What a request asks of a model, whatever its protocol."""
+    """The work that a request asks of a model, in any protocol."""
 
     request: Asked
     model: Model
@@ -77,24 +77,24 @@ class Job(Generic[Asked]):
     answer: Callable[[Job[Any], Outcome], ASGIApp]
     """Makes the answer."""
     pointer: Callable[[int], str]
-    """Where in the request the input of a number stands, as a JSON pointer."""
+    """Maps an input's number to its JSON pointer in the request."""
     truncate: bool = False
     split: bool = True
     tokens: bool = False
-    """Decode every token's label."""
+    """True to decode every token's label."""
     trace: TraceOptions | None = None
     check: Callable[[Sequence[Encoded]], None] | None = None
-    """Raises `RequestError` for what the tokens show to be wrong."""
+    """Checks the encoded inputs. Raises `RequestError`."""
     seconds: float | None = None
-    """The protocol's own limit on the time of the answer, beside `X-Request-Timeout`."""
+    """The protocol's own time limit on the answer, in seconds, beside `X-Request-Timeout`."""
 
     def head(self) -> dict[str, object]:
-        """Which model answers."""
+        """The answering model, its version and its task."""
         return {"model": self.model.name, "version": self.model.version, "task": self.model.task}
 
 
 class Answer:
-    """A whole answer: pieces of bytes, and their media type."""
+    """A whole answer: pieces of bytes and their media type."""
 
     __slots__ = ("_headers", "_media_type", "_pieces", "_status")
 
@@ -121,28 +121,28 @@ class Answer:
 
 
 class BodyRoute(APIRoute):
-    """A route that reads its body itself: within the service's limits and deadline, and with its own errors.
+    """A route that reads its body itself, within the service's limits and deadline, and with its errors.
 
-    The function gets the checked body as `asked`, the request's `context`, and the path parameters. It is a coroutine
-    that returns an `Answer`. FastAPI makes the API document of its signature. A subclass for a protocol overrides the
-    attributes below and `parse`.
+    The route's function is a coroutine. It gets the checked body as `asked`, the request's `context` and the path
+    parameters, and returns an `Answer`. FastAPI builds the API document from its signature. A subclass for a protocol
+    overrides the attributes below and `parse`.
     """
 
     max_body: ClassVar[int | None] = None
-    """Bytes in the body; None for the setting's."""
+    """Limit on the bytes of the body; None for the setting."""
     timed: ClassVar[bool] = True
-    """True if `X-Request-Timeout` holds."""
+    """True if `X-Request-Timeout` applies."""
 
     bodiless: ClassVar[bool] = False
-    """True if a request may come without a body, and then without a content type too."""
+    """True if a request may have neither body nor content type."""
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         super().__init__(path, endpoint, **options)
         self._kind, self._optional = _body_of(self.dependant.call or endpoint)
-        self.app = self.answer  # past the framework's own reading of the body
+        self.app = self.answer  # bypasses the framework's own reading of the body
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """For a router that is included in another: the same, at the price of the framework's layers."""
+        """The same, through the framework's layers, for a router included in another."""
 
         async def handler(request: Request) -> Any:
             return partial(self.answer, request.scope, request.receive)
@@ -168,19 +168,19 @@ class BodyRoute(APIRoute):
 
     @staticmethod
     def refusal(content_type: bytes) -> str | None:
-        """Why a body of a content type is not read; None when it is."""
+        """The reason to reject a body by its content type; None if it is read."""
         return body.unless_json(content_type)
 
     def check_open(self, context: RequestContext) -> None:
-        """Raises `Unavailable` where a request would be refused anyway: before its body is read."""
+        """Raises `Unavailable` if a request would be rejected anyway. Saves reading its body."""
 
     async def run(self, context: RequestContext, content: bytes, deadline: float) -> ASGIApp:
-        """The answer to a body; `deadline` is a time of the event loop."""
+        """The answer to a body. `deadline` is a time of the event loop."""
         answer: ASGIApp = await self.endpoint(asked=self.parse(context, content), context=context, **context.path)
         return answer
 
     def parse(self, context: RequestContext, content: bytes) -> BaseModel:
-        """The checked request of a body. Raises `RequestError`."""
+        """The checked request from its body. Raises `RequestError`."""
         return parse(content or b"{}" if self._optional else content, self._kind, context.runtime.settings.max_inputs)
 
     async def _content(self, context: RequestContext, receive: Receive) -> bytes:
@@ -196,7 +196,7 @@ class BodyRoute(APIRoute):
 
 
 class JobRoute(BodyRoute):
-    """A route whose function makes a `Job` of the checked body; it is a plain function. The rest is done here."""
+    """A route whose function, not a coroutine, makes a `Job` from the checked body. This class runs the job."""
 
     def check_open(self, context: RequestContext) -> None:
         context.runtime.check_open()
@@ -246,7 +246,7 @@ class JobRoute(BodyRoute):
 
 
 class ModelRoute(JobRoute):
-    """A route whose path names the model: an unknown one is told before the body is judged."""
+    """A route with the model in its path. An unknown model is reported before the body is checked."""
 
     def parse(self, context: RequestContext, content: bytes) -> BaseModel:
         model_of(context.runtime, **context.path)
@@ -254,9 +254,9 @@ class ModelRoute(JobRoute):
 
 
 def model_of(runtime: Runtime, name: str, version: str | None = None, key: str | None = None) -> Model:
-    """The model that a path names; `key` chooses between the stable version and its canaries where no version is named.
+    """The model of a path. Without a version, `key` chooses between the stable one and its canaries.
 
-    Raises `ModelNotFound`, or `VersionNotFound` for a version that is not served.
+    Raises `ModelNotFound`, or `VersionNotFound` for a version that is not loaded.
     """
     return runtime.model(name, None, version, key)
 
@@ -270,7 +270,7 @@ def _encode(context: RequestContext, job: Job[Any]) -> list[Encoded]:
 
 
 def _note(context: RequestContext, model: Model, encoded: Sequence[Encoded], tokens: int) -> None:
-    """Say in the log what the request is about; its texts only where the settings ask for it."""
+    """Add the request's model and sizes to the log; its texts only if the settings allow it."""
     context.inputs = len(encoded)
     context.log.update(model=model.name, version=model.version, inputs=len(encoded), tokens=tokens)
     if context.runtime.settings.log_text:
@@ -311,7 +311,7 @@ def _answer(
 
 
 class _Followed:
-    """An answer after which others are told of it."""
+    """Sends an answer, then calls the functions of `RequestContext.after`."""
 
     def __init__(self, answer: ASGIApp, context: RequestContext, job: Job[Any], outcome: Outcome) -> None:
         self._answer = answer
@@ -325,17 +325,17 @@ class _Followed:
 
 
 def json_answer(value: object, status: int = 200) -> Answer:
-    """An answer of plain values."""
+    """An answer of plain values as JSON."""
     return Answer([dumps(value)], status=status)
 
 
 def cost_in(content: bytes) -> float:
-    """The seconds that parsing, checking and tokenising a body may take."""
+    """Upper bound on the seconds to parse, check and tokenise a body."""
     return len(content) * A_BYTE_IN + content.count(b'"') / 2 * A_STRING_IN
 
 
 def _seconds(headers: Mapping[bytes, bytes], settings: Settings) -> float:
-    """The seconds in which a request wants its answer."""
+    """The time limit of a request, in seconds."""
     sent = headers.get(b"x-request-timeout")
     if sent is None:
         return settings.timeout
@@ -346,7 +346,7 @@ def _seconds(headers: Mapping[bytes, bytes], settings: Settings) -> float:
 
 
 def _body_of(endpoint: Callable[..., Any]) -> tuple[type[BaseModel], bool]:
-    """The class of a route function's `asked`, and whether the body may be left out."""
+    """The class of a route function's `asked`, and whether the body is optional."""
     asked: Parameter = signature(endpoint, eval_str=True).parameters["asked"]
     kinds = [kind for part in _parts(asked.annotation) if isinstance(kind := part, type) and kind is not NoneType]
     (kind,) = [kind for kind in kinds if issubclass(kind, BaseModel)]

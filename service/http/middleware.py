@@ -1,6 +1,6 @@
-"""What every request passes on its way in and out: access, the headers of all answers, errors as answers, the log line.
+"""The middleware of every request: access, headers of all answers, errors as answers, the log line.
 
-One middleware, plain ASGI: each layer around a route costs about as much as the route.
+It is a single plain ASGI layer, because each layer costs about as much as a route.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from service.serving.runtime import Phase, Runtime
 Headers = tuple[tuple[bytes, bytes], ...]
 
 CLIENT_GONE = 499
-"""Stands for a status where a client hung up before its answer: in the log and in `/metrics`, never on the wire."""
+"""Stands for the status of a request whose client hung up, in the log and in `/metrics`. It is never sent."""
 NO_ROUTE = "none"
-"""The route, in the log and in `/metrics`, of requests for which there is none."""
+"""The route of requests without a route, in the log and in `/metrics`."""
 
 SAFE: Headers = (
     (b"x-content-type-options", b"nosniff"),
@@ -41,20 +41,21 @@ SAFE: Headers = (
     (b"referrer-policy", b"no-referrer"),
     (b"cache-control", b"no-store"),
 )
-"""Headers of every answer that does not set them itself, as a page does: whatever a browser takes the answer for, it
-runs nothing, no page frames it, and no cache keeps it."""
+"""Headers of every answer that does not set them itself, as a page does. With them a browser runs nothing in an answer,
+shows it in no frame, and keeps it in no cache."""
 
 _PLAIN = 2
-"""Headers of an answer that sets none but its type and its length."""
+"""The number of headers of an answer that sets only type and length."""
 
 _log = structlog.get_logger()
 
 
 class Edge:
-    """The middleware. It stands outside of the routes, and inside of nothing that answers by itself.
+    """The middleware. Everything that answers a request runs inside it.
 
     `headers` are added to every answer, beside the service's own. `route`, if given, names all requests in log and
-    metrics; otherwise the route's path does, never what a client wrote. `after` is told of jobs that are answered.
+    metrics; otherwise the route's path template does, never a path as sent. `after` holds functions called after each
+    answered job.
     """
 
     def __init__(
@@ -85,12 +86,12 @@ class Edge:
             return
         started = perf_counter()
         context: RequestContext | None = scope.get(KEY)
-        if context is None:  # no connection of this service made it
+        if context is None:  # not from a connection of this service
             scope[KEY] = context = new_context(scope["headers"])
         context.begin(self._runtime, self._after)
         logs.in_request({"request_id": context.request_id})
         method = scope["method"]
-        if method == "HEAD":  # the server leaves the body out; routes need not know
+        if method == "HEAD":  # the server removes the body, so routes need not handle HEAD
             scope = {**scope, "method": "GET"}
         own = self._headers
         if self._spans is not None and scope["path"] not in HEALTH:
@@ -109,7 +110,7 @@ class Edge:
             logs.request({**known, **context.log}, debug=route in HEALTH)
 
     async def _connect(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """A WebSocket, from its handshake to its close. What is wrong with the handshake is an HTTP answer."""
+        """Serve a WebSocket from handshake to close. A bad handshake gets an HTTP answer."""
         started = perf_counter()
         scope[KEY] = context = new_context(scope["headers"])
         context.begin(self._runtime)
@@ -138,7 +139,7 @@ class Edge:
 
     @staticmethod
     def _begin_span(spans: Spans, context: RequestContext, method: str) -> tuple[bytes, bytes]:
-        """Begin a request's span; the header by which its answer tells of it."""
+        """Begin a request's span. Returns the header of the answer that carries its id."""
         known = method if method in METHODS else "_OTHER"
         context.span = span = spans.begin(known, context.headers, context.request_id)
         logs.in_request({"request_id": context.request_id, "trace_id": span.trace_id})
@@ -154,7 +155,7 @@ class Edge:
             metrics.model_request(context.model, inputs, seconds, context.stages)
 
     async def _answer(self, scope: Scope, receive: Receive, outgoing: _Outgoing, context: RequestContext) -> None:
-        """Run the application; whatever goes wrong becomes an answer, as long as none has begun."""
+        """Run the application and turn any error into an answer, unless an answer has begun."""
         path = scope["path"]
         try:
             if path not in HEALTH:
@@ -168,7 +169,7 @@ class Edge:
             if context.gone:
                 context.status = context.gone
                 return
-            # Else only the server cancels a request: a shutdown's grace period is over. The answer is the end of it.
+            # Otherwise the server cancels the request after a shutdown's grace period. This answer is the last one.
             failure: Exception = Unavailable("The service is shutting down.")
         except Exception as error:
             failure = error
@@ -177,7 +178,7 @@ class Edge:
             if problems.is_unexpected(error):
                 _log.exception("unexpected error")
             if context.status:
-                raise  # half an answer is out: the server has to cut the connection
+                raise  # half an answer is sent: the server must close the connection
         if not context.status:
             answer = await _handled(scope, receive, failure)
             answer = answer or problems.of(failure).response(context.request_id, scope["method"], path)
@@ -187,7 +188,7 @@ class Edge:
         try:
             grant = self._access.check(context.headers, scope["path"])
         except (Unauthorized, Forbidden, RateLimited) as error:
-            scope.setdefault("route", _route(scope))  # for the log: no route is looked for any more
+            scope.setdefault("route", _route(scope))  # for the log: the request does not reach the router
             if not isinstance(error, Unauthorized) and error.key is not None:
                 context.log["key"] = error.key
             raise
@@ -198,7 +199,7 @@ class Edge:
 
 
 class _Outgoing:
-    """`send` that adds the service's headers to an answer and notes its status."""
+    """A `send` that adds the service's headers to an answer and records its status."""
 
     __slots__ = ("_context", "_headers", "_runtime", "_send")
 
@@ -225,7 +226,7 @@ class _Outgoing:
 
 
 async def _handled(scope: Scope, receive: Receive, error: Exception) -> ASGIApp | None:
-    """The answer of the handler that the application has for all that nobody expects, where it has one."""
+    """The answer of the application's handler for unexpected errors; None without such a handler."""
     handlers = scope["app"].exception_handlers if "app" in scope else {}
     handler: Any = handlers.get(500) or handlers.get(Exception)
     if handler is None or not problems.is_unexpected(error):
@@ -237,12 +238,12 @@ async def _handled(scope: Scope, receive: Receive, error: Exception) -> ASGIApp 
 
 
 def _path(route: Any) -> str:
-    """A route's path with its parameters' names."""
+    """A route's path template."""
     return getattr(route, "path", NO_ROUTE)
 
 
 def _route(scope: Scope) -> object:
-    """The route that a request names; None where there is none."""
+    """The route that matches a request; None if there is none."""
     partial = None
     for route in scope["app"].routes if "app" in scope else ():
         match, _ = route.matches(scope)

@@ -1,7 +1,7 @@
-"""Rounded numbers as JSON, from a table: what most gates are, in less than half the time of printing each.
+"""Rounded numbers as JSON from a table. Most gate values are in it, and it takes less than half the time of printing.
 
-A number rounded to a few decimals and under `LARGEST` is one of some hundred thousand, which are kept printed: eight
-bytes each, sign or space, digits, and the comma behind them. A row of these, laid end to end, is a row of JSON.
+A rounded number under `LARGEST` is one of a few hundred thousand. The table holds each of them as text in eight bytes:
+sign or space, digits, and a comma. Concatenated entries of a row are a row of JSON.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 LARGEST = 10
-"""Numbers in the table lie below this, either way: cell states seldom reach it, and no other gate passes 1."""
+"""Bound on the absolute value of numbers in the table. Cell states rarely reach it, and other gates never exceed 1."""
 MOST_DECIMALS = 4
-"""With more the table would not fit into a CPU's cache; -9.9999 and a comma just fit into a cell."""
+"""With more decimals the table would not fit into a CPU's cache. -9.9999 and a comma just fit into an entry."""
 
 _CELL = 8
 _BEGIN = np.frombuffer(b"[".ljust(_CELL) + b",[".ljust(_CELL), np.uint64)
-"""What stands before a first row, and before any other."""
+"""The text before the first row, and before any other row."""
 _END = ord("]")
 
 
 def rows_as_json(block: NDArray[np.float32], decimals: int) -> bytes | None:
-    """A block [rows, units] as JSON without its outermost brackets, each number with all its decimals; None where one
-    is too large for the table or not finite, or `decimals` are none or too many.
+    """A block [rows, units] as JSON without its outermost brackets, each number with all its decimals.
 
-    Rounded in float64 like `np.round`: half to even.
+    None if a number is too large for the table or not finite, or if `decimals` are None or too many. Rounded in float64
+    like `np.round`: half to even.
     """
     if not 0 < decimals <= MOST_DECIMALS or not block.size:
         return None
@@ -35,7 +35,7 @@ def rows_as_json(block: NDArray[np.float32], decimals: int) -> bytes | None:
     np.rint(scaled, out=scaled)
     table = _table(decimals)
     zero = len(table) // 2
-    if not -zero <= scaled.min() <= scaled.max() <= zero:  # nor does NaN lie in between
+    if not -zero <= scaled.min() <= scaled.max() <= zero:  # a NaN fails the comparison, too
         return None
     cells = np.empty((len(block), block.shape[1] + 1), np.uint64)
     cells[0, 0], cells[1:, 0] = _BEGIN
@@ -46,7 +46,7 @@ def rows_as_json(block: NDArray[np.float32], decimals: int) -> bytes | None:
 
 @lru_cache
 def _table(decimals: int) -> NDArray[np.uint64]:
-    """All numbers of so many decimals, ascending, each as a cell of bytes."""
+    """All numbers with `decimals` decimals, ascending, each as an entry of bytes."""
     numbers = np.arange(1 - LARGEST * 10**decimals, LARGEST * 10**decimals)
     cells = np.full((len(numbers), _CELL), ord(" "), np.uint8)
     cells[:, -1] = ord(",")

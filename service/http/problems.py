@@ -1,7 +1,7 @@
-"""Errors as answers: ``application/problem+json`` (RFC 9457), with the request's id, and where the bad fields are.
+"""Errors as answers: ``application/problem+json`` (RFC 9457), with the request's id and pointers to wrong fields.
 
-A problem's `type` points to its description in the API document. The foreign protocols have a form of their own for
-every error, ``{"error": "…"}``, under the same statuses.
+A problem's `type` points to its description in the API document. The foreign protocols have their own form for every
+error, ``{"error": "…"}``, with the same statuses.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from service.http.render import JSON
 
 MEDIA_TYPE = "application/problem+json"
 _LONGEST_WAIT = 86_400.0
-"""Seconds, of all that `Retry-After` asks for: with next to no rate the wait comes to infinity."""
+"""Upper bound on `Retry-After`, in seconds. With a rate near 0 the wait would be infinite."""
 TYPE_PREFIX = "/openapi.json#/components/responses/"
 
 INTERNAL = "Something went wrong here, not in the request. The log has it under this request_id."
@@ -36,12 +36,12 @@ HTTP_PROBLEMS = {
     405: ("method-not-allowed", "Another method is needed"),
     422: ("invalid-header", "A header is wrong"),
 }
-"""What is no `RequestError`: status to slug and title."""
+"""Errors that are not a `RequestError`: status to slug and title."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One error as it is answered."""
+    """One error as an answer."""
 
     status: int
     slug: str
@@ -64,18 +64,18 @@ class Problem:
         return body
 
     def response(self, request_id: str, method: str, path: str) -> Response:
-        """The answer to a request, in the form that its protocol has for errors."""
+        """The answer to a request, in the error form of its protocol."""
         if is_foreign(method, path):
             return Response(orjson.dumps({"error": self.detail}), self.status, dict(self.headers), JSON)
         return Response(orjson.dumps(self.body(request_id)), self.status, dict(self.headers), MEDIA_TYPE)
 
 
 FOREIGN = (("/v1", ""), ("/v1/", ""), ("/v2", ""), ("/v2/", ""), ("/models/", "POST"))
-"""Routes of the foreign protocols: an exact path, or how a path begins; and the method, empty for any."""
+"""Routes of the foreign protocols: an exact path or a prefix, and the method; empty for any."""
 
 
 def is_foreign(method: str, path: str) -> bool:
-    """True if a request speaks a foreign protocol. It holds for paths without a route too."""
+    """True if a request uses a foreign protocol, also on an unknown path."""
     return any(
         (path.startswith(prefix) if prefix.endswith("/") else path == prefix) and of_method in ("", method)
         for prefix, of_method in FOREIGN
@@ -83,7 +83,7 @@ def is_foreign(method: str, path: str) -> bool:
 
 
 def of(error: Exception) -> Problem:
-    """The problem that an error is answered with. Of an error that nobody meant to raise nothing is told."""
+    """The problem of an error. An unexpected error reveals no details."""
     if isinstance(error, RequestError):
         errors = error.problems if isinstance(error, InvalidField) else ()
         return Problem(error.status, error.slug, error.title, error.detail, errors, _headers(error))
@@ -94,7 +94,7 @@ def of(error: Exception) -> Problem:
 
 
 def is_unexpected(error: Exception) -> bool:
-    """True for what nobody meant to raise."""
+    """True for an error that no code raises on purpose."""
     return of(error).status == RequestError.status
 
 

@@ -1,7 +1,7 @@
 """Answers as bytes: predictions as JSON, traces as JSON or safetensors.
 
-A trace can hold millions of numbers, and whatever copies or prints them holds Python's lock: an answer is made in small
-pieces, so that a thread that makes it lets the event loop go on in between.
+A trace can hold millions of numbers, and copying or printing them holds Python's lock. An answer is therefore built in
+small pieces, so that the event loop can run between them while a thread builds it.
 """
 
 from __future__ import annotations
@@ -25,33 +25,33 @@ JSON = "application/json"
 SAFETENSORS = "application/vnd.safetensors"
 
 NUMBERS_AT_ONCE = 16_384
-"""Numbers that the serialiser is given at once: half a millisecond."""
+"""Numbers passed to the serialiser at once: half a millisecond."""
 PIECE = 1 << 20
-"""Bytes in one piece of an answer, at least, but for the last."""
+"""Least bytes in one piece of an answer, except the last."""
 
 
 @dataclass(frozen=True, slots=True)
 class TraceAnswer:
-    """One input's share of the answer of `/gates`."""
+    """One input's part of the answer of `/gates`."""
 
     tokens: list[dict[str, str | int]]
     prediction: Prediction
     layers: Sequence[LayerGates]
     contributions: Contributions | None
     note: str | None
-    """Why `contributions` is null, where it could have been something else."""
+    """The reason why `contributions` is null; None if no reason is needed."""
     sentences: Sequence[tuple[int, int]] | None = None
-    """(first token, end) of each, where the text was read sentence by sentence."""
+    """(first token, end) of each sentence, if the text was read sentence by sentence."""
     more: Mapping[str, object] = field(default_factory=dict)
-    """What interventions and measurements add."""
+    """Fields of interventions and measurements."""
 
     def begin(self) -> dict[str, object]:
-        """What stands before the gates."""
+        """The fields before the gates."""
         sentences = {} if self.sentences is None else {"sentences": self.sentences}
         return {"tokens": self.tokens, **sentences, "prediction": self.prediction}
 
     def rest(self) -> dict[str, object]:
-        """What follows the gates."""
+        """The fields after the gates."""
         notes = {} if self.note is None else {"contributions_note": self.note}
         if self.contributions is not None:
             check_finite(self.contributions["tokens"], self.contributions["logits"], self.contributions["bias"])
@@ -59,18 +59,18 @@ class TraceAnswer:
 
 
 def dumps(value: object) -> bytes:
-    """JSON of plain values and of C-contiguous arrays."""
+    """JSON of plain values and C-contiguous arrays."""
     return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def predictions_as_json(head: dict[str, object], predictions: Iterable[Prediction]) -> list[bytes]:
-    """The answer of `/predict` as pieces of JSON. `head` is what stands before the predictions."""
+    """The answer of `/predict` as pieces of JSON. `head` holds the fields before the predictions."""
     pieces = (b"," * (number > 0) + dumps(prediction) for number, prediction in enumerate(predictions))
     return list(gathered(chain([dumps(head)[:-1], b',"predictions":['], pieces, [b"]}"])))
 
 
 def traces_as_json(head: dict[str, object], traces: Iterable[TraceAnswer], decimals: int | None) -> list[bytes]:
-    """The answer of `/gates` as pieces of JSON. `head` is what stands before the traces.
+    """The answer of `/gates` as pieces of JSON. `head` holds the fields before the traces.
 
     Raises `ValueError` for a number that is not finite.
     """
@@ -98,7 +98,7 @@ def traces_as_safetensors(head: dict[str, object], traces: Iterable[TraceAnswer]
 
 
 def _safetensors(tensors: dict[str, NDArray[np.float32]], metadata: dict[str, str]) -> Iterator[bytes]:
-    """A safetensors file, array by array; the library's own writer makes it in one go, under the lock all the while."""
+    """A safetensors file, array by array. The library's own writer holds Python's lock for the whole file."""
     header: dict[str, object] = {"__metadata__": metadata}
     end = 0
     for name, array in tensors.items():
@@ -135,7 +135,7 @@ def _gate(value: NDArray[np.float32] | dict[str, NDArray[np.float32]], decimals:
 
 
 def _statistics(statistics: dict[str, NDArray[np.float32]], decimals: int | None) -> bytes:
-    """Statistics by ``gate.name`` as an object a gate, and what is no gate's beside them."""
+    """Statistics with keys ``gate.name`` as one object for each gate; keys without a gate stay beside them."""
     gates: dict[str, dict[str, object]] = {}
     others: dict[str, object] = {}
     for name, array in statistics.items():
@@ -154,7 +154,7 @@ def _object(members: Iterable[tuple[str, Iterator[bytes]]]) -> Iterator[bytes]:
 
 
 def array_as_json(array: NDArray[np.float32], decimals: int | None) -> Iterator[bytes]:
-    """An array's rows as JSON, some thousand numbers at a time."""
+    """An array's rows as JSON, a few thousand numbers at a time."""
     rows = max(1, NUMBERS_AT_ONCE * len(array) // array.size)
     yield b"["
     for start in range(0, len(array), rows):
@@ -168,7 +168,7 @@ def array_as_json(array: NDArray[np.float32], decimals: int | None) -> Iterator[
 
 
 def _rounded(block: NDArray[np.float32], decimals: int | None) -> NDArray[np.floating]:
-    """Numbers as they are printed. Rounded in float64, whose shortest form is 0.91; in float32 it is 0.9100000262.
+    """Numbers for printing. Rounded in float64, which prints as 0.91; float32 would print as 0.9100000262.
 
     Adding 0 turns -0.0 into 0.0.
     """
@@ -178,13 +178,13 @@ def _rounded(block: NDArray[np.float32], decimals: int | None) -> NDArray[np.flo
 
 
 def check_finite(*arrays: NDArray[np.floating]) -> None:
-    """JSON has no NaN, and the serialiser would write null for it."""
+    """Raises `ValueError` for a number that is not finite. JSON has no NaN, and the serialiser would write null."""
     if not all(np.isfinite(array).all() for array in arrays):
         raise ValueError("a traced number is not finite")
 
 
 def gathered(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """The same bytes in pieces of `PIECE` at least, so that sending them costs few calls."""
+    """The same bytes in pieces of at least `PIECE`, so that sending them takes few calls."""
     waiting: list[bytes] = []
     size = 0
     for chunk in chunks:

@@ -1,1 +1,1 @@
-"""Other people's protocols: Hugging Face's and the Open Inference Protocol."""
+"""Foreign protocols: Hugging Face's, the Open Inference Protocol and KServe's V1."""

@@ -1,8 +1,9 @@
-"""`POST /models/{name}`: what Hugging Face's inference clients send and expect, by their published task specifications.
+"""`POST /models/{name}`: requests and answers of Hugging Face's inference clients, by their published task
+specifications.
 
-A string is answered with one result, a list with one for each input. Labels and scores are those of `/predict`: here
-they are only put into other shapes. Every token is a word, so that the strategies that differ in how they join the
-pieces of a word (first, average, max) give what `simple` gives.
+A string gets one result, a list one result for each input. Labels and scores are those of `/predict` in another shape.
+Every token is a word, so the strategies that differ only in how they join the pieces of a word (first, average, max)
+give the same results as `simple`.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from service.model.joining import Logits
 from service.serving.registry import Model
 
 TRUNCATED = b"x-truncated"
-"""The header that says whether an input lost its tail: the protocol's answers have no room for it."""
+"""The header that is true if an input was truncated. The protocol's answers have no field for it."""
 
 _Results = list[dict[str, object]]
 _TASKS: dict[Task, str] = {"sentiment": "text classification", "ner": "token classification"}
@@ -43,30 +44,32 @@ _LENIENT = ConfigDict(extra="ignore", strict=True, frozen=True)
 
 
 class Parameters(BaseModel):
-    """What the two tasks can be asked for; null is as good as left out, and what is not listed is passed over."""
+    """Parameters of the two tasks. Null means the default, and unknown parameters are ignored."""
 
     model_config = _LENIENT
 
     top_k: int | None = Field(
-        None, ge=1, description="Text classification: the most probable labels alone; all if out."
+        None, ge=1, description="Text classification: the number of labels, most probable first; all by default."
     )
     function_to_apply: Literal["softmax", "sigmoid", "none"] | None = Field(
-        None, description="Text classification: what makes scores of logits; softmax if left out."
+        None, description="Text classification: the function from logits to scores; softmax by default."
     )
     aggregation_strategy: Literal["none", "simple", "first", "average", "max"] | None = Field(
         None,
-        description='Token classification: "none" gives every token, all others entities, with the mean of their '
-        'tokens\' scores; "simple" if left out.',
+        description='Token classification: "none" gives every token. All others give entities, with the mean of their '
+        'tokens\' scores; "simple" by default.',
     )
     ignore_labels: list[str] | None = Field(
-        None, description='Token classification: labels, or kinds of entities, to leave out; ["O"] if left out.'
+        None, description='Token classification: labels, or kinds of entities, to leave out; ["O"] by default.'
     )
     stride: int | None = Field(
-        None, ge=0, description="Token classification: taken, and without effect: a text is read sentence by sentence."
+        None,
+        ge=0,
+        description="Token classification: accepted without effect, because a text is read sentence by sentence.",
     )
     truncation: bool | Truncation | None = Field(
         None,
-        description='Keep the head of a text over the token limit: true, or any strategy but "do_not_truncate".',
+        description='Keep the head of a text over the token limit: true, or any strategy except "do_not_truncate".',
     )
 
 
@@ -80,25 +83,25 @@ _OF_A_TASK: dict[str, Task] = {
 
 
 class Options(BaseModel):
-    """Options of the hosted service. They are taken, and without effect: nothing is cached, a loaded model answers."""
+    """Options of the hosted service, accepted without effect: nothing is cached, and the model is loaded."""
 
     model_config = _LENIENT
 
     use_cache: bool | None = Field(None, description="Without effect: nothing is cached.")
-    wait_for_model: bool | None = Field(None, description="Without effect: a model that is loaded answers.")
+    wait_for_model: bool | None = Field(None, description="Without effect: the model is loaded.")
 
 
 class HuggingFaceRequest(InputsRequest):
-    """Inputs and parameters as Hugging Face's clients send them. An input may also be a list of tokens."""
+    """Inputs and parameters of Hugging Face's clients. An input may also be a list of tokens."""
 
     model_config = _LENIENT
 
     parameters: Parameters | None = Field(None, description="How to answer.")
-    options: Options | None = Field(None, description="Taken for the sake of clients that send them.")
+    options: Options | None = Field(None, description="Accepted for clients that send them.")
 
     @property
     def chosen(self) -> Parameters:
-        """The parameters, all left out where there are none."""
+        """The parameters, with their defaults if none were sent."""
         return self.parameters or Parameters.model_construct()
 
 
@@ -115,12 +118,12 @@ def _described(name: str, *, routed: bool) -> dict[str, Any]:
         "response_model": list[list[HuggingFaceLabel] | list[_Group] | _Group],
         **described(
             name,
-            "Predictions in the shape of Hugging Face's inference clients",
+            "Predictions in the form of Hugging Face's inference API",
             *OF_A_JOB,
             examples=examples.HUGGING_FACE_ANSWERS,
             headers={
                 "X-Truncated": {
-                    "description": "`true` when an input was over the token limit and lost its tail, else `false`.",
+                    "description": "`true` if an input was over the token limit and lost its tail, else `false`.",
                     "required": True,
                     "schema": {"type": "string", "enum": ["true", "false"]},
                 }
@@ -149,7 +152,7 @@ def _job(model: Model, asked: HuggingFaceRequest) -> Job[HuggingFaceRequest]:
 
 
 def _check_task(parameters: Parameters, model: Model) -> None:
-    """Raises `InvalidField` for parameters that mean nothing for a model's task."""
+    """Raises `InvalidField` for parameters of another task."""
     wrong = [
         FieldProblem(f"/parameters/{name}", f"This is for {_TASKS[task]}; {model.name} does {_TASKS[model.task]}.")
         for name, task in _OF_A_TASK.items()
@@ -165,7 +168,7 @@ def _answer(job: Job[Any], outcome: Outcome) -> Answer:
 
 
 def _results(job: Job[Any], outcome: Outcome) -> list[_Results] | _Results:
-    """One result for each input; a tagger's alone where one text came."""
+    """One result for each input; a tagger's result alone if the request has one text."""
     request: HuggingFaceRequest = job.request
     if job.model.task == "ner":
         entities = [
@@ -197,7 +200,7 @@ _SCORES: dict[str, Callable[[Any], Any]] = {
 
 
 def _entities(prediction: Prediction, text: str, parameters: Parameters) -> _Results:
-    """Tokens or groups of them, without those that are to be ignored."""
+    """Tokens or groups of tokens, without the labels to ignore."""
     tokens: Any = prediction["tokens"]
     asked = parameters.ignore_labels
     ignored = {OUTSIDE} if asked is None else set(asked)
@@ -218,7 +221,7 @@ def _entities(prediction: Prediction, text: str, parameters: Parameters) -> _Res
 
 
 def _grouped(tokens: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
-    """Tokens in runs of one kind; B- begins a new one."""
+    """Runs of tokens of one kind. B- begins a new one."""
     groups: list[list[dict[str, Any]]] = []
     for token in tokens:
         label: str = token["label"]

@@ -1,7 +1,6 @@
 """`/v1`: KServe's first protocol (TensorFlow Serving's), with explanations. Errors are ``{"error": "…"}``.
 
-Answers are those of `/predict`, and what each token gave of `/gates`. What the protocol does not know of a body is
-passed over.
+Answers are those of `/predict`, and the contributions of `/gates`. Unknown members of a body are ignored.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ _INSTANCE = {
     ]
 }
 _INSTANCES = {
-    "description": "The inputs: objects with `text`, or with `tokens` (one input, tokenised already), or texts.",
+    "description": "The inputs: objects with `text`, or with `tokens` (one tokenised input), or plain texts.",
     "type": "array",
     "items": _INSTANCE,
     "minItems": 1,
@@ -75,15 +74,15 @@ def _checked_instance(item: object, where: str) -> Input:
 
 
 class V1Parameters(BaseModel):
-    """What the answer can be asked to be like."""
+    """Options of the answer."""
 
     model_config = _LENIENT
 
-    truncate: bool | None = Field(None, description="Keep the head of an input that is over the model's token limit.")
-    tokens: bool | None = Field(None, description="Taggers: every token's label too.")
-    split: bool | None = Field(None, description="Taggers, raw text: read sentence by sentence; true if left out.")
+    truncate: bool | None = Field(None, description="Keep the head of an input over the model's token limit.")
+    tokens: bool | None = Field(None, description="Taggers: also return every token's label.")
+    split: bool | None = Field(None, description="Taggers, raw text: read it sentence by sentence; true by default.")
     explain: Annotated[int, Field(ge=0)] | None = Field(
-        None, description="`:explain` of taggers: the number of the token whose logits are split."
+        None, description="`:explain` of taggers: the number of the token that is explained."
     )
 
 
@@ -97,20 +96,20 @@ class V1Request(BaseModel):
 
     @property
     def chosen(self) -> V1Parameters:
-        """The parameters, all left out where there are none."""
+        """The parameters, with their defaults if none were sent."""
         return self.parameters or V1Parameters.model_construct()
 
     @staticmethod
     def pointer(position: int) -> str:
-        """Where in the request the instance of this number stands."""
+        """The JSON pointer to an instance."""
         return f"/instances/{position}"
 
 
 class V1Ready(Shape):
-    """That a model answers."""
+    """The model is ready."""
 
     name: str = Field(description="The model's name.")
-    ready: bool = Field(description="true: a model that does not answer is an error.")
+    ready: bool = Field(description="Always true: a model that is not ready is an error.")
 
 
 class V1Models(Shape):
@@ -126,19 +125,19 @@ class V1Predictions(Shape):
 
 
 class V1Explanation(Shape):
-    """What each token gave: for every label, `bias` and the sum over tokens are the logits."""
+    """The contribution of each token: for every label, `bias` plus the sum over tokens is the logit."""
 
     tokens: list[Token] = Field(description="The tokens.")
     labels: list[str] = Field(description="The labels, in the order of the columns.")
     contributions: list[list[float]] | None = Field(
-        description="By token, what it gave to each label's logit; null where the cell has no additive state, or a "
-        "tagger was asked for none."
+        description="By token, its contribution to each label's logit; null if the cell has no additive state, or "
+        "without `explain` for a tagger."
     )
-    bias: list[float] | None = Field(description="What no token gave.")
-    logits: list[float] | None = Field(description="What is split.")
-    of: str | None = Field(description="What the rows are of: tokens, or positions of the top layer.")
-    method: str | None = Field(description="By which rule.")
-    note: str | None = Field(description="Why there are no contributions.")
+    bias: list[float] | None = Field(description="The part of the logits that belongs to no token.")
+    logits: list[float] | None = Field(description="The explained logits.")
+    of: str | None = Field(description="The subject of the rows: tokens, or positions of the top layer.")
+    method: str | None = Field(description="The rule of the attribution.")
+    note: str | None = Field(description="The reason why there are no contributions.")
     prediction: Sentiment | Entities = Field(description="The prediction.")
 
 
@@ -200,7 +199,7 @@ async def models(runtime: Running) -> Response:
     response_model=V1Ready,
     **described(
         "v1Model",
-        "Whether a model answers",
+        "Whether a model is ready",
         ModelNotFound,
         examples={"answer": {"name": "ner-bilstm", "ready": True}},
         foreign=True,
@@ -243,7 +242,7 @@ def predict(name: ModelName, asked: _Asked, context: Here) -> Job[V1Request]:
     response_model=V1Explanations,
     **described(
         "v1Explain",
-        "What each token gave to the prediction, in KServe's first protocol",
+        "The contribution of each token to the prediction, in KServe's first protocol",
         *OF_A_JOB,
         examples={"sentiment": {"explanations": [_EXPLANATION]}},
         foreign=True,
@@ -256,7 +255,7 @@ def explain(name: ModelName, asked: _Asked, context: Here) -> Job[V1Request]:
     manifest, chosen = model.bundle.manifest, asked.chosen
     if chosen.explain is not None and manifest.head != "tagger":
         raise InvalidField("/parameters/explain", f"{model.name} has one prediction a text; explain is for taggers.")
-    # Of the gates as little as can be: contributions are worked out before they are cut.
+    # As few gates as possible. Contributions are computed before the selection.
     selection = select(manifest, gates=[gate_names(manifest.cell)[0]], layers=[0], units=[0])
     return Job(
         asked,

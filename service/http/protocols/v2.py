@@ -39,7 +39,7 @@ _MODEL, _VERSION = "/v2/models/{name}", "/v2/models/{name}/versions/{version}"
 class _RepositoryRoute(BodyRoute):
     @staticmethod
     def refusal(content_type: bytes) -> str | None:
-        """The protocol's own clients name no content type, or that of binary data."""
+        """The protocol's own clients send no content type, or that of binary data."""
         if not content_type.strip() or content_type.strip().lower().startswith(_BINARY.encode()):
             return None
         return body.unless_json(content_type)
@@ -103,7 +103,11 @@ async def live() -> Response:
     "/v2/health/ready",
     response_model=responses.ServerReady,
     **described(
-        "v2Ready", "Whether requests are welcome", examples={"answer": {"ready": True}}, foreign=True, health=True
+        "v2Ready",
+        "Whether the service is ready for requests",
+        examples={"answer": {"ready": True}},
+        foreign=True,
+        health=True,
     ),
 )
 async def ready(runtime: Running) -> Response:
@@ -114,7 +118,12 @@ async def ready(runtime: Running) -> Response:
 @router.get(
     "/v2/models/stats",
     response_model=responses.Statistics,
-    **described("v2Statistics", "What all models were asked", examples={"answer": examples.STATISTICS}, foreign=True),
+    **described(
+        "v2Statistics",
+        "The requests for all models since the start",
+        examples={"answer": examples.STATISTICS},
+        foreign=True,
+    ),
 )
 async def every_statistics(runtime: Running) -> Response:
     return json_response(v2_metadata.statistics(runtime.metrics.totals(), runtime.registry.every))
@@ -123,7 +132,7 @@ async def every_statistics(runtime: Running) -> Response:
 def _of_a_model(
     suffix: str, name: str, summary: str, shape: type[BaseModel], example: object
 ) -> Callable[[_Told], _Told]:
-    """Two routes for what a function tells of a model: by its name, and by its name and version."""
+    """Two routes for a function that describes a model: by name, and by name and version."""
 
     def add(told: _Told) -> _Told:
         async def of_name(name: ModelName, runtime: Running) -> Response:
@@ -154,7 +163,7 @@ def metadata(model: Model, runtime: Runtime) -> dict[str, object]:
 _READY = {"name": "sentiment-bilstm", "ready": True}
 
 
-@_of_a_model("/ready", "v2ModelReady", "Whether a model answers", responses.ModelReady, _READY)
+@_of_a_model("/ready", "v2ModelReady", "Whether a model is ready", responses.ModelReady, _READY)
 def model_ready(model: Model, runtime: Runtime) -> dict[str, object]:
     runtime.check_ready()
     return {"name": model.name, "ready": True}
@@ -163,7 +172,7 @@ def model_ready(model: Model, runtime: Runtime) -> dict[str, object]:
 @_of_a_model(
     "/config",
     "v2ModelConfig",
-    "A model's configuration, as tools of Triton ask for it",
+    "A model's configuration, in the form of Triton's tools",
     responses.ModelConfig,
     examples.CONFIG,
 )
@@ -179,7 +188,7 @@ _STATISTICS: dict[str, Any] = {"response_model": responses.Statistics}
     **_STATISTICS,
     **described(
         "v2ModelStatistics",
-        "What all versions of a model were asked since the start",
+        "The requests for all versions of a model since the start",
         ModelNotFound,
         examples={"answer": examples.STATISTICS},
         foreign=True,
@@ -195,7 +204,7 @@ async def statistics(name: ModelName, runtime: Running) -> Response:
     **_STATISTICS,
     **described(
         "v2ModelStatisticsVersion",
-        "What a version of a model was asked since the start",
+        "The requests for a version of a model since the start",
         ModelNotFound,
         examples={"answer": examples.STATISTICS},
         foreign=True,
@@ -208,8 +217,8 @@ async def version_statistics(name: ModelName, version: ModelVersion, runtime: Ru
 _Infer = Annotated[InferRequest, Body(openapi_examples=bodies(examples.INFER_REQUESTS))]
 _INFERENCE: dict[str, Any] = {
     "response_model": responses.InferAnswer,
-    "description": "With the header Inference-Header-Content-Length the body is that many bytes of JSON, and then the "
-    "raw tensors for which the JSON gives binary_data_size.",
+    "description": "With the header Inference-Header-Content-Length the body is that many bytes of JSON, followed by "
+    "the raw tensors for which the JSON gives binary_data_size.",
 }
 
 
@@ -219,7 +228,7 @@ def _inference(name: str, *, routed: bool) -> dict[str, Any]:
         **_INFERENCE,
         **described(
             name,
-            "Predictions, and gates where they are asked for, as tensors",
+            "Predictions, and gates if requested, as tensors",
             *OF_A_JOB,
             examples=examples.INFER_ANSWERS,
             content={_BINARY: {"schema": {"type": "string", "format": "binary"}}},
@@ -297,7 +306,7 @@ def _written(
     ),
 )
 async def index(context: Here, asked: Annotated[IndexRequest | None, Body(openapi_examples=_EMPTY)] = None) -> Answer:
-    """The versions in the repository, with ``{"ready": true}`` only those that are served."""
+    """The versions in the repository; with ``{"ready": true}`` only the served ones."""
     only_ready = asked is not None and bool(asked.ready)
     entries = [entry for entry in await context.runtime.index() if entry.ready or not only_ready]
     return json_answer([_entry(entry) for entry in entries])
@@ -316,7 +325,7 @@ def _changing(name: str, summary: str) -> dict[str, Any]:
 async def load(
     name: ModelName, context: Here, asked: Annotated[LoadRequest | None, Body(openapi_examples=_EMPTY)] = None
 ) -> Answer:
-    """Load the highest version of a model, or load it anew."""
+    """Load the highest version of a model, or load it again."""
     await context.runtime.load(name)
     return Answer([b""])
 
@@ -325,16 +334,16 @@ async def load(
 async def unload(
     name: ModelName, context: Here, asked: Annotated[UnloadRequest | None, Body(openapi_examples=_EMPTY)] = None
 ) -> Answer:
-    """Serve a model no more."""
+    """Stop serving a model."""
     await context.runtime.unload(name)
     return Answer([b""])
 
 
 def _entry(entry: Entry) -> dict[str, str]:
-    """A version as the repository's index lists it."""
+    """A version in the repository's index."""
     state = "READY" if entry.ready else "UNAVAILABLE"
     return {"name": entry.name, "version": str(entry.version), "state": state, "reason": entry.reason}
 
 
 ROUTERS = (router, inference, repository)
-"""All routes but those that change what is served, which are `admin`'s."""
+"""All routes except those of `admin`, which change the served models."""

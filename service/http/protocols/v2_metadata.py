@@ -1,4 +1,4 @@
-"""A model's configuration and statistics in the form of Triton's extensions: what its clients and tools ask for."""
+"""A model's configuration and statistics in the form of Triton's extensions."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _STAGES = {
     "compute_input": ("tokenise",),
     "compute_output": ("decode", "serialise"),
 }
-"""What Triton calls the stages of a request."""
+"""Triton's names of the stages of a request."""
 _NOTHING = {"count": 0, "ns": 0}
 
 
 def config(model: Model, threads: int) -> dict[str, object]:
-    """A model's configuration. Its shapes are whole, the number of inputs included: `max_batch_size` is 0."""
+    """A model's configuration. Its shapes include the number of inputs, so `max_batch_size` is 0."""
     manifest = model.bundle.manifest
     facts = {
         "task": manifest.task,
@@ -56,7 +56,7 @@ def config(model: Model, threads: int) -> dict[str, object]:
 
 
 def statistics(totals: Totals, models: Iterable[Model]) -> dict[str, object]:
-    """What each model was asked since the start; times are whole nanoseconds."""
+    """The requests for each model since the start; durations in whole nanoseconds."""
     return {"model_stats": [_statistics(totals, (model.name, model.version)) for model in models]}
 
 

@@ -1,10 +1,9 @@
-"""What a model can answer with in the Open Inference Protocol, and the arrays that it does answer with.
+"""The outputs of a model in the Open Inference Protocol, and their arrays.
 
-A classifier has `label`, `score` [n] and `logits` [n, labels]; a tagger `labels`, `score`, `start`, `end` [n, tokens]
-and `logits` [n, tokens, labels]; each model `lengths` [n], its inputs' tokens. Sent only where they are asked for by
-name: `truncated` [n], true for inputs that lost their tails, and for each gate a tensor such as
-``gate.0.forward.forget`` [n, tokens, units]. Arrays with a row for each token are padded to the longest input, with
-zeros and empty labels.
+A classifier has `label`, `score` [n] and `logits` [n, labels]. A tagger has `labels`, `score`, `start`, `end` [n,
+tokens] and `logits` [n, tokens, labels]. Each model has `lengths` [n], the tokens of its inputs. Sent only on request:
+`truncated` [n], true for inputs that lost their tails, and for each gate a tensor such as ``gate.0.forward.forget`` [n,
+tokens, units]. Arrays with a row for each token are padded to the longest input with zeros and empty labels.
 """
 
 from __future__ import annotations
@@ -30,11 +29,11 @@ from service.serving.inference import padded
 LENGTHS = "lengths"
 TRUNCATED = "truncated"
 Spec = tuple[Datatype, tuple[int, ...]]
-"""A datatype and a shape, -1 for what differs between requests."""
+"""A datatype and a shape; -1 for a size that varies."""
 
 
 def usual(manifest: Manifest) -> dict[str, Spec]:
-    """The outputs that come when none is asked for."""
+    """The default outputs."""
     labels = len(manifest.labels)
     if manifest.head == "tagger":
         return {
@@ -54,7 +53,7 @@ def usual(manifest: Manifest) -> dict[str, Spec]:
 
 
 def gates(manifest: Manifest) -> dict[str, GateKey]:
-    """The names of the outputs that hold gates."""
+    """The names of the outputs with gates."""
     keys = product(range(manifest.layers), manifest.directions, gate_names(manifest.cell))
     return {"gate." + tensor_key(layer, gate, way): (layer, way, gate) for layer, way, gate in keys}
 
@@ -66,9 +65,9 @@ def every(manifest: Manifest) -> dict[str, Spec]:
 
 
 def resolve(manifest: Manifest, wanted: Mapping[str, bool] | None, binary: bool) -> dict[str, bool]:
-    """The outputs to send, each in binary or not. Raises `InvalidField` for those that the model has not.
+    """The outputs to send, and whether each is binary. Raises `InvalidField` for unknown ones.
 
-    `lengths` joins outputs that are padded: without it nobody could tell where an input ends.
+    `lengths` is added to padded outputs, because without it the end of an input is not visible.
     """
     if wanted is None:
         return dict.fromkeys(usual(manifest), binary)
@@ -83,7 +82,7 @@ def resolve(manifest: Manifest, wanted: Mapping[str, bool] | None, binary: bool)
 
 
 def selection(manifest: Manifest, names: Sequence[str]) -> Selection | None:
-    """What has to be traced for these outputs; None where nothing has."""
+    """The gates to trace for these outputs; None if there are none."""
     known = gates(manifest)
     keys = [known[name] for name in names if name in known]
     if not keys:
@@ -93,7 +92,7 @@ def selection(manifest: Manifest, names: Sequence[str]) -> Selection | None:
 
 
 def check_size(manifest: Manifest, names: Sequence[str], most: int, encoded: Sequence[Encoded]) -> None:
-    """Raises `TooLarge` when the padded outputs would hold more numbers than an answer may."""
+    """Raises `TooLarge` if the padded outputs would exceed the limit on numbers in an answer."""
     lengths = [len(source) for source in encoded]
     known, numbers = every(manifest), 0
     for name in names:
@@ -111,7 +110,7 @@ def arrays(
     layers: Sequence[Sequence[LayerGates]] | None,
     manifest: Manifest,
 ) -> Callable[[str], tuple[tuple[int, ...], NDArray[Any] | list[str]]]:
-    """A function from an output's name to its shape and its values; those of BYTES are a flat list."""
+    """A function from an output's name to its shape and values. Values of BYTES are a flat list."""
     lengths = [len(source) for source in encoded]
     known = gates(manifest)
 
@@ -160,5 +159,5 @@ def _padded_rows(rows: Sequence[Sequence[float]], kind: type[np.float32 | np.int
 
 
 def describe(specs: Mapping[str, Spec]) -> list[dict[str, object]]:
-    """Outputs as a model's metadata lists them."""
+    """Outputs in the form of a model's metadata."""
     return [{"name": name, "datatype": kind, "shape": list(shape)} for name, (kind, shape) in specs.items()]

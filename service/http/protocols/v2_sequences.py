@@ -1,8 +1,8 @@
-"""Sequences of the Open Inference Protocol, as tritonclient sends them: a text in pieces, its state in the service.
+"""Sequences of the Open Inference Protocol, in the form of tritonclient: a text in pieces, with its state in the
+service.
 
-Each request is answered with what is known by then. A classifier's answer is that for the text so far, and `lengths`
-counts its tokens. A tagger's answer has the tokens whose labels were settled by this request, with offsets into the
-whole text, and `lengths` counts those.
+A classifier's answer to a piece is that for the text so far, and `lengths` counts its tokens. A tagger's answer has the
+tokens whose labels this piece settled, with offsets into the whole text, and `lengths` counts those.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _INT64 = 1 << 63
 
 
 def number_of(asked: InferRequest) -> int | str | None:
-    """The sequence that a request belongs to; None for 0 and "". Raises `InvalidField`."""
+    """The sequence of a request; None for 0 and "". Raises `InvalidField`."""
     number = asked.parameters.sequence_id if asked.parameters is not None else None
     if isinstance(number, bool) or (isinstance(number, int) and not -_INT64 <= number < _INT64):
         raise InvalidField("/parameters/sequence_id", "A sequence has a whole number within int64, or a text.")
@@ -36,10 +36,11 @@ def number_of(asked: InferRequest) -> int | str | None:
 async def infer(
     runtime: Runtime, model: Model, asked: InferRequest, number: int | str, *, named: bool
 ) -> tuple[Model, list[Tensor], Mapping[str, object]]:
-    """Read one piece of a sequence: the model that read it, the outputs, and parameters of the answer.
+    """Read one piece of a sequence. Returns the model that read it, the outputs, and the parameters of the answer.
 
-    A new sequence is read by `model`. A later piece is read by the version of the first, whichever is chosen for other
-    requests by then; if the request is `named` (it names a version), that has to be the same. Raises `RequestError`.
+    A new sequence is read by `model`. A later piece is read by the version of the first, even if other requests get
+    another version by then. If the request is `named` (it names a version), that must be the same. Raises
+    `RequestError`.
     """
     parameters = asked.parameters
     assert parameters is not None
@@ -75,7 +76,7 @@ def _wanted(manifest: Manifest, asked: InferRequest) -> dict[str, bool]:
 
 
 def _can(manifest: Manifest, name: str) -> bool:
-    """Whether a sequence's answer may have an output."""
+    """True if a sequence's answer may have this output."""
     return name in v2_outputs.usual(manifest) and not (manifest.head == "tagger" and name == "logits")
 
 

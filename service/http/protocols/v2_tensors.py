@@ -1,8 +1,8 @@
-"""The tensors of the Open Inference Protocol: a request's read from its body, an answer's written to pieces of one.
+"""The tensors of the Open Inference Protocol: reads those of a request's body, writes those of an answer.
 
-A body is JSON, or JSON with the raw bytes of tensors behind it (the binary tensor data extension): then the header
-Inference-Header-Content-Length says where the JSON ends. BYTES elements are raw as their length, four bytes little
-endian, and themselves.
+A body is JSON, or JSON followed by the raw bytes of tensors (the binary tensor data extension). In the second case the
+header Inference-Header-Content-Length gives the length of the JSON. A raw BYTES element is its length in four bytes,
+little-endian, and its content.
 """
 
 from __future__ import annotations
@@ -28,93 +28,93 @@ _LENGTH = struct.Struct("<I")
 
 
 class _Lenient(BaseModel):
-    """Members that are not known are passed over, and null is as good as left out: that is the protocol's way."""
+    """Ignores unknown members, and treats null as missing, as the protocol does."""
 
     model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
 
 
 class InputParameters(_Lenient):
-    """Of an input tensor."""
+    """Parameters of an input tensor."""
 
-    binary_data_size: int | None = Field(None, ge=0, description="Bytes of the tensor behind the JSON.")
+    binary_data_size: int | None = Field(None, ge=0, description="Bytes of the tensor after the JSON.")
 
 
 class InputTensor(_Lenient):
     """The texts: BYTES [n], or [n, 1]."""
 
-    name: Literal["text"] = Field(description="The one input there is.")
+    name: Literal["text"] = Field(description="The only input.")
     shape: list[int] = Field(description="[n] or [n, 1].")
     datatype: Literal["BYTES"] = Field(description="UTF-8.")
-    parameters: InputParameters | None = Field(None, description="Where the data is binary.")
-    data: list[Any] | None = Field(None, description="The texts, where they are not binary.")
+    parameters: InputParameters | None = Field(None, description="Set if the data is binary.")
+    data: list[Any] | None = Field(None, description="The texts, unless they are binary.")
 
 
 class OutputParameters(_Lenient):
-    """Of one output."""
+    """Parameters of one output."""
 
-    binary_data: bool | None = Field(None, description="Send the tensor as raw bytes behind the JSON.")
+    binary_data: bool | None = Field(None, description="Send the tensor as raw bytes after the JSON.")
 
 
 class OutputRequest(_Lenient):
-    """An output that is wanted."""
+    """A requested output."""
 
     name: str = Field(description="An output of the model's metadata.")
-    parameters: OutputParameters | None = Field(None, description="How it is to be sent.")
+    parameters: OutputParameters | None = Field(None, description="Parameters of this output.")
 
 
 class InferParameters(_Lenient):
-    """Of a whole request."""
+    """Parameters of a whole request."""
 
     binary_data_output: bool | None = Field(
         None, description="Send every output as raw bytes, unless it says otherwise."
     )
-    truncate: bool | None = Field(None, description="Keep the head of a text that is over the model's token limit.")
+    truncate: bool | None = Field(None, description="Keep the head of a text over the model's token limit.")
     sequence_id: int | str | None = Field(
         None,
-        description='The sequence that the request belongs to: a whole number within int64, or a text, 7 and "7" being '
-        "two; 0 and an empty text are none.",
+        description='The sequence of the request: a whole number within int64, or a text. 7 and "7" are two sequences; '
+        "0 and an empty text mean none.",
     )
     sequence_start: bool | None = Field(None, description="The text is the first piece of the sequence.")
     sequence_end: bool | None = Field(None, description="The text is the last piece of the sequence.")
     timeout: int | None = Field(
-        None, ge=0, description="Microseconds in which the answer has to be ready; 0 is as good as left out."
+        None, ge=0, description="Microseconds until the answer must be ready; 0 means no limit."
     )
 
 
 class InferRequest(_Lenient):
-    """The body of an inference request. Members and parameters that are not listed here are passed over."""
+    """The body of an inference request. Other members and parameters are ignored."""
 
     id: str | None = Field(None, max_length=256, description="Sent back with the answer.")
     inputs: list[InputTensor] = Field(min_length=1, max_length=1, description="The one input, `text`.")
     outputs: list[OutputRequest] | None = Field(
-        None, max_length=1024, description="What to answer with; all but the gates where left out, or empty."
+        None, max_length=1024, description="The outputs to return; without it, or if empty, all except the gates."
     )
-    parameters: InferParameters | None = Field(None, description="Of the request.")
+    parameters: InferParameters | None = Field(None, description="Parameters of the request.")
     _texts: list[str] = PrivateAttr(default_factory=list)
 
     @property
     def texts(self) -> list[str]:
-        """The elements of the input, wherever they stood."""
+        """The elements of the input, from JSON or binary data."""
         return self._texts
 
     @property
     def binary(self) -> bool:
-        """True if outputs are binary unless they say otherwise."""
+        """True if outputs are binary by default."""
         return bool(self.parameters and self.parameters.binary_data_output)
 
     @property
     def truncate(self) -> bool:
-        """True if the head of a long text is to be kept."""
+        """True to keep the head of a long text."""
         return bool(self.parameters and self.parameters.truncate)
 
     @property
     def seconds(self) -> float | None:
-        """Seconds in which the answer has to be ready; None where nothing is said."""
+        """Seconds until the answer must be ready; None without a limit."""
         timeout = self.parameters.timeout if self.parameters else None
         return timeout / 1e6 if timeout else None
 
     def wanted(self) -> dict[str, bool] | None:
-        """The outputs asked for, in order, and whether each is to be binary; None for the usual ones."""
+        """The requested outputs in order, and whether each is binary; None for the default ones."""
         if not self.outputs:
             return None
         wanted = {}
@@ -127,25 +127,25 @@ class InferRequest(_Lenient):
 
 
 class IndexRequest(_Lenient):
-    """The body of a request for the repository's index; it may be left out."""
+    """The optional body of a request for the repository's index."""
 
     ready: bool | None = Field(None, description="List only the models that are served.")
 
 
 class LoadParameters(_Lenient):
-    """Of a request to load a model."""
+    """Parameters of a request to load a model."""
 
-    config: None = Field(None, description="Not taken: a bundle is what it is, and there is nothing to set.")
+    config: None = Field(None, description="Not supported: a bundle has no settings.")
 
 
 class LoadRequest(_Lenient):
-    """The body of a request to load a model; it may be left out."""
+    """The optional body of a request to load a model."""
 
-    parameters: LoadParameters | None = Field(None, description="Of the request.")
+    parameters: LoadParameters | None = Field(None, description="Parameters of the request.")
 
 
 class UnloadRequest(_Lenient):
-    """The body of a request to unload a model; it may be left out. Dependents are none: no model depends on another."""
+    """The optional body of a request to unload a model. No model depends on another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +169,7 @@ def read(content: bytes, header_length: bytes | None, max_inputs: int) -> InferR
     count = tensor.shape[0]
     check_count(count, max_inputs)
     size = tensor.parameters.binary_data_size if tensor.parameters else None
-    data = tensor.data or None  # with no element it is as good as left out
+    data = tensor.data or None  # an empty list counts as missing
     if (size is None) == (data is None):
         raise InvalidField("/inputs/0", "A tensor has either data, or parameters with binary_data_size.")
     if size is not None and size != len(raw):
@@ -184,7 +184,7 @@ def read(content: bytes, header_length: bytes | None, max_inputs: int) -> InferR
 
 
 def _parted(content: bytes, header_length: bytes | None) -> tuple[bytes, bytes]:
-    """The JSON of a body, and the bytes behind it."""
+    """The JSON of a body, and the bytes after it."""
     if header_length is None:
         return content, b""
     end = int(header_length) if header_length.isdigit() and len(header_length) < 12 else -1
@@ -194,7 +194,7 @@ def _parted(content: bytes, header_length: bytes | None) -> tuple[bytes, bytes]:
 
 
 def _strings(data: Sequence[Any]) -> list[str]:
-    """Texts as they come in JSON: flat, or one in each row of [n, 1]."""
+    """Texts from JSON: flat, or one in each row of [n, 1]."""
     texts = []
     for position, item in enumerate(data):
         text = item[0] if isinstance(item, list) and len(item) == 1 else item
@@ -205,7 +205,7 @@ def _strings(data: Sequence[Any]) -> list[str]:
 
 
 def _unpacked(raw: bytes) -> list[str]:
-    """Texts as they come in binary."""
+    """Texts from binary data."""
     texts: list[str] = []
     start = 0
     while start < len(raw):
@@ -222,9 +222,9 @@ def _unpacked(raw: bytes) -> list[str]:
 
 
 def write(head: dict[str, object], tensors: Sequence[Tensor]) -> tuple[list[bytes], int | None]:
-    """An answer as pieces of a body, and where its JSON ends; None where all of it is JSON.
+    """An answer as pieces of a body, and the length of its JSON; None if it is all JSON.
 
-    `head` is what stands before the outputs. Raises `ValueError` for a number that is not finite.
+    `head` holds the fields before the outputs. Raises `ValueError` for a number that is not finite.
     """
     raw = [_packed(tensor) if tensor.binary else b"" for tensor in tensors]
     text = list(gathered(_json(head, tensors, raw)))
@@ -248,7 +248,7 @@ def _json(head: dict[str, object], tensors: Sequence[Tensor], raw: Sequence[byte
 
 
 def _data(values: NDArray[Any] | list[str]) -> Iterator[bytes]:
-    """Row by row in one flat list, as the protocol has it."""
+    """The elements row by row in one flat list."""
     if isinstance(values, list) or not values.size:
         yield dumps(list(values.flat) if not isinstance(values, list) else values)
     else:

@@ -1,4 +1,4 @@
-"""Loading and unloading models over HTTP. These routes are there where the setting `admin` is true."""
+"""Loading and unloading of models over HTTP. The routes exist if the setting `admin` is true."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ MAX_VERSION = 10**9
 
 
 class VersionRequest(BaseModel):
-    """Which version to load."""
+    """The version to load."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     version: Annotated[int, Field(ge=1, le=MAX_VERSION)] | None = Field(
-        None, description="Keep to this version; left out: the highest, and those that come after it."
+        None, description="Serve this version until the next change. Without it: the highest, and any higher one later."
     )
 
 
 class _LoadRoute(BodyRoute):
     max_body = 1024
     bodiless = True
-    timed = False  # loading goes on when its caller has gone
+    timed = False  # loading continues after its caller has gone
 
 
 router = APIRouter()
@@ -49,7 +49,7 @@ loading = APIRouter(route_class=_LoadRoute)
 @router.get(
     "/admin/models",
     response_model=responses.Versions,
-    **described("versions", "What the models folder holds", examples={"versions": examples.VERSIONS}),
+    **described("versions", "The versions in the models folder", examples={"versions": examples.VERSIONS}),
 )
 async def versions(runtime: Running) -> Response:
     found = [
@@ -64,7 +64,7 @@ async def versions(runtime: Running) -> Response:
     response_model=responses.ModelDescription,
     **described(
         "load",
-        "Load a version from the models folder and serve it; one that cannot be served changes nothing",
+        "Load a version from the models folder and serve it. If it cannot be served, nothing changes",
         *(BundleRefused, MalformedBody, ModelNotFound, TooLarge, UnsupportedMediaType, InvalidField, Unavailable),
         examples={"model": examples.MODEL},
     ),
@@ -84,7 +84,7 @@ async def load(
     response_model=responses.Unloaded,
     **described(
         "unload",
-        "Serve a model no more, until it is loaded again; requests that have it finish",
+        "Stop serving a model until it is loaded again. Its current requests finish",
         ModelNotFound,
         Unavailable,
         examples={"unloaded": examples.UNLOADED},

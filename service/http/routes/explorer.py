@@ -1,5 +1,8 @@
-"""The gate explorer and the page of the API document: static files, read with this module, and the headers that keep
-the pages to themselves. Every worker serves the same files, also one that starts after they have changed."""
+"""The gate explorer and the page of the API document: static files, and headers that isolate the pages.
+
+The files are read when this module is imported, so that all workers serve the same ones, also those that start after a
+change on disk.
+"""
 
 from __future__ import annotations
 
@@ -26,17 +29,17 @@ MEDIA_TYPES = {
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
 }
-"""What is served of the folder; it also holds what the vendored code came from, which is for developers."""
+"""The served files of the folder. It also holds the sources of the vendored code, for developers."""
 INDEX = "index.html"
 DOCS = "docs.html"
 SWAGGER_UI = ("swagger-ui-bundle.js", "swagger-ui.css")
-"""Files of Swagger UI that the package fastapi-offline brings, for pages that load nothing from elsewhere."""
+"""Swagger UI's files from the package fastapi-offline, for pages that load nothing from other sites."""
 CONTENT_SECURITY_POLICY = "; ".join(
     (
         "default-src 'none'",
         "script-src 'self'",
         "style-src 'self'",
-        "img-src 'self' blob: data:",  # pictures to take along are made in the page
+        "img-src 'self' blob: data:",  # exported images are made in the page
         "connect-src 'self'",
         "base-uri 'none'",
         "form-action 'none'",
@@ -48,7 +51,7 @@ _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
-    "Cache-Control": "no-cache",  # asks each time whether the ETag still holds: a new version is seen at once
+    "Cache-Control": "no-cache",  # the browser checks the ETag each time, so that a new version shows at once
 }
 
 
@@ -97,7 +100,7 @@ async def docs_asset(path: _AssetPath, request: Request) -> Response:
 
 
 def file(path: str, request: Request, more: dict[str, str] | None = None) -> Response:
-    """A file of the folder; 304 without it where the browser has it already."""
+    """A file of the folder; a 304 without content if the browser's copy is current."""
     found = _FILES[path]
     headers = {**_HEADERS, **(more or {}), "ETag": found.etag}
     if found.etag in request.headers.get("if-none-match", ""):

@@ -155,7 +155,7 @@ def _trace_answers(job: Job[Any], outcome: Outcome) -> list[TraceAnswer]:
 
 
 def _more(request: GatesRequest, outcome: Outcome, number: int) -> dict[str, object]:
-    """What interventions and measurements add to one input's trace."""
+    """The fields that interventions and measurements add to one input's trace."""
     more: dict[str, object] = {}
     if request.drop:
         more["kept"] = list(outcome.kept[number])

@@ -1,4 +1,4 @@
-"""What runs here and how it is: `/` and its page, `/models`, `/metrics`, `/health/*` and the API document."""
+"""Information about the service: `/` and its page, `/models`, `/metrics`, `/health/*` and the API document."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _OK = {"status": "ok"}
     response_model=responses.Index,
     **described(
         "index",
-        "The gate explorer; where to go from here, for Accept: application/json",
+        "The gate explorer; a list of routes for Accept: application/json",
         examples={"index": examples.INDEX},
         content={"text/html": EXAMPLE},
         not_modified=True,
@@ -47,7 +47,7 @@ async def index(request: Request, context: Here) -> Response:
 @router.get(
     "/models",
     response_model=responses.Models,
-    **described("models", "What is loaded", examples={"models": examples.MODELS}),
+    **described("models", "The loaded models", examples={"models": examples.MODELS}),
 )
 async def models(runtime: Running) -> Response:
     registry = runtime.registry
@@ -86,12 +86,12 @@ async def version(name: ModelName, version: ModelVersion, runtime: Running) -> R
     response_class=PlainTextResponse,
     **described(
         "metrics",
-        "Numbers for Prometheus, over all workers",
+        "Metrics for Prometheus, over all workers",
         content={"text/plain": {"examples": {"metrics": {"value": examples.METRICS}}}},
     ),
 )
 async def metrics(runtime: Running) -> Response:
-    runtime.metrics.board.publish()  # here: only the event loop counts
+    runtime.metrics.board.publish()  # in the event loop, because only the event loop counts
     return Response(await asyncio.to_thread(runtime.metrics.text), headers={"Content-Type": CONTENT_TYPE})
 
 
@@ -107,7 +107,7 @@ async def live() -> Response:
 @router.get(
     "/health/ready",
     response_model=responses.Status,
-    **described("ready", "Whether requests are welcome", examples={"ok": examples.STATUS}, health=True),
+    **described("ready", "Whether the service is ready for requests", examples={"ok": examples.STATUS}, health=True),
 )
 async def ready(runtime: Running) -> Response:
     runtime.check_ready()

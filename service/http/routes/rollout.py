@@ -1,4 +1,5 @@
-"""Versions at work: reports on shadows, feedback, and, where the setting `admin` is true, how versions are served."""
+"""Versions in service: reports on shadows, feedback, and changes of the served versions if the setting `admin` is
+true."""
 
 from __future__ import annotations
 
@@ -22,7 +23,7 @@ from service.rollout import NEWEST, Plan, conflict, read_rule
 from service.serving.exchange import Exchange
 
 FEEDBACK_BYTES = 256 * 1024
-"""In the body of feedback."""
+"""Limit on the body of feedback."""
 
 
 class _FeedbackRoute(BodyRoute):
@@ -31,7 +32,7 @@ class _FeedbackRoute(BodyRoute):
 
 class _RolloutRoute(BodyRoute):
     max_body = 4096
-    timed = False  # loading goes on when its caller has gone
+    timed = False  # loading continues after its caller has gone
 
 
 reports = APIRouter()
@@ -40,8 +41,8 @@ admin = APIRouter(route_class=_RolloutRoute)
 
 
 def note_answer(context: RequestContext, job: Job[Any], outcome: Outcome) -> None:
-    """Tell the core of an answer that is out: for shadows, the payload log and feedback. What a model would answer if
-    its gates were set by hand, or tokens dropped, is no answer to a text."""
+    """Pass an answered job to shadows, the payload log and feedback. A job with interventions is left out, because its
+    answer is not the model's answer to the text."""
     if job.trace is not None and job.trace.interventions:
         return
     context.runtime.note_answer(
@@ -63,7 +64,11 @@ def note_answer(context: RequestContext, job: Job[Any], outcome: Outcome) -> Non
     "/models/{name}/shadow",
     response_model=schemas.ShadowReport,
     **described(
-        "shadow", "How a model's shadow does", ModelNotFound, NoShadow, examples={"report": schemas.SHADOW_REPORT}
+        "shadow",
+        "The comparison of a model's shadow with the served version",
+        ModelNotFound,
+        NoShadow,
+        examples={"report": schemas.SHADOW_REPORT},
     ),
 )
 async def shadow(name: ModelName, runtime: Running) -> Response:
@@ -76,7 +81,7 @@ async def shadow(name: ModelName, runtime: Running) -> Response:
     response_model=schemas.FeedbackTaken,
     **described(
         "feedback",
-        "Say what the right answer to an input was",
+        "Send the right answer to an input",
         *OF_A_BODY,
         AnswerNotFound,
         examples={"taken": schemas.FEEDBACK_TAKEN},
@@ -107,7 +112,7 @@ async def take(
     response_model=schemas.RolledOut,
     **described(
         "rollout",
-        "Choose the versions that are served, their shares, and the shadow; every worker follows",
+        "Choose the served versions, their shares, and the shadow. Every worker follows",
         *OF_A_BODY,
         BundleRefused,
         ModelNotFound,
@@ -120,8 +125,8 @@ async def roll_out(
     asked: Annotated[RolloutRequest, Body(openapi_examples=bodies(schemas.ROLLOUT_REQUESTS))],
     context: Here,
 ) -> Answer:
-    """A version that cannot be served, or does not fit the stable one, changes nothing. A canary with a share of 0
-    stays loaded; one that is left out of the plan counts as latest again."""
+    """If a version cannot be served, or does not fit the stable one, nothing changes. A canary with a share of 0 stays
+    loaded. A version that is dropped from the plan counts as latest again."""
     runtime = context.runtime
     plan = _changed(runtime.plan(name), asked)
     await runtime.change(name, plan)

@@ -1,4 +1,4 @@
-"""Examples for the API document: requests, and what they are answered. Numbers are shortened, shapes are real."""
+"""Examples of requests and answers for the API document. Numbers are shortened, shapes are real."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from service.model.equations import equations
 
 
 def bodies(requests: Mapping[str, object]) -> dict[str, Any]:
-    """Examples as FastAPI's `Body` takes them."""
+    """Examples in the form of FastAPI's `Body`."""
     return {name: {"value": value} for name, value in requests.items()}
 
 

@@ -1,7 +1,7 @@
-"""The bodies that `/predict` and `/gates` take: JSON in, checked values out, every error with a pointer into the body.
+"""The bodies of `/predict` and `/gates`: JSON in, checked values out. Every error has a pointer into the body.
 
-The models are strict and know every field. Two things are checked by hand: unknown fields, before anything else, and
-`inputs`, whose items are of two kinds: a union's own messages would put the kinds' names into the pointer.
+The models are strict and reject unknown fields. Two checks are written by hand: unknown fields, before all others, and
+`inputs`, because its items have two types, and a union's own messages would put the type names into the pointer.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from service.model.interventions import MAX_SETTINGS, Interventions, Setting
 from service.serving.explaining import Wanted
 
 MAX_PROBLEMS = 16
-"""Wrong fields that one answer lists."""
+"""Wrong fields listed in one answer."""
 SHOWN_LENGTH = 40
-"""Characters of a wrong string that an answer repeats."""
+"""Characters of a wrong string repeated in an answer."""
 
 Input = str | list[str]
 """One input: a raw text, or its tokens."""
@@ -36,7 +36,7 @@ _ITEM_SCHEMA = {
     ]
 }
 _INPUTS_SCHEMA = {
-    "description": "A text, or a list whose items are texts or lists of tokens (one input, tokenised already).",
+    "description": "A text, or a list of texts and lists of tokens (each one tokenised input).",
     "anyOf": [
         {"type": "string", "minLength": 1, "title": "Raw text"},
         {"type": "array", "items": _ITEM_SCHEMA, "minItems": 1, "title": "Inputs"},
@@ -45,7 +45,7 @@ _INPUTS_SCHEMA = {
 
 
 def _checked_inputs(value: object) -> str | list[Input]:
-    """`inputs`, if its types are right. Raises `InvalidField`."""
+    """`inputs` after a check of its types. Raises `InvalidField`."""
     if isinstance(value, str):
         return value
     if not isinstance(value, list):
@@ -64,45 +64,45 @@ def _checked_inputs(value: object) -> str | list[Input]:
 
 
 class InputsRequest(BaseModel):
-    """One input or many: what every request of predictions has."""
+    """One input or many, in every request for predictions."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     inputs: Annotated[str | list[Input], PlainValidator(_checked_inputs), JsonSchema(_INPUTS_SCHEMA)]
 
     def items(self) -> list[Input]:
-        """The inputs, one or many."""
+        """The inputs as a list."""
         return [self.inputs] if isinstance(self.inputs, str) else self.inputs
 
     def pointer(self, position: int) -> str:
-        """Where in the request the input of this number stands."""
+        """The JSON pointer to an input."""
         return "/inputs" if isinstance(self.inputs, str) else f"/inputs/{position}"
 
 
 class PredictRequest(InputsRequest):
-    """What to predict, and with which model."""
+    """A request for predictions."""
 
-    model: _Name | None = Field(None, description="A model's name, as `GET /models` lists it.")
+    model: _Name | None = Field(None, description="A model's name, as in `GET /models`.")
     version: _Name | None = Field(
         None,
-        description="A version of the model that is served; left out: the highest, or a canary where one is on trial.",
+        description="A loaded version of the model. Without it: the stable one, or a canary.",
     )
     task: Task | None = Field(
-        None, description="Takes this task's default model where `model` is left out; with neither, sentiment's."
+        None, description="The task: its default model is used if `model` is missing. Without both: sentiment's."
     )
     truncate: bool = Field(
-        False, description="Keep the head of an input that is over the model's token limit, instead of refusing it."
+        False, description="Keep the head of an input over the model's token limit instead of rejecting it."
     )
-    tokens: bool = Field(False, description="Taggers: return every token's label too.")
+    tokens: bool = Field(False, description="Taggers: also return every token's label.")
     split: bool = Field(
         True,
         description="Taggers, raw text: read the text sentence by sentence, each from a zero state. Without effect for "
-        "lists of tokens, which are one sentence, and for classifiers, which read a text as a whole.",
+        "a list of tokens, which is one sentence, and for classifiers, which read a text as a whole.",
     )
 
 
 class SettingRequest(BaseModel):
-    """Hold one gate, or a state, of one direction of one layer at a value."""
+    """Hold one gate or state of one direction of one layer at a value."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -110,85 +110,83 @@ class SettingRequest(BaseModel):
     direction: _Name = Field(description='"forward" or "backward".')
     gate: _Name = Field(description="One of the cell's gates, or a state: `cell`, `hidden`.")
     value: float = Field(
-        allow_inf_nan=False, description="Within the gate's range: 0 to 1, or -1 to 1; `cell` has none of its own."
+        allow_inf_nan=False, description="Within the gate's range: 0 to 1, or -1 to 1; `cell` has no range."
     )
-    units: list[int] | None = Field(None, fail_fast=True, description="Numbers of units; all where left out.")
+    units: list[int] | None = Field(None, fail_fast=True, description="Numbers of units; all by default.")
     tokens: list[int] | None = Field(
-        None, fail_fast=True, description="Numbers of tokens, in the text as sent; all where left out."
+        None, fail_fast=True, description="Numbers of tokens in the text as sent; all by default."
     )
 
     def setting(self) -> Setting:
-        """The same as the model takes it."""
+        """The intervention in the model's form."""
         units, tokens = (None if each is None else tuple(each) for each in (self.units, self.tokens))
-        # An unknown direction is refused with the model's own in `check_settings`.
+        # `check_settings` rejects an unknown direction.
         return Setting(self.layer, self.direction, self.gate, self.value, units, tokens)  # type: ignore[arg-type]
 
 
 class GatesRequest(PredictRequest):
-    """What to predict, and which gate activations to return with it."""
+    """A request for predictions with gate activations."""
 
-    gates: list[_Name] | None = Field(
-        None, fail_fast=True, description="Names of gates; all of the cell's where left out."
-    )
-    layers: list[int] | None = Field(None, fail_fast=True, description="Numbers of layers, from 0; all where left out.")
+    gates: list[_Name] | None = Field(None, fail_fast=True, description="Names of gates; all of the cell's by default.")
+    layers: list[int] | None = Field(None, fail_fast=True, description="Numbers of layers, from 0; all by default.")
     directions: list[_Name] | None = Field(
-        None, fail_fast=True, description='"forward", "backward"; all that the model has where left out.'
+        None, fail_fast=True, description='"forward", "backward"; all of the model\'s by default.'
     )
-    units: list[int] | None = Field(None, fail_fast=True, description="Numbers of units, from 0; all where left out.")
+    units: list[int] | None = Field(None, fail_fast=True, description="Numbers of units, from 0; all by default.")
     reduce: Reduce = Field(
         "none",
         description='"none": every unit. "summary": mean, standard deviation, and the shares under 0.1 and over 0.9, '
-        "one number a token over the selected units.",
+        "as one number for each token over the selected units.",
     )
     statistics: bool = Field(
         False,
-        description="Return with each layer's gates what each unit does over the text: its mean, its mean change from "
-        "token to token, for gates in 0..1 the shares of time under 0.1 and over 0.9 (Karpathy et al. 2015), and its "
-        "memory horizon: the steps after which its state has decayed to 1/e, -1 / mean(ln k) with k the forget gate, "
-        "or 1 - update (Tallec and Ollivier 2018), at most 1,000,000.",
+        description="Also return statistics of each unit over the text: its mean, its mean change from token to token, "
+        "for gates in 0..1 the shares of time under 0.1 and over 0.9 (Karpathy et al. 2015), and its memory "
+        "horizon, the number of steps after which its state has decayed to 1/e: -1 / mean(ln k), with k the "
+        "forget gate, or 1 - update (Tallec and Ollivier 2018), at most 1,000,000.",
     )
-    contributions: bool = Field(True, description="Return what each token gave to the prediction.")
+    contributions: bool = Field(True, description="Return the contribution of each token to the prediction.")
     decimals: int | None = Field(
         4,
         ge=0,
         le=17,
-        description="Rounding of the gate arrays in JSON; null for full float32. Nothing else is rounded.",
+        description="Decimals of the gate arrays in JSON; null for full float32. Nothing else is rounded.",
     )
     explain: int | None = Field(
-        None, ge=0, description="Taggers: the number of the token whose logits `contributions` splits."
+        None, ge=0, description="Taggers: the number of the token that `contributions` explains."
     )
     set: Annotated[list[SettingRequest], Field(min_length=1)] | None = Field(
         None,
-        description="Interventions: from the values that are set, the equations run on. Of two entries for one value "
-        f"the later one counts. At most {MAX_SETTINGS:,} entries; the values that they set count against the limit on "
+        description="Interventions: the equations continue from the values set here. If two entries set one value, "
+        f"the later one counts. At most {MAX_SETTINGS:,} entries. The values that they set count against the limit on "
         "the numbers of a trace.",
     )
     drop: Annotated[list[int], Field(min_length=1)] | None = Field(
         None,
         fail_fast=True,
-        description="Numbers of tokens that are left out of every input. Token numbers of the request are those of the "
-        "text as sent; the answer has rows for the tokens that are left, and their numbers in `kept`.",
+        description="Numbers of tokens to leave out of every input. All token numbers in the request refer to the text "
+        "as sent. The answer has rows for the remaining tokens, and their numbers in `kept`.",
     )
     faithfulness: bool = Field(
         False,
-        description="Measure whether the split is true: the label's probability as tokens are deleted in the order of "
-        f"their shares, comprehensiveness and sufficiency. At most {MAX_TOKENS} tokens an input. Taggers need "
-        "`explain`.",
+        description="Measure the faithfulness of the contributions: the label's probability as tokens are deleted in "
+        "the order of their contributions, comprehensiveness and sufficiency. "
+        f"At most {MAX_TOKENS} tokens an input. Taggers need `explain`.",
     )
     deletion: bool = Field(
         False,
-        description="Return how each logit changes when a token is gone: in closed form where the cell has one, else "
-        f"by running the model without it. Then at most {MAX_TOKENS} tokens an input. Taggers need `explain`.",
+        description="Return the change of each logit when a token is deleted: in closed form if the cell has one, else "
+        f"by running the model without it, for at most {MAX_TOKENS} tokens an input. Taggers need `explain`.",
     )
 
     @property
     def interventions(self) -> Interventions:
-        """`set` and `drop` as the model takes them."""
+        """`set` and `drop` in the model's form."""
         return Interventions(tuple(each.setting() for each in self.set or ()), tuple(self.drop or ()))
 
     @property
     def wanted(self) -> Wanted:
-        """What is to be measured."""
+        """The wanted measurements."""
         return Wanted(self.faithfulness, self.deletion)
 
 
@@ -206,7 +204,7 @@ def parse(body: bytes, kind: type[_Model], max_inputs: int) -> _Model:
 
 
 def read_object(body: bytes) -> dict[str, Any]:
-    """The JSON object that a body is. Raises `MalformedBody` or `InvalidField`."""
+    """The JSON object of a body. Raises `MalformedBody` or `InvalidField`."""
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -217,13 +215,13 @@ def read_object(body: bytes) -> dict[str, Any]:
 
 
 def check_count(inputs: int, most: int) -> None:
-    """Raises `TooLarge` for more inputs than one request may have."""
+    """Raises `TooLarge` for more inputs than the limit."""
     if inputs > most:
         raise TooLarge("Inputs in one request", inputs, most)
 
 
 def checked(value: dict[str, Any], kind: type[_Model]) -> _Model:
-    """A JSON object as a model. Raises `InvalidField`, which lists the first `MAX_PROBLEMS` wrong fields."""
+    """A JSON object as a model. Raises `InvalidField` with the first `MAX_PROBLEMS` wrong fields."""
     try:
         return kind.model_validate(value)
     except ValidationError as error:
@@ -232,7 +230,7 @@ def checked(value: dict[str, Any], kind: type[_Model]) -> _Model:
 
 
 def _not_json(body: bytes, error: orjson.JSONDecodeError) -> str:
-    """Why a body cannot be read; the parser takes bytes that are not UTF-8 for surrogates."""
+    """The reason why a body is not JSON. The parser reports bytes that are not UTF-8 as surrogates."""
     try:
         body.decode("utf-8")
     except UnicodeDecodeError as wrong:
@@ -263,7 +261,7 @@ def _problem(found: Any) -> FieldProblem:
 
 
 def _kind(value: object) -> str:
-    """What a JSON value is: a short one as it stands, others in words."""
+    """A JSON value for a message: short ones as they are, others by their type."""
     if isinstance(value, str) and len(value) > SHOWN_LENGTH:
         return f"a string of {len(value)} characters"
     if isinstance(value, list | dict):

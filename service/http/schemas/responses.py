@@ -1,5 +1,5 @@
-"""The shapes of the answers, for the API document and for whoever wants to check one. Answers are not built from them:
-they are built from arrays (`service.http.render`)."""
+"""The shapes of the answers, for the API document and for checks. Answers are built from arrays
+(`service.http.render`), not from these classes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 
 
 class Shape(BaseModel):
-    """An answer or a part of one: these fields and no others."""
+    """An answer or a part of one, with exactly these fields."""
 
     model_config = ConfigDict(extra="forbid", strict=True, defer_build=True)
 
@@ -22,9 +22,9 @@ class Shape(BaseModel):
 class Token(Shape):
     """A token: the slice `[start:end]` of the text as sent, in Unicode code points."""
 
-    text: str = Field(description="The slice of the text, as it was sent.")
-    start: int = Field(ge=0, description="Where it begins in the text.")
-    end: int = Field(ge=1, description="Where it ends, exclusive.")
+    text: str = Field(description="The slice of the text as sent.")
+    start: int = Field(ge=0, description="Its start in the text.")
+    end: int = Field(ge=1, description="Its end, exclusive.")
 
 
 class LabelledToken(Token):
@@ -35,10 +35,10 @@ class LabelledToken(Token):
 
 
 class Entity(Token):
-    """A named entity; `token_end` is exclusive too. Its score is the probability of all its tokens' labels."""
+    """A named entity. `token_end` is exclusive, too. Its score is the joint probability of its tokens' labels."""
 
     label: str = Field(description="The kind of entity, such as PER.")
-    score: Probability = Field(description="The probability of all its tokens' labels.")
+    score: Probability = Field(description="The joint probability of its tokens' labels.")
     token_start: int = Field(ge=0, description="The number of its first token.")
     token_end: int = Field(ge=1, description="The number of the token after its last.")
 
@@ -49,48 +49,49 @@ class Sentiment(Shape):
     label: str = Field(description="The most probable label.")
     score: Probability = Field(description="Its probability.")
     scores: dict[str, Probability] = Field(description="Every label's probability; they sum to 1.")
-    truncated: Annotated[bool, Field(description="Whether the input was over the token limit and lost its tail.")]
+    truncated: Annotated[bool, Field(description="True if the input was over the token limit and lost its tail.")]
 
 
 class Entities(Shape):
-    """A tagger's prediction; `tokens` where the request asks for it."""
+    """A tagger's prediction; `tokens` only on request."""
 
     entities: list[Entity] = Field(description="The entities, in the order of the text.")
-    truncated: Annotated[bool, Field(description="Whether the input was over the token limit and lost its tail.")]
+    truncated: Annotated[bool, Field(description="True if the input was over the token limit and lost its tail.")]
     tokens: list[LabelledToken] | None = Field(
-        None, description="Every token and its label, where the request asks for `tokens`."
+        None, description="Every token and its label; only with `tokens` in the request."
     )
 
 
 class Predictions(Shape):
-    """One prediction an input, in order."""
+    """One prediction for each input, in order."""
 
     model: str = Field(description="The model that answered.")
     version: str = Field(description="Its version.")
     task: Task = Field(description="Its task.")
-    predictions: list[Sentiment | Entities] = Field(description="One an input, in order.")
+    predictions: list[Sentiment | Entities] = Field(description="One for each input, in order.")
 
 
 class Summary(Shape):
-    """One number a token, over the selected units: `std` of the population, shares under 0.1 and over 0.9."""
+    """One number for each token, over the selected units. `std` is of the population, the shares are under 0.1 and over
+    0.9."""
 
     mean: list[float] = Field(description="The mean of the units.")
-    std: list[float] = Field(description="Their standard deviation, that of the population.")
+    std: list[float] = Field(description="Their standard deviation, of the population.")
     below: list[Probability] = Field(description="The share of units under 0.1.")
     above: list[Probability] = Field(description="The share of units over 0.9.")
 
 
 class OverTime(Shape):
-    """A number for each selected unit, over all tokens: `below` and `above` are shares of time, of gates in 0..1."""
+    """One number for each selected unit, over all tokens. `below` and `above` are shares of time, for gates in 0..1."""
 
     mean: list[float] = Field(description="The mean over the tokens.")
     change: list[float] = Field(description="The mean change from one token to the next.")
-    below: list[Probability] | None = Field(None, description="The share of tokens at which the unit is under 0.1.")
-    above: list[Probability] | None = Field(None, description="The share of tokens at which it is over 0.9.")
+    below: list[Probability] | None = Field(None, description="The share of tokens with the unit under 0.1.")
+    above: list[Probability] | None = Field(None, description="The share of tokens with the unit over 0.9.")
 
 
 class UnitStatistics(Shape):
-    """What each unit does over the text. `horizon`, in steps, where the cell has a gate that keeps its state."""
+    """Statistics of each unit over the text. `horizon`, in steps, exists if a gate keeps the cell's state."""
 
     gates: dict[str, OverTime] = Field(description="By gate.")
     horizon: list[Annotated[float, Field(ge=0, le=1e6)]] | None = Field(
@@ -99,66 +100,66 @@ class UnitStatistics(Shape):
 
 
 class Layer(Shape):
-    """One direction of one layer: by gate, a row for each token and a number for each unit, or their summary."""
+    """One direction of one layer. By gate: a row for each token with a number for each unit, or their summary."""
 
     layer: int = Field(ge=0, description="The layer's number, from 0.")
-    direction: Direction = Field(description="The direction in which it read.")
+    direction: Direction = Field(description="The direction of reading.")
     gates: dict[str, list[list[float]] | Summary] = Field(
         description="By gate: a row for each token with a number for each unit, or with `reduce` their summary."
     )
     statistics: UnitStatistics | None = Field(
-        None, description="What each unit does over the text, where the request asks for `statistics`."
+        None, description="Statistics of each unit over the text; only with `statistics` in the request."
     )
 
 
 class Contributions(Shape):
-    """What each token gave: for every label, `bias + sum over tokens = logits`."""
+    """The contribution of each token: for every label, `bias + sum over tokens = logits`."""
 
     labels: list[str] = Field(description="The labels, in the order of the numbers below.")
-    bias: list[float] = Field(description="What the logits are without any token: a number for each label.")
+    bias: list[float] = Field(description="The part of the logits that belongs to no token: a number for each label.")
     tokens: Annotated[list[list[float]], Field(description="A row for each token, a number for each label.")]
     logits: list[float] = Field(
-        description="The sums: a number for each label. Of a tagger they are those of the token that `explain` names."
+        description="The sums, a number for each label; for a tagger those of the token in `explain`."
     )
     of: Literal["tokens", "top-layer positions"] = Field(
-        description="What is split: tokens, or the positions of the top layer where layers lie below it."
+        description="The subject of the rows: tokens, or positions of the top layer if there are layers below it."
     )
-    method: str = Field(description="The rule by which it is split.")
+    method: str = Field(description="The rule of the attribution.")
 
 
 class Deletion(Shape):
-    """Tokens deleted one after the other."""
+    """The tokens deleted one after another."""
 
     order: list[Annotated[int, Field(ge=0)]] = Field(
-        description="All token numbers of the answer, the largest share first; a tagger's explained token last."
+        description="All token numbers of the answer, the largest contribution first; a tagger's explained token last."
     )
     scores: list[Probability] = Field(
-        description="The label's probability when the first 1, 2, … tokens of the order are gone. The last one stays."
+        description="The label's probability without the first 1, 2, … tokens of the order. The last token stays."
     )
 
 
 class Faithfulness(Shape):
-    """Whether the split is true, measured by the model itself for the predicted label."""
+    """The faithfulness of the contributions to the predicted label, measured by the model itself."""
 
     label: str = Field(description="The predicted label; a tagger's of the explained token.")
     score: Probability = Field(description="Its probability with all tokens.")
     deletion: Deletion = Field(description="Its probability while tokens are deleted.")
     comprehensiveness: float = Field(
-        description="How much of it is lost without the 1, 5, 10, 20 and 50 % of the tokens with the largest shares, "
-        "in the mean (DeYoung et al. 2020)."
+        description="The mean loss of probability without the 1, 5, 10, 20 and 50 % of the tokens with the largest "
+        "contributions (DeYoung et al. 2020)."
     )
-    sufficiency: float = Field(description="How much is lost when these tokens alone are kept, in the mean.")
+    sufficiency: float = Field(description="The mean loss of probability with only these tokens.")
 
 
 class DeletionEffects(Shape):
-    """How each logit changes when a token is gone."""
+    """The change of each logit when a token is deleted."""
 
     labels: list[str] = Field(description="The labels, in the order of the numbers below.")
     tokens: list[list[float] | None] = Field(
-        description="A row for each token, a number for each label; null for the token that a tagger explains."
+        description="A row for each token, a number for each label; null for a tagger's explained token."
     )
-    exact: bool = Field(description="True: in the cell's closed form. False: by running the model without each token.")
-    method: str = Field(description="How the numbers were found.")
+    exact: bool = Field(description="True: from the cell's closed form. False: from runs without each token.")
+    method: str = Field(description="The method of computation.")
 
 
 class Trace(Shape):
@@ -167,94 +168,95 @@ class Trace(Shape):
     tokens: list[Token] = Field(description="The tokens, each with its place in the text.")
     sentences: list[Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=2, max_length=2)]] | None = Field(
         None,
-        description="A tagger's raw text: [first token, token after the last] of each sentence, each read from a zero "
-        "state. Left out for lists of tokens, for classifiers and with `split` false: there the text is one sequence.",
+        description="For a tagger's raw text: [first token, token after the last] of each sentence, each read from a "
+        "zero state. Missing for lists of tokens, for classifiers and with `split` false: then the text is "
+        "one sequence.",
     )
-    prediction: Sentiment | Entities = Field(description="What `/predict` answers.")
-    layers: list[Layer] = Field(description="The layers and directions, those asked for.")
+    prediction: Sentiment | Entities = Field(description="The prediction of `/predict`.")
+    layers: list[Layer] = Field(description="The requested layers and directions.")
     contributions: Contributions | None = Field(
-        description="What each token gave; null where it was not asked for, or cannot be told."
+        description="The contribution of each token; null if not requested, or if the cell has none."
     )
-    contributions_note: Annotated[str | None, Field(description="Why `contributions` is null.")] = None
+    contributions_note: Annotated[str | None, Field(description="The reason why `contributions` is null.")] = None
     kept: list[Annotated[int, Field(ge=0)]] | None = Field(
-        None, description="With `drop`: the number that each token of the answer has in the text as sent."
+        None, description="With `drop`: each remaining token's number in the text as sent."
     )
     baseline: Sentiment | Entities | None = Field(
-        None, description="With `set` or `drop`: the prediction for the text as sent, with nothing set."
+        None, description="With `set` or `drop`: the prediction for the text as sent, without interventions."
     )
     faithfulness: Faithfulness | None = Field(
-        None, description="Where the request asks for it; null for a cell whose answer does not split."
+        None, description="Only with `faithfulness` in the request; null for a cell without contributions."
     )
-    deletion_effects: DeletionEffects | None = Field(None, description="Where the request asks for `deletion`.")
+    deletion_effects: DeletionEffects | None = Field(None, description="Only with `deletion` in the request.")
 
 
 class Traces(Shape):
-    """One trace an input, in order, and the equations that the numbers obey."""
+    """One trace for each input, in order, and the equations of the numbers."""
 
     model: str = Field(description="The model that answered.")
     version: str = Field(description="Its version.")
     task: Task = Field(description="Its task.")
     cell: CellName = Field(description="Its recurrent cell.")
-    equations: dict[str, str] = Field(description="By gate, the equation that its numbers obey.")
-    traces: list[Trace] = Field(description="One an input, in order.")
+    equations: dict[str, str] = Field(description="By gate, its equation.")
+    traces: list[Trace] = Field(description="One for each input, in order.")
 
 
 class GateFigures(Shape):
-    """The means of what was observed of a gate, a unit over a text being one observation; null before the first."""
+    """Means over the observations of a gate; null before the first. An observation is one unit over one text."""
 
     layer: int = Field(ge=0, description="The layer's number, from 0.")
-    direction: Direction = Field(description="The direction in which it reads.")
+    direction: Direction = Field(description="The direction of reading.")
     gate: str = Field(description="The gate's name.")
     activation: float | None = Field(description="Its mean activation.")
-    below: Probability | None = Field(None, description="The share of tokens under 0.1, of gates in 0..1.")
-    above: Probability | None = Field(None, description="The share of tokens over 0.9, of gates in 0..1.")
-    horizon: float | None = Field(None, description="The memory horizon, in steps, of the gate that keeps the state.")
+    below: Probability | None = Field(None, description="The share of tokens under 0.1, for gates in 0..1.")
+    above: Probability | None = Field(None, description="The share of tokens over 0.9, for gates in 0..1.")
+    horizon: float | None = Field(None, description="The memory horizon in steps, for the gate that keeps the state.")
 
 
 class Observed(Shape):
-    """What was observed over so many texts; `data` names the corpus, `share` that of live inputs sampled."""
+    """Observations over texts. `data` names the corpus, `share` the sampled part of live inputs."""
 
-    texts: int = Field(description="How many texts.")
-    tokens: int = Field(description="How many tokens they had.")
+    texts: int = Field(description="The number of texts.")
+    tokens: int = Field(description="The number of tokens in them.")
     gates: list[GateFigures] = Field(description="The figures of every gate.")
-    data: str | None = Field(None, description="The corpus, of what was observed in training.")
-    share: float | None = Field(None, description="The share of inputs that is sampled, of live traffic.")
+    data: str | None = Field(None, description="The corpus; only for training.")
+    share: float | None = Field(None, description="The sampled share of inputs; only for live traffic.")
 
 
 class GateDrift(Shape):
     """The population stability index of a gate's mean activations, live against training."""
 
     layer: int = Field(description="The layer's number, from 0.")
-    direction: Direction = Field(description="The direction in which it reads.")
+    direction: Direction = Field(description="The direction of reading.")
     gate: str = Field(description="The gate's name.")
     psi: float = Field(description="Its population stability index.")
 
 
 class Drift(Shape):
-    """Under 0.1 little has changed, over 0.25 much has; null and empty until enough texts have been sampled."""
+    """Under 0.1 little has changed, over 0.25 much has. Null and empty until enough texts are sampled."""
 
     largest: float | None = Field(description="The largest index of any gate.")
     gates: list[GateDrift] = Field(description="The index of every gate.")
 
 
 class ModelHealth(Shape):
-    """How a model's gates did in training (null where the bundle does not say), and how they do in live traffic."""
+    """A model's gates in training (null if the bundle has no record) and in live traffic."""
 
-    trained: Observed | None = Field(description="What was observed over the dev set.")
-    live: Observed = Field(description="What was observed in live traffic since the service started.")
-    drift: Drift = Field(description="How far the two are apart.")
+    trained: Observed | None = Field(description="Observations over the dev set.")
+    live: Observed = Field(description="Observations in live traffic since the start of the service.")
+    drift: Drift = Field(description="The distance between the two.")
 
 
 class ServedVersion(Shape):
     """One version of a model."""
 
     version: str = Field(description="The version.")
-    state: Literal["ready", "refused"] = Field(description="`refused`: it is on disk and cannot be served.")
-    share: Probability = Field(description="The share of the requests that name no version.")
-    shadow: bool = Field(description="Whether it runs again what the stable version answers.")
-    shadow_share: Probability = Field(description="Of a shadow: the share of those requests.")
-    stable: bool = Field(description="Whether it is the highest that is neither canary nor shadow.")
-    reason: str | None = Field(description="Why it is refused.")
+    state: Literal["ready", "refused"] = Field(description="`refused`: it is on disk but cannot be served.")
+    share: Probability = Field(description="Its share of the requests without a version.")
+    shadow: bool = Field(description="True if it runs the stable version's requests again.")
+    shadow_share: Probability = Field(description="For a shadow: its share of those requests.")
+    stable: bool = Field(description="True if it is the highest version that is neither canary nor shadow.")
+    reason: str | None = Field(description="The reason why it is refused.")
 
 
 class ModelDescription(BaseModel):
@@ -262,56 +264,58 @@ class ModelDescription(BaseModel):
 
     model_config = ConfigDict(extra="allow", strict=True, defer_build=True)
 
-    name: str = Field(description="The name that requests give.")
-    version: str = Field(description="The version that is described: the stable one, where none is asked for.")
+    name: str = Field(description="The model's name.")
+    version: str = Field(description="The described version; by default the stable one.")
     versions: list[ServedVersion] | None = Field(None, description="All versions of the model, ascending.")
-    task: Task = Field(description="What the model does.")
+    task: Task = Field(description="The model's task.")
     cell: CellName = Field(description="The recurrent cell.")
     gru_reset: GruReset | None = Field(
-        None, description="Of a GRU: whether the reset gate comes before or after the recurrent product."
+        None, description="For a GRU: whether the reset gate applies before or after the recurrent product."
     )
     peepholes: Peepholes | None = Field(
-        None, description="Of a peephole LSTM: whether gates see their own unit's cell (diagonal) or the whole (full)."
+        None,
+        description="For a peephole LSTM: whether gates see their own unit's cell (diagonal) or the whole cell (full).",
     )
-    directions: list[Direction] = Field(description="The directions in which it reads.")
-    layers: int = Field(description="How many recurrent layers.")
+    directions: list[Direction] = Field(description="The directions of reading.")
+    layers: int = Field(description="The number of recurrent layers.")
     hidden: int = Field(description="Units of each direction.")
-    head: Head = Field(description="How states become logits: pooling over time, or a row for each token (tagger).")
+    head: Head = Field(
+        description="The step from states to logits: pooling over time, or a row for each token (tagger)."
+    )
     precision: Annotated[
         Precision,
-        Field(description="In what the recurrent layers of a prediction compute; gates are float32 always."),
+        Field(description="The number format of a prediction's recurrent layers; gates are always float32."),
     ]
     labels: list[str] = Field(description="The labels, in the order of the logits.")
     gates: list[str] = Field(description="The names of the gates that `/gates` returns.")
     equations: dict[str, str] = Field(description="By gate, its equation.")
-    provider: Annotated[Literal["cpu", "cuda"], Field(description="Where the recurrent layers run.")]
+    provider: Annotated[Literal["cpu", "cuda"], Field(description="The device of the recurrent layers.")]
     placement: Annotated[
         dict[Literal["recurrent", "other"], dict[Literal["cpu", "cuda"], int]],
-        Field(description="How many nodes of the graph each provider runs, as ONNX Runtime assigned them."),
+        Field(description="The number of graph nodes on each provider, as ONNX Runtime assigned them."),
     ]
     relies_on: list[str] = Field(
-        description="What `model.onnx` relies on, that runtimes other than ONNX Runtime may ignore: `sequence_lens`."
+        description="Features of `model.onnx` that runtimes other than ONNX Runtime may ignore: `sequence_lens`."
     )
     runtimes: str = Field(
-        description="The page of the documentation that shows which runtimes give the same logits, for this graph and "
-        "for the portable one (`python -m training export --portable`)."
+        description="The documentation's page about runtimes with the same logits, for this graph and for the portable "
+        "one (`python -m training export --portable`)."
     )
-    token_limit: int = Field(description="Tokens of one input, at most.")
-    parameters: int | None = Field(description="How many numbers its weights are.")
-    features: list[Feature] = Field(description="What of a token it reads.")
-    quality: list[Score] = Field(description="What was measured of it.")
+    token_limit: int = Field(description="The maximum of tokens in one input.")
+    parameters: int | None = Field(description="The number of its weights.")
+    features: list[Feature] = Field(description="The features of a token that it reads.")
+    quality: list[Score] = Field(description="Its measured quality.")
     raw_text: list[RawText] = Field(
-        description="Of a tagger: its figures on raw text, beside those on its corpora's tokens. Empty where that was "
-        "not measured."
+        description="For a tagger: its scores on raw text, beside those on its corpora's tokens. Empty if not measured."
     )
     quality_before: Annotated[
-        list[Score], Field(description="Of an int8 model: the figures of the float32 model that it was made from.")
+        list[Score], Field(description="For an int8 model: the scores of the float32 model that it was made from.")
     ]
-    parity: Parity = Field(description="What its export found when it compared torch, the graphs and the equations.")
+    parity: Parity = Field(description="The result of its export's comparison of torch, graphs and equations.")
     licence: str = Field(description="The licence of its weights.")
     seed: int = Field(description="The seed of its training.")
     epochs: int = Field(description="The epochs of its training.")
-    health: ModelHealth | None = Field(None, description="How its gates do.")
+    health: ModelHealth | None = Field(None, description="Its gates in training and in live traffic.")
 
 
 class Refused(Shape):
@@ -319,24 +323,24 @@ class Refused(Shape):
 
     name: str = Field(description="The bundle's name.")
     version: str = Field(description="Its version.")
-    reason: str = Field(description="Why it cannot be served.")
+    reason: str = Field(description="The reason why it cannot be served.")
 
 
 class Models(Shape):
-    """What is loaded, and which model a request gets that names none."""
+    """The loaded models, and the model of a request without one."""
 
-    default: dict[Task, str] = Field(description="By task, the model of a request that names none.")
-    models: list[ModelDescription] = Field(description="The models that are loaded.")
+    default: dict[Task, str] = Field(description="By task, the model of a request without one.")
+    models: list[ModelDescription] = Field(description="The loaded models.")
     refused: list[Refused] = Field(description="The bundles on disk that cannot be served.")
 
 
 class Version(Shape):
-    """One version in the models folder: whether it is served, and why not."""
+    """One version in the models folder, and whether it is served."""
 
     name: str = Field(description="The model's name.")
     version: str = Field(description="The version.")
-    ready: bool = Field(description="Whether it is served.")
-    reason: str | None = Field(description="Why it is not.")
+    ready: bool = Field(description="True if it is served.")
+    reason: str | None = Field(description="The reason why it is not served.")
 
 
 class Versions(Shape):
@@ -346,46 +350,46 @@ class Versions(Shape):
 
 
 class Unloaded(Shape):
-    """A model that is not served any more."""
+    """A model that is no longer served."""
 
     name: str = Field(description="The model's name.")
     ready: Literal[False] = Field(description="Always false.")
 
 
 class Status(Shape):
-    """Alive, or ready."""
+    """The service is alive, or ready."""
 
-    status: Literal["ok"] = Field(description="Always ok; what is not ok is answered with an error.")
+    status: Literal["ok"] = Field(description="Always ok; any other state is an error.")
 
 
 class Index(Shape):
-    """Where to go from here."""
+    """The service's entry points."""
 
     service: str = Field(description="The service's name.")
     version: str = Field(description="The service's version.")
-    openapi: str = Field(description="Where its API document is.")
-    routes: list[str] = Field(description="The routes there are.")
+    openapi: str = Field(description="The path of its API document.")
+    routes: list[str] = Field(description="The routes of the service.")
 
 
 class WrongField(Shape):
     """One wrong field: a JSON pointer (RFC 6901) into the request."""
 
-    pointer: str = Field(description="Which field; an empty pointer is the whole body.")
-    detail: str = Field(description="What is wrong, and what would be right.")
+    pointer: str = Field(description="The wrong field; an empty pointer means the whole body.")
+    detail: str = Field(description="What is wrong, and the right form.")
 
 
 class Problem(Shape):
-    """An error (RFC 9457). `request_id` is that of the header X-Request-ID; the log has the request under it."""
+    """An error (RFC 9457). `request_id` equals the header X-Request-ID and identifies the request in the log."""
 
     type: str = Field(description="A URI reference that ends in the error's name.")
-    title: str = Field(description="What kind of error it is.")
+    title: str = Field(description="The kind of error.")
     status: int = Field(description="The status of the answer.")
-    detail: str = Field(description="What was wrong, and what would be right.")
+    detail: str = Field(description="What was wrong, and the right form.")
     request_id: str = Field(description="The request's id.")
-    errors: list[WrongField] | None = Field(None, description="The wrong fields, where fields are wrong.")
+    errors: list[WrongField] | None = Field(None, description="The wrong fields, if there are any.")
 
 
 class ProtocolError(Shape):
-    """An error as the foreign protocols have it; the status says which kind."""
+    """An error in the foreign protocols' form; its kind is in the status."""
 
-    error: str = Field(description="What was wrong, and what would be right.")
+    error: str = Field(description="What was wrong, and the right form.")

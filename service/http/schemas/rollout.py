@@ -11,7 +11,7 @@ from service.http.schemas.responses import Probability, ServedVersion, Shape
 from service.rollout import MAX_VERSION
 
 MAX_ENTITIES = 4096
-"""Entities in the feedback on one input."""
+"""Limit on the entities in the feedback on one input."""
 
 _Text = Annotated[str, Field(min_length=1, max_length=256)]
 _Number = Annotated[int, Field(ge=1, le=MAX_VERSION)]
@@ -20,116 +20,117 @@ _Place = Annotated[int, Field(ge=0)]
 
 
 class FeedbackEntity(BaseModel):
-    """An entity that is right. What else stands in one of the answer's entities is passed over."""
+    """A right entity. Other members of an answer's entity are ignored."""
 
     model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
 
     label: _Text = Field(description="The kind of entity, such as PER.")
-    start: _Place = Field(description="Where it begins in the text as it was sent, in Unicode code points.")
-    end: _Place = Field(description="Where it ends, exclusive.")
+    start: _Place = Field(description="Its start in the text as sent, in Unicode code points.")
+    end: _Place = Field(description="Its end, exclusive.")
 
 
 class FeedbackRequest(BaseModel):
-    """What the right answer to an input was: `label` for a classifier, `entities` for a tagger."""
+    """The right answer to an input: `label` for a classifier, `entities` for a tagger."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
-    request_id: _Text = Field(description="The `X-Request-ID` of the answer; among the last 10,000 of the service.")
+    request_id: _Text = Field(description="The `X-Request-ID` of the answer, one of the service's last 10,000.")
     input: int = Field(0, ge=0, description="The number of the input in that request.")
-    label: _Text | None = Field(None, description="The right label, one that the model has.")
+    label: _Text | None = Field(None, description="The right label, one of the model's.")
     entities: Annotated[list[FeedbackEntity], Field(max_length=MAX_ENTITIES)] | None = Field(
-        None, description="All entities that are right, side by side; an empty list says that there are none."
+        None, description="All right entities, without overlap; an empty list means that there are none."
     )
 
     def spans(self) -> list[tuple[int, int, str]] | None:
-        """The entities as `Feedback.take` wants them."""
+        """The entities in the form of `Feedback.take`."""
         if self.entities is None:
             return None
         return [(each.start, each.end, each.label) for each in self.entities]
 
 
 class FeedbackTaken(Shape):
-    """Feedback that was taken."""
+    """Accepted feedback."""
 
-    request_id: str = Field(description="The request that it is on.")
+    request_id: str = Field(description="The request of the answer.")
     input: int = Field(description="The number of the input.")
     outcome: Literal["right", "wrong", "repeated", "unscored"] = Field(
-        description="Whether the answer was right. `repeated`: the input had feedback before, which counts. "
-        "`unscored`: the answer has made room for newer ones."
+        description="Whether the answer was right. `repeated`: the input has had feedback already, which counts. "
+        "`unscored`: the answer's details are no longer known."
     )
-    model: str | None = Field(description="The model that answered; null where that is not known any more.")
+    model: str | None = Field(description="The model that answered; null if no longer known.")
     version: str | None = Field(description="Its version.")
 
 
 class RolledOut(Shape):
-    """The versions of a model, as they are served from now on, in every worker."""
+    """The served versions of a model in every worker, from now on."""
 
     name: str = Field(description="The model's name.")
     versions: list[ServedVersion] = Field(description="Its versions, ascending.")
 
 
 class ShadowChoice(BaseModel):
-    """A version that is to be shadow, and for which share of the requests."""
+    """The shadow version, and its share of the requests."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     version: _Number | _Digits = Field(description="The version.")
-    share: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="The share of the requests that it runs.")
+    share: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="Its share of the requests.")
 
 
 class RolloutRequest(BaseModel):
-    """How a model's versions are to be served. What is left out stays as it is; null goes back to none."""
+    """The versions of a model to serve. A missing field stays as it is; null resets it."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     versions: _Text | None = Field(
-        None, description="Those that are served side by side: `latest:2`, `all` or `1+3`; null: the highest alone."
+        None, description="The versions served side by side: `latest:2`, `all` or `1+3`; null: only the highest."
     )
     canary: dict[_Digits, Probability] | None = Field(
-        None, description="By version, its share of the requests that name none; at most 1 together."
+        None, description="By version, its share of the requests without a version; at most 1 in total."
     )
-    shadow: ShadowChoice | None = Field(None, description="The version that runs again what was answered.")
+    shadow: ShadowChoice | None = Field(None, description="The version that runs answered requests again.")
 
 
 class Flip(Shape):
-    """Labels that differ."""
+    """Two labels that differ."""
 
-    from_: str = Field(alias="from", description="What was answered; `O` for no entity.")
-    to: str = Field(description="What the shadow says.")
+    from_: str = Field(alias="from", description="The served label; `O` for no entity.")
+    to: str = Field(description="The shadow's label.")
     count: int = Field(ge=0, description="How often.")
 
 
 class Disagreement(Shape):
-    """An input that the two versions answer differently."""
+    """An input with different answers of the two versions."""
 
-    time: float = Field(description="When it was answered, in seconds since 1970.")
+    time: float = Field(description="The time of the answer, in seconds since 1970.")
     request_id: str = Field(description="Its request.")
-    input: int = Field(ge=0, description="Its number there.")
-    served: dict[str, Any] = Field(description="What was answered: label and score, or entities.")
-    shadow: dict[str, Any] = Field(description="What the shadow says.")
-    text: str | None = Field(None, description="The text, where the settings have texts logged.")
+    input: int = Field(ge=0, description="Its number in the request.")
+    served: dict[str, Any] = Field(description="The served answer: label and score, or entities.")
+    shadow: dict[str, Any] = Field(description="The shadow's answer.")
+    text: str | None = Field(None, description="The text; only if the settings allow texts in the log.")
 
 
 class ShadowReport(Shape):
-    """How a shadow does beside the version that is served, over all workers, since the start."""
+    """The comparison of a shadow with the served version, over all workers, since the start."""
 
     model: str = Field(description="The model.")
     served: str = Field(description="The version that answers.")
-    shadow: str = Field(description="The version that runs again what was answered.")
-    share: Probability = Field(description="The share of the requests that it runs.")
-    requests: int = Field(ge=0, description="Requests that it ran.")
-    dropped: int = Field(ge=0, description="Requests that it did not: the service was busy, or it cannot read them.")
-    inputs: int = Field(ge=0, description="Inputs of the requests that it ran.")
-    agreement: Probability | None = Field(description="The share of the inputs that both answer alike.")
+    shadow: str = Field(description="The version that runs answered requests again.")
+    share: Probability = Field(description="Its share of the requests.")
+    requests: int = Field(ge=0, description="Requests run by the shadow.")
+    dropped: int = Field(ge=0, description="Requests not run: the service was busy, or the shadow cannot read them.")
+    inputs: int = Field(ge=0, description="Inputs of the requests run by the shadow.")
+    agreement: Probability | None = Field(description="The share of inputs with the same answer from both.")
     mean_score_change: float | None = Field(
-        description="The mean of the shadow's score of what was answered, less the score that was answered."
+        description="The mean of the shadow's score for the served answer, minus the served score."
     )
-    latency_ratio: float | None = Field(description="The shadow's time for a run, divided by the served version's.")
+    latency_ratio: float | None = Field(description="The shadow's run time divided by the served version's.")
     gate_drift: float | None = Field(
-        description="How far the shadow's gates are from the served version's: the largest population stability index."
+        description="The distance between the gates of shadow and served version: the largest population stability "
+        "index."
     )
-    flips: list[Flip] = Field(description="Labels that differ, by direction.")
-    disagreements: list[Disagreement] = Field(description="The last few, newest first.")
+    flips: list[Flip] = Field(description="The labels that differ, by direction.")
+    disagreements: list[Disagreement] = Field(description="The last few disagreements, newest first.")
 
 
 VERSION: dict[str, object] = {

@@ -1,7 +1,7 @@
-"""Who may ask for what, and how often: API keys, their scopes, and a rate for each of them.
+"""Access: API keys, their scopes, and a rate limit for each of them.
 
-Programs send a key as `Authorization: Bearer KEY`. A person's browser cannot, so it is asked for one at the page and
-sends it by Basic authentication, as the password; the page's own requests carry it then.
+Programs send a key as `Authorization: Bearer KEY`. A browser cannot, so it asks its user for the key and sends it as
+the password of Basic authentication; the page's own requests then carry it.
 """
 
 from __future__ import annotations
@@ -18,26 +18,25 @@ from service.http.accept import names_html
 from service.http.security.keys import Grant, Keys, digest
 
 HEALTH = frozenset(("/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready"))
-"""Paths that are open without an API key, and logged at level debug: probes ask for them every few seconds."""
+"""Paths open without an API key and logged at level debug, because probes request them every few seconds."""
 ADMIN = ("/admin/", "/v2/repository/models/")
-"""How the paths begin that change what is served."""
+"""Prefixes of the paths that change the served models."""
 METRICS = "/metrics"
 GRANT, ADMIT = "grant", "admit"
-"""Under which a WebSocket's scope has what its key allows, and, where it sent none, the check of one that comes later.
-"""
+"""Keys of a WebSocket's scope: the rights of its API key, and, if it sent none, the check of a key that comes later."""
 
 PAGES, PAGE_FILES = ("/", "/docs"), ("/page/", "/docs/page/")
-"""The gate explorer and the API's page: files that are the same for everyone, and cost nothing."""
+"""The gate explorer and the API's page: files that are the same for everyone and cost nothing."""
 
 _BEARER, _BASIC = b"bearer ", b"basic "
 _SIGN_IN = 'Basic realm="Gatelight", charset="UTF-8"'
 _OWN_SITE = (None, b"same-origin", b"none")
-"""`Sec-Fetch-Site` of what a page of this service asks, or a person; of no browser, or an old one."""
+"""`Sec-Fetch-Site` of requests by the service's own pages, by a person, and by programs and old browsers."""
 
 
 class Buckets:
-    """How many requests each key has left, in memory that forked processes share: limits are those of the service, not
-    of each worker. Two processes that write at the same moment can let a request more in; none is lost."""
+    """The remaining requests of each key, in memory that forked processes share, so that rate limits hold for the whole
+    service. Two processes that write at the same moment may let one request too many in, but never lose one."""
 
     SLOTS, TRIES = 16_384, 64
 
@@ -49,7 +48,7 @@ class Buckets:
         self._then = self._memory[2 * part :].cast("d")
 
     def take(self, key: bytes, rate: float, now: float) -> float:
-        """Take one request; the seconds until there is one where there is none, else 0."""
+        """Take one request. Returns 0, or the seconds until one is available."""
         slot, capacity = self._slot(int.from_bytes(key[:8], "little") | 1), max(1.0, rate)
         left = self._left[slot] + max(0.0, now - self._then[slot]) * rate if self._then[slot] else capacity
         left = min(capacity, left)
@@ -57,7 +56,7 @@ class Buckets:
         return (1 - left) / rate if left < 1 else 0.0
 
     def _slot(self, key: int) -> int:
-        """The key's place: its own, or a free one nearby; when none is free there, that of the longest silent."""
+        """The key's slot: its own, a free one nearby, or the nearby one with the longest silence."""
         places = [(key + step) % self.SLOTS for step in range(self.TRIES)]
         for place in places:
             if self._keys[place] in (0, key):
@@ -71,16 +70,16 @@ class Buckets:
 SHARED = Buckets()
 """Made when this module is imported, and that is before the workers are forked."""
 _EARLY = 1e-9
-"""A time that is not 0, which stands for never."""
+"""Not 0, because 0 stands for never."""
 
 
 class Access:
-    """Lets requests in.
+    """Accepts or rejects requests.
 
-    A key has a bucket of `rate` requests (1 at least), which refills by `rate` a second; 0 for no limit. Without keys
-    everyone may ask, as often as they like. Where a key is for administration, the routes of that want such a key;
-    where none is, any key will do. Pages of other origins than `origins` never reach these routes: a browser sends
-    some requests without asking first, to a service on its own machine too.
+    A key has a bucket of `rate` requests (at least 1), which refills by `rate` a second; a rate of 0 means no limit.
+    Without keys every request is accepted. If any admin key exists, admin routes require one; otherwise any valid key
+    is accepted. Pages of origins outside `origins` never reach these routes, because a browser sends some requests
+    without asking first, also to a service on its own machine.
     """
 
     def __init__(
@@ -99,7 +98,7 @@ class Access:
         self._buckets = buckets or Buckets()
 
     def check(self, headers: Mapping[bytes, bytes], path: str) -> Grant | None:
-        """Let a request in; what its key allows. Raises `Unauthorized`, `Forbidden` or `RateLimited`."""
+        """Accept a request. Returns the rights of its key. Raises `Unauthorized`, `Forbidden` or `RateLimited`."""
         admin = path.startswith(ADMIN)
         if admin and (origin := headers.get(b"origin")) is not None and origin not in self._origins:
             raise Forbidden("Web pages of other origins cannot load and unload models.")
@@ -127,9 +126,11 @@ class Access:
         return grant
 
     def check_socket(self, headers: Mapping[bytes, bytes], path: str) -> tuple[Grant | None, bool]:
-        """Let a WebSocket in: what its key allows, and whether a key has to come in its opening message, since the
-        scripts of a browser cannot send a header. Pages of other origins than `origins` and the service's own are kept
-        out: no browser asks whether they may. Raises as `check` does."""
+        """Accept a WebSocket. Returns the rights of its key, and whether its opening message must bring a key.
+
+        A browser's scripts cannot send the key in a header. Pages of origins outside `origins` and the service's own
+        are rejected here, because no browser asks first. Raises the errors of `check`.
+        """
         origin = headers.get(b"origin")
         own = origin is not None and origin.partition(b"://")[2] == headers.get(b"host")
         if origin is not None and not own and not {origin, b"*"} & self._origins:
@@ -141,7 +142,7 @@ class Access:
         return self.check(headers, path), False
 
     def admit(self, headers: Mapping[bytes, bytes], path: str, key: str | None) -> Grant | None:
-        """Let in the key of an opening message. Raises as `check` does."""
+        """Accept the key of an opening message. Raises the errors of `check`."""
         if key is None:
             raise Unauthorized('Send an API key: Authorization: Bearer KEY, or "key" in the opening message.')
         sent = {**headers, b"authorization": _BEARER + key.encode("utf-8", "replace")}
@@ -154,7 +155,7 @@ class Access:
 
 
 def _sent(headers: Mapping[bytes, bytes], path: str) -> bytes:
-    """The key that came. Raises `Unauthorized`."""
+    """The key of a request. Raises `Unauthorized`."""
     authorization = headers.get(b"authorization")
     if authorization is None:
         raise Unauthorized("Send an API key: Authorization: Bearer KEY.")
@@ -166,14 +167,15 @@ def _sent(headers: Mapping[bytes, bytes], path: str) -> bytes:
 
 
 def _may_be_basic(headers: Mapping[bytes, bytes], path: str) -> bool:
-    """A browser adds its password by itself, also to what pages of others ask: those get no further than the page."""
+    """True if Basic authentication counts. A browser adds it by itself, also to requests of foreign pages; those may
+    only get the page."""
     if path in PAGES or path.startswith(PAGE_FILES):
         return True
     return not path.startswith(ADMIN) and headers.get(b"sec-fetch-site") in _OWN_SITE
 
 
 def _password(credentials: bytes) -> bytes:
-    """The password of Basic credentials, or the user's name where there is none; empty for what cannot be read."""
+    """The password of Basic credentials, or the user name if there is none; empty if they are invalid."""
     try:
         user, _, password = base64.b64decode(credentials.strip(), validate=True).partition(b":")
     except binascii.Error:
@@ -184,7 +186,7 @@ def _password(credentials: bytes) -> bytes:
 def _find(grants: Mapping[bytes, Grant], key: bytes) -> bytes:
     """The digest of a valid key. Raises `Unauthorized`."""
     sent = digest(key)
-    # Every key is compared, each in constant time: how long it takes says nothing about the keys.
+    # Every key is compared in constant time, so that the time reveals nothing about the keys.
     matches = [each for each in grants if hmac.compare_digest(each, sent)]
     if not matches:
         raise Unauthorized("The API key is not valid.")

@@ -1,15 +1,15 @@
-"""API keys: where they come from, and what each of them allows.
+"""API keys: their sources and their rights.
 
-They come from the settings and from a file (a Docker or Kubernetes secret), which is read anew when it changes. In
-memory there are SHA-256 digests alone. A line of the file is a key, and after it what is special about it:
+Keys come from the settings and from a file (a Docker or Kubernetes secret), which is read again when it changes. Memory
+holds only SHA-256 digests. A line of the file is a key with options:
 
     KEY                 every route but those that load and unload models
-    KEY admin           these too
-    KEY metrics         `/metrics`, and nothing else
-    KEY rate=50         requests a second, in place of the setting `rate_limit`
-    KEY name=acme       what the log calls whoever sends it; without a name, its place
+    KEY admin           those too
+    KEY metrics         only `/metrics`
+    KEY rate=50         requests a second, instead of the setting `rate_limit`
+    KEY name=acme       the key's name in the log; by default its line number
 
-Empty lines and lines that begin with # say nothing.
+Empty lines and lines that begin with # are ignored.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ from service.watched import signature
 Scope = Literal["use", "admin", "metrics"]
 
 LOOK_EVERY = 1.0
-"""Seconds between two looks at the file."""
+"""Interval between two checks of the file, in seconds."""
 MAX_FILE = 1 << 20
-"""Bytes of a file of keys."""
+"""Limit on the file's size, in bytes."""
 SHORT = 16
-"""Characters under which a key can be guessed, and is warned of."""
+"""A shorter key, in characters, can be guessed; the log warns of it."""
 
 _log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What a key allows: a scope, a rate of its own (requests a second), and the name that the log gives it. `place`
-    says where a key stands, for the log to tell keys without names apart."""
+    """The rights of a key: a scope, its own rate (requests a second), and its name in the log. `place` identifies a key
+    without a name."""
 
     scope: Scope = "use"
     rate: float | None = None
@@ -50,15 +50,15 @@ class Grant:
 
     @property
     def label(self) -> str:
-        """How the log tells this key from others; never the key."""
+        """The key's identity in the log; never the key."""
         return self.name or self.place
 
 
 class Keys:
-    """Digest → grant, as of now.
+    """The current keys: digest to grant.
 
-    Raises `StartupError` when the file cannot be used at the start. Later, such a file is told of in the log and the
-    keys are those that were read last: a half-written file neither opens the service nor closes it.
+    Raises `StartupError` if the file is unusable at the start. Later, such a file is logged and the last valid keys
+    stay: a half-written file neither opens nor closes the service.
     """
 
     def __init__(
@@ -85,11 +85,11 @@ class Keys:
                 raise StartupError(f"api_keys_file: {_why(error)} (--api-keys-file)") from error
 
     def __bool__(self) -> bool:
-        """Whether keys are asked for at all: that is settled at the start."""
+        """True if keys are required. This is decided at the start."""
         return bool(self._given) or self._file is not None
 
     def current(self) -> Mapping[bytes, Grant]:
-        """The grants by digest; the file is looked at once in `LOOK_EVERY` seconds."""
+        """The grants by digest. The file is checked every `LOOK_EVERY` seconds."""
         if self._file is not None and self._clock() >= self._look_at:
             self._look_at = self._clock() + LOOK_EVERY
             self._look(self._file)

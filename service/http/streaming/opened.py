@@ -1,4 +1,4 @@
-"""An open stream of a model, from what was asked: the same for a WebSocket and for `POST /stream`."""
+"""An open stream of a model, the same for a WebSocket and for `POST /stream`."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from service.serving.runtime import Runtime
 from service.serving.streams import Pace, forward_models
 
 SLICE = 256
-"""Code points of a piece, or tokens, that are taken at once: until they are read, a stream cannot be suspended."""
+"""Code points or tokens of a piece that are taken at once. A stream cannot be suspended until they are read."""
 FINE_SLICE = 32
-"""The same where states are asked for in between: what is decided and not read stands in the state."""
+"""The same for streams with intermediate states, because a state holds the tokens that are complete but not read."""
 Event = dict[str, Any]
 
 
 @dataclass(slots=True)
 class Opened:
-    """A stream, its model, and the rates that hold for it."""
+    """A stream, its model, and its rate limits."""
 
     runtime: Runtime
     model: Model
@@ -33,21 +33,21 @@ class Opened:
     paces: Sequence[Pace] = ()
     state_every: int = 0
     patient: bool = False
-    """Wait for room in the queue, up to the deadline, where a request would be refused."""
+    """True to wait for room in the queue up to the deadline; false to be rejected."""
 
     @property
     def ready(self) -> Event:
-        """What is told first."""
+        """The first message."""
         cell = self.model.bundle.manifest.cell
         return {"type": "ready", "model": self.model.name, "version": self.model.version, "cell": cell}
 
     def state(self) -> Event:
-        """The state, as an event; `read` says how much of the text it covers. Raises `TooLarge`."""
+        """The state as an event; `read` is the length of the text that it covers. Raises `TooLarge`."""
         sealed = self.runtime.streams.seal(self.model, self.stream)
         return {"type": "state", "state": sealed, "t": self.stream.count, "read": self.stream.read}
 
     async def take(self, piece: Piece) -> AsyncIterator[list[Event]]:
-        """Read a piece, slice by slice: the events of each. Raises `RequestError`."""
+        """Read a piece in slices and yield the events of each. Raises `RequestError`."""
         whole: str | list[str] = piece.text if piece.text is not None else piece.tokens or []
         size = FINE_SLICE if self.state_every else SLICE
         for start in range(0, len(whole), size):
@@ -60,8 +60,10 @@ class Opened:
                 yield events
 
     async def finish(self) -> AsyncIterator[list[Event]]:
-        """End the text: the last events, and the prediction as an event. The stream begins anew, also where the text
-        had no token, for which `InvalidField` is raised."""
+        """End the text and yield the last events and the prediction. Then the stream begins anew.
+
+        Raises `InvalidField` for a text without a token; the stream begins anew in that case, too.
+        """
         stream = self.stream
         stream.end()
         try:
@@ -73,7 +75,7 @@ class Opened:
             self.stream = self.runtime.streams.begin(self.model, stream.wanted, split=self.split)
 
     async def steps(self) -> AsyncIterator[list[Event]]:
-        """Read what was taken: the events. Raises `Unavailable` and `DeadlineExceeded`."""
+        """Read the taken part and yield its events. Raises `Unavailable` and `DeadlineExceeded`."""
         deadline = asyncio.get_running_loop().time() + self.runtime.settings.timeout
         steps = self.runtime.streams.steps(
             self.model, self.stream, deadline, paces=self.paces, stops=self.state_every, patient=self.patient
@@ -87,16 +89,16 @@ class Opened:
 def open_stream(
     runtime: Runtime, asked: StreamOptions, *, paces: Sequence[Pace] = (), state_every: int = 0, key: str | None = None
 ) -> Opened:
-    """The stream that is asked for: a new one, or that of a state. `key` chooses between versions of a model.
+    """A new stream, or one that continues from a state. `key` chooses between versions of a model.
 
-    Raises `ModelNotFound`, and `InvalidField` for a model that reads backward too, and for a state that does not fit.
+    Raises `ModelNotFound`; `InvalidField` for a model that also reads backward, and for a state that does not fit.
     """
     streams, split = runtime.streams, asked.split
     owner, content = streams.unseal(asked.state) if asked.state is not None else (None, b"")
     if owner is None:
         model = runtime.model(asked.model, asked.task, asked.version, key)
         if asked.model is None and model.bundle.manifest.directions != ("forward",):
-            # The task's default reads backward too: its forward reader of the same cell, else any of the task.
+            # If the task's default also reads backward: its forward variant of the same cell, else any forward model.
             readers = forward_models([each for each in runtime.registry.models.values() if each.task == model.task])
             wished = f"{model.task}-{model.bundle.manifest.cell}"
             if readers:

@@ -1,4 +1,5 @@
-"""`POST /stream`: a piece of a text and a state in, events and the next state out. Nothing is kept in between."""
+"""`POST /stream`: a piece of text and a state in, events and the next state out. The service keeps nothing in
+between."""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ from service.http.schemas.streams import StreamAnswer, StreamRequest
 from service.http.streaming.opened import Event, Opened, error_event, open_stream
 
 _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-"""A proxy must pass each event on at once."""
+"""Makes a proxy pass each event on at once."""
 
 router = APIRouter(route_class=BodyRoute)
 
@@ -30,7 +31,7 @@ router = APIRouter(route_class=BodyRoute)
     response_model=StreamAnswer,
     **described(
         "stream",
-        "A piece of a text, and the state of the pieces before: an event for each token, and the next state",
+        "A piece of text, and the state after the pieces before it: an event for each token, and the next state",
         *OF_A_JOB,
         examples=examples.STREAM_ANSWERS,
         content={EVENT_STREAM: {"schema": {"type": "string"}, "example": examples.STREAM_EVENTS}},
@@ -58,13 +59,16 @@ async def stream(
     events = _events(opened, asked)
     if not wants_events(context.headers.get(b"accept")):
         return json_answer(await _whole(opened, events, context))
-    first = await anext(events)  # what is wrong with the request is known by now, while it can still be a status
+    first = await anext(events)  # errors of the request are raised here, while they can still become a status
     return StreamingResponse(_sent(context, opened, first, events), media_type=EVENT_STREAM, headers=_HEADERS)
 
 
 async def _events(opened: Opened, asked: StreamRequest) -> AsyncIterator[list[Event]]:
-    """What a piece comes to, then the state, or behind the end the prediction. Nothing has been read of the piece yet
-    when the first, which is empty, comes. Raises `TooLarge` for a piece of too many tokens or numbers."""
+    """The events of a piece, then the state, or at the end the prediction.
+
+    The first list of events is empty and comes before anything is read. Raises `TooLarge` for a piece with too many
+    tokens or numbers.
+    """
     settings, stream = opened.runtime.settings, opened.stream
     if asked.text is not None:
         stream.feed(asked.text)
@@ -78,7 +82,7 @@ async def _events(opened: Opened, asked: StreamRequest) -> AsyncIterator[list[Ev
     if numbers > settings.max_trace:
         raise TooLarge("Numbers in the gates of one answer", numbers, settings.max_trace)
     if asked.end and not stream.count and not stream.waiting:
-        stream.finish()  # raises: there is no token
+        stream.finish()  # raises, because there is no token
     yield []
     async for events in opened.steps():
         yield events
@@ -109,7 +113,7 @@ async def _whole(opened: Opened, events: AsyncIterator[list[Event]], context: Re
 async def _sent(
     context: RequestContext, opened: Opened, first: list[Event], events: AsyncIterator[list[Event]]
 ) -> AsyncIterator[bytes]:
-    """The events as they are sent. What goes wrong behind the first of them is an event, the last."""
+    """The events in their sent form. A later error becomes the last event."""
     yield _as_sent([opened.ready, *first])
     try:
         async for some in events:
@@ -121,5 +125,5 @@ async def _sent(
 
 
 def _as_sent(events: Iterable[Event]) -> bytes:
-    """As server-sent events (WHATWG HTML, 9.2.6)."""
+    """Events in the form of server-sent events (WHATWG HTML, 9.2.6)."""
     return b"".join(b"event: %s\ndata: %s\n\n" % (event["type"].encode(), dumps(event)) for event in events)

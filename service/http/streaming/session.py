@@ -1,8 +1,8 @@
 """One WebSocket of `/stream`: its messages, from the opening to the close.
 
-Two tasks: one receives, and holds a bounded number of bytes that wait; the other reads them with the model and sends.
-So a client that has gone, or answers a ping, is noticed during a long answer. The socket is not read from while as much
-waits as may, nor the model run while the client does not take what was sent.
+Two tasks run. One receives messages and holds a bounded number of waiting bytes. The other reads them with the model
+and sends events. So a closed connection or a pong is noticed during a long answer. Nothing is received while the
+waiting bytes are at their limit, and the model does not run while the client does not take its events.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ from service.model.streams.reading import Undecided
 from service.serving.streams import Dropped
 
 POLICY, OVER_SIZE, RESTART, BUSY, NORMAL = 1008, 1009, 1012, 1013, 1000
-"""Codes of a close (RFC 6455 and its registry): a message that cannot be taken, one over a limit, the service's end, no
-room at present, and the client's own end."""
+"""Close codes (RFC 6455 and its registry): an unacceptable message, a message over a limit, a restart of the service,
+no room at present, and the client's own end."""
 MOST_ERRORS = 16
-"""Wrong messages of one connection; with one more it is closed."""
+"""Wrong messages allowed on one connection. One more closes it."""
 MOST_MESSAGES = 1024
-"""Messages of one connection that wait."""
+"""Waiting messages of one connection."""
 
 Admit = Callable[[str | None], Grant | None]
 """Checks an API key. Raises `Unauthorized`, `Forbidden` or `RateLimited`."""
@@ -52,7 +52,7 @@ _log = structlog.get_logger()
 
 
 class _Closed(Exception):
-    """The connection ends: with a close of this code, or, with None, because the client has gone."""
+    """The connection ends: with a close code, or with None after the client has gone."""
 
     def __init__(self, code: int | None, reason: str = "", dropped: Dropped | None = None) -> None:
         self.code, self.reason, self.dropped = code, reason, dropped
@@ -60,7 +60,7 @@ class _Closed(Exception):
 
 @dataclass(slots=True)
 class _Inbox:
-    """Messages that came and were not read: text, or bytes, which no stream takes."""
+    """Received messages that wait: text, or bytes, which streams reject."""
 
     most: int
     messages: deque[str | bytes] = field(default_factory=deque)
@@ -75,8 +75,8 @@ class _Inbox:
 
 
 class Session:
-    """A stream over one WebSocket that is accepted. `admit` checks the key of an opening message, where one is needed
-    and no header had any."""
+    """A stream over an accepted WebSocket. `admit` checks the key of the opening message; None if no key is needed
+    there."""
 
     def __init__(
         self, context: RequestContext, receive: Receive, send: Send, grant: Grant | None, admit: Admit | None
@@ -98,7 +98,7 @@ class Session:
                 await self._serve()
         except _Closed as closed:
             await self._close(closed)
-        except WebSocketDisconnect:  # the client has gone while it was sent something
+        except WebSocketDisconnect:  # the client left during a send
             self._streams.drop("gone")
         finally:
             receiving.cancel()
@@ -116,7 +116,7 @@ class Session:
     # Receiving
 
     async def _listen(self) -> None:
-        """Receive messages while there is room for them."""
+        """Receive messages while there is room."""
         inbox = self._inbox
         while True:
             message = await self._receive()
@@ -134,7 +134,7 @@ class Session:
                 await inbox.room.wait()
 
     async def _next(self) -> str | bytes:
-        """The next message. Raises `_Closed` where none comes: the client has gone, is silent, or the service ends."""
+        """The next message. Raises `_Closed` if the client has gone or is silent, or the service ends."""
         inbox, seconds = self._inbox, self._settings.stream_idle_seconds
         while not inbox.messages:
             if inbox.gone:
@@ -157,7 +157,7 @@ class Session:
         return content
 
     async def _ended(self) -> _Closed:
-        """The service ends: the state is the last message, so that the client can go on elsewhere."""
+        """The service ends. The last message is the state, so that the client can continue elsewhere."""
         await self._tell_state()
         return _Closed(RESTART, "the service restarts; go on elsewhere with the state", "shutdown")
 
@@ -200,7 +200,7 @@ class Session:
         return opened
 
     async def _read(self, opened: Opened, piece: Piece) -> None:
-        """Read a piece, and end the text where it says so."""
+        """Read a piece, and end the text if the piece says so."""
         try:
             async for events in opened.take(piece):
                 await self._send_all(events)
@@ -221,14 +221,14 @@ class Session:
             await self._fail(error)
 
     async def _fail(self, error: Exception) -> NoReturn:
-        """Tell of an error behind which the stream cannot go on."""
+        """Report an error after which the stream cannot continue."""
         await self._tell(error_event(error))
         code = POLICY if isinstance(error, InvalidField) else OVER_SIZE if isinstance(error, TooLarge) else BUSY
         title = error.title if isinstance(error, RequestError) else "unexpected error"
         raise _Closed(code, title, "failed") from None
 
     async def _refuse(self, error: RequestError) -> None:
-        """Answer a message that cannot be taken; the stream goes on."""
+        """Report a wrong message; the stream continues."""
         await self._tell(error_event(error))
         self._errors += 1
         if self._errors > MOST_ERRORS:

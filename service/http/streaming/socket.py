@@ -11,11 +11,11 @@ from service.http.streaming.session import Session
 
 
 async def stream(socket: WebSocket) -> None:
-    """Serve one WebSocket. Raises `Unavailable`, before the handshake, where as many streams are open as may be."""
+    """Serve one WebSocket. Raises `Unavailable` before the handshake if too many streams are open."""
     context, scope = context_of(socket.scope), socket.scope
     context.runtime.check_open()
     with context.runtime.streams.hold():
-        await socket.receive()  # that it connects
+        await socket.receive()  # the connect message
         await socket.accept()
         await Session(context, socket.receive, socket.send, scope.get(GRANT), scope.get(ADMIT)).run()
 
