@@ -22,7 +22,7 @@ def usable_cpus() -> int:
 
 
 def cpu_quota(root: Path = Path("/")) -> float | None:
-    """The tightest CPU quota, in CPUs, of this process's control groups, version 1 or 2; None where there is none."""
+    """The tightest CPU quota, in CPUs, of this process's control groups, version 1 or 2; None if there is none."""
     try:
         lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
     except OSError:

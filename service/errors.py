@@ -1,23 +1,23 @@
-"""Everything that can go wrong, in one tree; each class that a caller can meet over HTTP carries its status.
+"""All errors in one tree. Each class that can reach an HTTP client carries its status.
 
 ServiceError
 ├── BundleError             a bundle on disk cannot be served (or written)
-├── StartupError            the service cannot start as it is configured
-└── RequestError            one request is refused or fails; `status`, `slug`, `title`
+├── StartupError            the service cannot start with its configuration
+└── RequestError            one request is rejected or fails; `status`, `slug`, `title`
     ├── MalformedBody           400  not JSON, not UTF-8, an unpaired surrogate
     ├── MalformedRequest        400  not HTTP/1.1
-    ├── Unauthorized            401  API keys are configured and no valid one came
-    ├── Forbidden               403  a valid API key, or a web page, that may not do this
-    ├── ModelNotFound           404  no such model; lists those there are
+    ├── Unauthorized            401  API keys are configured and the request has no valid one
+    ├── Forbidden               403  a valid API key, or a web page, without the right
+    ├── ModelNotFound           404  no such model; lists the loaded ones
     │   └── VersionNotFound     404  the model is loaded in other versions; lists them
     ├── AnswerNotFound          404  feedback on a request that is not among the last ones
-    ├── NoShadow                404  a report on a shadow that a model has not
-    ├── BundleRefused           409  a bundle that was to be loaded cannot be served; says why
-    │   └── Unfit               409  a canary or shadow does not fit the version that is served; says why
-    ├── RequestTooSlow          408  its header or its body did not come in time
-    ├── TooLarge                413  over a limit in size; says which, and both numbers
+    ├── NoShadow                404  a report on the shadow of a model without one
+    ├── BundleRefused           409  a bundle cannot be loaded; gives the reason
+    │   └── Unfit               409  a canary or shadow does not fit the served version; gives the reason
+    ├── RequestTooSlow          408  its header or body did not arrive in time
+    ├── TooLarge                413  over a limit; gives the limit and both numbers
     ├── UnsupportedMediaType    415  not a JSON body
-    │   └── UnsupportedCoding   415  a body in another content coding than gzip or deflate
+    │   └── UnsupportedCoding   415  a body in a content coding other than gzip or deflate
     ├── InvalidField            422  a field is wrong; carries a JSON pointer into the request
     ├── HeaderTooLarge          431  its header is over a limit
     ├── RateLimited             429  a key is over its rate; `retry_after`
@@ -34,10 +34,10 @@ from typing import ClassVar
 
 
 class Refused(StrEnum):
-    """Why a request or a connection was refused: the label `reason` of `gatelight_refusals_total`."""
+    """The reason of a rejection: the label `reason` of `gatelight_refusals_total`."""
 
     CLOSED = "closed"
-    """The service stops."""
+    """The service is shutting down."""
     CONNECTIONS = "connections"
     """Too many connections are open."""
     DEADLINE = "deadline"
@@ -45,13 +45,13 @@ class Refused(StrEnum):
     EDGE = "edge"
     """Too much parsing and tokenising waits for a thread."""
     FORBIDDEN = "forbidden"
-    """The key may not do this."""
+    """The key lacks the right."""
     FULL = "full"
     """Too many tokens wait."""
     HEADER_SIZE = "header-size"
     """The header is over a limit."""
     INTERNAL = "internal-error"
-    """Something went wrong in the service."""
+    """An error in the service."""
     MALFORMED = "malformed-request"
     """The request is not HTTP/1.1."""
     METHOD = "method-not-allowed"
@@ -63,21 +63,21 @@ class Refused(StrEnum):
     RATE = "rate-limited"
     """A key is over its rate."""
     SLOW_BODY = "slow-body"
-    """The body did not come in time."""
+    """The body did not arrive in time."""
     SLOW_HEADER = "slow-header"
-    """The header did not come in time."""
+    """The header did not arrive in time."""
     SLOW_READER = "slow-reader"
-    """The client takes its answer too slowly: its connection is cut."""
+    """The client takes its answer too slowly, so its connection is cut."""
     STREAMS = "streams"
     """Too many streams are open."""
     TOO_LARGE = "too-large"
     """The body, the inputs or the trace are over a limit."""
     TRACE = "trace"
-    """Too many numbers of traces are under way."""
+    """Too many numbers in current traces."""
     UNAUTHORIZED = "unauthorized"
-    """No valid key came."""
+    """No valid key."""
     UNREAD = "unread"
-    """Too many bytes of bodies without their ends have come: the first such body is refused."""
+    """Too many bytes of incomplete bodies have arrived: the first such body is rejected."""
     UNSENT = "unsent"
     """Too many bytes of answers wait for their clients: a slow reader is cut."""
 
@@ -87,16 +87,16 @@ class ServiceError(Exception):
 
 
 class BundleError(ServiceError):
-    """A bundle on disk is incomplete, altered, or does not hold what its manifest says."""
+    """A bundle on disk is incomplete, altered, or differs from its manifest."""
 
 
 class StartupError(ServiceError):
-    """The service cannot start; the message says what to change."""
+    """The service cannot start. The message names the cause and the remedy."""
 
 
 class RequestError(ServiceError):
-    """One request cannot be answered. `detail` is written for the person who sent it; `reason` is the word under which
-    the refusal is counted, None where it is none or is counted already."""
+    """One request cannot be answered. `detail` is a text for its sender. `reason` is the label under which the
+    rejection is counted; None if it is not a rejection or is counted already."""
 
     reason: Refused | None = None
     status: ClassVar[int] = 500
@@ -114,7 +114,7 @@ class MalformedBody(RequestError):
 
 
 class Unauthorized(RequestError):
-    """`challenge` is what the answer's `WWW-Authenticate` says."""
+    """`challenge` is the value of the answer's `WWW-Authenticate`."""
 
     reason = Refused.UNAUTHORIZED
     status, slug, title = 401, "unauthorized", "An API key is needed"
@@ -122,7 +122,7 @@ class Unauthorized(RequestError):
 
 
 class Forbidden(RequestError):
-    """`key` says in the log whose key it was, where there was one."""
+    """`key` identifies the API key in the log; None if there was none."""
 
     reason = Refused.FORBIDDEN
     key: str | None = None
@@ -137,7 +137,7 @@ class ModelNotFound(RequestError):
 
 
 class VersionNotFound(ModelNotFound):
-    """The model is loaded, in other versions than the one asked for."""
+    """The model is loaded, but not in the requested version."""
 
     def __init__(self, name: str, version: str, served: Sequence[str]) -> None:
         are = f"versions {', '.join(served)} are" if len(served) > 1 else f"version {', '.join(served)} is"
@@ -199,7 +199,7 @@ class UnsupportedMediaType(RequestError):
 
 
 class UnsupportedCoding(UnsupportedMediaType):
-    """`accepted` is what the answer's `Accept-Encoding` says."""
+    """`accepted` is the value of the answer's `Accept-Encoding`."""
 
     slug, title = "unsupported-coding", "Not a content coding that is read"
     accepted = "gzip, deflate"
@@ -207,7 +207,7 @@ class UnsupportedCoding(UnsupportedMediaType):
 
 @dataclass(frozen=True, slots=True)
 class FieldProblem:
-    """One wrong field: a JSON pointer (RFC 6901) into the request, and what is wrong there."""
+    """One wrong field: a JSON pointer (RFC 6901) into the request, and the fault."""
 
     pointer: str
     detail: str
@@ -216,7 +216,7 @@ class FieldProblem:
 class InvalidField(RequestError):
     """One or more fields are wrong.
 
-    `pointer` is relative to where it was found; whoever knows the outer path re-raises with `under`.
+    `pointer` is relative to the checked part. The caller that knows the outer path re-raises with `under`.
     """
 
     status, slug, title = 422, "invalid-field", "A field is wrong"
@@ -226,13 +226,13 @@ class InvalidField(RequestError):
         self.problems = (FieldProblem(pointer, detail), *more)
 
     def under(self, prefix: str) -> InvalidField:
-        """The same error with every pointer put below `prefix`, such as ``/inputs/3``."""
+        """The same error with `prefix`, such as ``/inputs/3``, before every pointer."""
         first, *rest = (FieldProblem(prefix + p.pointer, p.detail) for p in self.problems)
         return InvalidField(first.pointer, first.detail, *rest)
 
 
 class RateLimited(RequestError):
-    """`key` says in the log whose key it was."""
+    """`key` identifies the API key in the log."""
 
     reason = Refused.RATE
     key: str | None = None

@@ -18,13 +18,14 @@ of 700 the objects of those under way alone would have them looked for a hundred
 
 
 def tune() -> None:
-    """Set both for the whole process. What has been loaded is looked through no more: it is there for good."""
+    """Set both for the whole process. Garbage collection skips the objects loaded so far, because they are
+    permanent."""
     sys.setswitchinterval(SWITCH_INTERVAL)
     gc.set_threshold(GARBAGE_AFTER)
     gc.freeze()
 
 
 def give_back() -> None:
-    """Give the system back what was freed: where the C library can, which keeps it otherwise."""
+    """Return freed memory to the system, if the C library can. Otherwise it keeps the memory."""
     with contextlib.suppress(AttributeError, OSError):
         ctypes.CDLL(None).malloc_trim(0)

@@ -4,7 +4,7 @@
     canary    NAME=4:0.1, NAME=4:0.1+5:0.2                            share of the requests that name no version
     shadow    NAME=4, NAME=4:0.25                                     share of the requests that are run again
 
-Every mistake raises `ValueError` with one line: the entry, what is wrong with it, and what would be right.
+Every mistake raises `ValueError` with one line: the entry, the fault, and the right form.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ _SHADOW = "NAME=VERSION or NAME=VERSION:SHARE, such as sentiment-lstm=4:0.25"
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """The versions of one name that are served beside canary and shadow: the `latest` so many, those `listed`, or all
-    where neither is given."""
+    """The served versions of one name, beside canary and shadow: the highest `latest` versions, those `listed`, or all
+    if neither is given."""
 
     latest: int | None = None
     listed: tuple[int, ...] = ()
@@ -51,7 +51,7 @@ NEWEST = Rule(latest=1)
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is wanted of one name. `canary` is share by version, `shadow` a version and its share of the requests."""
+    """The plan of one name. `canary` is share by version, `shadow` a version and its share of the requests."""
 
     rule: Rule = NEWEST
     canary: Mapping[int, float] = field(default_factory=lambda: MappingProxyType({}))
@@ -68,13 +68,13 @@ class Plan:
         return self.extra | frozenset(self.rule.listed)
 
     def without(self, version: int) -> Plan:
-        """The same where a version is neither canary nor shadow any more."""
+        """The same plan, with a version neither canary nor shadow."""
         canary = {each: share for each, share in self.canary.items() if each != version}
         shadow = None if self.shadow and self.shadow[0] == version else self.shadow
         return replace(self, canary=MappingProxyType(canary), shadow=shadow)
 
     def plain(self) -> dict[str, Any]:
-        """The plan as plain values that JSON has: what `restored` takes."""
+        """The plan as plain JSON values, for `restored`."""
         return {
             "versions": str(self.rule),
             "canary": [[version, share] for version, share in self.canary.items()],
@@ -104,7 +104,7 @@ def restored(plain: Mapping[str, Any]) -> Plan:
 
 
 def read(versions: str, canary: str, shadow: str) -> Rollout:
-    """What the three settings say together. Raises `ValueError`, whose line begins with the setting's name."""
+    """The plans of the three settings together. Raises `ValueError`; its line begins with the setting's name."""
     rule, rules = _read_versions(versions)
     canaries, shadows = _read_canaries(canary), _read_shadows(shadow)
     plans = {
@@ -118,7 +118,7 @@ def read(versions: str, canary: str, shadow: str) -> Rollout:
 
 
 def conflict(plan: Plan) -> str | None:
-    """What is contradictory in a plan; None for a sound one."""
+    """The contradiction in a plan; None if there is none."""
     total = math.fsum(plan.canary.values())
     if total > 1 + _ROUNDING:
         return f"the canaries' shares sum to {total:g}; at most 1 is right, and the stable version gets the rest"
@@ -143,7 +143,7 @@ def read_rule(text: str) -> Rule:
 
 
 def position(name: str, key: str) -> float:
-    """Where in [0, 1) a key stands for a model's canaries: the same in every process, and evenly spread."""
+    """The position of a key in [0, 1) for a model's canaries: the same in every process, and evenly spread."""
     digest = blake2b(f"{name}\0{key}".encode("utf-8", "surrogatepass"), digest_size=7).digest()
     return int.from_bytes(digest, "big") / (1 << 56)  # 53 bits would do; 56 divide exactly enough to stay under 1
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 
 def signature(*files: Path) -> object:
-    """What changes when one of the files does, though its size and its time of writing were kept; the number of the
-    error where one cannot be looked at."""
+    """A signature of the files. It also differs after a change that keeps size and modification time. The error's
+    number stands for a file that cannot be read."""
     try:
         return [stamp(file.stat()) for file in files]
     except OSError as error:

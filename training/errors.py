@@ -2,4 +2,4 @@
 
 
 class TrainingError(Exception):
-    """A training cannot be done, or came to nothing. The message says why, and what would be right."""
+    """A training cannot be done, or came to nothing. The message gives the reason and the right form."""

@@ -54,9 +54,9 @@ class Material:
 
 
 def gather(options: FitOptions, tell: Callable[[str], None]) -> Material:
-    """Read the files of a training, each once, and make its network. `tell` gets a line on what is there.
+    """Read the files of a training, each once, and make its network. `tell` gets a line on each file.
 
-    Raises `CorpusError` for data that cannot be used, `TrainingError` for what does not go together.
+    Raises `CorpusError` for data that cannot be used, `TrainingError` for options that contradict each other.
     """
     task, plain = options.design.task, build(["<unk>"], [])
     parts = {

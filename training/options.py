@@ -91,8 +91,8 @@ class NetworkOptions(_Options):
     )
     peepholes: Peepholes | None = Field(
         None,
-        description="What a peephole LSTM's gates see: their own unit's cell (diagonal), or the whole cell, as the "
-        "candidate does then too (full). Without it: diagonal.",
+        description="The cell state in a peephole LSTM's gates: of their own unit (diagonal), or of all units, then "
+        "also in the candidate (full). Without it: diagonal.",
     )
     bidirectional: bool = Field(False, description="Read the text in both directions.")
     layers: int = Field(1, ge=1, le=16, description="Number of recurrent layers.")
@@ -190,7 +190,7 @@ class FitOptions(Columns, NetworkOptions):
         ge=0,
         description="Largest absolute value in the gradient, applied before --clip; 0 is no limit.",
     )
-    accumulate: int = Field(_RECIPE.accumulate, ge=1, description="Batches whose gradients make one step.")
+    accumulate: int = Field(_RECIPE.accumulate, ge=1, description="Batches for the gradients of one step.")
     precision: Precision = Field(
         _RECIPE.precision,
         description="Precision: mixed computes in bfloat16 if that is safe, for CUDA and for CPUs with avx512_bf16 "

@@ -120,7 +120,7 @@ def _logs(options: FitOptions, step: int, closing: ExitStack) -> list[Write]:
 
 
 def _agree(settings: Mapping[str, object], processes: Processes) -> None:
-    """Raise `ProcessesError` where not all processes were started with the same settings on the same data."""
+    """Raises `ProcessesError` unless all processes have the same settings and data."""
     every = processes.gathered(dict(settings))
     for rank, theirs in enumerate(every):
         for name, value in theirs.items():

@@ -33,7 +33,7 @@ class Sentiment:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A token: the slice `[start:end]` of the text as sent; a tagger's label and its probability where asked for."""
+    """A token: the slice `[start:end]` of the text as sent; a tagger's label and its probability on request."""
 
     text: str
     start: int
@@ -57,7 +57,7 @@ class Entity:
 
 @dataclass(frozen=True, slots=True)
 class Entities:
-    """A tagger's prediction; `tokens` where they were asked for."""
+    """A tagger's prediction; `tokens` only on request."""
 
     entities: list[Entity]
     truncated: bool
@@ -76,7 +76,7 @@ class Predictions:
     task: str
     predictions: list[Prediction]
     sources: list[tuple[str, int]] = field(default_factory=list, compare=False)
-    """Of each input the id of its request and its number there: what feedback refers to."""
+    """For each input the id of its request and its number there; `feedback` takes both."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ class Deletion:
 
 @dataclass(frozen=True, slots=True)
 class Faithfulness:
-    """What deleting and keeping the tokens with the largest shares does to the predicted label's probability."""
+    """The predicted label's probability as the tokens with the largest contributions are deleted, or kept alone."""
 
     label: str
     score: float
@@ -114,8 +114,8 @@ class Faithfulness:
 
 @dataclass(frozen=True, slots=True)
 class DeletionEffects:
-    """How each logit changes when a token is gone: a row a token, None for the token that a tagger explains. `exact`
-    is true where the cell's closed form gives it, false where the model was run without the token."""
+    """The change of each logit when a token is deleted: a row for each token, None for a tagger's explained token.
+    `exact` is true for the cell's closed form, false for runs of the model without the token."""
 
     labels: list[str]
     tokens: list[list[float] | None]
@@ -136,7 +136,7 @@ class LayerGates:
 class Trace:
     """One input's trace. Row t of every array belongs to token t, in both directions.
 
-    `sentences` has [first token, end] of each sentence of a tagger's raw text, each read from a zero state; None where
+    `sentences` has [first token, end] of each sentence of a tagger's raw text, each read from a zero state; None if
     the text is one sequence.
     """
 
@@ -147,9 +147,9 @@ class Trace:
     contributions_note: str | None = None
     sentences: list[list[int]] | None = None
     kept: list[int] | None = None
-    """The number that each token has in the text as sent, where tokens were dropped."""
+    """With dropped tokens: each remaining token's number in the text as sent."""
     baseline: Prediction | None = None
-    """The prediction without interventions, where there were any."""
+    """With interventions: the prediction without them."""
     faithfulness: Faithfulness | None = None
     deletion_effects: DeletionEffects | None = None
 
@@ -172,7 +172,7 @@ class Traces:
     equations: dict[str, str]
     traces: list[Trace]
     sources: list[tuple[str, int]] = field(default_factory=list, compare=False)
-    """Of each input the id of its request and its number there: what feedback refers to."""
+    """For each input the id of its request and its number there; `feedback` takes both."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +208,7 @@ class Models:
 @dataclass(frozen=True, slots=True)
 class Feedback:
     """Feedback that was taken. `outcome` is ``right`` or ``wrong``; ``repeated`` for an input that had some already;
-    ``unscored`` where the answer is not known any more, and then its model is not either."""
+    ``unscored`` if the answer, and so its model, is no longer known."""
 
     request_id: str
     input: int

@@ -60,7 +60,7 @@ class AsyncClient(Base[httpx.AsyncClient]):
         return await self._all(tracing(fields), inputs)
 
     def stream(self, *, state: str | None = None, **fields: Unpack[StreamFields]) -> AsyncTextStream:
-        """A text that is sent in pieces. `state` goes on from where another stream was, wherever that ran."""
+        """A text that is sent in pieces. `state` continues another stream, from this service or another instance."""
 
         async def post(body: dict[str, Any]) -> bytes:
             try:
@@ -88,13 +88,13 @@ class AsyncClient(Base[httpx.AsyncClient]):
         label: str | None = None,
         entities: Sequence[Entity | Mapping[str, Any]] | None = None,
     ) -> Feedback:
-        """Say what is right: a label, or the entities of a tagger's input. `Predictions.sources` has both positional
-        arguments for each input. Raises `NotFound` for a request that is not among the last ones."""
+        """Send the right answer: a label, or the entities of a tagger's input. `Predictions.sources` has both
+        positional arguments for each input. Raises `NotFound` for a request that is not among the last ones."""
         body = feedback_body(request_id, number, label, entities)
         return answers.feedback((await self._send("POST", "/feedback", json=body)).content)
 
     async def shadow(self, name: str) -> Shadow:
-        """How the shadow of a model does. Raises `NotFound` where it has none."""
+        """The comparison of a model's shadow with the served version. Raises `NotFound` where it has none."""
         return answers.shadow((await self._get(f"/models/{quote(name, safe='')}/shadow")).content)
 
     async def ready(self) -> bool:
@@ -129,7 +129,7 @@ class AsyncClient(Base[httpx.AsyncClient]):
                 task.cancel()
 
     async def _piece(self, request: Request[Answer], piece: Piece) -> list[Answer]:
-        """The answers to a piece: one, or those of its halves where it is over a limit of the service."""
+        """The answers to a piece: one, or those of its halves if it is over a limit of the service."""
         path, body, headers, read = request
         try:
             response = await self._http.post(path, json={**body, "inputs": piece.body()}, headers=headers)

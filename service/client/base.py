@@ -62,11 +62,11 @@ class GateFields(Choice, total=False):
     layers: Sequence[int] | None
     directions: Sequence[str] | None
     units: Sequence[int] | None
-    """All of each, where they are left out."""
+    """All by default."""
     reduce: Literal["none", "summary"] | None
     contributions: bool
     explain: int | None
-    """Taggers: the number of the token whose decision is split."""
+    """Taggers: the number of the token to explain."""
     set: Sequence[Setting] | None
     """Gates, states or units that are held at a value. Each trace then has a `baseline`."""
     drop: Sequence[int] | None
@@ -148,7 +148,7 @@ def tracing(fields: GateFields) -> Request[Traces]:
 
 
 def _route(body: dict[str, Any]) -> dict[str, str]:
-    """The header that has all requests of a call answered by one version, also where a canary is on trial."""
+    """The header that makes one version answer all requests of a call, also with a canary."""
     return {"X-Route-Key": body.pop("route_key", None) or token_hex(8)}
 
 

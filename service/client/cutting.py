@@ -23,7 +23,7 @@ Answer = TypeVar("Answer", Predictions, Traces)
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """The inputs of one request, and where in the whole list they begin."""
+    """The inputs of one request, and the position of the first in the whole list."""
 
     first: int
     inputs: list[str | list[str]]

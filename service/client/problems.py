@@ -62,7 +62,7 @@ class Problem(ClientError):
         self.retry_after = retry_after
 
     def shifted(self, first: int) -> Problem:
-        """The same problem where the request's first input is the one of number `first`."""
+        """The same problem for a request that begins with input number `first`."""
         errors = [FieldProblem(_shifted(each.pointer, first), each.detail) for each in self.errors]
         return type(self)(
             self.status, self.title, _shifted(self.detail, first), errors, self.request_id, self.retry_after
@@ -140,7 +140,7 @@ def _body(response: httpx.Response) -> dict[str, Any]:
 
 
 def _field_problems(errors: object) -> list[FieldProblem]:
-    """An error's wrong fields; none where they are of another shape, as somebody else's may be."""
+    """An error's wrong fields; none if they have another shape, as in another server's error."""
     found = [each for each in errors if isinstance(each, dict)] if isinstance(errors, list) else []
     return [FieldProblem(str(each.get("pointer", "")), str(each.get("detail", ""))) for each in found]
 

@@ -20,7 +20,7 @@ class StreamFields(TypedDict, total=False):
     task: str | None
     version: str | None
     gates: Sequence[str] | None
-    """Names of gates whose activations each event holds."""
+    """Names of gates in each event."""
     layers: Sequence[int] | None
     units: Sequence[int] | None
     every: int
@@ -31,7 +31,7 @@ class StreamFields(TypedDict, total=False):
 
 
 Event = dict[str, Any]
-"""What became known: `type` is ``token``, ``labels`` or ``entity``."""
+"""A new fact: `type` is ``token``, ``labels`` or ``entity``."""
 Piece = str | Sequence[str]
 """A piece of the text, cut anywhere; or tokens."""
 

@@ -63,7 +63,7 @@ class Client(Base[httpx.Client]):
         return self._all(tracing(fields), inputs)
 
     def stream(self, *, state: str | None = None, **fields: Unpack[StreamFields]) -> TextStream:
-        """A text that is sent in pieces. `state` goes on from where another stream was, wherever that ran."""
+        """A text that is sent in pieces. `state` continues another stream, from this service or another instance."""
 
         def post(body: dict[str, Any]) -> bytes:
             try:
@@ -91,13 +91,13 @@ class Client(Base[httpx.Client]):
         label: str | None = None,
         entities: Sequence[Entity | Mapping[str, Any]] | None = None,
     ) -> Feedback:
-        """Say what is right: a label, or the entities of a tagger's input. `Predictions.sources` has both positional
-        arguments for each input. Raises `NotFound` for a request that is not among the last ones."""
+        """Send the right answer: a label, or the entities of a tagger's input. `Predictions.sources` has both
+        positional arguments for each input. Raises `NotFound` for a request that is not among the last ones."""
         body = feedback_body(request_id, number, label, entities)
         return answers.feedback((self._send("POST", "/feedback", json=body)).content)
 
     def shadow(self, name: str) -> Shadow:
-        """How the shadow of a model does. Raises `NotFound` where it has none."""
+        """The comparison of a model's shadow with the served version. Raises `NotFound` where it has none."""
         return answers.shadow((self._get(f"/models/{quote(name, safe='')}/shadow")).content)
 
     def ready(self) -> bool:
@@ -128,7 +128,7 @@ class Client(Base[httpx.Client]):
                     future.cancel()
 
     def _piece(self, request: Request[Answer], piece: Piece) -> list[Answer]:
-        """The answers to a piece: one, or those of its halves where it is over a limit of the service."""
+        """The answers to a piece: one, or those of its halves if it is over a limit of the service."""
         path, body, headers, read = request
         try:
             response = self._http.post(path, json={**body, "inputs": piece.body()}, headers=headers)

@@ -58,7 +58,7 @@ def reading(read: Callable[_Arguments, _Value]) -> Callable[_Arguments, _Value]:
 
 
 def safetensors_header(content: bytes) -> tuple[dict[str, Any], int]:
-    """The header of a safetensors file, and where its data begins. Raises `ValueError` or `struct.error`."""
+    """The header of a safetensors file, and the position of its data. Raises `ValueError` or `struct.error`."""
     (length,) = struct.unpack_from("<Q", content)
     begin = _HEADER + length
     return json.loads(content[_HEADER:begin]), begin

@@ -18,13 +18,13 @@ from service.model.equations import equations, gate_names
 from service.model.sentences import may_divide, sentences
 from service.model.tokenizer import Encoded, Tokenizer
 
-if TYPE_CHECKING:  # the import of the engine needs ONNX Runtime; if that is missing, `choose_provider` says what to do
+if TYPE_CHECKING:  # the import of the engine needs ONNX Runtime; if that is missing, `choose_provider` reports it
     from service.model.engine import Engine, Provider
 
 ProviderSetting = Literal["auto", "cpu", "cuda"]
 
 RUNTIMES_PAGE = "docs/reference/runtimes.md"
-"""Which runtimes read the graphs right, and how the portable one is made."""
+"""The runtimes that read the graphs correctly, and the export of the portable graph."""
 
 _log = structlog.get_logger()
 
@@ -105,18 +105,18 @@ class Model:
 
 _HEADROOM: Mapping[Provider, int] = {"cpu": 512 << 20, "cuda": 8 << 30}
 _COPIES = 8
-"""Memory that loading a bundle may take: this many bytes plus a multiple of its size. Loading really takes a small part
-of it; other threads need room at the same time."""
+"""Memory that loading a bundle may take: this many bytes plus a multiple of its size. Loading takes only a small part
+of it, but other threads need memory at the same time."""
 
 Load = Callable[[Bundle], Model]
-"""Makes a verified bundle into a model that is warmed up. Raises `BundleError`."""
+"""Makes a warmed-up model from a verified bundle. Raises `BundleError`."""
 
 
 def loader(provider: Provider, threads: int, token_limit: int, *, strict: bool = False) -> Load:
-    """The way models are loaded: ONNX Runtime on `provider`, `threads` for one run, at most `token_limit` tokens.
+    """A loader: ONNX Runtime on `provider`, `threads` for one run, at most `token_limit` tokens.
 
-    A model of which a recurrent layer does not run there is refused when `strict`, else told of in the log. Bundles
-    with the same weights hold them once; versions with the same files hold everything once.
+    If a recurrent layer does not run on the provider, the model is refused with `strict`; otherwise the log warns.
+    Bundles with the same weights share them in memory; versions with the same files share everything.
     """
     from service.model.engine import Engine
     from service.model.untrusted import memory_limit
@@ -158,7 +158,7 @@ def loader(provider: Provider, threads: int, token_limit: int, *, strict: bool =
 
 
 def fallback_reason(manifest: Manifest) -> str:
-    """Why a model's recurrent layers run on the CPU though CUDA was chosen."""
+    """The reason why a model's recurrent layers run on the CPU despite CUDA."""
     if manifest.cell == "gru" and manifest.gru_reset == "before":
         return "the CUDA provider has no GRU whose reset comes before the product"
     if manifest.precision == "int8":
@@ -171,7 +171,7 @@ def fallback_reason(manifest: Manifest) -> str:
 
 
 def choose_provider(wanted: ProviderSetting) -> Provider:
-    """The execution provider to use. Raises `StartupError` when ONNX Runtime, or its CUDA provider, is not there."""
+    """The execution provider to use. Raises `StartupError` if ONNX Runtime or its CUDA provider is missing."""
     try:
         from service.model.engine import available_providers
     except ImportError as error:

@@ -46,7 +46,8 @@ _in_use: WeakValueDictionary[tuple[bytes, tuple[Feature, ...]], Tokenizer] = Wea
 _WORD = re.compile(r"(?:[^ \t\n<]+|<br ?/?>|<)+")
 """Text between spaces. A token holds no space, except ``<br />``, and no pattern looks behind a space."""
 WORD = re.compile(r"(?:(?<![^ \t\n])[Nn]o\. (?=[0-9])|[^ \t\n<&]+|<br ?/?>|&lt;br ?/?&gt;|[<&])+")
-"""The same in any text: it may have a ``<br />`` of entities, or ``No. 1``, whose full stop depends on the number."""
+"""The same in any text: it may have a ``<br />`` of entities, or ``No. 1``, with a full stop that depends on the
+number."""
 _NUMBER_SIGN = re.compile(r"(?<![^ \t\n])[Nn]o\. [0-9]")
 _LAST_STOP = re.compile(r"(?:^|[^\w.])[^\W\d_]{1,50}\.$")
 """A word that ends in a full stop and has no other."""

@@ -24,26 +24,26 @@ COMPARISON_FAMILIES = (
     Family(
         "shadow_score_change",
         "histogram",
-        "The shadow's score of what was answered, less the score that was answered.",
+        "The shadow's score for the served answer, minus the served score.",
         SHADOW_LABELS,
         CHANGES,
     ),
     Family(
         "shadow_flips_total",
         "counter",
-        "Labels that differ: what was answered, and what the shadow says.",
+        "Labels that differ: the served one and the shadow's.",
         (*SHADOW_LABELS, "served_label", "shadow_label"),
     ),
     Family(
         "shadow_run_seconds_total",
         "counter",
-        "Seconds that runs of the same inputs took in each of the two, where both were measured.",
+        "Seconds of runs of the same inputs in each of the two, if both were measured.",
         (*SHADOW_LABELS, "of"),
     ),
     Family(
         "feedback_total",
         "counter",
-        "Feedback by what it says of the answer. repeated: it came before; unscored: the answer is not known any more.",
+        "Feedback by its outcome. repeated: the input has feedback already; unscored: the answer is no longer known.",
         (*_MODEL, "outcome"),
     ),
     Family(
@@ -72,7 +72,7 @@ SHADOW_AGREEMENT = Family(
     "shadow_agreement", "gauge", "Share of a shadow's inputs that both versions answer alike.", SHADOW_LABELS
 )
 SHADOW_SCORE_CHANGE = Family(
-    "shadow_mean_score_change", "gauge", "Mean change of the score of what was answered.", SHADOW_LABELS
+    "shadow_mean_score_change", "gauge", "Mean change of the served answer's score.", SHADOW_LABELS
 )
 SHADOW_LATENCY = Family(
     "shadow_latency_ratio", "gauge", "The shadow's time for a run, divided by the served version's.", SHADOW_LABELS

@@ -114,7 +114,7 @@ _stream: _Stream | None = None
 
 def gather(soon: Callable[[Callable[[], None]], object] | None) -> None:
     """Write this thread's lines together, whenever `soon`, such as an event loop's ``call_soon``, calls for it; None:
-    each at once again. What waits is written first."""
+    each at once again. Waiting lines are written first."""
     if _stream is not None:
         _stream.gather(soon)
 

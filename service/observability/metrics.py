@@ -73,14 +73,19 @@ FAMILIES = (
     Family(
         "queued_edge_seconds",
         "gauge",
-        "Seconds that parsing, tokenising and building answers is expected to take, of what waits for a thread.",
+        "Expected seconds of parsing, tokenising and building answers that wait for a thread.",
     ),
     Family("trace_numbers", "gauge", "Numbers of the traces that are under way, before they stand in an answer."),
     Family("connections", "gauge", "Connections that are open."),
     Family("unsent_bytes", "gauge", "Bytes of answers that wait for clients that read slowly."),
     Family("unread_bytes", "gauge", "Bytes of bodies that clients have not sent the ends of."),
     Family("refusals_total", "counter", "Requests and connections refused, by reason.", ("reason",)),
-    Family("dropped_inputs_total", "counter", "Inputs accepted that never ran, by what ended their request.", ("why",)),
+    Family(
+        "dropped_inputs_total",
+        "counter",
+        "Accepted inputs that never ran, by the cause of their request's end.",
+        ("why",),
+    ),
     Family("streams", "gauge", "Streams over WebSockets that are open."),
     Family("sequences", "gauge", "Sequences of /v2 that are open.", over="max"),
     Family("stream_tokens_total", "counter", "Tokens that streams were read with."),
@@ -90,7 +95,7 @@ FAMILIES = (
     Family(
         "model_info",
         "gauge",
-        "1 for each model that is served; provider: where its recurrent layers run.",
+        "1 for each served model; provider: the device of its recurrent layers.",
         ("model", "version", "task", "cell", "provider"),
         over="max",
     ),
@@ -104,7 +109,7 @@ FAMILIES = (
     Family(
         "model_quality",
         "gauge",
-        "What the manifest of each model that is served says it scored, 0 to 1.",
+        "The scores in the manifest of each served model, 0 to 1.",
         ("model", "version", "data", "metric"),
         over="max",
     ),
@@ -151,7 +156,7 @@ FAMILIES = (
         over="max",
         full=True,
     ),
-    Family("gate_sampled_texts_total", "counter", "Texts whose gates were sampled.", _MODEL),
+    Family("gate_sampled_texts_total", "counter", "Texts with sampled gates.", _MODEL),
     Family("gate_sampled_tokens_total", "counter", "Tokens of those texts.", _MODEL),
     *(
         Family(name, "histogram", f"{words}: {_BY_UNIT}", _GATE, BOUNDS[what], full=True)

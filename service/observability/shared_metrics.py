@@ -37,8 +37,8 @@ Key = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """Numbers of one name, told apart by labels. `over` says how a gauge's values of several processes become one;
-    families that are `full` have many series a model, and are shown only where the settings ask for them."""
+    """Numbers of one name, told apart by labels. `over` combines a gauge's values of several processes. `full`
+    families have many series for each model and are shown only if the settings ask for them."""
 
     name: str
     kind: Kind

@@ -21,7 +21,7 @@ from service.scoring.work import Done, Options, cut, score
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What to score: files, model and output. `reduce` None asks for no gates, `threads` 0 takes every CPU."""
+    """Files, model and output of a scoring run. `reduce` None asks for no gates, `threads` 0 takes every CPU."""
 
     files: list[str]
     model: str

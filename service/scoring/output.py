@@ -185,7 +185,7 @@ class Output:
 
 
 def check_free(path: Path) -> None:
-    """Raise `OutputError` where there is an output already."""
+    """Raises `OutputError` if the output exists."""
     if path.exists():
         raise OutputError(f"{path} is there already: go on with --resume, or name another file.")
 
@@ -196,7 +196,7 @@ def _check_same(path: Path, beside: Path, now: Mapping[str, Any]) -> None:
         before = orjson.loads(beside.read_bytes())
     except (FileNotFoundError, orjson.JSONDecodeError) as error:
         raise OutputError(
-            f"{path} cannot go on: {beside.name}, which says what its run was about, is missing or damaged. "
+            f"{path} cannot be continued: {beside.name}, which describes its run, is missing or damaged. "
             "Name another file."
         ) from error
     changed = sorted(name for name in {*before, *now} - {"digests"} if before.get(name) != now.get(name))

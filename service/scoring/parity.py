@@ -24,7 +24,7 @@ GATES_TOLERANCE = 1e-5
 INT8_TOLERANCE = 0.5
 """Of logits, for a fused graph that rounds every input and state to 8 bits."""
 BATCH_TOLERANCE = 5e-3
-"""Of probabilities: what an int8 model's answer may depend on the batch."""
+"""Tolerance on probabilities: an int8 model's answer depends on the batch by at most this."""
 LENGTHS = (1, 2, 3, 7, 20, 64, 200, 400)
 RAGGED = ((8, 40), (64, 30), (16, 200))
 """(rows, longest) of the ragged batches."""
@@ -44,7 +44,7 @@ class Check:
 
 
 def check(bundle: Bundle, engine: Engine, seed: int = 0) -> tuple[list[Check], str | None]:
-    """Every check of a bundle, and why the equations were not checked; None where they were."""
+    """Every check of a bundle, and why the equations were not checked; None if they were."""
     manifest = bundle.manifest
     parity = manifest.parity
     reference = Reference.read(bundle)
@@ -84,7 +84,7 @@ def _of(manifest: Manifest, logits: NDArray[np.float32], number: int, row: NDArr
 
 
 def _worse(worst: float, differences: NDArray[np.floating]) -> float:
-    """The larger; NaN where there is one."""
+    """The larger; NaN if one is NaN."""
     return float(np.maximum(worst, differences.max()))
 
 

@@ -48,7 +48,7 @@ class Progress:
             self._stream.flush()
 
     def line(self, now: float) -> str:
-        """Rows, rate, and where the size of the input is known the share and the time left."""
+        """Rows, rate, and, if the input's size is known, the share and the time left."""
         seconds = max(now - self._begun, 1e-9)
         text = f"{self.rows:,} rows, {self.rows / seconds:,.0f} rows/s, {self.tokens / seconds:,.0f} tokens/s"
         done = self._reached - self._origin

@@ -29,7 +29,7 @@ _ORDER: Mapping[CellName, Sequence[str]] = {
     "mingru": ("update", "candidate"),
     "minlstm": ("forget", "input", "candidate"),
 }
-"""The order in which the file has the gates: ONNX's, where it has an operator for the cell."""
+"""The order of the gates in the file: ONNX's, if it has an operator for the cell."""
 _PEEPHOLES = ("input", "output", "forget")
 """The gates with a diagonal peephole, in that order; a full one is of every gate."""
 _BOUNDS = 2
@@ -189,8 +189,8 @@ def _cell(
     biases: Float64,
     peepholes: Float64 | None,
 ) -> Cell:
-    """A direction's parameters by gate: each gate has the first `units` of `stacked` rows. The state's biases are left
-    out where no operator of ONNX wants them."""
+    """A direction's parameters by gate: each gate has the first `units` of `stacked` rows. The recurrent
+    biases are missing if ONNX has no operator for the cell."""
     order = _ORDER[cell]
     both = np.concatenate([biases, np.zeros_like(biases)]) if len(biases) == len(order) * stacked else biases
     first, second = both.reshape(2, -1)

@@ -13,7 +13,7 @@ from service.model.loading import Model, ProviderSetting, choose_provider, loade
 
 
 class NoSuchModel(ServiceError):
-    """There is no bundle where one was named."""
+    """The named bundle does not exist."""
 
 
 @dataclass(frozen=True, slots=True)

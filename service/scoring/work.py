@@ -113,7 +113,7 @@ def batches(lengths: Sequence[int], most_rows: int, most_tokens: int) -> Iterato
 def _encoded(
     model: Model, windows: Iterable[list[Row]], options: Options, selection: Selection | None
 ) -> Iterator[_Window]:
-    """Windows encoded; with gates, in parts that end where these become many."""
+    """Encoded windows; with gates, in parts that keep their number bounded."""
     for taken in windows:
         part = _encode(model, taken, options)
         if selection is None:

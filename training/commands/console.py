@@ -46,7 +46,7 @@ def tell(line: str) -> None:
 
 
 class Display:
-    """The loop's progress on a bar; each epoch's score on a line of its own, also where there is no terminal."""
+    """The loop's progress on a bar; each epoch's score on a line of its own, also without a terminal."""
 
     def __init__(self, bar: Bar) -> None:
         self._bar = bar

@@ -1,4 +1,4 @@
-"""``training faithfulness``: whether explanations are true, measured by deleting what they point at."""
+"""``training faithfulness``: the faithfulness of explanations, measured by deleting the tokens that they rank first."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def faithfulness(
     """Measure how faithful a model's split into tokens is, beside other ways to explain the same answers.
 
     The tokens that a method ranks first are deleted, or kept alone, and the model answers again. No labels of the data
-    are used: what is explained is the predicted label.
+    are used: the predicted label is explained.
     """
     plots.check(plot)
     found = opened(model)

@@ -63,7 +63,7 @@ def draw(logs: Sequence[tuple[str, Sequence[Record]]], path: Path) -> None:
 def _curve(
     axes: Axes, name: str, records: Sequence[Record], figure: str, of_many: Callable[[list[float]], float], points: int
 ) -> None:
-    """One figure by step, `of_many` neighbouring records where there are more than the curve has points."""
+    """One figure by step. `of_many` combines neighbouring records if there are more than the curve has points."""
     width = -(-len(records) // points) or 1
     runs = [records[start : start + width] for start in range(0, len(records), width)]
     values = [of_many([record[figure] for record in run]) for run in runs]

@@ -23,7 +23,7 @@ IGNORED = -100
 class Sample:
     """One example in numbers: rows int32 [tokens, features], targets int64 [1] or [tokens].
 
-    `soft` are a teacher's logits float32 [labels] for a text; None where no teacher was asked."""
+    `soft` are a teacher's logits float32 [labels] for a text; None if no teacher was asked."""
 
     rows: NDArray[np.int32]
     targets: NDArray[np.int64]
@@ -34,7 +34,7 @@ class Sample:
 class Batch:
     """tokens [batch, time, features], lengths [batch], targets [batch] or [batch, time], and the rows' positions.
 
-    `soft` [batch, labels] are a teacher's logits, NaN in rows that have none; None where no row has any."""
+    `soft` [batch, labels] are a teacher's logits, NaN in rows that have none; None if no row has any."""
 
     tokens: Tensor
     lengths: Tensor

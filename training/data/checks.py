@@ -65,7 +65,7 @@ def counts(examples: Iterable[Example], task: Task) -> dict[str, int]:
 
 
 def notes(train: Sequence[Part], dev: Sequence[Part], task: Task) -> Iterator[str]:
-    """A line on each thing that is likely wrong in the data; none where all is well."""
+    """A line on each thing that is likely wrong in the data; none if all is well."""
     seen: dict[object, set[object]] = defaultdict(set)
     for part in train:
         yield from _repeated(part, seen)

@@ -126,7 +126,7 @@ def _sentences(source: Source, rows: _Rows, width: int) -> Iterator[Example]:
 
 
 def _header(source: Source, rows: _Rows) -> list[str]:
-    """The names of the columns, where the first row holds them."""
+    """The names of the columns, if the first row holds them."""
     first = next((row for row in rows if row), None)
     if first is None:
         return []
@@ -138,7 +138,7 @@ def _header(source: Source, rows: _Rows) -> list[str]:
 
 
 def _parted(rows: _Rows, names: list[str]) -> _Rows:
-    """The rows with a break wherever a column named like ``Sentence #`` begins another sentence."""
+    """The rows, with a break at each new sentence in a column named like ``Sentence #``."""
     at = next((at for at, name in enumerate(names) if _SENTENCE_NAME.fullmatch(name)), None)
     if at is None:
         return rows
@@ -183,7 +183,7 @@ def _token_column(source: Source, rows: _Rows, names: list[str], width: int) -> 
 
 
 def _counted(full: list[_Row], width: int) -> bool:
-    """True where a first column of numbers stands before the tokens."""
+    """True if a first column of numbers stands before the tokens."""
     if width < 3 or not all(_COUNT.fullmatch(row.fields[0]) for row in full):
         return False
     return len(full) > 1 or full[0].fields[0] in ("0", "1")
@@ -199,7 +199,7 @@ def _counts(numbers: Sequence[str]) -> bool:
 
 
 def _check_ends(source: Source, full: list[_Row], token: int) -> None:
-    """Raises `CorpusError` for a carriage return beside the token: it stands where a line should end."""
+    """Raises `CorpusError` for a carriage return beside the token: the line should end there."""
     for row in full:
         if any("\r" in field for at, field in enumerate(row.fields) if at != token):
             raise source.error(row.line, "a carriage return within the line: let all lines of the file end in one way")
@@ -277,7 +277,7 @@ def _examples(source: Source, rows: _Rows, token: int, read: _Read) -> Iterator[
 
 
 def _checked(source: Source, examples: list[Example]) -> list[Example]:
-    """The examples. Raises `CorpusError`, or notes it, where blank lines seem to be missing."""
+    """The examples. Raises `CorpusError`, or adds a note, if blank lines seem to be missing."""
     if not examples:
         return examples
     longest = max(examples, key=lambda example: len(example.value))

@@ -67,7 +67,7 @@ def _ending(path: Path) -> str:
 def labels(examples: Iterable[Example], task: Task, path: Path | None = None) -> tuple[str, ...]:
     """The labels of training data, at least two, in the order in which a model numbers them.
 
-    sentiment: from worst to best where all are steps of one scale (``very_negative`` to ``very_positive``, or whole
+    sentiment: from worst to best if all are steps of one scale (``very_negative`` to ``very_positive``, or whole
     numbers), else by name. ner: ``O``, then ``B-TYPE`` and ``I-TYPE`` of every type by name, whether or not both occur.
     Raises `CorpusError`, which names `path` when given, for fewer than two.
     """

@@ -20,7 +20,7 @@ CONVERTED = "refs/convert/parquet"
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A dataset and where its parts are: `dev` and `test` name splits, `labels` gives its labels other names.
+    """A dataset and its parts: `dev` and `test` name splits, `labels` gives its labels other names.
 
     Rows without a label are left out, such as those of hidden test sets.
     """
@@ -116,7 +116,7 @@ def _lines(wanted: Wanted, split: Any) -> Iterator[str]:
 
 
 def _names(feature: Any) -> list[str] | None:
-    """The names behind a column's numbers, where it has numbers with names."""
+    """The names of a column's numbers, if it has numbers with names."""
     inner = getattr(feature, "feature", feature)
     names: list[str] | None = getattr(inner, "names", None)
     return names

@@ -35,7 +35,7 @@ def records(source: Source, separator: str, blank: bool = False) -> list[tuple[i
 
 
 def header(source: Source, separator: str) -> list[str]:
-    """The first record's fields; [] where it cannot be read."""
+    """The first record's fields; [] if it cannot be read."""
     reader = csv.reader(io.StringIO(source.text, newline=source.line_end), delimiter=separator)
     try:
         return next((record for record in reader if record), [])

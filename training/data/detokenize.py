@@ -31,7 +31,7 @@ class Joined:
 
 
 def hyphens_apart(sentences: Iterable[Sequence[str]]) -> bool:
-    """True where a corpus cuts words at their hyphens (``Al - Zaman``): then a hyphen between words has no spaces.
+    """True if a corpus cuts words at their hyphens (``Al - Zaman``): then a hyphen between words has no spaces.
 
     Otherwise words keep their hyphens (``all-rounder``), and a hyphen that stands alone is a dash.
     """
@@ -76,7 +76,7 @@ def join(tokens: Sequence[str], *, apart: bool = False) -> Joined:
 
 
 def _between(before: str, word: str, behind: str, apart: bool) -> bool:
-    """True for a sign that joins the words on its both sides: ``and/or``, ``10:30``, hyphens where they are apart."""
+    """True for a sign that joins the words on its both sides: ``and/or``, ``10:30``, and separate hyphens."""
     if word == "/" or (word == "-" and apart):
         return _WORD.search(before[-1:]) is not None and _WORD.search(behind[:1]) is not None
     return word == ":" and _DIGITS.fullmatch(before) is not None and _DIGITS.fullmatch(behind) is not None

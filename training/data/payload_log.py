@@ -57,8 +57,8 @@ class _Answered:
 def read(log: Path, *, task: Task | None = None, model: str | None = None) -> Read:
     """The examples of a log, each text once.
 
-    `task` and `model` keep to the answers of one. Raises `CorpusError` where there is no log, where it holds answers of
-    both tasks and none is chosen, and where nothing is left to learn from.
+    `task` and `model` keep to the answers of one. Raises `CorpusError` if there is no log, if it holds answers of
+    both tasks and none is chosen, and if nothing is left to learn from.
     """
     files = files_of(log)
     if not files:
@@ -164,7 +164,7 @@ def _labelled(
 
 
 def _input(request_id: str, number: int, request: dict[str, Any]) -> _Answered | None:
-    """One input of a request; None where its text was not logged."""
+    """One input of a request; None if its text was not logged."""
     value = request["request"]["inputs"][number]
     if isinstance(value, dict):
         return None
@@ -213,7 +213,7 @@ def _whole(answered: _Answered) -> str:
 
 
 def _tagged(answered: _Answered, entities: Sequence[tuple[int, int, str]]) -> list[Example] | None:
-    """A text's sentences with a tag for each token, IOB2; None where an entity is no run of whole tokens of one."""
+    """A text's sentences with a tag for each token, IOB2; None if an entity is no run of whole tokens of one."""
     text = _whole(answered)
     tags = ["O"] * len(answered.spans)
     starts = {start: number for number, (start, _) in enumerate(answered.spans)}

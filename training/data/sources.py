@@ -108,7 +108,7 @@ def text_of(path: Path) -> str:
 
 
 def is_number(wanted: str | None) -> bool:
-    """True where a column is named by its number."""
+    """True if a column is named by its number."""
     return wanted is not None and _NUMBER.fullmatch(wanted) is not None
 
 

@@ -106,7 +106,7 @@ def _find(source: Source, names: Sequence[str], part: str, line: int = 1) -> int
 
 
 def _note_guess(source: Source, text: str, label: str) -> None:
-    """Say which columns are read where neither the file's names nor the options settle it."""
+    """Report the columns that are read, if neither the file's names nor the options decide it."""
     guessed = [
         f"the {part} is read from {name!r} (--{part}-column names another)"
         for part, name, wanted in (("text", text, source.layout.text), ("label", label, source.layout.label))
@@ -149,7 +149,7 @@ def _table(source: Source, rows: _Rows, separator: str) -> Iterator[Example]:
 
 
 def _is_data(source: Source, rows: _Rows, label: int) -> bool:
-    """True where the first row is no header: the columns are given by number, and its label is that of other rows."""
+    """True if the first row is no header: the columns are given by number, and its label is that of other rows."""
     (_, first), *rest = rows
     if not (is_number(source.layout.text) and is_number(source.layout.label)):
         return False

@@ -28,7 +28,7 @@ def are_tags(values: Collection[str]) -> bool:
 
 
 def bare(values: Iterable[str]) -> bool:
-    """True where a value is a prefix without a type."""
+    """True if a value is a prefix without a type."""
     return any(value in _BARE for value in values)
 
 
@@ -56,7 +56,7 @@ def feature(values: Collection[str]) -> str | None:
 
 
 def of_feature(value: str, key: str) -> str:
-    """The tag under a key of ``SpaceAfter=No|NER=B-PER``; O where it has none."""
+    """The tag under a key of ``SpaceAfter=No|NER=B-PER``; O if it has none."""
     return dict(_pairs(value)).get(key, "O")
 
 

@@ -35,7 +35,7 @@ def choose(tokens: Iterable[str], vectors: Vectors | None, most: int, reserve: f
 
 
 def initial_table(words: Sequence[str], vectors: Vectors, generator: np.random.Generator) -> NDArray[np.float32]:
-    """Starting rows [words, size]: the word's vector where there is one, else normal noise of the vectors' spread."""
+    """Starting rows [words, size]: the word's vector if there is one, else normal noise of the vectors' spread."""
     row = {word: number for number, word in enumerate(vectors.words)}
     table = generator.normal(0.0, float(vectors.matrix.std()), (len(words), vectors.size)).astype(np.float32)
     for number, word in enumerate(words):

@@ -62,7 +62,7 @@ class Source(BaseModel):
 
 
 class Mixture(BaseModel):
-    """The sources, and the files whose texts no source may teach."""
+    """The sources, and the files with texts that no source may contain."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -72,7 +72,7 @@ class Mixture(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """One row of a pass: a text, the number of its label in `LABELS` (None where it has none), whether its file knows
+    """One row of a pass: a text, the number of its label in `LABELS` (None if it has none), whether its file knows
     neutral texts, and the word pieces that a teacher reads of it."""
 
     text: str
@@ -82,7 +82,7 @@ class Drawn:
 
 
 def load(path: Path) -> Mixture:
-    """Read a mixture. Raises `CorpusError` for a file that is not one, with what would be right."""
+    """Read a mixture. Raises `CorpusError` for an invalid file, with the right form."""
     try:
         return Mixture.model_validate(tomllib.loads(_filled(path.read_text(encoding="utf-8"))))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, KeyError) as error:
@@ -141,7 +141,7 @@ _Row = tuple[str, str | None]
 
 
 def _texts(source: Source) -> list[_Row]:
-    """The texts of a file, each with its label where it has one, or their sentences."""
+    """The texts of a file, each with its label if it has one, or their sentences."""
     if ".txt" in source.file.suffixes:
         found: list[_Row] = [(line.strip(), None) for line in text_of(source.file).split("\n") if line.strip()]
     else:

@@ -1,8 +1,8 @@
 """A teacher's logits over many texts, written once and learned from by students.
 
 A transfer set is JSON lines, gzipped: ``{"text": "…", "logits": {"negative": 1.2, "positive": -0.7, …}}``, with a
-``label`` where the text has one. Sentences of reviews need none, nor do copies of sentences in which words are hidden
-or of which a run is kept.
+``label`` if the text has one. Sentences of reviews need none. Copies of sentences with hidden words, and cut-out
+runs of words, need none either.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ _AT_ONCE = 2048
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """A text, the teacher's logits for it in the order of a student's labels, and its label where it has one that the
-    student knows."""
+    """A text, the teacher's logits for it in the order of a student's labels, and its label if the
+    student knows it."""
 
     text: str
     logits: tuple[float, ...]
@@ -42,7 +42,7 @@ class Answered:
         return Example(tuple(tokens), self.label or labels[int(np.argmax(self.logits))])
 
     def sample(self, example: Example, tokenizer: Tokenizer, labels: Sequence[str]) -> list[Sample]:
-        """The example in numbers with the logits beside it; none where it has no token."""
+        """The example in numbers with the logits beside it; none if it has no token."""
         return [replace(each, soft=np.array(self.logits, np.float32)) for each in encode([example], tokenizer, labels)]
 
 

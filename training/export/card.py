@@ -179,7 +179,7 @@ def _raw_text(manifest: Manifest) -> list[str]:
 
 
 def labels_across(found: RawText) -> str | None:
-    """A sentence on the entities that raw text cuts otherwise than their corpus; None where there are none."""
+    """A sentence on the entities that raw text cuts otherwise than their corpus; None if there are none."""
     if not found.recut:
         return None
     return (

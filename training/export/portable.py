@@ -75,7 +75,7 @@ def write(bundle: Bundle, file: Path, kind: FloatKind = "float32") -> Certificat
 
 
 def metadata(bundle: Bundle, kind: FloatKind) -> dict[str, str]:
-    """What the file says of itself: strings, those with several parts as JSON."""
+    """The file's metadata as strings; a value with several parts is JSON."""
     manifest = bundle.manifest
     parts: dict[str, object] = {
         "labels": manifest.labels,
@@ -107,8 +107,8 @@ def metadata(bundle: Bundle, kind: FloatKind) -> dict[str, str]:
 
 
 def transitions(manifest: Manifest) -> dict[str, list[object]] | None:
-    """What a tagger's logits are decoded with, None for a classifier: scores `start` [labels] of the first token's
-    label and `scores` [labels, labels] from a label to the next. None in them forbids."""
+    """The scores that decode a tagger's logits, None for a classifier: `start` [labels] of the first token's
+    label and `scores` [labels, labels] from a label to the next. None means forbidden."""
     if manifest.head != "tagger":
         return None
     between, first = legal(manifest.labels)

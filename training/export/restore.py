@@ -101,8 +101,8 @@ def architecture(bundle: Bundle, arrays: _Arrays) -> Architecture:
 
 
 def _fill(cell: Cell, order: tuple[str, ...], parts: Mapping[str, Tensor]) -> None:
-    """A cell's parameters from the file's stacks, whose blocks stand in `order`: W [blocks * units, inputs], B [2 *
-    blocks * units] or its first half, and R [blocks * units, units] and P where the cell has them."""
+    """A cell's parameters from the file's stacks, with blocks in `order`: W [blocks * units, inputs], B [2 *
+    blocks * units] or its first half, and R [blocks * units, units] and P if the cell has them."""
     stacked = cell.stacked()
 
     def sorted_(part: Tensor, order: Sequence[str] = order, wanted: Sequence[str] = cell.blocks) -> Tensor:

@@ -30,7 +30,7 @@ class Average:
         return {"steps": self._steps, "means": self._means}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Stand where `state` said."""
+        """Continue from a `state`."""
         self._steps = state["steps"]
         for mean, kept in zip(self._means, state["means"], strict=True):
             mean.copy_(kept)

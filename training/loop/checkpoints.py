@@ -25,7 +25,8 @@ class CheckpointError(Exception):
 class Checkpoints:
     """One training's checkpoint, always the latest.
 
-    `settings` are all that must be the same for a continued training to end where an undisturbed one does.
+    `settings` hold every option that must be the same for a continued training to give the result of an undisturbed
+    one.
     """
 
     folder: Path

@@ -52,7 +52,8 @@ class Recipe:
     accumulate: int = 1
     """Batches of each process that make one step: their gradients are added up, and every target counts the same."""
     precision: Precision = "full"
-    """mixed: bfloat16 where torch knows it to be safe; faster on CUDA, and on a CPU that computes with it."""
+    """mixed: bfloat16 in the operations that torch lists as safe; faster on CUDA, and on a CPU that computes with
+    it."""
     batch_rows: int = 0
     batch_tokens: int = 8192
     """Padded tokens of a batch, at most."""
@@ -92,7 +93,7 @@ _STEPS = 1500
 
 
 def refusal(precision: Precision, device: torch.device) -> str | None:
-    """Why a network cannot be trained in this precision on a device; None where it can."""
+    """Why a network cannot be trained in this precision on a device; None if it can."""
     if precision == "mixed" and device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return "this CPU computes no LSTM in bfloat16, which takes AVX-512: leave out --precision mixed, or use a GPU"
     return None
@@ -264,7 +265,7 @@ class _Training:
         return self.epoch > self.recipe.epochs or self.since >= self.recipe.patience
 
     def run_epoch(self) -> None:
-        """Every batch once, from where the epoch stands."""
+        """Every remaining batch of the epoch once."""
         recipe = self.recipe
         self.generator.bit_generator.state = json.loads(self.began)
         task = self.network.architecture.task
@@ -362,7 +363,7 @@ class _Training:
             self.save()
 
     def save(self) -> None:
-        """Write down where the training stands, every process in it."""
+        """Save the state of the training, with that of every process."""
         assert self.checkpoints is not None
         cuda = torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None
         random = self.processes.gathered({"cpu": torch.get_rng_state(), "cuda": cuda})
@@ -373,7 +374,7 @@ class _Training:
             self.checkpoints.save(state)
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Stand where `save` wrote it down."""
+        """Continue from the state that `save` wrote."""
         for name in _STANDING:
             setattr(self, name, state[name])
         self.network.load_state_dict(state["network"])

@@ -64,7 +64,7 @@ def read(file: Path) -> list[Record]:
 
 
 def check_tensorboard() -> None:
-    """Raise `LogError` where TensorBoard is not installed."""
+    """Raises `LogError` if TensorBoard is not installed."""
     if importlib.util.find_spec("tensorboard") is None:
         raise LogError("TensorBoard is not installed: install the extra 'tensorboard' (gatelight[tensorboard])")
 

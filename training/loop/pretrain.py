@@ -282,7 +282,7 @@ def _batches(
 
 
 def _turned(tokens: Tensor, lengths: Tensor) -> Tensor:
-    """Rows turned around within their own lengths; the padding stays where it is."""
+    """Rows turned around within their own lengths; the padding keeps its place."""
     steps = torch.arange(tokens.shape[1], device=tokens.device)
     mirrored = lengths[:, None] - 1 - steps
     return tokens.gather(1, torch.where(mirrored >= 0, mirrored, steps))

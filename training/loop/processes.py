@@ -39,7 +39,7 @@ class Processes:
         return self.rank == 0
 
     def share(self, batches: Sequence[_T]) -> Sequence[_T]:
-        """This process's part of a step's batches; none where there are fewer batches than processes."""
+        """This process's part of a step's batches; none if there are fewer batches than processes."""
         return batches[self.rank :: self.count]
 
     def add(self, tensors: Sequence[Tensor]) -> None:

@@ -7,8 +7,8 @@ parts that cross a cut.
 
 Each token of a tagger has its loss in its own window. A document has one loss at its end, which reaches only the last
 window; or one at the end of each window, for the label of the text so far (target replication: Lipton et al. 2016). A
-CRF's loss is one of the whole sequence, which cannot be cut, and a backward reader begins where the text ends: both are
-refused.
+CRF's loss belongs to the whole sequence, which cannot be cut, and a backward reader begins at the end of the text: both
+are refused.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ DOCUMENT_LOSSES: tuple[DocumentLoss, ...] = get_args(DocumentLoss)
 
 
 def refusal(directions: Sequence[Direction], crf: bool) -> str | None:
-    """Why such a network cannot be trained in windows; None where it can."""
+    """The reason why such a network cannot be trained in windows; None if it can."""
     if "backward" in directions:
         return (
             "truncated BPTT reads a text window by window, and the backward direction cannot be carried over: it "

@@ -3,7 +3,7 @@
 A cell maps inputs [batch, time, inputs] to hidden states [batch, time, units], from a zero state or from one carried
 over, reading left to right. Rows are padded on the right, which does not change the states of a left-to-right reader;
 `networks` reverses rows for the backward direction. Each cell's docstring holds its equations, word for word those of
-`service.model.equations`, where W [h_{t-1}, x_t] is W x_t + R h_{t-1}: W [units, inputs], R [units, units], b [units].
+`service.model.equations`, with W [h_{t-1}, x_t] = W x_t + R h_{t-1}: W [units, inputs], R [units, units], b [units].
 
 If torch has a fused kernel, the cell is torch's own module. It gets padded batches, not packed ones: on a CPU the
 padded LSTM runs in oneDNN, several times faster than the packed one, with the same states (docs/benchmarks.md). The
@@ -32,8 +32,8 @@ State = tuple[Tensor, ...]
 
 @dataclass(frozen=True, slots=True)
 class GateWeights:
-    """One gate's parameters: W [units, inputs], R [units, units] where it sees the state, the two biases [units] of
-    torch and cuDNN, and the gate's peephole where it has one: [units], or a matrix [units, units]."""
+    """One gate's parameters: W [units, inputs], R [units, units] if it sees the state, the two biases [units] of
+    torch and cuDNN, and the gate's peephole if it has one: [units], or a matrix [units, units]."""
 
     w: Tensor
     r: Tensor | None
@@ -44,7 +44,7 @@ class GateWeights:
 
 class Stacked(NamedTuple):
     """A cell's parameters, its gates' rows stacked in the order of `blocks`. A single bias counts as the input's; a
-    cell whose gates do not see the state has no `r`."""
+    cell with gates that do not see the state has no `r`."""
 
     w: Tensor
     r: Tensor | None
@@ -192,8 +192,8 @@ class LSTM(_Fused):
 
 
 class Peephole(_Own):
-    """The LSTM whose gates see the cell through diagonal weights p [units] (Gers and Schmidhuber 2000). Row `peephole`
-    of `service.model.equations`:
+    """The LSTM with gates that see the cell through diagonal weights p [units] (Gers and Schmidhuber 2000). Row
+    `peephole` of `service.model.equations`:
 
         f_t = sigmoid(W_f [h_{t-1}, x_t] + p_f * C_{t-1} + b_f)
         i_t = sigmoid(W_i [h_{t-1}, x_t] + p_i * C_{t-1} + b_i)
@@ -228,7 +228,7 @@ class Peephole(_Own):
 
 
 class FullPeephole(_Own):
-    """The LSTM whose gates and candidate see the whole cell through matrices: the form that primers draw. Row
+    """The LSTM with gates and candidate that see the whole cell through matrices: the form in introductions. Row
     `peephole`, form `full`, of `service.model.equations`:
 
         f_t = sigmoid(W_f [h_{t-1}, x_t, C_{t-1}] + b_f)
@@ -301,7 +301,7 @@ class ResetBeforeGRU(_Own):
 
 
 class Minimal(Cell):
-    """A cell whose gates depend on the input alone: no recurrent matrix, and one bias a gate.
+    """A cell with gates that depend on the input alone: no recurrent matrix, and one bias a gate.
 
     A layer reads with both directions at once (`of_layer`), which is faster than one after the other.
     """
@@ -324,7 +324,7 @@ class Minimal(Cell):
         cells: Sequence[Minimal], inputs: Tensor, lengths: Tensor | None, state: State | None = None
     ) -> Tensor:
         """The states of one direction or two, [batch, time, units of all directions]; the backward reader's are 0 in
-        the padding. `state` is what the forward reader begins with."""
+        the padding. `state` is the forward reader's first state."""
         hidden = inputs.new_zeros(len(inputs), cells[0].units) if state is None else state[0]
         weights = [parameter for cell in cells for parameter in (cell.w, cell.bias)]
         return minimal(inputs.transpose(0, 1), lengths, hidden, weights).transpose(0, 1)
@@ -369,7 +369,7 @@ CELLS: dict[tuple[CellName, Form | None], Callable[[int, int], Cell]] = {
     ("mingru", None): MinGRU,
     ("minlstm", None): MinLSTM,
 }
-"""(cell, its form where it has two) → (inputs, units) → a cell. The cells that can be trained."""
+"""(cell, its form if it has two) → (inputs, units) → a cell. The cells that can be trained."""
 
 NAMED: dict[str, tuple[CellName, Form | None]] = {
     "rnn": ("rnn", None),

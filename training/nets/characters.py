@@ -75,7 +75,7 @@ class CharacterCNN(Characters):
 
 
 class CharacterLSTM(Characters):
-    """An LSTM in each direction, and where it ends (Lample et al. 2016)."""
+    """The last states of an LSTM in each direction (Lample et al. 2016)."""
 
     kind = "lstm"
     units = 25

@@ -34,7 +34,7 @@ class CRF(nn.Module):
         self.start = nn.Parameter(torch.zeros(len(labels)))
 
     def scores(self) -> tuple[Tensor, Tensor]:
-        """transitions and start, `FORBIDDEN` where IOB2 has no such sequence."""
+        """transitions and start, `FORBIDDEN` for sequences that IOB2 does not allow."""
         return (
             self.transitions.masked_fill(~self.allowed, FORBIDDEN),
             self.start.masked_fill(~self.allowed_start, FORBIDDEN),
@@ -78,7 +78,7 @@ class CRF(nn.Module):
         return alpha.logsumexp(1)
 
     def as_manifest(self, temperature: float = 1.0) -> Crf:
-        """The scores as the bundle keeps them, divided by a temperature; 0 where there is none to learn."""
+        """The scores as the bundle keeps them, divided by a temperature; 0 if there is none to learn."""
         transitions = (self.transitions.detach().masked_fill(~self.allowed, 0.0) / temperature).tolist()
         start = (self.start.detach().masked_fill(~self.allowed_start, 0.0) / temperature).tolist()
         return Crf(start=tuple(start), transitions=tuple(map(tuple, transitions)))

@@ -32,7 +32,8 @@ def peephole(sums: Tensor, r: Tensor, peepholes: Tensor, hidden: Tensor, cell: T
 
 
 def full_peephole(sums: Tensor, r: Tensor, peepholes: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
-    """An LSTM whose gates and candidate see the whole cell through matrices; blocks input, forget, candidate, output.
+    """An LSTM with gates and candidate that see the whole cell through matrices; blocks input, forget, candidate,
+    output.
 
     As `peephole`, with peepholes [4 * units, units], rows in the order of the blocks. The first three blocks see the
     cell state before the step, the output gate the one after it.
@@ -137,7 +138,7 @@ class _FullPeephole(Function):
         time, batch, _ = sums.shape
         units = hidden.shape[1]
         gates = torch.empty_like(sums)
-        # h and C side by side: one product a step gives what all blocks see of both, but for the output gate's C_t.
+        # h and C side by side: one product a step serves all blocks, except for the output gate's C_t.
         both = sums.new_empty(time + 1, batch, 2 * units)
         both[0, :, :units], both[0, :, units:] = hidden, cell
         squashed = sums.new_empty(time, batch, units)

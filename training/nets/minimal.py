@@ -1,6 +1,6 @@
 """One layer of minGRU or minLSTM (Feng et al. 2024, arXiv:2410.01201), both directions in one pass, gradients by hand.
 
-No gate sees the state: ``h_t = (1 - z_t) * h_{t-1} + z_t * h~_t``, where z_t and h~_t follow from x_t alone. A minLSTM
+No gate sees the state: ``h_t = (1 - z_t) * h_{t-1} + z_t * h~_t``, and z_t and h~_t depend on x_t alone. A minLSTM
 is this with ``z = i / (f + i)``. The recurrence is computed as it stands, one operation a step. The paper trains in log
 space, which is slower on a CPU and loses up to 15 % of the gradients at 2,000 steps to cancellation.
 
@@ -35,7 +35,7 @@ _Context = Any
 def minimal(inputs: Tensor, lengths: Tensor | None, hidden: Tensor, weights: Sequence[Tensor]) -> Tensor:
     """Hidden states [time, batch, units of all directions], the forward reader's first.
 
-    `weights` are W and b of the forward reader, then of the backward one where there is one. `lengths` [batch] are
+    `weights` are W and b of the forward reader, then of the backward one if there is one. `lengths` [batch] are
     read for a backward reader only, which needs them. `hidden` [batch, units] is the state that the forward reader
     begins with. W has 2 * units rows for minGRU and 3 * units rows for minLSTM.
     """

@@ -112,7 +112,7 @@ class Network(nn.Module):
     """tokens, lengths → logits: [batch, labels], or [batch, time, labels] under a tagging head.
 
     In training, `dropouts` zero units at the embeddings and at each layer's output, and recurrent weights. Raises
-    `ValueError` where weights are to be dropped that the cell has not.
+    `ValueError` if it should drop weights that the cell does not have.
     """
 
     def __init__(
@@ -229,7 +229,7 @@ class Layer(nn.Module):
         self.cells = nn.ModuleList(make(inputs, architecture.hidden) for _ in architecture.directions)
 
     def forward(self, inputs: Tensor, lengths: Tensor, passage: Passage | None = None, number: int = 0) -> Tensor:
-        """With a `passage`, the next window, for the layer of this number. Raises `ValueError` for a second one where
+        """With a `passage`, the next window, for the layer of this number. Raises `ValueError` for a second one if
         there is a backward reader: it begins at the text's end, which only the last window has."""
         passage = passage or Passage()
         forward, *backward = self.directions()
@@ -249,7 +249,7 @@ class Layer(nn.Module):
         return torch.cat([output, _reorder(backward[0](_reorder(inputs, turn)), turn)], dim=2)
 
     def directions(self) -> list[Cell]:
-        """The forward cell, then the backward one where there is one."""
+        """The forward cell, then the backward one if there is one."""
         return [cell for cell in self.cells if isinstance(cell, Cell)]
 
 

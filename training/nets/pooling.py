@@ -1,4 +1,4 @@
-"""How a text's states become the one vector that a classifier's head sees; window by window, where it is read so.
+"""Pooling of a text's states to the vector of a classifier's head, window by window if the text is read in windows.
 
 Each way of pooling is a running statistic: with that of the windows before, a window's states give the pooled vector of
 all that was read so far. Shapes: states [batch, time, width], lengths [batch] of the window, from 1; padding is on the

@@ -29,7 +29,7 @@ from training.scoring.evaluate import Corpus
 from training.studies.attributions import Array, Case, Method, Subject
 
 GRID = 20
-"""Points of a curve, from all tokens to none, evenly spaced; fewer where a text has fewer tokens."""
+"""Points of a curve, from all tokens to none, evenly spaced; fewer if a text has fewer tokens."""
 LOG_ODDS_PERCENT = 20
 RESAMPLES = 1_000
 TIMED = 15
@@ -53,7 +53,7 @@ BETTER: Mapping[str, int] = {
     "insertion": 1,
     "log-odds": -1,
 }
-"""1 where more is better, -1 where less is."""
+"""1 if more is better, -1 if less is."""
 
 
 @dataclass(frozen=True, slots=True)

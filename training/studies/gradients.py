@@ -1,7 +1,7 @@
 """How far a learning signal reaches: the part of a gradient at the last state that is left some steps back.
 
 A gradient of norm 1 is put on the last hidden state, in a random direction, as some loss would put it there, and is
-followed back through the cell, step by step: ``|dL / dh_t|`` and, where there is one, ``|dL / dC_t|``. The loss itself
+followed back through the cell, step by step: ``|dL / dh_t|`` and, if the cell has C, ``|dL / dC_t|``. The loss itself
 does not matter. On the way back its gradient is multiplied with the Jacobian of each step: it vanishes if they shrink
 vectors, and explodes if they stretch them (Bengio, Simard and Frasconi 1994; Pascanu, Mikolov and Bengio 2013).
 """
@@ -39,7 +39,7 @@ class Reach:
 
     @property
     def decay(self) -> float:
-        """The factor a step, as a geometric mean over the distance; 0 where a signal is lost to float64."""
+        """The factor a step, as a geometric mean over the distance; 0 if a signal is lost to float64."""
         steps = len(self.signal) - 1
         first, last = self.signal[0], self.signal[-1]
         return (last / first) ** (1 / steps) if steps and last > 0 and math.isfinite(last) else 0.0

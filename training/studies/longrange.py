@@ -78,7 +78,7 @@ class Curve:
 
     @property
     def best(self) -> float:
-        """The lowest loss measured; infinite where none was a number."""
+        """The lowest loss measured; infinite if none was a number."""
         return min((point.loss for point in self.points if math.isfinite(point.loss)), default=math.inf)
 
     @property

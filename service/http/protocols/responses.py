@@ -101,7 +101,7 @@ class OutputTensor(Shape):
 
 
 class AnswerParameters(Shape):
-    """Parameters of the whole answer."""
+    """Parameters of an answer."""
 
     truncated: bool = Field(description="True if an input lost its tail; the output `truncated` tells which.")
     sequence_id: int | str | None = Field(None, description="The sequence of the request.")

@@ -1,1 +1,1 @@
-"""A text read as it comes: tokens, one step of a network at a time, and the state between two pieces."""
+"""Streams of text: tokens as they arrive, one network step at a time, and the state between two pieces."""

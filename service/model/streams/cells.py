@@ -1,6 +1,6 @@
-"""One step of each recurrent cell, for rows that are independent of each other, from a bundle's weights.
+"""One step of each recurrent cell, for independent rows, from a bundle's weights.
 
-Shapes: inputs [rows, inputs], states [rows, units]. Gates are stacked as ONNX has them; `service.model.equations` has
+Shapes: inputs [rows, inputs], states [rows, units]. Gates are stacked in ONNX's order; `service.model.equations` has
 the equations.
 """
 
@@ -17,7 +17,7 @@ from service.model.equations import CellName, Form
 
 Array = NDArray[np.float32]
 _BOUNDS = 2
-"""Columns and units of a layer of whole numbers that fix a range."""
+"""Extra columns and units of an integer layer that fix its quantization range."""
 
 Weights = Mapping[str, NDArray[np.generic]]
 """A bundle's weights by their names in the file."""
@@ -29,20 +29,20 @@ class Layer(Protocol):
     """A recurrent layer that reads forward."""
 
     sizes: tuple[int, ...]
-    """Numbers in each of the states that it carries; the first is the hidden state."""
+    """The size of each state; the first is the hidden state."""
 
     def arrive(self, inputs: Array) -> Array:
-        """What the input gives to each gate: for any number of steps at once."""
+        """The input's part of each gate, for any number of steps at once."""
         ...
 
     def step(self, arrived: Array, before: list[Array]) -> tuple[list[Array], Gates]:
-        """The states after one step, from those before, and every gate."""
+        """The states after one step, and every gate."""
         ...
 
 
 class _Stacked:
-    """The weights of a layer in float32: W [inputs, gates * units], R [units, gates * units], bias [gates * units], and
-    the state's own bias of a reset-after GRU."""
+    """A layer's weights in float32: W [inputs, gates * units], R [units, gates * units], bias [gates * units], and the
+    recurrent bias of a reset-after GRU."""
 
     states = 1
 
@@ -51,7 +51,7 @@ class _Stacked:
         self.units = manifest.hidden
         self.sizes: tuple[int, ...] = (self.units,) * self.states
         self.w = np.ascontiguousarray(np.asarray(weights[f"{name}.W"][0], np.float32).T)
-        if f"{name}.R" in weights:  # no gate of a minimal cell sees the state
+        if f"{name}.R" in weights:  # the gates of a minimal cell do not see the state
             self.r = np.ascontiguousarray(np.asarray(weights[f"{name}.R"][0], np.float32).T)
         biases = np.asarray(weights[f"{name}.B"][0], np.float32)
         both = not one_graph(manifest.cell, manifest.form)
@@ -72,8 +72,8 @@ class _Rnn(_Stacked):
 
 
 class _Lstm(_Stacked):
-    """With diagonal peepholes, [3 * units] of the input, output and forget gate, or without. Order of the gates: input,
-    output, forget, candidate."""
+    """An LSTM with diagonal peepholes [3 * units] (input, output, forget), or without. Gates: input, output, forget,
+    candidate."""
 
     states = 2
 
@@ -99,7 +99,7 @@ class _Lstm(_Stacked):
 
 
 class _FullPeephole(_Stacked):
-    """Peepholes are matrices [4 * units, units], stacked as the gates are; the candidate has one, too."""
+    """Peepholes are matrices [4 * units, units], stacked like the gates; the candidate has one, too."""
 
     states = 2
 
@@ -108,7 +108,7 @@ class _FullPeephole(_Stacked):
         assert self.peepholes is not None
         apart = [*_parts(self.peepholes.T, self.units, 4)]  # [units, units] each
         self.output = np.ascontiguousarray(apart[1])
-        apart[1] = np.zeros_like(self.output)  # it sees the new cell
+        apart[1] = np.zeros_like(self.output)  # the output gate sees the new cell
         self.early = np.ascontiguousarray(np.concatenate(apart, axis=1))
 
     def step(self, arrived: Array, before: list[Array]) -> tuple[list[Array], Gates]:
@@ -127,7 +127,7 @@ class _FullPeephole(_Stacked):
 
 
 class _MinGru(_Stacked):
-    """Order of the gates: update, candidate. Neither sees the state."""
+    """Gates: update, candidate. Neither sees the state."""
 
     def step(self, arrived: Array, before: list[Array]) -> tuple[list[Array], Gates]:
         update, candidate = (part.copy() for part in _parts(arrived, self.units, 2))
@@ -138,8 +138,8 @@ class _MinGru(_Stacked):
 
 
 class _MinLstm(_Stacked):
-    """Order of the gates: forget, input, candidate. The two are normalised by their logarithms, which stay finite where
-    both are next to 0."""
+    """Gates: forget, input, candidate. Forget and input are normalised by their logarithms, which stay finite if both
+    are near 0."""
 
     def step(self, arrived: Array, before: list[Array]) -> tuple[list[Array], Gates]:
         f, i, candidate = _parts(arrived, self.units, 3)
@@ -153,7 +153,7 @@ class _MinLstm(_Stacked):
 
 
 class _Gru(_Stacked):
-    """Order of the gates: keep (1 - update), reset, candidate."""
+    """Gates: keep (1 - update), reset, candidate."""
 
     def step(self, arrived: Array, before: list[Array]) -> tuple[list[Array], Gates]:
         hidden, two = before[0], 2 * self.units
@@ -173,11 +173,11 @@ class _Gru(_Stacked):
 
 
 class _Integers:
-    """An LSTM's layer whose weights are whole numbers: what ONNX Runtime's DynamicQuantizeLSTM computes, row by row.
+    """An LSTM layer with integer weights: ONNX Runtime's DynamicQuantizeLSTM, computed row by row.
 
-    The inputs, and the states before each step, are rounded to 256 steps between the least and the largest of them.
-    Two units more than the manifest's, and two columns, fix that range (`training.export.onnx.integers`), so that a
-    stream carries them too. W is int8 [columns, gates * units], R alike; both are here with their two units.
+    The inputs, and the states before each step, are rounded to 256 levels between their minimum and maximum. Two extra
+    units and two extra columns fix that range (`training.export.onnx.integers`), so a stream carries them, too. W is
+    int8 [columns, gates * units], and R alike; both include the extra units.
     """
 
     def __init__(self, manifest: Manifest, weights: Weights, number: int) -> None:
@@ -185,7 +185,7 @@ class _Integers:
         self._units = manifest.hidden
         self._wide = manifest.hidden + _BOUNDS
         self.sizes: tuple[int, ...] = (self._wide, self._wide)
-        # Whole numbers in float32: sums of products stay under 2^24, so that they are exact.
+        # Integers in float32: sums of products stay under 2^24 and are exact.
         self._w, self._r = (np.asarray(weights[f"{name}.{part}"][0], np.float32) for part in "WR")
         self._w_scale, self._r_scale = (np.asarray(weights[f"{name}.{part}.scale"][0], np.float32) for part in "WR")
         self._bias = np.asarray(weights[f"{name}.B"][0], np.float32).reshape(2, -1).sum(axis=0)
@@ -210,7 +210,7 @@ class _Integers:
 
 
 def _rounded(numbers: Array) -> tuple[Array, Array]:
-    """Each row [rows, columns] in whole numbers, and what one of them is worth [rows, 1]."""
+    """Each row [rows, columns] in integers, and its scale [rows, 1]."""
     least, most = (np.minimum(numbers.min(axis=1), 0), np.maximum(numbers.max(axis=1), 0))
     scale = ((most - least) / np.float32(255))[:, None].astype(np.float32)
     safe = np.where(scale > 0, scale, np.float32(1))
@@ -237,16 +237,16 @@ LAYERS: dict[tuple[CellName, Form | None], Callable[[Manifest, Weights, int], La
     ("mingru", None): _MinGru,
     ("minlstm", None): _MinLstm,
 }
-"""By cell, and its form where it has two."""
+"""By cell, and by its form if it has two."""
 
 
 def _parts(stacked: Array, units: int, count: int) -> Iterator[Array]:
-    """Views of what is stacked along the last axis, one for each gate."""
+    """Views of the gates stacked along the last axis."""
     return (stacked[:, number * units : (number + 1) * units] for number in range(count))
 
 
 def _squash(sums: Array) -> None:
-    """The logistic function, in place; it never overflows."""
+    """The logistic function, in place. It never overflows."""
     sums *= 0.5
     np.tanh(sums, out=sums)
     sums *= 0.5

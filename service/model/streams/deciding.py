@@ -1,8 +1,8 @@
-"""Which tokens of an unfinished word are decided: no later character can change them.
+"""Decides which tokens of an unfinished word are final: no later character can change them.
 
-The styles' patterns (`service.model.rules`) cannot be matched in part, so these rules are a bound on what they look at:
-a token may be held back longer than necessary, and is never released too early. A word is what stands between two
-spaces; a token of a finished word needs none of this.
+The styles' patterns (`service.model.rules`) cannot be matched in part. These rules bound the text that a pattern reads,
+so a token may be held back longer than necessary but is never released too early. A word is the text between two
+spaces. Tokens of a finished word are always final.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ import re
 import unicodedata
 
 LOOK_AHEAD = 2048
-"""Code points behind a token that may decide where it ends, at most."""
+"""Code points after a token, at most, that may change its end."""
 
 _THROUGH = frozenset("._+-@'’&$,:/")
-"""Marks that patterns which begin with a letter or a number may pass."""
+"""Marks inside patterns that begin with a letter or a number."""
 _RUNS = frozenset("!?_~>$/")
-"""Marks that stand in runs."""
+"""Marks that form runs."""
 _PASSED = {"@": "_", "#": "_", "&": "_", ".": ".!?", **dict.fromkeys("'’‘`", "'’‘`")}
-"""Marks that begin tokens of letters and numbers; the other marks that such a token may have."""
+"""Marks that begin tokens of letters and numbers, and the other marks in such tokens."""
 _STARTS = frozenset("<:;=(^*[8")
-"""They begin ``<br />``, smileys and runs of up to nine, which are shorter than `_SHORT`."""
+"""They begin ``<br />``, smileys and runs of up to nine, all shorter than `_SHORT`."""
 _SHORT = 12
 _LOCAL_PART = 66
-"""Code points in which the ``@`` of an address has to come."""
+"""The ``@`` of an address comes within this many code points."""
 _LINK = re.compile(r"[A-Za-z][A-Za-z0-9+]{1,15}://|[wW]{3}\.|[A-Za-z0-9_.-]*\.[A-Za-z0-9_.-]*/")
 _LINK_ENDS = re.compile(r"[\s<>\"'()]")
 _OPEN_REFERENCE = re.compile(r"&[#A-Za-z0-9]*\Z")
@@ -33,15 +33,15 @@ _JAMO = ("\u1100", "\u11ff")
 
 
 def known(text: str, form: str, places: list[tuple[int, int]] | None) -> int:
-    """How many characters of a plain form stay as they are, whatever comes behind `text`.
+    """The number of characters of a plain form that no text after `text` can change.
 
-    `form` and `places` are `service.model.plain.plain` of the text. The last character never stays: a mark may be
-    composed with it.
+    `form` and `places` are `service.model.plain.plain` of the text. The last character may always change, because a
+    mark may be composed with it.
     """
     last = len(form) - 1
     while last > 0 and _joins(form[last]):
         last -= 1
-    if reference := _OPEN_REFERENCE.search(text):  # an entity may come to stand there
+    if reference := _OPEN_REFERENCE.search(text):  # it may become an entity
         start = reference.start()
         if places is None:
             last = min(last, start)
@@ -54,7 +54,8 @@ def known(text: str, form: str, places: list[tuple[int, int]] | None) -> int:
 
 
 def decided(form: str, start: int, end: int, known: int) -> bool:
-    """Whether the token from `start` to `end` of a word's plain form is decided; `known` characters of that are."""
+    """True if the token from `start` to `end` of a word's plain form is final. The first `known` characters cannot
+    change."""
     if end >= known:
         return False
     if known >= end + LOOK_AHEAD:
@@ -69,12 +70,12 @@ def decided(form: str, start: int, end: int, known: int) -> bool:
         return short or _passed(form, start, known, _PASSED[first], words=True)
     if _is_flag(first):
         return any(not (_is_flag(form[at]) or _is_mark(form[at])) for at in range(start + 1, known))
-    # Else a short pattern, or a grapheme, whose end depends on what stands before it and the character behind it alone.
+    # Otherwise a short pattern or a grapheme. Its end depends only on the text before it and on the next character.
     return first not in _STARTS or known >= start + _SHORT
 
 
 def _word_decided(form: str, start: int, known: int) -> bool:
-    """The same of a token that begins with a letter, a number or a mark on one."""
+    """The same for a token that begins with a letter, a number or a mark on one."""
     end = next((at for at in range(start + 1, known) if _stops(form, at)), known)
     if _LINK.match(form, start, end):
         return _LINK_ENDS.search(form, start, known) is not None
@@ -88,7 +89,7 @@ def _word_decided(form: str, start: int, known: int) -> bool:
 
 
 def _stops(form: str, at: int) -> bool:
-    """Whether no pattern that begins with a letter or a number passes the character, links apart."""
+    """True if no pattern that begins with a letter or a number continues over the character; links are excepted."""
     character = form[at]
     if character == ",":
         return not form[at - 1].isnumeric()
@@ -96,13 +97,13 @@ def _stops(form: str, at: int) -> bool:
 
 
 def _passed(form: str, start: int, known: int, run: str, *, words: bool = False) -> bool:
-    """Whether the run of the characters `run`, and with `words` of letters, numbers and marks on them, that begins at
-    `start` ends before what is not known."""
+    """True if the run that begins at `start` ends within the known characters. It consists of the characters `run`, and
+    with `words` also of letters, numbers and marks on them."""
     return any(not (form[at] in run or (words and _is_wordlike(form[at]))) for at in range(start + 1, known))
 
 
 def is_ideograph(character: str) -> bool:
-    """Whether a character is a token by itself in every style: Han, Hiragana and Katakana, most of them."""
+    """True if a character is a token by itself in every style: most of Han, Hiragana and Katakana."""
     return _IDEOGRAPHS.match(character) is not None
 
 
@@ -115,7 +116,7 @@ def _is_mark(character: str) -> bool:
 
 
 def _joins(character: str) -> bool:
-    """Whether a character may be composed with the one before it."""
+    """True if a character may be composed with the one before it."""
     return _is_mark(character) or _JAMO[0] <= character <= _JAMO[1]
 
 

@@ -1,6 +1,6 @@
-"""A classifier's head over all states so far, as a running statistic: one row of numbers a stream.
+"""A classifier's pooling over all states so far, as a running statistic: one row of numbers for each stream.
 
-Shapes: states [rows, units], statistics float64 [rows, size]. A text's first state meets statistics of zeros.
+Shapes: states [rows, units], statistics float64 [rows, size]. Statistics are zeros before a text's first state.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ Array = NDArray[np.float32]
 
 
 class Pool(Protocol):
-    """A way of pooling."""
+    """A kind of pooling."""
 
     size: int
-    """Numbers that it remembers of a text."""
+    """Numbers kept for a text."""
 
     def add(self, states: Array, statistics: Floats) -> Array:
-        """Take one more state of each row. Changes the statistics, and returns what is pooled by now [rows, units]."""
+        """Add one state to each row. Updates the statistics, and returns the pooled vector so far [rows, units]."""
         ...
 
 
@@ -35,7 +35,7 @@ class Last:
 
 
 class Mean:
-    """Remembers the number of states, and their sum."""
+    """Keeps the number of states and their sum."""
 
     def __init__(self, units: int) -> None:
         self.size = 1 + units
@@ -47,7 +47,7 @@ class Mean:
 
 
 class Max:
-    """Remembers whether there was a state, and the largest."""
+    """Keeps a flag for a first state, and the largest."""
 
     def __init__(self, units: int) -> None:
         self.size = 1 + units
@@ -59,8 +59,8 @@ class Max:
 
 
 class Attention:
-    """The mean of the states, weighted by the softmax of their products with a query. Remembers the largest product,
-    the sum of the weights relative to that, and the weighted sum of the states."""
+    """The mean of the states, weighted by the softmax of their products with a query. Keeps the largest product, the
+    sum of the weights relative to it, and the weighted sum of the states."""
 
     def __init__(self, query: Array) -> None:
         self._query = query
@@ -69,7 +69,7 @@ class Attention:
     def add(self, states: Array, statistics: Floats) -> Array:
         products = (states @ self._query).astype(np.float64)
         largest = np.where(statistics[:, 1] > 0, np.maximum(statistics[:, 0], products), products)
-        kept = np.exp(np.minimum(statistics[:, 0] - largest, 0))  # without a state before, times a sum of 0
+        kept = np.exp(np.minimum(statistics[:, 0] - largest, 0))  # before the first state it multiplies a sum of 0
         weight = np.exp(products - largest)
         statistics[:, 0] = largest
         statistics[:, 1] = statistics[:, 1] * kept + weight
@@ -79,7 +79,7 @@ class Attention:
 
 
 def pool(head: str, units: int, query: Array | None) -> Pool:
-    """The pooling of a head; under a tagger's, each token's own state."""
+    """The pooling of a head. A tagger's head uses each token's own state."""
     if head == "attention":
         assert query is not None
         return Attention(query)

@@ -1,7 +1,7 @@
-"""The tokens of a text that comes in pieces, however it is cut: those of `Tokenizer.encode` for the whole text.
+"""The tokens of a text that arrives in pieces, cut anywhere: the same as `Tokenizer.encode` gives for the whole text.
 
-A token is given out once no later character can change it. What is kept is the open end of the text: as a rule one
-word. Each token costs the same, wherever it stands.
+A token is returned once no later character can change it. The reader keeps only the open end of the text, usually one
+word. Every token costs the same, however far into the text it is.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from service.model.streams.gaps import squeezed
 from service.model.tokenizer import WORD, Tokenizer
 
 MOST_OPEN = 6144
-"""Code points of a text's end that are kept while none of its tokens is decided."""
+"""Limit on the code points of a text's end without a final token."""
 _CUT_FROM = 1024
-"""Code points of an unfinished word from which on its head is given up."""
+"""An unfinished word of this many code points loses its head."""
 _CONTEXT = 256
-"""Code points that are kept in front of the first open token of such a word: more than any pattern looks back."""
+"""Code points kept before the first open token of such a word: more than any pattern looks back."""
 _RETRY = 32
-"""An unfinished word without marks is looked at again after so many more code points."""
+"""An unfinished word without marks is checked again after this many more code points."""
 _BREAKS = ("<br", (" />", " >")), ("&lt;br", (" /&gt;", " &gt;"))
-"""A word that ends so goes on behind a space where one of these follows."""
+"""A word with such an ending continues after a space if one of these follows."""
 _NUMBER_SIGNS = ("No.", "no.")
 
 Kept = tuple[Any, ...]
-"""A reader's state, of plain values that JSON has."""
+"""A reader's state, of plain JSON values."""
 
 
 class Token(NamedTuple):
     """One token: its text as sent, its (start, end) in the text so far in code points, its feature row as bytes of an
-    array int32 [columns], whether a sentence begins at it, and, for taggers, the text between it and the one before."""
+    array int32 [columns], whether it begins a sentence, and, for taggers, the text between it and the token before."""
 
     text: str
     start: int
@@ -47,7 +47,7 @@ class Token(NamedTuple):
 
 @dataclass(slots=True)
 class _Waiting:
-    """A token that is decided, and the text beside it that the splitter looks at."""
+    """A final token, and the text beside it that the splitter reads."""
 
     text: str
     start: int
@@ -58,8 +58,8 @@ class _Waiting:
 
 @dataclass(slots=True)
 class _Held:
-    """A finished word whose last token depends on whether more text follows; `item` and `done` as for `_give`. `behind`
-    is the beginning of what follows it, `space` the white space that does."""
+    """A finished word whose last token may change if more text follows. `item` and `done` are as in `_give`. `behind`
+    is the start of the text after it, `space` the white space before that."""
 
     word: str
     at: int
@@ -70,12 +70,12 @@ class _Held:
 
 
 class Undecided(InvalidField):
-    """A text whose open end is over `MOST_OPEN`: the reader cannot go on."""
+    """The open end of a text exceeds `MOST_OPEN`, so the reader cannot continue."""
 
 
 class Reader:
-    """Finds the tokens of one text. With `split` it finds the sentences, too; else no token begins one. Without `gaps`
-    it forgets what stands between tokens, which only taggers need."""
+    """Finds the tokens of one text. With `split` it also finds sentences; otherwise no token begins one. Only taggers
+    need `gaps`, the texts between tokens."""
 
     __slots__ = (
         "_at",
@@ -96,21 +96,21 @@ class Reader:
         self._tokenizer = tokenizer
         self._gaps = gaps or split
         self._splitter = Splitter() if split else None
-        self._tail = ""  # the text from the first word on that is not finished
-        self._at = 0  # where the tail begins
-        self._before = ""  # the character in front of the tail
-        self._done = 0  # code points of the tail whose tokens are decided
+        self._tail = ""  # the text from the first unfinished word on
+        self._at = 0  # the position of the tail
+        self._before = ""  # the character before the tail
+        self._done = 0  # code points of the tail with final tokens
         self._held: _Held | None = None
-        self._gap = ""  # the text between the last decided token and the tail, or the held word
+        self._gap = ""  # the text between the last final token and the tail, or the held word
         self._waiting: list[_Waiting] = []
-        self._tried = 0  # code points of the tail when it was looked at last
-        self._count = 0  # tokens that were sent as such
+        self._tried = 0  # code points of the tail at the last check
+        self._count = 0  # tokens that were sent as tokens
 
     def feed(self, text: str) -> list[Token]:
-        """Read on. Returns the tokens that are decided by now and were not before.
+        """Read more text. Returns the newly final tokens.
 
-        Raises `Undecided`, and is of no use from then on, where more than `MOST_OPEN` code points decide nothing; and
-        `InvalidField` where tokens came before.
+        Raises `Undecided` if more than `MOST_OPEN` code points have no final token; the reader is unusable afterwards.
+        Raises `InvalidField` after tokens.
         """
         if self._count:
             raise InvalidField("/text", "The stream began with tokens; send tokens, or begin another stream.")
@@ -123,7 +123,7 @@ class Reader:
         return list(self._ready())
 
     def feed_tokens(self, tokens: Sequence[str]) -> list[Token]:
-        """Read tokens as they were sent; the text is these, joined by one space. Raises `InvalidField`."""
+        """Read tokens as sent. The text is their concatenation with spaces. Raises `InvalidField`."""
         if self._tail or (self._at and not self._count) or self._held:
             raise InvalidField("/tokens", "The stream began with text; send text, or begin another stream.")
         found = []
@@ -137,7 +137,7 @@ class Reader:
         return found
 
     def end(self) -> list[Token]:
-        """The text ends here. Returns its last tokens."""
+        """End the text. Returns its last tokens."""
         if not self._count:
             self._read(ended=True)
             if self._held is not None:
@@ -170,7 +170,7 @@ class Reader:
     # Words
 
     def _read(self, ended: bool = False) -> None:
-        """Give out what is decided of the tail."""
+        """Emit the final tokens of the tail."""
         while True:
             if not self._done:
                 self._skip(len(self._tail) - len(self._tail.lstrip()))
@@ -198,7 +198,7 @@ class Reader:
                 self._give(word, at, done, behind)
 
     def _skip(self, size: int) -> None:
-        """Pass over white space in front of the tail."""
+        """Skip white space at the start of the tail."""
         if size:
             space, self._tail = self._tail[:size], self._tail[size:]
             self._at, self._before, self._tried = self._at + size, space[-1], 0
@@ -210,7 +210,7 @@ class Reader:
                 self._gap = squeezed(self._gap + space)
 
     def _may_go_on(self, size: int) -> bool:
-        """Whether the first word of the tail, behind which a space stands, may go on with what comes."""
+        """True if the tail's first word, followed by a space, may continue in the next text."""
         word, rest = self._tail[:size], self._tail[size:]
         for ending, options in _BREAKS:
             if word.endswith(ending):
@@ -218,7 +218,7 @@ class Reader:
         return rest == " " and word in _NUMBER_SIGNS
 
     def _give_held(self, last: bool = False) -> None:
-        """Whether the text ends with the held word is known now."""
+        """Emit the held word: whether the text ends with it is known now."""
         held, self._held = self._held, None
         assert held is not None
         word = held.word.rstrip() if last else held.word
@@ -227,8 +227,8 @@ class Reader:
             self._gap = squeezed(self._gap + held.space)
 
     def _give(self, word: str, at: int, done: int, behind: str, *, last: bool = False, item: bool = False) -> None:
-        """Decide a finished word, `at` its place in the text, which `behind` follows. The tokens of its first `done`
-        code points are decided already."""
+        """Decide a finished word at position `at`, followed by `behind`. The tokens of its first `done` code points are
+        already final."""
         rows, spans = self._tokenizer.word(word, last=last, item=item)
         width = len(rows) // max(1, len(spans))
         place = done
@@ -241,7 +241,7 @@ class Reader:
             self._gap = squeezed(self._gap + word[place:])
 
     def _read_open(self) -> None:
-        """Decide what can be decided of an unfinished word."""
+        """Decide the final tokens of an unfinished word."""
         tail = self._tail
         if len(tail) - self._tried < _RETRY and tail[self._tried :].isalnum():
             return
@@ -268,8 +268,8 @@ class Reader:
             )
 
     def _cut(self, form: str, places: Places | None, spans: Sequence[tuple[int, int]]) -> None:
-        """Give up the head of an unfinished word. The rest begins with a token, is read alike without the head, and
-        holds all that patterns look back at."""
+        """Drop the head of an unfinished word. The rest begins with a token, reads the same without the head, and holds
+        all the text that patterns look back at."""
         for start, _ in reversed(spans):
             left = places[start][0] if places is not None else start
             if left > self._done - _CONTEXT:
@@ -291,7 +291,7 @@ class Reader:
         self._gap = ""
 
     def _ready(self, ended: bool = False) -> Iterator[Token]:
-        """The decided tokens of which it is known, too, whether a sentence begins there."""
+        """The final tokens for which the start of a sentence is decided, too."""
         while self._waiting:
             each, splitter, begins = self._waiting[0], self._splitter, False
             if splitter is not None:

@@ -1,8 +1,8 @@
-"""A stream's state as text that its client keeps: packed, and sealed with a key that only the service has.
+"""A stream's state as text for its client: packed, and sealed with a key that only the service has.
 
-The seal is HMAC-SHA256 over everything: nobody without the key can make or change a state. It names the model, its
-version and its files, and the time until which it is good. The state is not secret from the client, whose own text is
-in it.
+The seal is HMAC-SHA256 over everything, so nobody without the key can make or change a state. It covers the model, its
+version, its files, and the time of expiry. The state is not secret from the client, because it holds the client's own
+text.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ import orjson
 from service.errors import InvalidField, TooLarge
 
 MOST_BYTES = 16 * 1024
-"""Of a sealed state, as text."""
+"""Limit on a sealed state, as text."""
 _MOST_PACKED = 1 << 20
-"""Bytes of a state that is unpacked."""
+"""Limit on a state after decompression."""
 _MAC = 32
 _PURPOSE = b"gatelight stream state 1\0"
 _WRONG = "This is no state of this service, or it was changed, or it was sealed with another key (setting state_key)."
@@ -30,15 +30,14 @@ _WRONG = "This is no state of this service, or it was changed, or it was sealed 
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """The model that a state belongs to: its name and version, and the SHA-256 of its manifest, which stands for all
-    of its files."""
+    """The model of a state: its name, its version, and the SHA-256 of its manifest, which covers all of its files."""
 
     name: str
     version: str
     digest: str
 
     def check(self, other: Owner) -> None:
-        """Raises `InvalidField` for a state of this owner that is to go on with another."""
+        """Raises `InvalidField` if a state of this owner would continue with another."""
         if (self.name, self.version) != (other.name, other.version):
             raise InvalidField(
                 "/state",
@@ -54,17 +53,17 @@ class Owner:
 
 
 class Seal:
-    """Seals and opens states. `key` is shared by all processes that are to open each other's; `seconds` is how long a
-    state is good."""
+    """Seals and opens states. Processes with the same `key` open each other's states. `seconds` is the lifetime of a
+    state."""
 
     def __init__(self, key: bytes, seconds: float) -> None:
         self._key = hashlib.sha256(_PURPOSE + key).digest()
         self._seconds = seconds
 
     def close(self, owner: Owner, content: bytes, now: float | None = None) -> str:
-        """The sealed state: text without padding, of letters, digits, ``-`` and ``_``.
+        """The sealed state: letters, digits, ``-`` and ``_``, without padding.
 
-        Raises `TooLarge` for one that `open` would not take.
+        Raises `TooLarge` for a state that `open` would reject.
         """
         until = (time.time() if now is None else now) + self._seconds
         head = orjson.dumps([owner.name, owner.version, owner.digest, until])
@@ -75,8 +74,8 @@ class Seal:
         return sealed
 
     def open(self, sealed: str, now: float | None = None) -> tuple[Owner, bytes]:
-        """Whose state it is, and its content. Raises `InvalidField` for what was not sealed with this key, and for a
-        state that is too old."""
+        """The owner and the content of a sealed state. Raises `InvalidField` for a text not sealed with this key, and
+        for an expired state."""
         if len(sealed) > MOST_BYTES:
             raise InvalidField("/state", f"The state has {len(sealed)} characters; none has over {MOST_BYTES}.")
         try:

@@ -1,7 +1,7 @@
-"""The network of one model, a step at a time, for many streams together.
+"""The network of one model, one step at a time, for many streams together.
 
-A step costs the same at any place of a text. The arithmetic is NumPy's, in float32: a row's answer is the same in any
-batch, up to the rounding of a sum.
+A step costs the same at any place of a text. NumPy computes in float32. A row's result is the same in any batch, up to
+the rounding of a sum.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from service.model.streams.pooling import pool
 
 @dataclass(slots=True)
 class State:
-    """What a network remembers of one text: the layers' states float32 [size], and what its head has pooled."""
+    """A network's memory of one text: the layers' states float32 [size], and the statistics of its pooling."""
 
     cells: Array
     pooled: NDArray[np.float64]
@@ -29,8 +29,8 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """The next tokens of one stream, int32 [tokens, columns], and the state before them; `gates`: the activations of
-    each gate are wanted."""
+    """The next tokens of one stream, int32 [tokens, columns], and the state before them. `gates` requests the
+    activations of each gate."""
 
     rows: NDArray[np.int32]
     state: State
@@ -39,7 +39,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Stepped:
-    """What a job came to: logits [tokens, labels] after each token, the state after the last, and, where wanted, each
+    """The result of a job: logits [tokens, labels] after each token, the state after the last, and, if requested, each
     layer's gates, activations [tokens, units]."""
 
     logits: Array
@@ -48,9 +48,9 @@ class Stepped:
 
 
 class Stepper:
-    """Steps a model that reads forward. Safe to call from several threads at once.
+    """Steps a model that reads forward. Thread-safe.
 
-    Raises `InvalidField` for a model that reads backward as well.
+    Raises `InvalidField` for a model that also reads backward.
     """
 
     def __init__(self, network: Network) -> None:
@@ -67,7 +67,7 @@ class Stepper:
 
     @property
     def sizes(self) -> tuple[int, int]:
-        """Numbers in both parts of a state."""
+        """The sizes of both parts of a state."""
         return self._size, self._pool.size
 
     def start(self) -> State:
@@ -79,11 +79,11 @@ class Stepper:
         return np.frombuffer(b"".join(rows), np.int32).reshape(-1, self._columns)
 
     def run(self, jobs: Sequence[Job]) -> list[Stepped]:
-        """Step many streams, in lockstep: all of them that have a first token, then all that have a second."""
+        """Step many streams in lockstep: all first tokens, then all second ones, and so on."""
         order = sorted(range(len(jobs)), key=lambda number: -len(jobs[number].rows))
         placed = [jobs[number] for number in order]
         lengths = [len(job.rows) for job in placed]
-        # Step t of the batch holds the rows of those that go on so far: the first `going[t]`.
+        # Step t covers the first `going[t]` rows of the batch, which have a token there.
         going = [sum(length > step for length in lengths) for step in range(lengths[0])]
         offsets = np.concatenate([[0], np.cumsum(lengths)[:-1]])
         inputs = self._embed(np.concatenate([job.rows for job in placed]))  # [tokens of all, inputs]
@@ -96,7 +96,7 @@ class Stepper:
             arrived = each.arrive(inputs)
             hidden = np.empty((len(inputs), self._units), np.float32)
             gates: Gates = {}
-            parts = []  # views of the states that this layer carries
+            parts = []  # views of this layer's states
             for size in each.sizes:
                 parts.append(states[:, at : at + size])
                 at += size
@@ -128,6 +128,6 @@ class Stepper:
 
 
 def check(manifest: Manifest) -> None:
-    """Raises `InvalidField` for a model that cannot read a text as it comes."""
+    """Raises `InvalidField` for a model that cannot read a text as it arrives."""
     if manifest.directions != ("forward",):
         raise InvalidField("/model", "The model reads backward too, and needs the whole text first.")

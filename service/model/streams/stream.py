@@ -1,7 +1,7 @@
-"""One text that comes in pieces: from its pieces to events and, at its end, the prediction.
+"""One text that arrives in pieces: from pieces to events and, at its end, the prediction.
 
-A stream has no loop of its own. Pieces go in (`feed`), work comes out (`job`), and what that came to is handed back
-(`took`), which gives the events. So the jobs of many streams can run as one batch.
+A stream has no loop of its own. `feed` takes a piece, `job` returns the work to do, and `took` takes its result and
+returns events. So the jobs of many streams can run as one batch.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from service.model.streams.tagging import Event, Tagging
 from service.model.tokenizer import Tokenizer
 
 MOST_STEPS = 16
-"""Tokens of one stream in one batch: with more, others would wait longer for theirs."""
+"""Tokens of one stream in one batch. With more, other streams would wait longer."""
 MOST_NUMBERS = 65_536
-"""Activations in one event: as JSON they stay under the 1 MiB that clients of WebSockets take by default."""
+"""Activations in one event. As JSON they stay under 1 MiB, the default limit of WebSocket clients."""
 MOST_ENTITY_BYTES = 14 * 1024
-"""Of JSON, of the entities that a state carries for the prediction at the end: some hundreds."""
+"""Bytes of JSON for the entities in a state, which the prediction at the end needs: some hundreds."""
 _ENTITY = ("label", "text", "start", "end", "score", "token_start", "token_end")
 _DIGITS = 7
-"""Of a score in a state."""
+"""Digits of a score in a state."""
 
 
 class Readable(Protocol):
-    """A loaded model, as far as a stream needs it."""
+    """The parts of a loaded model that a stream needs."""
 
     @property
     def tokenizer(self) -> Tokenizer: ...
@@ -49,15 +49,15 @@ class Readable(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a stream's events hold: one for every `every`-th token, with the activations of `selection` where there is
-    one, rounded to `decimals` (None: not at all)."""
+    """The contents of a stream's events: one event for every `every`-th token, with the activations of `selection` if
+    given, rounded to `decimals` (None: not rounded)."""
 
     every: int = 1
     selection: Selection | None = None
     decimals: int | None = 4
 
     def numbers(self, tokens: int) -> int:
-        """How many activations the events of so many tokens hold, at most."""
+        """Upper bound on the activations in the events of `tokens` tokens."""
         return 0 if self.selection is None else self.selection.numbers(-(-tokens // self.every))
 
 
@@ -69,8 +69,8 @@ def wanted(
     every: int,
     decimals: int | None,
 ) -> Wanted:
-    """What a request asks of a model's events. Raises `InvalidField` for a model that reads backward too, and for what
-    is not there; `TooLarge` for more than `MOST_NUMBERS` activations in an event."""
+    """The requested contents of events. Raises `InvalidField` for a model that also reads backward, and for unknown
+    gates, layers and units; `TooLarge` for more than `MOST_NUMBERS` activations in an event."""
     check(manifest)
     selection = select(manifest, gates or None, layers, None, units)
     if not gates:
@@ -81,7 +81,7 @@ def wanted(
 
 
 class Stream:
-    """One stream of one model. Not for several threads at once."""
+    """One stream of one model. Not thread-safe."""
 
     __slots__ = (
         "_entities",
@@ -103,23 +103,23 @@ class Stream:
     def __init__(
         self, model: Readable, stepper: Stepper, wanted: Wanted, *, split: bool = True, settle: int = 32
     ) -> None:
-        """`split` has a tagger's raw text read sentence by sentence; `settle` is the number of tokens after which a
-        label counts as settled in a long sentence."""
+        """With `split` a tagger's raw text is read sentence by sentence. A label counts as settled after `settle`
+        further tokens."""
         self._model, self._stepper, self.wanted = model, stepper, wanted
         tagger = model.decoder if isinstance(model.decoder, Tagger) else None
         self.split = split and tagger is not None
         self._reader = Reader(model.tokenizer, split=self.split, gaps=tagger is not None)
         self._tagging = Tagging(tagger, settle) if tagger is not None else None
         self._state = stepper.start()
-        self._pending: deque[Token] = deque()  # decided, and not stepped
+        self._pending: deque[Token] = deque()  # final tokens that are not stepped yet
         self._last: list[float] | None = None  # a classifier's logits after the last token
         self._entities: list[dict[str, Any]] = []
         self._truncated = False
         self._limit = model.token_limit
         self.count = 0
-        """Tokens that were stepped."""
+        """Tokens stepped so far."""
         self.read = 0
-        """Code points of the text, or tokens of a text that came as tokens, that were taken."""
+        """Code points of the text, or tokens of a text that comes as tokens, taken so far."""
 
     @property
     def logits(self) -> list[float]:
@@ -128,7 +128,7 @@ class Stream:
 
     @property
     def waiting(self) -> int:
-        """Tokens that are decided and were not stepped."""
+        """Final tokens that are not stepped yet."""
         return len(self._pending)
 
     def feed(self, text: str) -> None:
@@ -142,12 +142,12 @@ class Stream:
         self.read += len(tokens)
 
     def end(self) -> None:
-        """The text ends here: its last tokens are decided."""
+        """End the text: its last tokens become final."""
         self._pending += self._reader.end()
 
     def job(self, most: int = MOST_STEPS) -> Job | None:
-        """The next step, or a few of them, `most` at most; None where no token waits. Each has to be taken before the
-        next is asked for."""
+        """The next step, or up to `most` steps; None if no token waits. Pass its result to `took` before the next
+        call."""
         if not self._pending:
             return None
         tokens: list[Token] = []
@@ -159,7 +159,7 @@ class Stream:
         return Job(self._stepper.rows([token.row for token in tokens]), state, self.wanted.selection is not None)
 
     def took(self, stepped: Stepped) -> list[Event]:
-        """Hand back what a job came to. Returns the events, in order."""
+        """Take the result of a job. Returns the events, in order."""
         self._state = stepped.state
         events: list[Event] = []
         for row, logits in enumerate(stepped.logits):
@@ -185,7 +185,7 @@ class Stream:
         return events
 
     def finish(self) -> tuple[list[Event], Prediction]:
-        """The last events, and the prediction of the whole text; after `end`, and once no token waits.
+        """The last events, and the prediction of the whole text. Call it after `end`, once no token waits.
 
         Raises `InvalidField` for a text without a token.
         """
@@ -245,7 +245,7 @@ class Stream:
 
     @classmethod
     def resume(cls, model: Readable, stepper: Stepper, wanted: Wanted, kept: bytes, *, settle: int = 32) -> Stream:
-        """A stream that goes on where another stopped, which read with the same model."""
+        """A stream that continues from the state of another one with the same model."""
         parts, at = [], 0
         while at < len(kept):
             size = int.from_bytes(kept[at : at + 4], "big")
@@ -281,7 +281,7 @@ def _unpacked(entity: Sequence[Any]) -> dict[str, Any]:
 
 
 def _of_size(values: Sequence[Any], most: int) -> Iterator[Any]:
-    """The first values, of at most so many bytes of JSON."""
+    """The first values that fit into `most` bytes of JSON."""
     size = 0
     for value in values:
         size += len(orjson.dumps(value)) + 1

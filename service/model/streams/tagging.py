@@ -1,8 +1,8 @@
-"""A tagger's labels for a text that comes token by token: provisional ones at once, and the final ones once settled.
+"""A tagger's labels for a text that arrives token by token: provisional ones at once, final ones once settled.
 
-The labels of a sentence are the most probable sequence, so that a later token can change an earlier label, until the
-sentence ends. In a long sentence a label counts as settled once enough tokens have followed: sequences that differ
-that far back have long met (Viterbi with a fixed lag). What is kept is bounded by that lag.
+The labels of a sentence are its most probable sequence, so a later token can change earlier labels until the sentence
+ends. In a long sentence a label counts as settled once enough tokens have followed, because by then the competing
+sequences agree that far back (Viterbi with a fixed lag). The lag bounds the memory.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ Floats = NDArray[np.float64]
 Event = dict[str, Any]
 
 _LONGEST = 4
-"""An entity that is still open after so many times the lag is cut."""
+"""An entity that is still open after this many times the lag is cut."""
 
 
 @dataclass(slots=True)
 class _Open:
-    """A token whose label is not settled; `gap` is the text between it and the token before."""
+    """A token with an unsettled label. `gap` is the text between it and the token before."""
 
     text: str
     gap: str
@@ -44,12 +44,12 @@ class Tagging:
     """The number of the first open token."""
     _open: list[_Open] = field(default_factory=list)
     _logits: list[NDArray[np.float32]] = field(default_factory=list)
-    _best: Floats | None = None  # [labels], of the sequences that end with the last token
+    _best: Floats | None = None  # [labels], scores of the best sequences that end with the last token
     _before: Before | None = None
 
     def add(self, token: Token, logits: NDArray[np.float32]) -> str:
-        """Take one more token of the sentence, logits [labels]. Returns its provisional label: that of the best
-        sequence so far."""
+        """Add one token of the sentence, logits [labels]. Returns its provisional label, from the best sequence so
+        far."""
         self._open.append(_Open(token.text, token.gap, token.start, self._advance(logits)))
         self._logits.append(logits)
         assert self._best is not None
@@ -66,7 +66,7 @@ class Tagging:
         return list(map(int, back))
 
     def settle(self, *, ended: bool) -> list[Event]:
-        """What is settled by now and was not before: labels and entities; all of it where the sentence has ended."""
+        """The newly settled labels and entities; all of them if the sentence has `ended`."""
         count = len(self._open)
         if not count or not (ended or self._is_due()):
             return []
@@ -94,7 +94,7 @@ class Tagging:
         return events
 
     def _is_due(self) -> bool:
-        """Whether an entity of the best sequence so far has ended `lag` tokens ago, or the open sentence is long."""
+        """True if an entity of the best sequence ended `lag` tokens ago, or the open sentence is long."""
         count = len(self._open)
         if count <= self.lag:
             return False
@@ -116,11 +116,11 @@ class Tagging:
         return path[::-1]
 
     def _continues(self, path: Sequence[int], at: int) -> bool:
-        """Whether the token at `at` goes on with an entity."""
+        """True if the token at `at` continues an entity."""
         return at < len(path) and self.tagger.labels[path[at]].startswith("I-")
 
     def _settled(self, path: Sequence[int]) -> int:
-        """How many tokens are settled by the lag: no entity is cut, unless it is very long."""
+        """The number of tokens settled by the lag. It cuts no entity, except a very long one."""
         most = len(path) - self.lag
         count = most
         while count > 0 and self._continues(path, count):

@@ -94,7 +94,7 @@ class Builder:
         return names
 
     def rename(self, value: str, name: str) -> None:
-        """Give a value a name that the outside sees, wherever it stands: an Identity would copy it."""
+        """Give a value a name that is visible outside. Renaming avoids the copy of an Identity."""
         for node in self.nodes:
             for names in (node.input, node.output):
                 names[:] = [name if each == value else each for each in names]
@@ -134,7 +134,8 @@ class Builder:
         opset: int = OPSET,
         ir_version: int = IR_VERSION,
     ) -> bytes:
-        """The finished model, serialised. Its ``metadata_props`` are `metadata` and what the graph relies on."""
+        """The finished model, serialised. Its ``metadata_props`` are `metadata` and the features that the graph relies
+        on."""
         graph = helper.make_graph(self.nodes, name, inputs, outputs, list(self.initializers.values()))
         opsets = [helper.make_opsetid("", opset)]
         if any(node.domain == CONTRIBUTED for node in self.nodes):

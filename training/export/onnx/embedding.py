@@ -126,7 +126,7 @@ ReadCharacters = Callable[[Builder, Feature, int], str]
 def embed(builder: Builder, architecture: Architecture, lstm: ReadCharacters | None = None) -> str:
     """tokens [batch, time, columns] → [time, batch, sum of the features' sizes], float32.
 
-    With `lstm`, that reads the characters of a network whose LSTM would read them.
+    `lstm` reads the characters of a network with an LSTM over characters.
     """
     columns = builder.node("Transpose", "tokens", perm=[2, 1, 0])
     found, at = [], 0

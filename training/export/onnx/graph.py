@@ -1,6 +1,6 @@
 """A network's weights → the two ONNX graphs: fused operators for predictions, the cell step by step for gates.
 
-Where ONNX has no operator for a cell, one graph serves both. All are built node by node (nothing is traced) and read
+If ONNX has no operator for a cell, one graph serves both. All are built node by node (nothing is traced) and read
 one file of weights. Inside the graphs time comes first, [time, batch, …], as the recurrent operators want it.
 """
 
@@ -29,7 +29,7 @@ _OPERATORS: dict[CellName, str] = {"rnn": "RNN", "lstm": "LSTM", "peephole": "LS
 
 
 def write(network: Network, folder: Path, precision: Precision = "float32") -> None:
-    """Write ``weights.safetensors``, ``model.onnx`` and, where that gives no gates, ``trace.onnx`` into a folder.
+    """Write ``weights.safetensors``, ``model.onnx`` and, if that gives no gates, ``trace.onnx`` into a folder.
 
     Embeddings are stored as float16. A network with other tables answers slightly differently. With int8 the weights of
     an LSTM that `integers.prepare` has rounded are kept as integers: the fused graph computes with them, and the trace
@@ -63,11 +63,11 @@ def _arrays(network: Network) -> dict[str, NDArray[np.generic]]:
 
 def _stack(architecture: Architecture, weights: Mapping[str, GateWeights]) -> dict[str, NDArray[np.floating]]:
     """W [blocks * units, inputs], R [blocks * units, units] and B [2 * blocks * units], stacked as ONNX does; and P of
-    a cell with peepholes: [3 * units], or [4 * units, units] where they are matrices.
+    a cell with peepholes: [3 * units], or matrices [4 * units, units].
 
     The two biases of a gate are added up in B's first half, so that the trace graph needs that half alone; only the
     candidate of a reset-after GRU keeps its recurrent bias apart, because the reset gate multiplies it. A cell
-    without an operator of ONNX has the first half of B alone, and one whose gates do not see the state has no R.
+    without an operator of ONNX has only the first half of B, and a cell with gates that do not see the state has no R.
     """
     stacking, after = STACKING[architecture.cell], architecture.form == "after"
     gates = [(weights[gate], after and gate == "candidate") for gate in stacking]
@@ -160,7 +160,7 @@ def logits_output(architecture: Architecture) -> onnx.ValueInfoProto:
 
 
 def _valid(builder: Builder, of_rows: str = "lengths") -> str:
-    """[time, rows], true where a row has a token."""
+    """[time, rows], true for a token and false for padding."""
     lengths = builder.node("Cast", of_rows, to=TensorProto.INT64)
     time = builder.node("Gather", builder.node("Shape", "tokens"), builder.constant(np.array(1, np.int64)), axis=0)
     zero, one = (builder.constant(np.array(number, np.int64)) for number in (0, 1))
@@ -274,7 +274,7 @@ def step_by_step(
 def _scan(
     builder: Builder, architecture: Architecture, name: str, readers: Sequence[str], zeros: str
 ) -> dict[str, str]:
-    """A layer whose gates see the state, as `step_by_step`."""
+    """A layer with gates that see the state, as `step_by_step`."""
     units, step = architecture.hidden, STEPS[architecture.cell, architecture.form]
     body = builder.subgraph()
     products: list[str] = []
@@ -319,7 +319,7 @@ def _product(builder: Builder, states: str, name: str, way: int, start: int, sto
 
 
 def _peepholes(builder: Builder, architecture: Architecture, name: str) -> list[str]:
-    """The peepholes of each gate that has them, for every row: [rows, units], or [units] where all rows share them."""
+    """The peepholes of each gate that has them, for every row: [rows, units], or [units] if all rows share them."""
     units = architecture.hidden
     if len(architecture.directions) == 1:
         return [builder.weight(f"{name}.P", 0, number * units, (number + 1) * units) for number in range(3)]
@@ -333,8 +333,8 @@ def _peepholes(builder: Builder, architecture: Architecture, name: str) -> list[
 
 
 def _early_peepholes(builder: Builder, name: str, way: int, units: int) -> str:
-    """What the gates of a full peephole LSTM see of C_{t-1}, [4 * units, units]: zeros for the output gate, which sees
-    C_t. Made once, when the graph is loaded."""
+    """The weights of C_{t-1} in the gates of a full peephole LSTM, [4 * units, units]: zeros for the output gate, which
+    sees C_t. Computed once, when the graph is loaded."""
     parts = [builder.matrix(f"{name}.P", way, block * units, (block + 1) * units) for block in range(4)]
     parts[_OUTPUT] = builder.node("Mul", parts[_OUTPUT], builder.constant(np.array(0, np.float32)))
     return builder.node("Concat", *parts, axis=0)

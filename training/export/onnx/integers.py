@@ -94,7 +94,7 @@ def stored(arrays: Mapping[str, NDArray[np.generic]]) -> _Arrays:
 
 
 def _bounded_matrix(matrix: NDArray[np.float32], *, states: bool) -> NDArray[np.float32]:
-    """[directions, gates * units, columns] with rows, and columns, of zeros for what fixes a range."""
+    """[directions, gates * units, columns] with extra rows and columns of zeros, which fix the range."""
     gates = matrix.reshape(len(matrix), _GATES, -1, matrix.shape[2])
     wide = np.pad(gates, ((0, 0), (0, 0), (0, BOUNDS), (0, BOUNDS)))
     assert wide.shape[2] == wide.shape[3] or not states

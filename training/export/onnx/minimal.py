@@ -1,7 +1,7 @@
 """A layer of minGRU or minLSTM as ONNX nodes: everything but one product and one sum a step stands outside the Scan.
 
 No gate sees the state, so the gates of all steps are computed at once. The Scan's body is ``m_t = a_t * h_{t-1}`` and
-``h_t = m_t + b_t``, with a the share that is kept and b what is taken in. It emits m, because two outputs of a body may
+``h_t = m_t + b_t``, with a the kept share and b the input's part. It emits m, because two outputs of a body may
 not share a name: the state itself would need an Identity at each step. ``h = m + b`` follows for all steps together.
 """
 
@@ -53,7 +53,8 @@ def _normalised(builder: Builder, logits: str) -> tuple[str, str]:
     """f / (f + i) and i / (f + i) from both gates' sums [time, rows, 2 * units].
 
     With u = 1 + e^-x, which is 1 / sigmoid(x), they are u_i / (u_f + u_i) and u_f / (u_f + u_i). That holds to the last
-    digits far below 0 too, where ONNX Runtime's Sigmoid has an absolute error of 1e-8 and no relative one.
+    digits far below 0, too. ONNX Runtime's Sigmoid has an absolute error of 1e-8 there and no bound on the relative
+    one.
     """
     bounded = builder.node("Max", logits, _number(builder, LEAST))
     inverse = builder.node("Add", builder.node("Exp", builder.node("Neg", bounded)), _number(builder, 1))

@@ -22,7 +22,7 @@ Gates = dict[str, str]
 
 
 class Block(NamedTuple):
-    """Gates, start to stop in ONNX's order, whose products with the input (W x + B) arrive together: as one array
+    """The gates start to stop in ONNX's order. Their products with the input (W x + B) arrive together: as one array
     [batch, …] for each direction, to be added to the recurrent product, or `stacked`, as a single [rows, …]."""
 
     start: int
@@ -33,9 +33,9 @@ class Block(NamedTuple):
 class Recurrent:
     """A layer's recurrent weights, inside a Scan's body; gates are counted in ONNX's order.
 
-    Values of the outer graph are `peepholes` [rows, units] by number of the gate, where they are diagonal; `early` [all
-    gates' units, units] by direction, where they are matrices, what the gates see of the cell before; and `floats`
-    [units, all gates' units] by direction, where the weights file has integers in place of R.
+    Values of the outer graph are `peepholes` [rows, units] by number of the gate, if they are diagonal; `early` [all
+    gates' units, units] by direction, if they are matrices, the weights of the cell before; and `floats` [units, all
+    gates' units] by direction, if the weights file has integers in place of R.
     """
 
     def __init__(

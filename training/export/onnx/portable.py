@@ -3,10 +3,10 @@
 It takes ``tokens`` int32 [batch, time, columns] and ``lengths`` int32 [batch] and gives ``logits`` float32 [batch,
 labels], or [batch, time, labels] for a tagger.
 
-Runtimes differ in what they make of `sequence_lens`, of the reverse direction, of peepholes and of activations. The
+Runtimes differ in their treatment of `sequence_lens`, the reverse direction, peepholes and activations. The
 graph uses none of these. Every layer reads forward. A backward reader gets each row turned round within its length,
 and its output is turned back. A forward reader's states past a row's length are masked by the head. Cells whose fused
-operator is not read alike everywhere are written out as plain operators in a Scan.
+operator differs between runtimes are written out as plain operators in a Scan.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _FUSED: dict[CellName, str] = {"rnn": "RNN", "lstm": "LSTM", "gru": "GRU"}
 
 
 def portable(architecture: Architecture, arrays: Arrays, metadata: Mapping[str, str], *, half: bool = False) -> bytes:
-    """The graph of a network whose weights are `arrays`, by their names in a bundle's file of weights.
+    """The graph of a network with the weights `arrays`, by their names in a bundle's file of weights.
 
     With `half`, all below the head computes in float16: embeddings and recurrent layers. The head and the logits stay
     in float32.
@@ -57,7 +57,7 @@ def portable(architecture: Architecture, arrays: Arrays, metadata: Mapping[str, 
 
 
 def _by_direction(arrays: Arrays) -> dict[str, NDArray[np.generic]]:
-    """The same, and each direction's part of what is stacked by direction: beside ``recurrent.0.W`` [2, …] stand
+    """The same, and each direction's part of the arrays stacked by direction: beside ``recurrent.0.W`` [2, …] stand
     ``recurrent.0.0.W`` and ``recurrent.0.1.W`` [1, …]."""
     parts: dict[str, NDArray[np.generic]] = {}
     for name, array in arrays.items():
@@ -68,7 +68,7 @@ def _by_direction(arrays: Arrays) -> dict[str, NDArray[np.generic]]:
 
 
 class _Rows:
-    """Rows of a batch like `states` [time, batch, width], whose lengths are int64 [batch], from 0 to time."""
+    """Rows of a batch like `states` [time, batch, width], with lengths int64 [batch], from 0 to time."""
 
     def __init__(self, builder: Builder, states: str, lengths: str) -> None:
         self._builder = builder
@@ -85,7 +85,7 @@ class _Rows:
         self._count = builder.node("ReduceSum", there, keepdims=1)  # [1]
         self._turned = self._places(builder.node("Where", valid, mirrored, steps))
         self.valid = builder.node("Unsqueeze", valid, builder.integers(2))
-        """[time, batch, 1], true where a row has a token."""
+        """[time, batch, 1], true for a token and false for padding."""
 
     def turned(self, states: str) -> str:
         """The first steps of each row, as many as it is long, in the other order; its padding stays at its end."""

@@ -1,4 +1,4 @@
-"""Changes to a graph that is being built: what nothing needs goes, and float32 becomes float16."""
+"""Changes to a graph under construction: unused nodes are removed, and float32 becomes float16."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def prune(builder: Builder, *outputs: str) -> None:
 
 
 def fold(builder: Builder) -> None:
-    """Compute what the bodies of Scans read of the outer graph and what follows from weights alone; the results become
-    initializers. Raises `ValueError` where a body reads a value that follows from the inputs."""
+    """Compute the values that the bodies of Scans read from the outer graph, if they depend only on weights. They
+    become initializers. Raises `ValueError` if a body reads a value that depends on the inputs."""
     made = {name: node for node in builder.nodes for name in node.output}
     for scan in (node for node in builder.nodes if node.op_type == "Scan"):
         body = _body(scan)
@@ -97,8 +97,8 @@ def close_bodies(builder: Builder) -> None:
 def _emit_copies(builder: Builder, body: onnx.GraphProto, carried: int) -> None:
     """Have a body emit copies of its values, and carry the values themselves on.
 
-    A body's outputs need names of their own. tract adds a dimension to what is emitted, for all that reads it: nothing
-    else may.
+    A body's outputs need names of their own. tract adds a dimension to an emitted value for all of its readers, so
+    nothing else may read it.
     """
     copied = {node.output[0]: node.input[0] for node in body.node if node.op_type == "Identity"}
     for output in body.output[:carried]:
@@ -113,7 +113,7 @@ def _emit_copies(builder: Builder, body: onnx.GraphProto, carried: int) -> None:
 
 
 def _trim(scan: onnx.NodeProto, wanted: set[str]) -> None:
-    """Have a Scan emit only what is wanted. What it carries from step to step stays."""
+    """Make a Scan emit only the wanted values. The values carried from step to step stay."""
     body, carried = _body(scan), _carried(scan)
     unwanted = [number for number in range(carried, len(scan.output)) if scan.output[number] not in wanted]
     for number in reversed(unwanted):
