@@ -12,6 +12,7 @@ ServiceError
     │   └── VersionNotFound     404  the model is loaded in other versions; lists them
     ├── AnswerNotFound          404  feedback on a request that is not among the last ones
     ├── NoShadow                404  a report on the shadow of a model without one
+    ├── UnitNotFound            404  the model has no such unit; lists the units
     ├── BundleRefused           409  a bundle cannot be loaded; gives the reason
     │   └── Unfit               409  a canary or shadow does not fit the served version; gives the reason
     ├── RequestTooSlow          408  its header or body did not arrive in time
@@ -157,6 +158,10 @@ class NoShadow(RequestError):
 
     def __init__(self, name: str) -> None:
         super().__init__(f"{name} has no shadow. The setting shadow gives it one, such as {name}=2, or an admin route.")
+
+
+class UnitNotFound(RequestError):
+    status, slug, title = 404, "unit-not-found", "No such unit"
 
 
 class BundleRefused(RequestError):

@@ -34,6 +34,7 @@ from training.commands.retokenize import retokenize
 from training.commands.robustness import robustness
 from training.commands.shortcut import shortcut
 from training.commands.tokens import tokens
+from training.commands.units import find, units
 from training.data.corpora import CorpusError
 from training.errors import TrainingError
 from training.loop.checkpoints import CheckpointError
@@ -47,7 +48,7 @@ PREFIX = "TRAINING"
 
 COMMANDS = (
     *(fit, pretrain, export, retokenize, evaluate, robustness, health, predict, compare, data, tokens),
-    *(plot, longrange, gradients, distil, faithfulness, shortcut),
+    *(plot, longrange, gradients, distil, faithfulness, shortcut, units, find),
 )
 _INTERRUPTED = 130
 _FORESEEN = (

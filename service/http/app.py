@@ -27,7 +27,7 @@ from service.http.described import document
 from service.http.endpoint import BodyRoute
 from service.http.middleware import Edge, Headers
 from service.http.protocols import huggingface, kserve, v2
-from service.http.routes import admin, explorer, native, operations, rollout
+from service.http.routes import admin, explorer, native, operations, rollout, units
 from service.http.security.access import ADMIN, SHARED, Access
 from service.http.security.keys import Keys
 from service.http.streaming import routes as streaming
@@ -167,7 +167,7 @@ def create_app(settings: Settings, shared: Shared | None = None, spans: Spans | 
     )
     app.state.runtime, app.state.after = runtime, [rollout.note_answer]
     routers = [
-        *(native.router, streaming.router, operations.router, explorer.router),
+        *(native.router, streaming.router, operations.router, units.router, explorer.router),
         *(rollout.reports, rollout.feedback),
         *(huggingface.router, kserve.router, kserve.instances, *v2.ROUTERS),
     ]

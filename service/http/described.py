@@ -34,6 +34,7 @@ from service.errors import (
     Unauthorized,
     Unavailable,
     Unfit,
+    UnitNotFound,
     UnsupportedCoding,
     UnsupportedMediaType,
 )
@@ -56,6 +57,7 @@ EXAMPLES: tuple[RequestError, ...] = (
     ModelNotFound("sentiment-xl", ["ner-bilstm", "sentiment-bilstm"]),
     AnswerNotFound(REQUEST_ID, 10_000),
     NoShadow("sentiment-bilstm"),
+    UnitNotFound("sentiment-gru has no unit 0/backward/3; it has layer 0, forward, units 0 to 127."),
     BundleRefused("sentiment-bilstm 2 cannot be served: model.onnx does not match the manifest."),
     Unfit(
         "shadow: sentiment-bilstm 4 has the labels bad, good, and version 3, which is served, has negative, positive."

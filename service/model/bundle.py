@@ -2,6 +2,7 @@
 
 A bundle is a folder of the files below and a manifest, ``model.json``, that holds each file's SHA-256. Both graphs
 keep their weights in one file, ``weights.safetensors``, as ONNX external data: the offsets point past its header.
+``units.json``, a card for each unit (`service.model.unit_cards`), may be missing.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ TOKENIZER = "tokenizer.json"
 CARD = "README.md"
 FILES = (MODEL_GRAPH, TRACE_GRAPH, WEIGHTS, TOKENIZER, CARD)
 """A bundle's files. `TRACE_GRAPH` is left out if the manifest says that `MODEL_GRAPH` serves both."""
+UNITS = "units.json"
+"""A file that a bundle may have: a card for each unit, without texts."""
 MAX_TOKENS = 1_000_000
 """Most tokens of one input, for any model: the highest value of a manifest or a setting."""
 MAX_BYTES = 6_000_000
@@ -47,6 +50,7 @@ LIMITS = {
     WEIGHTS: 2 << 30,
     TOKENIZER: 64 << 20,
     CARD: 1 << 20,
+    UNITS: 4 << 20,
 }
 """Bytes of each file, the limits for those that are served: a larger file is not even read."""
 
@@ -175,6 +179,33 @@ class Health(_Frozen):
     gates: tuple[GateHealth, ...]
 
 
+class Interval(_Frozen):
+    """A mean over inputs, and its bootstrap interval of 95 %."""
+
+    mean: _Finite = Field(description="The mean over the inputs.")
+    low: _Finite = Field(description="The lower end of its bootstrap interval of 95 %.")
+    high: _Finite = Field(description="The upper end.")
+
+
+class Faithful(_Frozen):
+    """How faithful one way to explain is, by deleting and keeping the tokens that it ranks first."""
+
+    method: _Label = Field(description="`split` is the one of `/gates`.")
+    deletion: Interval = Field(description="Area under the probability while tokens go; lower is better.")
+    comprehensiveness: Interval = Field(description="Probability lost without its first tokens; higher is better.")
+    sufficiency: Interval = Field(description="Probability lost with them alone; lower is better.")
+    cost: _Finite = Field(description="CPU time, in predictions of the same input.")
+
+
+class Faithfulness(_Frozen):
+    """How faithful ways to explain are on `data`, over `inputs` of its inputs."""
+
+    data: _Label = Field(description="The corpus and its split.")
+    inputs: int = Field(ge=1, le=_MOST, description="How many inputs, drawn at random.")
+    tokens: Annotated[_Finite, Field(ge=1, description="Their mean length.")]
+    methods: Annotated[tuple[Faithful, ...], Field(max_length=32)] = Field(description="The ways to explain.")
+
+
 class Parity(_Frozen):
     """The export's certificate: the largest absolute differences found over `batches` random batches.
 
@@ -226,6 +257,8 @@ class Manifest(_Frozen):
     """Accuracy of always answering the commonest label, or F1 of no entity at all, on the data of `quality`."""
     raw_text: Annotated[tuple[RawText, ...], Field(max_length=256)] = ()
     """Taggers: the same figures on raw text."""
+    faithfulness: Annotated[tuple[Faithfulness, ...], Field(max_length=256)] = ()
+    """How faithful the split into tokens is, beside other ways to explain the same answers."""
     quality_before: tuple[Score, ...] = ()
     """int8 models: the same figures of the float32 model that they were made from."""
     parity: Parity
@@ -269,7 +302,8 @@ class Manifest(_Frozen):
     @property
     def file_names(self) -> tuple[str, ...]:
         """The bundle's files, the manifest itself apart."""
-        return tuple(file for file in FILES if file != TRACE_GRAPH or self.gates_graph == TRACE_GRAPH)
+        needed = tuple(file for file in FILES if file != TRACE_GRAPH or self.gates_graph == TRACE_GRAPH)
+        return (*needed, UNITS) if UNITS in self.files else needed
 
     def _check_features(self) -> None:
         if (self.characters is not None) != any(feature.name == "character" for feature in self.features):
@@ -330,8 +364,9 @@ class Bundle:
         return replace(self, contents=MappingProxyType(contents))
 
     def without_contents(self) -> Bundle:
-        """The same bundle without its files' memory, except the manifest's."""
-        return replace(self, contents={name: self.contents[name] for name in (MANIFEST,)} if self.contents else {})
+        """The same bundle without its files' memory, except the manifest's and the units' cards."""
+        kept = (MANIFEST, UNITS)
+        return replace(self, contents={name: each for name, each in (self.contents or {}).items() if name in kept})
 
 
 def load(path: Path) -> Bundle:
@@ -376,12 +411,22 @@ def save(folder: Path, manifest: Manifest, files: Path) -> Bundle:
     return load(final)
 
 
-def replace_manifest(bundle: Bundle, manifest: Manifest) -> Bundle:
-    """Give a bundle another manifest, whole or not at all, and load it back; its files stay as they are."""
+def replace_manifest(bundle: Bundle, manifest: Manifest, files: Mapping[str, bytes] = MappingProxyType({})) -> Bundle:
+    """Give a bundle another manifest, and new content of some files, and load it back; its other files stay as they
+    are.
+
+    Each file is replaced whole or not at all, the manifest last. A service that reads the folder between the first
+    replacement and the last one refuses the bundle, and takes it when it reads the folder again.
+    """
     with tempfile.TemporaryDirectory(dir=bundle.path.parent, prefix=".writing-") as scratch:
-        draft = Path(scratch) / MANIFEST
-        draft.write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        draft.replace(bundle.path / MANIFEST)
+        draft = Path(scratch)
+        for name, content in files.items():
+            (draft / name).write_bytes(content)
+        digests = manifest.files | {name: digest(draft / name) for name in files}
+        complete = manifest.model_copy(update={"files": digests})
+        (draft / MANIFEST).write_text(complete.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        for name in (*files, MANIFEST):
+            (draft / name).replace(bundle.path / name)
     return load(bundle.path)
 
 

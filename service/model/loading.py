@@ -11,10 +11,10 @@ from weakref import WeakValueDictionary
 import structlog
 
 from service.errors import BundleError, StartupError
-from service.model import weights
-from service.model.bundle import MODEL_GRAPH, TOKENIZER, WEIGHTS, Bundle, Manifest, Task
+from service.model import unit_cards, weights
+from service.model.bundle import MODEL_GRAPH, TOKENIZER, UNITS, WEIGHTS, Bundle, Manifest, Task
 from service.model.decoding import Classifier, Tagger, decoder
-from service.model.equations import equations, gate_names
+from service.model.equations import Direction, equations, gate_names
 from service.model.sentences import may_divide, sentences
 from service.model.tokenizer import Encoded, Tokenizer
 
@@ -66,10 +66,16 @@ class Model:
             encoded.sentences = sentences(value, encoded.spans) if may_divide(value) else one
         return encoded
 
+    def card(self, layer: int, direction: Direction, unit: int) -> dict[str, object]:
+        """The card of a unit that the model has, in plain values for JSON."""
+        manifest = self.bundle.manifest
+        cards = unit_cards.read(self.bundle.content(UNITS), manifest) if UNITS in manifest.files else None
+        return unit_cards.card(manifest, self.engine.head_weight, cards, layer, direction, unit)
+
     def describe(self) -> dict[str, object]:
         """The model as in `GET /models`, in plain values for JSON."""
         manifest, placement = self.bundle.manifest, self.engine.placement
-        told = {"quality", "raw_text", "quality_before", "parity", "features"}
+        told = {"quality", "raw_text", "quality_before", "parity", "features", "faithfulness"}
         plain = manifest.model_dump(mode="json", include=told)
         return {
             "name": self.name,
@@ -95,6 +101,8 @@ class Model:
             "features": plain["features"],
             "quality": plain["quality"],
             "raw_text": plain["raw_text"],
+            "faithfulness": plain["faithfulness"],
+            "cards": UNITS in manifest.files,
             "quality_before": plain["quality_before"],
             "parity": plain["parity"],
             "licence": manifest.licence,
@@ -137,6 +145,8 @@ def loader(provider: Provider, threads: int, token_limit: int, *, strict: bool =
 
     def loaded(bundle: Bundle) -> Model:
         manifest = bundle.manifest
+        if UNITS in manifest.files:
+            unit_cards.read(bundle.content(UNITS), manifest)
         engine = Engine(bundle, provider=provider, threads=threads)
         if engine.provider != provider:
             where, why = dict(engine.placement.recurrent), fallback_reason(manifest)

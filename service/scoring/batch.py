@@ -8,7 +8,7 @@ from itertools import chain
 from pathlib import Path
 
 from service.cpus import usable_cpus
-from service.model.bundle import MAX_TOKENS
+from service.model.bundle import CARD, MAX_TOKENS, UNITS
 from service.model.gates import Reduce
 from service.model.loading import ProviderSetting
 from service.observability import logs
@@ -52,7 +52,8 @@ def run(batch: Batch) -> int:
     about = {
         "model": model.name,
         "version": model.version,
-        "weights": model.bundle.manifest.files,
+        # Cards do not change an answer.
+        "weights": {name: each for name, each in model.bundle.manifest.files.items() if name not in (CARD, UNITS)},
         "files": batch.files,
         "format": [source.kind for source in sources],
         "digests": {source.name: source.digest() for source in sources} if batch.output else {},

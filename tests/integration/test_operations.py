@@ -104,6 +104,8 @@ def test_every_route_stands_in_the_document_with_examples(client: httpx.Client) 
         "/v2/repository/index",
         "/feedback",
         "/models/{name}/shadow",
+        "/models/{name}/units/{layer}/{direction}/{unit}",
+        "/models/{name}/versions/{version}/units/{layer}/{direction}/{unit}",
         "/models/{name}/versions/{version}",
         "/stream",
         "/v1/models",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_lines
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,10 +11,11 @@ import click
 from rich.table import Table
 
 from service.commands.options import takes
-from service.model.bundle import TOKENIZER
+from service.model.bundle import CARD, TOKENIZER, Faithful, Faithfulness, Interval, Manifest, replace_manifest
 from service.model.tokenizer import Tokenizer
 from training.commands.console import PATH, data_option, json_option, model_argument, note, opened, option, tell
 from training.data.corpora import CorpusError
+from training.export import card
 from training.options import Columns
 from training.scoring.evaluate import corpus
 from training.studies import plots
@@ -31,6 +33,7 @@ _SHOWN = ("comprehensiveness", "sufficiency", "deletion", "insertion", "log-odds
 @option("--most", type=click.IntRange(1), default=300, help="Inputs of each file, drawn at random.")
 @option("--longest", type=click.IntRange(2), default=512, help="Most tokens of each input that are read.")
 @option("--seed", type=int, default=1, help="Seed of the random choice of inputs.")
+@option("--record", is_flag=True, help="Write the figures into the bundle: its manifest and its card.")
 @option("--plot", type=PATH, help="Draw the curves: .svg, .png or .pdf (extra 'plots').")
 @json_option
 @takes(Columns)
@@ -42,6 +45,7 @@ def faithfulness(
     most: int,
     longest: int,
     seed: int,
+    record: bool,
     plot: Path | None,
     json: bool,
 ) -> None:
@@ -69,8 +73,36 @@ def faithfulness(
             _print_json(found.name, found.version, *studies[-1])
         else:
             _print(f"{found.name} version {found.version} on {texts.name}", studies[-1][1])
+    if record:
+        written = recorded(manifest, [kept(name, study) for name, study in studies])
+        replace_manifest(found, written, {CARD: card.render(found.name, written).encode()})
     if plot:
         draw(studies, plot)
+
+
+def kept(name: str, study: Study) -> Faithfulness:
+    """A study as the manifest keeps it."""
+    measures = ("deletion", "comprehensiveness", "sufficiency")
+    methods = [
+        Faithful(
+            method=result.method,
+            cost=round(result.cost, 1),
+            **{each: _interval(result.figures[each]) for each in measures},
+        )
+        for result in study.results
+    ]
+    return Faithfulness(data=name, inputs=study.inputs, tokens=round(study.tokens, 1), methods=tuple(methods))
+
+
+def _interval(figure: Figure) -> Interval:
+    return Interval(mean=round(figure.mean, 4), low=round(figure.low, 4), high=round(figure.high, 4))
+
+
+def recorded(manifest: Manifest, found: Sequence[Faithfulness]) -> Manifest:
+    """A manifest with these figures; those on other data stay."""
+    anew = {each.data: each for each in found}
+    others = [each for each in manifest.faithfulness if each.data not in anew]
+    return manifest.model_copy(update={"faithfulness": (*others, *anew.values())})
 
 
 def names_of(methods: str | None) -> list[str] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from service.model.bundle import Manifest, RawText, Score
+from service.model.bundle import Interval, Manifest, RawText, Score
 from service.model.equations import MINIMAL, equations
 
 _WAYS = {1: "one direction", 2: "two directions"}
@@ -98,6 +98,7 @@ def render(name: str, manifest: Manifest) -> str:
         "",
         *_raw_text(manifest),
         *_loss(manifest),
+        *_faithfulness(name, manifest),
         f"The exported graphs agree with torch to {_agreement(manifest)} in the logits, and the traced "
         f"gates with the equations in float64 to {parity.gates:.0e}, over {parity.batches} random batches of 1 to 64 "
         "inputs and 1 to 400 tokens.",
@@ -187,6 +188,33 @@ def labels_across(found: RawText) -> str | None:
         f"does; {found.across:,} of them begin or end inside a token of the raw text, and no answer can give those. "
         "Send tokens cut as the corpus's are, to have the figures on tokens."
     )
+
+
+def _faithfulness(name: str, manifest: Manifest) -> list[str]:
+    """How faithful the split into tokens is, beside other ways to explain the same answers."""
+    if not manifest.faithfulness:
+        return []
+    return [
+        "How faithful the split into tokens is, beside other ways to explain the same answers "
+        f"(`python -m training faithfulness models/{name} --data FILE`): the area under the label's probability while "
+        "the tokens that come first are deleted (lower is better), the probability lost without them "
+        "(comprehensiveness: higher is better) and with them alone (sufficiency: lower is better). In brackets are "
+        "bootstrap intervals of 95 %; the cost is in predictions of the same input.",
+        "",
+        "| data | inputs | method | deletion | comprehensiveness | sufficiency | cost |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+        *(
+            f"| {each.data} | {each.inputs:,} | {one.method} | {_interval(one.deletion)} | "
+            f"{_interval(one.comprehensiveness)} | {_interval(one.sufficiency)} | {one.cost:g} |"
+            for each in manifest.faithfulness
+            for one in each.methods
+        ),
+        "",
+    ]
+
+
+def _interval(found: Interval) -> str:
+    return f"{found.mean:.3f} [{found.low:.3f}, {found.high:.3f}]"
 
 
 def _loss(manifest: Manifest) -> list[str]:

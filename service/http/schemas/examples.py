@@ -225,6 +225,25 @@ MODELS: dict[str, object] = {
     "models": [MODEL],
     "refused": [{"name": "my-ner", "version": "2", "reason": "model.onnx does not match the manifest"}],
 }
+UNIT_CARD: dict[str, object] = {
+    "model": "sentiment-bilstm",
+    "version": "1",
+    "layer": 0,
+    "direction": "forward",
+    "unit": 7,
+    "logits": {"negative": 0.31, "positive": -0.29},
+    "data": {"name": "sst2 dev", "sha256": "9f86d081884c7d659a2feaa0c55ad015" * 2, "inputs": 872},
+    "places": [{"line": 41, "token": 6, "value": -0.981}, {"line": 307, "token": 12, "value": -0.977}],
+    "ablation": {
+        "inputs": 200,
+        "metric": "accuracy",
+        "score": 0.885,
+        "cost": 0.005,
+        "lost": 0.0031,
+        "changed": 0.015,
+        "effects": None,
+    },
+}
 INDEX: dict[str, object] = {
     "service": "Gatelight",
     "version": "0.1.0",

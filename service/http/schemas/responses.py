@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from service.model import bundle
 from service.model.bundle import Feature, Head, Parity, Precision, RawText, Score, Task
 from service.model.equations import CellName, Direction, GruReset, Peepholes
 
@@ -308,6 +309,12 @@ class ModelDescription(BaseModel):
     raw_text: list[RawText] = Field(
         description="For a tagger: its scores on raw text, beside those on its corpora's tokens. Empty if not measured."
     )
+    faithfulness: list[bundle.Faithfulness] = Field(
+        [], description="How faithful the split into tokens is, beside other ways to explain the same answers."
+    )
+    cards: bool = Field(
+        False, description="Whether its units have cards: where each is most active, and what it is for."
+    )
     quality_before: Annotated[
         list[Score], Field(description="For an int8 model: the scores of the float32 model that it was made from.")
     ]
@@ -316,6 +323,55 @@ class ModelDescription(BaseModel):
     seed: int = Field(description="The seed of its training.")
     epochs: int = Field(description="The epochs of its training.")
     health: ModelHealth | None = Field(None, description="Its gates in training and in live traffic.")
+
+
+class CardData(Shape):
+    """The data file of a card. Its texts are not here: open the file, and compare its digest."""
+
+    name: str = Field(description="The corpus and its split.")
+    sha256: str = Field(description="The SHA-256 of the file, in hexadecimal.")
+    inputs: int = Field(description="How many inputs it has.")
+
+
+class Place(Shape):
+    """A token of a data file."""
+
+    line: int = Field(
+        ge=1, description="The line of the file, from 1: of the token, or of the row that holds the text."
+    )
+    token: int = Field(ge=0, description="The number of the token in its input.")
+    value: float = Field(description="The unit's hidden state after that token.")
+
+
+class Ablation(Shape):
+    """What is lost while a unit's hidden state is held at 0."""
+
+    inputs: int = Field(description="Over how many inputs of the file it was measured.")
+    metric: Literal["accuracy", "f1"] = Field(description="What was measured.")
+    score: Probability = Field(description="The figure of the whole model, over the same inputs.")
+    cost: float = Field(description="That figure less the figure without the unit.")
+    lost: float = Field(description="The mean drop of the probability of the labels that the whole model predicts.")
+    changed: Probability = Field(description="The share of answers (texts, or tokens of a tagger) that change.")
+    effects: dict[str, float] | None = Field(
+        None, description="By label, the mean change of the logit; for layers below the top."
+    )
+
+
+class UnitCard(Shape):
+    """What is known of one unit. `data`, `places` and `ablation` are null where the bundle has no cards."""
+
+    model: str = Field(description="The model.")
+    version: str = Field(description="Its version.")
+    layer: int = Field(description="The unit's layer, from 0.")
+    direction: Direction = Field(description="Its direction.")
+    unit: int = Field(description="Its number, from 0.")
+    logits: dict[str, float] | None = Field(
+        description="Its direction in the logits: by label, what the logit gains for each 1 of its hidden state. Null "
+        "below the top layer, whose states the head does not see."
+    )
+    data: CardData | None = Field(description="The file that the places are in.")
+    places: list[Place] | None = Field(description="Where its hidden state is farthest from 0, the farthest first.")
+    ablation: Ablation | None = Field(description="What is lost without it.")
 
 
 class Refused(Shape):

@@ -13,6 +13,7 @@ from service.model import bundle
 from service.model.rules import Style
 from service.model.tokenizer import Tokenizer
 from tests.bundles import tiny_bundle
+from tests.service.model.test_unit_cards import with_cards
 from training.cli import app
 
 RUN = CliRunner()
@@ -26,6 +27,7 @@ def test_a_bundle_gets_the_rules_of_a_style_and_keeps_its_weights(tmp_path: Path
     old.file(bundle.TOKENIZER).write_text(json.dumps(rules), "utf-8")
     digests = {**old.manifest.files, bundle.TOKENIZER: bundle.digest(old.file(bundle.TOKENIZER))}
     earlier = bundle.replace_manifest(old, old.manifest.model_copy(update={"files": digests}))
+    earlier = with_cards(earlier, metric="f1")
     with pytest.raises(BundleError, match="retokenize"):
         Tokenizer.load(earlier.file(bundle.TOKENIZER), earlier.manifest.features)
     data = tmp_path / "mine" / "dev.conll"
@@ -39,6 +41,7 @@ def test_a_bundle_gets_the_rules_of_a_style_and_keeps_its_weights(tmp_path: Path
     assert Tokenizer.load(made.file(bundle.TOKENIZER), made.manifest.features).style == style
     for name in ("model.onnx", "trace.onnx", "weights.safetensors"):
         assert made.file(name).read_bytes() == earlier.file(name).read_bytes()
+    assert bundle.UNITS not in made.manifest.files  # the cards are of the tokens that the old rules made
     assert f"cut in the style `{style}`" in made.file(bundle.CARD).read_text("utf-8")
     assert "mine dev" in {score.data for score in made.manifest.quality}
     assert made.manifest.quality[: len(earlier.manifest.quality)] == earlier.manifest.quality
