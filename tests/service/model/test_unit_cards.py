@@ -140,7 +140,7 @@ def test_the_direction_in_the_logits_is_what_a_unit_adds(tmp_path: Path) -> None
 
 
 def test_the_reference_page_names_every_field() -> None:
-    page = (ROOT / "docs" / "reference" / "units.md").read_text("utf-8")
+    page = (ROOT / "docs" / "reference" / "unit-cards.md").read_text("utf-8")
     routes, file = page.split("## The file")
     answers = (responses.UnitCard, responses.CardData, responses.Place, responses.Ablation)
     for name in [name for shape in answers for name in shape.model_fields]:
