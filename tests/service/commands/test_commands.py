@@ -27,7 +27,7 @@ from click.testing import CliRunner, Result
 
 from service.__main__ import main
 from service.errors import StartupError
-from service.model.bundle import Bundle
+from service.model.bundle import CARD, Bundle, replace_manifest
 from service.model.bundle import load as load_bundle
 from service.model.engine import Engine
 from service.model.loading import loader
@@ -310,6 +310,20 @@ def test_an_output_goes_on_only_with_the_note_of_its_run(models: Path, tmp_path:
     assert refused.exit_code == 1
     assert "out.jsonl.run.json, which says what its run was about, is missing" in refused.stderr
     assert "differed" not in refused.stderr
+
+
+def test_a_run_goes_on_with_another_card_and_not_with_other_weights(models: Path, tmp_path: Path) -> None:
+    file, output, mine = tmp_path / "a.txt", tmp_path / "out.jsonl", tmp_path / "models"
+    shutil.copytree(models, mine)
+    file.write_text("good\n")
+    assert predict(mine, str(file), "--output", str(output)).exit_code == 0
+    found = load_bundle(mine / "sentiment" / "1")
+    replace_manifest(found, found.manifest, {CARD: b"# Another card\n"})
+    assert predict(mine, str(file), "--output", str(output), "--resume").exit_code == 0
+    shutil.rmtree(mine / "sentiment")
+    tiny_bundle(mine / "sentiment", seed=8)
+    other = predict(mine, str(file), "--output", str(output), "--resume")
+    assert (other.exit_code, "weights differed" in other.stderr) == (1, True)
 
 
 def test_standard_input_goes_on(models: Path, tmp_path: Path) -> None:
