@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from safetensors import safe_open
 
-from service.model.network import STACKING
+from service.model.weights_layout import STACKING
 from tests.bundles import ORIGIN, Options, architecture, network, tiny_bundle, tokenizer
 from tests.integration.conftest import ROOT
 from training.export.bundle import export

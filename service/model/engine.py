@@ -27,6 +27,7 @@ from service.model.network import Network
 from service.model.untrusted import weights
 from service.model.untrusted.memory_limit import patience
 from service.model.untrusted.weights import Arrays, Vetted
+from service.model.weights_layout import HEAD_BIAS, HEAD_QUERY, HEAD_WEIGHT, table_name
 
 Provider = Literal["cpu", "cuda"]
 GateKey = tuple[int, Direction, str]
@@ -268,8 +269,8 @@ def _head(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32] | None]:
     """The head's weight [labels, units of all directions], bias [labels] and, of an attention head, query [units of all
     directions], when the weights fit the manifest."""
-    tables = [f"embedding.{each.name}" for each in manifest.features]
-    names = ["head.weight", "head.bias", *(["head.query"] if manifest.head == "attention" else [])]
+    tables = [table_name(each.name) for each in manifest.features]
+    names = [HEAD_WEIGHT, HEAD_BIAS, *([HEAD_QUERY] if manifest.head == "attention" else [])]
     for name in (*names, *tables):
         if name not in weights:
             raise BundleError(f"{WEIGHTS} has no tensor {name}")

@@ -1,7 +1,7 @@
 """A bundle's weights as float32 arrays, ready for a run in NumPy: embeddings, recurrent layers and head.
 
-The weights file has ONNX's layout (`training.export.onnx.graph` writes it). Float32 matrices stay
-views of the file's content, so that a network costs no memory of its own.
+`service.model.weights_layout` describes the file. Float32 matrices stay views of its content, so that a network costs
+no memory of its own.
 """
 
 from __future__ import annotations
@@ -15,24 +15,22 @@ from numpy.typing import NDArray
 
 from service.model.activations import sigmoid, softmax
 from service.model.bundle import Feature, Manifest, one_graph
-from service.model.equations import CellName
+from service.model.weights_layout import (
+    CHARACTER_BIAS,
+    CHARACTERS,
+    HEAD_BIAS,
+    HEAD_QUERY,
+    HEAD_WEIGHT,
+    INT8_BOUNDS,
+    PEEPHOLES,
+    STACKING,
+    fine_name,
+    layer_name,
+    scale_name,
+    table_name,
+)
 
 Array = NDArray[np.float32]
-
-STACKING: Mapping[CellName, tuple[str, ...]] = {
-    "rnn": ("hidden",),
-    "lstm": ("input", "output", "forget", "candidate"),
-    "peephole": ("input", "output", "forget", "candidate"),
-    "gru": ("keep", "reset", "candidate"),
-    "mingru": ("update", "candidate"),
-    "minlstm": ("forget", "input", "candidate"),
-}
-"""The order of the gates' rows in the file: ONNX's, if it has an operator for the cell. A GRU's update gate is stored
-as its complement, ``keep``."""
-PEEPHOLES = ("input", "output", "forget")
-"""The order in which ONNX stacks diagonal peepholes; full ones are stacked as the gates are."""
-_BOUNDS = 2
-"""Of an int8 layer: columns of its input, and units of each direction, that only fix a range."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +66,7 @@ class Network:
 
     def layer(self, number: int) -> Layer:
         """The recurrent layer of this number."""
-        name, units = f"recurrent.{number}", self.manifest.hidden
+        name, units = layer_name(number), self.manifest.hidden
         order = STACKING[self.manifest.cell]
         w, biases = self._matrix(f"{name}.W"), self._float(f"{name}.B")
         ways = len(w)
@@ -106,9 +104,9 @@ class Network:
             case "last":
                 pooled = np.concatenate([states[-1, :units], states[0, units:]])
             case "attention":
-                shares: Any = softmax(states @ self._float("head.query"))
+                shares: Any = softmax(states @ self._float(HEAD_QUERY))
                 pooled = shares @ states
-        found: Array = pooled @ self._float("head.weight").T + self._float("head.bias")
+        found: Array = pooled @ self._float(HEAD_WEIGHT).T + self._float(HEAD_BIAS)
         return found
 
     def _float(self, name: str) -> Array:
@@ -116,42 +114,42 @@ class Network:
 
     def _matrix(self, name: str) -> Array:
         """[directions, blocks * units, columns], of integers the numbers that they stand for, without their bounds."""
-        if f"{name}.scale" not in self.arrays:
+        if scale_name(name) not in self.arrays:
             return self._float(name)
-        whole = self._float(name) * self._float(f"{name}.scale")[:, None]  # [directions, columns, rows]
-        return self._narrow(whole.transpose(0, 2, 1)[..., :-_BOUNDS])
+        whole = self._float(name) * self._float(scale_name(name))[:, None]  # [directions, columns, rows]
+        return self._narrow(whole.transpose(0, 2, 1)[..., :-INT8_BOUNDS])
 
     def _narrow(self, rows: Array) -> Array:
         """[directions, blocks * stacked units, …] → the same without the units that only fix a range."""
         if self.manifest.precision != "int8":
             return rows
         blocks, units = len(STACKING[self.manifest.cell]), self.manifest.hidden
-        apart = rows.reshape(len(rows), blocks, units + _BOUNDS, *rows.shape[2:])
+        apart = rows.reshape(len(rows), blocks, units + INT8_BOUNDS, *rows.shape[2:])
         return apart[:, :, :units].reshape(len(rows), blocks * units, *rows.shape[2:])
 
     def _feature(self, feature: Feature, columns: NDArray[np.int32]) -> Array:
-        name = f"embedding.{feature.name}"
+        name = table_name(feature.name)
         if feature.name == "character":
             return self._convolved(columns) if self.manifest.characters == "cnn" else self._spelt(columns)
         rows = columns[:, 0]
         vectors = self.arrays[name][rows].astype(np.float32)
-        if f"{name}.fine" in self.arrays:
+        if fine_name(name) in self.arrays:
             vectors = self._halves(name, rows)
-        if f"{name}.scale" in self.arrays:
-            vectors *= self.arrays[f"{name}.scale"][rows].astype(np.float32)
+        if scale_name(name) in self.arrays:
+            vectors *= self.arrays[scale_name(name)][rows].astype(np.float32)
         return vectors
 
     def _halves(self, name: str, rows: NDArray[np.int32]) -> Array:
         """Numbers in two halves: the upper four bits of each row; the lower four of the first rows, the rest share the
         last of these."""
-        lower = self.arrays[f"{name}.fine"]
+        lower = self.arrays[fine_name(name)]
         fine = _nibbles(lower[np.minimum(rows, len(lower) - 1)])
         return 16 * _nibbles(self.arrays[name][rows]) + fine - 128
 
     def _convolved(self, characters: NDArray[np.int32]) -> Array:
         """Convolution and maximum over each token's characters: [rows, width]."""
-        bias = self._float("character.bias")
-        tables = self._float("embedding.character").reshape(len(self.arrays["embedding.character"]), -1, len(bias))
+        bias = self._float(CHARACTER_BIAS)
+        tables = self._float(table_name("character")).reshape(len(self.arrays[table_name("character")]), -1, len(bias))
         reach, places = tables.shape[1], np.arange(characters.shape[1])
         padded = np.pad(characters, ((0, 0), (reach // 2, reach // 2)))
         total = np.zeros((*characters.shape, len(bias)), np.float32)
@@ -162,8 +160,8 @@ class Network:
 
     def _spelt(self, characters: NDArray[np.int32]) -> Array:
         """The last states of an LSTM that reads each token's characters forward, and of one that reads backward."""
-        w, r, biases = (self._float(f"character.{part}") for part in "WRB")
-        table, units, lengths = self._float("embedding.character"), r.shape[2], (characters > 0).sum(axis=1)
+        w, r, biases = (self._float(f"{CHARACTERS}.{part}") for part in "WRB")
+        table, units, lengths = self._float(table_name("character")), r.shape[2], (characters > 0).sum(axis=1)
         ends = []
         for way in range(2):
             hidden, cell = np.zeros((2, len(characters), units), np.float32)

@@ -19,21 +19,21 @@ from service.model.engine import GateKey
 from service.model.equations import MINIMAL, CellName
 from service.model.reference import Cell, Float64, Gates, GateWeights
 from service.model.weights import arrays
-
-_LSTM = ("input", "output", "forget", "candidate")
-_ORDER: Mapping[CellName, Sequence[str]] = {
-    "rnn": ("hidden",),
-    "lstm": _LSTM,
-    "peephole": _LSTM,
-    "gru": ("keep", "reset", "candidate"),
-    "mingru": ("update", "candidate"),
-    "minlstm": ("forget", "input", "candidate"),
-}
-"""The order of the gates in the file: ONNX's, if it has an operator for the cell."""
-_PEEPHOLES = ("input", "output", "forget")
-"""The gates with a diagonal peephole, in that order; a full one is of every gate."""
-_BOUNDS = 2
-"""int8 layers: number of columns, and of units in each direction, that fix a range and have no weights."""
+from service.model.weights_layout import (
+    CHARACTER_BIAS,
+    CHARACTERS,
+    HEAD_BIAS,
+    HEAD_QUERY,
+    HEAD_WEIGHT,
+    INT8_BOUNDS,
+    PEEPHOLES,
+    STACKING,
+    WORDS,
+    fine_name,
+    layer_name,
+    scale_name,
+    table_name,
+)
 
 Arrays = Mapping[str, NDArray[np.generic]]
 
@@ -51,17 +51,17 @@ class Reference:
 
     def unknown(self) -> str | None:
         """Why this module cannot follow the network: it has arrays of no known use. None when it can."""
-        known = {f"embedding.{each.name}" for each in self.manifest.features} | {"head.weight", "head.bias"}
-        known |= {"embedding.word.scale", "embedding.word.fine"}
-        layers = [f"recurrent.{layer}" for layer in range(self.manifest.layers)]
+        known = {table_name(each.name) for each in self.manifest.features} | {HEAD_WEIGHT, HEAD_BIAS}
+        known |= {scale_name(WORDS), fine_name(WORDS)}
+        layers = [layer_name(layer) for layer in range(self.manifest.layers)]
         parts = "WB" if self.manifest.cell in MINIMAL else "WRBP"
         known |= {f"{layer}.{part}" for layer in layers for part in parts}
         if self.manifest.precision == "int8":
             known |= {f"{layer}.{part}.{what}" for layer in layers for part in "WR" for what in ("scale", "zero")}
         if self.manifest.head == "attention":
-            known.add("head.query")
+            known.add(HEAD_QUERY)
         if self.manifest.characters is not None:
-            known |= {f"character.{part}" for part in ("W", "R", "B", "bias")}
+            known |= {f"{CHARACTERS}.{part}" for part in ("W", "R", "B", "bias")}
         extra = sorted(self.arrays.keys() - known)
         return f"the network has parts that have no reference here: {', '.join(extra)}" if extra else None
 
@@ -71,7 +71,7 @@ class Reference:
         """How far the trace of one input [tokens, columns] is from the equations, and the top layer's traced states:
         see `service.model.reference.deviation`."""
         shape = self.manifest
-        cells = [self._layer(f"recurrent.{layer}") for layer in range(shape.layers)]
+        cells = [self._layer(layer_name(layer)) for layer in range(shape.layers)]
 
         def expected(layer: int, number: int, x: Float64, before: Gates) -> Gates:
             return reference.step(shape.cell, shape.form, cells[layer][number], x, before)
@@ -92,8 +92,8 @@ class Reference:
             case "last":
                 pooled = np.concatenate([states[-1, :units], states[0, units:]])
             case "attention":
-                pooled = softmax(states @ self._wide("head.query")) @ states
-        found: Float64 = pooled @ self._wide("head.weight").T + self._wide("head.bias")
+                pooled = softmax(states @ self._wide(HEAD_QUERY)) @ states
+        found: Float64 = pooled @ self._wide(HEAD_WEIGHT).T + self._wide(HEAD_BIAS)
         return found
 
     def _wide(self, name: str) -> Float64:
@@ -107,7 +107,7 @@ class Reference:
         if int8:
             r = self._whole(f"{name}.R")
         units = self.manifest.hidden
-        stacked = units + _BOUNDS if int8 else units
+        stacked = units + INT8_BOUNDS if int8 else units
         biases = self._wide(f"{name}.B")
         return [_cell(self.manifest.cell, units, stacked, w[way], r[way], biases[way], p[way]) for way in range(len(w))]
 
@@ -117,8 +117,8 @@ class Reference:
 
     def _whole(self, name: str) -> Float64:
         """A matrix kept as integers [directions, columns, rows], as [directions, rows, columns] without bounds."""
-        scaled = self._wide(name) * self._wide(f"{name}.scale")[:, None]
-        return scaled.transpose(0, 2, 1)[..., :-_BOUNDS]
+        scaled = self._wide(name) * self._wide(scale_name(name))[:, None]
+        return scaled.transpose(0, 2, 1)[..., :-INT8_BOUNDS]
 
     def _embed(self, row: NDArray[np.int32]) -> Float64:
         """Each token's vector: [tokens, sum of the features' sizes]."""
@@ -130,30 +130,32 @@ class Reference:
         return np.concatenate(found, axis=1)
 
     def _feature(self, feature: Feature, columns: NDArray[np.int32]) -> Float64:
-        name = f"embedding.{feature.name}"
+        name = table_name(feature.name)
         if feature.name == "character":
             return self._convolved(columns) if self.manifest.characters == "cnn" else self._spelt(columns)
         rows = columns[:, 0]
-        if f"{name}.fine" in self.arrays:
+        if fine_name(name) in self.arrays:
             vectors = self._halves(name, rows)
         else:
             vectors = self.arrays[name][rows].astype(np.float64)
-        if f"{name}.scale" in self.arrays:
-            vectors = vectors * self.arrays[f"{name}.scale"][rows].astype(np.float64)
+        if scale_name(name) in self.arrays:
+            vectors = vectors * self.arrays[scale_name(name)][rows].astype(np.float64)
         return vectors
 
     def _halves(self, name: str, rows: NDArray[np.int32]) -> Float64:
         """Numbers in two halves: the upper four bits of every row, the lower four of the first ones, and the last of
         them for all that follow."""
-        lower = self.arrays[f"{name}.fine"]
+        lower = self.arrays[fine_name(name)]
         upper = _nibbles(self.arrays[name][rows])
         whole: Float64 = 16 * upper + _nibbles(lower[np.minimum(rows, len(lower) - 1)]) - 128
         return whole
 
     def _convolved(self, characters: NDArray[np.int32]) -> Float64:
         """The largest of the sums of three neighbours, each with a table of its own, [tokens, width]."""
-        bias = self._wide("character.bias")
-        tables = self._wide("embedding.character").reshape(self.arrays["embedding.character"].shape[0], -1, len(bias))
+        bias = self._wide(CHARACTER_BIAS)
+        tables = self._wide(table_name("character")).reshape(
+            self.arrays[table_name("character")].shape[0], -1, len(bias)
+        )
         reach = tables.shape[1]
         padded = np.pad(characters, ((0, 0), (reach // 2, reach // 2)))
         places = np.arange(characters.shape[1])
@@ -163,8 +165,8 @@ class Reference:
 
     def _spelt(self, characters: NDArray[np.int32]) -> Float64:
         """Last states of an LSTM over a token's characters, forward and backward."""
-        w, r, biases = (self._wide(f"character.{part}") for part in "WRB")
-        table, units = self._wide("embedding.character"), r.shape[2]
+        w, r, biases = (self._wide(f"{CHARACTERS}.{part}") for part in "WRB")
+        table, units = self._wide(table_name("character")), r.shape[2]
         lengths = (characters > 0).sum(axis=1)
         ends = []
         for way in range(2):
@@ -191,12 +193,12 @@ def _cell(
 ) -> Cell:
     """A direction's parameters by gate: each gate has the first `units` of `stacked` rows. The recurrent
     biases are missing if ONNX has no operator for the cell."""
-    order = _ORDER[cell]
+    order = STACKING[cell]
     both = np.concatenate([biases, np.zeros_like(biases)]) if len(biases) == len(order) * stacked else biases
     first, second = both.reshape(2, -1)
     seen: dict[str, Float64] = {}
     if peepholes is not None:
-        seeing = order if peepholes.ndim == 2 else _PEEPHOLES
+        seeing = order if peepholes.ndim == 2 else PEEPHOLES
         seen = dict(zip(seeing, np.split(peepholes, len(seeing)), strict=True))
     found = {}
     for number, gate in enumerate(order):

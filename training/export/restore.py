@@ -12,7 +12,19 @@ from torch import Tensor, nn
 
 from service.errors import BundleError
 from service.model.bundle import WEIGHTS, Bundle
-from service.model.network import STACKING
+from service.model.weights_layout import (
+    CHARACTER_BIAS,
+    CHARACTERS,
+    HEAD_BIAS,
+    HEAD_QUERY,
+    HEAD_WEIGHT,
+    STACKING,
+    WORDS,
+    fine_name,
+    layer_name,
+    scale_name,
+    table_name,
+)
 from training.export.onnx.embedding import Quantised
 from training.nets.cells import Cell, FullPeephole, Peephole
 from training.nets.characters import CharacterCNN, CharacterLSTM, Characters
@@ -36,21 +48,21 @@ def network(bundle: Bundle) -> Network:
     with torch.no_grad():
         for name, table in made.embeddings.items():
             assert isinstance(table, nn.Embedding)
-            table.weight.copy_(_words(arrays) if name == "word" else _tensor(arrays[f"embedding.{name}"]))
-        if "embedding.word.fine" in arrays:
+            table.weight.copy_(_words(arrays) if name == "word" else _tensor(arrays[table_name(name)]))
+        if fine_name(WORDS) in arrays:
             # learned rows keep 8 bits
-            made.learn(len(arrays["embedding.word.fine"]) - 1)
+            made.learn(len(arrays[fine_name(WORDS)]) - 1)
         if made.characters is not None:
             _fill_characters(made.characters, arrays)
         for number, layer in enumerate(made.recurrent()):
             for way, cell in enumerate(layer.directions()):
-                names = {part: f"recurrent.{number}.{part}" for part in "WRBP"}
+                names = {part: f"{layer_name(number)}.{part}" for part in "WRBP"}
                 parts = {part: _tensor(arrays[name][way]) for part, name in names.items() if name in arrays}
                 _fill(cell, STACKING[bundle.manifest.cell], parts)
-        made.head.weight.copy_(_tensor(arrays["head.weight"]))
-        made.head.bias.copy_(_tensor(arrays["head.bias"]))
+        made.head.weight.copy_(_tensor(arrays[HEAD_WEIGHT]))
+        made.head.bias.copy_(_tensor(arrays[HEAD_BIAS]))
         if made.query is not None:
-            made.query.copy_(_tensor(arrays["head.query"]))
+            made.query.copy_(_tensor(arrays[HEAD_QUERY]))
         if made.crf is not None and bundle.manifest.crf is not None:
             made.crf.transitions.copy_(torch.tensor(bundle.manifest.crf.transitions))
             made.crf.start.copy_(torch.tensor(bundle.manifest.crf.start))
@@ -59,29 +71,29 @@ def network(bundle: Bundle) -> Network:
 
 def _words(arrays: _Arrays) -> Tensor:
     """The word vectors, from whichever of the forms a bundle keeps them in."""
-    stored, scale = arrays["embedding.word"], arrays.get("embedding.word.scale")
+    stored, scale = arrays[WORDS], arrays.get(scale_name(WORDS))
     if scale is None:
         return _tensor(stored)
-    fine = arrays.get("embedding.word.fine")
+    fine = arrays.get(fine_name(WORDS))
     if fine is None:
         return _tensor(stored) * _tensor(scale)
     return Quantised.of_halves(stored.astype(np.uint8), fine.astype(np.uint8), scale.astype(np.float16)).rounded()
 
 
 def _fill_characters(network: Characters, arrays: _Arrays) -> None:
-    stored = _tensor(arrays["embedding.character"])
+    stored = _tensor(arrays[table_name("character")])
     if isinstance(network, CharacterCNN):
         tables = stored.view(len(stored), network.reach, network.width).permute(1, 0, 2)
-        network.take(tables, _tensor(arrays["character.bias"]))
+        network.take(tables, _tensor(arrays[CHARACTER_BIAS]))
     elif isinstance(network, CharacterLSTM):
         network.table.weight.copy_(stored)
         for way, cell in enumerate(network.directions()):
-            _fill(cell, STACKING["lstm"], {part: _tensor(arrays[f"character.{part}"][way]) for part in "WRB"})
+            _fill(cell, STACKING["lstm"], {part: _tensor(arrays[f"{CHARACTERS}.{part}"][way]) for part in "WRB"})
 
 
 def architecture(bundle: Bundle, arrays: _Arrays) -> Architecture:
     manifest = bundle.manifest
-    words, packed = arrays["embedding.word"], "embedding.word.fine" in arrays
+    words, packed = arrays[WORDS], fine_name(WORDS) in arrays
     return Architecture(
         task=manifest.task,
         cell=manifest.cell,

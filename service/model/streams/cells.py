@@ -14,11 +14,9 @@ from numpy.typing import NDArray
 
 from service.model.bundle import Manifest, one_graph
 from service.model.equations import CellName, Form
+from service.model.weights_layout import INT8_BOUNDS, layer_name, scale_name
 
 Array = NDArray[np.float32]
-_BOUNDS = 2
-"""Extra columns and units of an integer layer that fix its quantization range."""
-
 Weights = Mapping[str, NDArray[np.generic]]
 """A bundle's weights by their names in the file."""
 Gates = dict[str, Array]
@@ -47,7 +45,7 @@ class _Stacked:
     states = 1
 
     def __init__(self, manifest: Manifest, weights: Weights, number: int) -> None:
-        name = f"recurrent.{number}"
+        name = layer_name(number)
         self.units = manifest.hidden
         self.sizes: tuple[int, ...] = (self.units,) * self.states
         self.w = np.ascontiguousarray(np.asarray(weights[f"{name}.W"][0], np.float32).T)
@@ -181,18 +179,20 @@ class _Integers:
     """
 
     def __init__(self, manifest: Manifest, weights: Weights, number: int) -> None:
-        name = f"recurrent.{number}"
+        name = layer_name(number)
         self._units = manifest.hidden
-        self._wide = manifest.hidden + _BOUNDS
+        self._wide = manifest.hidden + INT8_BOUNDS
         self.sizes: tuple[int, ...] = (self._wide, self._wide)
         # Integers in float32: sums of products stay under 2^24 and are exact.
         self._w, self._r = (np.asarray(weights[f"{name}.{part}"][0], np.float32) for part in "WR")
-        self._w_scale, self._r_scale = (np.asarray(weights[f"{name}.{part}.scale"][0], np.float32) for part in "WR")
+        self._w_scale, self._r_scale = (
+            np.asarray(weights[scale_name(f"{name}.{part}")][0], np.float32) for part in "WR"
+        )
         self._bias = np.asarray(weights[f"{name}.B"][0], np.float32).reshape(2, -1).sum(axis=0)
 
     def arrive(self, inputs: Array) -> Array:
         bounds = np.tile(np.array([1.0, -1.0], np.float32), (len(inputs), 1))
-        whole, scale = _rounded(np.concatenate([inputs[:, : len(self._w) - _BOUNDS], bounds], axis=1))
+        whole, scale = _rounded(np.concatenate([inputs[:, : len(self._w) - INT8_BOUNDS], bounds], axis=1))
         arrived: Array = (whole @ self._w) * (scale * self._w_scale) + self._bias
         return arrived
 
@@ -220,7 +220,7 @@ def _rounded(numbers: Array) -> tuple[Array, Array]:
 
 def layer(manifest: Manifest, weights: Weights, number: int) -> Layer:
     """A layer of a model, by its cell and its precision."""
-    if f"recurrent.{number}.W.scale" in weights:
+    if scale_name(f"{layer_name(number)}.W") in weights:
         return _Integers(manifest, weights, number)
     if manifest.form == "full":
         return _FullPeephole(manifest, weights, number)

@@ -17,6 +17,7 @@ from service.model.bundle import Manifest
 from service.model.network import Network
 from service.model.streams.cells import Array, Gates, layer
 from service.model.streams.pooling import pool
+from service.model.weights_layout import HEAD_BIAS, HEAD_QUERY, HEAD_WEIGHT
 
 
 @dataclass(slots=True)
@@ -58,8 +59,8 @@ class Stepper:
         check(manifest)
         self._embed = network.embed
         self._layers = [layer(manifest, weights, number) for number in range(manifest.layers)]
-        self._weight, self._bias = (np.asarray(weights[f"head.{part}"], np.float32) for part in ("weight", "bias"))
-        query = weights.get("head.query")
+        self._weight, self._bias = (np.asarray(weights[name], np.float32) for name in (HEAD_WEIGHT, HEAD_BIAS))
+        query = weights.get(HEAD_QUERY)
         self._pool = pool(manifest.head, manifest.hidden, None if query is None else np.asarray(query, np.float32))
         self._units = manifest.hidden
         self._columns = sum(feature.columns for feature in manifest.features)

@@ -11,14 +11,13 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from service.model.bundle import Feature
+from service.model.weights_layout import CHARACTER_BIAS, CHARACTERS, STACKING, WORDS, fine_name, scale_name, table_name
 from training.export.onnx.builder import Builder
 from training.nets.characters import CharacterCNN, CharacterLSTM
 from training.nets.networks import Architecture, Network, Table
 
 FINE_ROWS = 12_000
 """With 4 bits, the words that the training data has most often keep 8: at most so many."""
-_STACKED = ("input", "output", "forget", "candidate")
-"""The order in which ONNX stacks an LSTM's gates."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,26 +95,26 @@ def embeddings(network: Network) -> dict[str, NDArray[np.generic]]:
         assert isinstance(table, Table)
         if name == "word" and bits < 16:
             found = _quantised(network)
-            arrays["embedding.word.scale"] = found.scale
+            arrays[scale_name(WORDS)] = found.scale
             if bits == 8:
-                arrays["embedding.word"] = found.whole.astype(np.int8)
+                arrays[WORDS] = found.whole.astype(np.int8)
             else:
-                arrays["embedding.word"], arrays["embedding.word.fine"] = found.halves()
+                arrays[WORDS], arrays[fine_name(WORDS)] = found.halves()
         else:
-            arrays[f"embedding.{name}"] = table.weight.detach().cpu().numpy().astype(np.float16)
+            arrays[table_name(name)] = table.weight.detach().cpu().numpy().astype(np.float16)
     characters = network.characters
     if isinstance(characters, CharacterCNN):
         tables = characters.tables().permute(1, 0, 2)
-        arrays["embedding.character"] = np.ascontiguousarray(tables.flatten(1).numpy())
+        arrays[table_name("character")] = np.ascontiguousarray(tables.flatten(1).numpy())
         assert characters.convolution.bias is not None
-        arrays["character.bias"] = characters.convolution.bias.detach().cpu().numpy()
+        arrays[CHARACTER_BIAS] = characters.convolution.bias.detach().cpu().numpy()
     elif isinstance(characters, CharacterLSTM):
-        arrays["embedding.character"] = characters.table.weight.detach().cpu().numpy()
-        ways = [[cell.weights()[gate] for gate in _STACKED] for cell in characters.directions()]
-        arrays["character.W"] = np.stack([np.concatenate([gate.w for gate in way]) for way in ways])
-        arrays["character.R"] = np.stack([np.concatenate([gate.r for gate in way]) for way in ways])
+        arrays[table_name("character")] = characters.table.weight.detach().cpu().numpy()
+        ways = [[cell.weights()[gate] for gate in STACKING["lstm"]] for cell in characters.directions()]
+        arrays[f"{CHARACTERS}.W"] = np.stack([np.concatenate([gate.w for gate in way]) for way in ways])
+        arrays[f"{CHARACTERS}.R"] = np.stack([np.concatenate([gate.r for gate in way]) for way in ways])
         biases = [[gate.w_bias for gate in way] + [gate.r_bias for gate in way] for way in ways]
-        arrays["character.B"] = np.stack([np.concatenate(each) for each in biases])
+        arrays[f"{CHARACTERS}.B"] = np.stack([np.concatenate(each) for each in biases])
     return arrays
 
 
@@ -145,20 +144,20 @@ def _looked_up(builder: Builder, architecture: Architecture, feature: Feature, a
     if feature.name == "word" and architecture.word_bits == 4:
         vectors = _unpacked(builder, rows)
     else:
-        vectors = builder.node("Gather", builder.weight(f"embedding.{feature.name}"), rows, axis=0)
+        vectors = builder.node("Gather", builder.weight(table_name(feature.name)), rows, axis=0)
         vectors = builder.node("Cast", vectors, to=TensorProto.FLOAT)
     if feature.name == "word" and architecture.word_bits < 16:
-        scales = builder.node("Gather", builder.weight("embedding.word.scale"), rows, axis=0)
+        scales = builder.node("Gather", builder.weight(scale_name(WORDS)), rows, axis=0)
         vectors = builder.node("Mul", vectors, builder.node("Cast", scales, to=TensorProto.FLOAT))
     return vectors
 
 
 def _unpacked(builder: Builder, rows: str) -> str:
     """The whole numbers of `Quantised.halves`: 16 times the upper four bits, plus the lower, minus 128."""
-    last = len(builder.weights.arrays["embedding.word.fine"]) - 1
+    last = len(builder.weights.arrays[fine_name(WORDS)]) - 1
     capped = builder.node("Min", rows, builder.constant(np.array(last, np.int32)))
-    upper = _nibbles(builder, builder.node("Gather", builder.weight("embedding.word"), rows, axis=0))
-    lower = _nibbles(builder, builder.node("Gather", builder.weight("embedding.word.fine"), capped, axis=0))
+    upper = _nibbles(builder, builder.node("Gather", builder.weight(WORDS), rows, axis=0))
+    lower = _nibbles(builder, builder.node("Gather", builder.weight(fine_name(WORDS)), capped, axis=0))
     shifted = builder.node("Mul", upper, builder.constant(np.array(16, np.float32)))
     moved = builder.node("Sub", lower, builder.constant(np.array(128, np.float32)))
     return builder.node("Add", shifted, moved)
@@ -194,7 +193,7 @@ def _cnn(builder: Builder, feature: Feature, at: int) -> str:
         )
         table = builder.node(
             "Slice",
-            builder.weight("embedding.character"),
+            builder.weight(table_name("character")),
             builder.integers(place * width),
             builder.integers((place + 1) * width),
             builder.integers(1),
@@ -202,7 +201,7 @@ def _cnn(builder: Builder, feature: Feature, at: int) -> str:
         rows = builder.node("Gather", table, seen, axis=0)
         total = builder.node("Add", total, rows) if total else rows
     most = builder.node("ReduceMax", total, axes=[2], keepdims=0)
-    return builder.node("Add", most, builder.weight("character.bias"))
+    return builder.node("Add", most, builder.weight(CHARACTER_BIAS))
 
 
 def _lstm(builder: Builder, feature: Feature, at: int) -> str:
@@ -213,8 +212,8 @@ def _lstm(builder: Builder, feature: Feature, at: int) -> str:
     there = builder.node("Cast", builder.node("Greater", flat, zero), to=TensorProto.INT32)
     lengths = builder.node("ReduceSum", there, builder.integers(1), keepdims=0)
     letters = builder.node("Transpose", flat, perm=[1, 0])
-    vectors = builder.node("Gather", builder.weight("embedding.character"), letters, axis=0)
-    parts = [builder.weight(f"character.{part}") for part in "WRB"]
+    vectors = builder.node("Gather", builder.weight(table_name("character")), letters, axis=0)
+    parts = [builder.weight(f"{CHARACTERS}.{part}") for part in "WRB"]
     name = builder.name("last")
     outputs = ["", name]
     attributes = {"hidden_size": CharacterLSTM.units, "direction": "bidirectional"}

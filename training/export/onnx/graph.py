@@ -17,7 +17,7 @@ from onnx import TensorProto, helper
 
 from service.model.bundle import MODEL_GRAPH, TRACE_GRAPH, WEIGHTS, Precision, one_graph
 from service.model.equations import MINIMAL, CellName, gate_names, tensor_key
-from service.model.network import STACKING
+from service.model.weights_layout import HEAD_BIAS, HEAD_QUERY, HEAD_WEIGHT, STACKING, layer_name
 from training.export.onnx import integers, minimal
 from training.export.onnx.builder import Builder, Weights, value
 from training.export.onnx.embedding import embed, embeddings
@@ -53,11 +53,11 @@ def _arrays(network: Network) -> dict[str, NDArray[np.generic]]:
     for number, layer in enumerate(network.recurrent()):
         ways = [_stack(architecture, cell.weights()) for cell in layer.directions()]
         for part in ways[0]:
-            arrays[f"recurrent.{number}.{part}"] = np.stack([way[part] for way in ways])
-    arrays["head.weight"] = network.head.weight.detach().cpu().numpy()
-    arrays["head.bias"] = network.head.bias.detach().cpu().numpy()
+            arrays[f"{layer_name(number)}.{part}"] = np.stack([way[part] for way in ways])
+    arrays[HEAD_WEIGHT] = network.head.weight.detach().cpu().numpy()
+    arrays[HEAD_BIAS] = network.head.bias.detach().cpu().numpy()
     if network.query is not None:
-        arrays["head.query"] = network.query.detach().cpu().numpy()
+        arrays[HEAD_QUERY] = network.query.detach().cpu().numpy()
     return arrays
 
 
@@ -93,7 +93,7 @@ def _fused(builder: Builder, architecture: Architecture) -> bytes:
     if architecture.cell == "gru":
         attributes["linear_before_reset"] = int(architecture.form == "after")
     for number in range(architecture.layers):
-        name = f"recurrent.{number}"
+        name = layer_name(number)
         if integers.is_stored(builder, name):
             output = integers.layer(builder, name, states, attributes)
         else:
@@ -124,7 +124,7 @@ def _stepwise(builder: Builder, architecture: Architecture) -> bytes:
     zeros = zero_state(builder, architecture)
     for number in range(architecture.layers):
         readers = [states, _turned(builder, states, lengths)] if both else [states]
-        gates = step_by_step(builder, architecture, f"recurrent.{number}", readers, zeros)
+        gates = step_by_step(builder, architecture, layer_name(number), readers, zeros)
         for gate in gate_names(architecture.cell):
             builder.rename(gates[gate], tensor_key(number, gate))
         states = tensor_key(number, "hidden")
@@ -181,7 +181,7 @@ def zero_state(builder: Builder, architecture: Architecture) -> str:
 def head(builder: Builder, architecture: Architecture, states: str) -> None:
     """states [time, batch, width] → the graph's output ``logits``."""
     if architecture.head == "tagger":
-        weight, bias = builder.weight("head.weight"), builder.weight("head.bias")
+        weight, bias = builder.weight(HEAD_WEIGHT), builder.weight(HEAD_BIAS)
         product = builder.node("MatMul", states, builder.node("Transpose", weight, perm=[1, 0]))
         builder.rename(builder.node("Transpose", builder.node("Add", product, bias), perm=[1, 0, 2]), "logits")
     else:
@@ -190,7 +190,7 @@ def head(builder: Builder, architecture: Architecture, states: str) -> None:
 
 def classify(builder: Builder, pooled: str) -> None:
     """pooled [batch, width] → the graph's output ``logits``."""
-    weight, bias = builder.weight("head.weight"), builder.weight("head.bias")
+    weight, bias = builder.weight(HEAD_WEIGHT), builder.weight(HEAD_BIAS)
     builder.rename(builder.node("Gemm", pooled, weight, bias, transB=1), "logits")
 
 
@@ -223,7 +223,7 @@ def _mean(builder: Builder, architecture: Architecture, states: str, of_rows: st
 
 def _attention(builder: Builder, architecture: Architecture, states: str, of_rows: str = "lengths") -> str:
     """The mean of the states, weighted by the softmax over time of their products with the query."""
-    query = builder.node("Unsqueeze", builder.weight("head.query"), builder.integers(1))
+    query = builder.node("Unsqueeze", builder.weight(HEAD_QUERY), builder.integers(1))
     products = builder.node("MatMul", states, query)
     valid = builder.node("Unsqueeze", _valid(builder, of_rows), builder.integers(2))
     products = builder.node("Where", valid, products, builder.constant(np.array(-1e30, np.float32)))

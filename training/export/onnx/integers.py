@@ -21,16 +21,15 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 
 from service.errors import BundleError
+from service.model.weights_layout import INT8_BOUNDS, STACKING, is_recurrent, scale_name
 from training.export.onnx.builder import CONTRIBUTED, Builder
 from training.nets.networks import Architecture, Network
 
 LARGEST = 64
 """Largest absolute value of a weight as an integer: 2 * 255 * 64 still fits 16 bits."""
-BOUNDS = 2
-"""Columns and units that fix a range."""
 SATURATED = 40.0
 """A bias with which a gate is 1, or a candidate 1 or -1, to the last bit."""
-_GATES = 4
+_GATES = len(STACKING["lstm"])
 _TINY = 1e-12
 
 _Arrays = dict[str, NDArray[np.generic]]
@@ -80,7 +79,7 @@ def stored(arrays: Mapping[str, NDArray[np.generic]]) -> _Arrays:
     found: _Arrays = {}
     for name, array in arrays.items():
         part = name.rpartition(".")[2]
-        if not name.startswith("recurrent."):
+        if not is_recurrent(name):
             found[name] = array
         elif part == "B":
             found[name] = _bounded_bias(array.astype(np.float32))
@@ -89,29 +88,29 @@ def stored(arrays: Mapping[str, NDArray[np.generic]]) -> _Arrays:
             scale = np.maximum(np.abs(wide).max(axis=2), _TINY).astype(np.float32) / np.float32(LARGEST)
             integers = np.rint(wide / scale[..., None]).astype(np.int8)
             found[name] = np.ascontiguousarray(integers.transpose(0, 2, 1))
-            found[f"{name}.scale"], found[f"{name}.zero"] = scale, np.zeros(scale.shape, np.int8)
+            found[scale_name(name)], found[f"{name}.zero"] = scale, np.zeros(scale.shape, np.int8)
     return found
 
 
 def _bounded_matrix(matrix: NDArray[np.float32], *, states: bool) -> NDArray[np.float32]:
     """[directions, gates * units, columns] with extra rows and columns of zeros, which fix the range."""
     gates = matrix.reshape(len(matrix), _GATES, -1, matrix.shape[2])
-    wide = np.pad(gates, ((0, 0), (0, 0), (0, BOUNDS), (0, BOUNDS)))
+    wide = np.pad(gates, ((0, 0), (0, 0), (0, INT8_BOUNDS), (0, INT8_BOUNDS)))
     assert wide.shape[2] == wide.shape[3] or not states
     return wide.reshape(len(matrix), -1, wide.shape[3])
 
 
 def _bounded_bias(bias: NDArray[np.float32]) -> NDArray[np.float32]:
     """[directions, 2 * gates * units] with biases that drive the units more to the ends of their range."""
-    halves = np.pad(bias.reshape(len(bias), 2, _GATES, -1), ((0, 0), (0, 0), (0, 0), (0, BOUNDS)))
-    halves[:, 0, :, -BOUNDS:] = SATURATED
+    halves = np.pad(bias.reshape(len(bias), 2, _GATES, -1), ((0, 0), (0, 0), (0, 0), (0, INT8_BOUNDS)))
+    halves[:, 0, :, -INT8_BOUNDS:] = SATURATED
     halves[:, 0, -1, -1] = -SATURATED  # ONNX stacks the candidate last
     return halves.reshape(len(bias), -1)
 
 
 def is_stored(builder: Builder, name: str) -> bool:
     """True if the layer called `name` is kept as integers."""
-    return f"{name}.W.scale" in builder.weights.arrays
+    return scale_name(f"{name}.W") in builder.weights.arrays
 
 
 def layer(builder: Builder, name: str, states: str, attributes: Mapping[str, object]) -> str:
@@ -119,13 +118,13 @@ def layer(builder: Builder, name: str, states: str, attributes: Mapping[str, obj
     units = attributes["hidden_size"]
     assert isinstance(units, int)
     size = builder.node("Slice", builder.node("Shape", states), builder.integers(0), builder.integers(2))
-    shape = builder.node("Concat", size, builder.integers(BOUNDS), axis=0)
+    shape = builder.node("Concat", size, builder.integers(INT8_BOUNDS), axis=0)
     bounds = builder.node("Expand", builder.constant(np.array([1.0, -1.0], np.float32)), shape)
     bounded = builder.node("Concat", states, bounds, axis=2)
     weights = [builder.weight(f"{name}.{part}") for part in "WRB"]
     scales = [builder.weight(f"{name}.{part}.{what}") for part in "WR" for what in ("scale", "zero")]
     none = ("", "", "")  # no initial states, no peepholes
-    wide = {**attributes, "hidden_size": units + BOUNDS, "domain": CONTRIBUTED}
+    wide = {**attributes, "hidden_size": units + INT8_BOUNDS, "domain": CONTRIBUTED}
     out = builder.node("DynamicQuantizeLSTM", bounded, *weights, "lengths", *none, *scales, **wide)
     return builder.node("Slice", out, builder.integers(0), builder.integers(units), builder.integers(3))
 
@@ -136,20 +135,20 @@ def matrix(builder: Builder, name: str, way: int, units: int) -> str:
     The numbers are the very ones that the integers stand for.
     """
     floats = builder.node("Cast", builder.weight(name, way), to=TensorProto.FLOAT)
-    scaled = builder.node("Mul", floats, builder.weight(f"{name}.scale", way))
-    columns = builder.weights.arrays[name].shape[1] - BOUNDS
+    scaled = builder.node("Mul", floats, builder.weight(scale_name(name), way))
+    columns = builder.weights.arrays[name].shape[1] - INT8_BOUNDS
     return _narrowed(builder, scaled, columns, units, (columns, _GATES * units))
 
 
 def bias(builder: Builder, name: str, way: int, units: int) -> str:
     """One direction's biases in float32 [gates * units], without bounds."""
-    first = builder.weight(name, way, 0, _GATES * (units + BOUNDS))
+    first = builder.weight(name, way, 0, _GATES * (units + INT8_BOUNDS))
     return _narrowed(builder, first, 1, units, (_GATES * units,))
 
 
 def _narrowed(builder: Builder, wide: str, rows: int, units: int, shape: tuple[int, ...]) -> str:
     """Of [all rows, gates * (units + bounds)] the first rows and every gate's own units, in another shape."""
-    apart = builder.node("Reshape", wide, builder.integers(-1, _GATES, units + BOUNDS))
+    apart = builder.node("Reshape", wide, builder.integers(-1, _GATES, units + INT8_BOUNDS))
     ends = builder.integers(rows, units)
     kept = builder.node("Slice", apart, builder.integers(0, 0), ends, builder.integers(0, 2))
     return builder.node("Reshape", kept, builder.integers(*shape))

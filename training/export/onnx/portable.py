@@ -20,6 +20,7 @@ from onnx import TensorProto, helper
 
 from service.model.bundle import Feature
 from service.model.equations import CellName
+from service.model.weights_layout import CHARACTERS, is_recurrent, layer_name, table_name
 from training.export.onnx import graph
 from training.export.onnx.builder import Builder, Inline
 from training.export.onnx.embedding import embed, read_characters
@@ -44,7 +45,7 @@ def portable(architecture: Architecture, arrays: Arrays, metadata: Mapping[str, 
     states = embed(builder, architecture, _characters)
     rows = _Rows(builder, states, builder.node("Cast", "lengths", to=TensorProto.INT64))
     for number in range(architecture.layers):
-        states = _layer(builder, rows, architecture, f"recurrent.{number}", states)
+        states = _layer(builder, rows, architecture, layer_name(number), states)
     fold(builder)
     if half:
         halve(builder, keep=("GRU",))  # tract's is of float32 alone
@@ -62,7 +63,7 @@ def _by_direction(arrays: Arrays) -> dict[str, NDArray[np.generic]]:
     parts: dict[str, NDArray[np.generic]] = {}
     for name, array in arrays.items():
         layer, _, part = name.rpartition(".")
-        if layer.startswith("recurrent.") or (layer == "character" and part in ("W", "R", "B")):
+        if is_recurrent(layer) or (layer == CHARACTERS and part in ("W", "R", "B")):
             parts |= {f"{layer}.{way}.{part}": array[way : way + 1] for way in range(len(array))}
     return {**arrays, **parts}
 
@@ -150,7 +151,7 @@ def _characters(builder: Builder, feature: Feature, at: int) -> str:
     counts = builder.node("Cast", there, to=TensorProto.INT64)
     lengths = builder.node("ReduceSum", counts, builder.integers(1), keepdims=0)  # [tokens]
     letters = builder.node("Transpose", flat, perm=[1, 0])
-    vectors = builder.node("Gather", builder.weight("embedding.character"), letters, axis=0)
+    vectors = builder.node("Gather", builder.weight(table_name("character")), letters, axis=0)
     rows = _Rows(builder, vectors, lengths)
     size = {"hidden_size": CharacterLSTM.units}
     found = [
