@@ -23,6 +23,7 @@ from benchmarks import (
     gates,
     many,
     minimal,
+    overhead,
     padding,
     report,
     resources,
@@ -51,6 +52,7 @@ class Name(StrEnum):
     decoding = "decoding"
     resources = "resources"
     shadow = "shadow"
+    overhead = "overhead"
 
 
 RUNTIMES = "runtimes"
@@ -82,6 +84,9 @@ BENCHMARKS = {
         resources.SUBJECT, resources.BASELINE, resources.measure, lambda: resources.measure(resources.QUICK)
     ),
     Name.shadow: Benchmark(shadow.SUBJECT, shadow.BASELINE, shadow.measure, lambda: shadow.measure(shadow.QUICK)),
+    Name.overhead: Benchmark(
+        overhead.SUBJECT, overhead.BASELINE, overhead.measure, lambda: overhead.measure(overhead.QUICK)
+    ),
 }
 
 

@@ -16,6 +16,7 @@ from benchmarks import (
     load,
     many,
     measure,
+    overhead,
     padding,
     report,
     resources,
@@ -193,3 +194,14 @@ def test_results_replace_those_of_the_page(tmp_path: Path) -> None:
 def test_the_page_shows_the_results() -> None:
     _, between, _ = report.cut()
     assert between == report.section(report.read())
+
+
+def test_a_requests_own_work_is_measured_and_counted(tmp_path: Path) -> None:
+    bundle = tiny_bundle(tmp_path / "models" / "a-model")
+    time, operations = overhead.measure(overhead.QUICK, bundle)
+    assert min(time.subject, time.baseline) > 0
+    assert operations.subject > operations.baseline > 100
+    with overhead.Turns(bundle, serving.ROOT, 64) as turns:
+        turns.take("64 connections")
+        first, second = (turns.take("64 connections", count=True) for _ in range(2))
+    assert first[1] == second[1], "operations are counted, not timed"
