@@ -19,6 +19,7 @@ from service.http.context import KEY, RequestContext, new_context
 from service.http.middleware import CLIENT_GONE
 from service.http.security.access import HEALTH
 from service.process import head
+from service.process.cycle import Cycle
 from service.process.deadline import Deadline, Reading
 from service.process.outgoing import Outgoing
 from service.process.refusal import answer, reason_of
@@ -248,7 +249,7 @@ class Protocol(HttpToolsProtocol):
 
     def _exchange(self, keep_alive: bool) -> RequestResponseCycle:
         """A place for the answer to the current request."""
-        return RequestResponseCycle(
+        return Cycle(
             scope=self.scope,
             transport=self.transport,
             flow=self.flow,
