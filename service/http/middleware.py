@@ -107,7 +107,7 @@ class Edge:
             self._count(route, method, seconds, context)
             milliseconds = round(seconds * 1000, 3)
             known = {"method": method, "route": route, "status": context.status, "ms": milliseconds}
-            logs.request({**known, **context.log}, debug=route in HEALTH)
+            logs.request(known, context.log, debug=route in HEALTH)
 
     async def _connect(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a WebSocket from handshake to close. A bad handshake gets an HTTP answer."""

@@ -16,8 +16,9 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from functools import lru_cache
 from threading import get_ident
-from time import time
+from time import time_ns
 from types import MappingProxyType
 from typing import Any, Literal, TextIO, cast
 
@@ -40,7 +41,7 @@ _process: dict[str, object] = {}
 """Fields of every line of this process."""
 
 Line = Callable[[Mapping[str, object]], str]
-"""Makes a line of a request's fields, among them timestamp, level and event."""
+"""Makes a line of a request's fields, among them timestamp (microseconds since 1970), level and event."""
 
 
 class _Stream:
@@ -134,15 +135,16 @@ def in_request(fields: Mapping[str, object]) -> None:
     _request.set(fields)
 
 
-def request(fields: Mapping[str, object], *, debug: bool = False) -> None:
-    """The line of a request that is over, at level info or debug."""
+def request(
+    fields: Mapping[str, object], more: Mapping[str, object] = MappingProxyType({}), *, debug: bool = False
+) -> None:
+    """The line of a request that is over, at level info or debug: `fields`, and `more` of them."""
     level = "debug" if debug else "info"
     if _stream is None or _stream.line is None:
-        getattr(_log, level)("request", **fields)
+        getattr(_log, level)("request", **fields, **more)
     elif _stream.level <= (logging.DEBUG if debug else logging.INFO):
-        timestamp = datetime.fromtimestamp(time(), UTC)
-        known = {"event": "request", "level": level, "timestamp": timestamp}
-        _stream.write({**_process, **_request.get(), **fields, **known})
+        known = {"event": "request", "level": level, "timestamp": time_ns() // 1000}
+        _stream.write({**_process, **_request.get(), **fields, **more, **known})
 
 
 def configure(log_format: Format, level: Level, stream: TextIO | None = None) -> None:
@@ -192,11 +194,31 @@ def _ending(log_format: Format, *, colours: bool) -> Sequence[Processor]:
 
 def _console(fields: Mapping[str, object]) -> str:
     """The line that structlog's console makes of a request, without colours."""
-    words = [f"{_stamp(fields)} [{fields['level']:<9}] {fields['event']:<30}"]
-    for key, value in sorted(fields.items()):
-        if key not in _FIRST:
-            words.append(f"{key}={value if type(value) is str and _WORD.fullmatch(value) else repr(value)}")
-    return " ".join(words).rstrip(" ")
+    template, keys, texts = _template(
+        tuple(fields), tuple(map(type, fields.values())), fields["level"], fields["event"]
+    )
+    values = list(map(fields.__getitem__, keys))
+    for number in texts:
+        values[number] = _word(cast(str, values[number]))
+    return (template % (_stamp(fields), *values)).rstrip(" ")
+
+
+@lru_cache(maxsize=64)
+def _template(
+    names: tuple[str, ...], kinds: tuple[type, ...], level: object, event: object
+) -> tuple[str, list[str], list[int]]:
+    """A line's format; the fields that fill it behind its time; and which of these are texts. Nearly all requests have
+    the same fields."""
+    known = sorted((name, kind) for name, kind in zip(names, kinds, strict=True) if name not in _FIRST)
+    words = [f"[{level:<9}] {event:<30}", *(f"{name}=" for name, _ in known)]
+    ends = ["", *("%s" if kind is str else "%r" for _, kind in known)]
+    template = " ".join(word.replace("%", "%%") + end for word, end in zip(words, ends, strict=True))
+    return f"%s {template}", [name for name, _ in known], [n for n, (_, kind) in enumerate(known) if kind is str]
+
+
+@lru_cache(maxsize=512)
+def _word(text: str) -> str:
+    return text if text.isalnum() or _WORD.fullmatch(text) else repr(text)
 
 
 def _as_json(fields: Mapping[str, object]) -> str:
@@ -204,9 +226,14 @@ def _as_json(fields: Mapping[str, object]) -> str:
 
 
 def _stamp(fields: Mapping[str, object]) -> str:
-    moment = fields["timestamp"]
-    assert isinstance(moment, datetime)
-    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+    """The time in ISO 8601, of microseconds since 1970."""
+    seconds, microseconds = divmod(cast(int, fields["timestamp"]), 1_000_000)
+    return f"{_second(seconds)}.{microseconds:06d}Z"
+
+
+@lru_cache(maxsize=8)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat()[: len("2026-01-02T03:04:05")]
 
 
 def _merge(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
