@@ -12,6 +12,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from weakref import WeakValueDictionary
 
@@ -62,6 +63,8 @@ _EDGE = "\n"
 _Spans = list[tuple[int, int]]
 _Word = tuple[bytes, _Spans | None]
 """The rows and spans of the tokens in the text between two spaces; no spans if that text is one token unchanged."""
+
+_rows_of: Callable[[_Word], bytes] = itemgetter(0)
 
 _NOTHING: Mapping[str, _Word] = {"": (b"", [])}
 """The empty text between two spaces in a row."""
@@ -244,7 +247,7 @@ class Tokenizer:
         """
         if len(text) <= _PIECE:
             try:
-                return self._array([self._words[word][0] for word in self._keys(text)])
+                return self._array(map(_rows_of, map(self._words.__getitem__, self._keys(text))))
             except KeyError:
                 pass  # a word that was not seen before
         rows, count = [], 0
