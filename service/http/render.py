@@ -26,6 +26,8 @@ SAFETENSORS = "application/vnd.safetensors"
 
 NUMBERS_AT_ONCE = 16_384
 """Numbers passed to the serialiser at once: half a millisecond."""
+PREDICTIONS_AT_ONCE = 16
+"""Predictions passed to the serialiser at once; one if they have their tokens, which may be thousands."""
 PIECE = 1 << 20
 """Least bytes in one piece of an answer, except the last."""
 
@@ -63,9 +65,14 @@ def dumps(value: object) -> bytes:
     return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def predictions_as_json(head: dict[str, object], predictions: Iterable[Prediction]) -> list[bytes]:
+def predictions_as_json(head: dict[str, object], predictions: Sequence[Prediction]) -> list[bytes]:
     """The answer of `/predict` as pieces of JSON. `head` holds the fields before the predictions."""
-    pieces = (b"," * (number > 0) + dumps(prediction) for number, prediction in enumerate(predictions))
+    at_once = PREDICTIONS_AT_ONCE if "tokens" not in predictions[0] else 1
+    if len(predictions) <= at_once:
+        return [dumps({**head, "predictions": predictions})]
+    starts = range(0, len(predictions), at_once)
+    blocks = (dumps(predictions[start : start + at_once])[1:-1] for start in starts)
+    pieces = (b"," * (number > 0) + block for number, block in enumerate(blocks))
     return list(gathered(chain([dumps(head)[:-1], b',"predictions":['], pieces, [b"]}"])))
 
 
