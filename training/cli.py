@@ -9,6 +9,7 @@ setting, 130 interrupted. An interrupted `fit` that has a model keeps it, and en
 
 from __future__ import annotations
 
+import copy
 import sys
 from typing import NoReturn
 
@@ -24,8 +25,8 @@ from training.commands.evaluate import evaluate
 from training.commands.export import export
 from training.commands.faithfulness import faithfulness
 from training.commands.fit import fit
+from training.commands.gate_statistics import gate_statistics
 from training.commands.gradients import gradients
-from training.commands.health import health
 from training.commands.longrange import longrange
 from training.commands.plot import plot
 from training.commands.predict import predict
@@ -47,7 +48,7 @@ PREFIX = "TRAINING"
 """Prefix of the environment variables."""
 
 COMMANDS = (
-    *(fit, pretrain, export, retokenize, evaluate, robustness, health, predict, compare, data, tokens),
+    *(fit, pretrain, export, retokenize, evaluate, robustness, gate_statistics, predict, compare, data, tokens),
     *(plot, longrange, gradients, distil, faithfulness, shortcut, units, find),
 )
 _INTERRUPTED = 130
@@ -77,6 +78,9 @@ def app(context: click.Context, debug: bool) -> None:
 
 for command in COMMANDS:
     app.add_command(command)
+_old = copy.copy(gate_statistics)
+_old.hidden = True
+app.add_command(_old, "health")  # its name in earlier releases
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from hashlib import sha256
 import numpy as np
 import torch
 
-from service.model.bundle import MAX_BYTES, Bundle, Health, Origin, RawText, Score, check_name
+from service.model.bundle import MAX_BYTES, Bundle, GateStatistics, Origin, RawText, Score, check_name
 from service.model.decoding import decoder
 from service.model.engine import Engine
 from training.errors import TrainingError
@@ -28,7 +28,7 @@ from training.nets.networks import Network
 from training.options import FitOptions
 from training.scoring import raw
 from training.scoring.evaluate import best_temperature, corpus_name, guess, guess_score, mark, measure
-from training.scoring.gate_drift import measure as gate_health
+from training.scoring.gate_drift import measure as measure_gates
 
 _ADVICE = "More --epochs, a higher --learning-rate, smaller --batch-rows or more data may help."
 _PACKAGES = ("torch", "onnx", "onnxruntime", "tokenizers", "numpy")
@@ -168,8 +168,8 @@ def _publish(options: FitOptions, material: Material, outcome: Outcome, tell: Ca
                 tell(f"warning: {report.remark}")
         return [each for report in reports for each in report.scores()]
 
-    def gates(bundle: Bundle) -> Health:
-        return gate_health(bundle, Engine(bundle), [source.rows for source in dev[0].encoded], dev[0].name)
+    def gates(bundle: Bundle) -> GateStatistics:
+        return measure_gates(bundle, Engine(bundle), [source.rows for source in dev[0].encoded], dev[0].name)
 
     def raw_text(bundle: Bundle) -> list[RawText]:
         return [raw.of_bundle(bundle, data).kept() for data in (*dev, *test)]

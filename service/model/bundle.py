@@ -157,7 +157,7 @@ class Spread(_Frozen):
     sum: _Finite
 
 
-class GateHealth(_Frozen):
+class GateDistributions(_Frozen):
     """One gate of one direction of one layer, a unit over a text being one observation: its mean activation, the
     shares of time under 0.1 and over 0.9 (of gates in 0..1), and its horizon (of the gate that keeps the state)."""
 
@@ -170,13 +170,13 @@ class GateHealth(_Frozen):
     horizon: Spread | None = None
 
 
-class Health(_Frozen):
-    """How the gates do on the corpus `data`, by which live traffic is judged."""
+class GateStatistics(_Frozen):
+    """The distributions of all gates over the corpus `data`. Live traffic is compared with them."""
 
     data: str
     texts: Annotated[int, Field(ge=1, le=_MOST)]
     tokens: Annotated[int, Field(ge=1, le=_MOST)]
-    gates: tuple[GateHealth, ...]
+    gates: tuple[GateDistributions, ...]
 
 
 class Interval(_Frozen):
@@ -226,6 +226,8 @@ class Parity(_Frozen):
 class Manifest(_Frozen):
     """``model.json``: all that the service needs to know of a model, and the model's origin."""
 
+    model_config = ConfigDict(serialize_by_alias=True)
+
     schema_version: Literal[1] = SCHEMA_VERSION
     task: Task
     cell: CellName
@@ -262,7 +264,8 @@ class Manifest(_Frozen):
     quality_before: tuple[Score, ...] = ()
     """int8 models: the same figures of the float32 model that they were made from."""
     parity: Parity
-    health: Health | None = None
+    gate_statistics: GateStatistics | None = Field(None, alias="health")
+    """Of a corpus like the service's traffic; ``health`` in the file."""
     files: dict[str, _Sha256]
 
     @model_validator(mode="after")

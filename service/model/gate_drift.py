@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from service.model.bundle import GateHealth, Health, Spread
+from service.model.bundle import GateDistributions, GateStatistics, Spread
 from service.model.equations import CellName, Direction, keeper
 from service.model.unit_statistics import horizon, kept, saturates, saturation
 
@@ -98,14 +98,14 @@ def drift(before: NDArray[np.float64], now: NDArray[np.float64]) -> float:
     return float(((p - q) * np.log(p / q)).sum())
 
 
-def stored(data: str, tally: Tally) -> Health:
+def stored(data: str, tally: Tally) -> GateStatistics:
     """A tally as the manifest keeps it. `data` names the corpus."""
     spreads: dict[tuple[int, Direction, str], dict[What, Spread]] = {}
     for (layer, direction, gate, what), counts in tally.counts.items():
         spread = Spread(counts=tuple(int(count) for count in counts.bins), sum=counts.sum)
         spreads.setdefault((layer, direction, gate), {})[what] = spread
     gates = [
-        GateHealth(
+        GateDistributions(
             layer=layer,
             direction=direction,
             gate=gate,
@@ -116,18 +116,18 @@ def stored(data: str, tally: Tally) -> Health:
         )
         for (layer, direction, gate), found in spreads.items()
     ]
-    return Health(data=data, texts=tally.texts, tokens=tally.tokens, gates=tuple(gates))
+    return GateStatistics(data=data, texts=tally.texts, tokens=tally.tokens, gates=tuple(gates))
 
 
-def restored(health: Health) -> Tally:
+def restored(statistics: GateStatistics) -> Tally:
     """A tally from its form in a manifest."""
     counts = {
         (each.layer, each.direction, each.gate, what): Counts(np.array(spread.counts, np.float64), spread.sum)
-        for each in health.gates
+        for each in statistics.gates
         for what in BOUNDS
         if (spread := getattr(each, what)) is not None and len(spread.counts) == len(BOUNDS[what]) + 1
     }
-    return Tally(health.texts, health.tokens, counts)
+    return Tally(statistics.texts, statistics.tokens, counts)
 
 
 def figures(tally: Tally) -> dict[str, Any]:

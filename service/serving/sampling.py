@@ -76,9 +76,9 @@ class Sampler:
         trained = _trained(model)
         live = live_tally(self._metrics.totals(), model.name, model.version)
         apart = drifts(trained, live) if trained is not None else {}
-        health = model.bundle.manifest.health
+        statistics = model.bundle.manifest.gate_statistics
         return {
-            "trained": None if trained is None or health is None else {"data": health.data, **figures(trained)},
+            "trained": None if trained is None or statistics is None else {"data": statistics.data, **figures(trained)},
             "live": {"share": 1 / self._every if self._every else 0, **figures(live)},
             "drift": {
                 "largest": max(apart.values(), default=None),
@@ -130,8 +130,8 @@ def _observe(model: Model, rows: NDArray[np.int32]) -> dict[Key, Counts]:
 
 
 def _trained(model: Model) -> Tally | None:
-    health = model.bundle.manifest.health
-    return None if health is None else restored(health)
+    statistics = model.bundle.manifest.gate_statistics
+    return None if statistics is None else restored(statistics)
 
 
 def live_tally(totals: Totals, name: str, version: str) -> Tally:

@@ -102,12 +102,12 @@ def _again(
             return manifest.raw_text
         return tuple(raw.of_bundle(of, each).kept() for each in corpora)
 
-    def gates(of: bundle.Bundle) -> bundle.Health:
+    def gates(of: bundle.Bundle) -> bundle.GateStatistics:
         if int8:
             rows = [source.rows for source in corpora[0].encoded]
             return measure_gates(of, Engine(of), rows, corpora[0].name)
-        assert manifest.health is not None
-        return manifest.health
+        assert manifest.gate_statistics is not None
+        return manifest.gate_statistics
 
     before = figures(found) if int8 else ()
     made = export_network(
@@ -117,7 +117,7 @@ def _again(
         manifest.licence,
         out or (own.with_name(f"{own.name}-int8") if int8 else own),
         figures,
-        gates if manifest.health else None,
+        gates if manifest.gate_statistics else None,
         temperature=by,
         total=manifest.temperature * by,
         guess=[guess_score(each) for each in corpora] or manifest.guess,

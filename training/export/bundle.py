@@ -18,7 +18,7 @@ from service.model.bundle import (
     TOKENIZER,
     TRACE_GRAPH,
     Bundle,
-    Health,
+    GateStatistics,
     Manifest,
     Origin,
     Parity,
@@ -52,7 +52,7 @@ def export(
     licence: str,
     folder: Path,
     score: Callable[[Bundle], Sequence[Score]],
-    health: Callable[[Bundle], Health] | None = None,
+    gate_statistics: Callable[[Bundle], GateStatistics] | None = None,
     temperature: float = 1.0,
     total: float | None = None,
     precision: Precision = "float32",
@@ -63,8 +63,8 @@ def export(
     """Write a network as the next version below `folder`, and return the bundle.
 
     `temperature` divides its logits, and its CRF's scores, in the weights themselves; `total`, for the manifest,
-    includes the temperature of earlier exports. `score`, `raw` and `health` measure the draft through the serving
-    runtime, for the manifest and the card. `guess` are the figures of guessing on the same data; with int8
+    includes the temperature of earlier exports. `score`, `raw` and `gate_statistics` measure the draft through the
+    serving runtime, for the manifest and the card. `guess` are the figures of guessing on the same data; with int8
     `quality_before` are the figures of the network as it was. Raises `BundleError` when the graphs and torch differ by
     more than the tolerance, or the network has no int8 form: then nothing is written.
     """
@@ -84,7 +84,8 @@ def export(
         manifest = manifest.model_copy(update=about)
         bundle = Bundle(folder.name, 0, draft, manifest)
         parity = certify(network, Engine(bundle), precision)
-        measured = {"parity": parity, "quality": tuple(score(bundle)), "health": health and health(bundle)}
+        measured: dict[str, object] = {"parity": parity, "quality": tuple(score(bundle))}
+        measured["gate_statistics"] = gate_statistics(bundle) if gate_statistics is not None else None
         measured["raw_text"] = tuple(raw(bundle)) if raw else ()
         manifest = bundle.manifest.model_copy(update=measured)
         (draft / CARD).write_text(card.render(folder.name, manifest), encoding="utf-8")

@@ -8,7 +8,7 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from service.model.bundle import Bundle, Health
+from service.model.bundle import Bundle, GateStatistics
 from service.model.engine import Engine
 from service.model.gate_drift import Tally, observe, stored
 from training.data.corpora import CorpusError
@@ -19,8 +19,9 @@ MAX_TOKENS = 512
 """The statistics of one text, as the service samples them."""
 
 
-def measure(bundle: Bundle, engine: Engine, rows: Sequence[NDArray[np.int32]], name: str) -> Health:
-    """The gate health of a bundle over encoded texts, each int32 [tokens, features], evenly picked from all of them.
+def measure(bundle: Bundle, engine: Engine, rows: Sequence[NDArray[np.int32]], name: str) -> GateStatistics:
+    """The gate statistics of a bundle over encoded texts, each int32 [tokens, features], evenly picked from all of
+    them.
 
     `name` names the corpus. Raises `CorpusError` where there is no text.
     """

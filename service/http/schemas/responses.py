@@ -240,7 +240,7 @@ class Drift(Shape):
     gates: list[GateDrift] = Field(description="The index of every gate.")
 
 
-class ModelHealth(Shape):
+class GateReport(Shape):
     """A model's gates in training (null if the bundle has no record) and in live traffic."""
 
     trained: Observed | None = Field(description="Observations over the dev set.")
@@ -322,7 +322,9 @@ class ModelDescription(BaseModel):
     licence: str = Field(description="The licence of its weights.")
     seed: int = Field(description="The seed of its training.")
     epochs: int = Field(description="The epochs of its training.")
-    health: ModelHealth | None = Field(None, description="Its gates in training and in live traffic.")
+    gate_report: GateReport | None = Field(
+        None, alias="health", description="Its gates in training and in live traffic."
+    )
 
 
 class CardData(Shape):

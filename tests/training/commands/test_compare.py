@@ -76,7 +76,7 @@ def test_data_that_cannot_be_read_end_it(tmp_path: Path) -> None:
     assert "none.tsv: it cannot be read" in str(result.exception)
 
 
-@pytest.mark.parametrize("name", ["evaluate", "predict", "robustness", "health"])
+@pytest.mark.parametrize("name", ["evaluate", "predict", "robustness", "gate-statistics"])
 def test_an_error_names_the_bundle(tmp_path: Path, name: str) -> None:
     data = corpora.sentiment(tmp_path / "set" / "dev.tsv")
     bundle = tiny_bundle(tmp_path / "damaged")

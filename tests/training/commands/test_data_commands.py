@@ -71,9 +71,10 @@ def test_every_command_reads_named_columns_and_counts_what_it_sets_aside(
     assert refused.exit_code != 0
 
 
-def test_health_sets_aside_too(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["gate-statistics", "health"], ids=["now", "earlier releases"])
+def test_gate_statistics_set_rows_aside_too(tmp_path: Path, name: str) -> None:
     bundle = tiny_bundle(tmp_path / "m")
-    result = called("health", bundle.path, "--data", reviews(tmp_path), *NAMED)
+    result = called(name, bundle.path, "--data", reviews(tmp_path), *NAMED)
     assert result.exit_code == 0, result.output
     assert SET_ASIDE in result.stderr
 

@@ -12,7 +12,7 @@ from service.model.engine import Engine
 from service.model.gate_drift import BOUNDS, restored
 from service.model.tokenizer import Tokenizer
 from tests.bundles import tiny_bundle
-from training.commands.health import health
+from training.commands.gate_statistics import gate_statistics
 from training.data.corpora import CorpusError
 from training.scoring.gate_drift import MAX_TEXTS, measure
 
@@ -21,14 +21,14 @@ def test_the_command_writes_the_manifest_and_leaves_the_files(tmp_path: Path) ->
     made = tiny_bundle(tmp_path / "sentiment-gru", cell="gru")
     data = tmp_path / "dev.tsv"
     data.write_text("text\tlabel\na great film\tpositive\na dull film\tnegative\nbad\tnegative\n", encoding="utf-8")
-    assert made.manifest.health is None
-    health.main([str(tmp_path / "sentiment-gru"), "--data", str(data)], standalone_mode=False)
+    assert made.manifest.gate_statistics is None
+    gate_statistics.main([str(tmp_path / "sentiment-gru"), "--data", str(data)], standalone_mode=False)
     after = bundles.load(made.path).manifest
-    assert after.model_copy(update={"health": None}) == made.manifest
-    assert after.health is not None
-    assert (after.health.texts, after.health.tokens) == (3, 7)
-    assert {gate.gate for gate in after.health.gates if gate.horizon} == {"update"}
-    for (_, _, _, what), counts in restored(after.health).counts.items():
+    assert after.model_copy(update={"gate_statistics": None}) == made.manifest
+    assert after.gate_statistics is not None
+    assert (after.gate_statistics.texts, after.gate_statistics.tokens) == (3, 7)
+    assert {gate.gate for gate in after.gate_statistics.gates if gate.horizon} == {"update"}
+    for (_, _, _, what), counts in restored(after.gate_statistics).counts.items():
         assert len(counts.bins) == len(BOUNDS[what]) + 1
         assert counts.bins.sum() == 3 * made.manifest.hidden
 

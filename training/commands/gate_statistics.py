@@ -1,4 +1,4 @@
-"""``training health``: gate statistics of a bundle over a corpus, written into its manifest."""
+"""``training gate-statistics``: gate statistics of a bundle over a corpus, written into its manifest."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from training.scoring.evaluate import corpus
 from training.scoring.gate_drift import measure
 
 
-@click.command()
+@click.command("gate-statistics")
 @model_argument
 @option("--data", type=PATH, required=True, help="File of labelled data like the service's traffic: a dev set.")
 @takes(Columns)
-def health(columns: Columns, model: Path, data: Path) -> None:
-    """Measure how the gates of a bundle behave, and write it into the manifest.
+def gate_statistics(columns: Columns, model: Path, data: Path) -> None:
+    """Measure the gates of a bundle over a corpus, and write their statistics into the manifest.
 
     The service compares its live traffic with these statistics.
     """
@@ -31,7 +31,7 @@ def health(columns: Columns, model: Path, data: Path) -> None:
     tokenizer = Tokenizer.load(found.file(TOKENIZER), manifest.features)
     texts = corpus(data, manifest.task, manifest.labels, tokenizer, manifest.token_limit, columns.layout, note)
     measured = measure(found, Engine(found), [source.rows for source in texts.encoded], texts.name)
-    replace_manifest(found, manifest.model_copy(update={"health": measured}))
+    replace_manifest(found, manifest.model_copy(update={"gate_statistics": measured}))
     console.print(f"{found.name} version {found.version}: {measured.texts:,} texts of {measured.data}")
     for gate in figures(restored(measured))["gates"]:
         console.print("  " + ", ".join(f"{name} {value}" for name, value in gate.items()))

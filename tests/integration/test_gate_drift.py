@@ -1,7 +1,8 @@
-"""Gate health over HTTP: what is sampled of live traffic, what the metrics say of it, and how far it has drifted."""
+"""Gate drift over HTTP: samples of live traffic, their metrics, and the distance from training."""
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import httpx
 import numpy as np
 import pytest
 
-from service.http.schemas.responses import ModelHealth
+from service.http.schemas.responses import GateReport
 from service.model import bundle as bundles
 from service.model.bundle import TOKENIZER, replace_manifest
 from service.model.engine import Engine
@@ -32,7 +33,10 @@ def folder(tmp_path: Path) -> Path:
     found = bundles.load(repository / "sentiment-bilstm" / "1")
     tokenizer = Tokenizer.load(found.file(TOKENIZER), found.manifest.features)
     rows = [tokenizer.encode(text, 100).rows for text in TRAINED]
-    replace_manifest(found, found.manifest.model_copy(update={"health": measure(found, Engine(found), rows, "dev")}))
+    measured = measure(found, Engine(found), rows, "dev")
+    replace_manifest(found, found.manifest.model_copy(update={"gate_statistics": measured}))
+    written = json.loads((repository / "sentiment-bilstm" / "1" / "model.json").read_text("utf-8"))
+    assert written["health"]["data"] == "dev", "the key of files on disk"
     return repository
 
 
@@ -46,16 +50,16 @@ def test_traffic_like_the_dev_set_has_not_drifted_and_other_traffic_has(
         for text in texts:
             client.post("/predict", json={"inputs": text}).raise_for_status()
             sent += 1
-            health = _wait(client, sent)
-        ModelHealth.model_validate(health)
-        drifted.append(health["drift"]["largest"])
+            report = _wait(client, sent)
+        GateReport.model_validate(report)
+        drifted.append(report["drift"]["largest"])
     assert drifted[0] < 0.1
     assert drifted[1] > 2 * drifted[0]
-    assert health["trained"]["data"] == "dev"
+    assert report["trained"]["data"] == "dev"
     shown = re.findall(r"^gatelight_gate_drift{(.*)} (.*)$", client.get("/metrics").text, re.MULTILINE)
-    gates = {(each["layer"], each["direction"], each["gate"]): each["psi"] for each in health["drift"]["gates"]}
+    gates = {(each["layer"], each["direction"], each["gate"]): each["psi"] for each in report["drift"]["gates"]}
     assert len(shown) == (len(gates) if flags else 1)
-    assert max(float(value) for _, value in shown) == pytest.approx(health["drift"]["largest"])
+    assert max(float(value) for _, value in shown) == pytest.approx(report["drift"]["largest"])
     assert all(('gate="' in labels) is bool(flags) for labels, _ in shown)
 
 
@@ -81,18 +85,18 @@ def test_the_metrics_are_those_of_the_trace(start: Start, folder: Path) -> None:
 def test_nothing_is_sampled_where_the_setting_says_so(start: Start, folder: Path) -> None:
     client = start("--gate-sample", "0", models=folder).until_ready().client
     client.post("/predict", json={"inputs": ["a good film"] * 50}).raise_for_status()
-    health = client.get("/models/sentiment-bilstm").json()["health"]
-    assert (health["live"]["texts"], health["live"]["share"], health["drift"]["largest"]) == (0, 0, None)
+    report = client.get("/models/sentiment-bilstm").json()["health"]
+    assert (report["live"]["texts"], report["live"]["share"], report["drift"]["largest"]) == (0, 0, None)
 
 
 def _wait(client: httpx.Client, texts: int) -> Any:
-    """The model's health, once so many texts have been counted: a sample is counted after its answer."""
+    """The model's gate report, once so many texts have been counted: a sample is counted after its answer."""
 
-    def health() -> Any:
+    def report() -> Any:
         return client.get("/models/sentiment-bilstm").json()["health"]
 
-    until(lambda: health()["live"]["texts"] == texts, health)
-    return health()
+    until(lambda: report()["live"]["texts"] == texts, report)
+    return report()
 
 
 def _sample(metrics: str, name: str, labels: str) -> float:
