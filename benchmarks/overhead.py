@@ -206,6 +206,7 @@ class Contestants:
             runtime = self._runtimes[inline] = app.state.runtime
             self._makers[inline] = _maker(app, partial(Protocol, wire=Wire(settings, runtime.metrics)))
             await runtime.start()
+            runtime.metrics.gather(asyncio.get_running_loop().call_soon)
             while runtime.phase is not Phase.READY:  # noqa: ASYNC110 # nothing tells of it
                 await asyncio.sleep(0.01)
 

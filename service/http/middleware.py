@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from http import HTTPStatus
 from time import perf_counter
@@ -146,13 +146,8 @@ class Edge:
         return b"traceparent", span.header
 
     def _count(self, route: str, method: str, seconds: float, context: RequestContext) -> None:
-        metrics, status = self._runtime.metrics, context.status
-        metrics.request(route, method, status, seconds)
-        for stage, taken in context.stages.items():
-            metrics.stage(stage, taken)
-        if context.model is not None:
-            inputs = context.inputs if status == HTTPStatus.OK else 0
-            metrics.model_request(context.model, inputs, seconds, context.stages)
+        inputs = context.inputs if context.status == HTTPStatus.OK else 0
+        self._runtime.metrics.answered(route, method, context.status, seconds, context.stages, context.model, inputs)
 
     async def _answer(self, scope: Scope, receive: Receive, outgoing: _Outgoing, context: RequestContext) -> None:
         """Run the application and turn any error into an answer, unless an answer has begun."""
@@ -209,7 +204,7 @@ class _Outgoing:
         self._context = context
         self._runtime = runtime
 
-    async def __call__(self, message: Message) -> None:
+    def __call__(self, message: Message) -> Awaitable[None]:
         if message["type"] == "http.response.start":
             self._context.status = message["status"]
             own = message.get("headers", ())
@@ -222,7 +217,7 @@ class _Outgoing:
             if self._runtime.leaving:
                 headers.append((b"connection", b"close"))
             message["headers"] = headers
-        await self._send(message)
+        return self._send(message)
 
 
 async def _handled(scope: Scope, receive: Receive, error: Exception) -> ASGIApp | None:

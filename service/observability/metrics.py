@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from time import time
+from types import MappingProxyType
+from typing import Any
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
@@ -185,19 +187,61 @@ class Metrics:
         self.board = board or Board(FAMILIES)
         self.boards = tuple(boards) or (self.board,)
         self._models: dict[Of, _ModelNumbers] = {}
+        self._soon: Callable[[Callable[[], None]], object] | None = None
+        self._waiting: dict[tuple[Any, ...], list[tuple[Any, ...]]] = {}
+        """Requests that were answered and not counted yet: seconds, inputs and the stages' seconds, by all else."""
         self.derived: list[Callable[[Totals], Iterator[Metric]]] = []
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(_Boards(self))
 
-    def request(self, route: str, method: str, status: int, seconds: float) -> None:
-        """A request was answered."""
-        board = self.board
-        board.number("requests_total", route, method if method in METHODS else "other", str(status)).add()
-        board.histogram("request_seconds", route).observe(seconds)
+    def gather(self, soon: Callable[[Callable[[], None]], object] | None) -> None:
+        """Count the requests of an event loop together, when the function given to `soon` is called. None ends this."""
+        self._soon = soon
+        self._settle()
 
-    def stage(self, stage: str, seconds: float) -> None:
-        """A stage of a request, or of a batch, took so long."""
-        self.board.histogram("stage_seconds", stage).observe(seconds)
+    def answered(
+        self,
+        route: str,
+        method: str,
+        status: int,
+        seconds: float,
+        stages: Mapping[str, float] = MappingProxyType({}),
+        of: Of | None = None,
+        inputs: int = 0,
+    ) -> None:
+        """A request was answered, with seconds by stage. `of` is the requested model, `inputs` how many it answered: 0
+        if the request failed."""
+        key = (route, method, status, of, inputs > 0, *stages)
+        values = (seconds, inputs, *stages.values())
+        if key in self._waiting:
+            self._waiting[key].append(values)
+            return
+        if self._soon is not None and not self._waiting:
+            self._soon(self._settle)
+        self._waiting[key] = [values]
+        if self._soon is None:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Count the requests that wait. Alike ones are counted together."""
+        waiting, self._waiting = self._waiting, {}
+        board = self.board
+        for (route, method, status, of, succeeded, *stages), answers in waiting.items():
+            seconds, inputs, *taken = zip(*answers, strict=True)
+            method = method if method in METHODS else "other"
+            board.number("requests_total", route, method, str(status)).add(len(answers))
+            board.histogram("request_seconds", route).observe(*seconds)
+            for stage, each in zip(stages, taken, strict=True):
+                board.histogram("stage_seconds", stage).observe(*each)
+            if of is not None:
+                numbers = self._of_model(of)
+                requests, total_seconds = numbers.succeeded if succeeded else numbers.failed
+                requests.add(len(answers))
+                total_seconds.add(sum(seconds))
+                numbers.inputs.add(sum(inputs))
+                numbers.last.set(time())
+                for stage, each in zip(stages, taken, strict=True):
+                    numbers.stage(stage).add(sum(each))
 
     def refused(self, reason: Refused) -> None:
         """Something was refused."""
@@ -210,20 +254,7 @@ class Metrics:
         board.number("batch_tokens_total").add(tokens)
         board.number("batch_padded_tokens_total").add(padded_tokens)
         board.histogram("stage_seconds", "run").observe(seconds)
-        queue = board.histogram("stage_seconds", "queue")
-        for wait in waits:
-            queue.observe(wait)
-
-    def model_request(self, of: Of, inputs: int, seconds: float, stages: Mapping[str, float]) -> None:
-        """A request for a model, which is named by name and version, was answered; 0 inputs for one that failed."""
-        numbers = self._of_model(of)
-        requests, taken = numbers.succeeded if inputs else numbers.failed
-        requests.add()
-        taken.add(seconds)
-        numbers.inputs.add(inputs)
-        numbers.last.set(time())
-        for stage, stage_seconds in stages.items():
-            numbers.stage(stage).add(stage_seconds)
+        board.histogram("stage_seconds", "queue").observe(*waits)
 
     def model_batch(self, of: Of, rows: int, waited: float, seconds: float) -> None:
         """A batch of a model has run; `waited` is the sum of its rows' waits."""

@@ -90,10 +90,12 @@ class Histogram:
         self._buckets = buckets
         self._sum = place + len(buckets) + 1
 
-    def observe(self, value: float) -> None:
-        cells = self._cells
-        cells[self._place + bisect_left(self._buckets, value)] += 1.0
-        cells[self._sum] += value
+    def observe(self, *values: float) -> None:
+        """Count values."""
+        cells, place, buckets = self._cells, self._place, self._buckets
+        for value in values:
+            cells[place + bisect_left(buckets, value)] += 1.0
+        cells[self._sum] += sum(values)
 
     def add(self, counts: Sequence[float], total: float) -> None:
         """Add many values at once: how many fell into each bucket, the last without bound, and their sum."""

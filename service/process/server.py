@@ -215,11 +215,13 @@ class Server(uvicorn.Server):
         loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # a pending one arrives now
         logs.gather(loop.call_soon)
+        self.runtime.metrics.gather(loop.call_soon)
         self._turn()
         try:
             yield
         finally:
             logs.gather(None)
+            self.runtime.metrics.gather(None)
             # Every request has its answer. A signal must not change the exit status any more.
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})  # until the end
             held = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -28,11 +30,10 @@ def sample(found: Samples, name: str, **labels: str) -> float:
 def busy() -> Metrics:
     """Every family with a number in it."""
     metrics = Metrics()
-    metrics.request("/predict", "POST", 200, 0.004)
-    metrics.request("/predict", "POST", 200, 40.0)
-    metrics.request("none", "PROPFIND", 404, 0.001)
+    metrics.answered("/predict", "POST", 200, 0.004, {"decode": 0.001})
+    metrics.answered("/predict", "POST", 200, 40.0)
+    metrics.answered("none", "PROPFIND", 404, 0.001)
     metrics.batch(3, 50, 60, (0.0, 0.001, 0.002), 0.003)
-    metrics.stage("decode", 0.001)
     metrics.refused(Refused.FULL)
     metrics.board.number("model_info", "ner-bilstm", "1", "ner", "lstm", "cpu").set(1)
     return metrics
@@ -60,7 +61,7 @@ def test_several_workers_are_one_sum_and_a_model_is_one_model() -> None:
     boards = [Board(FAMILIES, memory) for memory in memories]
     for number, board in enumerate(boards):
         worker = Metrics(board, boards)
-        worker.request("/predict", "POST", 200, 0.01 * number)
+        worker.answered("/predict", "POST", 200, 0.01 * number)
         board.number("model_info", "m", "1", "ner", "lstm", "cpu").set(1)
         board.track("workers", read=lambda: 1)
         board.publish()
@@ -94,7 +95,7 @@ def of_models(models: int, *, full: bool) -> Metrics:
     gates = [(str(layer), direction, gate) for layer in (0, 1) for direction in ("f", "b") for gate in "ficogh"]
     for number in range(models):
         of = (f"sentiment-bilstm-{number}", "1")
-        metrics.model_request(of, 1, 0.001, {"tokenise": 1e-4, "decode": 1e-4})
+        metrics.answered("/predict", "POST", 200, 0.001, {"tokenise": 1e-4, "decode": 1e-4}, of, 1)
         metrics.model_batch(of, 1 + number % 16, 0.001, 0.002)
         metrics.board.number("model_info", *of, "sentiment", "lstm", "cpu").set(1)
         metrics.board.number("model_quality", *of, "sst2 dev", "accuracy").set(0.9)
@@ -125,3 +126,44 @@ def test_all_of_it_is_there_where_it_is_asked_for() -> None:
     named = {family.name for family in FAMILIES if family.full}
     assert {name for name, _ in GATE_FAMILIES.values()} <= named
     assert not any(name.removeprefix(PREFIX) in named for name, _ in samples(short))
+
+
+def test_requests_that_are_counted_together_are_counted_as_they_were_one_by_one() -> None:
+    of, due = ("a-model", "3"), list[Callable[[], None]]()
+    requests: list[tuple[Any, ...]] = [
+        ("/predict", "POST", 200, 0.25, {"tokenise": 0.5, "decode": 0.125}, of, 2),
+        ("/predict", "POST", 200, 0.5, {"tokenise": 0.25, "decode": 0.25}, of, 1),
+        ("/predict", "POST", 422, 0.125, {"tokenise": 0.5}, of, 0),
+        ("/models", "GET", 200, 0.5),
+        ("/predict", "PROPFIND", 405, 2.0),
+    ]
+    alone, together = Metrics(), Metrics()
+    together.gather(due.append)
+    for request in requests:
+        alone.answered(*request)
+        together.answered(*request)
+    assert len(due) == 1, "the event loop is asked once"
+    due.pop()()
+    for metrics in (alone, together):
+        metrics.full = True
+    first, second = (samples(each) for each in (alone, together))
+    last = PREFIX + "model_last_request_seconds"
+    assert all(found.pop((last, frozenset({("model", "a-model"), ("version", "3")}))) > 0 for found in (first, second))
+    assert first == second
+    assert sample(first, "model_requests_total", model="a-model", version="3", outcome="success") == 2
+    assert sample(first, "model_requests_total", model="a-model", version="3", outcome="fail") == 1
+    assert sample(first, "model_inputs_total", model="a-model", version="3") == 3
+    assert sample(first, "model_request_seconds_total", model="a-model", version="3", outcome="success") == 0.75
+    assert sample(first, "model_stage_seconds_total", model="a-model", version="3", stage="tokenise") == 1.25
+
+
+def test_requests_that_wait_are_counted_when_gathering_ends() -> None:
+    metrics, due = Metrics(), list[Callable[[], None]]()
+    metrics.gather(due.append)
+    metrics.answered("/predict", "POST", 200, 0.25)
+    assert not [key for key in samples(metrics) if key[0] == PREFIX + "requests_total"]
+    metrics.gather(None)
+    metrics.answered("/predict", "POST", 200, 0.25)
+    assert sample(samples(metrics), "requests_total", route="/predict", method="POST", status="200") == 2
+    due.pop()()
+    assert sample(samples(metrics), "requests_total", route="/predict", method="POST", status="200") == 2
