@@ -120,7 +120,16 @@ class Batcher:
     @property
     def queued_tokens(self) -> int:
         """Tokens of the accepted rows that have not begun, over all lanes, without padding."""
-        return sum(lane.queued_tokens for lane in self._turns)
+        return self._waiting()[0]
+
+    def _waiting(self) -> tuple[int, int]:
+        """Waiting tokens, and those of them that belong to large submissions."""
+        tokens = large = 0
+        for lane in self._turns:
+            queue = lane.queue
+            tokens += queue.tokens
+            large += queue.large_tokens
+        return tokens, large
 
     @property
     def busy(self) -> bool:
@@ -146,25 +155,23 @@ class Batcher:
     @property
     def _large(self) -> int:
         """Waiting tokens of large submissions."""
-        return sum(lane.large_tokens for lane in self._turns)
+        return self._waiting()[1]
 
     def check_room(self) -> None:
         """Raises `Unavailable` if no further token may wait."""
-        if self.queued_tokens >= self.max_queued_tokens:
-            large = self._large
-            if self.queued_tokens - large + min(large, self._most_large) >= self.max_queued_tokens:
-                self.refuse_full(self._mean_tokens)
+        waiting, large = self._waiting()
+        if waiting - large + min(large, self._most_large) >= self.max_queued_tokens:
+            self.refuse_full(self._mean_tokens)
 
     def has_room(self, lane: Lane[Any, Any], tokens: int) -> bool:
         """True if a submission of `tokens` tokens to the lane may wait."""
-        waiting = self.queued_tokens
+        waiting, large = self._waiting()
         if not waiting:
             return True
-        large = self._large
         if tokens > self.large_tokens:
             return large + tokens <= self._most_large if large else waiting <= self._most_large
         counted = waiting - large + min(large, self._most_large)
-        own = lane.queued_tokens - lane.large_tokens
+        own = lane.queue.tokens - lane.queue.large_tokens
         return counted + tokens <= self.max_queued_tokens and own + tokens <= self._lane_share * (
             self.max_queued_tokens - (counted - own)
         )
@@ -334,17 +341,17 @@ class Lane(Generic[Row, Result]):
         self._seconds_per_row = seconds_per_row
         self._batcher = batcher
         self._run = run
-        self._queue = Queue(batcher.max_rows, batcher.token_budget, batcher.large_tokens)
+        self.queue = Queue(batcher.max_rows, batcher.token_budget, batcher.large_tokens)
 
     @property
     def queued_tokens(self) -> int:
         """Tokens of this lane's accepted rows that have not begun, without padding."""
-        return self._queue.tokens
+        return self.queue.tokens
 
     @property
     def large_tokens(self) -> int:
         """Those of large submissions."""
-        return self._queue.large_tokens
+        return self.queue.large_tokens
 
     def check_room(self) -> None:
         """Raises `Unavailable` if a submission of one token would be rejected. Saves the work before it."""
@@ -370,7 +377,7 @@ class Lane(Generic[Row, Result]):
         submission = Submission(rows, lengths, deadline, loop.create_future(), self._batcher.clock(), times)
         self._batcher.admit(self, submission.tokens, deadline)
         timer = loop.call_at(deadline, self._expire, submission)
-        self._queue.add(submission)
+        self.queue.add(submission)
         self._batcher.wake(self)
         try:
             answer: list[Result] = await submission.future
@@ -382,11 +389,11 @@ class Lane(Generic[Row, Result]):
 
     def next_window(self, now: float) -> slice | None:
         """The next batch, not yet taken; None if nothing waits. Drops rows of callers that have gone."""
-        while self._queue.tokens:
-            window = self._queue.window()
+        while self.queue.tokens:
+            window = self.queue.window()
             gone = [
                 e.submission
-                for e in self._queue.rows[window]
+                for e in self.queue.rows[window]
                 if e.submission.future.done() or e.submission.deadline <= now
             ]
             if not gone:
@@ -400,16 +407,16 @@ class Lane(Generic[Row, Result]):
 
     def estimate(self, window: slice) -> float:
         """The expected seconds of a batch."""
-        rows = self._queue.rows[window]
+        rows = self.queue.rows[window]
         return padded_tokens(rows) * self.seconds_per_token + len(rows) * self._seconds_per_row
 
     def is_all(self, window: slice) -> bool:
         """True if no row remains after this batch."""
-        return sum(entry.length for entry in self._queue.rows[window]) == self.queued_tokens
+        return sum(entry.length for entry in self.queue.rows[window]) == self.queued_tokens
 
     def take(self, window: slice) -> Batch[Lane[Any, Any]]:
         """Take a batch out of the queue. From here on it runs."""
-        return Batch(self, self._run, self._queue.take(window), self._batcher.clock)
+        return Batch(self, self._run, self.queue.take(window), self._batcher.clock)
 
     def deliver(self, batch: Batch[Lane[Any, Any]], outcome: Outcome) -> None:
         """Give the results of a batch to its callers, and correct the estimate by the measured time."""
@@ -442,7 +449,7 @@ class Lane(Generic[Row, Result]):
         self.end(submission, _late(), "deadline")
 
     def _drop(self, submission: Submission, reason: Drop) -> None:
-        if rows := self._queue.drop(submission):
+        if rows := self.queue.drop(submission):
             self._batcher.counters.dropped[reason] += rows
 
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from service.model.decoding import Prediction
 from service.model.loading import Model
 from service.model.tokenizer import Encoded
 
 
-@dataclass(frozen=True, slots=True)
-class Exchange:
+class Exchange(NamedTuple):
     """A request that was answered with predictions, in any protocol."""
 
     request_id: str

@@ -86,11 +86,12 @@ class Inference:
     ) -> list[Logits]:
         """The logits of each input. `deadline` is a time of the event loop; `times` and errors are those of
         `Lane.submit`."""
-        rows = [part.rows for part in parts(encoded)]
-        logits = await self._of(model).predict.submit(rows, [len(row) for row in rows], deadline=deadline, times=times)
+        whole = len(encoded) == 1 and encoded[0].sentences is None  # one row: nothing to join
+        rows = [encoded[0].rows] if whole else [part.rows for part in parts(encoded)]
+        logits = await self._of(model).predict.submit(rows, list(map(len, rows)), deadline=deadline, times=times)
         if self._sample is not None:
             self._sample(model, rows)
-        return logits_of(encoded, logits)
+        return logits if whole else logits_of(encoded, logits)
 
     async def trace(
         self,

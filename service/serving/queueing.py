@@ -152,6 +152,8 @@ class Queue:
     def drop(self, submission: Submission) -> int:
         """Remove all rows of a submission that have not begun. Returns their number."""
         dropped = len(submission.queued) + len(submission.backlog)
+        if not dropped:
+            return 0
         for entry in submission.queued.values():
             del self.rows[bisect_left(self.rows, entry)]
             del self._by_age[entry.order]
