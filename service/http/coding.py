@@ -7,7 +7,7 @@ gzip leaves 0.91 of float32 activations, at about 10 MB/s.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from functools import lru_cache, partial
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -103,12 +103,11 @@ class Compression:
         self._app = app
         self._runtime = runtime
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         least = self._runtime.settings.compress_bytes
         if scope["type"] != "http" or not least:
-            await self._app(scope, receive, send)
-        else:
-            await self._app(scope, receive, _Packing(scope, send, self._runtime, least))
+            return self._app(scope, receive, send)
+        return self._app(scope, receive, _Packing(scope, send, self._runtime, least))
 
 
 class _Packing:
@@ -125,16 +124,18 @@ class _Packing:
         self._coding = b""
         self._pieces: list[bytes] = []
 
-    async def __call__(self, message: Message) -> None:
+    def __call__(self, message: Message) -> Awaitable[None]:
         if message["type"] == "http.response.start":
             if not self._is_to_be_packed(message):
-                await self._send(message)
+                return self._send(message)
+            self._start = message
         elif self._start is None:
-            await self._send(message)
+            return self._send(message)
         else:
             self._pieces.append(message.get("body", b""))
             if not message.get("more_body", False):
-                await self._finish(self._start)
+                return self._finish(self._start)
+        return _done()
 
     def _is_to_be_packed(self, start: Message) -> bool:
         headers = dict(start["headers"])
@@ -148,10 +149,7 @@ class _Packing:
         start["headers"] = list(headers.items())
         lines = [value for name, value in self._scope["headers"] if name == b"accept-encoding"]
         self._coding = accepted(b",".join(lines))
-        if not self._coding:
-            return False
-        self._start = start
-        return True
+        return bool(self._coding)
 
     async def _finish(self, start: Message) -> None:
         headers = dict(start["headers"])
@@ -165,3 +163,7 @@ class _Packing:
         last = len(pieces) - 1
         for number, piece in enumerate(pieces):
             await self._send({"type": "http.response.body", "body": piece, "more_body": number < last})
+
+
+async def _done() -> None:
+    """Nothing is left to do."""

@@ -52,13 +52,8 @@ class RequestContext:
     after: Sequence[Callable[..., None]] = ()
     """Functions called in the event loop with this, the `Job` and its `Outcome` after the answer is sent. They must not
     block."""
-    _runtime: Runtime | None = None
-
-    @property
-    def runtime(self) -> Runtime:
-        """The running service, set by the middleware."""
-        assert self._runtime is not None
-        return self._runtime
+    runtime: Runtime = field(init=False, repr=False)
+    """The running service, set by the middleware."""
 
     @property
     def route_key(self) -> str:
@@ -69,7 +64,7 @@ class RequestContext:
 
     def begin(self, runtime: Runtime, after: Sequence[Callable[..., None]] = ()) -> None:
         """Attach the request to a running service."""
-        self._runtime, self.after = runtime, after
+        self.runtime, self.after = runtime, after
 
     def stage(self, name: str) -> _Stage:
         """A context manager that measures a stage."""

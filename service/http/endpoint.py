@@ -11,11 +11,10 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from inspect import Parameter, signature
 from types import NoneType
-from typing import Any, ClassVar, Generic, TypeVar, get_args
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar, get_args
 
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
@@ -36,7 +35,7 @@ from service.model.tokenizer import Encoded
 from service.serving.explaining import Explained, Measured, TraceOptions, explain
 from service.serving.inference import decode, encode
 from service.serving.registry import Model
-from service.serving.runtime import Runtime
+from service.serving.runtime import INLINE_SECONDS, Runtime
 from service.settings import Settings
 
 # Rough seconds of work beside the model. They decide which work may run in the event loop.
@@ -51,8 +50,7 @@ _TIMEOUT = re.compile(rb"\d{1,9}(\.\d{1,9})?")
 Asked = TypeVar("Asked", bound=BaseModel)
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """The result of a job, one item for each input. `traces` is None for a prediction."""
 
     encoded: list[Encoded]
@@ -67,8 +65,7 @@ class Outcome:
     """The wanted measurements; empty if there are none."""
 
 
-@dataclass(frozen=True, slots=True)
-class Job(Generic[Asked]):
+class Job(NamedTuple, Generic[Asked]):
     """The work that a request asks of a model, in any protocol."""
 
     request: Asked
@@ -205,12 +202,17 @@ class JobRoute(BodyRoute):
         runtime = context.runtime
         offload, inference = runtime.offload, runtime.inference
         cost = cost_in(content)
-        job: Job[Any] = await offload(cost, partial(self._job, context, content), begins=True)
+        short = cost < INLINE_SECONDS  # a call of `offload` takes some microseconds too
+        job: Job[Any] = (
+            self._job(context, content)
+            if short
+            else await offload(cost, partial(self._job, context, content), begins=True)
+        )
         model, trace = job.model, job.trace
         context.model = (model.name, model.version)
         set_by_hand = trace is not None and bool(trace.interventions.settings)
         inference.check_room(model, trace=trace is not None, **({"intervened": True} if set_by_hand else {}))
-        encoded = await offload(cost, partial(_encode, context, job))
+        encoded = _encode(context, job) if short else await offload(cost, partial(_encode, context, job))
         tokens = sum(map(len, encoded))
         _note(context, model, encoded, tokens)
         if job.seconds is not None:
@@ -220,6 +222,8 @@ class JobRoute(BodyRoute):
             if model.task == "ner":
                 cost += tokens * A_TOKEN_OUT * (1 + job.tokens)
             logits = await inference.predict(model, encoded, deadline=deadline, times=context.times())
+            if cost < INLINE_SECONDS:
+                return _answer(context, job, encoded, logits)
             return await offload(cost, partial(_answer, context, job, encoded, logits))
         numbers = trace.selection.numbers(tokens, len(encoded))
         cost += tokens * A_TOKEN_OUT + numbers * A_NUMBER_OUT
