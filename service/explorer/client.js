@@ -21,10 +21,13 @@ export class ServiceError extends Error {
 
 export const setKey = (key) => sessionStorage.setItem(KEY, key);
 
+/** The API key that was given, or null. */
+export const key = () => sessionStorage.getItem(KEY);
+
 /** The header that carries the key, where one was given. */
 export function authorization() {
-  const key = sessionStorage.getItem(KEY);
-  return key ? { Authorization: `Bearer ${key}` } : {};
+  const known = key();
+  return known ? { Authorization: `Bearer ${known}` } : {};
 }
 
 async function send(path, { method = "GET", body, accept = "application/json", signal } = {}) {
@@ -130,6 +133,9 @@ export async function faithfulness(reading, token, signal) {
   const trace = await more(reading, { faithfulness: true, contributions: false, reduce: "summary", gates: ["hidden"], ...picked }, signal);
   return trace.faithfulness;
 }
+
+/** A piece of a text, and the state of the pieces before: its events and the next state. */
+export const postStream = (body, signal) => ask("stream", { method: "POST", body, signal });
 
 /** The bytes of a whole trace, to keep. */
 export async function download(body, binary) {

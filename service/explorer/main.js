@@ -7,6 +7,7 @@ import { createDifference } from "./difference.js";
 import { h } from "./dom.js";
 import { Gates } from "./gates.js";
 import { askForKey } from "./key.js";
+import { createLive } from "./live.js";
 import { createMissing } from "./missing.js";
 import { frameOf, planOf, planOfTwo } from "./plan.js";
 import { createRetry } from "./retry.js";
@@ -50,6 +51,7 @@ const statistics = Object.fromEntries([a, b].map(({ id }) => [id, createStatisti
 })]));
 const difference = createDifference();
 const tour = createTour({ store, announce });
+const live = createLive({ store, announce, theme: () => colours });
 const missing = createMissing();
 const retry = createRetry(start);
 const take = createTake({ store, announce, look: () => ({
@@ -60,6 +62,7 @@ const compare = h("button", { type: "button", id: "compare", "aria-pressed": "fa
 section("ask").append(missing.element, retry.element, a.ask.element, b.ask.element, h("div", { class: "row" }, compare,
   h("span", { class: "hint" }, "with another model, or another text, token by token")));
 section("main").prepend(tour.element);
+section("stream").append(live.element);
 section("mattered").append(h("div", { class: "stack" }, a.mattered.element, b.mattered.element, difference.shares));
 section("gates").append(changes.element, gates.element);
 section("unit").append(unit.element);
@@ -230,6 +233,8 @@ function showCounted() {
 
 store.subscribe((state, changed) => {
   if (changed.has("tour")) tour.show();
+  if (changed.has("live")) live.show();
+  if ([...changed].every((key) => key.startsWith("live"))) return;
   follow(state, changed);
   take.refresh(settled());
 });
@@ -332,6 +337,7 @@ function choose(models, other) {
   }
   page.models = models;
   tour.offer(names);
+  live.offer(models);
   Object.assign(store.state, a.offer(models, other));
   if (comparing()) Object.assign(store.state, b.offer(models, other));
   missing.show([...new Set(gone)], names, store.state.model, before);

@@ -2,10 +2,11 @@
 
 import { debounce } from "./dom.js";
 
-const NUMBERS = new Set(["tour", "layer", "unit", "token", "explain", "explained"]);
+const NUMBERS = new Set(["tour", "layer", "unit", "token", "explain", "explained", "live", "liveAt"]);
 const KEYS = [
   "model", "text", "label", "explain", "layer", "shown", "direction", "gate", "unit", "token", "side", "sort", "by", "units",
   "with", "and", "explained", "set", "drop", "tour",
+  "live", "liveModel", "liveText", "liveAt",
 ];
 
 const FRESH = {
@@ -13,6 +14,7 @@ const FRESH = {
   token: null, side: "a", sort: "none", by: null, units: "", with: null, and: null, explained: null,
   set: "", drop: "", tool: "look",
   tour: null,
+  live: null, liveModel: null, liveText: null, liveAt: null,
 };
 
 const WRITE_AFTER = 250;
