@@ -3,12 +3,11 @@
 import { domain, legend, lines } from "./charts.js";
 import { debounce, h, percent, tableBehind } from "./dom.js";
 import { COLUMNS, Growing } from "./growing.js";
-import { Stream } from "./stream.js";
+import { Stream, whole } from "./stream.js";
 
 const PACE = { slow: 900, medium: 400, fast: 120 };
 /** Milliseconds after which what was typed is sent, and after which an edit begins the text anew. */
-const [SEND_AFTER, ANEW_AFTER, TRY_AGAIN_AFTER] = [60, 250, 1000];
-const MOST_TRIES = 5;
+const [SEND_AFTER, ANEW_AFTER] = [60, 250];
 const DEFAULT = "The plot is thin and the jokes are not funny, but the two leads are wonderful.";
 
 /** Where the next word of a text ends, with the space behind it. */
@@ -17,9 +16,6 @@ function nextWord(text, from) {
   return found ? from + found[0].length : text.length;
 }
 
-/** `place`, but never between the two halves of one character. */
-const whole = (text, place) => (/[\ud800-\udbff]/.test(text[place - 1] ?? "") ? place - 1 : place);
-
 export function createLive({ store, announce, theme }) {
   let models = [];
   let stream = null;
@@ -27,7 +23,6 @@ export function createLive({ store, announce, theme }) {
   let sent = 0; // UTF-16 units of the text that the service has
   let ended = false;
   let timer = null;
-  let tries = 0;
   let tokens = [];
 
   const open = h("button", { type: "button", id: "live-open", "aria-expanded": "false", on: { click: () => store.set({ live: store.state.live ? null : 1 }) } }, "Live reading");
@@ -47,14 +42,14 @@ export function createLive({ store, announce, theme }) {
     head: ["token", "text", "answer"],
     rows: tokens.map((token) => [token.t, token.text, said(token)]),
   }));
-  const body = h("div", { class: "stack", hidden: true },
+  const body = h("div", { class: "stack" },
     h("div", { class: "field" }, h("label", { for: "live-model" }, "Model"), select),
     h("label", { for: "live-text", class: "unseen" }, "Text that is read live"), text,
     h("div", { class: "row", role: "group", "aria-label": "Live reading" }, play, step, finish, again,
       h("div", { class: "field" }, h("label", { for: "live-pace" }, "Pace"), pace)),
     notice, answer, curve, growing.element, table);
   const element = h("div", { class: "card live", hidden: true },
-    h("div", { class: "row" }, open, h("span", { class: "hint" }, "type or play a text: it is sent as it comes, and the answer and the gates move")), body);
+    h("div", { class: "row" }, open, h("span", { class: "hint" }, "type or play a text: it is sent as it comes, and the answer and the gates move")));
   const speak = debounce(() => answer.textContent && announce(answer.textContent), 1000);
   const flushSoon = debounce(flush, SEND_AFTER);
   const anewSoon = debounce(() => anew(), ANEW_AFTER);
@@ -80,41 +75,31 @@ export function createLive({ store, announce, theme }) {
   function anew() {
     flushSoon.cancel();
     anewSoon.cancel();
-    stream?.close();
-    stream = null;
+    stop();
     ended = false;
-    tokens = [];
     model = models.find(({ name }) => name === select.value);
     if (!store.state.live || !model) return;
+    clear();
+    tell(null);
+    const opening = { model: model.name, gates: Object.keys(model.equations), layers: [model.layers - 1], decimals: 4 };
+    stream = new Stream(opening, { onEvent: take, onAnew: clear, onNotice: tell, onError: (message) => { pause(); stop(); tell(message); } });
+    if (sent) stream.send(text.value.slice(0, sent));
+  }
+
+  function clear() {
+    tokens = [];
     answer.textContent = "";
     drawCurve();
     growing.begin(model);
-    const opening = { model: model.name, gates: Object.keys(model.equations), layers: [model.layers - 1], decimals: 4 };
-    const mine = new Stream({ ...opening, state_every: 0 }, {
-      onEvent: (event) => take(event),
-      onFallback: () => tell("No WebSocket could be opened; the text is sent by POST instead."),
-      onLost: () => mine === stream && lost(),
-      onError: (message) => { pause(); stream?.close(); stream = null; tell(message); },
-    });
-    stream = mine;
-    tell(null);
-    if (sent) stream.send({ text: text.value.slice(0, sent) });
   }
 
-  function lost() {
+  function stop() {
+    stream?.close();
     stream = null;
-    tries += 1;
-    if (tries > MOST_TRIES) {
-      pause();
-      return tell("The connection was lost. Step or play begins it again.");
-    }
-    tell("The connection was lost; the text is read again.");
-    return setTimeout(() => stream === null && anew(), TRY_AGAIN_AFTER);
   }
 
   function take(event) {
     if (event.type === "token") {
-      tries = 0;
       tokens.push(event);
       growing.add(event, Object.values(event.gates ?? {})[0] ?? {});
       answer.textContent = `“${event.text}”: ${said(event)}`;
@@ -150,8 +135,7 @@ export function createLive({ store, announce, theme }) {
     store.set({ liveText: text.value });
     if (!kept) {
       move(caughtUp ? whole(text.value, text.value.length) : 0);
-      stream?.close();
-      stream = null;
+      stop();
       anewSoon();
     } else if (caughtUp && timer === null) flushSoon();
   }
@@ -159,7 +143,7 @@ export function createLive({ store, announce, theme }) {
   function sendTo(place) {
     if (!stream) anew();
     if (place <= sent || !stream) return;
-    stream.send({ text: text.value.slice(sent, place) });
+    stream.send(text.value.slice(sent, place));
     move(place);
   }
 
@@ -171,12 +155,12 @@ export function createLive({ store, announce, theme }) {
   function end() {
     if (ended || !stream || !text.value.trim()) return;
     ended = true;
-    stream.send({ end: true });
+    stream.end();
   }
 
   /** Read one word more, or end the text behind the last. Returns whether there is more to do. */
   function forward(wraps) {
-    if (ended && wraps) {
+    if (wraps && (ended || !stream)) {
       move(0);
       anew();
     }
@@ -194,7 +178,6 @@ export function createLive({ store, announce, theme }) {
       move(0);
       anew();
     }
-    tries = 0;
     timer = setInterval(() => forward(false) || pause(), PACE[pace.value]);
     play.textContent = "Pause";
     play.setAttribute("aria-pressed", "true");
@@ -210,14 +193,14 @@ export function createLive({ store, announce, theme }) {
   /** Show or hide the mode. */
   function show() {
     const live = Boolean(store.state.live) && models.length > 0;
-    body.hidden = !live;
+    if (live) element.append(body);
+    else body.remove();
     open.setAttribute("aria-expanded", String(live));
     open.textContent = live ? "Stop live reading" : "Live reading";
     if (live && !stream) anew();
     if (!live) {
       pause();
-      stream?.close();
-      stream = null;
+      stop();
     }
   }
 

@@ -22,6 +22,7 @@ LONG = " ".join(["This film is not good , and the two leads are wonderful ;"] * 
         "#unit=3&token=1&direction=forward",
         "#model=ner-bilstm",
         "#text=Good.&with=sentiment-bilstm&and=Not%20good.",
+        "#live=1&liveText=A%20slow%20start.&liveAt=14",
     ],
 )
 def test_axe_finds_nothing(visiting: Visiting, served: Process, scheme: str, fragment: str) -> None:

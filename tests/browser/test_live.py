@@ -9,7 +9,7 @@ from urllib.parse import quote
 import pytest
 
 from tests.browser.conftest import Visit, Visiting
-from tests.integration.conftest import Process
+from tests.integration.conftest import ROOT, Process
 
 TEXT = "A slow start, but a wonderful end."
 LINK = f"#live=1&liveModel=sentiment-lstm&liveText={quote(TEXT)}"
@@ -21,8 +21,11 @@ def _rows(page: Any) -> list[list[str]]:
     if page.locator(f"{details}[open]").count():
         page.click(f"{details} > summary")
     page.click(f"{details} > summary")
-    rows = page.locator(f"{details} tbody tr").all()
-    return [row.locator("th, td").all_inner_texts() for row in rows]
+    page.locator(f"{details} tbody tr").first.wait_for()  # the page fills it a moment after the click
+    rows: list[list[str]] = page.eval_on_selector_all(
+        f"{details} tbody tr", "rows => rows.map(row => [...row.children].map(cell => cell.textContent))"
+    )
+    return rows
 
 
 def _predicted(visit: Visit, text: str, model: str = "sentiment-lstm") -> str:
@@ -70,19 +73,21 @@ def test_an_edit_in_the_middle_begins_the_text_anew(visit: Visit) -> None:
 def test_play_pause_and_step(visit: Visit) -> None:
     page = visit.open(LINK)
     page.click("#live-step")
-    page.click("#live-step")
     page.wait_for_selector("#live-answer:has-text('“A”')")
-    assert [row[1] for row in _rows(page)] == ["A"]  # "slow" may go on: one word behind
-    page.select_option("#live-pace", "fast")
+    page.click("#live-step")
+    page.wait_for_selector("#live-answer:has-text('“slow”')")
+    assert [row[1] for row in _rows(page)] == ["A", "slow"]
+    page.select_option("#live-pace", "slow")
     page.click("#live-play")
     assert page.inner_text("#live-play") == "Pause"
-    page.wait_for_selector("#live-answer:has-text('“but”')")
+    visit.until(lambda: "“slow”" not in page.inner_text("#live-answer"))
     page.click("#live-play")
     assert page.get_attribute("#live-play", "aria-pressed") == "false"
     visit.pause(400)
     count = len(_rows(page))
     visit.pause(400)
     assert len(_rows(page)) == count
+    page.select_option("#live-pace", "fast")
     page.click("#live-play")
     assert _finished(visit) == _predicted(visit, TEXT)
     assert page.inner_text("#live-play") == "Play"
@@ -96,11 +101,11 @@ def test_a_link_restores_model_text_and_place(visit: Visit) -> None:
     page.select_option("#live-model", "sentiment-gru")
     for _ in range(4):
         page.click("#live-step")
-    page.wait_for_selector("#live-answer:has-text('“,”')")
+    page.wait_for_selector("#live-answer:has-text('“but”')")
     visit.until(lambda: "liveAt=" in page.url)
     before = _rows(page)
     other = visit.open(page.url.partition("/#")[2].join(["#", ""]))
-    other.wait_for_selector("#live-answer:has-text('“,”')")
+    other.wait_for_selector("#live-answer:has-text('“but”')")
     assert other.input_value("#live-model") == "sentiment-gru"
     assert other.input_value("#live-text") == TEXT
     assert _rows(other) == before
@@ -127,18 +132,70 @@ def test_without_websockets_the_text_goes_by_post(visiting: Visiting, service: P
     assert _finished(visit) == _predicted(visit, TEXT)
 
 
+_SPY = (
+    "const Real = WebSocket; window.sockets = []; window.sent = [];"
+    "window.WebSocket = class extends Real {"
+    "constructor(...given) { super(...given); sockets.push(this) }"
+    "send(data) { sent.push(JSON.parse(data)); super.send(data) } }"
+)
+"""Keeps the page's sockets, and the messages that it sends."""
+
+
 def test_a_lost_connection_is_made_again(visit: Visit) -> None:
     page = visit.page
-    page.add_init_script(
-        "const Real = WebSocket; window.sockets = [];"
-        "window.WebSocket = class extends Real { constructor(...given) { super(...given); sockets.push(this) } }"
-    )
+    page.add_init_script(_SPY)
     visit.open(f"{LINK}&liveAt=14")
     page.wait_for_selector("#live-answer:has-text('“,”')")
     page.evaluate("sockets.at(-1).close(4000)")  # as the page sees a connection that ends
     page.wait_for_selector("#live-notice:has-text('lost')")
     visit.until(lambda: page.evaluate("sockets.length") == 2)
+    page.wait_for_selector("#live-notice", state="hidden")
     page.wait_for_selector("#live-answer:has-text('“,”')")
+    assert [row[1] for row in _rows(page)] == ["A", "slow", "start", ","]
+    page.click("#live-finish")
+    assert _finished(visit) == _predicted(visit, TEXT)
+
+
+@pytest.mark.parametrize("same_key", [True, False])
+def test_a_stream_goes_on_after_a_restart(visiting: Visiting, start: Any, same_key: bool) -> None:
+    first = start(SERVICE_STATE_KEY="a-key-of-the-first-service", models=ROOT / "models").until_ready()
+    visit = visiting(first)
+    visit.expected = ("WebSocket", "ERR_", "Failed to load")
+    page = visit.page
+    page.add_init_script(_SPY)
+    text = "A 👩‍👩‍👧 slow start, but a wonderful end."
+    read = len("A 👩‍👩‍👧 slow st".encode("utf-16-le")) // 2
+    visit.open(f"#live=1&liveModel=sentiment-lstm&liveText={quote(text)}&liveAt={read}")
+    page.wait_for_selector("#live-answer:has-text('“slow”')")
+    first.signal()
+    page.wait_for_selector("#live-notice:has-text('lost')")
+    first.exit_status()
+    page.click("#live-step")  # kept until there is a connection
+    key = "a-key-of-the-first-service" if same_key else "another-key-of-the-next"
+    start("--port", first.url.rpartition(":")[2], SERVICE_STATE_KEY=key, models=ROOT / "models").until_ready()
+    page.wait_for_selector("#live-notice", state="hidden")
+    page.wait_for_selector("#live-answer:has-text('“,”')")
+    assert [row[1] for row in _rows(page)] == ["A", "👩‍👩‍👧", "slow", "start", ","]
+    messages = page.evaluate("sent")
+    assert [message for message in messages if "state" in message]
+    pieces = [message["text"] for message in messages if "text" in message]
+    assert pieces == ["A 👩‍👩‍👧 slow st", "art, "] if same_key else ["A 👩‍👩‍👧 slow st", "A 👩‍👩‍👧 slow start, "]
+    page.click("#live-finish")
+    assert _finished(visit) == _predicted(visit, text)
+
+
+def test_a_silent_stream_goes_on_with_the_next_word(visiting: Visiting, start: Any) -> None:
+    visit = visiting(start("--stream-idle-seconds", "1", models=ROOT / "models").until_ready())
+    page = visit.page
+    page.add_init_script(_SPY)
+    visit.open(f"{LINK}&liveAt=7")
+    page.wait_for_selector("#live-answer:has-text('“slow”')")
+    visit.until(lambda: page.evaluate("sockets.at(-1).readyState") == 3)
+    assert page.is_hidden("#live-notice")
+    page.click("#live-step")
+    page.wait_for_selector("#live-answer:has-text('“,”')")
+    assert [row[1] for row in _rows(page)] == ["A", "slow", "start", ","]
+    assert [message["text"] for message in page.evaluate("sent") if "text" in message] == [TEXT[:7], TEXT[7:14]]
     page.click("#live-finish")
     assert _finished(visit) == _predicted(visit, TEXT)
 
@@ -147,6 +204,7 @@ def test_the_keyboard_and_a_narrow_screen(visiting: Visiting, served: Process) -
     visit = visiting(served, viewport={"width": 360, "height": 740})
     page = visit.open(f"{LINK}&liveAt={len(TEXT)}")
     page.wait_for_selector("#live-answer:has-text('“wonderful”')")
+    page.wait_for_function("document.getElementById('live').textContent.includes('wonderful')")  # a second later
     page.focus("#live-forget")
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowDown")
@@ -161,14 +219,17 @@ def test_the_keyboard_and_a_narrow_screen(visiting: Visiting, served: Process) -
     visit.picture("live-narrow")
 
 
-def test_a_key_opens_the_stream(visiting: Visiting, start: Any) -> None:
-    visit = visiting(start(env={"SERVICE_API_KEYS": "a-secret-key-1"}))
-    visit.expected = ("401", "WebSocket")
-    visit.page.add_init_script("sessionStorage.setItem('gatelight-api-key', 'a-secret-key-1')")
-    context = visit.page.context
-    context.set_extra_http_headers({})
-    visit.page.set_extra_http_headers({"Authorization": "Bearer a-secret-key-1"})
-    visit.page.goto(f"{visit.url}/")
-    visit.page.set_extra_http_headers({})
-    visit.page.evaluate(f"location.hash = {json.dumps(LINK[1:] + f'&liveAt={len(TEXT)}')}")
-    visit.page.wait_for_selector("#live-answer:has-text('“wonderful”')")
+@pytest.mark.parametrize("known", [True, False])
+def test_a_key_opens_the_stream(visiting: Visiting, start: Any, known: bool) -> None:
+    """The key that was given to the page, or that of the browser's own sign-in."""
+    key = "a-key-for-people-in-browsers"
+    process = start(SERVICE_API_KEYS=key, models=ROOT / "models").until_ready()
+    visit = visiting(process, http_credentials={"username": "me", "password": key})
+    visit.expected = ("status of 401", "WebSocket")
+    if known:
+        visit.page.add_init_script(f"sessionStorage.setItem('gatelight-api-key', {json.dumps(key)})")
+    page = visit.open(f"{LINK}&liveAt={len(TEXT)}")
+    page.wait_for_selector("#live-answer:has-text('“wonderful”')")
+    page.click("#live-finish")
+    page.wait_for_selector("#live-answer:has-text('Whole text')")
+    assert key not in process.output
