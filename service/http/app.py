@@ -28,7 +28,7 @@ from service.http.endpoint import BodyRoute
 from service.http.middleware import Edge, Headers
 from service.http.protocols import huggingface, kserve, v2
 from service.http.routes import admin, explorer, native, operations, rollout, units
-from service.http.security.access import ADMIN, SHARED, Access
+from service.http.security.access import ADMIN, Access
 from service.http.security.keys import Keys
 from service.http.streaming import routes as streaming
 from service.http.streaming import socket
@@ -184,7 +184,7 @@ def create_app(settings: Settings, shared: Shared | None = None, spans: Spans | 
             Keys(settings.keys, settings.administrators, settings.api_keys_file),
             settings.rate_limit,
             settings.origins,
-            buckets=SHARED,
+            buckets=shared.rates if shared is not None else None,
         ),
     )
     if settings.origins:  # outside of the edge, so that pages can also read rejections

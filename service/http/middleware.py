@@ -76,6 +76,7 @@ class Edge:
         self._runtime = runtime
         self._route = route
         self._after = after
+        self._log = logs.RequestLog()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -107,7 +108,7 @@ class Edge:
             self._count(route, method, seconds, context)
             milliseconds = round(seconds * 1000, 3)
             known = {"method": method, "route": route, "status": context.status, "ms": milliseconds}
-            logs.request(known, context.log, debug=route in HEALTH)
+            self._log.write(known, context.log, debug=route in HEALTH)
 
     async def _connect(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a WebSocket from handshake to close. A bad handshake gets an HTTP answer."""

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from threading import get_ident
 from time import time_ns
 from types import MappingProxyType
@@ -37,8 +37,6 @@ _FIRST = frozenset(("timestamp", "level", "event"))
 _WORD = re.compile(r"[^ \t=\r\n\"']*")
 
 _request: ContextVar[Mapping[str, object]] = ContextVar("request", default=MappingProxyType({}))
-_process: dict[str, object] = {}
-"""Fields of every line of this process."""
 
 Line = Callable[[Mapping[str, object]], str]
 """Makes a line of a request's fields, among them timestamp (microseconds since 1970), level and event."""
@@ -60,6 +58,8 @@ class _Stream:
         self.lost = 0
         """How often something could not be written."""
         self.level = logging.INFO
+        self.fields: dict[str, object] = {}
+        """Fields of every line of this process."""
         self.line: Line | None = None
         """Makes the lines of requests; None if structlog makes them too."""
 
@@ -108,69 +108,85 @@ class _Stream:
             self.lost += 1
 
 
+class _Loggers(structlog.WriteLoggerFactory):
+    """structlog's loggers over a stream. structlog's configuration is the one place that holds the stream."""
+
+    def __init__(self, stream: _Stream) -> None:
+        super().__init__(cast(TextIO, stream))  # has the methods that a log uses
+        self.stream = stream
+
+
 _log = structlog.get_logger()
-_stream: _Stream | None = None
-"""The log's stream, once it is set up."""
+
+
+def _stream() -> _Stream | None:
+    """The stream of the last `configure`; None before it, and after structlog was reset."""
+    loggers = structlog.get_config()["logger_factory"]
+    return loggers.stream if isinstance(loggers, _Loggers) else None
 
 
 def gather(soon: Callable[[Callable[[], None]], object] | None) -> None:
     """Write this thread's lines together, whenever `soon`, such as an event loop's ``call_soon``, calls for it; None:
     each at once again. Waiting lines are written first."""
-    if _stream is not None:
-        _stream.gather(soon)
+    if (stream := _stream()) is not None:
+        stream.gather(soon)
 
 
 def lost() -> int:
     """How often something could not be written to the log."""
-    return _stream.lost if _stream is not None else 0
+    return stream.lost if (stream := _stream()) is not None else 0
 
 
 def in_process(**fields: object) -> None:
-    """Have every line of this process say these."""
-    _process.update(fields)
+    """Add fields to every later line of this process. Call it after `configure`."""
+    stream = _stream()
+    assert stream is not None
+    stream.fields.update(fields)
 
 
 def in_request(fields: Mapping[str, object]) -> None:
-    """Have every line of the current task say these, and nothing that was said of it before."""
+    """Replace the fields of every later line of the current task."""
     _request.set(fields)
 
 
-def request(
-    fields: Mapping[str, object], more: Mapping[str, object] = MappingProxyType({}), *, debug: bool = False
-) -> None:
-    """The line of a request that is over, at level info or debug: `fields`, and `more` of them."""
-    level = "debug" if debug else "info"
-    if _stream is None or _stream.line is None:
-        getattr(_log, level)("request", **fields, **more)
-    elif _stream.level <= (logging.DEBUG if debug else logging.INFO):
-        known = {"event": "request", "level": level, "timestamp": time_ns() // 1000}
-        _stream.write({**_process, **_request.get(), **fields, **more, **known})
+class RequestLog:
+    """Writes the lines of finished requests to the stream of the last `configure`, which must come before."""
+
+    def __init__(self) -> None:
+        self._stream = _stream()
+
+    def write(self, fields: Mapping[str, object], more: Mapping[str, object], *, debug: bool = False) -> None:
+        """The line of one request with `fields` and `more` fields, at level info or debug."""
+        level, stream = "debug" if debug else "info", self._stream
+        if stream is None or stream.line is None:
+            getattr(_log, level)("request", **fields, **more)
+        elif stream.level <= (logging.DEBUG if debug else logging.INFO):
+            known = {"event": "request", "level": level, "timestamp": time_ns() // 1000}
+            stream.write({**stream.fields, **_request.get(), **fields, **more, **known})
 
 
 def configure(log_format: Format, level: Level, stream: TextIO | None = None) -> None:
     """Set logging up for the whole process."""
-    global _stream
-    _stream = _Stream(stream or sys.stderr)
-    stream = cast(TextIO, _stream)  # as much of one as a log needs
+    own = _Stream(stream or sys.stderr)
     number = getattr(logging, level.upper())
     shared: list[Processor] = [
-        _merge,
+        partial(_merge, own.fields),
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    ending = _ending(log_format, colours=stream.isatty())
+    ending = _ending(log_format, colours=own.isatty())
     if log_format == "json":
-        _stream.line = _as_json
-    elif not stream.isatty():
-        _stream.line = _console
-    _stream.level = number
+        own.line = _as_json
+    elif not own.isatty():
+        own.line = _console
+    own.level = number
     structlog.configure(
         processors=[*shared, *ending],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.WriteLoggerFactory(stream),
+        logger_factory=_Loggers(own),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(stream)
+    handler = logging.StreamHandler(cast(TextIO, own))
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, _name_logger],
@@ -236,9 +252,9 @@ def _second(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat()[: len("2026-01-02T03:04:05")]
 
 
-def _merge(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+def _merge(process: Mapping[str, object], logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
     """Add the fields of the process and of the request."""
-    return {**_process, **_request.get(), **event}
+    return {**process, **_request.get(), **event}
 
 
 def _json(event: EventDict, **_: Any) -> str:

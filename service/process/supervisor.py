@@ -38,6 +38,7 @@ from service.process.handover import close_all
 from service.process.sockets import listen, refuse, steer, url, welcome
 from service.serving import agreement
 from service.serving.agreement import Agreement
+from service.serving.rates import Buckets
 from service.serving.registry import Changes, Registry
 from service.serving.shared import Remembered, Shared
 from service.settings import Settings
@@ -126,6 +127,7 @@ class Supervisor:
         )
         self._agreement = self._decisions.open()
         self._remembered = Remembered.of(count) if self._forks else None
+        self._rates = Buckets() if self._forks else None
         self._agreed = 0
         self._looked = time.monotonic()
         self._workers = [_Worker(number) for number in range(count)]
@@ -302,6 +304,7 @@ class Supervisor:
             self._registry,
             worker.starts > 0,
             self._remembered,
+            self._rates,
             tuple(self._accepted[worker.place]),
         )
         # A forked worker inherits the other sockets and must close them. A spawned one has only its own.
@@ -434,6 +437,7 @@ class _Start:
     registry: Registry | None
     replaces: bool
     remembered: Remembered | None
+    rates: Buckets | None
     accepted: Sequence[socket.socket]
 
 
@@ -463,6 +467,7 @@ def _run(start: _Start, listener: socket.socket, others: Sequence[socket.socket]
         worker=start.place,
         agreement=start.decisions.open(),
         remembered=start.remembered,
+        rates=start.rates,
         accepted=start.accepted,
         turn=turn,
     )

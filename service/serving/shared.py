@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from service.observability.metrics import Metrics
 from service.serving import answered, recent
 from service.serving.agreement import Agreement
+from service.serving.rates import Buckets
 from service.serving.registry import Registry
 
 
@@ -44,6 +45,8 @@ class Shared:
     """Decisions about models, for all workers."""
     remembered: Remembered | None = None
     """The last answers of all workers; None without a fork: then each worker knows only its own."""
+    rates: Buckets | None = None
+    """Rate limits of API keys, for all workers together; None without a fork: then each worker has its own."""
     accepted: Sequence[socket.socket] = ()
     """Connections accepted for this worker while the models loaded, which have sent nothing yet."""
     turn: Callable[[], None] = lambda: None

@@ -61,7 +61,6 @@ def _logging_is_put_back(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         structlog.configure(cache_logger_on_first_use=False)
 
     monkeypatch.setattr(logs, "configure", uncached)
-    monkeypatch.setattr(logs, "_stream", logs._stream)  # which the commands set
     yield
     structlog.reset_defaults()
 

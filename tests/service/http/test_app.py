@@ -19,6 +19,9 @@ from service import settings
 from service.errors import InvalidField
 from service.http.app import create_app
 from service.http.endpoint import Job, Outcome
+from service.observability.metrics import Metrics
+from service.serving.rates import Buckets
+from service.serving.shared import Shared
 from tests.bundles import tiny_bundle
 
 ASKED: list[tuple[str, str, Any]] = [
@@ -165,3 +168,21 @@ def test_jobs_are_told_of_after_their_answers(models: Path) -> None:
         app.state.after.append(note)
         ask(app, method, path, body, **{"X-Request-ID": "one"})
     assert [each[:3] for each in told] == [("one", 200, "sentiment-bilstm")] * 5
+
+
+def test_rates_are_those_of_the_workers_that_share_them_and_of_nobody_else() -> None:
+    key = "a-key-of-some-length"
+    asked = settings.read({"api_keys": key, "rate_limit": 0.001}, _env_file=None)
+    rates = Buckets()
+    workers = [create_app(asked, Shared(2, Metrics(), worker=number, rates=rates)) for number in range(2)]
+    alone = [create_app(asked) for _ in range(2)]
+
+    def status(app: FastAPI) -> int:
+        async def asking() -> int:
+            async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as client:
+                return (await client.get("/nowhere", headers={"Authorization": f"Bearer {key}"})).status_code
+
+        return asyncio.run(asking())
+
+    assert [status(app) for app in workers] == [404, 429]
+    assert [status(app) for app in alone] == [404, 404]

@@ -35,23 +35,24 @@ def test_the_line_of_a_request_is_the_one_that_structlog_makes(fields: dict[str,
 
 @pytest.mark.parametrize("log_format", ["json", "console"])
 def test_a_request_and_other_events_have_the_same_fields(
-    log_format: logs.Format, monkeypatch: pytest.MonkeyPatch
+    log_format: logs.Format,
 ) -> None:
     """Whichever way a line was made: the process's, the request's, its own."""
     under = io.StringIO()
     before = structlog.get_config()
     handlers, level = logging.getLogger().handlers[:], logging.getLogger().level
-    monkeypatch.setattr(logs, "_stream", None)
-    monkeypatch.setattr(logs, "_process", {"worker": 3})
     try:
         logs.configure(log_format, "info", under)
+        logs.in_process(worker=3)
         logs.in_request({"request_id": "one"})
-        logs.request({"route": "/predict", "status": 200})
-        logs.request({"route": "/health/live"}, debug=True)
+        lines = logs.RequestLog()
+        lines.write({"route": "/predict"}, {"status": 200})
+        lines.write({"route": "/health/live"}, {}, debug=True)
         structlog.get_logger().info("request", route="/predict", status=200)
     finally:
         logs.in_request({})
         structlog.configure(**before)
+        assert logs._stream() is None, "the stream goes with structlog's configuration"
         logging.getLogger().handlers[:] = handlers
         logging.getLogger().setLevel(level)
         logging.captureWarnings(False)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import base64
-import os
 from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 
 from service.errors import Forbidden, RateLimited, StartupError, Unauthorized
-from service.http.security.access import Access, Buckets
+from service.http.security.access import Access
 from service.http.security.keys import LOOK_EVERY, MAX_FILE, Grant, Keys, digest, parse
+from service.serving.rates import Buckets
 
 ONE, TWO, BOSS = "the-first-key-of-all", "another-key-entirely", "the-administrators-key"
 
@@ -92,24 +92,6 @@ def test_processes_count_together(clock: Clock) -> None:
     for access in accesses:
         with pytest.raises(RateLimited):
             check(access, ONE)
-
-
-def test_forked_processes_see_the_same_buckets() -> None:
-    buckets = Buckets()
-    child = os.fork()
-    if not child:
-        buckets.take(b"k" * 32, 0.001, 5.0)
-        os._exit(0)
-    os.waitpid(child, 0)
-    assert buckets.take(b"k" * 32, 0.001, 5.0) > 0
-
-
-def test_buckets_of_keys_that_have_gone_are_taken_over() -> None:
-    buckets = Buckets()
-    for number in range(Buckets.TRIES + 20):
-        key = (1 + number * 2 * Buckets.SLOTS).to_bytes(8, "little") * 4
-        assert buckets.take(key, 1, 100.0 + number) == 0
-        assert buckets.take(key, 1, 100.0 + number) == 1
 
 
 # Who may
