@@ -29,6 +29,7 @@ from benchmarks import (
     resources,
     serving,
     shadow,
+    start,
     trace,
 )
 from benchmarks.generator import LoadError
@@ -53,6 +54,7 @@ class Name(StrEnum):
     resources = "resources"
     shadow = "shadow"
     overhead = "overhead"
+    start = "start"
 
 
 RUNTIMES = "runtimes"
@@ -87,6 +89,7 @@ BENCHMARKS = {
     Name.overhead: Benchmark(
         overhead.SUBJECT, overhead.BASELINE, overhead.measure, lambda: overhead.measure(overhead.QUICK)
     ),
+    Name.start: Benchmark(start.SUBJECT, start.BASELINE, start.measure, lambda: start.measure(start.QUICK)),
 }
 
 

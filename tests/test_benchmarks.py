@@ -22,6 +22,7 @@ from benchmarks import (
     resources,
     sentences,
     serving,
+    start,
 )
 from benchmarks.report import Conditions, Result
 from service.model.bundle import load as load_bundle
@@ -137,6 +138,19 @@ def test_memory_start_and_capacity_are_measured(tmp_path: Path) -> None:
     rows = list(resources.measure(resources.QUICK, tmp_path / "models"))
     assert [row.measure for row in rows] == ["s", "MB", "MB", "requests/CPU-s"]
     assert all(row.subject > 0 for row in rows)
+
+
+@pytest.mark.parametrize(("baseline", "cases"), [(None, 1), (serving.ROOT, 3)], ids=["naive", "an earlier build"])
+def test_starts_are_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, baseline: Path | None, cases: int
+) -> None:
+    tiny_bundle(tmp_path / "models" / start.ONE)
+    monkeypatch.delenv(start.VARIABLE, raising=False)
+    if baseline is not None:
+        monkeypatch.setenv(start.VARIABLE, str(baseline))
+    rows = list(start.measure(start.QUICK, tmp_path / "models"))
+    assert [row.measure for row in rows] == ["s", "CPU-s", "MB (PSS)", "MB (RSS)"] * cases
+    assert all(min(row.subject, row.baseline) > 0 for row in rows)
 
 
 def test_a_cell_without_an_int8_form_has_no_such_contestant(tmp_path: Path) -> None:

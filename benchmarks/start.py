@@ -1,0 +1,168 @@
+"""The start of the service: seconds and CPU seconds until it is ready, and the memory that it has then.
+
+The baseline is an earlier checkout of this repository, in the folder that GATELIGHT_BASELINE names, run with the same
+Python and the same packages. Without it the baseline is the naive application with one model. Starts alternate, and
+the first of each writes the compiled modules and is not counted.
+
+Seconds end with the first 200 of `/health/ready`. CPU seconds are those of all processes, up to then. Memory is the
+proportional set (PSS) of all processes: shared pages count once. Beside it is the largest resident set of a process.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from http.client import HTTPConnection
+from pathlib import Path
+from tempfile import TemporaryDirectory, TemporaryFile
+
+from benchmarks.load import HOST
+from benchmarks.measure import Row, row
+from benchmarks.serving import ROOT, ServingError, free_port
+
+SUBJECT, BASELINE = "the service", "compared with"
+VARIABLE = "GATELIGHT_BASELINE"
+ONE = "sentiment-bilstm"
+"""The model of the starts with one model."""
+_STARTS_WITHIN = 120.0
+_PAUSE = 0.01
+"""Seconds between two questions whether it is ready."""
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """Starts of each contestant for a case; `warm` for one more, which is not counted."""
+
+    starts: int = 7
+    warm: bool = True
+
+
+FULL = Size()
+QUICK = Size(starts=1, warm=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """One start: seconds and CPU seconds until ready, then megabytes."""
+
+    seconds: float
+    cpu: float
+    pss: float
+    rss: float
+
+
+Begin = Callable[[], Started]
+
+
+def measure(size: Size = FULL, models: Path | None = None) -> Iterator[Row]:
+    """Rows of each case: start, CPU, memory. Raises `ServingError`."""
+    models = models or ROOT / "models"
+    baseline = os.environ.get(VARIABLE)
+    with TemporaryDirectory(prefix="benchmark-") as folder:
+        one = Path(folder)
+        (one / ONE).symlink_to((models / ONE).resolve())
+        if baseline is None:
+            version = max((models / ONE).iterdir(), key=lambda path: int(path.name))
+            naive = partial(_start, ROOT, "-m", "benchmarks.naive", str(version), ready="/docs")
+            yield from _rows("one model, against the naive application", partial(serve, ROOT, one, 1), naive, size)
+            return
+        root = Path(baseline).resolve()
+        for case, folder_of, workers in (
+            ("one model, 1 worker", one, 1),
+            ("all models, 1 worker", models, 1),
+            ("all models, 2 workers", models, 2),
+        ):
+            ours, theirs = (partial(serve, each, folder_of, workers) for each in (ROOT, root))
+            yield from _rows(f"{case}, against an earlier build", ours, theirs, size)
+
+
+def _rows(case: str, subject: Begin, baseline: Begin, size: Size) -> Iterator[Row]:
+    if size.warm:
+        subject(), baseline()
+    rounds = []
+    for number in range(size.starts):
+        if number % 2:
+            second = baseline()
+            rounds.append((subject(), second))
+        else:
+            rounds.append((subject(), baseline()))
+    yield row(f"start to ready, {case}", "s", [(a.seconds, b.seconds) for a, b in rounds])
+    yield row(f"the same, {case}", "CPU-s", [(a.cpu, b.cpu) for a, b in rounds])
+    yield row(f"memory of all processes then, {case}", "MB (PSS)", [(a.pss, b.pss) for a, b in rounds])
+    yield row(f"largest process then, {case}", "MB (RSS)", [(a.rss, b.rss) for a, b in rounds])
+
+
+def serve(root: Path, models: Path, workers: int) -> Started:
+    """Start the service of a checkout."""
+    flags = ["--models", str(models), "--provider", "cpu", "--threads", "1", "--log-level", "warning"]
+    return _start(root, "-m", "service", "serve", *flags, "--workers", str(workers), ready="/health/ready")
+
+
+def _start(root: Path, *command: str, ready: str) -> Started:
+    """Start a server of a checkout, look at it once it is ready, and end it. Raises `ServingError`."""
+    port = free_port()
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("SERVICE_")}
+    clean.pop("PYTHONDONTWRITEBYTECODE", None)  # a start that compiles all modules is not one that comes twice
+    with TemporaryDirectory(prefix="benchmark-") as folder, TemporaryFile() as log:
+        started = time.perf_counter()
+        process = subprocess.Popen(  # noqa: S603 # our own program, no shell
+            [sys.executable, *command, "--port", str(port)],
+            cwd=folder,
+            env={**clean, "PYTHONPATH": str(root)},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        )
+        try:
+            while not _answers(port, ready):
+                if process.poll() is not None or time.perf_counter() - started > _STARTS_WITHIN:
+                    log.seek(0)
+                    raise ServingError(f"the server did not start\n{log.read().decode(errors='replace')[-4000:]}")
+                time.sleep(_PAUSE)
+            seconds = time.perf_counter() - started
+            return _seen(seconds, (process.pid, *_children(process.pid)))
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait()
+
+
+def _seen(seconds: float, processes: tuple[int, ...]) -> Started:
+    cpu = sum(map(_cpu_seconds, processes))
+    pss, rss = zip(*map(_megabytes, processes), strict=True)
+    return Started(seconds, cpu, sum(pss), max(rss))
+
+
+def _answers(port: int, path: str) -> bool:
+    connection = HTTPConnection(HOST, port, timeout=_STARTS_WITHIN)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status == 200
+    except OSError:
+        return False
+    finally:
+        connection.close()
+
+
+def _children(parent: int) -> tuple[int, ...]:
+    return tuple(map(int, Path(f"/proc/{parent}/task/{parent}/children").read_text("ascii").split()))
+
+
+def _cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _megabytes(pid: int) -> tuple[float, float]:
+    """PSS and RSS of a process."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text("ascii")
+    pss, rss = (re.search(rf"^{name}:\s+(\d+) kB", lines, re.MULTILINE) for name in ("Pss", "Rss"))
+    assert pss is not None, lines
+    assert rss is not None, lines
+    return int(pss[1]) / 1024, int(rss[1]) / 1024
