@@ -9,8 +9,9 @@ import sys
 from service import interpreter
 
 if __name__ == "__main__":
-    interpreter.tune()  # importing makes many objects, and no garbage
-    if next((word for word in sys.argv[1:] if not word.startswith("-")), None) == "serve":
+    serves = next((word for word in sys.argv[1:] if not word.startswith("-")), None) == "serve"
+    interpreter.tune(collect=not serves)
+    if serves:
         # A signal to stop that comes while the modules below are imported is heeded like any other: nothing has begun.
         # Other commands end with the signal's status, so that callers see that the work is not done.
         signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
@@ -20,6 +21,9 @@ if __name__ == "__main__":
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     # Pydantic would look into every installed package for plug-ins of its own: a twentieth of the imports.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    # structlog would import rich, for stack traces in colour that this service has none of: another twentieth.
+    with interpreter.without("rich"):
+        import structlog
 
 from collections.abc import Callable
 from importlib import import_module
@@ -143,9 +147,9 @@ def serve(**flags: object) -> int:
 
 
 def _server() -> ModuleType:
-    """The server's module. It takes a while to import, and needs ONNX Runtime, which `--help` does not."""
+    """The module that starts the server. Its import takes a while and needs ONNX Runtime, which `--help` does not."""
     try:
-        return import_module("service.process.server")
+        return import_module("service.process.start")
     except ImportError as error:
         if error.name != "onnxruntime":
             raise

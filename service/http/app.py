@@ -33,6 +33,7 @@ from service.http.security.keys import Keys
 from service.http.streaming import routes as streaming
 from service.http.streaming import socket
 from service.observability.spans import Spans
+from service.serving.opening import Opening
 from service.serving.runtime import Runtime
 from service.serving.shared import Shared
 from service.settings import Settings
@@ -134,14 +135,17 @@ class Cors(CORSMiddleware):
         return cast(Response, self._edge(super().preflight_response(request_headers)))
 
 
-def create_app(settings: Settings, shared: Shared | None = None, spans: Spans | None = None) -> Application:
+def create_app(
+    settings: Settings, shared: Shared | None = None, spans: Spans | None = None, opening: Opening | None = None
+) -> Application:
     """The ASGI application. Models load after its start, while it already answers `/health`.
 
     `app.state.runtime` is the running service, `app.state.after` a list of functions called with each answered job.
     `shared` is the data shared with other processes at the same port. `spans` makes OpenTelemetry spans; by default the
-    settings decide. Raises `StartupError` if spans cannot be made.
+    settings decide. `opening` is the loading of the models if it has begun. Raises `StartupError` if spans cannot be
+    made.
     """
-    runtime = Runtime(settings, shared)
+    runtime = Runtime(settings, shared, opening)
     if spans is None and settings.tracing:
         spans = Spans()
 

@@ -13,8 +13,6 @@ import asyncio
 import contextlib
 import multiprocessing
 import os
-import resource
-import secrets
 import select
 import signal
 import socket
@@ -26,31 +24,26 @@ from typing import cast
 import structlog
 import uvicorn
 from fastapi import FastAPI
-from pydantic import SecretStr
 from uvicorn.config import STARTUP_FAILURE
 
 from service import interpreter
-from service.cpus import usable_cpus
 from service.errors import StartupError
 from service.http.app import create_app
-from service.http.security.keys import Keys
-from service.model.loading import choose_provider
-from service.observability import logs, payload_log, spans
+from service.observability import logs
 from service.observability.metrics import Metrics
 from service.process import tls
 from service.process.connection import Protocol
 from service.process.handover import Acceptor, Adoption, close_all, until
-from service.process.sockets import listen, refuse, turn_away, url
-from service.process.supervisor import METHOD, Loaded, Loading, Supervisor
+from service.process.sockets import refuse, turn_away
+from service.process.supervisor import Loaded
 from service.process.websocket import WebSocket
 from service.process.wire import Wire, reset
-from service.serving.registry import Changes, Registry, open_registry
+from service.serving.opening import Opening
+from service.serving.registry import Changes, Registry
 from service.serving.runtime import Phase, Runtime
 from service.serving.shared import Shared
 from service.settings import Settings
 
-OTHER_FILES = 256
-"""Open files beside connections, at most: models, listeners, pipes, logs."""
 QUIET_SECONDS = 0.25
 """Seconds without a new connection or request before the last connections close. Clients with open connections may
 still ask until then. Their answers say that the connection closes, so they hang up first, and no request meets a closed
@@ -73,64 +66,13 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _log = structlog.get_logger()
 
 
-def serve(settings: Settings) -> int:
-    """Serve until a signal comes, in one process or several. Returns the exit status. Raises `StartupError`."""
-    check(settings)
-    settings = with_state_key(settings)
-    allow_connections(settings.max_connections)
-    workers = settings.workers or usable_cpus()
-    if workers > 1:
-        return Supervisor(settings, workers, work, loading(settings)).run()
-    (listener,) = listen(settings.host, settings.port)
-    _log.info("listening", url=url(listener, settings.scheme), pid=os.getpid(), workers=1)
-    return work(settings, [listener], None)
-
-
-def check(settings: Settings) -> None:
-    """Raises `StartupError` for settings with missing or unusable files, before models are loaded."""
-    if settings.tracing:
-        spans.check()
-    tls.options(settings)
-    Keys(settings.keys, settings.administrators, settings.api_keys_file)
-    if settings.payload_log is not None:
-        several = (settings.workers or usable_cpus()) > 1
-        payload_log.check(payload_log.path_of(settings.payload_log, 0 if several else None))
-        payload_log.read_redact(settings.payload_redact)
-
-
-def with_state_key(settings: Settings) -> Settings:
-    """The settings with a key for the states of streams: a random one, the same for all workers, if none is set."""
-    if settings.state_key.get_secret_value():
-        return settings
-    return settings.model_copy(update={"state_key": SecretStr(secrets.token_hex())})
-
-
-def loading(settings: Settings) -> Loading | None:
-    """A loader of models for all workers at once; None if each must load its own. Raises `StartupError`."""
-    provider = choose_provider(settings.provider)
-    if METHOD != "fork" or provider != "cpu":  # CUDA does not survive a fork
-        return None
-    return partial(load_and_answer, settings.model_copy(update={"provider": provider}))
-
-
-def allow_connections(most: int) -> None:
-    """Raise the limit on open files to the number of connections, counting those that will be rejected.
-
-    If the system does not allow it, clients lose connections without an answer. The log warns of that.
-    """
-    wanted = 2 * most + OTHER_FILES
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-    if soft != resource.RLIM_INFINITY and soft < allowed:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
-    if allowed < wanted:
-        _log.warning("the system allows fewer open files than connections", allowed=allowed, wanted=wanted)
-
-
-def work(settings: Settings, listeners: Sequence[socket.socket], shared: Shared | None) -> int:
-    """Serve at sockets until a signal comes. Returns the exit status. Raises `StartupError`."""
+def work(
+    settings: Settings, listeners: Sequence[socket.socket], shared: Shared | None, opening: Opening | None = None
+) -> int:
+    """Serve at sockets until a signal comes. Returns the exit status. `opening` is the loading of the models if it has
+    begun. Raises `StartupError`."""
     interpreter.tune()
-    server = Server(create_app(settings, shared), settings, shared)
+    server = Server(create_app(settings, shared, opening=opening), settings, shared)
     server.run(sockets=list(listeners))
     if server.runtime.failure is not None:
         raise server.runtime.failure
@@ -334,9 +276,10 @@ class LoadingServer(Server):
     it.
     """
 
-    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+    def __init__(self, settings: Settings, metrics: Metrics, opening: Opening) -> None:
         shared = Shared(1, metrics, loads=False)
         super().__init__(create_app(settings, shared), settings)
+        self._opening = opening
         self.loaded: tuple[Registry, Changes] | StartupError | None = None
         self.accepted: list[socket.socket] = []
         """At the end, the connections that have sent nothing."""
@@ -359,7 +302,7 @@ class LoadingServer(Server):
 
     async def main_loop(self) -> None:
         try:
-            self.loaded = await asyncio.to_thread(open_registry, self._settings)
+            self.loaded = await self._opening.registry()
         except StartupError as error:
             self.loaded = error
 
@@ -381,12 +324,15 @@ class LoadingServer(Server):
         await self.lifespan.shutdown()
 
 
-def load_and_answer(settings: Settings, listeners: Sequence[socket.socket], metrics: Metrics) -> Loaded:
-    """Load the models for all workers. Meanwhile `/health/live` returns 200, and routes that need a model return 503.
+def load_and_answer(
+    settings: Settings, listeners: Sequence[socket.socket], metrics: Metrics, opening: Opening
+) -> Loaded:
+    """Wait for the models of all workers. Meanwhile `/health/live` returns 200, and routes that need a model return
+    503.
 
     The sockets stay open and keep the connections that were not accepted. Raises `StartupError`.
     """
-    server = LoadingServer(settings, metrics)
+    server = LoadingServer(settings, metrics, opening)
     server.run(sockets=[listener.dup() for listener in listeners])
     if isinstance(server.loaded, tuple):
         return Loaded(*server.loaded, server.accepted)

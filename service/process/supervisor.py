@@ -30,6 +30,7 @@ from typing import Literal, NamedTuple
 
 import structlog
 
+from service import interpreter
 from service.errors import StartupError
 from service.observability import logs
 from service.observability.metrics import FAMILIES, Metrics
@@ -155,7 +156,7 @@ class Supervisor:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP, *SIGNALS})
         restarts = self._boards[-1].number("worker_restarts_total")
         try:
-            _freeze()
+            interpreter.tune()  # all that is there by now stays shared with the workers
             while not self._signals:
                 self._start_due()
                 self._steer()

@@ -35,9 +35,8 @@ from service.serving.served import (
     put_together,
     unserved,
 )
-from service.settings import Settings
 
-__all__ = ["Changes", "Entry", "Model", "Refused", "Registry", "open_registry"]
+__all__ = ["Changes", "Entry", "Model", "Refused", "Registry"]
 
 DEFAULT_TASK: Task = "sentiment"
 """The task of a request without a model and a task."""
@@ -468,32 +467,3 @@ class Registry:
         for mismatch in sorted(mismatches - self._reported):
             _log.error("the models are not as the settings say", reason=mismatch)
         self._reported = mismatches
-
-
-def open_registry(settings: Settings) -> tuple[Registry, Changes]:
-    """The registry of the settings after its first look at the models folder, and the changes of that look. Blocks.
-
-    Raises the errors of `Registry.refresh`, and `StartupError` if there is nothing to serve and neither reloading nor
-    the admin routes could add a model.
-    """
-    try:
-        registry = Registry(
-            settings.models,
-            provider=settings.provider,
-            strict=settings.strict,
-            threads=1,  # a batch takes one thread: two batches at once are faster than one batch on two threads
-            token_limit=settings.max_tokens,
-            defaults={"sentiment": settings.default_sentiment, "ner": settings.default_ner},
-            rollout=settings.rollout,
-        )
-        changes = registry.refresh()
-    except StartupError:
-        raise
-    except Exception as error:
-        _log.exception("unexpected error")
-        raise StartupError(f"loading models failed: {type(error).__name__}") from error
-    if not registry.models and not (settings.reload or settings.admin):
-        reasons = "; ".join(f"{r.name}/{r.version}: {r.reason}" for r in registry.refused)
-        why = f"none of its bundles can be served: {reasons}" if reasons else "it holds no bundle NAME/VERSION/"
-        raise StartupError(f"no model to serve in the folder {str(settings.models)!r}: {why}")
-    return registry, changes

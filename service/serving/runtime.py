@@ -24,8 +24,9 @@ from service.serving.batching import Batcher, Drop
 from service.serving.exchange import Exchange
 from service.serving.inference import Inference
 from service.serving.limits import EdgeThreads, TraceNumbers
+from service.serving.opening import Opening
 from service.serving.queueing import Ran
-from service.serving.registry import Changes, Entry, Model, Registry, open_registry
+from service.serving.registry import Changes, Entry, Model, Registry
 from service.serving.sampling import Sampler
 from service.serving.served import Served
 from service.serving.shared import Shared
@@ -64,8 +65,9 @@ _LEAVING = (Phase.DRAINING, Phase.STOPPING)
 class Runtime:
     """The state that requests share. Made without a running event loop, started and closed within one."""
 
-    def __init__(self, settings: Settings, shared: Shared | None = None) -> None:
+    def __init__(self, settings: Settings, shared: Shared | None = None, opening: Opening | None = None) -> None:
         self.settings = settings
+        self._opening = opening
         self.metrics = shared.metrics if shared is not None else Metrics()
         self.metrics.full = settings.full_metrics
         self._workers = shared.workers if shared is not None else 1
@@ -362,7 +364,8 @@ class Runtime:
     async def _first_look(self) -> None:
         """Get models: those from before the fork, refreshed if this worker replaces another; otherwise load them."""
         if self._registry is None:
-            self._registry, changes = await asyncio.to_thread(open_registry, self.settings)
+            self._registry, changes = await (self._opening or Opening(self.settings)).registry()
+            self._opening = None  # it holds what the first look found
             self._note_changes(changes)
         elif self._replaces and self.settings.reload:
             for _ in range(2):  # the second look retires names that the first did not find

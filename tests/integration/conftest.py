@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,15 @@ from tests.integration.models import write_repository
 from tests.patience import PATIENCE, until
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
+def many_models(folder: Path) -> Path:
+    """A folder with so many models that loading them takes longer than importing the server."""
+    many = folder / "many"
+    many.mkdir()
+    for number, shipped in product(range(4), (ROOT / "models").iterdir()):
+        (many / f"{shipped.name}-{number}").symlink_to(shipped)
+    return many
 
 
 class Process:

@@ -7,10 +7,11 @@ import threading
 import time
 from collections import Counter
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import Process, Start
+from tests.integration.conftest import Process, Start, many_models
 from tests.integration.test_shutdown import REQUEST
 from tests.patience import PATIENCE
 
@@ -92,8 +93,10 @@ def test_connections_that_send_nothing_are_the_workers(start: Start) -> None:
 @pytest.mark.parametrize(
     "part", [LIVE[:-9], REQUEST[:-5].replace(b"/predict", b"/gates")], ids=["half a head", "half a body"]
 )
-def test_a_request_that_never_comes_whole_is_answered_before_the_workers_start(start: Start, part: bytes) -> None:
-    service = start("--workers", "2")
+def test_a_request_that_never_comes_whole_is_answered_before_the_workers_start(
+    start: Start, tmp_path: Path, part: bytes
+) -> None:
+    service = start("--workers", "2", models=many_models(tmp_path))
     with socket.create_connection(_address(service), timeout=PATIENCE) as connection:
         connection.sendall(part)
         answer = _all(connection)

@@ -15,14 +15,13 @@ from collections import Counter
 from contextlib import suppress
 from datetime import datetime
 from http.client import HTTPConnection
-from itertools import product
 from pathlib import Path
 
 import httpx
 import pytest
 
 from service.process.supervisor import SHOW_STACKS
-from tests.integration.conftest import ROOT, Process, Start
+from tests.integration.conftest import ROOT, Process, Start, many_models
 from tests.integration.metrics import value
 from tests.patience import PATIENCE, until
 
@@ -125,11 +124,7 @@ def test_workers_share_the_models_that_were_loaded_once(start: Start) -> None:
 
 
 def test_whoever_asks_while_the_models_load_is_told_so(start: Start, tmp_path: Path) -> None:
-    many = tmp_path / "many"  # so many that loading them takes seconds
-    many.mkdir()
-    for number, folder in product(range(4), (ROOT / "models").iterdir()):
-        (many / f"{folder.name}-{number}").symlink_to(folder)
-    service = start("--workers", "2", models=many)
+    service = start("--workers", "2", models=many_models(tmp_path))
     statuses = []
 
     def ready() -> bool:

@@ -34,7 +34,7 @@ from service.model.loading import loader
 from service.model.tokenizer import Encoded
 from service.model.weights import arrays
 from service.observability import logs
-from service.process import server
+from service.process import start
 from service.scoring import reference
 from service.scoring.batch import Batch
 from service.scoring.progress import Progress
@@ -603,7 +603,7 @@ def test_a_service_that_cannot_start_says_so_and_with_debug_where(
     def broken(settings: Settings) -> int:
         raise error
 
-    monkeypatch.setattr(server, "serve", broken)
+    monkeypatch.setattr(start, "serve", broken)
     quiet = CliRunner().invoke(main, ["serve"])
     assert (quiet.exit_code, len(quiet.output.splitlines())) == (1, 1)
     assert words in quiet.output

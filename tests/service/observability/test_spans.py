@@ -13,7 +13,7 @@ from service import settings
 from service.errors import StartupError
 from service.http.app import create_app
 from service.observability import spans
-from service.process import server
+from service.process import start
 from tests.bundles import tiny_bundle
 
 pytest.importorskip("opentelemetry.sdk", reason="the extra otel is not installed")
@@ -121,7 +121,7 @@ def test_without_the_extra_the_service_does_not_start(monkeypatch: pytest.Monkey
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
     asked = settings.read({"tracing": True, "port": 0}, _env_file=None)
     with pytest.raises(StartupError, match="Install the extra 'otel'"):
-        server.serve(asked)
+        start.serve(asked)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,10 @@ from service.errors import StartupError
 from service.http.app import create_app
 from service.observability.metrics import Metrics
 from service.process import server
-from service.process.server import Server, allow_connections
+from service.process.server import Server
+from service.process.start import allow_connections
+from service.serving import opening
+from service.serving.opening import Opening
 from tests.service.virtual import VirtualLoop, run
 
 
@@ -56,10 +59,10 @@ def test_sockets_stay_open_behind_the_server_that_answers_while_the_models_load(
             seen.append((answer.status_code, answer.headers.get("connection")))
         return "the models"
 
-    monkeypatch.setattr(server, "open_registry", load)
+    monkeypatch.setattr(opening, "open_registry", load)
     monkeypatch.setattr(server.LoadingServer, "capture_signals", contextlib.nullcontext)
     asked = settings.read({"models": tmp_path}, _env_file=None)
-    loading = server.LoadingServer(asked, Metrics())
+    loading = server.LoadingServer(asked, Metrics(), Opening(asked))
     loading.run([listener.dup()])
     assert seen == [(200, "close"), (503, "close")]
     assert str(loading.loaded) == "the models"
@@ -71,10 +74,11 @@ def test_what_is_wrong_with_the_models_is_raised(monkeypatch: pytest.MonkeyPatch
     def load(asked: settings.Settings) -> None:
         raise StartupError("no model")
 
-    monkeypatch.setattr(server, "open_registry", load)
+    monkeypatch.setattr(opening, "open_registry", load)
     monkeypatch.setattr(server.LoadingServer, "capture_signals", contextlib.nullcontext)
+    asked = settings.read({}, _env_file=None)
     with pytest.raises(StartupError, match="no model"):
-        server.load_and_answer(settings.read({}, _env_file=None), [], Metrics())
+        server.load_and_answer(asked, [], Metrics(), Opening(asked))
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import gc
 import os
 import signal
 import socket
+import sys
 import time
 from collections.abc import Sequence
 
@@ -40,11 +41,14 @@ def test_a_process_that_cannot_be_started_is_tried_again(monkeypatch: pytest.Mon
         return child
 
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    interval, threshold = sys.getswitchinterval(), gc.get_threshold()
     monkeypatch.setattr(os, "fork", scarce)
     try:
         assert supervisor.run() == 0
     finally:
         gc.unfreeze()
+        gc.set_threshold(*threshold)
+        sys.setswitchinterval(interval)
         for number, handler in before.items():
             signal.signal(number, handler)
     assert len(forked) == 3
