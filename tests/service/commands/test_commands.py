@@ -307,7 +307,7 @@ def test_an_output_goes_on_only_with_the_note_of_its_run(models: Path, tmp_path:
     beside.unlink() if note is None else beside.write_bytes(note)
     refused = predict(models, str(file), "--output", str(output), "--resume")
     assert refused.exit_code == 1
-    assert "out.jsonl.run.json, which says what its run was about, is missing" in refused.stderr
+    assert "out.jsonl.run.json, which describes its run, is missing" in refused.stderr
     assert "differed" not in refused.stderr
 
 
