@@ -1,8 +1,9 @@
 """Decisions about models that all workers follow: the served versions of a name, its canary and its shadow.
 
-One worker receives the request for a change. It changes its own models first, then writes the decision into memory
-shared by all workers and their supervisor. Each of them reads it every `LOOK_SECONDS` and notes the last decision that
-it has followed.
+One worker receives the request for a change. It follows the decisions of the others, changes its own models, then
+writes its decision into memory shared by all workers and their supervisor. Each of them reads it every `LOOK_SECONDS`
+and notes the last decision that it has followed. If two workers change one name at once, the second to write begins
+again: no change is lost.
 """
 
 from __future__ import annotations
@@ -56,11 +57,14 @@ class Agreement:
                     continue
         return 0, {}
 
-    def decide(self, name: str, decision: Mapping[str, Any]) -> int:
-        """Write a decision. Returns its number. Raises `Unavailable` if the memory is full."""
+    def decide(self, name: str, decision: Mapping[str, Any]) -> int | None:
+        """Write a decision. Returns its number; None, with nothing written, if the last decision on the name is newer
+        than the ``number`` of this one and has to be followed first. Raises `Unavailable` if the memory is full."""
         locked = self._lock.acquire(timeout=LOCK_SECONDS)
         try:
             _, decisions = self.read()
+            if name in decisions and decisions[name]["number"] > decision["number"]:
+                return None
             number = self._head[0] // 2 + 1
             content = orjson.dumps({**decisions, name: {**decision, "number": number}})
             if len(content) > len(self._body):

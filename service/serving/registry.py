@@ -262,9 +262,10 @@ class Registry:
             self._show(rest, [each for each in self.refused if each.name != name])
 
     def decision(self, name: str) -> dict[str, Any]:
-        """The requests for a name since the start, as plain JSON values, for `follow`."""
-        plan = self._plans.get(name)
-        return {"pin": self._pins.get(name), "plan": plan.plain() if plan is not None else None}
+        """The requests for a name since the start, as plain JSON values, for `follow`. Its ``number`` is that of the
+        last decision on the name that this process has followed; 0 before the first."""
+        pin, plan = self._pins.get(name), self._plans.get(name)
+        return {"pin": pin, "plan": plan and plan.plain(), "number": self._followed.get(name, 0)}
 
     def follow(self, decisions: Mapping[str, Mapping[str, Any]]) -> None:
         """Repeat the changes of another process: the values of its `decision`, each with its growing ``number``.
@@ -274,9 +275,8 @@ class Registry:
         """
         with self._refreshing:
             found, served, refused = self._found(), dict(self.served), list(self.refused)
-            for name, decision in decisions.items():
-                if decision["number"] <= self._followed.get(name, 0):
-                    continue
+            newer = {name: each for name, each in decisions.items() if each["number"] > self._followed.get(name, 0)}
+            for name, decision in newer.items():
                 self._followed[name] = decision["number"]
                 self._pins.pop(name, None)
                 self._plans.pop(name, None)
@@ -288,7 +288,8 @@ class Registry:
                 refused = [each for each in refused if each.name != name]
                 served.pop(name, None)
                 self._put(served, name, found.get(name, []), refused)
-            self._show(served, refused)
+            if newer:
+                self._show(served, refused)
 
     def note_followed(self, name: str, number: int) -> None:
         """Note that this process made the decision `number` itself."""
@@ -312,7 +313,8 @@ class Registry:
         others = [each for each in self._snapshot.refused if each.name != name]
         found, problems = served.get(name), self._problems.get(name, [])
         lacking = [each for each in sorted(wanted) if found is None or each not in found.versions]
-        broken = [each for each in refused if each.version in wanted]
+        # A loaded version whose files have gone bad answers as before: a plan may keep it, but no load may ask for it.
+        broken = [each for each in refused if each.version in (lacking if strict else wanted)]
         if lacking or broken or found is None or (strict and problems):
             self._pins, self._plans, self._problems = pins, plans, before
             self._snapshot = replace(self._snapshot, refused=(*others, *refused))

@@ -138,12 +138,6 @@ class Runtime:
         served = self._registry.served.get(exchange.model.name) if self._registry is not None else None
         self.after.note(exchange, served)
 
-    def plan(self, name: str) -> Plan:
-        """The version plan of a model. Raises `Unavailable` before the first load."""
-        if self._registry is None:
-            raise Unavailable("The models are loading.", retry_after=RETRY_WHILE_LOADING)
-        return self._registry.plan(name)
-
     def shadow_report(self, name: str) -> dict[str, Any]:
         """The comparison of a model's shadow: `Shadowing.report`. Raises `ModelNotFound`, `NoShadow` or
         `Unavailable`."""
@@ -158,25 +152,28 @@ class Runtime:
 
         async def load() -> Model:
             try:
-                model = await self._change(lambda registry: registry.load(name, version))
+                model, number = await self._decide(name, lambda registry: registry.load(name, version))
             except BundleRefused:
                 self._count_reloads("refused")
                 raise
             self._count_reloads("loaded")
             self._note_ready()
-            await self._tell(name)
+            await self._wait_for_others(name, number)
             return model
 
         return await self._to_its_end(load())
 
-    async def change(self, name: str, plan: Plan) -> Served:
-        """Serve a model's versions, canaries and shadow by a plan, in every worker: `Registry.change`."""
+    async def change(self, name: str, changed: Callable[[Plan], Plan]) -> Served:
+        """Serve a model's versions, canaries and shadow by another plan, in every worker: `Registry.change`. `changed`
+        makes it from the current plan; it may be called more than once."""
 
         async def change() -> Served:
-            served = await self._change(lambda registry: registry.change(name, plan))
-            _log.info("versions changed", model=name, **plan.plain())
+            served, number = await self._decide(
+                name, lambda registry: registry.change(name, changed(registry.plan(name)))
+            )
+            _log.info("versions changed", model=name, **self.registry.plan(name).plain())
             self._note_ready()
-            await self._tell(name)
+            await self._wait_for_others(name, number)
             return served
 
         return await self._to_its_end(change())
@@ -185,19 +182,35 @@ class Runtime:
         """Stop serving a model; its current requests finish: `Registry.unload`."""
 
         async def unload() -> None:
-            await self._change(lambda registry: registry.unload(name))
+            _, number = await self._decide(name, lambda registry: registry.unload(name))
             self._count_reloads("retired")
-            await self._tell(name)
+            await self._wait_for_others(name, number)
 
         await self._to_its_end(unload())
 
-    async def _tell(self, name: str) -> None:
-        """Publish this worker's decision, and wait at most `AGREE_SECONDS` for the other workers."""
-        agreement, registry = self._agreement, self._registry
-        if agreement is None or registry is None:
+    async def _decide(self, name: str, change: Callable[[Registry], _Value]) -> tuple[_Value, int]:
+        """Change the served versions of a name, after the decisions of other workers. Returns the result of `change`
+        and the number of the decision."""
+        agreement = self._agreement
+        if agreement is None:
+            return await self._change(change), 0
+
+        def decide(registry: Registry) -> tuple[_Value, int]:
+            while True:  # each turn after the first follows a decision that another worker has made meanwhile
+                registry.follow(agreement.read()[1])
+                changed = change(registry)
+                number = agreement.decide(name, registry.decision(name))
+                if number is not None:
+                    registry.note_followed(name, number)
+                    return changed, number
+
+        return await self._change(decide)
+
+    async def _wait_for_others(self, name: str, number: int) -> None:
+        """Wait at most `AGREE_SECONDS` until every worker has followed a decision."""
+        agreement = self._agreement
+        if agreement is None:
             return
-        number = agreement.decide(name, registry.decision(name))
-        registry.note_followed(name, number)
         loop = asyncio.get_running_loop()
         limit = loop.time() + AGREE_SECONDS
         # Another process's memory has no event to wait for.

@@ -4,6 +4,7 @@ true."""
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from time import time
 from types import MappingProxyType
 from typing import Annotated, Any
@@ -128,13 +129,12 @@ async def roll_out(
     """If a version cannot be served, or does not fit the stable one, nothing changes. A canary with a share of 0 stays
     loaded. A version that is dropped from the plan counts as latest again."""
     runtime = context.runtime
-    plan = _changed(runtime.plan(name), asked)
-    await runtime.change(name, plan)
+    await runtime.change(name, partial(_changed, asked))
     context.log.update(model=name)
     return json_answer({"name": name, "versions": runtime.registry.states(name)})
 
 
-def _changed(plan: Plan, asked: RolloutRequest) -> Plan:
+def _changed(asked: RolloutRequest, plan: Plan) -> Plan:
     """A plan with the fields that were sent. Raises `InvalidField`."""
     if "versions" in asked.model_fields_set:
         try:

@@ -10,7 +10,7 @@ from service.errors import Unavailable
 from service.serving import agreement
 from service.serving.agreement import Agreement
 
-DECISION = {"pin": 2, "plan": None}
+DECISION = {"pin": 2, "plan": None, "number": 9}
 
 
 class Memory:
@@ -30,14 +30,23 @@ def test_what_one_writes_the_other_reads() -> None:
     one, other = memory.open(), memory.open()
     assert (other.number, other.read()) == (0, (0, {}))
     assert one.decide("a", DECISION) == 1
-    assert other.decide("b", {"pin": None, "plan": {"versions": "all"}}) == 2
-    assert one.decide("a", {"pin": 3, "plan": None}) == 3
+    assert other.decide("b", {"pin": None, "plan": {"versions": "all"}, "number": 0}) == 2
+    assert one.decide("a", {"pin": 3, "plan": None, "number": 1}) == 3
     assert one.number == other.number == 3
     expected = {
         "a": {"pin": 3, "plan": None, "number": 3},
         "b": {"pin": None, "plan": {"versions": "all"}, "number": 2},
     }
     assert one.read() == other.read() == (3, expected)
+
+
+def test_a_decision_that_was_made_without_the_last_one_on_its_name_is_not_written() -> None:
+    one = Memory().open()
+    assert one.decide("a", {"pin": 1, "plan": None, "number": 0}) == 1
+    assert one.decide("b", {"pin": 1, "plan": None, "number": 0}) == 2
+    assert one.decide("a", {"pin": 2, "plan": None, "number": 0}) is None
+    assert one.read()[1]["a"]["pin"] == 1
+    assert one.decide("a", {"pin": 2, "plan": None, "number": 1}) == 3
 
 
 def test_who_is_behind() -> None:

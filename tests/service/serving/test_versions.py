@@ -262,6 +262,18 @@ def test_a_shadow_that_does_not_fit_changes_nothing(five: Path) -> None:
     assert versions_of(registry) == [3]
 
 
+def test_a_canary_is_taken_back_though_the_stable_version_s_files_have_gone_bad(five: Path, load: Loader) -> None:
+    registry = opened(five, load, "one=4", "one=5:0.5")
+    before = registry.get("one", None, "4")
+    spoil(five, "one", 4)
+    with capture_logs():
+        registry.change("one", Plan(Rule(listed=(4,))))
+        assert versions_of(registry) == [4]
+        assert registry.get("one", None) is before, "it answers as when it was verified"
+        with pytest.raises(BundleRefused, match="one 4 cannot be served: model.onnx does not match"):
+            registry.load("one", 4)
+
+
 def test_loading_the_canary_makes_it_the_stable_version(five: Path, load: Loader) -> None:
     registry = opened(five, load, "", "one=5:0.1")
     before = registry.get("one", None, "5")
