@@ -7,9 +7,7 @@ removed from the file.
 
 from __future__ import annotations
 
-import contextlib
 import os
-import stat
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -24,6 +22,7 @@ import orjson
 import structlog
 
 from service.errors import StartupError
+from service.observability.rotated_file import RotatedFile, is_device, open_file
 
 PREDICTION, FEEDBACK = "gatelight.prediction.v1", "gatelight.feedback.v1"
 """The types of events."""
@@ -34,8 +33,7 @@ WAITING_CHARACTERS = 32 * 1024 * 1024
 """Characters of texts in them, at most."""
 CLOSE_SECONDS = 2.0
 """For which the end of a service waits for events that are not written."""
-_RIGHTS = 0o600
-"""Rights of a new file: only the service's own user reads the texts."""
+_AS_A_LINE = orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY
 
 Lost = Literal["full", "disk", "redact"]
 """Why an event was not written: too many wait, the file cannot be written, or the hook failed."""
@@ -57,14 +55,14 @@ def event(kind: str, identity: str, source: str, then: float, data: Event, **ext
 
 def path_of(path: Path, worker: int | None) -> Path:
     """A worker's own file: ``log.0.jsonl`` for ``log.jsonl``. With one process, and for a device: the file itself."""
-    if worker is None or (path.exists() and not path.is_file()):
+    if worker is None or is_device(path):
         return path
     return path.with_name(f"{path.stem}.{worker}{path.suffix}")
 
 
 def feedback_path(path: Path) -> Path:
     """The path of feedback: ``log.jsonl`` has ``log.feedback.jsonl`` beside it; a device takes both."""
-    if path.exists() and not path.is_file():
+    if is_device(path):
         return path
     return path.with_name(f"{path.stem}.feedback{path.suffix}")
 
@@ -72,7 +70,7 @@ def feedback_path(path: Path) -> Path:
 def check(path: Path) -> None:
     """Raise `StartupError` if a log cannot be opened for a lasting reason; a full disk is none."""
     try:
-        os.close(_open(path))
+        os.close(open_file(path))
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
         raise StartupError(
             f"payload_log: {str(path)!r} cannot be opened: {error.strerror}. It has to be a file in a folder that is "
@@ -100,76 +98,6 @@ def read_redact(name: str) -> Redact | None:
     return cast("Redact", hook)
 
 
-class _File:
-    """One file that grows to a size and is then put aside: ``NAME.1`` is the newest that was, the oldest goes."""
-
-    def __init__(self, path: Path, most_bytes: int, kept: int) -> None:
-        self._path = path
-        self._most = most_bytes
-        self._kept = kept
-        self._number: int | None = None
-        self._size = 0
-        self._plain = True
-        self._torn = False  # part of a line has gone into a pipe, and cannot be taken back
-
-    def write(self, line: bytes) -> None:
-        """Append a line, whole or not at all. Raises `OSError`; the next line is tried anew."""
-        number = self._opened()
-        if self._plain and self._size and self._size + len(line) > self._most:
-            self.close()
-            self._rotate()
-            number = self._opened()
-        done, content = 0, b"\n" * self._torn + line
-        try:
-            while done < len(content):
-                done += os.write(number, content[done:])
-        except OSError:
-            self._torn = not self._plain and (self._torn or bool(done))
-            if self._plain:
-                with contextlib.suppress(OSError):
-                    os.ftruncate(number, self._size)
-            self.close()
-            raise
-        self._torn = False
-        self._size += len(line)
-
-    def _opened(self) -> int:
-        if self._number is None:
-            self._number = _open(self._path)
-            found = os.fstat(self._number)
-            self._plain, self._size = stat.S_ISREG(found.st_mode), found.st_size
-        return self._number
-
-    def close(self) -> None:
-        if self._number is not None:
-            with contextlib.suppress(OSError):
-                os.close(self._number)
-            self._number = None
-
-    def _rotate(self) -> None:
-        """Put the file aside."""
-        for number in range(self._kept, 0, -1):
-            older = self._aside(number)
-            if older.exists():
-                if number == self._kept:
-                    older.unlink()
-                else:
-                    older.rename(self._aside(number + 1))
-        if self._kept:
-            self._path.rename(self._aside(1))
-        else:
-            self._path.unlink()
-
-    def _aside(self, number: int) -> Path:
-        return self._path.with_name(f"{self._path.name}.{number}")
-
-
-def _open(path: Path) -> int:
-    # O_NONBLOCK: a pipe that nobody reads is an error, and not a thread that waits for ever.
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
-    return os.open(path, flags, _RIGHTS)
-
-
 @dataclass(frozen=True, slots=True)
 class _Waiting:
     build: Callable[[], Event]
@@ -184,7 +112,10 @@ class PayloadLog:
     """
 
     def __init__(self, path: Path, *, most_bytes: int, kept: int, redact: Redact | None = None) -> None:
-        self._files = {False: _File(path, most_bytes, kept), True: _File(feedback_path(path), most_bytes, kept)}
+        self._files = {
+            False: RotatedFile(path, most_bytes, kept),
+            True: RotatedFile(feedback_path(path), most_bytes, kept),
+        }
         if feedback_path(path) == path:
             self._files[True] = self._files[False]
         self._redact = redact
@@ -235,12 +166,15 @@ class PayloadLog:
     def _write(self, waiting: _Waiting) -> None:
         why: Lost = "redact"
         try:
-            made: Event | None = waiting.build()
-            if self._redact is not None and made is not None:
-                made = self._redact(made)
-            if made is None:
-                return
-            line = orjson.dumps(made, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY)
+            line = orjson.dumps(waiting.build(), option=_AS_A_LINE)
+            if self._redact is not None:
+                # A copy in plain values: what the hook changes is nobody else's.
+                made = self._redact(orjson.loads(line))
+                if made is None:
+                    return
+                if not isinstance(made, dict):
+                    raise TypeError("the hook has to return an event, or None")
+                line = orjson.dumps(made, option=_AS_A_LINE)
             why = "disk"
             self._files[waiting.feedback].write(line)
         except Exception as error:  # the hook is the user's, the disk may be full: nobody's answer must suffer

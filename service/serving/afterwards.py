@@ -52,7 +52,9 @@ class Afterwards:
         self._log = _log_of(settings, worker if shared is not None and shared.workers > 1 else None)
         self._metrics = metrics
         self.feedback = Feedback(metrics, self._answered, Answered.open(remembered.fed, worker))
-        logged = settings.log_text or (self._log is not None and settings.payload_text)
+        # Where a hook redacts the log, a report has no texts: the hook would have to see them first.
+        told = self._log is not None and settings.payload_text and not settings.payload_redact
+        logged = settings.log_text or told
         self.shadowing = Shadowing(metrics, busy, sampler, Recent(remembered.disagreements, worker), texts=logged)
 
     def start(self) -> None:

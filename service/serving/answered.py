@@ -11,6 +11,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from math import inf
 from mmap import mmap
 from time import monotonic
 from typing import Any
@@ -110,9 +111,14 @@ class Answered:
         content = orjson.dumps(detail) if detail is not None else b""
         self._own.add(_digest(request_id), content, monotonic())
 
-    def knows(self, request_id: str) -> bool:
-        """True if the id is among the last `ENTRIES` answers."""
-        return self._newest(request_id) is not None
+    def knows(self, request_id: str, after: float = -inf) -> bool:
+        """True if the id is among the last `ENTRIES` answers, and was noted after a time."""
+        return self.time(request_id) > after
+
+    def time(self, request_id: str) -> float:
+        """The time of an id's newest answer, on a clock that all workers share; `-inf` for an unknown id."""
+        found = self._newest(request_id)
+        return -inf if found is None else found.then
 
     def detail(self, request_id: str) -> Any:
         """The detail noted with an id; None if it is lost. Raises `KeyError` for an unknown id."""

@@ -32,7 +32,8 @@ class Taken:
 class Feedback:
     """Takes feedback on the answers of all workers, and counts it on this process's board.
 
-    `fed` remembers the inputs with feedback. Further feedback on them is accepted but not counted.
+    `fed` remembers the inputs with feedback. Further feedback on them is accepted but not counted, until the id has a new
+    answer.
     """
 
     def __init__(self, metrics: Metrics, answered: Answered, fed: Answered) -> None:
@@ -70,7 +71,7 @@ class Feedback:
                 f"{name} has the labels {_all(detail['labels'])}, {said}.",
             )
         key = f"{request_id}\0{number}"
-        if self._fed.knows(key):
+        if self._fed.knows(key, after=self._answered.time(request_id)):  # an id that came again has a new answer
             outcome: Outcome = "repeated"
         elif spans is None:
             answered, score = answers[number]

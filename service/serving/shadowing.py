@@ -173,12 +173,11 @@ class Shadowing:
             self._groups += 1
             try:
                 ran = await loop.run_in_executor(self._thread, partial(_run, group, measured))
+                self._note(group, ran)
             except Exception as error:  # a failed shadow must not fail a request
                 _log.error("a shadow failed", model=group[0].of[0], error=type(error).__name__)
                 for each in group:
                     self._count("shadow_dropped_total", each.of, "failed")
-                continue
-            self._note(group, ran)
 
     def _group(self) -> list[_Waiting]:
         """The next requests of one model and shadow, within the limits of a group."""
@@ -203,8 +202,8 @@ class Shadowing:
             if predictions is None:
                 self._count("shadow_dropped_total", of, "failed")
                 continue
-            self._count("shadow_requests_total", of)
             self._compare(waiting.exchange, predictions, of)
+            self._count("shadow_requests_total", of)
         self._sampler.offer(group[0].shadow, ran.rows)
 
     def _compare(self, exchange: Exchange, predictions: Sequence[Prediction], of: Of) -> None:

@@ -70,6 +70,9 @@ def test_triton_s_client_asks_for_a_version(service: Process, version: str) -> N
     with connect(service) as client:
         assert client.is_model_ready(NAME, version)
         assert client.get_model_metadata(NAME, version)["versions"] == list(HIDDEN)
+        policy = client.get_model_config(NAME, version)["version_policy"]
+        assert policy == client.get_model_config(NAME)["version_policy"]
+        assert policy == {"specific": {"versions": [int(each) for each in HIDDEN]}}
         result = client.infer(NAME, [texts(TEXTS)], model_version=version)
     assert result.get_response()["model_version"] == version
     expected = predicted(service, version)
@@ -124,6 +127,26 @@ def test_a_key_holds_over_kserve_s_first_protocol(service: Process, chosen: dict
         assert [each["prediction"]["scores"] for each in explained] == [
             pytest.approx(each["scores"], abs=1e-5) for each in expected[version]
         ]
+
+
+@pytest.mark.parametrize("version", HIDDEN)
+def test_kserve_s_first_protocol_asks_for_a_version(service: Process, version: str) -> None:
+    path, body = f"/v1/models/{NAME}/versions/{version}", {"instances": TEXTS}
+    expected = predicted(service, version)
+    assert service.client.get(path).json() == {"name": NAME, "ready": True}
+    assert ask(service, f"{path}:predict", body)["predictions"] == expected
+    explained = ask(service, f"{path}:explain", body)["explanations"]
+    assert [each["prediction"]["scores"] for each in explained] == [
+        pytest.approx(each["scores"], abs=1e-5) for each in expected
+    ]
+
+
+@pytest.mark.parametrize(("method", "suffix"), [("GET", ""), ("POST", ":predict"), ("POST", ":explain")])
+def test_kserve_s_first_protocol_tells_which_versions_there_are(service: Process, method: str, suffix: str) -> None:
+    body = {"instances": TEXTS} if method == "POST" else None
+    answer = service.client.request(method, f"/v1/models/{NAME}/versions/9{suffix}", json=body)
+    assert (answer.status_code, list(answer.json())) == (404, ["error"])
+    assert "versions 1, 2, 3 are" in answer.json()["error"]
 
 
 @pytest.mark.skipif(not KSERVE.exists(), reason="kserve is not installed: make clients")

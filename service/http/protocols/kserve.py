@@ -8,166 +8,32 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator
-from pydantic import WithJsonSchema as JsonSchema
+from pydantic import BaseModel
 from starlette.responses import Response
 
 from service.errors import InvalidField, ModelNotFound
 from service.http.context import Here, RequestContext, Running
-from service.http.described import OF_A_JOB, ModelName, described
+from service.http.described import OF_A_JOB, ModelName, ModelVersion, described
 from service.http.endpoint import Answer, Job, ModelRoute, Outcome, json_answer, model_of
+from service.http.protocols.kserve_schemas import (
+    EXPLANATION,
+    REQUESTS,
+    SENTIMENT,
+    V1Explanations,
+    V1Models,
+    V1Predictions,
+    V1Ready,
+    V1Request,
+)
 from service.http.render import dumps
 from service.http.routes.operations import json_response
 from service.http.schemas.examples import bodies
-from service.http.schemas.requests import Input, check_count, checked, read_object
-from service.http.schemas.responses import Entities, Sentiment, Shape, Token
+from service.http.schemas.requests import check_count, checked, read_object
 from service.model.contributions import check_explain, note
 from service.model.equations import gate_names
 from service.model.gates import select
+from service.model.loading import Model
 from service.serving.explaining import TraceOptions
-
-_LENIENT = ConfigDict(extra="ignore", strict=True, frozen=True)
-_INSTANCE = {
-    "anyOf": [
-        {"type": "object", "properties": {"text": {"type": "string", "minLength": 1}}, "required": ["text"]},
-        {
-            "type": "object",
-            "properties": {"tokens": {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1}},
-            "required": ["tokens"],
-        },
-        {"type": "string", "minLength": 1},
-    ]
-}
-_INSTANCES = {
-    "description": "The inputs: objects with `text`, or with `tokens` (one tokenised input), or plain texts.",
-    "type": "array",
-    "items": _INSTANCE,
-    "minItems": 1,
-}
-
-
-def _checked_instances(value: object) -> list[Input]:
-    """Raises `InvalidField`."""
-    if not isinstance(value, list):
-        raise InvalidField("/instances", 'A list is expected, such as [{"text": "A great film."}].')
-    if not value:
-        raise InvalidField("/instances", "The list is empty; one instance at least is expected.")
-    return [_checked_instance(item, f"/instances/{number}") for number, item in enumerate(value)]
-
-
-def _checked_instance(item: object, where: str) -> Input:
-    if isinstance(item, str):
-        return item
-    if not isinstance(item, dict):
-        raise InvalidField(where, 'An object is expected, such as {"text": "A great film."}.')
-    if isinstance(text := item.get("text"), str):
-        return text
-    if text is not None:
-        raise InvalidField(f"{where}/text", "A text is expected.")
-    tokens = item.get("tokens")
-    if not isinstance(tokens, list):
-        raise InvalidField(where, "It has neither `text`, a string, nor `tokens`, a list of strings.")
-    for number, token in enumerate(tokens):
-        if not isinstance(token, str):
-            raise InvalidField(f"{where}/tokens/{number}", "A token is a string.")
-    return tokens
-
-
-class V1Parameters(BaseModel):
-    """Options of the answer."""
-
-    model_config = _LENIENT
-
-    truncate: bool | None = Field(None, description="Keep the head of an input over the model's token limit.")
-    tokens: bool | None = Field(None, description="Taggers: also return every token's label.")
-    split: bool | None = Field(None, description="Taggers, raw text: read it sentence by sentence; true by default.")
-    explain: Annotated[int, Field(ge=0)] | None = Field(
-        None, description="`:explain` of taggers: the number of the token that is explained."
-    )
-
-
-class V1Request(BaseModel):
-    """Instances, as KServe's clients send them."""
-
-    model_config = _LENIENT
-
-    instances: Annotated[list[Any], PlainValidator(_checked_instances), JsonSchema(_INSTANCES)]
-    parameters: V1Parameters | None = Field(None, description="How to answer.")
-
-    @property
-    def chosen(self) -> V1Parameters:
-        """The parameters, with their defaults if none were sent."""
-        return self.parameters or V1Parameters.model_construct()
-
-    @staticmethod
-    def pointer(position: int) -> str:
-        """The JSON pointer to an instance."""
-        return f"/instances/{position}"
-
-
-class V1Ready(Shape):
-    """The model is ready."""
-
-    name: str = Field(description="The model's name.")
-    ready: bool = Field(description="Always true: a model that is not ready is an error.")
-
-
-class V1Models(Shape):
-    """The models that are loaded."""
-
-    models: list[str] = Field(description="Their names.")
-
-
-class V1Predictions(Shape):
-    """One prediction for each instance, as in `/predict`."""
-
-    predictions: list[Sentiment | Entities] = Field(description="The predictions, in order.")
-
-
-class V1Explanation(Shape):
-    """The contribution of each token: for every label, `bias` plus the sum over tokens is the logit."""
-
-    tokens: list[Token] = Field(description="The tokens.")
-    labels: list[str] = Field(description="The labels, in the order of the columns.")
-    contributions: list[list[float]] | None = Field(
-        description="By token, its contribution to each label's logit; null if the cell has no additive state, or "
-        "without `explain` for a tagger."
-    )
-    bias: list[float] | None = Field(description="The part of the logits that belongs to no token.")
-    logits: list[float] | None = Field(description="The explained logits.")
-    of: str | None = Field(description="The subject of the rows: tokens, or positions of the top layer.")
-    method: str | None = Field(description="The rule of the attribution.")
-    note: str | None = Field(description="The reason why there are no contributions.")
-    prediction: Sentiment | Entities = Field(description="The prediction.")
-
-
-class V1Explanations(Shape):
-    """One explanation for each instance."""
-
-    explanations: list[V1Explanation] = Field(description="The explanations, in order.")
-
-
-REQUESTS: dict[str, object] = {
-    "two texts": {"instances": [{"text": "A warm, funny and wise film."}, {"text": "A dull one."}]},
-    "tokens": {"instances": [{"tokens": ["A", "great", "film"]}]},
-}
-_SENTIMENT = {
-    "label": "positive",
-    "score": 0.98,
-    "scores": {"negative": 0.02, "positive": 0.98},
-    "truncated": False,
-}
-_EXPLANATION = {
-    "tokens": [{"text": "great", "start": 0, "end": 5}],
-    "labels": ["negative", "positive"],
-    "contributions": [[-1.9, 2.1]],
-    "bias": [0.1, -0.1],
-    "logits": [-1.8, 2.0],
-    "of": "tokens",
-    "method": "cell-state decomposition",
-    "note": None,
-    "prediction": _SENTIMENT,
-}
 
 
 class _InstancesRoute(ModelRoute):
@@ -210,6 +76,22 @@ async def ready(name: ModelName, runtime: Running) -> Response:
     return json_response({"name": runtime.model(name, None).name, "ready": True})
 
 
+@router.get(
+    "/v1/models/{name}/versions/{version}",
+    response_model=V1Ready,
+    **described(
+        "v1ModelVersion",
+        "Whether a version of a model answers",
+        ModelNotFound,
+        examples={"answer": {"name": "ner-bilstm", "ready": True}},
+        foreign=True,
+    ),
+)
+async def version_ready(name: ModelName, version: ModelVersion, runtime: Running) -> Response:
+    runtime.check_ready()
+    return json_response({"name": runtime.model(name, None, version).name, "ready": True})
+
+
 @instances.post(
     "/v1/models/{name}:predict",
     response_model=V1Predictions,
@@ -217,17 +99,37 @@ async def ready(name: ModelName, runtime: Running) -> Response:
         "v1Predict",
         "Predictions in KServe's first protocol",
         *OF_A_JOB,
-        examples={"sentiment": {"predictions": [_SENTIMENT]}},
+        examples={"sentiment": {"predictions": [SENTIMENT]}},
         foreign=True,
         timed=True,
         routed=True,
     ),
 )
 def predict(name: ModelName, asked: _Asked, context: Here) -> Job[V1Request]:
+    return _prediction(context.runtime.model(name, None, None, context.route_key), asked)
+
+
+@instances.post(
+    "/v1/models/{name}/versions/{version}:predict",
+    response_model=V1Predictions,
+    **described(
+        "v1PredictVersion",
+        "Predictions of a version in KServe's first protocol",
+        *OF_A_JOB,
+        examples={"sentiment": {"predictions": [SENTIMENT]}},
+        foreign=True,
+        timed=True,
+    ),
+)
+def predict_version(name: ModelName, version: ModelVersion, asked: _Asked, context: Here) -> Job[V1Request]:
+    return _prediction(context.runtime.model(name, None, version), asked)
+
+
+def _prediction(model: Model, asked: V1Request) -> Job[V1Request]:
     chosen = asked.chosen
     return Job(
         asked,
-        context.runtime.model(name, None, None, context.route_key),
+        model,
         asked.instances,
         _predictions,
         asked.pointer,
@@ -244,14 +146,33 @@ def predict(name: ModelName, asked: _Asked, context: Here) -> Job[V1Request]:
         "v1Explain",
         "The contribution of each token to the prediction, in KServe's first protocol",
         *OF_A_JOB,
-        examples={"sentiment": {"explanations": [_EXPLANATION]}},
+        examples={"sentiment": {"explanations": [EXPLANATION]}},
         foreign=True,
         timed=True,
         routed=True,
     ),
 )
 def explain(name: ModelName, asked: _Asked, context: Here) -> Job[V1Request]:
-    model = context.runtime.model(name, None, None, context.route_key)
+    return _explanation(context.runtime.model(name, None, None, context.route_key), asked)
+
+
+@instances.post(
+    "/v1/models/{name}/versions/{version}:explain",
+    response_model=V1Explanations,
+    **described(
+        "v1ExplainVersion",
+        "What each token gave to the prediction of a version, in KServe's first protocol",
+        *OF_A_JOB,
+        examples={"sentiment": {"explanations": [EXPLANATION]}},
+        foreign=True,
+        timed=True,
+    ),
+)
+def explain_version(name: ModelName, version: ModelVersion, asked: _Asked, context: Here) -> Job[V1Request]:
+    return _explanation(context.runtime.model(name, None, version), asked)
+
+
+def _explanation(model: Model, asked: V1Request) -> Job[V1Request]:
     manifest, chosen = model.bundle.manifest, asked.chosen
     if chosen.explain is not None and manifest.head != "tagger":
         raise InvalidField("/parameters/explain", f"{model.name} has one prediction a text; explain is for taggers.")

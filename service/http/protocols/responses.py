@@ -78,7 +78,7 @@ class ModelMetadata(Shape):
     """A model's tensors."""
 
     name: str = Field(description="The model.")
-    versions: list[str] = Field(description="The loaded version.")
+    versions: list[str] = Field(description="The loaded versions.")
     platform: str = Field(description="The platform that runs it.")
     inputs: list[TensorMetadata] = Field(description="The one input, `text`.")
     outputs: list[TensorMetadata] = Field(description="All outputs, the gates last.")
@@ -132,7 +132,7 @@ class ModelConfig(Shape):
     name: str = Field(description="The model.")
     platform: str = Field(description="The platform that runs it.")
     backend: str = Field(description="The name of Triton's backend for it.")
-    version_policy: dict[str, Any] = Field(description="The loaded version.")
+    version_policy: dict[str, Any] = Field(description="The loaded versions.")
     max_batch_size: int = Field(
         ge=0, description="0: the tensors' sizes are complete and include the number of inputs."
     )

@@ -177,7 +177,7 @@ def model_ready(model: Model, runtime: Runtime) -> dict[str, object]:
     examples.CONFIG,
 )
 def config(model: Model, runtime: Runtime) -> dict[str, object]:
-    return v2_metadata.config(model, runtime.batcher.threads)
+    return v2_metadata.config(model, runtime.registry.find(model.name).versions, runtime.batcher.threads)
 
 
 _STATISTICS: dict[str, Any] = {"response_model": responses.Statistics}

@@ -28,8 +28,9 @@ _STAGES = {
 _NOTHING = {"count": 0, "ns": 0}
 
 
-def config(model: Model, threads: int) -> dict[str, object]:
-    """A model's configuration. Its shapes include the number of inputs, so `max_batch_size` is 0."""
+def config(model: Model, versions: Iterable[int], threads: int) -> dict[str, object]:
+    """A model's configuration; `versions` are all loaded ones. Its shapes include the number of inputs, so
+    `max_batch_size` is 0."""
     manifest = model.bundle.manifest
     facts = {
         "task": manifest.task,
@@ -42,7 +43,7 @@ def config(model: Model, threads: int) -> dict[str, object]:
         "name": model.name,
         "platform": PLATFORM,
         "backend": BACKEND,
-        "version_policy": {"specific": {"versions": [int(model.version)]}},
+        "version_policy": {"specific": {"versions": list(versions)}},
         "max_batch_size": 0,
         "input": [{"name": v2_tensors.TEXT, "data_type": _TYPES["BYTES"], "dims": [-1]}],
         "output": [

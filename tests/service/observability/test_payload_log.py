@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import stat
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
@@ -32,6 +34,9 @@ from service.observability.payload_log import (
     path_of,
     read_redact,
 )
+from tests.patience import until
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @contextmanager
@@ -47,7 +52,7 @@ def line(number: int, size: int = 0) -> Callable[[], Event]:
     return lambda: event(PREDICTION, f"id {number}", "/models/m", 1.5, {"number": number, "text": "x" * size})
 
 
-def numbers(path: Path) -> list[int]:
+def numbers(path: Path) -> list[Any]:
     return [json.loads(each)["data"]["number"] for each in path.read_text().splitlines()]
 
 
@@ -108,6 +113,61 @@ def test_a_file_is_put_aside_before_it_would_be_too_large(tmp_path: Path) -> Non
         log.offer(line(9, 2000), 0)
         log.offer(line(10), 0)
     assert numbers(path) == [10]
+
+
+@pytest.mark.parametrize("how", ["deleted", "put aside", "replaced"])
+def test_a_file_that_somebody_takes_away_is_begun_anew(tmp_path: Path, how: str) -> None:
+    path = tmp_path / "log"
+    log = PayloadLog(path, most_bytes=1 << 20, kept=1)
+    log.start()
+    for number in range(2):
+        log.offer(line(number), 0)
+        until(lambda: log.written(feedback=False) == number + 1)  # noqa: B023 # called at once
+        if number == 0:
+            path.unlink() if how == "deleted" else path.rename(tmp_path / "older")
+        if number == 0 and how == "replaced":
+            path.touch()
+    log.close(30)
+    assert numbers(path) == [1]
+    assert how == "deleted" or numbers(tmp_path / "older") == [0]
+
+
+def test_a_file_that_somebody_cuts_short_counts_from_there(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    log = PayloadLog(path, most_bytes=1000, kept=1)
+    log.start()
+    for number in range(4):
+        log.offer(line(number, 500), 0)
+        until(lambda: log.written(feedback=False) == number + 1)  # noqa: B023 # called at once
+        os.truncate(path, 0)
+    log.close(30)
+    assert list(tmp_path.iterdir()) == [path], "it was never put aside"
+
+
+def test_standard_output_is_written_to_as_it_is_though_it_is_a_file(tmp_path: Path) -> None:
+    script = """if True:
+        import sys
+        from pathlib import Path
+        from service.observability.payload_log import PayloadLog, check, feedback_path, path_of
+        from tests.service.observability.test_payload_log import line
+        path = Path(sys.argv[1])
+        check(path)
+        assert path_of(path, 3) == feedback_path(path) == path
+        log = PayloadLog(path, most_bytes=300, kept=2)
+        log.start()
+        for number in range(4):
+            log.offer(line(number, 100), 0, feedback=number == 2)
+        log.close(30)
+        print('{"data": {"number": "its own"}}')
+    """
+    (tmp_path / "link").symlink_to("/dev/stdout")
+    for path in ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1", str(tmp_path / "link")):
+        with (tmp_path / "out").open("w", encoding="utf-8") as out:
+            done = subprocess.run([sys.executable, "-c", script, path], stdout=out, check=False, cwd=ROOT)
+        assert done.returncode == 0
+        assert numbers(tmp_path / "out") == [0, 1, 2, 3, "its own"]
+    assert {each.name for each in tmp_path.iterdir()} == {"link", "out"}
+    assert Path("/dev/stdout").is_symlink()
 
 
 def test_only_the_user_of_the_service_reads_it(tmp_path: Path) -> None:
@@ -225,7 +285,39 @@ def test_the_hook_decides_what_is_written(tmp_path: Path) -> None:
     assert "secret" not in str(logs)
 
 
+def test_what_the_hook_changes_is_its_own_copy_in_plain_values(tmp_path: Path) -> None:
+    mine: Event = {"data": {"number": 1, "scores": np.array([0.5], np.float32), "spans": [(0, 3)]}}
+    seen: list[Event] = []
+
+    def redact(found: Event) -> Event:
+        seen.append(found)
+        found["data"]["number"] = 7
+        found["data"].pop("scores").clear()
+        return found
+
+    with logging(tmp_path / "log", redact=redact) as log:
+        log.offer(lambda: mine, 0)
+    assert numbers(tmp_path / "log") == [7]
+    assert mine["data"]["number"] == 1
+    assert mine["data"]["scores"].tolist() == [0.5]
+    assert seen[0]["data"]["spans"] == [[0, 3]]
+
+
+@pytest.mark.parametrize("made", ["a text", [], 1, True])
+def test_what_the_hook_returns_is_an_event_or_none(tmp_path: Path, made: Any) -> None:
+    with logging(tmp_path / "log", redact=lambda found: made) as log:
+        log.offer(line(1), 0)
+    assert (log.lost("redact"), log.written(feedback=False)) == (1, 0)
+
+
 def keep(found: dict[str, Any]) -> dict[str, Any]:
+    return found
+
+
+def clear(found: dict[str, Any]) -> dict[str, Any]:
+    """For `payload_redact`: nothing of the answer is written."""
+    for each in found["data"].get("answer", {}).get("predictions", ()):
+        each.clear()
     return found
 
 

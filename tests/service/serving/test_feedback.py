@@ -67,6 +67,14 @@ def test_a_second_word_on_one_input_is_taken_and_not_counted(worker: Worker) -> 
     assert worker.value("feedback_accuracy{") == 1
 
 
+def test_an_id_that_came_again_is_judged_anew(worker: Worker) -> None:
+    assert worker.feedback.take("sent", 0, "positive", None).outcome == "right"
+    worker.answered.note("sent", {**SENTIMENT, "version": "4", "answers": [[0, 0.7]]})
+    taken = worker.others.take("sent", 0, "positive", None)
+    assert (taken.outcome, taken.version) == ("wrong", "4")
+    assert worker.feedback.take("sent", 0, "positive", None).outcome == "repeated"
+
+
 def test_entities_are_judged(worker: Worker) -> None:
     right = [(22, 28, "LOC"), (0, 12, "PER")]
     assert worker.feedback.take("tagged", 0, None, right).outcome == "right"

@@ -22,6 +22,7 @@ from service.serving.inference import decode, encode
 from service.serving.runtime import Runtime
 from service.settings import Settings
 from tests.bundles import tiny_bundle
+from tests.patience import until
 from tests.service.serving.test_inference import loaded
 
 TEXTS = ["A great film .", "a dull movie", "it is not good , it's bad", "very fine"]
@@ -141,6 +142,37 @@ def test_texts_are_told_only_where_they_are_logged(models: Path, tmp_path: Path,
         assert all(TEXTS[each["input"]] == each["text"] for each in report["disagreements"])
 
     running(models, work, versions="one=1", shadow="one=3", **settings)
+
+
+def test_what_a_hook_takes_out_of_the_log_is_compared_and_told_without_texts(models: Path, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+
+    async def work(runtime: Runtime) -> None:
+        runtime.batcher._running += 1  # the shadow begins when the hook is done
+        exchanges = [await ask(runtime, each, TEXTS) for each in "ab"]
+        await asyncio.to_thread(until, lambda: log.exists() and log.read_bytes().count(b"\n") == len(exchanges))
+        runtime.batcher._running -= 1
+        report = await settled(runtime, "one", 2)
+        assert (report["inputs"], report["dropped"]) == (8, 0)
+        assert all(each["label"] for exchange in exchanges for each in exchange.predictions)
+        assert report["disagreements"]
+        assert all("text" not in each for each in report["disagreements"]), "the hook has not seen them"
+
+    settings = {"payload_log": log, "payload_text": True}
+    settings["payload_redact"] = "tests.service.observability.test_payload_log:clear"
+    running(models, work, versions="one=1", shadow="one=3", **settings)
+
+
+def test_a_comparison_that_fails_is_counted_and_the_next_is_made(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work(runtime: Runtime) -> None:
+        monkeypatch.setattr(shadowing, "compare", lambda served, shadow: 1 / 0)
+        await ask(runtime, "a", TEXTS)
+        assert (await settled(runtime, "one", 1))["dropped"] == 1
+        monkeypatch.undo()
+        await ask(runtime, "b", TEXTS)
+        assert (await settled(runtime, "one", 2))["inputs"] == 4
+
+    running(models, work, versions="one=1", shadow="one=2")
 
 
 def test_only_what_the_stable_version_answers_is_run_again(models: Path) -> None:

@@ -270,7 +270,7 @@ def test_a_canary_is_taken_back_though_the_stable_version_s_files_have_gone_bad(
         registry.change("one", Plan(Rule(listed=(4,))))
         assert versions_of(registry) == [4]
         assert registry.get("one", None) is before, "it answers as when it was verified"
-        with pytest.raises(BundleRefused, match="one 4 cannot be served: model.onnx does not match"):
+        with pytest.raises(BundleRefused, match=r"one 4 cannot be served: model\.onnx does not match"):
             registry.load("one", 4)
 
 
