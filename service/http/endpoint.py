@@ -85,6 +85,11 @@ class Job(NamedTuple, Generic[Asked]):
     seconds: float | None = None
     """The protocol's own time limit on the answer, in seconds, beside `X-Request-Timeout`."""
 
+    @property
+    def intervened(self) -> bool:
+        """True if gates are set by hand or tokens dropped: the answer is then not the model's answer to the text."""
+        return self.trace is not None and bool(self.trace.interventions)
+
     def head(self) -> dict[str, object]:
         """The answering model, its version and its task."""
         return {"model": self.model.name, "version": self.model.version, "task": self.model.task}
@@ -311,11 +316,11 @@ def _answer(
     outcome = Outcome(encoded, logits, predictions, traces, **more)
     with context.stage("serialise"):
         answer = job.answer(job, outcome)
-    return _Followed(answer, context, job, outcome) if context.after else answer
+    return _Followed(answer, context, job, outcome)
 
 
 class _Followed:
-    """Sends an answer, then calls the functions of `RequestContext.after`."""
+    """Remembers an answer for feedback, sends it, then calls the functions of `RequestContext.after`."""
 
     def __init__(self, answer: ASGIApp, context: RequestContext, job: Job[Any], outcome: Outcome) -> None:
         self._answer = answer
@@ -323,9 +328,12 @@ class _Followed:
         self._told = job, outcome
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        context, (job, outcome) = self._context, self._told
+        if not job.intervened:  # before it is sent: feedback may reach another worker at once
+            context.runtime.remember(context.request_id, job.model, outcome.encoded, outcome.predictions)
         await self._answer(scope, receive, send)
-        for tell in self._context.after:
-            tell(self._context, *self._told)
+        for tell in context.after:
+            tell(context, job, outcome)
 
 
 def json_answer(value: object, status: int = 200) -> Answer:

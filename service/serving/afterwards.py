@@ -1,4 +1,4 @@
-"""Work after an answer is sent: remember it for feedback, log it, run it again by a shadow."""
+"""Work beside an answer: remember it for feedback; once it is sent, log it and run it again by a shadow."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from functools import partial
 from time import time
 from typing import Any
 
+from service.model.decoding import Prediction
+from service.model.loading import Model
+from service.model.tokenizer import Encoded
 from service.observability.metrics import Metrics
 from service.observability.payload_log import (
     FEEDBACK,
@@ -36,7 +39,7 @@ SAMPLING = "payload"
 
 
 class Afterwards:
-    """Is called with every answer, in the event loop. Nothing here blocks.
+    """Is called with every answer, in the event loop, before and after it is sent. Nothing here blocks.
 
     `busy` returns True while the batcher has work. Raises `StartupError` if the redaction hook is missing.
     """
@@ -74,9 +77,14 @@ class Afterwards:
         if self._log is not None:
             await asyncio.to_thread(self._log.close)
 
+    def remember(
+        self, request_id: str, model: Model, encoded: Sequence[Encoded], predictions: Sequence[Prediction]
+    ) -> None:
+        """Remember an answer that is about to be sent: its client may give feedback at once."""
+        self._answered.note(request_id, detail(model, encoded, predictions))
+
     def note(self, exchange: Exchange, served: Served | None) -> None:
         """Note an answered request. `served` are the current versions of its model."""
-        self._answered.note(exchange.request_id, detail(exchange))
         if self._log is not None and position(SAMPLING, exchange.request_id) < self._share:
             canary = served is not None and any(model is exchange.model for model, _ in served.canary)
             characters = sum(len(source.text) for source in exchange.encoded)

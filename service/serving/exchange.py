@@ -44,11 +44,10 @@ def kinds(labels: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(label[2:] for label in labels if label[1:2] == "-"))
 
 
-def detail(exchange: Exchange) -> dict[str, Any]:
+def detail(model: Model, encoded: Sequence[Encoded], predictions: Sequence[Any]) -> dict[str, Any]:
     """The part of an answer that feedback needs, without texts: see `service.serving.feedback`."""
-    manifest = exchange.model.bundle.manifest
-    predictions: list[Any] = list(exchange.predictions)
-    found: dict[str, Any] = {"model": exchange.model.name, "version": exchange.model.version}
+    manifest = model.bundle.manifest
+    found: dict[str, Any] = {"model": model.name, "version": model.version}
     if manifest.head != "tagger":
         labels = {label: number for number, label in enumerate(manifest.labels)}
         answers: list[Any] = [[labels[each["label"]], each["score"]] for each in predictions]
@@ -60,6 +59,6 @@ def detail(exchange: Exchange) -> dict[str, Any]:
             len(source.text),
             [[each["start"], each["end"], numbers[each["label"]], each["score"]] for each in prediction["entities"]],
         ]
-        for source, prediction in zip(exchange.encoded, predictions, strict=True)
+        for source, prediction in zip(encoded, predictions, strict=True)
     ]
     return {**found, "kinds": names, "answers": answers}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import AbstractContextManager
 from enum import Enum, auto
 from functools import partial
@@ -15,6 +15,8 @@ import structlog
 from service.cpus import usable_cpus
 from service.errors import BundleRefused, Refused, StartupError, Unavailable
 from service.model.bundle import Score, Task
+from service.model.decoding import Prediction
+from service.model.tokenizer import Encoded
 from service.observability import logs
 from service.observability.metrics import Metrics
 from service.rollout import Plan
@@ -132,6 +134,12 @@ class Runtime:
         """The model for a request. Without a version, `key` chooses between the stable one and its canaries. Raises
         `ModelNotFound`, `VersionNotFound`, `InvalidField` or `Unavailable`."""
         return self.registry.get(name, task, version, key)
+
+    def remember(
+        self, request_id: str, model: Model, encoded: Sequence[Encoded], predictions: Sequence[Prediction]
+    ) -> None:
+        """Remember an answer for feedback. Call it in the event loop, before the answer is sent."""
+        self.after.remember(request_id, model, encoded, predictions)
 
     def note_answer(self, exchange: Exchange) -> None:
         """Note an answered request. Call it in the event loop after the answer is sent."""

@@ -42,9 +42,9 @@ admin = APIRouter(route_class=_RolloutRoute)
 
 
 def note_answer(context: RequestContext, job: Job[Any], outcome: Outcome) -> None:
-    """Pass an answered job to shadows, the payload log and feedback. A job with interventions is left out, because its
-    answer is not the model's answer to the text."""
-    if job.trace is not None and job.trace.interventions:
+    """Pass an answered job to shadows and the payload log. A job with interventions is left out, because its answer is
+    not the model's answer to the text."""
+    if job.intervened:
         return
     context.runtime.note_answer(
         Exchange(

@@ -18,7 +18,8 @@ from structlog.testing import capture_logs
 from service import settings
 from service.errors import InvalidField
 from service.http.app import create_app
-from service.http.endpoint import Job, Outcome
+from service.http.context import context_of
+from service.http.endpoint import Answer, Job, Outcome
 from service.observability.metrics import Metrics
 from service.serving.rates import Buckets
 from service.serving.shared import Shared
@@ -186,3 +187,18 @@ def test_rates_are_those_of_the_workers_that_share_them_and_of_nobody_else() -> 
 
     assert [status(app) for app in workers] == [404, 429]
     assert [status(app) for app in alone] == [404, 404]
+
+
+def test_an_answer_is_remembered_for_feedback_before_it_is_out(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    known: list[bool] = []
+    call = Answer.__call__
+
+    async def sent(answer: Answer, scope: Any, receive: Any, send: Any) -> None:
+        feedback = context_of(scope).runtime.after.feedback
+        known.append(feedback.take("one", 0, "positive", None).outcome in ("right", "wrong"))
+        await call(answer, scope, receive, send)
+
+    monkeypatch.setattr(Answer, "__call__", sent)
+    for method, path, body in ASKED[:5]:
+        ask(made(models), method, path, body, **{"X-Request-ID": "one"})
+    assert known == [True] * 5

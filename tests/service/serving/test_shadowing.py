@@ -54,11 +54,12 @@ def running(models: Path, work: Callable[[Runtime], Awaitable[None]], **settings
 
 
 async def ask(runtime: Runtime, request_id: str, texts: list[Any], name: str = "one", **more: Any) -> Exchange:
-    """As a route does: predict, and tell of the answer once it is out."""
+    """As a route does: predict, and tell of the answer before and after it is out."""
     model = runtime.model(name, None, more.pop("version", None), request_id)
     encoded = encode(model, texts, True, str)
     logits = await runtime.inference.predict(model, encoded, deadline=asyncio.get_running_loop().time() + 60)
     predictions = decode(model, logits, encoded, tokens=False)
+    runtime.remember(request_id, model, encoded, predictions)
     exchange = Exchange(request_id, "/predict", model, encoded, predictions, time(), **more)
     runtime.note_answer(exchange)
     return exchange
