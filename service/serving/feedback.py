@@ -32,8 +32,8 @@ class Taken:
 class Feedback:
     """Takes feedback on the answers of all workers, and counts it on this process's board.
 
-    `fed` remembers the inputs with feedback. Further feedback on them is accepted but not counted, until the id has a new
-    answer.
+    `fed` remembers the inputs with feedback. Further feedback on them is accepted but not counted, until the id has a
+    new answer.
     """
 
     def __init__(self, metrics: Metrics, answered: Answered, fed: Answered) -> None:

@@ -262,8 +262,7 @@ class Registry:
             self._show(rest, [each for each in self.refused if each.name != name])
 
     def decision(self, name: str) -> dict[str, Any]:
-        """The requests for a name since the start, as plain JSON values, for `follow`. Its ``number`` is that of the
-        last decision on the name that this process has followed; 0 before the first."""
+        """The requests for a name since the start, as JSON values, with the number of the last decision followed."""
         pin, plan = self._pins.get(name), self._plans.get(name)
         return {"pin": pin, "plan": plan and plan.plain(), "number": self._followed.get(name, 0)}
 
