@@ -308,12 +308,15 @@ class Settings(BaseSettings):
         le=1024**3,
         description="Bytes of one message of a stream, and of its messages that wait.",
     )
-    stream_rate: _Real = Field(0.0, ge=0, le=1_000_000, description="Tokens a second for each stream; 0 is no limit.")
+    stream_rate: _Real = Field(
+        0.0, ge=0, le=1_000_000, description="Tokens a second for each WebSocket of /stream; 0 is no limit."
+    )
     stream_key_rate: _Real = Field(
         0.0,
         ge=0,
         le=1_000_000,
-        description="Tokens a second for all streams of one API key, in each worker; 0 is no limit.",
+        description="Tokens a second for all streams and sequences of one API key, over all workers; 0 is no limit. "
+        "A WebSocket over it is read more slowly, a request over it gets a 429.",
     )
     settle: int = Field(
         32,

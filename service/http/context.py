@@ -41,6 +41,8 @@ class RequestContext:
     model: tuple[str, str] | None = None
     """Name and version of the requested model, once known. Its metrics count the request."""
     inputs: int = 0
+    key: str | None = None
+    """The name under which rates of the request's API key are counted; None without one."""
     stages: dict[str, float] = field(default_factory=dict)
     """Seconds of each stage, by its name in `/metrics`."""
     span: RequestSpan | None = None

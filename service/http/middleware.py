@@ -188,8 +188,10 @@ class Edge:
             if not isinstance(error, Unauthorized) and error.key is not None:
                 context.log["key"] = error.key
             raise
-        if grant is not None and grant.name is not None:
-            context.log["key"] = grant.name
+        if grant is not None:
+            context.key = grant.counted
+            if grant.name is not None:
+                context.log["key"] = grant.name
         if self._runtime.phase is Phase.STOPPING:
             self._runtime.batcher.refuse_closed()
 

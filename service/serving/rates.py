@@ -1,16 +1,21 @@
-"""Rate limits by key, in memory that forked processes share."""
+"""Rate limits: requests of an API key, tokens of a stream, and tokens of all streams of an API key.
+
+Counts of keys lie in memory that forked processes share, so that limits hold for the whole service.
+"""
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from mmap import mmap
-
-_EARLY = 1e-9
-"""Not 0, because 0 stands for never."""
+from time import monotonic
+from typing import Protocol
 
 
 class Buckets:
-    """The remaining requests of each key, in memory that forked processes share, so that rate limits hold for the whole
-    service. Two processes that write at the same moment may let one request too many in, but never lose one."""
+    """The allowance left to each key, in memory that forked processes share, so that rate limits hold for the whole
+    service. Two processes that write at the same moment may let one request too many in, but never lose one. Times are
+    those of `time.monotonic`, which processes share too."""
 
     SLOTS, TRIES = 16_384, 64
 
@@ -23,11 +28,25 @@ class Buckets:
 
     def take(self, key: bytes, rate: float, now: float) -> float:
         """Take one request. Returns 0, or the seconds until one is available."""
-        slot, capacity = self._slot(int.from_bytes(key[:8], "little") | 1), max(1.0, rate)
-        left = self._left[slot] + max(0.0, now - self._then[slot]) * rate if self._then[slot] else capacity
-        left = min(capacity, left)
-        self._left[slot], self._then[slot] = (left if left < 1 else left - 1), now or _EARLY
+        slot, left = self._look(key, max(1.0, rate), rate, now)
+        self._write(slot, left if left < 1 else left - 1, now)
         return (1 - left) / rate if left < 1 else 0.0
+
+    def spend(self, key: bytes, rate: float, amount: float, now: float) -> float:
+        """Take `amount` of an allowance that grows by `rate` a second, up to `rate`. The allowance may become negative.
+        Returns the seconds until it is no longer negative."""
+        slot, left = self._look(key, rate, rate, now)
+        left -= amount
+        self._write(slot, left, now)
+        return max(0.0, -left / rate)
+
+    def _look(self, key: bytes, most: float, rate: float, now: float) -> tuple[int, float]:
+        slot = self._slot(int.from_bytes(key[:8], "little") | 1)
+        then = self._then[slot]
+        return slot, min(most, self._left[slot] + max(0.0, now - then) * rate) if then else most
+
+    def _write(self, slot: int, left: float, now: float) -> None:
+        self._left[slot], self._then[slot] = left, now or _EARLY
 
     def _slot(self, key: int) -> int:
         """The key's slot: its own, a free one nearby, or the nearby one with the longest silence."""
@@ -39,3 +58,67 @@ class Buckets:
         place = min(places, key=self._then.__getitem__)
         self._keys[place], self._then[place] = key, 0.0
         return place
+
+
+_EARLY = 1e-9
+"""Not 0, because 0 stands for never."""
+
+
+class Rate(Protocol):
+    """A limit of tokens a second."""
+
+    def take(self, tokens: int, now: float) -> float:
+        """Use `tokens` of the allowance. Returns the seconds until it is no longer negative."""
+        ...
+
+
+class Pace:
+    """A rate limit: an allowance that grows by `rate` tokens a second, up to `rate` tokens."""
+
+    __slots__ = ("_allowed", "_rate", "_then")
+
+    def __init__(self, rate: float, now: float) -> None:
+        self._rate, self._allowed, self._then = rate, rate, now
+
+    def take(self, tokens: int, now: float) -> float:
+        self._allowed = min(self._rate, self._allowed + (now - self._then) * self._rate) - tokens
+        self._then = now
+        return max(0.0, -self._allowed / self._rate)
+
+
+class KeyPace:
+    """The rate limit of all streams of one API key, over all workers. `key` names it in the counts."""
+
+    __slots__ = ("_buckets", "_digest", "rate")
+
+    def __init__(self, key: str, rate: float, buckets: Buckets) -> None:
+        # The same buckets count the key's requests, under another digest.
+        self._digest = hashlib.sha256(b"tokens\0" + key.encode()).digest()
+        self._buckets, self.rate = buckets, rate
+
+    def take(self, tokens: int, now: float | None = None) -> float:
+        # The event loop's time may begin elsewhere in each process.
+        return self._buckets.spend(self._digest, self.rate, tokens, monotonic())
+
+    @property
+    def owed(self) -> float:
+        """Seconds until the allowance is no longer negative."""
+        return self.take(0)
+
+
+class Counted:
+    """Counts tokens for a rate limit but never waits for it."""
+
+    __slots__ = ("_rate",)
+
+    def __init__(self, rate: Rate) -> None:
+        self._rate = rate
+
+    def take(self, tokens: int, now: float) -> float:
+        self._rate.take(tokens, now)
+        return 0.0
+
+
+def waits(rates: Sequence[Rate], tokens: int, now: float) -> float:
+    """Seconds until every rate limit allows `tokens` more."""
+    return max((rate.take(tokens, now) for rate in rates), default=0.0)

@@ -101,7 +101,7 @@ class Runtime:
         self.sampler = Sampler(self.metrics, settings.gate_sample, self._served)
         self.after = Afterwards(settings, shared, self.metrics, lambda: self.batcher.busy, self.sampler)
         self.inference = Inference(self.batcher, self.sampler.offer)
-        self.streams = Streams(settings, self.batcher, self.metrics)
+        self.streams = Streams(settings, self.batcher, self.metrics, shared.rates if shared is not None else None)
         self._edge = EdgeThreads(EDGE_THREADS, settings.edge_seconds)
         self._traces = TraceNumbers(settings.trace_numbers)
         self._agreement = shared.agreement if shared is not None else None

@@ -46,7 +46,8 @@ class Shared:
     remembered: Remembered | None = None
     """The last answers of all workers; None without a fork: then each worker knows only its own."""
     rates: Buckets | None = None
-    """Rate limits of API keys, for all workers together; None without a fork: then each worker has its own."""
+    """Rate limits of API keys, requests and stream tokens, for all workers together; None without a fork: then each
+    worker has its own."""
     accepted: Sequence[socket.socket] = ()
     """Connections accepted for this worker while the models loaded, which have sent nothing yet."""
     turn: Callable[[], None] = lambda: None

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, get_args
 from weakref import WeakKeyDictionary
 
-from service.errors import InvalidField, Refused, RequestError, Unavailable
+from service.errors import InvalidField, RateLimited, Refused, RequestError, Unavailable
 from service.model.loading import Model
 from service.model.streams.sealing import Owner, Seal
 from service.model.streams.stepping import Job, Stepped, Stepper, check
@@ -24,6 +23,7 @@ from service.model.streams.stream import MOST_STEPS, Stream, Wanted
 from service.model.streams.tagging import Event
 from service.observability.metrics import Metrics
 from service.serving.batching import Batcher, Lane
+from service.serving.rates import Buckets, Counted, KeyPace, Pace, Rate, waits
 from service.serving.sequences import Sequences
 from service.settings import Settings
 
@@ -31,8 +31,6 @@ STEP_COST = 20.0
 """First estimate of a step's seconds per token, relative to a padded token of a prediction."""
 STEP_ROW_SECONDS = 50e-6
 """Seconds of a stream in a batch beside its steps."""
-KEYS = 10_000
-"""API keys with a remembered rate."""
 ROOM_SECONDS = 0.05
 """Interval at which a stream checks again for room in the batcher's queue."""
 RETRY_SECONDS = 1.0
@@ -40,21 +38,6 @@ RETRY_SECONDS = 1.0
 
 Dropped = Literal["idle", "shutdown", "gone", "failed"]
 DROPS: tuple[Dropped, ...] = get_args(Dropped)
-
-
-class Pace:
-    """A rate limit: an allowance that grows by `rate` tokens a second, up to `rate` tokens."""
-
-    __slots__ = ("_allowed", "_rate", "_then")
-
-    def __init__(self, rate: float, now: float) -> None:
-        self._rate, self._allowed, self._then = rate, rate, now
-
-    def take(self, tokens: int, now: float) -> float:
-        """Use `tokens` of the allowance. Returns the seconds until it is no longer negative."""
-        self._allowed = min(self._rate, self._allowed + (now - self._then) * self._rate) - tokens
-        self._then = now
-        return max(0.0, -self._allowed / self._rate)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,16 +49,16 @@ class _Steps:
 class Streams:
     """The state that the streams of a process share."""
 
-    def __init__(self, settings: Settings, batcher: Batcher, metrics: Metrics) -> None:
+    def __init__(self, settings: Settings, batcher: Batcher, metrics: Metrics, buckets: Buckets | None = None) -> None:
+        """`buckets` count the tokens of API keys, for all processes that have the same."""
         self.settings = settings
         key = settings.state_key.get_secret_value()
         secret = key.encode() if key else secrets.token_bytes()
         self._seal = Seal(secret, settings.state_seconds)
         self.sequences = Sequences(secret, settings.max_sequences, settings.sequence_seconds)
-        self._batcher = batcher
+        self._batcher, self._buckets = batcher, buckets or Buckets()
         # An entry ends with its model. It holds the engine's network but never the model.
         self._steps: WeakKeyDictionary[Model, _Steps] = WeakKeyDictionary()
-        self._paces: OrderedDict[str, Pace] = OrderedDict()
         self.open = 0
         """Open streams over connections."""
         self.waiting = 0
@@ -167,7 +150,7 @@ class Streams:
         stream: Stream,
         deadline: float,
         *,
-        paces: Sequence[Pace] = (),
+        paces: Sequence[Rate] = (),
         stops: int = 0,
         patient: bool = False,
     ) -> AsyncIterator[list[Event]]:
@@ -194,17 +177,29 @@ class Streams:
             self._tokens.add(count)
             yield stream.took(stepped)
 
-    def paces(self, key: str | None) -> Sequence[Pace]:
-        """The rate limits of a new stream with the API key `key`."""
+    def paces(self, key: str | None) -> Sequence[Rate]:
+        """The rate limits of a new stream over a connection. `key` names the API key in the counts."""
         now = asyncio.get_running_loop().time()
-        found = [Pace(self.settings.stream_rate, now)] if self.settings.stream_rate else []
-        if self.settings.stream_key_rate and key is not None:
-            pace = self._paces.pop(key, None) or Pace(self.settings.stream_key_rate, now)
-            self._paces[key] = pace  # most recently used last
-            if len(self._paces) > KEYS:
-                self._paces.popitem(last=False)
-            found.append(pace)
-        return found
+        own = [Pace(self.settings.stream_rate, now)] if self.settings.stream_rate else []
+        return [*own, *self._of_key(key)]
+
+    def admit(self, key: str | None) -> Sequence[Rate]:
+        """The rate limits that a piece without a connection counts for.
+
+        Raises `RateLimited` until the tokens of earlier pieces are paid off, because a request does not wait its turn.
+        """
+        found = self._of_key(key)
+        for rate in found:
+            if owed := rate.owed:
+                raise RateLimited(
+                    f"The streams of this key may have {rate.rate:g} tokens a second (setting stream_key_rate).",
+                    retry_after=owed,
+                )
+        return [Counted(rate) for rate in found]
+
+    def _of_key(self, key: str | None) -> list[KeyPace]:
+        rate = self.settings.stream_key_rate
+        return [KeyPace(key, rate, self._buckets)] if rate and key is not None else []
 
     def _of(self, model: Model) -> _Steps:
         steps = self._steps.get(model)
@@ -220,11 +215,6 @@ class Streams:
 def owner_of(model: Model) -> Owner:
     """The owner of the states of a model's streams."""
     return Owner(model.name, model.version, model.bundle.digest)
-
-
-def waits(paces: Sequence[Pace], tokens: int, now: float) -> float:
-    """Seconds until every rate limit allows `tokens` more."""
-    return max((pace.take(tokens, now) for pace in paces), default=0.0)
 
 
 def forward_models(models: Sequence[Model]) -> list[str]:

@@ -8,10 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.integration.conftest import Process, Start, _starter
-from tests.integration.streams import TEXT, cut, of, predicted, tokens, write_repository
+from tests.integration.streams import TEXT, cut, of, predicted, stream, tokens, write_repository
+from tests.patience import PATIENCE
 
 MODELS = ["sentiment-lstm", "sentiment-gru", "ner-gru"]
 
@@ -209,3 +211,30 @@ def test_a_state_expires_and_a_retired_version_is_told(start: Start, tmp_path: P
     process.wait(lambda: process.client.get("/models/sentiment-lstm").json()["version"] == "2")
     detail = post(process, 422, text="x", state=state)["detail"]
     assert "version 1" in detail or "too old" in detail
+
+
+def test_the_tokens_of_a_key_count_over_all_workers(start: Start, repository: Path) -> None:
+    keys = ("the-first-key-of-all", "another-key-entirely")
+    flags = ("--workers", "2", "--stream-key-rate", "20")
+    process = start(*flags, models=repository, SERVICE_API_KEYS=", ".join(keys)).until_ready()
+    body = {"model": "sentiment-lstm", "text": "film " * 2000}
+    sequence = {
+        "inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": ["a film "]}],
+        "parameters": {"sequence_id": 7, "sequence_start": True},
+    }
+
+    def ask(key: str, path: str, sent: object) -> httpx.Response:  # each over a connection of its own: any worker
+        headers = {"Authorization": f"Bearer {key}"}
+        return httpx.post(f"{process.url}{path}", json=sent, headers=headers, timeout=PATIENCE)
+
+    infer = "/v2/models/sentiment-lstm/infer"
+    assert len(ask(keys[0], "/stream", body).json()["events"]) == 2000  # behind it there are 98 seconds to wait for
+    for path, sent in [("/stream", body), (infer, sequence)] * 4:
+        refused = ask(keys[0], path, sent)
+        assert refused.status_code == 429, refused.text
+        assert "20 tokens a second (setting stream_key_rate)" in refused.text
+        assert 1 <= int(refused.headers["Retry-After"]) <= 100
+    assert ask(keys[1], infer, sequence).status_code == 200
+    with stream(process, {"Authorization": f"Bearer {keys[1]}"}, model="sentiment-lstm") as opened:
+        opened.send(text="film " * 30, end=True)  # read more slowly, and not refused
+        assert opened.until("done")[-1]["tokens"] == 30

@@ -65,8 +65,8 @@ class _InferRoute(ModelRoute):
         context.model, context.inputs = (model.name, model.version), 1
         context.log.update(model=model.name, inputs=1)
         runtime.streams.check_room(model)
-        named = "version" in context.path
-        model, tensors, parameters = await v2_sequences.infer(runtime, model, asked, number, named=named)
+        named, paces = "version" in context.path, runtime.streams.admit(context.key)
+        model, tensors, parameters = await v2_sequences.infer(runtime, model, asked, number, named=named, paces=paces)
         context.model = model.name, model.version
         return _written(model, asked, tensors, parameters)
 

@@ -7,7 +7,7 @@ tokens whose labels this piece settled, with offsets into the whole text, and `l
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from service.http.protocols.v2_tensors import InferRequest, Tensor
 from service.http.schemas.streams import StreamOptions
 from service.http.streaming.opened import Event, open_stream
 from service.model.bundle import Manifest
+from service.serving.rates import Rate
 from service.serving.registry import Model
 from service.serving.runtime import Runtime
 
@@ -34,13 +35,19 @@ def number_of(asked: InferRequest) -> int | str | None:
 
 
 async def infer(
-    runtime: Runtime, model: Model, asked: InferRequest, number: int | str, *, named: bool
+    runtime: Runtime,
+    model: Model,
+    asked: InferRequest,
+    number: int | str,
+    *,
+    named: bool,
+    paces: Sequence[Rate] = (),
 ) -> tuple[Model, list[Tensor], Mapping[str, object]]:
     """Read one piece of a sequence. Returns the model that read it, the outputs, and the parameters of the answer.
 
     A new sequence is read by `model`. A later piece is read by the version of the first, even if other requests get
-    another version by then. If the request is `named` (it names a version), that must be the same. Raises
-    `RequestError`.
+    another version by then. If the request is `named` (it names a version), that must be the same. The tokens count for
+    the rate limits `paces`. Raises `RequestError`.
     """
     parameters = asked.parameters
     assert parameters is not None
@@ -49,7 +56,7 @@ async def infer(
     _wanted(model.bundle.manifest, asked)
     with runtime.streams.sequences.hold(model.name, number, start=bool(parameters.sequence_start)) as held:
         version = model.version if named or held.before is None else None
-        opened = open_stream(runtime, StreamOptions(model=model.name, version=version, state=held.before))
+        opened = open_stream(runtime, StreamOptions(model=model.name, version=version, state=held.before), paces=paces)
         model, stream, events = opened.model, opened.stream, []
         manifest = model.bundle.manifest
         wanted = _wanted(manifest, asked)

@@ -53,6 +53,11 @@ class Grant:
         """The key's identity in the log; never the key."""
         return self.name or self.place
 
+    @property
+    def counted(self) -> str:
+        """The name under which a rate of this key is counted: keys of one name are still two."""
+        return f"{self.label}\0{self.place}"
+
 
 class Keys:
     """The current keys: digest to grant.

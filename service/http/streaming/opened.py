@@ -12,8 +12,9 @@ from service.http import problems
 from service.http.schemas.streams import Piece, StreamOptions
 from service.model.loading import Model
 from service.model.streams.stream import Stream, wanted
+from service.serving.rates import Rate
 from service.serving.runtime import Runtime
-from service.serving.streams import Pace, forward_models
+from service.serving.streams import forward_models
 
 SLICE = 256
 """Code points or tokens of a piece that are taken at once. A stream cannot be suspended until they are read."""
@@ -30,7 +31,7 @@ class Opened:
     model: Model
     stream: Stream
     split: bool
-    paces: Sequence[Pace] = ()
+    paces: Sequence[Rate] = ()
     state_every: int = 0
     patient: bool = False
     """True to wait for room in the queue up to the deadline; false to be rejected."""
@@ -87,7 +88,7 @@ class Opened:
 
 
 def open_stream(
-    runtime: Runtime, asked: StreamOptions, *, paces: Sequence[Pace] = (), state_every: int = 0, key: str | None = None
+    runtime: Runtime, asked: StreamOptions, *, paces: Sequence[Rate] = (), state_every: int = 0, key: str | None = None
 ) -> Opened:
     """A new stream, or one that continues from a state. `key` chooses between versions of a model.
 

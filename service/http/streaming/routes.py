@@ -55,6 +55,7 @@ async def stream(
     model = opened.model
     context.model, context.inputs = (model.name, model.version), 1
     runtime.streams.check_room(model)
+    opened.paces = runtime.streams.admit(context.key)
     context.log.update(model=model.name, inputs=1)
     events = _events(opened, asked)
     if not wants_events(context.headers.get(b"accept")):

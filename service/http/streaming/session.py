@@ -188,7 +188,7 @@ class Session:
             if self._admit is not None:
                 grant = self._admit(opening.key)
             self._runtime.check_open()
-            paces = self._streams.paces(grant.label if grant is not None else None)
+            paces = self._streams.paces(grant.counted if grant is not None else None)
             key = self._context.route_key
             opened = open_stream(self._runtime, opening, paces=paces, state_every=opening.state_every, key=key)
             opened.patient = True

@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
-from service.errors import InvalidField, Unavailable
+from service.errors import InvalidField, RateLimited, Unavailable
 from service.model.loading import Model, loader
 from service.model.streams.stream import Stream, Wanted
 from service.observability.metrics import Metrics
 from service.serving.batching import Batcher
 from service.serving.queueing import Ran
-from service.serving.streams import Pace, Streams, waits
+from service.serving.rates import Buckets, Pace
+from service.serving.streams import Streams
 from service.settings import Settings
 from tests.bundles import tiny_bundle
 
@@ -36,7 +37,7 @@ class AtOnce(Executor):
         return done
 
 
-def made(ran: list[Ran] | None = None, **settings: Any) -> tuple[Streams, Batcher]:
+def made(ran: list[Ran] | None = None, buckets: Buckets | None = None, **settings: Any) -> tuple[Streams, Batcher]:
     batcher = Batcher(
         threads=1,
         token_budget=4096,
@@ -46,7 +47,7 @@ def made(ran: list[Ran] | None = None, **settings: Any) -> tuple[Streams, Batche
         executor=AtOnce(),
         ran=None if ran is None else ran.append,
     )
-    return Streams(Settings(_env_file=None, **settings), batcher, Metrics()), batcher
+    return Streams(Settings(_env_file=None, **settings), batcher, Metrics(), buckets), batcher
 
 
 async def read(streams: Streams, model: Model, stream: Stream, text: str) -> list[Any]:
@@ -131,24 +132,26 @@ def test_no_more_streams_are_open_than_may_be() -> None:
     assert streams.open == 0
 
 
-def test_a_pace_lets_a_second_of_tokens_pass_and_then_its_rate() -> None:
-    pace = Pace(10, now=0.0)
-    assert pace.take(10, 0.0) == 0
-    assert pace.take(5, 0.0) == pytest.approx(0.5)
-    assert pace.take(5, 0.5) == pytest.approx(0.5)
-    assert pace.take(10, 100.0) == 0  # no more than a second's was saved up
-    assert pace.take(1, 100.0) == pytest.approx(0.1)
-    assert waits([Pace(10, 0.0), Pace(5, 0.0)], 20, 0.0) == pytest.approx(3.0)
-    assert waits([], 20, 0.0) == 0
-
-
 def test_streams_of_one_key_share_its_rate() -> None:
     async def run() -> None:
-        streams, _ = made(stream_rate=5.0, stream_key_rate=10.0)
-        (own, keys), (other, same), (third, different) = (streams.paces(key) for key in ("a", "a", "b"))
-        assert keys is same
-        assert different is not keys
-        assert len({id(own), id(other), id(third)}) == 3
-        assert len(streams.paces(None)) == 1
+        buckets = Buckets()
+        first, _ = made(buckets=buckets, stream_rate=5.0, stream_key_rate=10.0)
+        second, _ = made(buckets=buckets, stream_key_rate=10.0)
+        key, other = "one", "other"
+        own, keys = first.paces(key)
+        assert isinstance(own, Pace)
+        assert keys.take(25, 0.0) == pytest.approx(1.5, abs=0.2)
+        assert second.paces(key)[0].take(5, 0.0) == pytest.approx(2.0, abs=0.2)  # another worker
+        for streams in (first, second):
+            with pytest.raises(RateLimited, match="10 tokens a second") as refused:
+                streams.admit(key)
+            assert refused.value.retry_after == pytest.approx(2.0, abs=0.5)
+        assert first.paces(key)[0].take(5, asyncio.get_running_loop().time()) == 0  # a rate of its own
+        (counted,) = second.admit(other)
+        assert counted.take(100, 0.0) == 0
+        with pytest.raises(RateLimited):
+            first.admit(other)
+        assert len(first.paces(None)) == 1
+        assert first.admit(None) == second.paces(None) == []
 
     asyncio.run(run())
