@@ -25,6 +25,7 @@ from service.model.bundle import TOKENIZER, Feature
 from service.model.features import COLUMNS
 from service.model.plain import plain
 from service.model.rules import LISTED, STYLES, UNKNOWN, Style, described, hub, style_of
+from service.model.vocabulary import compact
 
 __all__ = ["UNKNOWN", "WORD", "Encoded", "Tokenizer", "build"]
 
@@ -167,7 +168,7 @@ class Tokenizer:
         for feature in features:
             if feature.name == "word" and feature.size != rows:
                 raise BundleError(f"{name} has {rows} rows of words, the manifest says {feature.size}")
-        tokenizer = cls(vocabulary, features, style)
+        tokenizer = cls(compact(vocabulary), features, style)
         tokenizer._try()
         return tokenizer
 
@@ -190,7 +191,7 @@ class Tokenizer:
     def save(self, path: Path) -> None:
         """Write ``tokenizer.json``, which the library `tokenizers` reads too."""
         rules = described(self.style)
-        rules["model"]["vocab"] = self._vocabulary
+        rules["model"]["vocab"] = dict(self._vocabulary)
         path.write_bytes(orjson.dumps(rules))
 
     def split(self, text: str) -> list[tuple[str, tuple[int, int]]]:
