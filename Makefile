@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
+# The first start need not compile 160 modules, nor any start where PYTHONDONTWRITEBYTECODE is set.
+COMPILE := $(BIN)/python -m compileall -q service
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -102,8 +104,10 @@ $(BIN)/python:
 
 $(VENV)/serving: $(BIN)/python pyproject.toml constraints.txt
 	$(INSTALL) '.[cpu]'
+	$(COMPILE)
 	@touch $@
 
 $(VENV)/complete: $(BIN)/python pyproject.toml constraints.txt
 	$(INSTALL) '.[cpu,training,dev]'
+	$(COMPILE)
 	@touch $@ $(VENV)/serving
