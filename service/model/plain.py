@@ -16,12 +16,17 @@ Places = list[tuple[int, int]]
 """(start, end) in the text as sent of each character of its plain form: in order and apart."""
 
 _EMOJI = "\u2190-\u2bff\u3030\u303d\u3297\u3299\ufe0f\U0001f000-\U0001faff"
-_UNSEEN = "\u00ad\u061c\u180e\u200b\u200c\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff"
-"""Soft hyphens, zero-width spaces, marks of direction."""
-_SELECTORS = "\u034f\u180b-\u180d\u180f\ufe00-\ufe0f\U000e0100-\U000e01ef"
-"""They choose how the character before them is drawn, and belong to it."""
+_UNSEEN = (
+    "\x00-\x08\x0e-\x1b\x7f\u00ad\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b\u200c\u200e\u200f\u202a-\u202e"
+    "\u2060-\u2064\u2066-\u206f\u3164\ufeff\uffa0\ufff9-\ufffb\U0001d173-\U0001d17a"
+)
+"""Soft hyphens, zero-width spaces, marks of direction, fillers, control characters that are no white space."""
+_SELECTORS = "\u034f\u180b-\u180d\u180f\ufe00-\ufe0f\U000e0020-\U000e007f\U000e0100-\U000e01ef"
+"""They choose how the character before them is drawn, and belong to it; tags choose a flag."""
 _ODD = re.compile(
-    r"(?P<entity>&(?:#[0-9]{1,16}(?![0-9]);?|#[xX][0-9a-fA-F]{1,16}(?![0-9a-fA-F]);?"
+    # Text that was escaped twice, or three times: &amp;#39; is &#39;.
+    r"(?P<escaped>&(?:amp;){1,2}(?:#[0-9]{1,16}|#[xX][0-9a-fA-F]{1,16}|[A-Za-z][A-Za-z0-9]{1,31});)"
+    r"|(?P<entity>&(?:#[0-9]{1,16}(?![0-9]);?|#[xX][0-9a-fA-F]{1,16}(?![0-9a-fA-F]);?"
     # A query string in a link has no entities: &copy=1 stays.
     r"|[A-Za-z][A-Za-z0-9]{1,31}(?:;|(?![A-Za-z0-9]{0,32}=))))"
     f"|(?P<selector>[{_SELECTORS}])"
@@ -29,7 +34,8 @@ _ODD = re.compile(
     f"|(?P<unseen>[{_UNSEEN}]|(?<![{_EMOJI}])\u200d|\u200d(?![{_EMOJI}]))"
     r"|(?P<wide>[\uff01-\uff5e])"
 )
-_APOSTROPHE = re.compile(r"[\u02bc\u2032\u201b\ua78c]|(?<=[^\W\d_])[\u00b4`](?=[^\W\d_])")
+_APOSTROPHE = re.compile(r"[\u0092\u02bc\u2032\u201b\ua78c]|(?<=[^\W\d_])[\u00b4`\u2018](?=[^\W\d_])")
+"""``\x92`` is that of Windows-1252 in text that was taken for Latin-1."""
 _UNSEEN_CHARACTER = re.compile(f"[{_UNSEEN}{_SELECTORS}\u200d]")
 _MOST_MARKS = 32
 """Characters that are composed together: Unicode's stream-safe text has at most 30 marks behind a letter."""
@@ -40,7 +46,7 @@ def plain(text: str) -> tuple[str, Places | None]:
 
     Takes time linear in the text's length.
     """
-    if text.isascii() and "&" not in text and "`" not in text:
+    if text.isascii() and "&" not in text and "`" not in text and text.isprintable():
         return text, None
     form, places = _read(text) if _ODD.search(text) else (text, None)
     if not unicodedata.is_normalized("NFC", form):
@@ -57,8 +63,9 @@ def _read(text: str) -> tuple[str, Places]:
         start, end = match.span()
         kind = match.lastgroup
         character = match[0]
-        if kind == "entity":
-            if (read := _entity(character)) is None:
+        if kind in ("entity", "escaped"):
+            read = _entity(character) if kind == "entity" else _escaped(character)
+            if read is None:
                 continue
             character, length = read
             end = start + length
@@ -90,6 +97,16 @@ def _entity(reference: str) -> tuple[str, int] | None:
         if not name:
             return None
     return (html5[name], len(name) + 1) if len(html5[name]) == 1 else None
+
+
+def _escaped(reference: str) -> tuple[str, int]:
+    """The same for a reference whose ``&`` is ``&amp;`` or ``&amp;amp;``. Without a reference behind them, ``&amp;``
+    alone is read."""
+    inner = reference[1:]
+    while inner.startswith("amp;") and len(inner) > 4:
+        inner = inner[4:]
+    read = _entity(f"&{inner}")
+    return (read[0], len(reference)) if read is not None and read[1] == len(inner) + 1 else ("&", 5)
 
 
 def _composed(text: str, places: Places) -> tuple[str, Places]:

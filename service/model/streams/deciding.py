@@ -26,9 +26,9 @@ _LOCAL_PART = 66
 """The ``@`` of an address comes within this many code points."""
 _LINK = re.compile(r"[A-Za-z][A-Za-z0-9+]{1,15}://|[wW]{3}\.|[A-Za-z0-9_.-]*\.[A-Za-z0-9_.-]*/")
 _LINK_ENDS = re.compile(r"[\s<>\"'()]")
-_OPEN_REFERENCE = re.compile(r"&[#A-Za-z0-9]*\Z")
+_OPEN_REFERENCE = re.compile(r"&(?:amp;){0,2}[#A-Za-z0-9]*\Z")
 _IDEOGRAPHS = re.compile("[\u3041-\u3096\u30a1-\u30fa\u3400-\u4dbf\u4e00-\u9fff\U00020000-\U0002a6df]")
-_TICKS = frozenset("`´")
+_TICKS = frozenset("`´‘")
 _JAMO = ("\u1100", "\u11ff")
 
 

@@ -47,8 +47,11 @@ def same(sent: str, wanted: str, style: Style = "web") -> None:
             end = stop
 
 
-INVISIBLE = "\u00ad\u061c\u180e\u200b\u200c\u200d\u200e\u200f\u202a\u202e\u2060\u2064\u2066\u2069\ufeff"
-SELECTORS = "\u034f\u180b\ufe00\ufe0e\ufe0f\U000e0100"
+INVISIBLE = (
+    "\x00\x07\x1b\x7f\u115f\u1160\u17b4\u3164\uffa0\ufff9\U0001d173"
+    "\u00ad\u061c\u180e\u200b\u200c\u200d\u200e\u200f\u202a\u202e\u2060\u2064\u2066\u2069\ufeff"
+)
+SELECTORS = "\u034f\u180b\ufe00\ufe0e\ufe0f\U000e0067\U000e0100"
 
 
 @pytest.mark.parametrize("character", [*INVISIBLE, *SELECTORS])
@@ -132,6 +135,10 @@ def test_entities_are_read_as_their_characters(text: str, chosen: int, form: int
         ("I can&#39;t recommend this", "I can't recommend this"),
         ("I can&#x27;t, I can&rsquo;t", "I can't, I can’t"),
         ("I can&#39t stay", "I can't stay"),
+        ("I can&amp;#39;t, I can&amp;#x27;t, I can&amp;apos;t", "I can't, I can't, I can't"),
+        ("&amp;amp;quot;Fine&amp;amp;quot; &amp;amp; AT&amp;amp;T", '"Fine" & AT&T'),
+        ("&amp;lt;3 film&amp;nbsp;film &amp;foo; &amp;&amp;", "<3 film film &foo; &&"),
+        ("I can\x92t, I can‘t, I can&lsquo;t", "I can't, I can't, I can't"),
         ("&quot;Fine&quot; &amp; AT&amp;T", '"Fine" & AT&T'),
         ("a&nbsp;film&#160;film", "a film film"),
         ("caf&eacute; caf&eacute, &ampx", "café café, &x"),
@@ -175,7 +182,8 @@ def test_a_link_with_a_query_is_one_token() -> None:
 
 
 def test_a_joined_emoji_is_one_token() -> None:
-    for emoji in ("👩\u200d👩\u200d👧", "❤\ufe0f\u200d🔥", "🏴\u200d☠\ufe0f", "👩🏽\u200d🚀"):
+    england = "🏴\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f"
+    for emoji in ("👩\u200d👩\u200d👧", "❤\ufe0f\u200d🔥", "🏴\u200d☠\ufe0f", "👩🏽\u200d🚀", england):
         assert tokens(f"a {emoji}!") == ["a", emoji, "!"]
 
 
@@ -193,6 +201,8 @@ def test_tokens_sent_are_read_alike_and_never_split() -> None:
         "e\u0301",
         "&#39;",
         "&aaaaaaaaa",
+        "&amp;amp;amp;",
+        "&amp;aaaaaaaa",
         "\u1112\u1161\u11ab",
         "\u212b",
         "&",
