@@ -68,9 +68,12 @@ class RequestContext:
         """Attach the request to a running service."""
         self.runtime, self.after = runtime, after
 
-    def stage(self, name: str) -> _Stage:
-        """A context manager that measures a stage."""
-        return _Stage(self, name)
+    def took(self, stage: str, started: float) -> None:
+        """A stage that began at `started`, a time of `perf_counter`, has ended."""
+        ended = perf_counter()
+        self.stages[stage] = ended - started
+        if self.span is not None:
+            self.span.stages.append((stage, started, ended))
 
     def times(self) -> Times | None:
         """A record for the batcher of the times at which the inputs ran; None without a span."""
@@ -78,26 +81,6 @@ class RequestContext:
             return None
         self.span.batched = times = Times(perf_counter())
         return times
-
-
-class _Stage:
-    """A stopwatch. A class with slots is faster than a generator's context manager, which would take longer than the
-    work it measures."""
-
-    __slots__ = ("_context", "_name", "_started")
-
-    def __init__(self, context: RequestContext, name: str) -> None:
-        self._context = context
-        self._name = name
-
-    def __enter__(self) -> None:
-        self._started = perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        ended, context = perf_counter(), self._context
-        context.stages[self._name] = ended - self._started
-        if context.span is not None:
-            context.span.stages.append((self._name, self._started, ended))
 
 
 def new_context(headers: Sequence[tuple[bytes, bytes]]) -> RequestContext:

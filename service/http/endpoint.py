@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from inspect import Parameter, signature
+from time import perf_counter
 from types import NoneType
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar, get_args
 
@@ -29,6 +30,7 @@ from service.http.coding import coding_of, unpacked, unpacking_seconds
 from service.http.context import RequestContext, context_of
 from service.http.render import JSON, dumps
 from service.http.schemas.requests import Input, parse
+from service.http.time_limit import TimeLimit
 from service.model.decoding import Prediction
 from service.model.joining import Logits, Traced, traces_of
 from service.model.tokenizer import Encoded
@@ -161,7 +163,7 @@ class BodyRoute(APIRoute):
         else:
             deadline = asyncio.get_running_loop().time() + _seconds(context.headers, settings)
             try:
-                async with asyncio.timeout_at(deadline):
+                with TimeLimit(deadline):
                     self.check_open(context)
                     answer = await self.run(context, await self._content(context, receive), deadline)
             except TimeoutError:
@@ -271,8 +273,9 @@ def model_of(runtime: Runtime, name: str, version: str | None = None, key: str |
 
 
 def _encode(context: RequestContext, job: Job[Any]) -> list[Encoded]:
-    with context.stage("tokenise"):
-        encoded = encode(job.model, job.inputs, job.truncate, job.pointer, job.split)
+    started = perf_counter()
+    encoded = encode(job.model, job.inputs, job.truncate, job.pointer, job.split)
+    context.took("tokenise", started)
     if job.check is not None:
         job.check(encoded)
     return encoded
@@ -294,8 +297,9 @@ def _traced(context: RequestContext, job: Job[Any], encoded: list[Encoded], trac
 def _explained(context: RequestContext, job: Job[Any], sent: list[Encoded], explained: Explained) -> ASGIApp:
     baseline: list[Prediction] = []
     if explained.baseline is not None:
-        with context.stage("decode"):
-            baseline = decode(job.model, explained.baseline, sent, tokens=job.tokens)
+        started = perf_counter()
+        baseline = decode(job.model, explained.baseline, sent, tokens=job.tokens)
+        context.took("decode", started)
     encoded = [each.encoded for each in explained.applied]
     logits = [trace.logits for trace in explained.traces]
     kept = [each.kept for each in explained.applied] if baseline else []
@@ -311,11 +315,13 @@ def _answer(
     traces: Sequence[Traced] | None = None,
     **more: Any,
 ) -> ASGIApp:
-    with context.stage("decode"):
-        predictions = decode(job.model, logits, encoded, tokens=job.tokens)
+    started = perf_counter()
+    predictions = decode(job.model, logits, encoded, tokens=job.tokens)
+    context.took("decode", started)
     outcome = Outcome(encoded, logits, predictions, traces, **more)
-    with context.stage("serialise"):
-        answer = job.answer(job, outcome)
+    started = perf_counter()
+    answer = job.answer(job, outcome)
+    context.took("serialise", started)
     return _Followed(answer, context, job, outcome)
 
 
