@@ -216,7 +216,8 @@ class Protocol(HttpToolsProtocol):
             self.expect_100_continue = value.lower() == b"100-continue"
 
     def on_headers_complete(self) -> None:
-        parser, scope = self.parser, self.scope
+        parser = self.parser
+        scope: Any = self.scope
         method, version = parser.get_method(), parser.get_http_version()
         if self._bare_bytes + self._slice > self._limits.max_header:
             head.check_size(self.url, self.headers, self._limits.max_header)
@@ -232,7 +233,7 @@ class Protocol(HttpToolsProtocol):
             return
         scope["method"], scope["http_version"] = method.decode("ascii"), version
         scope["path"], scope["raw_path"], scope["query_string"] = head.target(self.url)
-        cast(Any, scope)[KEY] = new_context(self.headers)
+        scope[KEY] = new_context(self.headers)
         self._check_room()
         self._reading, self._bare_bytes, self._trailers, self._body = BODY, 0, 0, 0
         self._final = self._stopping or version == "1.0" or not parser.should_keep_alive()
@@ -314,13 +315,13 @@ class Protocol(HttpToolsProtocol):
 
     # Answering
 
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         if self.flow.write_paused:  # the client is slow: only one answer may wait for it
             self.pipeline.append((cycle, app))
             return
         self._active = cycle
         self._outgoing = outgoing = Outgoing(self.transport, cycle, self.pipeline, self.tasks, self._close_behind)
-        cycle.transport = cast(asyncio.Transport, outgoing)  # has the methods that an answer uses
+        cycle.transport = outgoing  # has the methods that an answer uses
         self._task = task = self.loop.create_task(cycle.run_asgi(app))
         task.add_done_callback(self.tasks.discard)
         self.tasks.add(task)

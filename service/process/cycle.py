@@ -6,7 +6,7 @@ lines that were checked are kept.
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any
 
 from starlette.types import Message
 from uvicorn.protocols.http.httptools_impl import HEADER_RE, HEADER_VALUE_RE, STATUS_LINE, RequestResponseCycle
@@ -25,18 +25,19 @@ class Cycle(RequestResponseCycle):
     """One request and its answer."""
 
     async def send(self, message: Message) -> None:  # type: ignore[override]  # uvicorn has types of its own
-        """uvicorn's, but for the head of an answer that states its length."""
-        if self.response_started or message["type"] != "http.response.start":
-            await super().send(message)  # type: ignore[arg-type]
-            return
-        if self.flow.write_paused or self.disconnected or not self._begin(message):
+        """uvicorn's, except for the head of an answer that states its length, and a body in one piece."""
+        plain = not (self.flow.write_paused or self.disconnected or self.response_complete)
+        if not plain or not (self._end(message) if self.response_started else self._begin(message)):
             await super().send(message)  # type: ignore[arg-type]
 
     def _begin(self, message: Message) -> bool:
         """Write the head; False if it is left to uvicorn. Raises `RuntimeError` for a header that is not allowed."""
-        headers, length = [*self.default_headers, *message.get("headers", ())], None
+        if message["type"] != "http.response.start":
+            return False
+        length = None
+        headers: list[Any] = [*self.default_headers, *message.get("headers", ())]
         try:
-            lines = list(map(_lines.get, headers))
+            lines: list[Any] = list(map(_lines.get, headers))
         except TypeError:  # a header that is no tuple
             return False
         while None in lines:
@@ -56,7 +57,27 @@ class Cycle(RequestResponseCycle):
         self.response_started, self.waiting_for_100_continue = True, False
         self.expected_content_length, self.chunked_encoding = length, False
         end = b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n"
-        self.transport.write(b"".join((STATUS_LINE[message["status"]], *cast(list[bytes], lines), end)))
+        self.transport.write(b"".join((STATUS_LINE[message["status"]], *lines, end)))
+        return True
+
+    def _end(self, message: Message) -> bool:
+        """Write a body that is all of what the head announced, and end the answer; False if it is left to uvicorn."""
+        body = message.get("body", b"")
+        if (
+            message["type"] != "http.response.body"
+            or message.get("more_body", False)
+            or self.chunked_encoding
+            or self.scope["method"] == "HEAD"
+            or len(body) != self.expected_content_length
+        ):
+            return False
+        self.expected_content_length = 0
+        self.transport.write(body)
+        self.response_complete = True
+        self.message_event.set()
+        if not self.keep_alive:
+            self.transport.close()
+        self.on_response()
         return True
 
 

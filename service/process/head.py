@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import lru_cache
+from operator import itemgetter
 from urllib.parse import unquote
 
 import httptools
@@ -22,13 +23,17 @@ LONGEST_HOST = 512
 _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)(?::[0-9]*)?")
 """A host and a port as RFC 3986 writes them; empty if the target has no authority."""
 
+_SHORT = 64
+"""Bytes of a request target that is remembered."""
+_name = itemgetter(0)
+
 Lines = Sequence[tuple[bytes, bytes]]
 """Header lines; the names in lower case."""
 
 
 def check(method: bytes, version: str, lines: Lines) -> None:
     """Check a whole head. Raises `HeaderTooLarge`, `MalformedRequest`, and `HTTPException` for CONNECT."""
-    names = [name for name, _ in lines]
+    names = list(map(_name, lines))
     if len(names) > MOST_LINES:
         raise HeaderTooLarge(len(names), MOST_LINES, "Lines in the request's header")
     if version not in ("1.0", "1.1"):
@@ -59,6 +64,10 @@ def _is_host(value: bytes) -> bool:
 
 def target(url: bytes) -> tuple[str, bytes, bytes]:
     """The path, decoded and as sent, and the query of a request target: a path, or a URL. Raises `MalformedRequest`."""
+    return _known_target(url) if len(url) <= _SHORT else _target(url)
+
+
+def _target(url: bytes) -> tuple[str, bytes, bytes]:
     try:
         parsed = httptools.parse_url(url)
     except httptools.HttpParserInvalidURLError as error:
@@ -66,6 +75,9 @@ def target(url: bytes) -> tuple[str, bytes, bytes]:
     raw = parsed.path or b"/"
     path = raw.decode("ascii")
     return unquote(path) if "%" in path else path, raw, parsed.query or b""
+
+
+_known_target = lru_cache(maxsize=256)(_target)
 
 
 def without_offer(method: bytes, version: str, target: bytes, lines: Lines) -> bytes:
