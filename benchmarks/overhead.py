@@ -137,7 +137,6 @@ class Client(asyncio.Transport):
         self.protocol.connection_made(self)
 
     def ask(self) -> None:
-        self._turn.asked += 1
         self.protocol.data_received(self._request)
 
     def write(self, data: Any) -> None:
@@ -174,6 +173,7 @@ class _Turn:
         assert body.startswith(b"{"), body
         self._left -= 1
         if self.asked < self._requests:
+            self.asked += 1
             self.loop.call_soon(client.ask)
         elif not self._left:
             self._done.set()
@@ -181,6 +181,7 @@ class _Turn:
     async def run(self, clients: Sequence[Client]) -> float:
         """The seconds of CPU of all requests."""
         started = time.process_time()
+        self.asked = len(clients)
         for client in clients:
             client.ask()
         await self._done.wait()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from mmap import mmap
 from typing import TYPE_CHECKING, Literal
 from weakref import WeakValueDictionary
@@ -42,18 +42,14 @@ class Model:
     token_limit: int
     """The manifest's or the service's, whichever is less."""
     parameters: int | None = None
+    name: str = field(init=False)
+    version: str = field(init=False)
+    task: Task = field(init=False)
 
-    @property
-    def name(self) -> str:
-        return self.bundle.name
-
-    @property
-    def version(self) -> str:
-        return str(self.bundle.version)
-
-    @property
-    def task(self) -> Task:
-        return self.bundle.manifest.task
+    def __post_init__(self) -> None:
+        manifest = self.bundle.manifest
+        for name, value in (("name", self.bundle.name), ("version", str(self.bundle.version)), ("task", manifest.task)):
+            object.__setattr__(self, name, value)
 
     def encode(self, value: str | Sequence[str], *, truncate: bool, split: bool = True) -> Encoded:
         """Encode one input. With `split`, raw text for a tagger gets its sentences.

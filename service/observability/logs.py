@@ -213,9 +213,9 @@ def _console(fields: Mapping[str, object]) -> str:
     template, keys, texts = _template(
         tuple(fields), tuple(map(type, fields.values())), fields["level"], fields["event"]
     )
-    values = list(map(fields.__getitem__, keys))
+    values: list[Any] = list(map(fields.__getitem__, keys))
     for number in texts:
-        values[number] = _word(cast(str, values[number]))
+        values[number] = _word(values[number])
     return (template % (_stamp(fields), *values)).rstrip(" ")
 
 
@@ -241,9 +241,9 @@ def _as_json(fields: Mapping[str, object]) -> str:
     return _json({**fields, "timestamp": _stamp(fields)})
 
 
-def _stamp(fields: Mapping[str, object]) -> str:
+def _stamp(fields: Mapping[str, Any]) -> str:
     """The time in ISO 8601, of microseconds since 1970."""
-    seconds, microseconds = divmod(cast(int, fields["timestamp"]), 1_000_000)
+    seconds, microseconds = divmod(fields["timestamp"], 1_000_000)
     return f"{_second(seconds)}.{microseconds:06d}Z"
 
 

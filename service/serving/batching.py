@@ -89,6 +89,9 @@ class Batcher:
         self.large_tokens = max_queued_tokens if large_tokens is None else large_tokens
         self._most_large = large_share * max_queued_tokens
         self._lane_share = lane_share
+        self._surely = max_queued_tokens * lane_share / (1 + lane_share)
+        """Tokens that may wait, whichever lanes they are in, if no submission is large: then one lane has at most its
+        share of what they leave."""
         self.clock = clock
         self.ran = ran
         self.counters = Counters()
@@ -166,6 +169,8 @@ class Batcher:
     def has_room(self, lane: Lane[Any, Any], tokens: int) -> bool:
         """True if a submission of `tokens` tokens to the lane may wait."""
         waiting, large = self._waiting()
+        if waiting + tokens <= self._surely and tokens <= self.large_tokens:
+            return True
         if not waiting:
             return True
         if tokens > self.large_tokens:

@@ -47,11 +47,10 @@ def kinds(labels: Sequence[str]) -> list[str]:
 def detail(model: Model, encoded: Sequence[Encoded], predictions: Sequence[Any]) -> dict[str, Any]:
     """The part of an answer that feedback needs, without texts: see `service.serving.feedback`."""
     manifest = model.bundle.manifest
-    found: dict[str, Any] = {"model": model.name, "version": model.version}
+    labels = manifest.labels
     if manifest.head != "tagger":
-        labels = {label: number for number, label in enumerate(manifest.labels)}
-        answers: list[Any] = [[labels[each["label"]], each["score"]] for each in predictions]
-        return {**found, "labels": manifest.labels, "answers": answers}
+        answers: list[Any] = [[labels.index(each["label"]), each["score"]] for each in predictions]
+        return {"model": model.name, "version": model.version, "labels": labels, "answers": answers}
     names = kinds(manifest.labels)
     numbers = {kind: number for number, kind in enumerate(names)}
     answers = [
@@ -61,4 +60,4 @@ def detail(model: Model, encoded: Sequence[Encoded], predictions: Sequence[Any])
         ]
         for source, prediction in zip(encoded, predictions, strict=True)
     ]
-    return {**found, "kinds": names, "answers": answers}
+    return {"model": model.name, "version": model.version, "kinds": names, "answers": answers}

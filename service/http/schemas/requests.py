@@ -6,6 +6,7 @@ The models are strict and reject unknown fields. Two checks are written by hand:
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Annotated, Any, TypeVar
 
 import orjson
@@ -198,7 +199,7 @@ def parse(body: bytes, kind: type[_Model], max_inputs: int) -> _Model:
     value = read_object(body)
     if kind.model_config.get("extra") == "forbid":
         _refuse_unknown(value, kind)
-    if isinstance(inputs := value.get("inputs"), list) and "inputs" in kind.model_fields:
+    if isinstance(inputs := value.get("inputs"), list) and "inputs" in _fields_of(kind):
         check_count(len(inputs), max_inputs)
     return checked(value, kind)
 
@@ -243,12 +244,18 @@ def escape(key: str) -> str:
     return key.replace("~", "~0").replace("/", "~1")
 
 
+@cache
+def _fields_of(kind: type[BaseModel]) -> frozenset[str]:
+    return frozenset(kind.model_fields)
+
+
 def _refuse_unknown(value: dict[str, Any], kind: type[BaseModel]) -> None:
+    if value.keys() <= _fields_of(kind):
+        return
     unknown = [key for key in value if key not in kind.model_fields][:MAX_PROBLEMS]
-    if unknown:
-        detail = f"There is no such field. Fields: {', '.join(sorted(kind.model_fields))}."
-        problems = [FieldProblem(f"/{escape(key)}", detail) for key in unknown]
-        raise InvalidField(problems[0].pointer, detail, *problems[1:])
+    detail = f"There is no such field. Fields: {', '.join(sorted(kind.model_fields))}."
+    problems = [FieldProblem(f"/{escape(key)}", detail) for key in unknown]
+    raise InvalidField(problems[0].pointer, detail, *problems[1:])
 
 
 def _problem(found: Any) -> FieldProblem:
