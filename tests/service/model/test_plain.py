@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import sys
-import time
 import unicodedata
 
 import numpy as np
@@ -12,11 +11,13 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
+from service.model import plain as plains
 from service.model.bundle import Feature
 from service.model.features import CHARACTERS, SHAPES
 from service.model.plain import plain
 from service.model.rules import STYLES, Style
 from service.model.tokenizer import UNKNOWN, Tokenizer, build
+from tests.work import Characters, assert_linear, lines
 
 WORDS = (UNKNOWN, "wonderful", "ca", "n't", "i", "café", "&", '"', "<url>", "paris", "é", "'", "<br>", "film")
 FEATURES = (
@@ -27,6 +28,8 @@ FEATURES = (
 )
 TOKENIZERS: dict[Style, Tokenizer] = {style: build(WORDS, FEATURES, style) for style in STYLES}
 WEB = TOKENIZERS["web"]
+MOST_COMPARED = 100
+"""Times that a character is given to Unicode's functions: up to 32 are composed together, four times each at most."""
 
 
 def tokens(text: str, style: Style = "web") -> list[str]:
@@ -210,11 +213,16 @@ def test_tokens_sent_are_read_alike_and_never_split() -> None:
         "\ufe0f",
     ],
 )
-def test_time_is_linear(unit: str) -> None:
-    text = unit * (1_000_000 // len(unit))
-    started = time.process_time()
-    plain(text)
-    assert time.process_time() - started < 5
+def test_the_work_is_linear(unit: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def work(size: int) -> int:
+        text = unit * (size // len(unit))
+        forms = Characters(unicodedata)
+        monkeypatch.setattr(plains, "unicodedata", forms)
+        ran = lines(lambda: plain(text))
+        assert forms.total <= MOST_COMPARED * len(text)
+        return ran
+
+    assert_linear(work, 2_000)
 
 
 def test_every_character_that_is_composed_is_met() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any, cast
@@ -15,6 +16,7 @@ from service.observability.metrics import Metrics
 from service.serving import sampling
 from service.serving.registry import Model
 from service.serving.sampling import MAX_TOKENS, REST, Sampler
+from tests.patience import PATIENCE
 
 SECONDS = 2.0
 """Of a sample, by the clock of these tests."""
@@ -116,3 +118,48 @@ def test_a_share_of_0_samples_none(clock: Clock) -> None:
 
     asyncio.run(main())
     assert clock.sampled == []
+
+
+def test_a_sample_that_is_due_while_another_runs_is_left_out(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    sampled: list[int] = []
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(_: Model, rows: NDArray[np.int32]) -> dict[Any, Any]:
+        sampled.append(int(rows[0, 0]))
+        begun.set()
+        assert go_on.wait(PATIENCE)
+        return {}
+
+    monkeypatch.setattr(sampling, "_observe", slow)
+
+    async def main() -> None:
+        sampler = Sampler(Metrics(), 1.0, list)
+        sampler.offer(MODEL, inputs([1]))
+        assert begun.wait(PATIENCE)
+        clock.now += 1000  # the sampler does not rest: it is busy
+        sampler.offer(MODEL, inputs([2]))
+        go_on.set()
+        await offered(sampler, [])
+        await offered(sampler, inputs([3]))
+        sampler.close()
+
+    asyncio.run(main())
+    assert sampled == [1, 3]
+
+
+def test_a_sample_that_fails_keeps_no_later_one_out(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_: Model, rows: NDArray[np.int32]) -> dict[Any, Any]:
+        raise ValueError
+
+    async def main() -> None:
+        sampler = Sampler(Metrics(), 1.0, list)
+        works = sampling._observe
+        monkeypatch.setattr(sampling, "_observe", broken)
+        await offered(sampler, inputs([1]))
+        monkeypatch.setattr(sampling, "_observe", works)
+        clock.now += 1000
+        await offered(sampler, inputs([2]))
+        sampler.close()
+
+    asyncio.run(main())
+    assert clock.sampled == [2]
