@@ -183,6 +183,10 @@ def described(style: Style) -> dict[str, Any]:
     return rules
 
 
+_known = cache(described)
+"""For comparisons only: each call returns the same dictionary."""
+
+
 def style_of(rules: Mapping[str, Any]) -> Style | None:
     """The style that a ``tokenizer.json`` describes, its vocabulary left out; None for any other rules.
 
@@ -191,6 +195,6 @@ def style_of(rules: Mapping[str, Any]) -> Style | None:
     splitter = rules.get("pre_tokenizer")
     pattern = splitter.get("pattern") if isinstance(splitter, dict) else None
     for style, known in _PATTERNS.items():
-        if pattern == {"Regex": known} and rules == described(style):
+        if pattern == {"Regex": known} and rules == _known(style):
             return style
     return None
