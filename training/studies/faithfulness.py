@@ -46,14 +46,6 @@ MEASURES = (
     "insertion",
     "log-odds",
 )
-BETTER: Mapping[str, int] = {
-    **{name: 1 for name in MEASURES if name.startswith("comprehensiveness")},
-    **{name: -1 for name in MEASURES if name.startswith("sufficiency")},
-    "deletion": -1,
-    "insertion": 1,
-    "log-odds": -1,
-}
-"""1 if more is better, -1 if less is."""
 
 
 @dataclass(frozen=True, slots=True)

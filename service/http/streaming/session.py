@@ -37,9 +37,9 @@ from service.http.streaming.opened import Event, Opened, error_event, open_strea
 from service.model.streams.reading import Undecided
 from service.serving.streams import Dropped
 
-POLICY, OVER_SIZE, RESTART, BUSY, NORMAL = 1008, 1009, 1012, 1013, 1000
+POLICY, OVER_SIZE, RESTART, BUSY = 1008, 1009, 1012, 1013
 """Close codes (RFC 6455 and its registry): an unacceptable message, a message over a limit, a restart of the service,
-no room at present, and the client's own end."""
+and no room at present."""
 MOST_ERRORS = 16
 """Wrong messages allowed on one connection. One more closes it."""
 MOST_MESSAGES = 1024

@@ -12,7 +12,7 @@ from service.model.tokenizer import Encoded
 from tests.bundles import Options, architecture, draft, network, random_rows
 from training.scoring.evaluate import Corpus
 from training.studies.attributions import Array, Case, Method, Subject
-from training.studies.faithfulness import BETTER, GRID, MEASURES, Figure, cases, measure, points
+from training.studies.faithfulness import GRID, MEASURES, Figure, cases, measure, points
 
 
 def subject(folder: Path, **options: object) -> Subject:
@@ -90,7 +90,6 @@ def test_others_are_held_against_the_first_input_by_input(tmp_path: Path) -> Non
         assert first.against_first[name] == Figure(0, 0, 0)
         difference = last.figures[name].mean - first.figures[name].mean
         assert last.against_first[name].mean == pytest.approx(difference, abs=1e-9)
-    assert set(BETTER) == set(MEASURES)
 
 
 def test_an_interval_holds_its_mean_and_narrows_with_more_inputs() -> None:
