@@ -55,7 +55,7 @@ _METAVARS: dict[object, str] = {int: "N", float: "X", Path: "PATH", Path | None:
     invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"], "show_default": True}
 )
 @click.version_option(VERSION, message="%(version)s")
-@click.option("--debug", is_flag=True, help="Show where an unexpected error came from.")
+@click.option("--debug", is_flag=True, help="Show the source of an unexpected error.")
 @click.pass_context
 def main(context: click.Context, debug: bool) -> None:
     """Recurrent text models, served over HTTP or run over files, with their gates.

@@ -1,5 +1,4 @@
-"""The name and the version of the software: what `--version` prints, the API document says, and the distribution is
-built as."""
+"""The name and the version of the software, for `--version`, the API document and the distribution."""
 
 from __future__ import annotations
 

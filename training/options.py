@@ -318,7 +318,7 @@ class FitOptions(Columns, NetworkOptions):
         return Dropouts(embeddings, units, self.weight_drop, self.locked, self.word_dropout or 0.0)
 
     def suited(self, examples: int) -> FitOptions:
-        """The same with every setting fixed, for training data of so many examples: few need more dropout."""
+        """The same with every setting fixed, for training data of `examples` examples: few need more dropout."""
         few, recipe = examples < _FEW, self.recipe.suited(examples)
         return self.but(
             epochs=recipe.epochs,

@@ -94,7 +94,7 @@ class AsyncClient(Base[httpx.AsyncClient]):
         return answers.feedback((await self._send("POST", "/feedback", json=body)).content)
 
     async def shadow(self, name: str) -> Shadow:
-        """The comparison of a model's shadow with the served version. Raises `NotFound` where it has none."""
+        """The comparison of a model's shadow with the served version. Raises `NotFound` if it has none."""
         return answers.shadow((await self._get(f"/models/{quote(name, safe='')}/shadow")).content)
 
     async def ready(self) -> bool:

@@ -24,7 +24,7 @@ class StreamFields(TypedDict, total=False):
     layers: Sequence[int] | None
     units: Sequence[int] | None
     every: int
-    """An event for every so many tokens."""
+    """An event for every N-th token."""
     decimals: int | None
     split: bool
     """Taggers read raw text sentence by sentence; False reads it as one sequence."""

@@ -97,7 +97,7 @@ class Client(Base[httpx.Client]):
         return answers.feedback((self._send("POST", "/feedback", json=body)).content)
 
     def shadow(self, name: str) -> Shadow:
-        """The comparison of a model's shadow with the served version. Raises `NotFound` where it has none."""
+        """The comparison of a model's shadow with the served version. Raises `NotFound` if it has none."""
         return answers.shadow((self._get(f"/models/{quote(name, safe='')}/shadow")).content)
 
     def ready(self) -> bool:

@@ -8,7 +8,7 @@ import asyncio
 class TimeLimit:
     """A context manager that cancels its task at a time of the event loop, and then raises `TimeoutError`.
 
-    Like `asyncio.Timeout`, it leaves alone what others cancel.
+    Like `asyncio.Timeout`, it ignores cancellations by others.
     """
 
     __slots__ = ("_cancelling", "_expired", "_task", "_timer")

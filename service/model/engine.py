@@ -41,7 +41,7 @@ _NAMES: dict[str, Provider] = {"CPUExecutionProvider": "cpu", "CUDAExecutionProv
 RECURRENT = frozenset({"LSTM", "GRU", "RNN", "DynamicQuantizeLSTM", "Scan"})
 """Operators that make a layer; nearly all of a prediction's arithmetic is theirs."""
 WARM_UP_SECONDS = 20.0
-"""After so long a graph that is warmed up is stopped, and refused."""
+"""Seconds. A graph whose warm-up takes longer is stopped and refused."""
 _WARM_UP = ((1, 8), (4, 16))
 """(rows, tokens) of the batches that a fresh engine runs before it serves: one text and a batch. Batches of 256 tokens
 give the same seconds a token, and would take a sixth of a model's loading."""

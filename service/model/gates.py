@@ -44,7 +44,7 @@ class Selection:
     statistics: bool = False
 
     def numbers(self, tokens: int, inputs: int = 1) -> int:
-        """How many numbers a trace of so many tokens, in so many inputs, returns."""
+        """The number of numbers in a trace of `tokens` tokens in `inputs` inputs."""
         per_token = len(STATISTICS) if self.reduce == "summary" else len(self.units)
         per_input = len(self.units) * (len(self.gates) * UNIT_STATISTICS + 1) if self.statistics else 0
         sides = len(self.layers) * len(self.directions)

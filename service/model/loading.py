@@ -40,7 +40,7 @@ class Model:
     seconds_per_token: float
     """Duration of a prediction, measured during the warm-up."""
     token_limit: int
-    """The manifest's or the service's, whichever is less."""
+    """The smaller of the manifest's limit and the service's."""
     parameters: int | None = None
     name: str = field(init=False)
     version: str = field(init=False)

@@ -1,4 +1,4 @@
-"""A card for each unit: where it is most active in a data file, and what the answers lose without it.
+"""A card for each unit: the tokens of a data file at which it is most active, and the loss of quality without it.
 
 ``units.json`` of a bundle holds the cards of all units. It names places of the file by line and token, and the file by
 its SHA-256; it holds no text. ``python -m training units`` writes it. A bundle whose cards are damaged, or of another
@@ -37,7 +37,7 @@ class LayerCards(_Frozen):
     layer: _Count
     direction: Direction
     places: tuple[Annotated[tuple[Place, ...], Field(max_length=MAX_PLACES)], ...]
-    """Where the hidden state is farthest from 0, at most once in an input, the farthest first."""
+    """The tokens with the hidden state farthest from 0, at most one in each input, the farthest first."""
     cost: tuple[_Finite, ...]
     """The score with the unit, less the score while its hidden state is held at 0."""
     lost: tuple[_Finite, ...]

@@ -312,7 +312,7 @@ class _ModelNumbers:
         return found
 
     def batches(self, rows: int) -> tuple[Number, Number]:
-        """How many batches had so many rows, and their seconds."""
+        """The number of batches with a number of rows, and their seconds."""
         found = self._batches.get(rows)
         if found is None:
             labels = (*self._of, str(rows))

@@ -130,7 +130,7 @@ class PayloadLog:
         self._thread.start()
 
     def offer(self, build: Callable[[], Event], characters: int, *, feedback: bool = False) -> None:
-        """Have an event written, which `build` makes in the thread; it holds so many characters. Returns at once."""
+        """Queue an event of `characters` characters, which `build` makes in the thread. Returns at once."""
         waiting = self._offered - self._done
         if self._queue.qsize() >= WAITING_EVENTS or (waiting and waiting + characters > WAITING_CHARACTERS):
             self._refused += 1
@@ -147,7 +147,7 @@ class PayloadLog:
         return self._written[feedback]
 
     def close(self, seconds: float = CLOSE_SECONDS) -> None:
-        """Write the waiting events, for at most so many seconds."""
+        """Write the waiting events, for a limited time."""
         self._queue.put(None)
         if self._thread.is_alive():
             self._thread.join(seconds)

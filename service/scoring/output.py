@@ -38,7 +38,7 @@ class Lines:
     """Records as lines: JSON, or CSV with a header."""
 
     def __init__(self, form: Form, manifest: Manifest, keep: Sequence[str] = ()) -> None:
-        """`keep` are the names of the columns that rows carry along. Raises `OutputError` where a CSV table has a
+        """`keep` are the names of the columns that rows carry along. Raises `OutputError` if a CSV table has a
         column of that name already."""
         self._form = form
         self._keep = tuple(keep)

@@ -74,7 +74,7 @@ def retokenize(model: Path, tokenizer: Style, test: tuple[Path, ...], out: Path 
 
 
 def _vocabulary(found: bundle.Bundle) -> dict[str, int]:
-    """The words of a bundle's tokenizer, whichever rules it has."""
+    """The words of a bundle's tokenizer, with any rules."""
     try:
         words = orjson.loads(found.file(bundle.TOKENIZER).read_bytes())["model"]["vocab"]
         return {str(word): int(row) for word, row in words.items()}

@@ -42,7 +42,7 @@ def tokens(data: tuple[Path, ...], json: bool) -> None:
 
 
 def _sentences(path: Path) -> list[tuple[str, ...]]:
-    """The tokens of each example of a file, whichever its task. Raises `CorpusError`."""
+    """The tokens of each example of a file, for both tasks. Raises `CorpusError`."""
     try:
         examples = read(path, "ner")
     except CorpusError:

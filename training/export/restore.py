@@ -70,7 +70,7 @@ def network(bundle: Bundle) -> Network:
 
 
 def _words(arrays: _Arrays) -> Tensor:
-    """The word vectors, from whichever of the forms a bundle keeps them in."""
+    """The word vectors, from any of the forms in a bundle."""
     stored, scale = arrays[WORDS], arrays.get(scale_name(WORDS))
     if scale is None:
         return _tensor(stored)

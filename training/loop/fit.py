@@ -73,7 +73,7 @@ class Recipe:
     seed: int = 1
 
     def suited(self, examples: int) -> Recipe:
-        """The same with every setting fixed, for training data of so many examples.
+        """The same with every setting fixed, for training data of `examples` examples.
 
         Few examples make few steps: they are read in smaller batches, more often, and at a higher rate.
         """

@@ -131,7 +131,7 @@ def _place(texts: Texts, number: int, token: int, value: float) -> Place:
 
 
 def _sample(corpus: Corpus, most: int, seed: int) -> Corpus:
-    """At most so many inputs, drawn at random."""
+    """A random sample of at most `most` inputs."""
     picked = np.sort(np.random.default_rng(seed).permutation(len(corpus.encoded))[:most]).tolist()
     gold, encoded = ([each[number] for number in picked] for each in (corpus.gold, corpus.encoded))
     return replace(corpus, gold=gold, encoded=encoded)

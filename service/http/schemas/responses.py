@@ -313,7 +313,7 @@ class ModelDescription(BaseModel):
         [], description="How faithful the split into tokens is, beside other ways to explain the same answers."
     )
     cards: bool = Field(
-        False, description="Whether its units have cards: where each is most active, and what it is for."
+        False, description="True if its units have cards: the tokens at which each is most active, and its purpose."
     )
     quality_before: Annotated[
         list[Score], Field(description="For an int8 model: the scores of the float32 model that it was made from.")
@@ -346,10 +346,10 @@ class Place(Shape):
 
 
 class Ablation(Shape):
-    """What is lost while a unit's hidden state is held at 0."""
+    """The loss of quality while a unit's hidden state is held at 0."""
 
     inputs: int = Field(description="Over how many inputs of the file it was measured.")
-    metric: Literal["accuracy", "f1"] = Field(description="What was measured.")
+    metric: Literal["accuracy", "f1"] = Field(description="The measured quantity.")
     score: Probability = Field(description="The figure of the whole model, over the same inputs.")
     cost: float = Field(description="That figure less the figure without the unit.")
     lost: float = Field(description="The mean drop of the probability of the labels that the whole model predicts.")
@@ -360,7 +360,7 @@ class Ablation(Shape):
 
 
 class UnitCard(Shape):
-    """What is known of one unit. `data`, `places` and `ablation` are null where the bundle has no cards."""
+    """The card of one unit. `data`, `places` and `ablation` are null if the bundle has no cards."""
 
     model: str = Field(description="The model.")
     version: str = Field(description="Its version.")
@@ -368,12 +368,14 @@ class UnitCard(Shape):
     direction: Direction = Field(description="Its direction.")
     unit: int = Field(description="Its number, from 0.")
     logits: dict[str, float] | None = Field(
-        description="Its direction in the logits: by label, what the logit gains for each 1 of its hidden state. Null "
-        "below the top layer, whose states the head does not see."
+        description="Its direction in the logits: by label, the change of the logit for each 1 of its hidden state. "
+        "Null below the top layer, because the head does not see those states."
     )
     data: CardData | None = Field(description="The file that the places are in.")
-    places: list[Place] | None = Field(description="Where its hidden state is farthest from 0, the farthest first.")
-    ablation: Ablation | None = Field(description="What is lost without it.")
+    places: list[Place] | None = Field(
+        description="The tokens with its hidden state farthest from 0, the farthest first."
+    )
+    ablation: Ablation | None = Field(description="The loss without it.")
 
 
 class Refused(Shape):

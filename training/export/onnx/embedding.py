@@ -17,7 +17,7 @@ from training.nets.characters import CharacterCNN, CharacterLSTM
 from training.nets.networks import Architecture, Network, Table
 
 FINE_ROWS = 12_000
-"""With 4 bits, the words that the training data has most often keep 8: at most so many."""
+"""Limit on the words that keep 8 bits in a table of 4: those that the training data has most often."""
 
 
 @dataclass(frozen=True, slots=True)
