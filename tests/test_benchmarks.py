@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from benchmarks import (
     resources,
     sentences,
     serving,
+    shadow,
     start,
 )
 from benchmarks.report import Conditions, Result
@@ -138,6 +140,27 @@ def test_memory_start_and_capacity_are_measured(tmp_path: Path) -> None:
     rows = list(resources.measure(resources.QUICK, tmp_path / "models"))
     assert [row.measure for row in rows] == ["s", "MB", "MB", "requests/CPU-s"]
     assert all(row.subject > 0 for row in rows)
+
+
+def test_a_full_shadow_of_other_weights_is_measured(tmp_path: Path) -> None:
+    bundle = tiny_bundle(tmp_path / "a-model")
+    rows = list(shadow.measure(shadow.QUICK, bundle))
+    assert [row.measure for row in rows] == ["ms, median", "ms, 99th percentile"]
+    assert all(row.ratio > 0 for row in rows)
+    shipped = serving.shipped().path
+    shutil.copytree(shipped, tmp_path / shipped.parent.name / "9")
+    shadow._alter(tmp_path / shipped.parent.name / "9")
+    altered = load_bundle(tmp_path / shipped.parent.name / "9")
+    assert altered.digest != load_bundle(shipped).digest
+    assert altered.manifest.files["weights.safetensors"] != load_bundle(shipped).manifest.files["weights.safetensors"]
+
+
+def test_a_turn_begins_when_nothing_waits_for_the_shadow(monkeypatch: pytest.MonkeyPatch) -> None:
+    reports = [{"requests": done, "dropped": lost} for done, lost in ((1, 0), (5, 0), (5, 2), (5, 2), (9, 9))]
+    monkeypatch.setattr(shadow, "_STILL", 0.0)
+    monkeypatch.setattr(shadow, "_report", lambda port, model: reports.pop(0))
+    shadow._drain(1, "a-model")
+    assert len(reports) == 1
 
 
 @pytest.mark.parametrize(("baseline", "cases"), [(None, 1), (serving.ROOT, 3)], ids=["naive", "an earlier build"])
