@@ -137,6 +137,43 @@ export async function faithfulness(reading, token, signal) {
 /** A piece of a text, and the state of the pieces before: its events and the next state. */
 export const postStream = (body, signal) => ask("stream", { method: "POST", body, signal });
 
+/** The card of a unit of the model that made a reading. */
+export const card = ({ model, version }, { layer, direction, unit }, signal) =>
+  ask(`models/${encodeURIComponent(model.name)}/versions/${version}/units/${layer}/${direction}/${unit}`, { signal });
+
+const TRIES = 5;
+
+/** What some units do in other inputs: for each {tokens, values}, values being [tokens][units]; null for an input that
+ * the service cannot read. Where it takes not so many numbers at once, it gets fewer; where it is busy, the page waits. */
+export async function activations(reading, inputs, what, signal) {
+  const { layer, direction, gate, units } = what;
+  const body = {
+    model: reading.model.name, version: reading.version, inputs, truncate: true, contributions: false, decimals: 5,
+    gates: [gate], layers: [layer], directions: [direction], units,
+  };
+  for (let tried = 1; ; tried++) {
+    try {
+      const { traces } = await ask("gates", { method: "POST", body, signal });
+      return traces.map(({ tokens, layers: [found] }) => ({ tokens, values: found.gates[gate] }));
+    } catch (error) {
+      if (error.status === 413 || error.status === 422) {
+        if (inputs.length === 1) return [null];
+        const half = Math.ceil(inputs.length / 2);
+        return [...await activations(reading, inputs.slice(0, half), what, signal), ...await activations(reading, inputs.slice(half), what, signal)];
+      }
+      if (!error.passes || tried === TRIES) throw error;
+      await pause(1000 * Math.min(error.wait ?? 1, 30), signal);
+    }
+  }
+}
+
+function pause(milliseconds, signal) {
+  return new Promise((done, fail) => {
+    const timer = setTimeout(done, milliseconds);
+    signal?.addEventListener("abort", () => { clearTimeout(timer); fail(new DOMException("stopped", "AbortError")); }, { once: true });
+  });
+}
+
 /** The bytes of a whole trace, to keep. */
 export async function download(body, binary) {
   return new Blob([await send("gates", { method: "POST", body, accept: binary ? SAFETENSORS : "application/json" })]);

@@ -1,6 +1,7 @@
 // The page: what a person does goes into the store, what the service answers into readings, and both onto the screen.
 
 import { align, names } from "./align.js";
+import { createCard } from "./card.js";
 import { changesOf, createChanges } from "./changes.js";
 import { listModels, ServiceError } from "./client.js";
 import { createDifference } from "./difference.js";
@@ -43,6 +44,10 @@ const pickUnit = (unit) => {
   if (Number.isInteger(unit) && unit >= 0 && unit < reading.model.hidden) store.set({ unit, gate: view().gate, direction: view().direction });
 };
 const unit = createUnit({ onToken: (token) => store.set({ token }), onUnit: pickUnit });
+const card = createCard({ onOpen: (text, token) => {
+  const { model } = chosenSide().reading;
+  store.set({ model: model.name, text, token, explain: null, label: null, side: "a", with: null, and: null, explained: null, set: "", drop: "" });
+} });
 const statistics = Object.fromEntries([a, b].map(({ id }) => [id, createStatistics({
   id,
   onUnit: (picked) => { store.set({ side: id }); pickUnit(picked); },
@@ -65,7 +70,7 @@ section("main").prepend(tour.element);
 section("stream").append(live.element);
 section("mattered").append(h("div", { class: "stack" }, a.mattered.element, b.mattered.element, difference.shares));
 section("gates").append(changes.element, gates.element);
-section("unit").append(unit.element);
+section("unit").append(h("div", { class: "stack" }, unit.element, card.element));
 section("statistics").append(h("div", { class: "stack" }, statistics.a.element, statistics.b.element, difference.keeping));
 section("take").append(take.element);
 
@@ -214,7 +219,10 @@ const directionOf = ({ model }, direction) => (model.directions.includes(directi
 function showUnit() {
   const state = view();
   section("unit").hidden = state.unit === null;
-  if (state.unit !== null) unit.show(chosenSide().reading, state);
+  if (state.unit === null) return;
+  const { reading } = chosenSide();
+  unit.show(reading, state);
+  card.show(reading, { ...state, direction: directionOf(reading, state.direction) }, chosenUnits(reading).wanted ?? [state.unit]);
 }
 
 function showCounted() {
