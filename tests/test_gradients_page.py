@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from docs import hooks
+from service.model.bundle import versions
 from tests.integration.conftest import ROOT
 from tests.test_docs import DOCS, blocks, run
+from training.cli import app
 from training.studies.longrange import SOLVED, baseline
 
 PAGE = DOCS / "gradients.md"
@@ -45,7 +48,8 @@ def table(name: str) -> dict[str, dict[str, str]]:
     lines = PAGE.read_text("utf-8").splitlines()
     start = next(number for number, line in enumerate(lines) if line.startswith(f"| {name} |"))
     rows = [line.strip("| ").split(" | ") for line in takewhile(lambda line: line.startswith("|"), lines[start:])]
-    return {row[0]: dict(zip(rows[0][1:], row[1:], strict=True)) for row in rows[2:]}
+    names = [name + " " * rows[0][1:at].count(name) for at, name in enumerate(rows[0][1:], 1)]  # a second one: "name "
+    return {row[0]: dict(zip(names, row[1:], strict=True)) for row in rows[2:]}
 
 
 def measured(problem: str, text: Callable[[dict[str, Any]], str]) -> dict[str, dict[str, str]]:
@@ -69,6 +73,37 @@ def test_the_table_of_the_copy_problem_says_what_was_measured() -> None:
     no_idea = {f"T = {length}": f"{baseline('copy', length):.4f}" for length in (10, 50)}
     assert shown.pop("baseline") == no_idea
     assert shown == measured("copy", lambda curve: f"{curve['best']:.4f}")
+
+
+def test_the_table_of_shipped_models_and_the_tour_say_what_is_measured(tmp_path: Path) -> None:
+    names = ("sentiment-rnn", "sentiment-lstm", "sentiment-gru")
+    out = tmp_path / "reach.json"
+    models = [str(bundle(name)) for name in names]
+    done = CliRunner().invoke(app, ["gradients", *models, "--length", "100", "--json", str(out)])
+    assert done.exit_code == 0, done.output
+    found = {each["name"]: each for each in json.loads(out.read_text("utf-8"))}
+    shown = table("Model")
+    assert set(shown) == set(names)
+    for name in names:
+        before, after = (
+            next(each for key, each in found.items() if f"{when} training ({name})" in key)
+            for when in ("before", "after")
+        )
+        assert shown[name] == {
+            "decay a step before": f"{before['decay']:.3f}",
+            "after training": f"{after['decay']:.3f}",
+            "under a thousandth before": f"{before['gone_at']} steps back",
+            "after training ": f"{after['gone_at']} steps back",
+        }
+    tour = (ROOT / "service" / "explorer" / "tour.js").read_text("utf-8")
+    rnn, lstm = (shown[name]["after training "].split()[0] for name in names[:2])
+    assert f"{rnn} steps back less than a thousandth is left; in the LSTM of the next step it takes {lstm}." in tour
+
+
+def bundle(name: str) -> Path:
+    """The newest version of a model that ships."""
+    folder = ROOT / "models" / name
+    return folder / str(max(versions(folder)))
 
 
 def test_every_picture_is_small_and_shown() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
@@ -96,8 +97,10 @@ def test_a_backward_view_does_not_ask_a_forward_model_again(visiting: Visiting, 
     page = visit.open(f"#model=sentiment-lstm&text={TEXT}&direction=backward")
     page.wait_for_selector("#statistics .chart")
     asked: list[str] = []
-    # The browser asks for the page's icon again after a change of the address.
-    page.on("request", lambda request: asked.extend([request.url] if "/page/" not in request.url else []))
+    # The browser asks for the page's icon again after a change of the address; a unit that is picked shows its card.
+    page.on(
+        "request", lambda request: asked.extend([request.url] if not re.search("/page/|/units/", request.url) else [])
+    )
     page.click("#map-cell-forward", position={"x": 120, "y": 80})
     page.select_option("#sort", "mean")
     visit.pause(200)
