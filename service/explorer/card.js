@@ -45,7 +45,9 @@ export function createCard({ onOpen }) {
       facts.replaceChildren(...told(card));
       await list(mine.signal);
     } catch (error) {
-      if (!mine.signal.aborted) facts.replaceChildren(h("p", { class: "problem" }, error.message));
+      if (mine.signal.aborted) return;
+      if (error.passes) shown.key = null; // the next look asks again
+      facts.replaceChildren(h("p", { class: "notice" }, error.message));
     }
   }
 

@@ -110,6 +110,21 @@ def test_a_model_without_cards_says_so(visiting: Visiting, service: Process) -> 
     assert page.locator("#unit-places li").count() == 0
 
 
+def test_a_card_that_did_not_come_is_asked_for_again(visiting: Visiting, carded: Process) -> None:
+    visit = visiting(carded)
+    visit.expected = ("status of 503",)
+    body = json.dumps({"detail": "The queue is full."})
+    visit.page.route(
+        "**/units/**",
+        lambda route: route.fulfill(status=503, content_type="application/problem+json", body=body),
+        times=1,
+    )
+    page = visit.open(f"#model=sentiment-tiny&text=the+film+is+good{CHOSEN}")
+    page.wait_for_selector("#unit-facts:has-text('The queue is full.')")
+    visit.type("the film is fine")
+    page.wait_for_selector("[data-term=ablation]")
+
+
 @pytest.mark.parametrize("model", ["sentiment-tiny", "ner-tiny"])
 def test_places_have_their_texts_once_the_file_is_there(
     visiting: Visiting, carded: Process, place: Place, model: str
