@@ -67,7 +67,7 @@ _FORESEEN = (
 
 
 @click.group(help=__doc__, context_settings={"help_option_names": ["-h", "--help"]})
-@option("--debug", is_flag=True, help="Show where in the code an error comes from.")
+@option("--debug", is_flag=True, help="Show the source of an error in the code.")
 @click.pass_context
 def app(context: click.Context, debug: bool) -> None:
     """Before any command."""

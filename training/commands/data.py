@@ -55,8 +55,8 @@ def data(
     network, but for --source FOLDER. A dataset's licence is its own: read it before you share a model.
 
     `data from-log LOG --out train.tsv` makes a training file of the service's payload log: the inputs that have
-    feedback, with the labels that it says. Feedback that repeats or contradicts itself, and texts with several labels,
-    are named. A tagger's file has columns.
+    feedback, with the labels of that feedback. Feedback that repeats or contradicts itself, and texts with several
+    labels, are named. A tagger's file has columns.
     """
     if name == FROM_LOG:
         _from_log(log, out, task, model)

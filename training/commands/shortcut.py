@@ -29,13 +29,13 @@ class ShortcutOptions(TextColumns, NetworkOptions):
     """The options of `training shortcut`."""
 
     train: Path = Field(description="Texts with labels to learn from.")
-    dev: Path = Field(description="Texts whose answers are explained.")
+    dev: Path = Field(description="Texts with labels to explain the answers of.")
     hidden: int = Field(64, ge=1, le=8192, description="Units of each direction.")
     pooling: Pooling = Field("attention", description="How a text's states become one.")
     epochs: int | None = Field(None, ge=1, description="Passes over the texts. Default: as many as suit them.")
-    share: float = Field(0.5, ge=0.01, le=1, description="Of the training texts, those that get a word.")
-    most: int = Field(200, ge=1, description="Dev texts, at most.")
-    seed: int = Field(1, description="Of places, labels and weights.")
+    share: float = Field(0.5, ge=0.01, le=1, description="Share of the training texts that get a word.")
+    most: int = Field(200, ge=1, description="Most dev texts.")
+    seed: int = Field(1, description="Seed of places, labels and weights.")
 
 
 @click.command()

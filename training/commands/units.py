@@ -1,4 +1,4 @@
-"""``training units`` and ``training find``: a card for each unit, and where chosen units do the same."""
+"""``training units`` and ``training find``: a card for each unit, and a search for places with similar activations."""
 
 from __future__ import annotations
 
@@ -29,19 +29,21 @@ _AROUND = 6
 
 @click.command()
 @model_argument
-@option("--data", type=PATH, required=True, help="File of labelled data in which the places are: a dev set.")
+@option("--data", type=PATH, required=True, help="File of labelled data for the places: a dev set.")
 @option("--places", type=click.IntRange(1, MAX_PLACES), default=4, help="Places for each unit.")
-@option("--most", type=click.IntRange(1), default=200, help="Inputs, drawn at random, for what is lost without a unit.")
-@option("--seed", type=click.IntRange(0), default=1, help="Seed of that choice.")
+@option(
+    "--most", type=click.IntRange(1), default=200, help="Number of random inputs that measure the loss without a unit."
+)
+@option("--seed", type=click.IntRange(0), default=1, help="Seed of the random inputs.")
 @json_option
 @takes(Columns)
 def units(columns: Columns, model: Path, data: Path, places: int, most: int, seed: int, json: bool) -> None:
     """Make a card for each unit of a bundle, and write the cards into the bundle.
 
-    A card says where in the file the unit's hidden state is farthest from 0, and what is lost while that state is held
-    at 0: probability of the predicted labels, accuracy or entities' F1, and the share of answers that change. It
-    names lines and tokens of the file, and the file by its SHA-256; no text is stored. The explorer shows the texts to
-    a reader who has the file.
+    A card lists the tokens of the file with the unit's hidden state farthest from 0. It also has the loss while that
+    state is held at 0: probability of the predicted labels, accuracy or entities' F1, and the share of answers that
+    change. A card names lines and tokens, and the file by its SHA-256. It stores no text. The explorer shows the texts
+    if the reader has the file.
     """
     found = opened(model)
     subject = Subject.of(found)
@@ -87,14 +89,14 @@ def _print(title: str, manifest: Manifest, made: Cards) -> None:
 
 @click.command()
 @model_argument
-@option("--data", type=PATH, required=True, help="File of labelled data that is searched.")
-@option("--text", required=True, help="Text in which the units do what is looked for.")
+@option("--data", type=PATH, required=True, help="File of labelled data to search.")
+@option("--text", required=True, help="Text with the activations to look for.")
 @option("--tokens", required=True, metavar="N or N-M", help="Tokens of that text, from 0.")
 @option("--units", "chosen", required=True, metavar="LIST", help="Units, such as 3,17 or 0-15.")
 @option("--gate", default="hidden", help="Gate, or state.")
 @option("--layer", type=click.IntRange(0), default=0, help="Layer, from 0.")
 @option("--direction", type=click.Choice(["forward", "backward"]), default="forward", help="Direction.")
-@option("--count", type=click.IntRange(1), default=10, help="Most places, one an input.")
+@option("--count", type=click.IntRange(1), default=10, help="Most places, at most one in each input.")
 @json_option
 @takes(Columns)
 def find(
@@ -110,7 +112,7 @@ def find(
     count: int,
     json: bool,
 ) -> None:
-    """Find the places of a file where chosen units do the same as at some tokens of a text.
+    """Find the places of a file with activations of chosen units like those at some tokens of a text.
 
     The places are ordered by distance: the root of the mean square of the differences between the units' activations,
     over the units and the tokens.
