@@ -30,6 +30,7 @@ from service.observability.metrics import Metrics
 from service.process import tls
 from service.process.sockets import listen, url
 from service.process.supervisor import METHOD, SIGNALS, Loaded, Loading, Supervisor
+from service.serving import sequences
 from service.serving.opening import Opening
 from service.serving.shared import Shared
 from service.settings import Settings
@@ -42,7 +43,13 @@ _log = structlog.get_logger()
 def serve(settings: Settings) -> int:
     """Serve until a signal comes, in one process or several. Returns the exit status. Raises `StartupError`."""
     check(settings)
+    is_random = not settings.state_key.get_secret_value()
     settings = with_state_key(settings)
+    with sequences.kept(settings.state_key.get_secret_value().encode(), random=is_random):
+        return _serve(settings)
+
+
+def _serve(settings: Settings) -> int:
     allow_connections(settings.max_connections)
     workers = settings.workers or usable_cpus()
     if workers > 1:

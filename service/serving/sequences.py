@@ -9,6 +9,8 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -20,6 +22,11 @@ from service.errors import InvalidField, Refused, Unavailable
 
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  # the folder below it is the user's own
 _WHERE = "/parameters/sequence_id"
+_HELD = ".held"
+"""The file in a folder of sequences that living services lock; it says `_RANDOM` if no other service has the key."""
+_RANDOM = b"random"
+_OLDEST_SECONDS = 86_400.0
+"""After this time no service uses a sequence: the most that its setting allows."""
 
 
 @dataclass(slots=True)
@@ -36,16 +43,14 @@ class Sequences:
     if their `key` is the same."""
 
     def __init__(self, key: bytes, most: int, seconds: float) -> None:
-        base = _SHARED_MEMORY if os.access(_SHARED_MEMORY, os.W_OK) else Path(tempfile.gettempdir())
-        name = hashlib.sha256(b"gatelight sequences\0" + key).hexdigest()[:24]
-        self._folder = base / f"gatelight-{os.getuid()}-{name}"
+        self._folder = _folder(key)
         self._most, self._seconds = most, seconds
 
     @property
     def count(self) -> int:
         """The number of open sequences."""
         with suppress(OSError):
-            return sum(1 for _ in self._folder.iterdir())
+            return sum(1 for _ in _files(self._folder))
         return 0
 
     @contextmanager
@@ -84,7 +89,7 @@ class Sequences:
     def drop_old(self) -> None:
         """Drop the expired sequences."""
         with suppress(OSError):
-            for path in self._folder.iterdir():
+            for path in _files(self._folder):
                 with suppress(OSError):
                     if self._is_old(path.stat()):
                         path.unlink()
@@ -139,3 +144,89 @@ class Sequences:
             os.close(descriptor)
             raise
         return descriptor
+
+
+@contextmanager
+def kept(key: bytes, *, random: bool) -> Iterator[None]:
+    """Keep the folder of sequences while a service runs, and remove what services that were killed left behind.
+
+    Only this service has a `random` key, and its sequences end with it. Others stay for the next service with the key.
+    """
+    sweep()
+    folder = _folder(key)
+    descriptor = _hold(folder, random=random)
+    try:
+        yield
+    finally:
+        if descriptor is not None:
+            _release(folder, descriptor)
+
+
+def sweep() -> None:
+    """Remove this user's folders of sequences that no living service holds, if none can use them any more."""
+    with suppress(OSError):
+        for folder in list(_base().glob(f"gatelight-{os.getuid()}-*")):
+            with suppress(OSError):
+                found = folder.lstat()
+                if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+                    continue  # not made by a service of this user
+                try:
+                    descriptor = os.open(folder / _HELD, os.O_RDWR | os.O_NOFOLLOW)
+                except FileNotFoundError:
+                    _remove(folder)
+                else:
+                    _release(folder, descriptor)
+
+
+def _hold(folder: Path, *, random: bool) -> int | None:
+    """Lock a folder until the descriptor is closed, here and in forked processes; None if that is impossible."""
+    with suppress(OSError):
+        while True:
+            folder.mkdir(mode=0o700, exist_ok=True)
+            try:
+                descriptor = os.open(folder / _HELD, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+            except FileNotFoundError:
+                continue  # removed in between
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+            if os.fstat(descriptor).st_nlink:
+                os.pwrite(descriptor, _RANDOM if random else b"", 0)
+                return descriptor
+            os.close(descriptor)
+    return None
+
+
+def _release(folder: Path, descriptor: int) -> None:
+    """Close a folder's file `_HELD`. The last to do so removes what no service can use."""
+    try:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails if another service holds it
+            if os.pread(descriptor, len(_RANDOM), 0) == _RANDOM:
+                shutil.rmtree(folder)
+            else:
+                _remove(folder)
+    finally:
+        os.close(descriptor)
+
+
+def _remove(folder: Path) -> None:
+    """Remove sequences that no service uses any more, and the folder if none is left."""
+    for path in _files(folder):
+        if path.stat().st_mtime + _OLDEST_SECONDS < time.time():
+            path.unlink()
+    if not any(_files(folder)):
+        (folder / _HELD).unlink(missing_ok=True)
+        folder.rmdir()
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """The sequences in a folder. Raises `OSError`."""
+    return (path for path in folder.iterdir() if path.name != _HELD)
+
+
+def _folder(key: bytes) -> Path:
+    name = hashlib.sha256(b"gatelight sequences\0" + key).hexdigest()[:24]
+    return _base() / f"gatelight-{os.getuid()}-{name}"
+
+
+def _base() -> Path:
+    return _SHARED_MEMORY if os.access(_SHARED_MEMORY, os.W_OK) else Path(tempfile.gettempdir())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 from tests.integration.conftest import Process, Start, _starter
 from tests.integration.metrics import value
 from tests.integration.streams import TEXT, cut, predicted, write_repository
+from tests.patience import until
 
 
 @pytest.fixture(scope="module")
@@ -142,3 +145,38 @@ def test_tritonclient_sends_sequences(service: Process) -> None:
     expected = predicted(service, "sentiment-lstm", "".join(pieces))
     assert answer.as_numpy("label").tolist() == [expected["label"].encode()]
     assert answer.as_numpy("score").tolist() == pytest.approx([expected["score"]], abs=1e-5)
+
+
+def test_what_a_killed_service_leaves_in_shared_memory_goes_with_the_next_start(start: Start, repository: Path) -> None:
+    process = start("--workers", "2", models=repository).until_ready()
+    outputs(infer(process, 5, "a film ", sequence_start=True))
+    folder = _folder(process)
+    assert len(list(folder.iterdir())) == 2
+    process.signal(signal.SIGKILL)
+    process.exit_status()
+    until(lambda: not _is_held(folder))  # the workers end when their supervisor has gone
+    last = start(models=repository).until_ready()
+    assert not folder.exists()
+    own = _folder(last)
+    outputs(infer(last, 5, "a film ", sequence_start=True))
+    last.signal()
+    assert last.exit_status() == 0
+    assert not own.exists()
+
+
+def _folder(process: Process) -> Path:
+    """The folder of a service's sequences."""
+    files = [each.readlink() for each in Path(f"/proc/{process.process.pid}/fd").iterdir() if each.exists()]
+    (held,) = [path for path in files if path.name == ".held"]
+    return held.parent
+
+
+def _is_held(folder: Path) -> bool:
+    try:
+        with (folder / ".held").open() as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:  # another service began meanwhile
+        return False
+    return False
