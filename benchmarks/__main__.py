@@ -30,6 +30,7 @@ from benchmarks import (
     serving,
     shadow,
     start,
+    streams,
     trace,
 )
 from benchmarks.generator import LoadError
@@ -54,6 +55,7 @@ class Name(StrEnum):
     resources = "resources"
     shadow = "shadow"
     overhead = "overhead"
+    streams = "streams"
     start = "start"
 
 
@@ -89,6 +91,7 @@ BENCHMARKS = {
     Name.overhead: Benchmark(
         overhead.SUBJECT, overhead.BASELINE, overhead.measure, lambda: overhead.measure(overhead.QUICK)
     ),
+    Name.streams: Benchmark(streams.SUBJECT, streams.BASELINE, streams.measure, lambda: streams.measure(streams.QUICK)),
     Name.start: Benchmark(start.SUBJECT, start.BASELINE, start.measure, lambda: start.measure(start.QUICK)),
 }
 

@@ -129,7 +129,7 @@ class Run:
             taken, self.latencies = self.latencies, []
             new, before = self.outcomes - before, Counter(self.outcomes)
             spread = quantiles(taken, n=100) if len(taken) > 1 else [0.0] * 99
-            memory = max(map(_resident, processes(self.pid)), default=0.0)
+            memory = max(map(resident, processes(self.pid)), default=0.0)
             at = time.monotonic() - began
             self.seconds.append(
                 Second(at, memory, spread[49] * 1e3, spread[98] * 1e3, new.pop("right", 0), new, self.phase)
@@ -182,7 +182,7 @@ def processes(pid: int) -> list[int]:
     return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()]
 
 
-def _resident(pid: int) -> float:
+def resident(pid: int) -> float:
     """Megabytes that a process has in memory; 0 for one that has gone."""
     try:
         return int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGESIZE") / 1e6

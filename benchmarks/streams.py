@@ -1,28 +1,76 @@
-"""What streams cost, in CPU time of one process: `python -m benchmarks.streams`; `--scripts 10000 URL` plays scripts.
+"""The cost of streams: a late token beside an early one, many streams together, gates in events, memory, and latency.
 
-Ratios, each the median of several rounds: a token late in a text and early, many streams together and one by one, a
-stream and `/predict` of the growing text, gates in every event and none. And the bytes of an idle stream.
+All but the latency is CPU time or memory of one process, without HTTP. The latency is from a piece to its event, over
+WebSockets of a real service. ``python -m benchmarks.streams --scripts 10000 URL`` plays random scripts of messages.
 """
 
 from __future__ import annotations
 
+import asyncio
+import json
 import sys
 import time
 import tracemalloc
-from collections.abc import Callable
-from pathlib import Path
-from statistics import median
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from statistics import median, quantiles
 
+from websockets.asyncio.client import ClientConnection, connect
+
+from benchmarks.load import HOST
+from benchmarks.measure import Pair, Row, row
+from benchmarks.serving import ROOT, server
 from benchmarks.stream_scripts import play
 from service.http.render import dumps
 from service.model import bundle as bundles
+from service.model.bundle import Bundle
 from service.model.loading import Model, loader
 from service.model.streams.stepping import Job, Stepper
 from service.model.streams.stream import Stream, Wanted, wanted
 
-MODEL = Path(__file__).resolve().parents[1] / "models" / "sentiment-lstm"
+SUBJECT, BASELINE = "the stream", "compared with"
+NAME = "sentiment-lstm"
+"""The model; it reads forward."""
+MOST_KIB = 16.0
+"""The target for the memory of an idle stream beside its socket."""
+RATE = 20.0
+"""Tokens a second of each stream while latency is measured."""
 WORDS = ["a", "slow", "start", "but", "the", "ending", "is", "wonderful", "and", "I", "was", "moved"]
-ROUNDS, STREAMS = 7, 64
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """Rounds, streams at once, the late position, words of a text, and seconds of latency."""
+
+    rounds: int = 9
+    streams: int = 64
+    late: int = 10_000
+    words: int = 100
+    idle: int = 200
+    seconds: float = 5.0
+
+
+FULL = Size()
+QUICK = Size(rounds=1, streams=4, late=200, words=10, idle=5, seconds=0.5)
+
+
+def measure(size: Size = FULL, bundle: Bundle | None = None) -> Iterator[Row]:
+    """A row for each target. Raises `ServingError`, and `BundleError` for a bundle that does not match its manifest."""
+    folder = ROOT / "models" / NAME
+    bundle = bundle or bundles.load(folder / str(bundles.versions(folder)[-1]))
+    model = loader("cpu", 1, 4096)(bundle)
+    stepper = Stepper(model.engine.network)
+    yield row(f"a token at position {size.late:,}; at 100", "ms of CPU", late(model, stepper, size))
+    yield row(f"a step of {size.streams} streams together; one by one", "tokens/CPU-s", together(model, stepper, size))
+    yield row(
+        f"{size.words} words as a stream; /predict of each growing text", "ms of CPU", naive(model, stepper, size)
+    )
+    yield row("one gate in each event; none", "ms of CPU", gates(model, stepper, size))
+    yield row("an idle stream; the target", "KiB", [(idle(model, stepper, size.idle) / 1024, MOST_KIB)])
+    with server(bundle.name, "service", "serve", "--models", str(bundle.path.parents[1]), "--workers", "1") as port:
+        case = f"{size.streams} streams of {RATE:g} tokens/s, 99th percentile; one stream, median"
+        yield row(case, "ms", list(latencies(port, bundle.name, size)))
 
 
 def seconds(act: Callable[[], object]) -> float:
@@ -41,55 +89,62 @@ def read(stream: Stream, stepper: Stepper, words: int, first: int = 0) -> None:
                 dumps(event)
 
 
-def late(model: Model, stepper: Stepper) -> float:
-    """A token at position 10,000 beside one at position 100."""
+def late(model: Model, stepper: Stepper, size: Size = FULL) -> list[Pair]:
+    """Milliseconds a token, late and early in a text."""
     early, old = (Stream(model, stepper, Wanted()) for _ in range(2))
     read(early, stepper, 100)
-    read(old, stepper, 10_000)
-    pairs = [
-        (seconds(lambda: read(old, stepper, 200)), seconds(lambda: read(early, stepper, 200))) for _ in range(ROUNDS)
+    read(old, stepper, size.late)
+    per = 1000 / size.words
+    return [
+        (per * seconds(lambda: read(old, stepper, size.words)), per * seconds(lambda: read(early, stepper, size.words)))
+        for _ in range(size.rounds)
     ]
-    return median(after / before for after, before in pairs)
 
 
-def together(model: Model, stepper: Stepper) -> float:
-    """Tokens a second of the step, 64 streams together beside one after the other."""
+def together(model: Model, stepper: Stepper, size: Size = FULL) -> list[Pair]:
+    """Tokens a second of the step, of all streams in one batch and one after the other."""
     rows = stepper.rows([model.tokenizer.row("film")])
-    jobs = [Job(rows, stepper.start()) for _ in range(STREAMS)]
-    pairs = []
-    for _ in range(ROUNDS):
-        apart = seconds(lambda: [stepper.run([job]) for job in jobs * 10])
-        pairs.append(apart / seconds(lambda: [stepper.run(jobs) for _ in range(10)]))
-    return median(pairs)
+    jobs = [Job(rows, stepper.start()) for _ in range(size.streams)]
+    tokens = 10 * size.streams
+    return [
+        (
+            tokens / seconds(lambda: [stepper.run(jobs) for _ in range(10)]),
+            tokens / seconds(lambda: [stepper.run([job]) for job in jobs * 10]),
+        )
+        for _ in range(size.rounds)
+    ]
 
 
-def naive(model: Model, stepper: Stepper) -> float:
-    """`/predict`'s work for each of 100 growing texts beside a stream of 100 words."""
+def naive(model: Model, stepper: Stepper, size: Size = FULL) -> list[Pair]:
+    """Milliseconds for a text that grows word by word: as a stream, and read again with each word."""
 
     def again() -> None:
-        for count in range(1, 101):
+        for count in range(1, size.words + 1):
             encoded = model.encode(" ".join(WORDS[n % len(WORDS)] for n in range(count)), truncate=False)
             dumps(model.decoder.decode(model.engine.predict([encoded.rows]), [encoded]))
 
-    return median(
-        seconds(again) / seconds(lambda: read(Stream(model, stepper, Wanted()), stepper, 100)) for _ in range(ROUNDS)
-    )
+    return [
+        (1000 * seconds(lambda: read(Stream(model, stepper, Wanted()), stepper, size.words)), 1000 * seconds(again))
+        for _ in range(size.rounds)
+    ]
 
 
-def gates(model: Model, stepper: Stepper) -> float:
-    """A stream with one gate of one layer in each event beside one without."""
+def gates(model: Model, stepper: Stepper, size: Size = FULL) -> list[Pair]:
+    """Milliseconds of a text, with one gate of one layer in each event and with none."""
     asked = wanted(model.bundle.manifest, ["forget"], [0], None, 1, 4)
-    return median(
-        seconds(lambda: read(Stream(model, stepper, asked), stepper, 300))
-        / seconds(lambda: read(Stream(model, stepper, Wanted()), stepper, 300))
-        for _ in range(ROUNDS)
-    )
+    return [
+        (
+            1000 * seconds(lambda: read(Stream(model, stepper, asked), stepper, 3 * size.words)),
+            1000 * seconds(lambda: read(Stream(model, stepper, Wanted()), stepper, 3 * size.words)),
+        )
+        for _ in range(size.rounds)
+    ]
 
 
-def idle(model: Model, stepper: Stepper) -> float:
+def idle(model: Model, stepper: Stepper, count: int = 200) -> float:
     """Bytes of a stream that has read 20 words."""
     tracemalloc.start()
-    held = [Stream(model, stepper, Wanted()) for _ in range(200)]
+    held = [Stream(model, stepper, Wanted()) for _ in range(count)]
     for stream in held:
         read(stream, stepper, 20)
     used = tracemalloc.get_traced_memory()[0]
@@ -97,22 +152,53 @@ def idle(model: Model, stepper: Stepper) -> float:
     return used / len(held)
 
 
+def latencies(port: int, model: str, size: Size) -> Iterator[Pair]:
+    """Milliseconds from a piece to its event: the 99th percentile of many streams, and the median of one."""
+    for _ in range(min(3, size.rounds)):
+        alone = asyncio.run(_paced(port, model, 1, size.seconds))
+        many = asyncio.run(_paced(port, model, size.streams, size.seconds))
+        yield quantiles(many, n=100)[98], median(alone)
+
+
+async def _paced(port: int, model: str, streams: int, duration: float) -> list[float]:
+    """Milliseconds from each piece to its event. Streams do not begin together."""
+    async with AsyncExitStack() as stack:
+        opened = []
+        for _ in range(streams):
+            connection = await stack.enter_async_context(connect(f"ws://{HOST}:{port}/stream", proxy=None))
+            await connection.send(json.dumps({"model": model}))
+            await connection.recv()  # ready
+            opened.append(connection)
+        follows = [_follow(each, number / streams / RATE, duration) for number, each in enumerate(opened)]
+        return [1000 * each for found in await asyncio.gather(*follows) for each in found]
+
+
+async def _follow(connection: ClientConnection, begins: float, duration: float) -> list[float]:
+    due: list[float] = []
+    found: list[float] = []
+    count = max(2, round(duration * RATE))
+
+    async def receive() -> None:
+        for number in range(count):
+            await connection.recv()
+            found.append(time.perf_counter() - due[number])
+
+    receiving = asyncio.create_task(receive())
+    started = time.perf_counter() + begins
+    for number in range(count):
+        await asyncio.sleep(max(0.0, started + number / RATE - time.perf_counter()))
+        due.append(time.perf_counter())
+        await connection.send('{"text": "film "}')
+    await receiving
+    return found
+
+
 def main() -> None:
-    """Measure, and print a line for each figure; or play scripts against a service."""
-    if sys.argv[1:2] == ["--scripts"]:
-        count, url = int(sys.argv[2]), sys.argv[3]
-        print(f"{sum(play(url, seed) for seed in range(count))} of {count} scripts came to an answer, and none hung")
-        return
-    model = loader("cpu", 1, 4096)(bundles.load(MODEL / str(bundles.versions(MODEL)[-1])))
-    stepper = Stepper(model.engine.network)
-    for what, found, target in (
-        ("a token at position 10,000 ÷ at 100", late(model, stepper), "at most 1.1"),
-        ("64 streams together ÷ one by one", together(model, stepper), "at least 4"),
-        ("growing text again and again ÷ stream", naive(model, stepper), "at least 6"),
-        ("one gate in each event ÷ none", gates(model, stepper), "at most 1.5"),
-        ("KiB of an idle stream", idle(model, stepper) / 1024, "at most 16"),
-    ):
-        print(f"{what}: {found:.2f} ({target})")
+    """Play scripts against a service; the figures are those of ``python -m benchmarks streams``."""
+    if sys.argv[1:2] != ["--scripts"] or len(sys.argv) != 4:
+        sys.exit("python -m benchmarks.streams --scripts COUNT URL; for the figures: python -m benchmarks streams")
+    count, url = int(sys.argv[2]), sys.argv[3]
+    print(f"{sum(play(url, seed) for seed in range(count))} of {count} scripts came to an answer, and none hung")
 
 
 if __name__ == "__main__":

@@ -25,6 +25,8 @@ from benchmarks import (
     serving,
     shadow,
     start,
+    stream_soak,
+    streams,
 )
 from benchmarks.report import Conditions, Result
 from service.model.bundle import load as load_bundle
@@ -127,6 +129,29 @@ def test_pages_are_read_better_sentence_by_sentence() -> None:
     figures = sentences.measure(model, plain)
     assert figures["split"] == pytest.approx(figures["alone"], abs=1.0)
     assert figures["F1"] > 95
+
+
+def test_streams_are_measured_in_process_and_over_websockets(tmp_path: Path) -> None:
+    bundle = tiny_bundle(tmp_path / "models" / "a-model", bidirectional=False)
+    rows = list(streams.measure(streams.QUICK, bundle))
+    assert [row.measure for row in rows] == ["ms of CPU", "tokens/CPU-s", "ms of CPU", "ms of CPU", "KiB", "ms"]
+    assert all(row.subject > 0 and row.baseline > 0 for row in rows)
+    assert rows[4].baseline == streams.MOST_KIB
+
+
+def test_the_soak_of_streams_tells_wrong_answers_from_right_ones() -> None:
+    right: dict[str, object] = {"label": "positive", "scores": {"positive": 0.75}, "entities": [{"start": 1}]}
+    assert stream_soak.equal({**right, "scores": {"positive": 0.750001}}, right)
+    wrongs: list[dict[str, object]] = [
+        {"scores": {"positive": 0.7501}},
+        {"label": "negative"},
+        {"entities": []},
+        {"entities": [{"start": 2}]},
+    ]
+    for wrong in wrongs:
+        assert not stream_soak.equal({**right, **wrong}, right)
+    assert stream_soak.texts() == stream_soak.texts()
+    assert {model for model, _ in stream_soak.texts()} == set(stream_soak.MODELS)
 
 
 def test_decoding_is_measured_beside_a_prediction() -> None:

@@ -1,0 +1,233 @@
+"""Many streams for a long time, while workers are killed: ``python -m benchmarks.stream_soak --minutes 10``.
+
+Each client reads texts over `WS /stream`, cut at random, and keeps the last state that it got. When its connection
+ends, it goes on from that state with whichever worker answers. Every last answer is held against `/predict` of the
+whole text. These must hold: no answer is wrong, every killed worker is replaced, and in the end no stream is open.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import signal
+import socket
+import sys
+import tempfile
+import time
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake
+
+from benchmarks.soak import processes, resident
+
+ROOT = Path(__file__).resolve().parents[1]
+MODELS = ("sentiment-lstm", "sentiment-mingru", "ner-lstm")
+TEXTS = 100
+STATE_EVERY = 5
+"""Tokens between two states that a client gets."""
+CLOSE = 1e-5
+"""Of scores: what a stream may differ from `/predict`."""
+PATIENCE = 120.0
+_WORDS = (
+    "the film was not very good but great dull Ada Lovelace London e\u0301 \U0001f469\u200d\U0001f467 a lot of it. "
+    "&amp; And Mr. Babbage, wonderful!\n"
+)
+
+
+@dataclass
+class Run:
+    """The load, the faults, and their results."""
+
+    url: str
+    pid: int
+    pause: float
+    texts: list[tuple[str, str]]
+    """Model and text."""
+    expected: list[Any] = field(default_factory=list)
+    outcomes: Counter[str] = field(default_factory=Counter)
+    recoveries: list[float] = field(default_factory=list)
+    most_open: int = 0
+    going: bool = True
+
+    async def follow(self, seed: int) -> None:
+        """One client: text after text."""
+        choice = random.Random(seed)  # noqa: S311  (load, not secrets)
+        await asyncio.sleep(choice.random() * self.pause * 10)
+        while self.going:
+            number = choice.randrange(len(self.texts))
+            found = await self._read(*self.texts[number], choice)
+            self.outcomes["right" if equal(found, self.expected[number]) else "wrong"] += 1
+
+    async def _read(self, model: str, text: str, choice: random.Random) -> Any:
+        """Read one text, over as many connections as it takes. Returns the prediction."""
+        last: dict[str, Any] | None = None
+        while True:
+            try:
+                async with connect(self.url, open_timeout=PATIENCE, proxy=None, compression=None) as connection:
+                    opening = {"model": model, "state_every": STATE_EVERY}
+                    await connection.send(json.dumps({**opening, **({"state": last["state"]} if last else {})}))
+                    sending = asyncio.create_task(self._send(connection, text[last["read"] if last else 0 :], choice))
+                    try:
+                        async for message in connection:
+                            event = json.loads(message)
+                            if event["type"] == "state":
+                                last = event
+                            elif event["type"] == "done":
+                                return event["prediction"]
+                            elif event["type"] == "error":
+                                self.outcomes[f"error {event['status']}"] += 1
+                    finally:
+                        sending.cancel()
+                        with suppress(asyncio.CancelledError, ConnectionClosed):
+                            await sending
+            except (OSError, InvalidHandshake, TimeoutError, ConnectionClosed):
+                pass
+            self.outcomes["gone on from a state" if last else "begun again"] += 1
+            await asyncio.sleep(choice.random())
+
+    async def _send(self, connection: ClientConnection, text: str, choice: random.Random) -> None:
+        """Send a text in pieces of 1 to 12 characters, with a pause behind each."""
+        at = 0
+        while at < len(text):
+            size = choice.randint(1, 12)
+            await connection.send(json.dumps({"text": text[at : at + size]}))
+            at += size
+            await asyncio.sleep(self.pause * choice.uniform(0.5, 1.5))
+        await connection.send(json.dumps({"end": True}))
+
+    async def kill_a_worker(self, workers: int) -> None:
+        """Kill one worker, and time its replacement."""
+        victim = random.choice(processes(self.pid))  # noqa: S311  (a victim, not a secret)
+        os.kill(victim, signal.SIGKILL)
+        killed = time.monotonic()
+        while victim in processes(self.pid) or await self.metric("ready") < workers:
+            await asyncio.sleep(0.1)
+            if time.monotonic() - killed > PATIENCE:
+                self.outcomes["not replaced"] += 1
+                return
+        self.recoveries.append(time.monotonic() - killed)
+
+    async def metric(self, name: str) -> float:
+        """A figure of `/metrics`, over all workers; -1 if no answer comes."""
+        with suppress(httpx.HTTPError):
+            async with httpx.AsyncClient(timeout=PATIENCE) as client:
+                text = (await client.get(f"{self.url.replace('ws', 'http', 1)[: -len('/stream')]}/metrics")).text
+            return sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith(f"gatelight_{name} "))
+        return -1.0
+
+
+def equal(found: Any, expected: Any) -> bool:
+    """True if predictions agree: labels and places exactly, scores closely."""
+    if isinstance(expected, dict):
+        return found.keys() == expected.keys() and all(equal(found[name], expected[name]) for name in expected)
+    if isinstance(expected, list):
+        return len(found) == len(expected) and all(map(equal, found, expected))
+    return bool(abs(found - expected) <= CLOSE if isinstance(expected, float) else found == expected)
+
+
+def texts(seed: int = 0) -> list[tuple[str, str]]:
+    """Texts of 3 to 60 words, each with a model."""
+    choice, words = random.Random(seed), _WORDS.split(" ")  # noqa: S311  (load, not secrets)
+    return [
+        (MODELS[number % len(MODELS)], " ".join(choice.choices(words, k=choice.randint(3, 60))))
+        for number in range(TEXTS)
+    ]
+
+
+async def play(run: Run, minutes: float, streams: int, workers: int, kill_every: float) -> None:
+    """Learn the right answers, then load for so long, with a worker killed now and then."""
+    base = run.url.replace("ws", "http", 1)[: -len("/stream")]
+    async with httpx.AsyncClient(base_url=base, timeout=PATIENCE) as client:
+        for model, text in run.texts:
+            answer = (await client.post("/predict", json={"model": model, "inputs": text})).raise_for_status()
+            run.expected.append(answer.json()["predictions"][0])
+    end = time.monotonic() + 60 * minutes
+    clients = [asyncio.create_task(run.follow(seed)) for seed in range(streams)]
+    memory = [max(map(resident, processes(run.pid)))]
+    while time.monotonic() < end:
+        await asyncio.sleep(min(kill_every, max(0.0, end - time.monotonic())))
+        run.most_open = max(run.most_open, int(await run.metric("streams")))
+        if time.monotonic() < end:
+            await run.kill_a_worker(workers)
+        memory.append(max(map(resident, processes(run.pid))))
+        print(
+            f"{len(memory) - 1} killed, {run.most_open} open at most, {memory[-1]:.0f} MB, {dict(run.outcomes)}",
+            flush=True,
+        )
+    run.going = False
+    await asyncio.gather(*clients)
+    for _ in range(100):
+        if await run.metric("streams") == 0:
+            return
+        await asyncio.sleep(0.1)
+    run.outcomes["left open"] += 1
+
+
+def verdicts(run: Run) -> dict[str, bool]:
+    """The conditions, each with its result."""
+    right, wrong = run.outcomes["right"], run.outcomes["wrong"]
+    return {
+        f"no answer is wrong: {right} right, {wrong} wrong": right > 0 and not wrong,
+        f"each of {len(run.recoveries)} killed workers is replaced": not run.outcomes["not replaced"],
+        "no stream is open at the end": not run.outcomes["left open"],
+    }
+
+
+async def soak(asked: argparse.Namespace, log: Path) -> bool:
+    """Run a service and the clients. Returns True if everything held."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    flags = {"workers": asked.workers, "models": asked.models, "port": port, "max-connections": 2 * asked.streams + 64}
+    command = ["-m", "service", "serve", *(str(part) for name in flags for part in (f"--{name}", flags[name]))]
+    with log.open("wb") as output:
+        service = await asyncio.create_subprocess_exec(
+            sys.executable, *command, "--log-level", "warning", stdout=output, stderr=output, cwd=ROOT
+        )
+    run = Run(f"ws://127.0.0.1:{port}/stream", service.pid, asked.pause, texts())
+    try:
+        for _ in range(600):
+            if await run.metric("ready") == asked.workers:
+                break
+            await asyncio.sleep(0.2)
+        await play(run, asked.minutes, asked.streams, asked.workers, asked.kill_every)
+        print(f"clients: {dict(run.outcomes)}; {run.most_open} streams open at most")
+        print(f"recoveries of killed workers, seconds: {[round(each, 1) for each in run.recoveries]}")
+        held = verdicts(run)
+    finally:
+        if service.returncode is None:
+            service.terminate()
+        status = await asyncio.wait_for(service.wait(), 60)
+    for what, so in held.items():
+        print(f"{'held' if so else 'FAILED'}: {what}", flush=True)
+    print(f"exit status after SIGTERM: {status}")
+    lines = await asyncio.to_thread(log.read_text, encoding="utf-8", errors="replace")
+    if "unexpected error" in lines or not all(held.values()):
+        print(lines[-20_000:])
+    return all(held.values()) and status == 0 and "unexpected error" not in lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=10, help="how long (default: 10)")
+    parser.add_argument("--streams", type=int, default=500, help="streams at once (default: 500)")
+    parser.add_argument("--workers", type=int, default=2, help="worker processes (default: 2)")
+    parser.add_argument("--pause", type=float, default=1.0, help="mean seconds between two pieces (default: 1)")
+    parser.add_argument("--kill-every", type=float, default=30, help="seconds between two kills (default: 30)")
+    parser.add_argument("--models", type=Path, default=ROOT / "models", help="the models")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        held = asyncio.run(soak(asked, Path(folder) / "log"))
+    sys.exit(0 if held else 1)
+
+
+if __name__ == "__main__":
+    main()
