@@ -13,6 +13,7 @@ from service.model.bundle import Counts, Feature, FeatureName, Task
 from service.model.features import CHARACTERS, SHAPES
 from service.model.rules import Style
 from service.model.tokenizer import UNKNOWN, Tokenizer, build
+from training import start
 from training.data import conventions, vectors, vocabulary
 from training.data.batches import Sample, encode
 from training.data.checks import Part, counts, notes, with_tokens
@@ -20,10 +21,12 @@ from training.data.corpora import Example, check_labels, labels, read
 from training.distil import transfer
 from training.errors import TrainingError
 from training.export.bundle import TOKEN_LIMIT
+from training.export.onnx.embedding import unpackable
 from training.loop import pretrain
 from training.nets.networks import EMBEDDING_SIZES, Architecture, Network
 from training.options import FitOptions
 from training.scoring.evaluate import Corpus, corpus_name, corpus_of
+from training.start import Parent, parent, resolved
 
 _FEATURES: dict[Task, tuple[FeatureName, ...]] = {
     "sentiment": ("word",),
@@ -40,7 +43,7 @@ _THIRD = 1 / 3
 @dataclass(frozen=True, slots=True)
 class Material:
     """`options` have every setting fixed. `sizes` has the number of examples of each training file, `counts` the labels
-    of these and of the dev files."""
+    of these and of the dev files. `parent` is the bundle that the training goes on from."""
 
     options: FitOptions
     network: Network
@@ -51,6 +54,7 @@ class Material:
     test: list[Corpus]
     sizes: list[tuple[Path, int]]
     counts: tuple[Counts, ...]
+    parent: Parent | None = None
 
 
 def gather(options: FitOptions, tell: Callable[[str], None]) -> Material:
@@ -58,6 +62,8 @@ def gather(options: FitOptions, tell: Callable[[str], None]) -> Material:
 
     Raises `CorpusError` for data that cannot be used, `TrainingError` for options that contradict each other.
     """
+    options = resolved(options)
+    begun = parent(options)
     task, plain = options.design.task, build(["<unk>"], [])
     parts = {
         path: Part(path, with_tokens(path, read(path, task, options.layout, tell), plain, tell))
@@ -79,7 +85,11 @@ def gather(options: FitOptions, tell: Callable[[str], None]) -> Material:
     answered = [each for found in taught.values() for each in found]
     blank = build([UNKNOWN], [], style)
     texts = [each.example(blank, names) for each in answered]
-    network, tokenizer = _network(options, [*examples, *texts], names, style, tell)
+    if begun:
+        tokens_of = _words([*examples, *texts], blank)
+        network, tokenizer = start.network(options, begun, tokens_of, names, tell)
+    else:
+        network, tokenizer = _network(options, [*examples, *texts], names, style, tell)
     if answered:
         labelled = sum(each.label is not None for each in answered)
         tell(f"{len(answered):,} texts with a teacher's logits; {labelled:,} of them have a label")
@@ -107,7 +117,7 @@ def gather(options: FitOptions, tell: Callable[[str], None]) -> Material:
     network.learn(1 + max(int(sample.rows[:, 0].max()) for sample in samples))
     sizes = [(part.path, len(part.examples)) for part in train]
     sizes += [(path, len(found)) for path, found in taught.items()]
-    return Material(options, network, tokenizer, names, samples, dev, test, sizes, counted)
+    return Material(options, network, tokenizer, names, samples, dev, test, sizes, counted, begun)
 
 
 def _conformed(part: Part, first: Part, style: Style, tell: Callable[[str], None]) -> Part:
@@ -160,8 +170,8 @@ def _network(
         return _pretrained(options, options.start, names, style)
     loaded = vectors.load(options.vectors).merged(blank.normalize) if options.vectors else None
     size = loaded.size if loaded else EMBEDDING_SIZES["word"]
-    if options.design.word_bits == 4 and size % 2:
-        raise TrainingError(f"two numbers share a byte: 4 bits need word vectors of an even size, not {size}")
+    if reason := unpackable(options.design.word_bits, size):
+        raise TrainingError(reason)
     tokens = _words(examples, blank)
     words = vocabulary.choose(tokens, loaded, options.words)
     if loaded:

@@ -30,6 +30,9 @@ Pooling = Literal["last", "mean", "max", "attention"]
 CharacterReader = Literal["none", "cnn", "lstm"]
 
 _RECIPE, _INITIAL, _DROPOUTS, _READING = Recipe(), Initial(), Dropouts(), Reading()
+NOT_STATED = "not stated"
+_GENTLE = 1e-3
+"""The learning rate by default for a network that has learned already: higher rates undo what it knows."""
 _FEW = 5000
 """Examples below which training overfits soonest."""
 
@@ -38,8 +41,8 @@ class _Options(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     def but(self, **changed: Any) -> Self:
-        """The same options with some values changed, and checked anew."""
-        return type(self)(**{**dict(self), **changed})
+        """The same options with some values changed, and checked anew. `model_fields_set` has all that were given."""
+        return type(self)(**{name: getattr(self, name) for name in self.model_fields_set - changed.keys()}, **changed)
 
 
 class TextColumns(_Options):
@@ -102,6 +105,8 @@ class NetworkOptions(_Options):
 
     @model_validator(mode="after")
     def _forms_are_those_of_the_cell(self) -> Self:
+        if "cell" not in self.model_fields_set and getattr(self, "start", None):
+            return self  # the cell is that of the model to start from
         if self.gru_reset is not None and self.cell != "gru":
             raise ValueError(f"--gru-reset: {self.cell} has no reset gate; it goes with --cell gru")
         if self.peepholes is not None and self.cell != "peephole":
@@ -144,7 +149,11 @@ class FitOptions(Columns, NetworkOptions):
         le=100,
         description="Divisor of the logits of teacher and student when they are compared.",
     )
-    start: Path | None = Field(None, description="Encoder from `training pretrain` to start from (sentiment).")
+    start: Path | None = Field(
+        None,
+        description="Model to go on from: a bundle, models/NAME or models/NAME/VERSION, whose words, weights and rules "
+        "for raw text are taken; or an encoder from `training pretrain` (sentiment).",
+    )
     tokenizer: Style | None = Field(
         None,
         description="Rules that cut raw text into tokens. Default: the rules that return most tokens of the first "
@@ -167,7 +176,9 @@ class FitOptions(Columns, NetworkOptions):
     )
     optimiser: OptimiserName = Field(_RECIPE.optimiser, description="Optimiser.")
     learning_rate: float | None = Field(
-        None, ge=1e-9, description="Highest learning rate. Default: 0.001 to 0.005, more for fewer examples."
+        None,
+        ge=1e-9,
+        description="Highest learning rate. Default: 0.001 to 0.005, more for fewer examples; 0.001 from a bundle.",
     )
     schedule: ScheduleName = Field(_RECIPE.schedule, description="Course of the learning rate over all epochs.")
     warm_up: float = Field(
@@ -265,7 +276,7 @@ class FitOptions(Columns, NetworkOptions):
     tensorboard: Path | None = Field(
         None, description="Folder for TensorBoard's log of every step (extra tensorboard)."
     )
-    licence: str = Field("not stated", description="Licence for the card.")
+    licence: str = Field(NOT_STATED, description="Licence for the card. That of the model to start from is added.")
     command: str = ""
     """The command that repeats the training, for the manifest and the card."""
 
@@ -276,8 +287,12 @@ class FitOptions(Columns, NetworkOptions):
 
     @model_validator(mode="after")
     def _go_together(self) -> Self:
-        if self.start and (self.vectors or self.task != "sentiment"):
-            raise ValueError("--start: an encoder is for sentiment and brings its own words: no --vectors with it")
+        if self.start and self.vectors:
+            raise ValueError("--start: a model brings its own words and their vectors: no --vectors with it")
+        if self.start and self.task != "sentiment" and not self.starts_from_a_bundle:
+            raise ValueError("--start: an encoder is for sentiment; a tagger starts from a bundle, models/NAME")
+        if self.start and self.initial != _INITIAL:
+            raise ValueError("--init-input, --init-recurrent, --forget-bias: the first weights are those of --start")
         if self.task == "sentiment" and (self.crf or self.characters != "none"):
             raise ValueError("--characters, --crf: characters and a CRF are for --task ner")
         if self.soft and self.task != "sentiment":
@@ -285,6 +300,11 @@ class FitOptions(Columns, NetworkOptions):
         if self.weight_drop and self.cell in MINIMAL:
             raise ValueError(f"--weight-drop: {self.cell} has no recurrent weights that could be dropped")
         return self
+
+    @property
+    def starts_from_a_bundle(self) -> bool:
+        """True if `start` is the folder of a bundle; an encoder is a file."""
+        return self.start is not None and not self.start.is_file() and self.start.suffix != ".safetensors"
 
     @property
     def design(self) -> Design:
@@ -320,10 +340,11 @@ class FitOptions(Columns, NetworkOptions):
     def suited(self, examples: int) -> FitOptions:
         """The same with every setting fixed, for training data of `examples` examples: few need more dropout."""
         few, recipe = examples < _FEW, self.recipe.suited(examples)
+        begun = self.starts_from_a_bundle and self.learning_rate is None
         return self.but(
             epochs=recipe.epochs,
             patience=recipe.patience,
-            learning_rate=recipe.learning_rate,
+            learning_rate=_GENTLE if begun else recipe.learning_rate,
             batch_rows=recipe.batch_rows,
             dropout=(0.5 if few else 0.3) if self.dropout is None else self.dropout,
             word_dropout=(0.2 if few else 0.02) if self.word_dropout is None else self.word_dropout,

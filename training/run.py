@@ -29,6 +29,7 @@ from training.options import FitOptions
 from training.scoring import raw
 from training.scoring.evaluate import best_temperature, corpus_name, guess, guess_score, mark, measure
 from training.scoring.gate_drift import measure as measure_gates
+from training.start import resolved
 
 _ADVICE = "More --epochs, a higher --learning-rate, smaller --batch-rows or more data may help."
 _PACKAGES = ("torch", "onnx", "onnxruntime", "tokenizers", "numpy")
@@ -44,6 +45,7 @@ def run(
     used, `BundleError` for an invalid model name or graphs that do not agree with torch.
     """
     check_name(options.out.name)
+    options = resolved(options)
     if options.recipe.bptt and (reason := truncated.refusal(options.design.directions, options.design.crf)):
         raise TrainingError(reason)
     device = device_of(options.device)
@@ -58,6 +60,7 @@ def run(
     def score(trained: Network) -> Mark:
         return mark(trained, material.dev, device)
 
+    before = _before(material, score, tell, device)
     options.out.mkdir(parents=True, exist_ok=True)  # fail before the training, not after it
     with joined(device) as processes:
         outcome = _train(options, material, score, tell, report, device, processes)
@@ -71,8 +74,25 @@ def run(
         )
     if not processes.first:
         return None, outcome
+    if before is not None and outcome.best is not None and outcome.best <= before:
+        tell(
+            f"WARNING: on dev the model has {outcome.best:.4f}, no more than the {before:.4f} that it began with. "
+            "More data or a lower --learning-rate may help."
+        )
     tell("interrupted: exporting the best model so far" if outcome.interrupted else "exporting")
     return _publish(options, material, outcome, tell), outcome
+
+
+def _before(
+    material: Material, score: Callable[[Network], Mark], tell: Callable[[str], None], device: torch.device
+) -> float | None:
+    """The score on dev of the bundle that the training goes on from; None without one that has all the labels."""
+    parent = material.parent
+    if parent is None or not set(material.labels) <= set(parent.labels):
+        return None
+    reached = score(material.network.to(device).eval()).score
+    tell(f"{parent.name} has {reached:.4f} on dev before the training")
+    return reached
 
 
 def _train(
@@ -152,6 +172,7 @@ def _settings(options: FitOptions, material: Material) -> dict[str, object]:
         "dev": [str(path) for path in options.dev],
         "training data": seen.hexdigest(),
         "torch": importlib.metadata.version("torch"),
+        "start": material.parent.bundle.digest if material.parent else None,
     }
 
 
@@ -174,8 +195,10 @@ def _publish(options: FitOptions, material: Material, outcome: Outcome, tell: Ca
     def raw_text(bundle: Bundle) -> list[RawText]:
         return [raw.of_bundle(bundle, data).kept() for data in (*dev, *test)]
 
+    parent, licence = material.parent, options.licence
+    begun = [parent.origin] if parent else []
     origin = Origin(
-        data=tuple(f"{corpus_name(path)}: {examples:,} examples" for path, examples in material.sizes),
+        data=(*begun, *(f"{corpus_name(path)}: {examples:,} examples" for path, examples in material.sizes)),
         counts=material.counts,
         command=options.command,
         seed=options.recipe.seed,
@@ -189,7 +212,7 @@ def _publish(options: FitOptions, material: Material, outcome: Outcome, tell: Ca
         material.network,
         material.tokenizer,
         origin,
-        options.licence,
+        parent.licence(licence) if parent else licence,
         options.out,
         figures,
         gates,

@@ -14,10 +14,13 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import click
 from annotated_types import Ge, Gt, Le, Lt
+from click.core import ParameterSource
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
+_UNSAID = (None, ParameterSource.DEFAULT)
+"""Sources of values that neither the command line, a variable nor a file gave."""
 _TYPES: dict[object, click.ParamType[Any]] = {str: click.STRING, Path: click.Path(path_type=Path)}
 
 
@@ -31,7 +34,11 @@ def takes(model: type[BaseModel]) -> Callable[[Callable[..., None]], Callable[..
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(command)
         def run(**values: object) -> None:
-            given = {name: values.pop(name) for name in fields}
+            context = click.get_current_context()
+            found = {name: values.pop(name) for name in fields}
+            # Defaults are left to the model, which can then tell what was given (`model_fields_set`).
+            unsaid = {name for name in fields if context.get_parameter_source(name) in _UNSAID}
+            given = {name: value for name, value in found.items() if name not in unsaid}
             try:
                 options = model(**given)
             except ValidationError as error:

@@ -115,8 +115,13 @@ def test_options_reach_the_parts() -> None:
             "--weight-drop: minlstm has no recurrent weights that could be dropped",
         ),
         ({"crf": True}, "--characters, --crf: characters and a CRF are for --task ner"),
-        ({"start": "e", "vectors": "v"}, "--start: an encoder is for sentiment and brings its own words"),
-        ({"start": "e", "task": "ner"}, "--start: an encoder is for sentiment and brings its own words"),
+        ({"start": "e", "vectors": "v"}, "--start: a model brings its own words and their vectors: no --vectors"),
+        ({"start": "e.safetensors", "task": "ner"}, "--start: an encoder is for sentiment; a tagger starts from a"),
+        (
+            {"start": "e", "init_recurrent": "he"},
+            "--init-input, --init-recurrent, --forget-bias: the first weights are",
+        ),
+        ({"start": "e", "cell": "lstm", "gru_reset": "before"}, "--gru-reset: lstm has no reset gate"),
         ({"label_column": "0"}, "columns are counted from 1, or from the end: -1"),
         ({"tag_column": "0"}, "columns are counted from 1, or from the end: -1"),
     ],
@@ -126,6 +131,29 @@ def test_options_that_cannot_be_are_refused(changed: dict[str, Any], words: str)
         FitOptions(**NEEDED | changed)
     with pytest.raises(ValidationError):
         FitOptions(**NEEDED).but(**changed)
+
+
+def test_changed_options_know_what_was_given() -> None:
+    given = set(NEEDED)
+    assert FitOptions(**NEEDED).model_fields_set == given
+    changed = FitOptions(**NEEDED).but(hidden=128)
+    assert changed.model_fields_set == given | {"hidden"}
+    assert changed.but(hidden=7) == FitOptions(**NEEDED, hidden=7)
+
+
+def test_a_default_that_is_given_counts_as_given(tmp_path: Path, made: list[FitOptions]) -> None:
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text("layers = 1\n")
+    needed = [
+        part
+        for name, value in NEEDED.items()
+        for each in ([value] if isinstance(value, str) else value)
+        for part in (f"--{name}", str(each))
+    ]
+    CliRunner().invoke(app, ["fit", *needed, "--hidden", "128", "--recipe", str(recipe)])
+    environment = {"TRAINING_FIT_CELL": "lstm"}
+    CliRunner().invoke(app, ["fit", *needed], env=environment, auto_envvar_prefix=PREFIX)
+    assert [each.model_fields_set - set(NEEDED) - {"command"} for each in made] == [{"hidden", "layers"}, {"cell"}]
 
 
 def test_options_do_not_change() -> None:

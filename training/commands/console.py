@@ -11,9 +11,7 @@ import click
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from service.errors import BundleError
-from service.model import bundle
-from service.model.bundle import Bundle
+from training.export.restore import opened as opened
 from training.loop.fit import Progress
 from training.nets.cells import NAMED
 from training.terminal import console as console_of
@@ -71,27 +69,6 @@ def bar() -> Bar:
     texts = [TextColumn(column) for column in columns]
     shown = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), *texts)
     return Bar(*shown, console=console, transient=True, disable=not console.is_terminal)
-
-
-def opened(model: Path) -> Bundle:
-    """The verified bundle of ``models/NAME`` (its highest version) or ``models/NAME/VERSION``.
-
-    Raises `BundleError`; its message names the bundle.
-    """
-    folder = _version_folder(model)
-    try:
-        return bundle.load(folder)
-    except BundleError as error:
-        raise BundleError(f"{folder}: {error}") from error
-
-
-def _version_folder(model: Path) -> Path:
-    if bundle.is_version(model.name):
-        return model
-    found = bundle.versions(model)
-    if not found:
-        raise BundleError(f"{model}: no version there; expected a folder models/NAME that fit has written")
-    return model / str(found[-1])
 
 
 def cells_of(names: str) -> list[str]:

@@ -8,16 +8,14 @@ from pathlib import Path
 from typing import get_args
 
 import click
-import orjson
 
-from service.errors import BundleError
 from service.model import bundle
 from service.model.decoding import decoder
 from service.model.engine import Engine
 from service.model.rules import Style
 from service.model.tokenizer import Tokenizer
 from training.commands.console import PATH, console, model_argument, opened, option
-from training.export import card
+from training.export import card, restore
 from training.scoring import raw
 from training.scoring.evaluate import corpus, measure
 
@@ -49,7 +47,7 @@ def retokenize(model: Path, tokenizer: Style, test: tuple[Path, ...], out: Path 
         manifest = manifest.model_copy(update={"files": rest, "faithfulness": ()})
         for name in manifest.file_names:
             shutil.copyfile(found.file(name), draft / name)
-        Tokenizer(_vocabulary(found), manifest.features, tokenizer).save(draft / bundle.TOKENIZER)
+        Tokenizer(restore.vocabulary(found), manifest.features, tokenizer).save(draft / bundle.TOKENIZER)
         made = Tokenizer.load(draft / bundle.TOKENIZER, manifest.features)
         engine, decode = Engine(found), decoder(manifest.task, manifest.labels, manifest.crf)
         measured: list[bundle.Score] = []
@@ -71,12 +69,3 @@ def retokenize(model: Path, tokenizer: Style, test: tuple[Path, ...], out: Path 
         before = was.get((score.data, score.metric))
         beside = "" if before is None else f"{before:.4f} before, "
         console.print(f"{score.metric} on {score.data}: {beside}{score.value:.4f} now", highlight=False)
-
-
-def _vocabulary(found: bundle.Bundle) -> dict[str, int]:
-    """The words of a bundle's tokenizer, with any rules."""
-    try:
-        words = orjson.loads(found.file(bundle.TOKENIZER).read_bytes())["model"]["vocab"]
-        return {str(word): int(row) for word, row in words.items()}
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise BundleError(f"{bundle.TOKENIZER} has no vocabulary: {type(error).__name__}") from error

@@ -1,17 +1,20 @@
-"""A bundle → the network that it was exported from: the weights file read back into torch."""
+"""A folder → its bundle, and a bundle → the network that it was exported from: the weights read back into torch."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
+import orjson
 import torch
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from service.errors import BundleError
-from service.model.bundle import WEIGHTS, Bundle
+from service.model import bundle as bundles
+from service.model.bundle import TOKENIZER, WEIGHTS, Bundle
 from service.model.weights_layout import (
     CHARACTER_BIAS,
     CHARACTERS,
@@ -28,9 +31,39 @@ from service.model.weights_layout import (
 from training.export.onnx.embedding import Quantised
 from training.nets.cells import Cell, FullPeephole, Peephole
 from training.nets.characters import CharacterCNN, CharacterLSTM, Characters
-from training.nets.networks import Architecture, Network
+from training.nets.networks import Architecture, Network, Table
 
 _Arrays = Mapping[str, NDArray[np.generic]]
+
+
+def opened(model: Path) -> Bundle:
+    """The verified bundle of ``models/NAME`` (its highest version) or ``models/NAME/VERSION``.
+
+    Raises `BundleError`; its message names the bundle.
+    """
+    folder = _version_folder(model)
+    try:
+        return bundles.load(folder)
+    except BundleError as error:
+        raise BundleError(f"{folder}: {error}") from error
+
+
+def _version_folder(model: Path) -> Path:
+    if bundles.is_version(model.name):
+        return model
+    found = bundles.versions(model)
+    if not found:
+        raise BundleError(f"{model}: no version there; expected a folder models/NAME that fit has written")
+    return model / str(found[-1])
+
+
+def vocabulary(bundle: Bundle) -> dict[str, int]:
+    """The row of each word of a bundle's tokenizer, with any rules. Raises `BundleError`."""
+    try:
+        words = orjson.loads(bundle.file(TOKENIZER).read_bytes())["model"]["vocab"]
+        return {str(word): int(row) for word, row in words.items()}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise BundleError(f"{TOKENIZER} has no vocabulary: {type(error).__name__}") from error
 
 
 def network(bundle: Bundle) -> Network:
@@ -47,11 +80,12 @@ def network(bundle: Bundle) -> Network:
     made = Network(architecture(bundle, arrays)).eval()
     with torch.no_grad():
         for name, table in made.embeddings.items():
-            assert isinstance(table, nn.Embedding)
+            assert isinstance(table, Table)
             table.weight.copy_(_words(arrays) if name == "word" else _tensor(arrays[table_name(name)]))
         if fine_name(WORDS) in arrays:
-            # learned rows keep 8 bits
-            made.learn(len(arrays[fine_name(WORDS)]) - 1)
+            word = made.embeddings["word"]
+            assert isinstance(word, Table)
+            word.fine = len(arrays[fine_name(WORDS)]) - 1
         if made.characters is not None:
             _fill_characters(made.characters, arrays)
         for number, layer in enumerate(made.recurrent()):

@@ -261,6 +261,8 @@ class Table(nn.Embedding):
     """
 
     learned: nn.Parameter
+    fine: int | None = None
+    """First rows that a bundle in 4 bits keeps with 8; None leaves that to the export."""
 
     def __init__(self, rows: int, columns: int) -> None:
         super().__init__(rows, columns, _weight=torch.empty(rows, columns))

@@ -61,11 +61,20 @@ class Quantised:
         return both[0], both[1]
 
 
+def unpackable(bits: int, size: int) -> str | None:
+    """Why word vectors of `size` numbers cannot be kept in so many bits each; None if they can."""
+    if bits == 4 and size % 2:
+        return f"two numbers share a byte: 4 bits need word vectors of an even size, not {size}"
+    return None
+
+
 def _quantised(network: Network) -> Quantised:
     table = network.embeddings["word"]
     assert isinstance(table, Table)
     if network.architecture.word_bits == 8:
         return Quantised.of(table.weight, len(table.weight))
+    if table.fine is not None:
+        return Quantised.of(table.weight, table.fine)
     return Quantised.of(table.weight, min(FINE_ROWS, len(table.learned) if table.learns else len(table.weight)))
 
 
