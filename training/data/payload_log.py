@@ -69,7 +69,8 @@ def read(log: Path, *, task: Task | None = None, model: str | None = None) -> Re
     for event in _events(files, found.notes):
         data = event["data"]
         if event["type"] == FEEDBACK:
-            feedback.append(event)
+            if model is None or event.get("inferenceservicename", model) == model:
+                feedback.append(event)
         elif model is None or data["answer"]["model"] == model:
             requests.setdefault(event["id"], []).append(event)
     tasks: set[Task] = {each["data"]["answer"]["task"] for events in requests.values() for each in events}

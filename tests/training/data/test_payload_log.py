@@ -182,6 +182,9 @@ def test_of_several_models_one_is_chosen(tmp_path: Path) -> None:
         said("b", 0, "y"),
     )
     assert found(path, model="n")[0] == [("two", "y")]
+    named = [{**said(each, 0, "x"), "inferenceservicename": model} for each, model in (("a", "m"), ("b", "n"))]
+    path = log(tmp_path, predicted("a", "one", model="m"), predicted("b", "two", model="n"), *named)
+    assert found(path, model="n") == ([("two", "x")], []), "feedback on another model is nothing that lacks"
 
 
 def test_nothing_to_learn_from_says_why(tmp_path: Path) -> None:
