@@ -6,13 +6,16 @@ import subprocess
 import sys
 
 import httpx
+import onnx
 import pytest
 
 from service.model import bundle as bundles
-from service.model.bundle import CARD, MAX_BYTES, TOKENIZER, Bundle
+from service.model.bundle import CARD, MAX_BYTES, MODEL_GRAPH, TOKENIZER, Bundle
+from service.model.engine import Engine
 from service.model.tokenizer import Tokenizer
 from tests import deviation
 from tests.integration.conftest import ROOT, Process, Start
+from training.export.card import render
 
 MODELS = ROOT / "models"
 SHIPPED = [
@@ -48,6 +51,19 @@ def test_a_bundle_is_small_and_its_card_says_where_it_came_from(bundle: Bundle) 
     # Data is named below $DATA, never by a folder of the machine that trained it.
     assert "$DATA/" in bundle.manifest.origin.command
     assert not any(word.startswith("/") for word in bundle.manifest.origin.command.split())
+
+
+@shipped
+def test_served_graphs_name_the_inputs_that_they_rely_on(bundle: Bundle) -> None:
+    for name in {MODEL_GRAPH, bundle.manifest.gates_graph}:
+        graph = onnx.load(bundle.file(name), load_external_data=False)
+        fused = [node for node in graph.graph.node if node.op_type in {"LSTM", "GRU", "RNN"}]
+        expected = "sequence_lens" if any(any(node.input[4:5]) for node in fused) else ""
+        assert {each.key: each.value for each in graph.metadata_props} == {"relies_on": expected}
+    # A bundle without `sequence_lens` must not be described as if it had it.
+    told = Engine(bundle).relies_on
+    assert told == (() if bundle.manifest.cell == "mingru" else ("sequence_lens",))
+    assert bundle.file(CARD).read_text(encoding="utf-8") == render(bundle.name, bundle.manifest)
 
 
 @shipped

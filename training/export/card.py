@@ -103,7 +103,7 @@ def render(name: str, manifest: Manifest) -> str:
         f"gates with the equations in float64 to {parity.gates:.0e}, over {parity.batches} random batches of 1 to 64 "
         "inputs and 1 to 400 tokens.",
         "",
-        "`model.onnx` is for ONNX Runtime: it relies on `sequence_lens`. For another runtime, "
+        f"`model.onnx` is for ONNX Runtime{_relies_on(manifest)}. For another runtime, "
         f"`python -m training export models/{name} --portable FILE.onnx` writes one file; `docs/reference/runtimes.md` "
         "shows which runtimes give the same logits.",
         "",
@@ -222,6 +222,12 @@ def _loss(manifest: Manifest) -> list[str]:
     if not manifest.quality_before:
         return []
     return ["Before it was made int8:", "", *_HEADINGS, *(_row(score) for score in manifest.quality_before), ""]
+
+
+def _relies_on(manifest: Manifest) -> str:
+    """The features that other runtimes may ignore. Minimal cells are plain operators."""
+    plain = manifest.cell in MINIMAL and manifest.characters != "lstm"
+    return "" if plain else ": it relies on `sequence_lens`"
 
 
 def _agreement(manifest: Manifest) -> str:

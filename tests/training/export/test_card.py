@@ -63,6 +63,15 @@ def test_every_equation_is_printed(tmp_path: Path) -> None:
         assert f"{gate:<10} {equation}" in text
 
 
+def test_a_card_says_what_its_graph_relies_on_and_names_the_page_of_runtimes(tmp_path: Path) -> None:
+    relies = "`model.onnx` is for ONNX Runtime: it relies on `sequence_lens`."
+    assert relies in card(tmp_path)
+    assert relies in card(tmp_path, cell="mingru", characters="lstm")
+    assert relies not in card(tmp_path, cell="mingru", characters="cnn")
+    assert "`model.onnx` is for ONNX Runtime. For another runtime," in card(tmp_path, cell="mingru")
+    assert "docs/reference/runtimes.md" in card(tmp_path, cell="mingru")
+
+
 def test_limits_are_those_of_the_task(tmp_path: Path) -> None:
     assert "irony" in card(tmp_path, "sentiment")
     assert "irony" not in card(tmp_path, "ner")
