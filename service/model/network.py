@@ -62,7 +62,7 @@ class Network:
         for feature in self.manifest.features:
             found.append(self._feature(feature, tokens[:, at : at + feature.columns]))
             at += feature.columns
-        return np.concatenate(found, axis=1)
+        return found[0] if len(found) == 1 else np.concatenate(found, axis=1)
 
     def layer(self, number: int) -> Layer:
         """The recurrent layer of this number."""

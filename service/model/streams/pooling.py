@@ -5,6 +5,7 @@ Shapes: states [rows, units], statistics float64 [rows, size]. Statistics are ze
 
 from __future__ import annotations
 
+import math
 from typing import Protocol
 
 import numpy as np
@@ -67,6 +68,8 @@ class Attention:
         self.size = 2 + len(query)
 
     def add(self, states: Array, statistics: Floats) -> Array:
+        if len(states) == 1:
+            return self._add_one(states[0], statistics[0])[None]
         products = (states @ self._query).astype(np.float64)
         largest = np.where(statistics[:, 1] > 0, np.maximum(statistics[:, 0], products), products)
         kept = np.exp(np.minimum(statistics[:, 0] - largest, 0))  # before the first state it multiplies a sum of 0
@@ -76,6 +79,19 @@ class Attention:
         statistics[:, 2:] *= kept[:, None]
         statistics[:, 2:] += weight[:, None] * states
         return (statistics[:, 2:] / statistics[:, 1:2]).astype(np.float32)
+
+    def _add_one(self, state: Array, statistics: Floats) -> Array:
+        # Plain Python: for one stream an array's overhead is many times the arithmetic.
+        product, (largest, total) = float(state @ self._query), statistics[:2].tolist()
+        new = max(largest, product) if total > 0 else product
+        kept, weight = math.exp(min(largest - new, 0.0)), math.exp(product - new)
+        total = total * kept + weight
+        statistics[0], statistics[1] = new, total
+        sums = statistics[2:]
+        sums *= kept
+        sums += np.multiply(state, weight, dtype=np.float64)
+        mean: Array = (sums / total).astype(np.float32)
+        return mean
 
 
 def pool(head: str, units: int, query: Array | None) -> Pool:

@@ -15,9 +15,12 @@ from numpy.typing import NDArray
 from service.errors import InvalidField
 from service.model.bundle import Manifest
 from service.model.network import Network
-from service.model.streams.cells import Array, Gates, layer
+from service.model.streams.cells import Array, Gates, Layer, layer
 from service.model.streams.pooling import pool
 from service.model.weights_layout import HEAD_BIAS, HEAD_QUERY, HEAD_WEIGHT
+
+_Step = tuple[slice | NDArray[np.intp], int]
+"""The rows of a batch that step together, and their number."""
 
 
 @dataclass(slots=True)
@@ -81,51 +84,82 @@ class Stepper:
 
     def run(self, jobs: Sequence[Job]) -> list[Stepped]:
         """Step many streams in lockstep: all first tokens, then all second ones, and so on."""
+        if len(jobs) == 1:
+            return [self._run(jobs, [len(jobs[0].rows)])[0]]
         order = sorted(range(len(jobs)), key=lambda number: -len(jobs[number].rows))
         placed = [jobs[number] for number in order]
-        lengths = [len(job.rows) for job in placed]
-        # Step t covers the first `going[t]` rows of the batch, which have a token there.
-        going = [sum(length > step for length in lengths) for step in range(lengths[0])]
-        offsets = np.concatenate([[0], np.cumsum(lengths)[:-1]])
-        inputs = self._embed(np.concatenate([job.rows for job in placed]))  # [tokens of all, inputs]
-        states = np.stack([job.state.cells for job in placed])  # [streams, size]
-        pooled = np.stack([job.state.pooled for job in placed])
+        found = self._run(placed, [len(job.rows) for job in placed])
+        places = {number: place for place, number in enumerate(order)}
+        return [found[places[number]] for number in range(len(jobs))]
+
+    def _run(self, placed: Sequence[Job], lengths: Sequence[int]) -> list[Stepped]:
+        """Step streams whose jobs have these lengths, the longest first."""
+        streams = len(placed)
+        if streams == 1:
+            (only,) = placed
+            rows, states, pooled = only.rows, only.state.cells[None].copy(), only.state.pooled[None].copy()
+        else:
+            rows = np.concatenate([job.rows for job in placed])
+            states = np.stack([job.state.cells for job in placed])  # [streams, size]
+            pooled = np.stack([job.state.pooled for job in placed])
+        inputs = self._embed(rows)  # [tokens of all, inputs]
+        steps = _steps(lengths)
         wanted = any(job.gates for job in placed)
         traced: list[Gates] = []
         at = 0
         for each in self._layers:
-            arrived = each.arrive(inputs)
-            hidden = np.empty((len(inputs), self._units), np.float32)
-            gates: Gates = {}
             parts = []  # views of this layer's states
             for size in each.sizes:
                 parts.append(states[:, at : at + size])
                 at += size
-            for step, count in enumerate(going):
-                where = offsets[:count] + step
-                after, found = each.step(arrived[where], [part[:count] for part in parts])
-                hidden[where] = after[0][:, : self._units]
-                for part, new in zip(parts, after, strict=True):
-                    part[:count] = new
-                if wanted:
-                    for name, activations in found.items():
-                        if name not in gates:
-                            gates[name] = np.empty((len(inputs), activations.shape[1]), np.float32)
-                        gates[name][where] = activations
+            inputs, gates = self._through(each, inputs, parts, steps, wanted=wanted)
             traced.append(gates)
-            inputs = hidden
-        for step, count in enumerate(going):
-            where = offsets[:count] + step
+        for where, count in steps:
             inputs[where] = self._pool.add(inputs[where], pooled[:count])
         logits = inputs @ self._weight.T + self._bias
-        results: list[Stepped | None] = [None] * len(jobs)
-        for place, number in enumerate(order):
-            own = slice(int(offsets[place]), int(offsets[place]) + lengths[place])
-            shown = tuple({name: rows[own] for name, rows in each.items()} for each in traced)
-            results[number] = Stepped(
-                logits[own], State(states[place].copy(), pooled[place].copy()), shown if jobs[number].gates else None
-            )
-        return [each for each in results if each is not None]
+        if streams == 1:
+            return [Stepped(logits, State(states[0], pooled[0]), tuple(traced) if wanted else None)]
+        results, first = [], 0
+        for place, (job, length) in enumerate(zip(placed, lengths, strict=True)):
+            own = slice(first, first + length)
+            first += length
+            shown = tuple({name: rows[own] for name, rows in each.items()} for each in traced) if job.gates else None
+            results.append(Stepped(logits[own], State(states[place].copy(), pooled[place].copy()), shown))
+        return results
+
+    def _through(
+        self, layer: Layer, inputs: Array, states: Sequence[Array], steps: Sequence[_Step], *, wanted: bool
+    ) -> tuple[Array, Gates]:
+        """Step one layer over its inputs [tokens, inputs]; `states` change in place. Returns the hidden states [tokens,
+        units] and, if wanted, the gates."""
+        arrived = layer.arrive(inputs)
+        hidden = np.empty((len(inputs), self._units), np.float32)
+        gates: Gates = {}
+        for where, count in steps:
+            after, found = layer.step(arrived[where], [part[:count] for part in states])
+            hidden[where] = after[0][:, : self._units]
+            for part, new in zip(states, after, strict=True):
+                part[:count] = new
+            if wanted:
+                for name, activations in found.items():
+                    if name not in gates:
+                        gates[name] = np.empty((len(inputs), activations.shape[1]), np.float32)
+                    gates[name][where] = activations
+        return hidden, gates
+
+
+def _steps(lengths: Sequence[int]) -> list[_Step]:
+    """Each step's rows in the batch, and their number. `lengths` are in descending order.
+
+    Step t has the t-th row of those streams that are long enough. Slices are views, and cheaper than an index.
+    """
+    if len(lengths) == 1:
+        return [(slice(step, step + 1), 1) for step in range(lengths[0])]
+    if lengths[0] == 1:
+        return [(slice(None), len(lengths))]
+    offsets = np.concatenate([[0], np.cumsum(lengths)[:-1]])
+    going = [sum(length > step for length in lengths) for step in range(lengths[0])]
+    return [(offsets[:count] + step, count) for step, count in enumerate(going)]
 
 
 def check(manifest: Manifest) -> None:

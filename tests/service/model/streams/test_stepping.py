@@ -128,3 +128,26 @@ def test_ten_thousand_tokens_pool_as_exactly_as_ten(tmp_path: Path) -> None:
             shares = np.exp(products - products.max())
             pooled = shares @ hidden / shares.sum()
         assert stepped.logits[-1] == pytest.approx(weights @ pooled + bias, abs=2e-6)
+
+
+@pytest.mark.parametrize("head", ["last", "mean", "max", "attention", "tagger"])
+def test_one_stream_steps_as_several_do(tmp_path: Path, head: Head) -> None:
+    """One stream, single tokens of several, and pieces of several take different ways to the same numbers."""
+    options: Any = {"head": head, "task": "ner" if head == "tagger" else "sentiment", "bidirectional": False}
+    bundle = tiny_bundle(tmp_path / "m", layers=2, **options)
+    stepper = Stepper(Engine(bundle).network)
+    first, second = random_rows(architecture(**options), (12, 12))
+    alone, _ = run(stepper, first, 1)
+    pieces, last = run(stepper, first, 5)
+    states, singles = [stepper.start()] * 2, []
+    for at in range(len(first)):
+        found = stepper.run(
+            [Job(rows[at : at + 1], state) for rows, state in zip((second, first), states, strict=True)]
+        )
+        states = [each.state for each in found]
+        singles.append(found[1].logits)
+    (_, together) = stepper.run([Job(second[:7], stepper.start()), Job(first, stepper.start())])
+    for logits in (pieces, np.concatenate(singles), together.logits):
+        assert logits == pytest.approx(alone, abs=1e-6)
+    assert states[1].pooled == pytest.approx(last.state.pooled, abs=1e-6)
+    assert states[1].cells == pytest.approx(last.state.cells, abs=1e-6)
