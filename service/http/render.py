@@ -15,7 +15,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from service.http.number_table import rows_as_json
+from service.http.number_table import rows_as_json, tables_as_json
 from service.model.contributions import Contributions
 from service.model.decoding import Prediction
 from service.model.equations import tensor_key
@@ -126,12 +126,23 @@ def _answer(head: dict[str, object], traces: Iterable[TraceAnswer], decimals: in
             yield (
                 b"," * (position > 0) + dumps({"layer": layer.layer, "direction": layer.direction})[:-1] + b',"gates":'
             )
-            yield from _object((gate, _gate(value, decimals)) for gate, value in layer.gates.items())
+            yield from _object(_gates(layer, decimals))
             if layer.statistics is not None:
                 yield b',"statistics":' + _statistics(layer.statistics, decimals)
             yield b"}"
         yield b"]," + dumps(trace.rest())[1:]
     yield b"]}"
+
+
+def _gates(layer: LayerGates, decimals: int | None) -> Iterable[tuple[str, Iterator[bytes]]]:
+    """Each gate's name, and its values as JSON. Small arrays of one shape are printed together."""
+    arrays = [value for value in layer.gates.values() if not isinstance(value, dict) and value.ndim == 2]
+    if decimals is not None and arrays and len(arrays) == len(layer.gates):
+        small = sum(array.size for array in arrays) <= NUMBERS_AT_ONCE
+        printed = tables_as_json(arrays, decimals) if small else None
+        if printed is not None:
+            return ((gate, iter((b"[", rows, b"]"))) for gate, rows in zip(layer.gates, printed, strict=True))
+    return ((gate, _gate(value, decimals)) for gate, value in layer.gates.items())
 
 
 def _gate(value: NDArray[np.float32] | dict[str, NDArray[np.float32]], decimals: int | None) -> Iterator[bytes]:

@@ -58,6 +58,28 @@ def test_a_row_of_the_table_is_what_a_serialiser_makes_of_it(row: list[float], d
         assert json.loads(b"[" + printed + b"]") == rounded.tolist()
 
 
+@pytest.mark.parametrize(("rows", "scale"), [(3, 1.0), (3, 30.0), (NUMBERS_AT_ONCE // 8, 1.0), (1, 0.0)])
+@pytest.mark.parametrize("decimals", [None, 0, 2, 4])
+def test_gates_that_are_printed_together_are_those_printed_one_by_one(
+    rows: int, scale: float, decimals: int | None
+) -> None:
+    generator = np.random.default_rng(0)
+    gates = {name: generator.normal(0, 0.5, (rows, 5)).astype(np.float32) for name in ("forget", "cell", "hidden")}
+    gates["cell"] *= scale  # one that the table does not hold
+    layers = [LayerGates(0, "forward", gates)]
+    together = b"".join(traces_as_json(HEAD, [TraceAnswer([], {"label": "x"}, layers, None, None)], decimals))
+    found = json.loads(together)["traces"][0]["layers"][0]["gates"]
+    assert list(found) == list(gates)
+    assert found == {name: shown(array, decimals) for name, array in gates.items()}
+
+
+def test_a_gate_that_is_not_finite_is_not_printed_beside_others() -> None:
+    gates = {"forget": np.ones((2, 3), np.float32), "cell": np.full((2, 3), np.nan, np.float32)}
+    trace = TraceAnswer([], {"label": "x"}, [LayerGates(0, "forward", gates)], None, None)
+    with pytest.raises(ValueError, match="not finite"):
+        traces_as_json(HEAD, [trace], 4)
+
+
 def test_arrays_of_any_layout() -> None:
     whole = np.arange(24, dtype=np.float32).reshape(4, 6)
     for view in (whole[:, ::2], whole.T, whole[::-1], whole[1:2, 3:4]):
