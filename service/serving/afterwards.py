@@ -83,6 +83,10 @@ class Afterwards:
         """Remember an answer that is about to be sent: its client may give feedback at once."""
         self._answered.note(request_id, detail(model, encoded, predictions))
 
+    def follows(self, served: Served | None) -> bool:
+        """True if `note` may do something for an answer of a model with these versions."""
+        return self._log is not None or (served is not None and served.shadow is not None)
+
     def note(self, exchange: Exchange, served: Served | None) -> None:
         """Note an answered request. `served` are the current versions of its model."""
         if self._log is not None and position(SAMPLING, exchange.request_id) < self._share:

@@ -63,13 +63,14 @@ class Ring:
         count, start = self._head
         if len(detail) > LARGEST_DETAIL:
             detail = b""
-        if start % DETAIL_BYTES + len(detail) > DETAIL_BYTES:
-            start += DETAIL_BYTES - start % DETAIL_BYTES
-        self._head[1] = start + len(detail)  # first: readers then see that older details are being overwritten
-        self._details[start % DETAIL_BYTES : start % DETAIL_BYTES + len(detail)] = detail
+        size, place = len(detail), start % DETAIL_BYTES
+        if place + size > DETAIL_BYTES:
+            start, place = start + DETAIL_BYTES - place, 0
+        self._head[1] = start + size  # first: readers then see that older details are being overwritten
+        self._details[place : place + size] = detail
         slot = count % ENTRIES
         self._digests[slot * _DIGEST : (slot + 1) * _DIGEST] = digest
-        self._times[slot], self._starts[slot], self._sizes[slot] = now, start, len(detail)
+        self._times[slot], self._starts[slot], self._sizes[slot] = now, start, size
         self._head[0] = count + 1
 
     def find(self, digest: bytes) -> Found | None:

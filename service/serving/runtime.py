@@ -141,10 +141,16 @@ class Runtime:
         """Remember an answer for feedback. Call it in the event loop, before the answer is sent."""
         self.after.remember(request_id, model, encoded, predictions)
 
+    def follows(self, model: Model) -> bool:
+        """True if `note_answer` may do something for an answer of the model."""
+        return self.after.follows(self._versions_of(model))
+
     def note_answer(self, exchange: Exchange) -> None:
         """Note an answered request. Call it in the event loop after the answer is sent."""
-        served = self._registry.served.get(exchange.model.name) if self._registry is not None else None
-        self.after.note(exchange, served)
+        self.after.note(exchange, self._versions_of(exchange.model))
+
+    def _versions_of(self, model: Model) -> Served | None:
+        return self._registry.served.get(model.name) if self._registry is not None else None
 
     def shadow_report(self, name: str) -> dict[str, Any]:
         """The comparison of a model's shadow: `Shadowing.report`. Raises `ModelNotFound`, `NoShadow` or

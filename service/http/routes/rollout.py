@@ -44,7 +44,7 @@ admin = APIRouter(route_class=_RolloutRoute)
 def note_answer(context: RequestContext, job: Job[Any], outcome: Outcome) -> None:
     """Pass an answered job to shadows and the payload log. A job with interventions is left out, because its answer is
     not the model's answer to the text."""
-    if job.intervened:
+    if job.intervened or not context.runtime.follows(job.model):
         return
     context.runtime.note_answer(
         Exchange(

@@ -330,3 +330,16 @@ def test_a_share_is_logged_and_the_same_ids_each_time(models: Path, tmp_path: Pa
         found.append({each["id"] for each in lines(tmp_path / name)})
     assert found[0] == found[1]
     assert 15 < len(found[0]) < 45
+
+
+def test_an_answer_is_followed_where_a_shadow_or_the_payload_log_wants_it(models: Path, tmp_path: Path) -> None:
+    found: list[bool] = []
+
+    async def work(runtime: Runtime) -> None:
+        found.append(runtime.follows(runtime.model("one", None)))
+
+    plain: dict[str, Any] = {"versions": "one=1"}
+    running(models, work, **plain)
+    running(models, work, **plain, shadow="one=2")
+    running(models, work, **plain, payload_log=tmp_path / "log.jsonl")
+    assert found == [False, True, True]
