@@ -187,7 +187,11 @@ def answered(
         messages.append(message)
 
     scope: Scope = {"type": "http", "headers": [(b"accept-encoding", value) for value in wanted]}
-    asyncio.run(Compression(app, shared)(scope, receive, send))
+
+    async def answer() -> None:
+        await Compression(app, shared)(scope, receive, send)
+
+    asyncio.run(answer())
     bodies = [message["body"] for message in messages[1:]]
     assert [message["more_body"] for message in messages[1:]] == [True] * (len(bodies) - 1) + [False]
     return dict(messages[0]["headers"]), bodies, estimates
