@@ -112,6 +112,9 @@ def test_every_route_stands_in_the_document_with_examples(client: httpx.Client) 
         "/v1/models/{name}",
         "/v1/models/{name}:explain",
         "/v1/models/{name}:predict",
+        "/v1/models/{name}/versions/{version}",
+        "/v1/models/{name}/versions/{version}:explain",
+        "/v1/models/{name}/versions/{version}:predict",
     }
     for path, operations in document["paths"].items():
         for operation in operations.values():
