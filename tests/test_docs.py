@@ -206,7 +206,7 @@ def facts(parameter: click.Parameter, command: str, prefix: str | None) -> Itera
     if parameter.param_type_name == "option":
         yield from [*parameter.opts, *parameter.secondary_opts]
         if prefix:
-            envvar = "_".join(filter(None, [prefix, *command.split(), parameter.name])).upper()
+            envvar = "_".join(filter(None, [prefix, *command.replace("-", "_").split(), parameter.name])).upper()
     choices = [str(choice) for choice in getattr(parameter.type, "choices", None) or ()]
     if command == "serve":
         field = Settings.model_fields[parameter.name]
