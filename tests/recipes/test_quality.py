@@ -60,7 +60,10 @@ def test_every_recipe_is_shell_that_names_data_below_the_folder(tmp_path: Path) 
     names = [
         "ner-bilstm",
         "ner-bilstm-300",
-        "ner-bilstm-labelled",
+        "ner-bilstm-conll2003",
+        "ner-bilstm-conll2003-both",
+        "ner-bilstm-conll2003-glove",
+        "ner-bilstm-gold",
         "ner-bilstm-wnut17",
         "ner-gru",
         "sentiment-bilstm",
