@@ -330,7 +330,7 @@ async def _profile(bundle: Bundle, requests: int, case: Case) -> None:
 
 
 @click.command(help=__doc__)
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("bundle", type=click.Path(path_type=Path), metavar="models/NAME/VERSION")
 @click.option("--requests", default=3000, help="In a turn.")
 @click.option("--profile", type=click.Choice(list(CASES)), help="Print where the service's time goes, by function.")
 def main(bundle: Path, requests: int, profile: str | None) -> None:

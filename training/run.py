@@ -228,5 +228,5 @@ def _publish(options: FitOptions, material: Material, outcome: Outcome, tell: Ca
         tell(f"WARNING: {sentence} {_ADVICE}")
     size = sum(made.file(name).stat().st_size for name in made.manifest.file_names)
     if size > MAX_BYTES:
-        tell(f"note: the bundle has {size / 1e6:.1f} MB; those that ship have at most {MAX_BYTES / 1e6:.0f}")
+        tell(f"note: the bundle has {size / 1e6:.1f} MB; the default models have at most {MAX_BYTES / 1e6:.0f}")
     return made

@@ -41,7 +41,7 @@ UNITS = "units.json"
 MAX_TOKENS = 1_000_000
 """Most tokens of one input, for any model: the highest value of a manifest or a setting."""
 MAX_BYTES = 6_000_000
-"""A bundle's files together, the limit for those that ship."""
+"""A bundle's files together, the limit for the default models."""
 
 LIMITS = {
     MANIFEST: 1 << 20,

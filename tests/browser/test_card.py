@@ -60,7 +60,7 @@ def carded(place: Place) -> Iterator[Process]:
 def given(visit: Visit, data: Path) -> None:
     """Pick a data file."""
     visit.page.set_input_files("#data-file", data)
-    visit.page.wait_for_function("document.querySelector('#data-file').files.length === 1")
+    assert visit.page.evaluate("document.querySelector('#data-file').files.length") == 1
 
 
 def found(visit: Visit) -> list[tuple[str, float]]:

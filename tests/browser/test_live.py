@@ -204,7 +204,7 @@ def test_the_keyboard_and_a_narrow_screen(visiting: Visiting, served: Process) -
     visit = visiting(served, viewport={"width": 360, "height": 740})
     page = visit.open(f"{LINK}&liveAt={len(TEXT)}")
     page.wait_for_selector("#live-answer:has-text('“wonderful”')")
-    page.wait_for_function("document.getElementById('live').textContent.includes('wonderful')")  # a second later
+    page.wait_for_selector("#live:has-text('wonderful')", state="attached")  # a second later
     page.focus("#live-forget")
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowDown")

@@ -40,9 +40,13 @@ def test_eight_models_ship() -> None:
     assert names <= {bundle.name for bundle in SHIPPED}
 
 
+LARGE = {"ner-bilstm-conll2003": 12_000_000}
+"""Models that are no default and gain a point of F1 by their size: docs/quality.md has the figures."""
+
+
 @shipped
 def test_a_bundle_is_small_and_its_card_says_where_it_came_from(bundle: Bundle) -> None:
-    assert sum(file.stat().st_size for file in bundle.path.iterdir()) <= MAX_BYTES
+    assert sum(file.stat().st_size for file in bundle.path.iterdir()) <= LARGE.get(bundle.name, MAX_BYTES)
     card = bundle.file(CARD).read_text(encoding="utf-8")
     for heading in ("## Data and training", "## Figures", "## Limits", "| licence |"):
         assert heading in card
