@@ -303,10 +303,7 @@ class Settings(BaseSettings):
         300.0, gt=0, le=86_400, description="Seconds without a message after which a stream is closed."
     )
     stream_bytes: int = Field(
-        262_144,
-        ge=1024,
-        le=1024**3,
-        description="Bytes of one message of a stream, and of its messages that wait.",
+        262_144, ge=1024, le=1024**3, description="Bytes of one message of a stream, and of its messages that wait."
     )
     stream_rate: _Real = Field(
         0.0, ge=0, le=1_000_000, description="Tokens a second for each WebSocket of /stream; 0 is no limit."

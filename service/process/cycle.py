@@ -28,7 +28,7 @@ class Cycle(RequestResponseCycle):
         """uvicorn's, except for the head of an answer that states its length, and a body in one piece."""
         plain = not (self.flow.write_paused or self.disconnected or self.response_complete)
         if not plain or not (self._end(message) if self.response_started else self._begin(message)):
-            await super().send(message)  # type: ignore[arg-type]
+            await super().send(message)  # type: ignore[arg-type]  # uvicorn has types of its own
 
     def _begin(self, message: Message) -> bool:
         """Write the head; False if it is left to uvicorn. Raises `RuntimeError` for a header that is not allowed."""
