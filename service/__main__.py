@@ -147,7 +147,7 @@ def serve(**flags: object) -> int:
 
 
 def _server() -> ModuleType:
-    """The module that starts the server. Its import takes a while and needs ONNX Runtime, which `--help` does not."""
+    """The module that starts the server. Imported late: it is slow and needs ONNX Runtime; `--help` does not."""
     try:
         return import_module("service.process.start")
     except ImportError as error:

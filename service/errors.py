@@ -173,7 +173,7 @@ class Unfit(BundleRefused):
 
 
 class TooLarge(RequestError):
-    """Over a limit: `what` is its name in words, `got` and `limit` are the two numbers."""
+    """A value is over a limit. `what` names the limit in words, `got` is the value, `limit` the most allowed."""
 
     reason = Refused.TOO_LARGE
     status, slug, title = 413, "too-large", "Over a limit"

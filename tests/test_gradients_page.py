@@ -90,7 +90,7 @@ def test_the_table_of_shipped_models_and_the_tour_say_what_is_measured(tmp_path:
             for when in ("before", "after")
         )
         assert shown[name] == {
-            "decay a step before": f"{before['decay']:.3f}",
+            "decay per step before": f"{before['decay']:.3f}",
             "after training": f"{after['decay']:.3f}",
             "under a thousandth before": f"{before['gone_at']} steps back",
             "after training ": f"{after['gone_at']} steps back",

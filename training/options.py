@@ -94,13 +94,15 @@ class NetworkOptions(_Options):
     )
     peepholes: Peepholes | None = Field(
         None,
-        description="The cell state in a peephole LSTM's gates: of their own unit (diagonal), or of all units, then "
-        "also in the candidate (full). Without it: diagonal.",
+        description="What a peephole LSTM's gates see of the cell state. diagonal: each unit its own. full: all units, "
+        "and the candidate sees it too. Default: diagonal.",
     )
     bidirectional: bool = Field(False, description="Read the text in both directions.")
     layers: int = Field(1, ge=1, le=16, description="Number of recurrent layers.")
-    hidden: int = Field(128, ge=1, le=8192, description="Units of each direction.")
-    vectors: Path | None = Field(None, description="Word vectors to start from: GloVe text, .gz or .npz.")
+    hidden: int = Field(128, ge=1, le=8192, description="Units of each direction in each layer.")
+    vectors: Path | None = Field(
+        None, description="Word vectors to start from: GloVe text, .gz of it, or .npz of `words` and `vectors`."
+    )
     words: int = Field(20_000, ge=2, description="Largest number of rows of the word table.")
 
     @model_validator(mode="after")
@@ -126,12 +128,13 @@ class FitOptions(Columns, NetworkOptions):
         min_length=1, description="File of labelled training data. Give the option again for more files."
     )
     dev: tuple[Path, ...] = Field(
-        min_length=1, description="File of labelled data that picks the best epoch. Several files count the same."
+        min_length=1,
+        description="File of labelled data that picks the best epoch. Each of several files has the same weight.",
     )
     out: Path = Field(description="Folder of the bundle, models/NAME. The next version is written into it.")
     pooling: Pooling = Field("max", description="How the states of a text become one vector (sentiment).")
     test: tuple[Path, ...] = Field(
-        (), description="File of labelled data that is scored once at the end, for the card."
+        (), description="File of labelled data, scored once at the end. The scores go into the model card, README.md."
     )
     soft: tuple[Path, ...] = Field(
         (),
@@ -166,23 +169,28 @@ class FitOptions(Columns, NetworkOptions):
     characters: CharacterReader = Field("none", description="Network that reads the characters of each token (ner).")
     crf: bool = Field(False, description="Score whole label sequences with a CRF, not each token alone (ner).")
     epochs: int | None = Field(
-        None, ge=1, description="Most passes over the training data. Default: 10 to 60, more for fewer examples."
+        None,
+        ge=1,
+        description="Largest number of passes over the training data. Default: 10 to 60, more for fewer examples.",
     )
     patience: int | None = Field(
         None,
         ge=1,
-        description="Stop after this many epochs without a better dev score, once a score is better than guessing. "
-        "Default: a third of the epochs, at least 3.",
+        description="Stop after this many epochs in a row without a better dev score. Counting begins when a score is "
+        "better than that of the most frequent label. Default: a third of the epochs, at least 3.",
     )
     optimiser: OptimiserName = Field(_RECIPE.optimiser, description="Optimiser.")
     learning_rate: float | None = Field(
         None,
         ge=1e-9,
-        description="Highest learning rate. Default: 0.001 to 0.005, more for fewer examples; 0.001 from a bundle.",
+        description="Highest learning rate. Default: 0.001 (many examples) to 0.005 (few); 0.001 with --start.",
     )
-    schedule: ScheduleName = Field(_RECIPE.schedule, description="Course of the learning rate over all epochs.")
+    schedule: ScheduleName = Field(_RECIPE.schedule, description="How the learning rate changes over all epochs.")
     warm_up: float = Field(
-        _RECIPE.warm_up, ge=0, le=0.9, description="Share of the training in which the learning rate rises."
+        _RECIPE.warm_up,
+        ge=0,
+        le=0.9,
+        description="Share of all steps, at the start, over which the learning rate rises in a straight line.",
     )
     word_rate: float = Field(
         _RECIPE.word_rate,
@@ -204,14 +212,16 @@ class FitOptions(Columns, NetworkOptions):
     accumulate: int = Field(_RECIPE.accumulate, ge=1, description="Batches for the gradients of one step.")
     precision: Precision = Field(
         _RECIPE.precision,
-        description="Precision: mixed computes in bfloat16 if that is safe, for CUDA and for CPUs with avx512_bf16 "
-        "or AMX.",
+        description="mixed computes in bfloat16 where torch lists that as safe. Faster on CUDA, and on CPUs with "
+        "avx512_bf16 or AMX.",
     )
-    clip: float = Field(_RECIPE.clip, ge=1e-9, description="Largest norm of the gradient.")
+    clip: float = Field(_RECIPE.clip, ge=1e-9, description="Scale the gradient down if its norm is larger.")
     batch_rows: int | None = Field(
-        None, ge=1, description="Most rows of a batch. Default: 8 to 32, more for more examples."
+        None, ge=1, description="Largest number of texts in a batch. Default: 8 to 32, more for more examples."
     )
-    batch_tokens: int = Field(_RECIPE.batch_tokens, ge=1, description="Most tokens of a batch, padding included.")
+    batch_tokens: int = Field(
+        _RECIPE.batch_tokens, ge=1, description="Largest number of tokens in a batch, with padding."
+    )
     bptt: int = Field(
         _RECIPE.bptt,
         ge=0,
@@ -226,7 +236,7 @@ class FitOptions(Columns, NetworkOptions):
     window: int = Field(
         _RECIPE.window,
         ge=0,
-        description="Learn from random runs of this many tokens (sentiment); 0 learns from whole texts.",
+        description="Learn from random stretches of this many consecutive tokens (sentiment only); 0: whole texts.",
     )
     dropout: float | None = Field(
         None,
@@ -239,7 +249,7 @@ class FitOptions(Columns, NetworkOptions):
         None,
         ge=0,
         le=0.95,
-        description="Share of the embeddings' columns that are dropped. Default: the value of --dropout.",
+        description="Share of an embedding's numbers that are dropped. Default: the value of --dropout.",
     )
     locked: bool = Field(_DROPOUTS.locked, description="Use one dropout mask for a whole text (variational dropout).")
     weight_drop: float = Field(
@@ -274,7 +284,7 @@ class FitOptions(Columns, NetworkOptions):
     resume: bool = Field(False, description="Continue from the checkpoint in --out, if there is one.")
     log: Path | None = Field(None, description="File for a line of JSON at every step.")
     tensorboard: Path | None = Field(
-        None, description="Folder for TensorBoard's log of every step (extra tensorboard)."
+        None, description="Folder for TensorBoard's log of every step. Needs the extra: pip install '.[tensorboard]'."
     )
     licence: str = Field(NOT_STATED, description="Licence for the card. That of the model to start from is added.")
     command: str = ""
@@ -364,9 +374,9 @@ class PretrainOptions(TextColumns, NetworkOptions):
     layers: int = Field(1, ge=1, le=16, description="Number of recurrent layers; 1 with --bidirectional.")
     epochs: int = Field(_READING.epochs, ge=1, description="Passes over the texts.")
     learning_rate: float = Field(_READING.learning_rate, ge=1e-9, description="Adam's learning rate at the start.")
-    clip: float = Field(_READING.clip, ge=1e-9, description="Largest norm of the gradient.")
-    window: int = Field(_READING.window, ge=2, description="Tokens of the runs that texts are cut into.")
-    batch_rows: int = Field(_READING.batch_rows, ge=1, description="Runs of a batch.")
+    clip: float = Field(_READING.clip, ge=1e-9, description="Scale the gradient down if its norm is larger.")
+    window: int = Field(_READING.window, ge=2, description="Tokens of the stretches that texts are cut into.")
+    batch_rows: int = Field(_READING.batch_rows, ge=1, description="Stretches in a batch.")
     dropout: float = Field(_READING.dropout, ge=0, le=0.95, description="Share of the units that are dropped.")
     seed: int = Field(_READING.seed, description="Seed. The same seed gives the same encoder on one machine.")
 

@@ -94,7 +94,7 @@ def of(error: Exception) -> Problem:
 
 
 def is_unexpected(error: Exception) -> bool:
-    """True for an error that no code raises on purpose."""
+    """True if the answer to this error is 500: a bug, not a refusal."""
     return of(error).status == RequestError.status
 
 

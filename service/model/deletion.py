@@ -32,8 +32,8 @@ Gates = Mapping[tuple[int, Direction, str], NDArray[np.float32]]
 
 
 def has_closed_form(manifest: Manifest) -> bool:
-    """True if a model's deletion effects follow from one pass: it has one layer of a minimal cell. Every head and
-    either number of directions will do."""
+    """True if one forward pass gives the effect of deleting each token: one layer of minGRU or minLSTM, with any head,
+    in one direction or two."""
     return manifest.cell in MINIMAL and manifest.layers == 1
 
 

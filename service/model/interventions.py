@@ -72,7 +72,7 @@ _SHOWN = 16
 
 
 def _problems(manifest: Manifest, table: Mapping[str, Gate], setting: Setting) -> list[tuple[str, str]]:
-    """The faults of one entry: (pointer below it, reason)."""
+    """What is wrong with one entry of `set`: pairs of JSON pointer, relative to the entry, and reason."""
     found = []
     if not 0 <= setting.layer < manifest.layers:
         found.append(("/layer", f"layer {setting.layer} is out of range: the model has {_count(manifest.layers)}."))

@@ -140,10 +140,10 @@ def _rows(sentences: Sequence[Any]) -> Any:
 
 
 def _statistic(name: str, sentences: Array, lengths: NDArray[np.float64]) -> Array:
-    """A statistic of each unit over all sentences [units], from those of the sentences [sentences, units].
+    """Combine each unit's statistic of every sentence [sentences, units] into one over all sentences [units].
 
-    A mean counts tokens, `change` the steps between tokens of one sentence. A horizon is -1 over the mean of the
-    logarithms, so that the inverses are averaged.
+    A mean weights a sentence by its tokens, a `.change` by its steps between tokens (tokens - 1). A horizon is
+    -1 / mean(log of the gate), so sentences join by the token-weighted mean of 1 / horizon.
     """
     values = sentences.astype(np.float64)
     if name == HORIZON:

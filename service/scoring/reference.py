@@ -208,6 +208,6 @@ def _cell(
 
 
 def _nibbles(packed: NDArray[np.generic]) -> Float64:
-    """Bytes [rows, n] → their lower four bits, then their upper ones: [rows, 2n]."""
+    """Bytes [rows, n] → [rows, 2n]: the lower four bits of all n bytes, then the upper four bits of all."""
     whole = packed.astype(np.int64)
     return np.concatenate([whole & 15, whole >> 4], axis=1).astype(np.float64)

@@ -28,10 +28,10 @@ _TRIES = 100
 
 
 class Agreement:
-    """The decisions, in shared memory.
+    """The decisions that all workers follow, in shared memory.
 
-    `memory` is `BYTES` of zeros at first. `followed` holds the last followed decision of each worker. `lock` prevents
-    two workers from writing at once.
+    `memory` has `BYTES` bytes, all zero at first. `followed[w]` is the number of the last decision that worker w has
+    carried out. `lock` prevents two workers from writing at once.
     """
 
     def __init__(self, memory: memoryview, followed: memoryview[int], lock: Lock) -> None:

@@ -122,7 +122,7 @@ class Batcher:
 
     @property
     def queued_tokens(self) -> int:
-        """Tokens of the accepted rows that have not begun, over all lanes, without padding."""
+        """Tokens that wait in the queues of all lanes, without padding."""
         return self._waiting()[0]
 
     def _waiting(self) -> tuple[int, int]:
@@ -350,7 +350,7 @@ class Lane(Generic[Row, Result]):
 
     @property
     def queued_tokens(self) -> int:
-        """Tokens of this lane's accepted rows that have not begun, without padding."""
+        """Tokens that wait in this lane's queue, without padding."""
         return self.queue.tokens
 
     @property

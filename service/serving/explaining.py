@@ -66,7 +66,7 @@ class TraceOptions:
 
     @property
     def plain(self) -> bool:
-        """True if the trace graph alone answers."""
+        """True if one run of the trace graph is enough: nothing is set or dropped, and only the trace is wanted."""
         return not (self.interventions or self.wanted)
 
     def in_closed_form(self, manifest: Manifest) -> bool:

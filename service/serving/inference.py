@@ -274,7 +274,7 @@ def _each(manifest: Manifest, logits: Logits, rows: Sequence[Rows]) -> list[Logi
 
 
 def _own(layer: LayerGates) -> LayerGates:
-    """Copies of the activations. A view would keep the whole batch in memory."""
+    """Copies of the activations. A NumPy view would keep the whole batch in memory."""
     own = {gate: array.copy() for gate, array in layer.arrays().items()}
     return LayerGates(layer.layer, layer.direction, own, layer.statistics)
 

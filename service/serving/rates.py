@@ -68,7 +68,7 @@ class Rate(Protocol):
     """A limit of tokens a second."""
 
     def take(self, tokens: int, now: float) -> float:
-        """Use `tokens` of the allowance. Returns the seconds until it is no longer negative."""
+        """Use `tokens` of the allowance. Returns the seconds to wait before the next tokens; 0 if none."""
         ...
 
 
@@ -102,7 +102,7 @@ class KeyPace:
 
     @property
     def owed(self) -> float:
-        """Seconds until the allowance is no longer negative."""
+        """Seconds to wait before the next tokens; 0 if none."""
         return self.take(0)
 
 

@@ -178,8 +178,11 @@ class Runtime:
         return await self._to_its_end(load())
 
     async def change(self, name: str, changed: Callable[[Plan], Plan]) -> Served:
-        """Serve a model's versions, canaries and shadow by another plan, in every worker: `Registry.change`. `changed`
-        makes it from the current plan; it may be called more than once."""
+        """Serve a model's versions, canaries and shadow by another plan, in every worker (`Registry.change`).
+
+        `changed` takes the current plan and returns the new one. It is called again if another worker has changed the
+        plan meanwhile, so it must have no side effects.
+        """
 
         async def change() -> Served:
             served, number = await self._decide(

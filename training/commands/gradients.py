@@ -34,7 +34,7 @@ _SHOWN = (1, 10, 50, 100, 200, 500, 1000)
 @option("--rows", type=click.IntRange(1), default=8, help="Number of random texts; the median is shown.")
 @option("--seed", type=int, default=1, help="Seed of weights, words and directions.")
 @option("--json", type=PATH, help="Write every norm to this file.")
-@option("--plot", type=PATH, help="Draw the signals: .svg, .png or .pdf (extra 'plots').")
+@option("--plot", type=PATH, help="Draw the signals: .svg, .png or .pdf. Needs the extra: pip install '.[plots]'.")
 def gradients(
     models: tuple[Path, ...],
     cells: str | None,

@@ -51,7 +51,9 @@ _UNITS = {"adding": "mean squared error", "copy": "cross-entropy, nats a step"}
     default=_DEFAULT.learning_rate,
     help="Constant learning rate of Adam.",
 )
-@option("--clip", type=click.FloatRange(1e-9), default=_DEFAULT.clip, help="Largest norm of the gradient.")
+@option(
+    "--clip", type=click.FloatRange(1e-9), default=_DEFAULT.clip, help="Scale a gradient down if its norm is larger."
+)
 @option("--every", type=click.IntRange(1), default=_DEFAULT.every, help="Steps from one measurement to the next.")
 @option(
     "--stop",

@@ -1,4 +1,4 @@
-"""The state of a training on disk. It is written whole or not at all, and reading it runs no code from the file."""
+"""Checkpoints of a training run. Each is written whole or not at all; reading one runs no code from the file."""
 
 from __future__ import annotations
 

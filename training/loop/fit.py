@@ -225,7 +225,7 @@ def _measured(score: Callable[[Network], Mark | float], network: Network) -> Mar
 
 
 class _Training:
-    """A running training: its data and its state."""
+    """One training run: its data and its current state."""
 
     def __init__(
         self,

@@ -2,13 +2,13 @@
 
 The state is carried over from window to window and the graph is cut between them, so that a gradient reaches at most as
 far back as its window's first step, and no more than one window's graph is ever in memory. The gradients of all windows
-of a text are added up for one step. The sum is the gradient of the whole text's loss at one set of weights, without the
-parts that cross a cut.
+of a text are added up for one update of the weights. The weights do not change between windows, so the sum is the full
+gradient without the parts that would cross a cut.
 
-Each token of a tagger has its loss in its own window. A document has one loss at its end, which reaches only the last
-window; or one at the end of each window, for the label of the text so far (target replication: Lipton et al. 2016). A
-CRF's loss belongs to the whole sequence, which cannot be cut, and a backward reader begins at the end of the text: both
-are refused.
+Each token of a tagger has its loss in its own window. For a document there are two choices (`DocumentLoss`): `end` has
+one loss at the end of the text, which reaches only the last window; `windows` has one at the end of each window, for
+the label of the text so far (target replication: Lipton et al. 2016). A CRF and a backward reader are refused: the
+CRF's loss belongs to the whole sequence, and a backward reader begins at the end of the text.
 """
 
 from __future__ import annotations

@@ -41,7 +41,8 @@ class CRF(nn.Module):
         )
 
     def loss(self, emissions: Tensor, targets: Tensor, lengths: Tensor, temperature: float = 1.0) -> Tensor:
-        """The mean over tokens of the negative log-likelihood; `temperature` divides the field's own scores.
+        """The mean over tokens of the negative log-likelihood; `temperature` divides the CRF's own scores
+        (transitions and start), not the emissions.
 
         emissions [batch, time, labels], targets int [batch, time] (any value past a row's length), lengths [batch].
         """

@@ -1,8 +1,9 @@
 """One layer of minGRU or minLSTM (Feng et al. 2024, arXiv:2410.01201), both directions in one pass, gradients by hand.
 
-No gate sees the state: ``h_t = (1 - z_t) * h_{t-1} + z_t * h~_t``, and z_t and h~_t depend on x_t alone. A minLSTM
-is this with ``z = i / (f + i)``. The recurrence is computed as it stands, one operation a step. The paper trains in log
-space, which is slower on a CPU and loses up to 15 % of the gradients at 2,000 steps to cancellation.
+No gate sees the state: ``h_t = (1 - z_t) * h_{t-1} + z_t * h~_t``. A minGRU has ``z_t = sigmoid(W_z x_t + b_z)`` and
+``h~_t = tanh(W_h x_t + b_h)``; a minLSTM is this with ``z_t = i_t / (f_t + i_t)``. The recurrence is computed as it
+stands, one operation a step. The paper trains in log space, which is slower on a CPU and loses up to 15 % of the
+gradients at 2,000 steps to cancellation.
 
 The pass works in blocks of `BLOCK` steps: the products with the input, the gates, the steps and, going back, the
 gradients of a block are computed while the block lies in the processor's cache. The backward reader runs over the rows

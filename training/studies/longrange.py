@@ -78,7 +78,7 @@ class Curve:
 
     @property
     def best(self) -> float:
-        """The lowest loss measured; infinite if none was a number."""
+        """The lowest finite loss; infinity if there is none."""
         return min((point.loss for point in self.points if math.isfinite(point.loss)), default=math.inf)
 
     @property
@@ -96,7 +96,7 @@ class Curve:
 
 
 def baseline(problem: Problem, length: int) -> float:
-    """Loss of the best answer without reading the input."""
+    """The lowest loss without a look at the input: squared error for `adding`, nats a step for `copy`."""
     return 1 / 6 if problem == "adding" else _COPIED * math.log(_SYMBOLS) / (length + 2 * _COPIED)
 
 

@@ -21,7 +21,7 @@ COLOURS = {
     "mingru": "#0f7f8c",
     "minlstm": "#b0417a",
 }
-"""One colour for each cell, the same in every plot. Dashes distinguish them too."""
+"""One colour for each cell, the same in every plot."""
 DASHES = {
     "rnn": "-",
     "lstm": "-",

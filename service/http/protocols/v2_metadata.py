@@ -1,4 +1,4 @@
-"""A model's configuration and statistics in the form of Triton's extensions."""
+"""A model's configuration and statistics in the form of Triton's extensions to the Open Inference Protocol."""
 
 from __future__ import annotations
 

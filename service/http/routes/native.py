@@ -1,4 +1,4 @@
-"""`/predict` and `/gates`: the service's own protocol."""
+"""`/predict` and `/gates`: the service's own protocol. `endpoint.py` parses the body before a function here runs."""
 
 from __future__ import annotations
 

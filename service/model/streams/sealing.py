@@ -74,8 +74,8 @@ class Seal:
         return sealed
 
     def open(self, sealed: str, now: float | None = None) -> tuple[Owner, bytes]:
-        """The owner and the content of a sealed state. Raises `InvalidField` for a text not sealed with this key, and
-        for an expired state."""
+        """The model and the bytes in a sealed state. Raises `InvalidField` if the string was not sealed with this key,
+        or has expired."""
         if len(sealed) > MOST_BYTES:
             raise InvalidField("/state", f"The state has {len(sealed)} characters; none has over {MOST_BYTES}.")
         try:

@@ -25,7 +25,8 @@ _Step = tuple[slice | NDArray[np.intp], int]
 
 @dataclass(slots=True)
 class State:
-    """A network's memory of one text: the layers' states float32 [size], and the statistics of its pooling."""
+    """What a network remembers of one text: `cells`, the states of all layers in one vector float32 [size], and
+    `pooled`, the sums or maxima of its pooling so far."""
 
     cells: Array
     pooled: NDArray[np.float64]

@@ -137,7 +137,7 @@ class Stream:
         self.read += len(text)
 
     def feed_tokens(self, tokens: Sequence[str]) -> None:
-        """Take tokens. Raises `InvalidField`."""
+        """Add tokens that the caller has cut. Raises `InvalidField` for an empty token, and after raw text."""
         self._pending += self._reader.feed_tokens(tokens)
         self.read += len(tokens)
 

@@ -173,7 +173,7 @@ def _unpacked(builder: Builder, rows: str) -> str:
 
 
 def _nibbles(builder: Builder, packed: str) -> str:
-    """Bytes [..., n] → their lower four bits, then their upper ones: float32 [..., 2n]."""
+    """Bytes [..., n] → float32 [..., 2n]: the lower four bits of all n bytes, then the upper four bits of all."""
     whole = builder.node("Cast", packed, to=TensorProto.FLOAT)
     sixteen = builder.constant(np.array(16, np.float32))
     upper = builder.node("Floor", builder.node("Div", whole, sixteen))

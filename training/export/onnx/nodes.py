@@ -182,8 +182,8 @@ def _keep_and_reset(body: Builder, recurrent: Recurrent, inputs: list[list[str]]
 
 
 def _renewed(body: Builder, keep: str, reset: str, candidate: str, hidden: str) -> Gates:
-    """A GRU's gates and its new state, h~ + keep * (h - h~). Under the update gate's name stands its complement, which
-    ONNX calls z, until `_update`."""
+    """A GRU's gates and its new state, h~_t + keep * (h_{t-1} - h~_t). The entry `update` holds keep = 1 - z_t, which
+    ONNX calls z; `_update` later replaces it with z_t."""
     after = body.node("Add", candidate, body.node("Mul", keep, body.node("Sub", hidden, candidate)))
     return {"update": keep, "reset": reset, "candidate": candidate, "hidden": after}
 
