@@ -12,6 +12,8 @@ order. A service that is full or restarting is asked again after its `Retry-Afte
 """
 
 from service.client.answers import (
+    Ablation,
+    CardData,
     Contributions,
     Deletion,
     DeletionEffects,
@@ -22,12 +24,14 @@ from service.client.answers import (
     LayerGates,
     ModelInfo,
     Models,
+    Place,
     Predictions,
     Sentiment,
     Shadow,
     Token,
     Trace,
     Traces,
+    UnitCard,
 )
 from service.client.asynchronous import AsyncClient
 from service.client.base import Setting
@@ -48,9 +52,11 @@ from service.client.streams import AsyncTextStream, TextStream
 from service.client.synchronous import Client
 
 __all__ = [
+    "Ablation",
     "AsyncClient",
     "AsyncTextStream",
     "Busy",
+    "CardData",
     "Client",
     "ClientError",
     "Contributions",
@@ -68,6 +74,7 @@ __all__ = [
     "ModelInfo",
     "Models",
     "NotFound",
+    "Place",
     "Predictions",
     "Problem",
     "Sentiment",
@@ -79,5 +86,6 @@ __all__ = [
     "TooLarge",
     "Trace",
     "Traces",
+    "UnitCard",
     "Unreachable",
 ]

@@ -197,6 +197,55 @@ class ModelInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class CardData:
+    """The data file of a card's places. Its texts are not in the bundle: open the file, and compare its digest."""
+
+    name: str
+    sha256: str
+    inputs: int
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A token of the data file: the line from 1, the token's number in its input, the unit's hidden state after it."""
+
+    line: int
+    token: int
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ablation:
+    """The loss while a unit's hidden state is held at 0: `score` is the metric of the whole model, `cost` what it
+    loses, `lost` the mean drop of the predicted labels' probabilities, `changed` the share of answers that change.
+    `effects` has the mean change of each logit, below the top layer."""
+
+    inputs: int
+    metric: str
+    score: float
+    cost: float
+    lost: float
+    changed: float
+    effects: dict[str, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UnitCard:
+    """The card of one unit. `logits` has, by label, the change of the logit for each 1 of its hidden state; None below
+    the top layer. `data`, `places` and `ablation` are None if the bundle has no cards."""
+
+    model: str
+    version: str
+    layer: int
+    direction: str
+    unit: int
+    logits: dict[str, float] | None
+    data: CardData | None
+    places: list[Place] | None
+    ablation: Ablation | None
+
+
+@dataclass(frozen=True, slots=True)
 class Models:
     """The loaded models, the default models, and the models that could not be loaded."""
 
@@ -269,6 +318,19 @@ def models(content: bytes) -> Models:
 def model(content: bytes) -> ModelInfo:
     """From an answer of `/models/NAME`."""
     return _model(json.loads(content))
+
+
+@reading
+def unit(content: bytes) -> UnitCard:
+    """From an answer of `/models/NAME/units/LAYER/DIRECTION/UNIT`."""
+    body = json.loads(content)
+    return _made(
+        UnitCard,
+        body,
+        data=_optional(body["data"], lambda data: _made(CardData, data)),
+        places=_optional(body["places"], lambda places: [_made(Place, each) for each in _list(places)]),
+        ablation=_optional(body["ablation"], lambda ablation: _made(Ablation, ablation)),
+    )
 
 
 @reading

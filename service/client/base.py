@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from secrets import token_hex
 from typing import Any, Generic, Literal, NotRequired, TypedDict, TypeVar, get_type_hints
+from urllib.parse import quote
 
 import httpx
 from httpx_retries import Retry, RetryTransport
@@ -150,6 +151,12 @@ def tracing(fields: GateFields) -> Request[Traces]:
 def _route(body: dict[str, Any]) -> dict[str, str]:
     """The header that makes one version answer all requests of a call, also with a canary."""
     return {"X-Route-Key": body.pop("route_key", None) or token_hex(8)}
+
+
+def unit_path(name: str, unit: int, layer: int, direction: str, version: str | None) -> str:
+    """The path of a unit's card."""
+    model = quote(name, safe="") if version is None else f"{quote(name, safe='')}/versions/{quote(version, safe='')}"
+    return f"/models/{model}/units/{layer}/{quote(direction, safe='')}/{unit}"
 
 
 def feedback_body(

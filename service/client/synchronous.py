@@ -6,14 +6,14 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
-from typing import Any, Self, Unpack
+from typing import Any, Literal, Self, Unpack
 from urllib.parse import quote
 
 import httpx
 from httpx_retries import Retry
 
 from service.client import answers
-from service.client.answers import Entity, Feedback, ModelInfo, Models, Predictions, Shadow, Traces
+from service.client.answers import Entity, Feedback, ModelInfo, Models, Predictions, Shadow, Traces, UnitCard
 from service.client.base import (
     POLL_SECONDS,
     Base,
@@ -24,6 +24,7 @@ from service.client.base import (
     feedback_body,
     predicting,
     tracing,
+    unit_path,
     with_sources,
 )
 from service.client.cutting import Answer, Inputs, Piece, joined
@@ -82,6 +83,21 @@ class Client(Base[httpx.Client]):
     def model(self, name: str) -> ModelInfo:
         """One model. Raises `NotFound`."""
         return answers.model(self._get(f"/models/{quote(name, safe='')}").content)
+
+    def unit(
+        self,
+        name: str,
+        unit: int,
+        *,
+        layer: int = 0,
+        direction: Literal["forward", "backward"] = "forward",
+        version: str | None = None,
+    ) -> UnitCard:
+        """The card of one unit: where it is most active, what is lost without it, its direction in the logits.
+
+        `version` is one that is served; left out, the stable one. Raises `NotFound` for a unit that the model has not.
+        """
+        return answers.unit((self._get(unit_path(name, unit, layer, direction, version))).content)
 
     def feedback(
         self,

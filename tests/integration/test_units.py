@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
+
 import httpx
 import pytest
 
+from service.client import Client, NotFound
 from service.model.bundle import UNITS, replace_manifest
 from tests.bundles import tiny_bundle
 from tests.integration.conftest import Start
@@ -25,6 +29,12 @@ def test_a_card_is_served(start: Start, tmp_path) -> None:  # type: ignore[no-un
     assert client.get("/models/sentiment-bilstm").json()["cards"] is True
     assert client.get("/models/sentiment-bilstm/versions/1/units/0/backward/3").json() == card
     assert client.get("/models/sentiment-bilstm/versions/2/units/0/backward/3").status_code == 404
+    with Client(str(client.base_url)) as python:
+        typed = python.unit("sentiment-bilstm", 3, direction="backward")
+        assert json.loads(json.dumps(asdict(typed))) == card
+        assert python.unit("sentiment-bilstm", 3, direction="backward", version="1") == typed
+        with pytest.raises(NotFound, match="it has layer 0, forward and backward, units 0 to 7"):
+            python.unit("sentiment-bilstm", 8)
     (refused,) = client.get("/models").json()["refused"]
     assert refused["name"] == "sentiment-broken"
     assert refused["reason"].startswith("units.json: ")

@@ -26,6 +26,7 @@ class Stub:
 
     url: str = ""
     seen: list[Any] = field(default_factory=list)
+    paths: list[str] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     ports: set[int] = field(default_factory=set)
     at_once: int = 0
@@ -47,6 +48,7 @@ def stub(reply: Callable[[Any, int], Reply]) -> Iterator[Stub]:
             request = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))) or b"null")
             with state.lock:
                 state.seen.append(request)
+                state.paths.append(self.path)
                 state.headers.append({name.lower(): value for name, value in self.headers.items()})
                 state.ports.add(self.client_address[1])
                 number = len(state.seen)

@@ -7,7 +7,17 @@ from typing import Any
 
 import pytest
 
-from service.client import AsyncClient, Client, Entity, InvalidAnswer, NotFound
+from service.client import (
+    Ablation,
+    AsyncClient,
+    CardData,
+    Client,
+    Entity,
+    InvalidAnswer,
+    NotFound,
+    Place,
+    UnitCard,
+)
 from tests.service.stub import Reply, answer, both, problem, stub
 
 
@@ -73,6 +83,60 @@ def test_feedback(asynchronous: bool) -> None:
         for wrong in ({}, {"label": "x", "entities": []}):
             with pytest.raises(ValueError, match="a label, or the entities"):
                 calls(server.url, asynchronous, "feedback", "r", **wrong)
+
+
+CARD: dict[str, Any] = {
+    "model": "m",
+    "version": "2",
+    "layer": 1,
+    "direction": "backward",
+    "unit": 7,
+    "logits": {"negative": 0.5, "positive": -1},
+    "data": {"name": "sst2 dev", "sha256": "0" * 64, "inputs": 9},
+    "places": [{"line": 5, "token": 3, "value": -0.5}],
+    "ablation": {
+        "inputs": 9,
+        "metric": "accuracy",
+        "score": 0.5,
+        "cost": 0,
+        "lost": 0.01,
+        "changed": 0.1,
+        "effects": {"negative": 0.1, "positive": 0.2},
+    },
+    "new": 1,
+}
+
+
+@both
+def test_the_card_of_a_unit(asynchronous: bool) -> None:
+    bare: dict[str, Any] = {**CARD, "logits": None, "data": None, "places": None, "ablation": None}
+    replies = [(200, {}, CARD), (200, {}, bare), problem(404), (200, {}, {**CARD, "places": {}}), (200, {}, {})]
+    with stub(lambda request, number: replies[number - 1]) as server:
+        found = calls(server.url, asynchronous, "unit", "m/n", 7, layer=1, direction="backward", version="2")
+        assert found == UnitCard(
+            "m",
+            "2",
+            1,
+            "backward",
+            7,
+            {"negative": 0.5, "positive": -1},
+            CardData("sst2 dev", "0" * 64, 9),
+            [Place(5, 3, -0.5)],
+            Ablation(9, "accuracy", 0.5, 0, 0.01, 0.1, {"negative": 0.1, "positive": 0.2}),
+        )
+        without = calls(server.url, asynchronous, "unit", "m", 0)
+        assert (without.logits, without.data, without.places, without.ablation) == (None, None, None, None)
+        with pytest.raises(NotFound):
+            calls(server.url, asynchronous, "unit", "m", 900)
+        for _ in range(2):
+            with pytest.raises(InvalidAnswer):
+                calls(server.url, asynchronous, "unit", "m", 0)
+        assert server.paths == [
+            "/models/m%2Fn/versions/2/units/1/backward/7",
+            "/models/m/units/0/forward/0",
+            "/models/m/units/0/forward/900",
+            *["/models/m/units/0/forward/0"] * 2,
+        ]
 
 
 @both
