@@ -86,7 +86,7 @@ def run(bundle: Bundle, row: NDArray[np.int32], settings: Sequence[Setting]) -> 
                 def put(gate: str, values: Array, token: int = token, direction: str = direction) -> Array:
                     values = values.copy()
                     for each in settings:
-                        here = (each.layer, each.direction, each.gate) == (layer, direction, gate)  # noqa: B023
+                        here = (each.layer, each.direction, each.gate) == (layer, direction, gate)  # noqa: B023  # called in this turn of the loop
                         if here and (each.tokens is None or token in each.tokens):
                             values[list(range(units) if each.units is None else each.units)] = each.value
                     return values

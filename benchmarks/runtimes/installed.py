@@ -109,7 +109,7 @@ def _python(wanted: Sequence[str]) -> str:
     for name in wanted:
         others = sorted(map(str, versions.glob(f"{name.removeprefix('python')}.*/bin/{name}")), reverse=True)
         for path in (shutil.which(name), *others):
-            if path and not subprocess.run([path, "--version"], capture_output=True, check=False).returncode:  # noqa: S603
+            if path and not subprocess.run([path, "--version"], capture_output=True, check=False).returncode:  # noqa: S603  # programs of this table, no shell
                 return path
     raise NotInstalled(f"its wheels are for {' or '.join(wanted)}, which is not here")
 
@@ -121,7 +121,7 @@ def _need(*programs: str) -> None:
 
 def _run(arguments: Sequence[str]) -> None:
     try:
-        done = subprocess.run(arguments, capture_output=True, text=True, check=False, timeout=INSTALL_SECONDS)  # noqa: S603
+        done = subprocess.run(arguments, capture_output=True, text=True, check=False, timeout=INSTALL_SECONDS)  # noqa: S603  # programs of this table, no shell
     except (OSError, subprocess.TimeoutExpired) as error:
         raise NotInstalled(f"{arguments[0]} failed: {error}") from error
     if done.returncode:

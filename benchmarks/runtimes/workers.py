@@ -77,7 +77,7 @@ class Program:
         self._start()
 
     def _start(self) -> None:
-        self._process = subprocess.Popen(  # noqa: S603
+        self._process = subprocess.Popen(  # noqa: S603  # our own program, no shell
             self._arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True, bufsize=1
         )
         first = self._line()

@@ -231,7 +231,7 @@ class Runtime:
         loop = asyncio.get_running_loop()
         limit = loop.time() + AGREE_SECONDS
         # Another process's memory has no event to wait for.
-        while (behind := agreement.behind(number)) and loop.time() < limit:  # noqa: ASYNC110
+        while (behind := agreement.behind(number)) and loop.time() < limit:  # noqa: ASYNC110  # other processes tell by shared memory only
             await asyncio.sleep(AGREE_SECONDS / 500)
         if behind:
             _log.warning("workers have not followed a change yet", model=name, workers=list(behind))

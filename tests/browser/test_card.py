@@ -172,8 +172,8 @@ def test_units_are_found_again_as_the_command_finds_them(
     subject = place.subject(model)
     texts, key, units = Texts.read(subject, place.data[model]), (0, "backward", "forget"), [1, 2, 3, 6]
     rows = subject.tokenizer.encode(text, 100, truncate=False).rows
-    pattern = activations(subject, rows, key)[3 - span : 3, units]  # type: ignore[arg-type]
-    wanted = search(subject, texts, key, pattern, units, 10)  # type: ignore[arg-type]
+    pattern = activations(subject, rows, key)[3 - span : 3, units]  # type: ignore[arg-type]  # a selection of units
+    wanted = search(subject, texts, key, pattern, units, 10)  # type: ignore[arg-type]  # a selection of units
     assert [distance for _, distance in shown] == pytest.approx([match.distance for match in wanted], abs=2e-4)
     assert shown[0][1] == 0
     assert shown[0][0] == f"line {wanted[0].line}, token {wanted[0].token}:"

@@ -49,7 +49,7 @@ def expected(repository: Path, model: str, tokens: list[str], settings: list[dic
     bundle = bundles.load(repository / model / "1")
     tokenizer = Tokenizer.load(bundle.file(TOKENIZER), bundle.manifest.features)
     made = [
-        Setting(**{name: tuple(value) if isinstance(value, list) else value for name, value in each.items()})  # type: ignore[arg-type]
+        Setting(**{name: tuple(value) if isinstance(value, list) else value for name, value in each.items()})  # type: ignore[arg-type]  # fields by name
         for each in settings
     ]
     return clamped.run(bundle, tokenizer.encode(tokens, 4096).rows, made)
@@ -329,7 +329,7 @@ def python(service: Process) -> Iterator[Client]:
 
 def test_the_python_client_asks_and_reads(python: Client) -> None:
     setting = {"layer": 0, "direction": "forward", "gate": "forget", "value": 0.0, "tokens": [2]}
-    answer = python.gates([WORDS], model="sentiment-bilstm", set=[setting], drop=[0], faithfulness=True, deletion=True)  # type: ignore[list-item]
+    answer = python.gates([WORDS], model="sentiment-bilstm", set=[setting], drop=[0], faithfulness=True, deletion=True)  # type: ignore[list-item]  # a plain dictionary, as the client allows
     (trace,) = answer.traces
     assert trace.kept == list(range(1, 13))
     assert trace.baseline is not None

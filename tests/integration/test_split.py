@@ -203,7 +203,7 @@ def test_the_client_asks_for_it_and_says_it(service: Process, client: httpx.Clie
         (whole,) = asked.gates([TEXT], model=MODEL, split=False).traces
         assert whole.sentences is None
         (prediction,) = asked.predict([TEXT], model=MODEL, tokens=True).predictions
-    assert [token.label for token in prediction.tokens] == labels(predict(client, TEXT)[0])  # type: ignore[union-attr]
+    assert [token.label for token in prediction.tokens] == labels(predict(client, TEXT)[0])  # type: ignore[union-attr]  # asked with tokens
 
 
 @pytest.mark.parametrize("split", [True, False])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 
 import httpx
 import pytest
@@ -15,7 +16,7 @@ from tests.integration.conftest import Start
 from tests.service.model.test_unit_cards import document, with_cards
 
 
-def test_a_card_is_served(start: Start, tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_a_card_is_served(start: Start, tmp_path: Path) -> None:
     models = tmp_path / "repository"
     made = with_cards(tiny_bundle(models / "sentiment-bilstm"))
     other = tiny_bundle(models / "sentiment-broken")

@@ -269,7 +269,7 @@ def test_feedback_of_entities_through_the_client(service: Process) -> None:
     with Client(service.url) as client:
         found = client.predict(["Ada lived in London .", "a film"], model=TAGS)
         (prediction, _) = found.predictions
-        assert client.feedback(*found.sources[0], entities=prediction.entities).outcome == "right"  # type: ignore[union-attr]
+        assert client.feedback(*found.sources[0], entities=prediction.entities).outcome == "right"  # type: ignore[union-attr]  # a tagger's answer
         with pytest.raises(NotFound, match="among the last 10000"):
             client.feedback("an-id-that-nobody-had", label="positive")
 

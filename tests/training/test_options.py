@@ -158,7 +158,7 @@ def test_a_default_that_is_given_counts_as_given(tmp_path: Path, made: list[FitO
 
 def test_options_do_not_change() -> None:
     with pytest.raises(ValidationError, match="frozen"):
-        FitOptions(**NEEDED).hidden = 3  # type: ignore[misc]
+        FitOptions(**NEEDED).hidden = 3  # type: ignore[misc]  # frozen: that is what is tried
 
 
 @pytest.mark.parametrize("task", ["sentiment", "ner"])

@@ -46,7 +46,7 @@ def minimal(inputs: Tensor, lengths: Tensor | None, hidden: Tensor, weights: Seq
         raise ValueError("a backward reader needs the lengths of the rows")
     with torch.autocast(inputs.device.type, enabled=False):
         # Under mixed precision too, sums over many steps are in float32.
-        states: Tensor = _Minimal.apply(lengths, *(each.to(wide) for each in tensors))  # type: ignore[no-untyped-call]
+        states: Tensor = _Minimal.apply(lengths, *(each.to(wide) for each in tensors))  # type: ignore[no-untyped-call]  # torch has none
     return states
 
 

@@ -122,7 +122,7 @@ class SettingRequest(BaseModel):
         """The intervention in the model's form."""
         units, tokens = (None if each is None else tuple(each) for each in (self.units, self.tokens))
         # `check_settings` rejects an unknown direction.
-        return Setting(self.layer, self.direction, self.gate, self.value, units, tokens)  # type: ignore[arg-type]
+        return Setting(self.layer, self.direction, self.gate, self.value, units, tokens)  # type: ignore[arg-type]  # pydantic has checked the names
 
 
 class GatesRequest(PredictRequest):

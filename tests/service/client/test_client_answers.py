@@ -141,7 +141,7 @@ def test_a_cut_answer_is_asked_for_again(method: str, how: str, asynchronous: bo
 def test_an_answer_that_is_cut_every_time(method: str, asynchronous: bool) -> None:
     whole = PREDICTIONS if method == "predict" else file()
     for headers, kind in (({"Content-Length": "9999"}, Unreachable), ({}, InvalidAnswer)):
-        with stub(lambda request, number, headers=headers: (200, headers, whole[:-5])) as server:  # type: ignore[misc]
+        with stub(lambda request, number, headers=headers: (200, headers, whole[:-5])) as server:  # type: ignore[misc]  # mypy infers no lambda with defaults
             with pytest.raises(kind) as raised:
                 call(method, server.url, asynchronous)
             assert isinstance(raised.value, ClientError)

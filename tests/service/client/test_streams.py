@@ -61,4 +61,4 @@ def test_errors_leave_the_stream_as_it_was() -> None:
         with pytest.raises(InvalidAnswer):
             client.stream().send("a")
         with pytest.raises(TypeError, match="unknown: modell"):
-            client.stream(modell="m")  # type: ignore[call-arg]
+            client.stream(modell="m")  # type: ignore[call-arg]  # a misspelt argument: that is the point

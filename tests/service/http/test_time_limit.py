@@ -100,6 +100,6 @@ def test_the_timer_of_a_limit_that_was_kept_is_cancelled() -> None:
     async def main() -> None:
         with TimeLimit(asyncio.get_running_loop().time() + 60) as _:
             pass
-        assert all(handle.cancelled() for handle in asyncio.get_running_loop()._scheduled)  # type: ignore[attr-defined]
+        assert all(handle.cancelled() for handle in asyncio.get_running_loop()._scheduled)  # type: ignore[attr-defined]  # asyncio's list of timers has no type
 
     asyncio.run(main())

@@ -44,7 +44,7 @@ def test_what_is_shared_is_sealed(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"content")
     content = read(tmp_path / "file", MOST, share=True)
     (place,) = (link for link in Path("/proc/self/fd").iterdir() if os.path.lexists(link) and _is(link, content))
-    with pytest.raises(PermissionError), open(place, "r+b", buffering=0) as file:  # noqa: PTH123
+    with pytest.raises(PermissionError), open(place, "r+b", buffering=0) as file:  # noqa: PTH123  # a raw file, without pathlib's buffer
         file.write(b"altered")
     assert content.data.tobytes() == b"content"
 

@@ -131,7 +131,7 @@ def test_probabilities_are_those_of_the_answers() -> None:
     for tagger in (Tagger(LABELS), Tagger(LABELS, transitions=random.normal(size=(5, 5)), start=random.normal(size=5))):
         source, rows = encoded(6), logits(random, 6)
         answer = tagger.decode(rows[None], [source], tokens=True)[0]
-        tokens: list[dict[str, object]] = answer["tokens"]  # type: ignore[assignment]
+        tokens: list[dict[str, object]] = answer["tokens"]  # type: ignore[assignment]  # values of a plain answer
         for place in range(6):
             label = label_of(tagger, rows, source, place)
             assert LABELS[label] == tokens[place]["label"]
@@ -145,7 +145,7 @@ def test_a_classifiers_probabilities_are_those_of_its_answers() -> None:
     label = label_of(classifier, rows[0], source, None)
     assert label == 1
     _, runs = rows_of(source, [[0, 1, 2], [0, 2]], None)
-    expected = [each["scores"]["positive"] for each in classifier.decode(np.stack(rows), [source] * 2)]  # type: ignore[index]
+    expected = [each["scores"]["positive"] for each in classifier.decode(np.stack(rows), [source] * 2)]  # type: ignore[index]  # values of a plain answer
     assert probabilities(classifier, runs, rows, label) == pytest.approx(expected)
 
 

@@ -203,7 +203,7 @@ def test_a_state_that_is_set_owes_nothing_to_the_tokens_before_it(kind: Kind, ga
 
 def setting(**changed: object) -> Setting:
     plain: dict[str, object] = {"layer": 0, "direction": "forward", "gate": "forget", "value": 0.5}
-    return Setting(**(plain | changed))  # type: ignore[arg-type]
+    return Setting(**(plain | changed))  # type: ignore[arg-type]  # fields by name
 
 
 @pytest.mark.parametrize(

@@ -58,13 +58,13 @@ def test_a_prediction_is_those_of_the_sentences_one_after_the_other(model: Model
     for first, end in bounds(source):
         start = source.spans[first][0]
         alone = predict(model, text[start : source.spans[end - 1][1]], split=False)
-        tokens += [{**each, "start": each["start"] + start, "end": each["end"] + start} for each in alone["tokens"]]  # type: ignore[attr-defined]
+        tokens += [{**each, "start": each["start"] + start, "end": each["end"] + start} for each in alone["tokens"]]  # type: ignore[attr-defined]  # values of a plain answer
         entities += [
             (each["label"], each["start"] + start, each["token_start"] + first, each["token_end"] + first)
-            for each in alone["entities"]  # type: ignore[attr-defined]
+            for each in alone["entities"]  # type: ignore[attr-defined]  # values of a plain answer
         ]
     assert [each | {"score": pytest.approx(each["score"], abs=1e-6)} for each in tokens] == whole["tokens"]
-    found = [(each["label"], each["start"], each["token_start"], each["token_end"]) for each in whole["entities"]]  # type: ignore[attr-defined]
+    found = [(each["label"], each["start"], each["token_start"], each["token_end"]) for each in whole["entities"]]  # type: ignore[attr-defined]  # values of a plain answer
     assert found == entities
     assert whole["truncated"] is source.truncated
 

@@ -65,7 +65,7 @@ def test_a_line_is_a_cloud_event(tmp_path: Path) -> None:
     read = JSONFormat().read(CloudEvent, content)
     assert read.get_attributes()["modelversion"] == "3"
     assert (read.get_id(), read.get_source(), read.get_type()) == ("a b", "/models/m", PREDICTION)
-    assert read.get_time().isoformat() == "2023-11-14T22:13:20.250000+00:00"  # type: ignore[union-attr]
+    assert read.get_time().isoformat() == "2023-11-14T22:13:20.250000+00:00"  # type: ignore[union-attr]  # the event has a time
     assert read.get_data() == data
     assert log.written(feedback=False) == 1
 
@@ -201,8 +201,8 @@ def test_half_a_line_is_taken_back_and_writing_goes_on(tmp_path: Path, monkeypat
     path = tmp_path / "log"
     with logging(path) as log:
         log.offer(line(1), 0)
-        log.offer(lambda: full.set() or event(PREDICTION, "a", "/m", 0.0, {"number": 2}), 0)  # type: ignore[func-returns-value]
-        log.offer(lambda: full.clear() or event(PREDICTION, "a", "/m", 0.0, {"number": 3}), 0)  # type: ignore[func-returns-value]
+        log.offer(lambda: full.set() or event(PREDICTION, "a", "/m", 0.0, {"number": 2}), 0)  # type: ignore[func-returns-value]  # set returns None, so the event follows
+        log.offer(lambda: full.clear() or event(PREDICTION, "a", "/m", 0.0, {"number": 3}), 0)  # type: ignore[func-returns-value]  # clear returns None, so the event follows
     assert numbers(path) == [1, 3]
     assert log.lost("disk") == 1
 

@@ -43,9 +43,9 @@ def answered(kind: type[RequestResponseCycle], lines: list[Any], method: str, st
     """All that an answer does: the bytes, whether the connection closes, and the error."""
     transport: Any = _Transport()
     made = kind(
-        scope={"method": method, "http_version": "1.1"},  # type: ignore[typeddict-item]
+        scope={"method": method, "http_version": "1.1"},  # type: ignore[typeddict-item]  # the parts of a scope that are read
         transport=transport,
-        flow=_Flow(),  # type: ignore[arg-type]
+        flow=_Flow(),  # type: ignore[arg-type]  # stands for uvicorn's flow control
         logger=logging.getLogger("test"),
         access_logger=logging.getLogger("test"),
         access_log=False,

@@ -352,7 +352,7 @@ def test_half_closed_connections_are_answered_and_incomplete_requests_not() -> N
         (b"GET / HT", [], False),
         (b"", [], False),
     ):
-        run(lambda loop, sent=sent, expected=expected, kept=kept: main(loop, sent, expected, kept))  # type: ignore[misc]
+        run(lambda loop, sent=sent, expected=expected, kept=kept: main(loop, sent, expected, kept))  # type: ignore[misc]  # mypy infers no lambda with defaults
 
 
 def test_a_client_that_may_have_hung_up_is_sent_the_beginning_of_its_answer() -> None:

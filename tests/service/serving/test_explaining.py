@@ -29,7 +29,7 @@ BOTH = Wanted(faithfulness=True, deletion=True)
 
 
 def load(folder: Path, **options: object) -> Model:
-    return loader("cpu", 1, 4096)(tiny_bundle(folder / "m", **options))  # type: ignore[arg-type]
+    return loader("cpu", 1, 4096)(tiny_bundle(folder / "m", **options))  # type: ignore[arg-type]  # options by name
 
 
 def measured(
@@ -37,7 +37,7 @@ def measured(
     inputs: Sequence[str],
     wanted: Wanted = BOTH,
     explain: int | None = None,
-    interventions: Interventions = Interventions(),  # noqa: B008
+    interventions: Interventions = Interventions(),  # noqa: B008  # a frozen value
 ) -> list[Measured]:
     async def main() -> list[Measured]:
         batcher = Batcher(threads=1, token_budget=4096, max_rows=16, max_queued_tokens=1 << 20, inline_seconds=0.01)
@@ -61,7 +61,7 @@ def answered(
     inputs: Sequence[str],
     wanted: Wanted,
     explain: int | None = None,
-    interventions: Interventions = Interventions(),  # noqa: B008
+    interventions: Interventions = Interventions(),  # noqa: B008  # a frozen value
 ) -> list[Measured]:
     """The whole way of a request: a trace, then what it leaves to be measured."""
 
@@ -214,7 +214,7 @@ def test_a_tagger_loses_the_context_of_the_explained_token(tmp_path: Path, crf: 
     answer = model.decoder.decode(
         model.engine.predict([source.rows[first:end]]), [model.encode("It was fine.", truncate=False)], tokens=True
     )[0]
-    labelled: list[dict[str, object]] = answer["tokens"]  # type: ignore[assignment]
+    labelled: list[dict[str, object]] = answer["tokens"]  # type: ignore[assignment]  # values of a plain answer
     assert found.faithfulness["label"] == labelled[1]["label"]
     assert found.faithfulness["score"] == pytest.approx(labelled[1]["score"], abs=1e-5)
     for token, effect in enumerate(found.deletion["tokens"]):

@@ -42,7 +42,7 @@ def test_a_pace_allows_a_seconds_tokens_and_grows_back() -> None:
 def test_tokens_are_spent_as_a_pace_does() -> None:
     buckets, pace, key = Buckets(), Pace(10, now=1.0), b"k" * 32
     for tokens, now in ((10, 1.0), (5, 1.0), (5, 1.5), (10, 100.0), (1, 100.0), (0.5, 100.0)):
-        assert buckets.spend(key, 10, tokens, now) == pytest.approx(pace.take(tokens, now))  # type: ignore[arg-type]
+        assert buckets.spend(key, 10, tokens, now) == pytest.approx(pace.take(tokens, now))  # type: ignore[arg-type]  # half a token is tried too
     assert buckets.spend(b"other" * 8, 10, 1, 100.0) == 0
     assert buckets.spend(b"small" * 8, 0.5, 1, 100.0) == pytest.approx(1)  # half a token is all that is saved up
 

@@ -258,7 +258,7 @@ def test_the_shadow_s_gates_are_sampled(models: Path, monkeypatch: pytest.Monkey
     async def work(runtime: Runtime) -> None:
         await ask(runtime, "a", TEXTS)
         await settled(runtime, "one", 1)
-        while runtime.shadow_report("one")["gate_drift"] is None:  # noqa: ASYNC110
+        while runtime.shadow_report("one")["gate_drift"] is None:  # noqa: ASYNC110  # nothing tells of it
             await asyncio.sleep(0.005)
         assert runtime.shadow_report("one")["gate_drift"] > 0
         assert "gatelight_shadow_gate_drift{" in runtime.metrics.text().decode()

@@ -30,8 +30,8 @@ def test_every_method_has_a_line_with_every_figure(tmp_path: Path) -> None:
     assert [line["method"] for line in lines] == list(METHODS)
     for line in lines:
         assert (line["model"], line["version"], line["data"], line["inputs"]) == ("tiny", "1", "set dev", 5)
-        assert set(line["figures"]) == set(line["against_first"]) == set(MEASURES)  # type: ignore[call-overload]
-        assert line["cost"] > 0  # type: ignore[operator]
+        assert set(line["figures"]) == set(line["against_first"]) == set(MEASURES)  # type: ignore[call-overload]  # values of parsed JSON
+        assert line["cost"] > 0  # type: ignore[operator]  # values of parsed JSON
 
 
 def test_the_table_has_the_methods_that_were_named_and_the_first_is_the_measure(tmp_path: Path) -> None:
@@ -41,7 +41,7 @@ def test_the_table_has_the_methods_that_were_named_and_the_first_is_the_measure(
     assert shown.index("random") < shown.index("split")
     assert "leave-one-out" not in shown
     first = lines_of(run(*arguments, "--json"))[0]
-    assert all(figure["mean"] == 0 for figure in first["against_first"].values())  # type: ignore[attr-defined]
+    assert all(figure["mean"] == 0 for figure in first["against_first"].values())  # type: ignore[attr-defined]  # values of parsed JSON
 
 
 def test_the_curves_are_drawn(tmp_path: Path) -> None:
@@ -85,8 +85,8 @@ def test_a_planted_word_is_found_by_the_split() -> None:
         *("--share", "1", "--epochs", "6", "--most", "40", "--methods", "split,leave-one-out,random", "--json"),
     )
     lines = {str(line["method"]): line for line in lines_of(done)}
-    assert lines["split"]["followed"] > 0.9  # type: ignore[operator]
-    first = {name: line["first"]["mean"] for name, line in lines.items()}  # type: ignore[index]
+    assert lines["split"]["followed"] > 0.9  # type: ignore[operator]  # values of parsed JSON
+    first = {name: line["first"]["mean"] for name, line in lines.items()}  # type: ignore[index]  # values of parsed JSON
     assert first["split"] > 0.9
     assert first["split"] >= first["leave-one-out"] - 0.1
     assert first["random"] < 0.5

@@ -96,7 +96,7 @@ def test_a_place_is_found_again_where_it_was(tmp_path: Path) -> None:
     subject = Subject.of(load(made.path))
     texts = Texts.read(subject, data)
     units, key = [0, 1, 2, 3, 6], (0, "backward", "forget")
-    states = [np.array(subject.engine.trace([each.rows]).gate(key, 0))[:, units] for each in texts.corpus.encoded]  # type: ignore[arg-type]
+    states = [np.array(subject.engine.trace([each.rows]).gate(key, 0))[:, units] for each in texts.corpus.encoded]  # type: ignore[arg-type]  # a selection of units
     pattern = states[3][1:3]
     best = sorted(
         min(float(np.sqrt(((each[at : at + 2] - pattern) ** 2).mean())) for at in range(len(each) - 1))

@@ -16,12 +16,12 @@ from training.studies.faithfulness import GRID, MEASURES, Figure, cases, measure
 
 
 def subject(folder: Path, **options: object) -> Subject:
-    return Subject(draft(network(architecture(**options)), folder))  # type: ignore[arg-type]
+    return Subject(draft(network(architecture(**options)), folder))  # type: ignore[arg-type]  # options by name
 
 
 def corpus(rows: list[np.ndarray], task: str = "sentiment") -> Corpus:
     encoded = [Encoded("", [(0, 0)] * len(row), row, False) for row in rows]
-    return Corpus("made up", task, ["positive"] * len(rows), encoded)  # type: ignore[arg-type]
+    return Corpus("made up", task, ["positive"] * len(rows), encoded)  # type: ignore[arg-type]  # the task is a string here
 
 
 def by_number(_: Subject, case: Case) -> Array:
@@ -125,6 +125,6 @@ def test_a_taggers_cases_are_the_first_tokens_of_the_entities_that_it_finds(tmp_
     assert found
     for case in found:
         assert case.explained is not None
-        path = of.decoder.path(of.engine.predict([case.row])[0])  # type: ignore[union-attr]
+        path = of.decoder.path(of.engine.predict([case.row])[0])  # type: ignore[union-attr]  # a tagger has a decoder with paths
         assert path[: case.explained] == [0] * case.explained
         assert path[case.explained] == case.label != 0

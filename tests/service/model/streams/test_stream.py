@@ -223,7 +223,7 @@ def test_a_state_keeps_a_bounded_number_of_entities(served: dict[str, Model]) ->
     for _ in range(300):
         reading.feed("ada lovelace lived in london. It was Ada! ")
     assert len(reading.of("entity")) > 100
-    before = len(reading.stream.finish()[1]["entities"])  # type: ignore[arg-type]
+    before = len(reading.stream.finish()[1]["entities"])  # type: ignore[arg-type]  # values of a plain answer
     assert reading.suspend() < 24_000
     prediction = reading.end()
     assert prediction["truncated"] or len(prediction["entities"]) >= before
