@@ -29,8 +29,9 @@ class Weights:
 
     def __init__(self, path: Path, arrays: Mapping[str, NDArray[np.generic]]) -> None:
         """Write the file, then read its header for the offsets."""
-        self.file, self.arrays = path.name, arrays
-        save_file(dict(arrays), path)
+        # safetensors 0.8 writes arrays in the order of their memory, unchecked (findings/safetensors-numpy-order.sh).
+        self.file, self.arrays = path.name, {name: np.asarray(array, order="C") for name, array in arrays.items()}
+        save_file(dict(self.arrays), path)
         with path.open("rb") as file:
             size = int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(size))
