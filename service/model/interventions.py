@@ -85,10 +85,18 @@ def _problems(manifest: Manifest, table: Mapping[str, Gate], setting: Setting) -
     else:
         low, high = max(gate.low, -LARGEST_STATE), min(gate.high, LARGEST_STATE)
         if not low <= setting.value <= high:
-            found.append(("/value", f"{setting.value:g} is out of range: {gate.name} lies in {low:g} to {high:g}."))
+            found.append(
+                ("/value", f"{_shown(setting.value)} is out of range: {gate.name} lies in {low:g} to {high:g}.")
+            )
     found += _listed("/units", "unit", setting.units, manifest.hidden, "the model has units")
     found += _listed("/tokens", "token", setting.tokens, None, "tokens count from")
     return found
+
+
+def _shown(value: float) -> str:
+    """A number in few digits, or in all if few would be another number: 1.0000001 is not 1."""
+    short = f"{value:g}"
+    return short if float(short) == value else repr(value)
 
 
 def _count(layers: int) -> str:

@@ -104,7 +104,7 @@ def check_inputs(manifest: Manifest, asked: TraceOptions, lengths: Sequence[int]
     if asked.in_closed_form(manifest):
         longest = max(lengths, default=0)
         if is_square(manifest) and longest > MAX_SQUARE_TOKENS:
-            raise TooLarge("Tokens of an input, with deletion,", longest, MAX_SQUARE_TOKENS)
+            raise TooLarge("Tokens of an input with deletion", longest, MAX_SQUARE_TOKENS)
         wanted = replace(wanted, deletion=False)
     check(manifest, wanted, asked.explain, lengths)
 
@@ -121,7 +121,7 @@ def check(manifest: Manifest, wanted: Wanted, explain: int | None, lengths: Sequ
             )
         longest = max(lengths, default=0)
         if asked and longest > faithfulness.MAX_TOKENS:
-            raise TooLarge(f"Tokens of an input, with {field},", longest, faithfulness.MAX_TOKENS)
+            raise TooLarge(f"Tokens of an input with {field}", longest, faithfulness.MAX_TOKENS)
     total = sum(rerun_tokens(wanted, length) for length in lengths)
     if total > faithfulness.MAX_RERUN_TOKENS:
         raise TooLarge("Tokens of the runs that the request takes", total, faithfulness.MAX_RERUN_TOKENS)

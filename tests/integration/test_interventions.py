@@ -249,6 +249,26 @@ SETTING: dict[str, Any] = {"layer": 0, "direction": "forward", "gate": "forget",
 
 
 @pytest.mark.parametrize(
+    ("request_", "detail"),
+    [
+        ({"set": []}, "/set: The list is empty; leave it out, or give it an entry."),
+        ({"drop": []}, "/drop: The list is empty; leave it out, or give it an entry."),
+        (
+            {"faithfulness": True, "inputs": "good " * 257},
+            "Tokens of an input with faithfulness: 257, the limit is 256.",
+        ),
+        (
+            {"deletion": True, "inputs": "good " * 513, "model": "sentiment-mingru"},
+            "Tokens of an input with deletion: 513, the limit is 512.",
+        ),
+    ],
+)
+def test_a_refusal_says_what_would_be_right(client: httpx.Client, request_: dict[str, Any], detail: str) -> None:
+    response = client.post("/gates", json={"model": "sentiment-bilstm", "inputs": [WORDS], **request_})
+    assert response.json()["detail"] == detail
+
+
+@pytest.mark.parametrize(
     ("request_", "status", "pointer"),
     [
         ({"set": []}, 422, "/set"),

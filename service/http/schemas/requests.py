@@ -264,6 +264,8 @@ def _problem(found: Any) -> FieldProblem:
         return FieldProblem(pointer, "The field is missing.")
     if found["type"] == "extra_forbidden":
         return FieldProblem(pointer, "There is no such field.")
+    if found["type"] == "too_short" and not found["input"]:
+        return FieldProblem(pointer, "The list is empty; leave it out, or give it an entry.")
     return FieldProblem(pointer, f"{found['msg']}, not {_kind(found['input'])}.")
 
 

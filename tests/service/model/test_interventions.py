@@ -214,6 +214,7 @@ def setting(**changed: object) -> Setting:
         ({"direction": "backward"}, "/set/0/direction", "it has forward"),
         ({"gate": "update"}, "/set/0/gate", "lstm has no gate 'update'; it has forget, input"),
         ({"value": 1.01}, "/set/0/value", "forget lies in 0 to 1"),
+        ({"value": 1.0000001}, "/set/0/value", "1.0000001 is out of range"),
         ({"value": -0.01}, "/set/0/value", "forget lies in 0 to 1"),
         ({"gate": "candidate", "value": -1.5}, "/set/0/value", "candidate lies in -1 to 1"),
         ({"gate": "hidden", "value": 2.0}, "/set/0/value", "hidden lies in -1 to 1"),
