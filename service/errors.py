@@ -56,7 +56,7 @@ class Refused(StrEnum):
     MALFORMED = "malformed-request"
     """The request is not HTTP/1.1."""
     METHOD = "method-not-allowed"
-    """CONNECT, which no route has."""
+    """CONNECT, or a method that is not known."""
     NO_MODEL = "no-model"
     """No model is loaded."""
     PIPELINED = "pipelined"

@@ -20,6 +20,8 @@ from service.serving.runtime import Runtime
 KEY = "context"
 """The key of the request's context in its ASGI scope."""
 REQUEST_ID, ROUTE_KEY = b"x-request-id", b"x-route-key"
+_LISTS = (b"accept", b"content-encoding")
+"""Headers that are lists: several lines of one are one list (RFC 9110, 5.3)."""
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 
 
@@ -27,7 +29,7 @@ _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 class RequestContext:
     """One request. The connection creates it, middleware and route fill it in, log and metrics read it.
 
-    `headers` has lower-case names; a repeated header has its last value.
+    `headers` has lower-case names; a repeated header has its last value, or all of them joined if it is a list.
     """
 
     request_id: str
@@ -86,6 +88,8 @@ class RequestContext:
 def new_context(headers: Sequence[tuple[bytes, bytes]]) -> RequestContext:
     """The context of a request with these header lines, whose names are in lower case."""
     named = dict(headers)
+    if len(named) < len(headers):
+        named |= {name: b",".join(value for each, value in headers if each == name) for name in _LISTS if name in named}
     return RequestContext(request_id(named.get(REQUEST_ID)), named)
 
 

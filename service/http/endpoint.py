@@ -47,7 +47,7 @@ AN_INPUT_OUT = 10e-6
 A_TOKEN_OUT = 2e-6  # decoding by a tagger, or a token of a trace; twice as much if every token's label is returned
 A_NUMBER_OUT = 15e-9
 
-_TIMEOUT = re.compile(rb"\d{1,9}(\.\d{1,9})?")
+_TIMEOUT = re.compile(rb"\d{1,32}(\.\d{1,32})?")
 
 Asked = TypeVar("Asked", bound=BaseModel)
 

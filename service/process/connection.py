@@ -54,6 +54,7 @@ class Protocol(HttpToolsProtocol):
         self._reading = NOTHING
         self._bare_bytes = 0  # bytes since the request began, or since its body's last bytes
         self._trailers = 0  # bytes
+        self._trailer_lines = 0
         self._body = 0  # bytes of the current body so far
         self._offered = False  # the parser has stopped at an upgrade and reads the head again
         self._upgrades = False  # the upgrade is accepted
@@ -140,12 +141,14 @@ class Protocol(HttpToolsProtocol):
         if self._deaf:
             return
         self._unset_keepalive_if_required()
+        begun = self._wire.begun if self._reading is NOTHING else 0
         try:
             self._feed(data) if len(data) <= self._slice else self._feed_slices(data)
         except httptools.HttpParserCallbackError as error:
             self._stop(cast(Exception, error.__context__))
         except httptools.HttpParserError as error:
-            self._stop(MalformedRequest(f"The request is not HTTP/1.1: {error}."))
+            first = self._wire.begun == begun + 1  # the bad request is the first in these bytes
+            self._stop(self._not_read(error, data if first else b""))
         except RequestError as error:
             self._stop(error)
         else:
@@ -159,6 +162,13 @@ class Protocol(HttpToolsProtocol):
                 self._deadline.set(expected)
             if self.flow.read_paused:
                 self._watch_client()
+
+    def _not_read(self, error: httptools.HttpParserError, data: bytes) -> Exception:
+        """The error for bytes that the parser does not read. `data` begins with the bad request, or is empty."""
+        if isinstance(error, httptools.HttpParserInvalidMethodError) and (target := head.strange_target(data)):
+            self.url = target
+            return head.not_allowed("No route has this method. Send GET or POST.")
+        return MalformedRequest(f"The request is not HTTP/1.1: {error}.")
 
     def _feed_slices(self, data: bytes) -> None:
         for start in range(0, len(data), self._slice):
@@ -206,21 +216,27 @@ class Protocol(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._reading is not HEAD:  # a trailer must not replace a header
-            self._trailers += len(name) + len(value) + 4
-            if self._trailers > self._limits.max_header:
-                raise HeaderTooLarge(self._trailers, self._limits.max_header)
+            self._count_trailer(len(name) + len(value) + 4)
             return
-        name = name.lower()
+        name, value = name.lower(), value.rstrip(b" \t")
         self.headers.append((name, value))
         if name == b"expect":
             self.expect_100_continue = value.lower() == b"100-continue"
+
+    def _count_trailer(self, size: int) -> None:
+        self._trailers += size
+        self._trailer_lines += 1
+        if self._trailers > self._limits.max_header:
+            raise HeaderTooLarge(self._trailers, self._limits.max_header)
+        if self._trailer_lines > head.MOST_LINES:
+            raise HeaderTooLarge(self._trailer_lines, head.MOST_LINES, "Lines in the request's trailers")
 
     def on_headers_complete(self) -> None:
         parser = self.parser
         scope: Any = self.scope
         method, version = parser.get_method(), parser.get_http_version()
         if self._bare_bytes + self._slice > self._limits.max_header:
-            head.check_size(self.url, self.headers, self._limits.max_header)
+            head.check_size(method, self.url, self.headers, self._limits.max_header)
         head.check(method, version, self.headers)
         self._offered = parser.should_upgrade()
         if self._offered:
@@ -235,7 +251,8 @@ class Protocol(HttpToolsProtocol):
         scope["path"], scope["raw_path"], scope["query_string"] = head.target(self.url)
         scope[KEY] = new_context(self.headers)
         self._check_room()
-        self._reading, self._bare_bytes, self._trailers, self._body = BODY, 0, 0, 0
+        self._reading, self._bare_bytes, self._body = BODY, 0, 0
+        self._trailers = self._trailer_lines = 0
         self._final = self._stopping or version == "1.0" or not parser.should_keep_alive()
         if version == "1.0":
             self.expect_100_continue = False
@@ -425,7 +442,7 @@ class Protocol(HttpToolsProtocol):
             self.on_message_begin()
         method = self.parser.get_method().decode("ascii") if self.url else "GET"
         context = cast(Any, self.scope).get(KEY) or new_context(self.headers)
-        response: Any = answer(error, method, self.url, context.request_id)
+        response: Any = answer(error, method, self.url, context.request_id, reason)
         self.scope["method"] = method
         self._hear_no_more()
         self._wire.refused(reason, request_id=context.request_id, status=response.status_code)

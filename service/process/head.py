@@ -23,8 +23,13 @@ LONGEST_HOST = 512
 _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)(?::[0-9]*)?")
 """A host and a port as RFC 3986 writes them; empty if the target has no authority."""
 
+_STRANGE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64} ([!-~]{1,8000}) HTTP/1\.[01]\r\n")
+"""A request line, whatever the method."""
+
 _SHORT = 64
 """Bytes of a request target that is remembered."""
+_AROUND = len(b"  HTTP/1.1\r\n\r\n")
+"""Bytes of a head beside its method, its target and its lines."""
 _name = itemgetter(0)
 
 Lines = Sequence[tuple[bytes, bytes]]
@@ -46,13 +51,23 @@ def check(method: bytes, version: str, lines: Lines) -> None:
     if b"transfer-encoding" in names and [v.lower() for n, v in lines if n == b"transfer-encoding"] != [b"chunked"]:
         raise MalformedRequest("The request has a Transfer-Encoding other than chunked; send chunked, once.")
     if method == b"CONNECT":
-        detail = "CONNECT is not allowed: this service is no proxy. Send GET or POST."
-        raise HTTPException(405, detail, {"Allow": "GET, POST"})
+        raise not_allowed("CONNECT is not allowed: this service is no proxy. Send GET or POST.")
 
 
-def check_size(target: bytes, lines: Lines, most: int) -> None:
-    """Raise `HeaderTooLarge` for a head of more than `most` bytes."""
-    size = len(target) + sum(len(name) + len(value) + 4 for name, value in lines)
+def strange_target(data: bytes) -> bytes:
+    """The target of a request whose method the parser does not know; empty for bytes that are no request."""
+    found = _STRANGE.match(data)
+    return found[1] if found is not None else b""
+
+
+def not_allowed(detail: str) -> HTTPException:
+    """The error for a method that no route has."""
+    return HTTPException(405, detail, {"Allow": "GET, POST"})
+
+
+def check_size(method: bytes, target: bytes, lines: Lines, most: int) -> None:
+    """Raise `HeaderTooLarge` for a head of more than `most` bytes, from its first to its empty line."""
+    size = len(method) + len(target) + _AROUND + sum(len(name) + len(value) + 4 for name, value in lines)
     if size > most:
         raise HeaderTooLarge(size, most)
 

@@ -13,9 +13,9 @@ from service.http.middleware import SAFE
 _log = structlog.get_logger()
 
 
-def answer(error: Exception, method: str, target: bytes, request_id: str) -> Response:
+def answer(error: Exception, method: str, target: bytes, request_id: str, reason: Refused) -> Response:
     """The answer to an incomplete request, in the error form of its route."""
-    if reason_of(error) is Refused.INTERNAL:
+    if reason is Refused.INTERNAL:
         _log.error("unexpected error", exc_info=error)
     path = target.partition(b"?")[0].decode("latin-1")
     response = problems.of(error).response(request_id, method, path)

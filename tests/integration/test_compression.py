@@ -52,6 +52,18 @@ def test_bodies_that_are_refused(client: httpx.Client, path: str) -> None:
     assert post(client, path, gzip.compress(b"{"), "gzip").status_code == 400
 
 
+def test_the_coding_of_a_body_may_come_in_several_lines(client: httpx.Client) -> None:
+    packed = gzip.compress(b'{"inputs":"a"}')
+    for codings, content, status in (
+        (("gzip", "identity"), packed, 200),
+        (("identity", "gzip"), packed, 200),
+        (("gzip", "gzip"), gzip.compress(packed), 415),
+        (("br", "gzip"), packed, 415),
+    ):
+        lines = [("Content-Type", "application/json"), *(("Content-Encoding", coding) for coding in codings)]
+        assert client.post("/predict", content=content, headers=lines).status_code == status, codings
+
+
 def test_bodies_to_administrators(start: Start) -> None:
     client = start("--admin").until_ready().client
     path = "/admin/models/ner-bigru/load"

@@ -266,6 +266,12 @@ def test_422_a_wrong_timeout_names_the_header(client: httpx.Client) -> None:
         assert "errors" not in body
 
 
+def test_a_timeout_may_have_as_many_digits_as_a_client_writes(client: httpx.Client) -> None:
+    for value in ("2.4999887943267822", "30.000000000000004", "0" * 31 + "1", "9" * 32, "1." + "0" * 32):
+        answer = client.post("/predict", json={"inputs": "a"}, headers={"X-Request-Timeout": value})
+        assert answer.status_code == 200, value
+
+
 def test_errors_are_few_however_much_is_wrong(client: httpx.Client) -> None:
     requests: list[dict[str, object]] = [
         {f"field{number}": 0 for number in range(50_000)},

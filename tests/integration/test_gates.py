@@ -256,6 +256,15 @@ def test_accept(client: httpx.Client, accept: str, status: int, kind: str) -> No
     assert response.headers["Content-Type"].endswith(kind)
 
 
+def test_accept_may_come_in_several_lines(client: httpx.Client) -> None:
+    tensors, anything = ("Accept", "application/vnd.safetensors"), ("Accept", "*/*")
+    body = b'{"inputs":"a film"}'
+    for lines in ([tensors, anything], [anything, tensors]):
+        headers = [("Host", "x"), ("Content-Type", "application/json"), *lines]
+        answer = client.send(httpx.Request("POST", client.base_url.join("/gates"), content=body, headers=headers))
+        assert answer.headers["Content-Type"] == "application/vnd.safetensors", lines
+
+
 def test_a_large_answer_is_whole(client: httpx.Client) -> None:
     inputs = ["Ada lived in London . " * 600] * 6
     answer = gates(client, inputs=inputs)

@@ -136,6 +136,7 @@ def test_the_client_at_an_address_with_a_slash(service: Process, model: str) -> 
     [
         {"parameters": None, "options": None},
         {"parameters": {}, "options": {}},
+        {"parameters": [], "options": []},
         {"parameters": {"top_k": None, "return_all_scores": True, "max_length": 512, "padding": "longest"}},
         {"parameters": {"function_to_apply": None, "aggregation_strategy": None, "ignore_labels": None}},
         {"options": {"use_gpu": False, "wait_for_model": None}},
@@ -163,6 +164,8 @@ def test_options_are_taken(client: httpx.Client) -> None:
         ("sentiment-bilstm", {"inputs": ["a", 1]}, 422, "/inputs/1"),
         ("sentiment-bilstm", {"text": "a"}, 422, "/inputs: The field is missing"),
         ("sentiment-bilstm", {"inputs": None}, 422, "/inputs"),
+        ("sentiment-bilstm", {"inputs": "a", "parameters": [1]}, 422, "/parameters: An object is expected, not a list"),
+        ("ner-bilstm", {"inputs": "a", "options": "x"}, 422, '/options: An object is expected, not "x"'),
         ("sentiment-bilstm", {"inputs": "a", "parameters": {"top_k": 0}}, 422, "/parameters/top_k"),
         ("sentiment-bilstm", {"inputs": "a", "parameters": {"truncation": "head"}}, 422, "/parameters/truncation"),
         ("sentiment-bilstm", {"inputs": "a", "parameters": {"stride": 1}}, 422, "token classification"),

@@ -92,6 +92,7 @@ def test_whether_a_model_answers(client: httpx.Client) -> None:
         ("sentiment-lstm:predict", {"instances": ["a", ""]}, 422, "/instances/1"),
         ("sentiment-lstm:predict", {"instances": ["a"] * 257}, 413, "257, the limit is 256"),
         ("sentiment-lstm:predict", [], 422, "object"),
+        ("sentiment-lstm:predict", {"instances": ["a"], "parameters": 1}, 422, "/parameters: An object is expected"),
         ("sentiment-lstm:predict", {"instances": ["a"], "parameters": {"truncate": 1}}, 422, "/parameters/truncate"),
         ("sentiment-lstm:explain", {"instances": ["a"], "parameters": {"explain": 0}}, 422, "/parameters/explain"),
         ("ner-bigru:explain", {"instances": ["a"], "parameters": {"explain": 7}}, 422, "out of range"),

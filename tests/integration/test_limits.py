@@ -186,6 +186,7 @@ def test_slow_senders_are_not_waited_for(limited: Process, sent: bytes, what: st
         assert what in problem(everything(connection), 408)["detail"]
     assert time.monotonic() - started > 1.9
     assert value(limited, "refusals_total", reason=f"slow-{what}") == 1
+    assert "unexpected error" not in limited.output
     if what == "body":
         limited.wait(lambda: '"status":408' in limited.output)
         assert value(limited, "requests_total", route="/predict", method="POST", status="408") == 1

@@ -22,6 +22,7 @@ LENIENT = {
     },
     "null parameters": {**body(parameters=None), "id": None, "parameters": None},
     "no outputs": {**body(), "outputs": []},
+    "empty lists for objects": {**body(parameters=[]), "parameters": []},
     "null data": body(parameters={}),
     "null in parameters": {**body(), "parameters": {"truncate": None, "binary_data_output": None, "timeout": None}},
     "Triton's parameters": {**body(), "parameters": {"priority": 1, "timeout": 0, "sequence_start": False}},
@@ -38,7 +39,9 @@ def test_what_is_not_known_is_passed_over_and_null_is_left_out(client: httpx.Cli
     assert {**found.json(), "id": None} == {**plain, "id": None}
 
 
-@pytest.mark.parametrize("parameters", [None, {}, {"binary_data": None}, {"classification": 2}, {"binary_data": False}])
+@pytest.mark.parametrize(
+    "parameters", [None, {}, [], {"binary_data": None}, {"classification": 2}, {"binary_data": False}]
+)
 def test_parameters_of_outputs(client: httpx.Client, parameters: Any) -> None:
     (output,) = infer(client, {**body(), "outputs": [{"name": "label", "parameters": parameters, "x": 1}]}).json()[
         "outputs"

@@ -24,7 +24,7 @@ from service.http.protocols import examples
 from service.http.protocols.responses import HuggingFaceGroup, HuggingFaceLabel, HuggingFaceToken
 from service.http.render import dumps
 from service.http.schemas.examples import bodies
-from service.http.schemas.requests import InputsRequest
+from service.http.schemas.requests import UNLESS_EMPTY, InputsRequest
 from service.model.activations import sigmoid
 from service.model.bundle import Task
 from service.model.decoding import OUTSIDE, Prediction
@@ -96,8 +96,8 @@ class HuggingFaceRequest(InputsRequest):
 
     model_config = _LENIENT
 
-    parameters: Parameters | None = Field(None, description="How to answer.")
-    options: Options | None = Field(None, description="Accepted for clients that send them.")
+    parameters: Annotated[Parameters | None, UNLESS_EMPTY] = Field(None, description="How to answer.")
+    options: Annotated[Options | None, UNLESS_EMPTY] = Field(None, description="Accepted for clients that send them.")
 
     @property
     def chosen(self) -> Parameters:

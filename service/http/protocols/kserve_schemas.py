@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainValidator
 from pydantic import WithJsonSchema as JsonSchema
 
 from service.errors import InvalidField
-from service.http.schemas.requests import Input
+from service.http.schemas.requests import UNLESS_EMPTY, Input
 from service.http.schemas.responses import Entities, Sentiment, Shape, Token
 
 _LENIENT = ConfigDict(extra="ignore", strict=True, frozen=True)
@@ -77,7 +77,7 @@ class V1Request(BaseModel):
     model_config = _LENIENT
 
     instances: Annotated[list[Any], PlainValidator(_checked_instances), JsonSchema(_INSTANCES)]
-    parameters: V1Parameters | None = Field(None, description="How to answer.")
+    parameters: Annotated[V1Parameters | None, UNLESS_EMPTY] = Field(None, description="How to answer.")
 
     @property
     def chosen(self) -> V1Parameters:

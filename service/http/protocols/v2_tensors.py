@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from service.errors import InvalidField, MalformedBody
 from service.http.render import array_as_json, check_finite, dumps, gathered
-from service.http.schemas.requests import check_count, checked, read_object
+from service.http.schemas.requests import UNLESS_EMPTY, check_count, checked, read_object
 
 HEADER_LENGTH = b"inference-header-content-length"
 TEXT = "text"
@@ -28,7 +28,7 @@ _LENGTH = struct.Struct("<I")
 
 
 class _Lenient(BaseModel):
-    """Ignores unknown members, and treats null as missing, as the protocol does."""
+    """Ignores unknown members, and treats null and an empty list as missing, as the protocol does."""
 
     model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
 
@@ -45,7 +45,7 @@ class InputTensor(_Lenient):
     name: Literal["text"] = Field(description="The only input.")
     shape: list[int] = Field(description="[n] or [n, 1].")
     datatype: Literal["BYTES"] = Field(description="UTF-8.")
-    parameters: InputParameters | None = Field(None, description="Set if the data is binary.")
+    parameters: Annotated[InputParameters | None, UNLESS_EMPTY] = Field(None, description="Set if the data is binary.")
     data: list[Any] | None = Field(None, description="The texts, unless they are binary.")
 
 
@@ -59,7 +59,7 @@ class OutputRequest(_Lenient):
     """A requested output."""
 
     name: str = Field(description="An output of the model's metadata.")
-    parameters: OutputParameters | None = Field(None, description="Parameters of this output.")
+    parameters: Annotated[OutputParameters | None, UNLESS_EMPTY] = Field(None, description="Parameters of this output.")
 
 
 class InferParameters(_Lenient):
@@ -89,7 +89,7 @@ class InferRequest(_Lenient):
     outputs: list[OutputRequest] | None = Field(
         None, max_length=1024, description="The outputs to return; without it, or if empty, all except the gates."
     )
-    parameters: InferParameters | None = Field(None, description="Parameters of the request.")
+    parameters: Annotated[InferParameters | None, UNLESS_EMPTY] = Field(None, description="Parameters of the request.")
     _texts: list[str] = PrivateAttr(default_factory=list)
 
     @property
@@ -141,7 +141,7 @@ class LoadParameters(_Lenient):
 class LoadRequest(_Lenient):
     """The optional body of a request to load a model."""
 
-    parameters: LoadParameters | None = Field(None, description="Parameters of the request.")
+    parameters: Annotated[LoadParameters | None, UNLESS_EMPTY] = Field(None, description="Parameters of the request.")
 
 
 class UnloadRequest(_Lenient):

@@ -10,7 +10,7 @@ from functools import cache
 from typing import Annotated, Any, TypeVar
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, StringConstraints, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, StringConstraints, ValidationError
 from pydantic import WithJsonSchema as JsonSchema
 
 from service.errors import FieldProblem, InvalidField, MalformedBody, TooLarge
@@ -27,6 +27,10 @@ SHOWN_LENGTH = 40
 
 Input = str | list[str]
 """One input: a raw text, or its tokens."""
+
+UNLESS_EMPTY = BeforeValidator(lambda value: None if value == [] else value)
+"""For an optional object in a foreign protocol: an empty list is treated as missing. Some clients write an empty object
+so."""
 
 _Name = Annotated[str, StringConstraints(max_length=256)]
 
@@ -266,6 +270,10 @@ def _problem(found: Any) -> FieldProblem:
         return FieldProblem(pointer, "There is no such field.")
     if found["type"] == "too_short" and not found["input"]:
         return FieldProblem(pointer, "The list is empty; leave it out, or give it an entry.")
+    if found["type"] == "model_type":
+        return FieldProblem(pointer, f"An object is expected, not {_kind(found['input'])}.")
+    if found["type"] == "too_long":  # pydantic names both numbers
+        return FieldProblem(pointer, f"{found['msg'].replace(' after validation', '')}.")
     return FieldProblem(pointer, f"{found['msg']}, not {_kind(found['input'])}.")
 
 

@@ -230,6 +230,9 @@ BAD = [
     (b"POST / HTTP/1.1\r\n" + H + CHUNKED + b"a:b\r\n" * 10_000 + b"\r\n", 431),
     (b"POST / HTTP/1.1\r\n" + H + CODED + b"1;" + b"x" * 40_000 + b"\r\na\r\n0\r\n\r\n", 431),
     (b"POST / HTTP/1.1\r\n" + H + CODED + b"1\r\na\r\n0;x=" + b"x" * 40_000 + b"\r\n\r\n", 431),
+    (b"POST / HTTP/1.1\r\n" + H + CHUNKED + b"a:b\r\n" * (MOST_LINES + 1) + b"\r\n", 431),
+    (b"GET / HTTP/1.1\r\n" + H + b"\tContent-Length: 3\r\n\r\n", 400),
+    (b"GET / HTTP/1.1\r\nHost: a\tb\r\n\r\n", 400),
     (b"POST / HTTP/1.1\r\n" + H + b"Content-Length: 5\r\n\r\nabc", 408),
     (b"POST / HTTP/1.1\r\n" + H + b"Content-Le", 408),
 ]  # fmt: skip
@@ -327,6 +330,50 @@ def test_every_form_of_target_has_a_path(head: bytes) -> None:
 def test_hosts_that_are_right(host: bytes) -> None:
     found, _ = ask([b"GET / HTTP/1.1\r\nHost: " + host + b"\r\n\r\n"])
     assert [status for status, _, _ in found] == [200]
+
+
+@pytest.mark.parametrize("behind", [b" ", b"\t", b" \t  "])
+def test_white_space_around_a_header_is_no_part_of_it(behind: bytes) -> None:
+    lines = [b"Host: x", b"X-Request-ID: mine", b"Connection: close"]
+    head = b"".join(line.replace(b" ", behind) + behind + b"\r\n" for line in lines)
+    found, line = ask([b"POST /a HTTP/1.1\r\n" + head + CHUNKED.replace(b"chunked", b"chunked ") + b"\r\n"])
+    assert [(status, body) for status, body, _ in found] == [(200, b"/a abcdefg")]
+    assert line.closed
+    bad, _ = ask([b"GET / HTTP/1.1\r\nX-Request-ID: mine" + behind + b"\r\n\r\n"])
+    assert json.loads(bad[0][1])["request_id"] == "mine"
+
+
+@pytest.mark.parametrize("size", [SETTINGS.max_header, SETTINGS.max_header + 1])
+@pytest.mark.parametrize("step", [100_000, 1000, SETTINGS.max_header - 1])
+@pytest.mark.parametrize("target", [b"/", b"/" + b"x" * 1000])
+def test_the_limit_of_a_header_is_exact(size: int, step: int, target: bytes) -> None:
+    """From its first byte to its empty line, in pieces of any size."""
+    begun = b"OPTIONS " + target + b" HTTP/1.1\r\n" + H + b"X: "
+    head = begun + b"x" * (size - len(begun) - 4) + b"\r\n\r\n"
+    assert len(head) == size
+    found, _ = ask([head[start : start + step] for start in range(0, size, step)])
+    assert [status for status, _, _ in found] == [200 if size == SETTINGS.max_header else 431]
+
+
+@pytest.mark.parametrize("lines", [MOST_LINES, MOST_LINES + 1])
+def test_the_limit_of_trailer_lines_is_exact(lines: int) -> None:
+    found, _ = ask([b"POST /a HTTP/1.1\r\n" + H + CHUNKED + b"a:b\r\n" * lines + b"\r\n"])
+    assert [status for status, _, _ in found] == [200 if lines == MOST_LINES else 431]
+
+
+@pytest.mark.parametrize("method", [b"BREW", b"get", b"POSTS", b"G", b"X-Y_Z"])
+@pytest.mark.parametrize("target", [b"/predict", b"/v2/models/a/infer", b"*"])
+@pytest.mark.parametrize("behind", [b"", b"\r\n", b"\r\n" + REQUESTS[0][0]])
+def test_a_method_that_is_not_known_is_no_route_s(method: bytes, target: bytes, behind: bytes) -> None:
+    found, line = ask([REQUESTS[0][0], method + b" " + target + b" HTTP/1.1\r\n" + H + behind])
+    assert [status for status, _, _ in found] == [200, 405]
+    assert found[1][2][b"allow"] == b"get, post"
+    assert ("error" in json.loads(found[1][1])) is target.startswith(b"/v2")
+    assert line.closed
+    words, _ = ask([method + b" is no request\r\n"])
+    assert [status for status, _, _ in words] == [400]
+    second, _ = ask([REQUESTS[0][0] + method + b" / HTTP/1.1\r\n"])
+    assert [status for status, _, _ in second] == [200, 400], "only the first request of some bytes is looked at"
 
 
 def test_half_closed_connections_are_answered_and_incomplete_requests_not() -> None:
