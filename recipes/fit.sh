@@ -178,5 +178,7 @@ for model in $*; do
                 --licence "CC BY-SA 4.0, as the Universal NER English-EWT data; further data: Broad Twitter Corpus and WNUT-17, CC BY 4.0" ;;
         *) echo "fit.sh: no recipe for $model" >&2; exit 2 ;;
     esac
+    # No row of a dev or test file may be among the training data.
+    "$PYTHON" -m recipes.overlap "$DATA" "$@"
     "$PYTHON" -m training fit "$@" "$begin" "$from" --seed "${SEED:-1}" --out "${OUT:-models}/$model"
 done
