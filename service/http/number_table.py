@@ -47,7 +47,7 @@ def tables_as_json(blocks: Sequence[NDArray[np.float32]], decimals: int) -> list
     number, rows, units = scaled.shape
     cells = np.empty((number, rows, units + 1), np.uint64)
     cells[:, 0, 0], cells[:, 1:, 0] = _BEGIN
-    cells[:, :, 1:] = table[scaled.astype(np.int32) + zero]
+    cells[:, :, 1:] = table.take(scaled.astype(np.intp) + zero)  # other integers would be converted once more
     cells.view(np.uint8)[:, :, -1] = _END
     return [each.tobytes() for each in cells]
 

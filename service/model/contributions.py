@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Literal, TypedDict
+from typing import Literal, TypedDict, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,110 +101,138 @@ def contributions(
     """
     if note(manifest, explain) is not None:
         return None
-    layer, directions = manifest.layers - 1, manifest.directions
-    length = len(gates[layer, directions[0], "hidden"])
+    top = _TopLayer(manifest, gates)
     if manifest.head == "tagger":
-        check_explain(explain, [length])
+        check_explain(explain, [top.length])
     weight, bias = head_weight.astype(np.float64), head_bias.astype(np.float64)
-    logits, tokens = bias.copy(), np.zeros((length, len(bias)))
-    attention = None
-    if manifest.head == "attention":
-        assert query is not None
-        attention = _attention(np.hstack([gates[layer, direction, "hidden"] for direction in directions]), query)
-    for direction, half in zip(directions, np.hsplit(weight, len(directions)), strict=True):
-        top = {name: rows for (at, side, name), rows in gates.items() if (at, side) == (layer, direction)}
-        fixed = {name: mask for (at, side, name), mask in held.items() if (at, side) == (layer, direction)}
-        pooled, shares = _split(manifest, top, direction, explain, attention, fixed)
-        logits += half @ pooled
-        tokens += shares @ half.T
+    pooling = _pooling(manifest.head, top, explain) if query is None else _attention(top, query)
+    shares = _shares(manifest.cell, top, pooling, held)
+    tokens = np.zeros((top.length, len(bias)))
+    units = shares.shape[2]
+    for way, direction in enumerate(top.directions):
+        tokens += turned(shares[:, way], direction) @ weight[:, way * units : (way + 1) * units].T
     return {
         "labels": list(manifest.labels),
         "bias": bias,
         "tokens": tokens,
-        "logits": logits,
+        "logits": bias + weight @ (pooling * top.read("hidden")).sum(axis=0).reshape(-1),
         "of": "tokens" if manifest.layers == 1 else "top-layer positions",
         "method": _METHODS[manifest.cell],
     }
 
 
-def _split(
-    manifest: Manifest,
-    gates: Mapping[str, NDArray[np.float32]],
-    direction: Direction,
-    explain: int | None,
-    attention: Array | None,
-    held: Mapping[str, NDArray[np.bool_]],
-) -> tuple[Array, Array]:
-    """One direction's pooled vector [units], and the share of each token in it [tokens, units]."""
-    hidden = gates["hidden"]
-    if attention is None:
-        pooling = _pooling(manifest.head, hidden, direction, explain)
-    else:
-        pooling = np.broadcast_to(attention[:, None], hidden.shape)
-    written, kept, counted = _terms(manifest.cell, gates)
-    outputs = np.zeros_like(counted)  # set by hand behind the additive state
-    state = "cell" if "cell" in gates else "hidden"
-    for name, mask in held.items():
+_Any = TypeVar("_Any", bound=np.generic)
+
+
+def turned(rows: NDArray[_Any], direction: Direction) -> NDArray[_Any]:
+    """Rows by token in the order in which a direction reads, or back: a view."""
+    return rows[::-1] if direction == "backward" else rows
+
+
+class _TopLayer:
+    """The top layer of one input, both directions together: arrays are [tokens, directions, units], in the order in
+    which each direction reads. Steps of both then cost what the steps of one do."""
+
+    def __init__(self, manifest: Manifest, gates: Gates) -> None:
+        self.layer, self.directions, self._gates = manifest.layers - 1, manifest.directions, gates
+        self.length = len(gates[self.layer, self.directions[0], "hidden"])
+
+    def has(self, gate: str) -> bool:
+        return (self.layer, self.directions[0], gate) in self._gates
+
+    def by_token(self, gate: str) -> list[NDArray[np.float32]]:
+        """Each direction's activations [tokens, units], in the order of the text."""
+        return [self._gates[self.layer, direction, gate] for direction in self.directions]
+
+    def read(self, gate: str) -> Array:
+        return self.in_order(self.by_token(gate))
+
+    def in_order(self, by_token: Sequence[NDArray[np.generic]]) -> Array:
+        """Arrays [tokens, units] of each direction, from the order of the text."""
+        found = np.empty((self.length, len(self.directions), by_token[0].shape[1]))
+        for way, rows in enumerate(by_token):
+            found[:, way] = turned(rows, self.directions[way])
+        return found
+
+
+def _shares(
+    cell: CellName, top: _TopLayer, pooling: Array, held: Mapping[tuple[int, Direction, str], NDArray[np.bool_]]
+) -> Array:
+    """The share of each token in the pooled states: [tokens, directions, units], in reading order."""
+    written, kept, counted = _terms(cell, top)
+    outputs = None
+    state = "cell" if top.has("cell") else "hidden"
+    for (layer, direction, name), mask in held.items():
+        if layer != top.layer:
+            continue
+        way, here = top.directions.index(direction), turned(mask, direction)
+        values = top.read(name)[:, way][here]
         if name == state:
-            written[mask], kept[mask] = gates[name][mask], 0
-        else:
-            outputs[mask], counted[mask] = gates[name][mask], 0
+            written[:, way][here], kept[:, way][here] = values, 0
+        else:  # set by hand behind the additive state
+            outputs = np.zeros_like(counted) if outputs is None else outputs
+            outputs[:, way][here], counted[:, way][here] = values, 0
     counted *= pooling
-    outputs *= pooling
-    if direction == "forward":
-        _accumulate(counted, kept)
-    else:
-        _accumulate(counted[::-1], kept[::-1])
+    _accumulate(counted, kept)
     counted *= written
-    counted += outputs
-    return np.einsum("tu,tu->u", pooling, hidden), counted
+    return counted if outputs is None else counted + outputs * pooling
 
 
-def _attention(states: NDArray[np.float32], query: NDArray[np.float32]) -> Array:
-    """How much the attention head makes of each state: the softmax of its products with the query, [tokens]."""
-    found: Array = softmax(states.astype(np.float64) @ query)
-    return found
+def _attention(top: _TopLayer, query: NDArray[np.float32]) -> Array:
+    """How much the attention head makes of each state: the softmax of its products with the query, [tokens, directions,
+    1], in reading order."""
+    states = np.hstack(top.by_token("hidden")).astype(np.float64)  # [tokens, units of all directions]
+    found: Array = softmax(states @ query)
+    return top.in_order([found[:, None]] * len(top.directions))
 
 
-def _pooling(head: Head, hidden: NDArray[np.float32], direction: Direction, explain: int | None) -> Array:
-    """How the head weighs each state, so that ``pooled = sum over tokens of pooling * hidden``: [tokens, units]."""
-    weights = np.zeros(hidden.shape)
+def _pooling(head: Head, top: _TopLayer, explain: int | None) -> Array:
+    """How the head weighs each state, so that ``pooled = sum over tokens of pooling * hidden``: [tokens, directions,
+    units], or with one column for all units, in reading order."""
+    shape = (top.length, len(top.directions), 1)
     if head == "mean":
-        weights[:] = 1 / len(hidden)
-    elif head == "max":
+        return np.full(shape, 1 / top.length)
+    if head == "max":
         # Equal states give equal logits whichever is taken, but not equal shares: the first token wins.
-        np.put_along_axis(weights, hidden.argmax(axis=0)[None], 1.0, axis=0)
-    elif head == "tagger":
-        weights[explain] = 1
-    else:
-        weights[-1 if direction == "forward" else 0] = 1
-    return weights
+        hidden = top.by_token("hidden")
+        weights = [np.zeros(rows.shape) for rows in hidden]
+        for each, rows in zip(weights, hidden, strict=True):
+            np.put_along_axis(each, rows.argmax(axis=0)[None], 1.0, axis=0)
+        return top.in_order(weights)
+    if head == "tagger":
+        picked = np.zeros((top.length, 1))
+        picked[explain] = 1
+        return top.in_order([picked] * len(top.directions))
+    last = np.zeros(shape)
+    last[-1] = 1  # the token that each direction reads last
+    return last
 
 
-def _terms(cell: CellName, gates: Mapping[str, NDArray[np.float32]]) -> tuple[Array, Array, Array]:
-    """The cell's additive state, each [tokens, units]: the value that step k writes, the factor that step k keeps of
-    the previous state, and the factor from the state to ``h_k``."""
+def _terms(cell: CellName, top: _TopLayer) -> tuple[Array, Array, Array]:
+    """The cell's additive state, as arrays in reading order: the value that step k writes, the factor that step k keeps
+    of the previous state, and the factor from the state to ``h_k``."""
+    candidate = top.read("candidate")
     if cell == "minlstm":
-        taken = np.multiply(gates["input"], gates["candidate"], dtype=np.float64)
-        return taken, gates["forget"].astype(np.float64), np.ones_like(taken)
+        return top.read("input") * candidate, top.read("forget"), np.ones_like(candidate)
     if cell in ("gru", "mingru"):
-        update = gates["update"].astype(np.float64)
-        return update * gates["candidate"], 1 - update, np.ones_like(update)
-    state = gates["cell"].astype(np.float64)
+        update = top.read("update")
+        return update * candidate, 1 - update, np.ones_like(update)
+    state = top.read("cell")
     counted = np.tanh(state)
-    np.divide(counted, state, out=counted, where=state != 0)
-    counted[state == 0] = 1
-    counted *= gates["output"]
-    written = np.multiply(gates["input"], gates["candidate"], dtype=np.float64)
-    return written, gates["forget"].astype(np.float64), counted
+    empty = state == 0
+    if empty.any():
+        counted[empty] = state[empty] = 1  # the limit of tanh(C) / C
+    counted /= state
+    counted *= top.read("output")
+    return top.read("input") * candidate, top.read("forget"), counted
 
 
 def _accumulate(counted: Array, kept: Array) -> None:
     """In place: the factor from the value that step k writes to the pooled vector, ``A_k = counted_k + kept_{k+1} *
     A_{k+1}``.
 
-    Rows are in the order in which the direction reads. This sums over all later steps the products of all gates
-    between, without dividing: a quotient of cumulative products is 0 / 0 as soon as a product underflows.
+    This sums over all later steps the products of all gates between, without dividing: a quotient of cumulative
+    products is 0 / 0 as soon as a product underflows.
     """
     for row, kept_after, after in zip(counted[-2::-1], kept[:0:-1], counted[:0:-1], strict=True):
         row += kept_after * after

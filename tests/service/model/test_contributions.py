@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from service.errors import InvalidField
+from service.model import contributions as shares_of
 from service.model.bundle import Head, Manifest
 from service.model.contributions import Contributions, check_explain, contributions, note
 from service.model.equations import CellName, Direction
@@ -190,6 +191,19 @@ def test_shares_add_up_over_400_tokens_of_float32_steps(
     gates = simulate(cell, 400, directions, dtype=np.float32)
     found = split(model(cell, head, directions), gates, 123 if head == "tagger" else None)
     np.testing.assert_allclose(found["bias"] + found["tokens"].sum(axis=0), found["logits"], atol=1e-5)
+
+
+def test_one_pass_over_the_tokens_serves_both_directions(monkeypatch: pytest.MonkeyPatch) -> None:
+    passes = []
+    accumulate = shares_of._accumulate
+
+    def counting(counted: Array, kept: Array) -> None:
+        passes.append(counted.shape)
+        accumulate(counted, kept)
+
+    monkeypatch.setattr(shares_of, "_accumulate", counting)
+    split(model("lstm", "mean", BOTH), simulate("lstm", 9, BOTH))
+    assert passes == [(9, 2, UNITS)]
 
 
 def test_arrays_are_what_json_can_take_as_they_are() -> None:
