@@ -6,7 +6,7 @@ the equations.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import numpy as np
@@ -21,6 +21,8 @@ Weights = Mapping[str, NDArray[np.generic]]
 """A bundle's weights by their names in the file."""
 Gates = dict[str, Array]
 """Gate name → activations [rows, units]."""
+
+_HALF = np.float32(0.5)  # a NumPy scalar, because a Python float costs each operation half as much again
 
 
 class Layer(Protocol):
@@ -43,6 +45,8 @@ class _Stacked:
     recurrent bias of a reset-after GRU."""
 
     states = 1
+    halved = 0
+    """The first so many gates are logistic and their sums are halved: logistic(x) = (1 + tanh(x / 2)) / 2."""
 
     def __init__(self, manifest: Manifest, weights: Weights, number: int) -> None:
         name = layer_name(number)
@@ -57,9 +61,14 @@ class _Stacked:
         self.after = manifest.gru_reset == "after"
         peepholes = weights.get(f"{name}.P")
         self.peepholes = None if peepholes is None else np.asarray(peepholes[0], np.float32)
+        if self.halved:
+            share = np.ones(self.w.shape[1], np.float32)
+            share[: self.halved * self.units] = _HALF
+            self.w, self.r, self.bias = self.w * share, self.r * share, self.bias * share
 
     def arrive(self, inputs: Array) -> Array:
-        arrived: Array = inputs @ self.w + self.bias
+        arrived: Array = inputs @ self.w
+        arrived += self.bias
         return arrived
 
 
@@ -74,24 +83,35 @@ class _Lstm(_Stacked):
     candidate."""
 
     states = 2
+    halved = 3
+
+    def __init__(self, manifest: Manifest, weights: Weights, number: int) -> None:
+        super().__init__(manifest, weights, number)
+        if self.peepholes is not None:
+            self.peepholes = self.peepholes * _HALF
 
     def step(self, arrived: Array, before: list[Array]) -> tuple[list[Array], Gates]:
-        sums = arrived + before[0] @ self.r
+        sums: Array = before[0] @ self.r
+        sums += arrived
         i, o, f, candidate = _parts(sums, self.units, 4)
         if self.peepholes is None:
-            _squash(sums[:, : 3 * self.units])
+            np.tanh(sums, out=sums)
+            _end_squash(sums[:, : 3 * self.units])
         else:
             i += self.peepholes[: self.units] * before[1]
             f += self.peepholes[2 * self.units :] * before[1]
-            _squash(i)
-            _squash(f)
-        np.tanh(candidate, out=candidate)
+            for gate in (i, f):
+                np.tanh(gate, out=gate)
+                _end_squash(gate)
+            np.tanh(candidate, out=candidate)
         cell = f * before[1]
         cell += i * candidate
         if self.peepholes is not None:
             o += self.peepholes[self.units : 2 * self.units] * cell
-            _squash(o)
-        hidden = o * np.tanh(cell)
+            np.tanh(o, out=o)
+            _end_squash(o)
+        hidden = np.tanh(cell)
+        hidden *= o
         gates = {"forget": f, "input": i, "output": o, "candidate": candidate, "cell": cell, "hidden": hidden}
         return [hidden, cell], gates
 
@@ -153,17 +173,21 @@ class _MinLstm(_Stacked):
 class _Gru(_Stacked):
     """Gates: keep (1 - update), reset, candidate."""
 
+    halved = 2
+
     def step(self, arrived: Array, before: list[Array]) -> tuple[list[Array], Gates]:
         hidden, two = before[0], 2 * self.units
         if self.after:
             past = hidden @ self.r
             both = arrived[:, :two] + past[:, :two]
-            _squash(both)
+            np.tanh(both, out=both)
+            _end_squash(both)
             keep, reset = both[:, : self.units], both[:, self.units :]
             candidate = np.tanh(arrived[:, two:] + reset * (past[:, two:] + self.second[two:]))
         else:
             both = arrived[:, :two] + hidden @ self.r[:, :two]
-            _squash(both)
+            np.tanh(both, out=both)
+            _end_squash(both)
             keep, reset = both[:, : self.units], both[:, self.units :]
             candidate = np.tanh(arrived[:, two:] + (reset * hidden) @ self.r[:, two:])
         after = candidate + keep * (hidden - candidate)
@@ -240,14 +264,19 @@ LAYERS: dict[tuple[CellName, Form | None], Callable[[Manifest, Weights, int], La
 """By cell, and by its form if it has two."""
 
 
-def _parts(stacked: Array, units: int, count: int) -> Iterator[Array]:
+def _parts(stacked: Array, units: int, count: int) -> list[Array]:
     """Views of the gates stacked along the last axis."""
-    return (stacked[:, number * units : (number + 1) * units] for number in range(count))
+    return [stacked[:, number * units : (number + 1) * units] for number in range(count)]
 
 
 def _squash(sums: Array) -> None:
     """The logistic function, in place. It never overflows."""
-    sums *= 0.5
+    sums *= _HALF
     np.tanh(sums, out=sums)
-    sums *= 0.5
-    sums += 0.5
+    _end_squash(sums)
+
+
+def _end_squash(halves: Array) -> None:
+    """The logistic function of x, in place, from tanh(x / 2)."""
+    halves *= _HALF
+    halves += _HALF

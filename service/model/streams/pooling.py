@@ -82,13 +82,14 @@ class Attention:
 
     def _add_one(self, state: Array, statistics: Floats) -> Array:
         # Plain Python: for one stream an array's overhead is many times the arithmetic.
-        product, (largest, total) = float(state @ self._query), statistics[:2].tolist()
+        product, (largest, total) = float(state.dot(self._query)), statistics[:2].tolist()
         new = max(largest, product) if total > 0 else product
         kept, weight = math.exp(min(largest - new, 0.0)), math.exp(product - new)
         total = total * kept + weight
-        statistics[0], statistics[1] = new, total
+        statistics[:2] = new, total
         sums = statistics[2:]
-        sums *= kept
+        if kept != 1.0:
+            sums *= kept
         sums += np.multiply(state, weight, dtype=np.float64)
         mean: Array = (sums / total).astype(np.float32)
         return mean

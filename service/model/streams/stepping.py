@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,8 +33,7 @@ class State:
     pooled: NDArray[np.float64]
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(NamedTuple):
     """The next tokens of one stream, int32 [tokens, columns], and the state before them. `gates` requests the
     activations of each gate."""
 
@@ -42,8 +42,7 @@ class Job:
     gates: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Stepped:
+class Stepped(NamedTuple):
     """The result of a job: logits [tokens, labels] after each token, the state after the last, and, if requested, each
     layer's gates, activations [tokens, units]."""
 
@@ -63,7 +62,8 @@ class Stepper:
         check(manifest)
         self._embed = network.embed
         self._layers = [layer(manifest, weights, number) for number in range(manifest.layers)]
-        self._weight, self._bias = (np.asarray(weights[name], np.float32) for name in (HEAD_WEIGHT, HEAD_BIAS))
+        weight, self._bias = (np.asarray(weights[name], np.float32) for name in (HEAD_WEIGHT, HEAD_BIAS))
+        self._weight_t = weight.T
         query = weights.get(HEAD_QUERY)
         self._pool = pool(manifest.head, manifest.hidden, None if query is None else np.asarray(query, np.float32))
         self._units = manifest.hidden
@@ -86,23 +86,54 @@ class Stepper:
     def run(self, jobs: Sequence[Job]) -> list[Stepped]:
         """Step many streams in lockstep: all first tokens, then all second ones, and so on."""
         if len(jobs) == 1:
-            return [self._run(jobs, [len(jobs[0].rows)])[0]]
+            return [self._run_one(jobs[0])]
         order = sorted(range(len(jobs)), key=lambda number: -len(jobs[number].rows))
         placed = [jobs[number] for number in order]
         found = self._run(placed, [len(job.rows) for job in placed])
         places = {number: place for place, number in enumerate(order)}
         return [found[places[number]] for number in range(len(jobs))]
 
+    def _run_one(self, job: Job) -> Stepped:
+        """Step one stream. It gathers no batch, because for one token the copies would cost as much as the cell."""
+        cells, pooled = job.state.cells, job.state.pooled.copy()[None]
+        inputs = self._embed(job.rows)  # [tokens, inputs]
+        tokens = len(inputs)
+        after: list[Array] = []
+        traced: list[Gates] = []
+        at = 0
+        for each in self._layers:
+            states = []  # views [1, size]; no cell writes to them
+            for size in each.sizes:
+                states.append(cells[None, at : at + size])
+                at += size
+            arrived = each.arrive(inputs)
+            if tokens == 1:
+                states, gates = each.step(arrived, states)
+                inputs = states[0][:, : self._units]
+                traced.append(gates)
+            else:
+                found = []
+                for row in range(tokens):
+                    states, gates = each.step(arrived[row : row + 1], states)
+                    found.append(states[0])
+                    if job.gates:
+                        traced.append(gates)
+                inputs = np.concatenate(found)[:, : self._units]
+            after += states
+        if tokens == 1:
+            inputs = self._pool.add(inputs, pooled)
+        else:
+            inputs = np.concatenate([self._pool.add(inputs[row : row + 1], pooled) for row in range(tokens)])
+        logits = inputs @ self._weight_t
+        logits += self._bias
+        shown = _layers(traced, tokens) if job.gates else None
+        return Stepped(logits, State(np.concatenate(after, axis=1)[0], pooled[0]), shown)
+
     def _run(self, placed: Sequence[Job], lengths: Sequence[int]) -> list[Stepped]:
         """Step streams whose jobs have these lengths, the longest first."""
-        streams = len(placed)
-        if streams == 1:
-            (only,) = placed
-            rows, states, pooled = only.rows, only.state.cells[None].copy(), only.state.pooled[None].copy()
-        else:
-            rows = np.concatenate([job.rows for job in placed])
-            states = np.stack([job.state.cells for job in placed])  # [streams, size]
-            pooled = np.stack([job.state.pooled for job in placed])
+        rows = np.concatenate([job.rows for job in placed])
+        states = np.stack([job.state.cells for job in placed])  # [streams, size]
+        pooled = np.stack([job.state.pooled for job in placed])
         inputs = self._embed(rows)  # [tokens of all, inputs]
         steps = _steps(lengths)
         wanted = any(job.gates for job in placed)
@@ -117,9 +148,7 @@ class Stepper:
             traced.append(gates)
         for where, count in steps:
             inputs[where] = self._pool.add(inputs[where], pooled[:count])
-        logits = inputs @ self._weight.T + self._bias
-        if streams == 1:
-            return [Stepped(logits, State(states[0], pooled[0]), tuple(traced) if wanted else None)]
+        logits = inputs @ self._weight_t + self._bias
         results, first = [], 0
         for place, (job, length) in enumerate(zip(placed, lengths, strict=True)):
             own = slice(first, first + length)
@@ -149,13 +178,21 @@ class Stepper:
         return hidden, gates
 
 
+def _layers(traced: Sequence[Gates], tokens: int) -> tuple[Gates, ...]:
+    """Gates of one stream, step by step for each layer in turn → gates of each layer, [tokens, units]."""
+    if tokens == 1:
+        return tuple(traced)
+    return tuple(
+        {gate: np.concatenate([each[gate] for each in traced[first : first + tokens]]) for gate in traced[first]}
+        for first in range(0, len(traced), tokens)
+    )
+
+
 def _steps(lengths: Sequence[int]) -> list[_Step]:
     """Each step's rows in the batch, and their number. `lengths` are in descending order.
 
     Step t has the t-th row of those streams that are long enough. Slices are views, and cheaper than an index.
     """
-    if len(lengths) == 1:
-        return [(slice(step, step + 1), 1) for step in range(lengths[0])]
     if lengths[0] == 1:
         return [(slice(None), len(lengths))]
     offsets = np.concatenate([[0], np.cumsum(lengths)[:-1]])
