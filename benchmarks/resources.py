@@ -109,11 +109,12 @@ def _per_cpu_second(running: Running, bodies: list[bytes], seconds: float) -> fl
 
 
 @contextmanager
-def service(models: Path, workers: int) -> Iterator[Running]:
-    """The service with so many workers of one thread each, ready; it is ended afterwards. Raises `ServingError`."""
+def service(models: Path, workers: int, *more: str) -> Iterator[Running]:
+    """The service with so many workers of one thread each, ready; it is ended afterwards. `more` are further flags.
+    Raises `ServingError`."""
     port = free_port()
     flags = ["--models", str(models), "--provider", "cpu", "--port", str(port), "--threads", "1"]
-    flags += ["--log-level", "warning"]
+    flags += ["--log-level", "warning", *more]
     clean = {name: value for name, value in os.environ.items() if not name.startswith("SERVICE_")}
     command = [sys.executable, "-m", "service", "serve", *flags, "--workers", str(workers)]
     with TemporaryDirectory(prefix="benchmark-") as folder, TemporaryFile() as log:

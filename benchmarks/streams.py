@@ -18,7 +18,7 @@ from statistics import median, quantiles
 
 from websockets.asyncio.client import ClientConnection, connect
 
-from benchmarks.load import HOST
+from benchmarks.load import HOST, TEXTS
 from benchmarks.measure import Pair, Row, row
 from benchmarks.serving import ROOT, server
 from benchmarks.stream_scripts import play
@@ -36,7 +36,7 @@ MOST_KIB = 16.0
 """The target for the memory of an idle stream beside its socket."""
 RATE = 20.0
 """Tokens a second of each stream while latency is measured."""
-WORDS = ["a", "slow", "start", "but", "the", "ending", "is", "wonderful", "and", "I", "was", "moved"]
+WORDS = " ".join(TEXTS).split()
 
 
 @dataclass(frozen=True, slots=True)

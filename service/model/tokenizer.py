@@ -328,6 +328,8 @@ class Tokenizer:
 
     def ends_apart(self, word: str) -> bool:
         """True if a word, without the white space behind it, is read differently as a text's last."""
+        if word[-1:] in _SURE_ENDS:
+            return False
         return _LAST_STOP.search(plain(word[-_TAIL:])[0][-64:]) is not None
 
     def is_item(self, word: str, before: str, behind: str) -> bool:

@@ -187,6 +187,7 @@ class Metrics:
         self.board = board or Board(FAMILIES)
         self.boards = tuple(boards) or (self.board,)
         self._models: dict[Of, _ModelNumbers] = {}
+        self._batches: _BatchNumbers | None = None
         self._soon: Callable[[Callable[[], None]], object] | None = None
         self._waiting: dict[tuple[Any, ...], list[tuple[Any, ...]]] = {}
         """Requests that were answered and not counted yet: seconds, inputs and the stages' seconds, by all else."""
@@ -249,12 +250,14 @@ class Metrics:
 
     def batch(self, rows: int, tokens: int, padded_tokens: int, waits: Sequence[float], seconds: float) -> None:
         """A batch has run; `waits` are the seconds that each of its rows waited for it."""
-        board = self.board
-        board.histogram("batch_rows").observe(rows)
-        board.number("batch_tokens_total").add(tokens)
-        board.number("batch_padded_tokens_total").add(padded_tokens)
-        board.histogram("stage_seconds", "run").observe(seconds)
-        board.histogram("stage_seconds", "queue").observe(*waits)
+        batches = self._batches
+        if batches is None:
+            batches = self._batches = _BatchNumbers(self.board)
+        batches.rows.observe(rows)
+        batches.tokens.add(tokens)
+        batches.padded_tokens.add(padded_tokens)
+        batches.run.observe(seconds)
+        batches.queue.observe(*waits)
 
     def model_batch(self, of: Of, rows: int, waited: float, seconds: float) -> None:
         """A batch of a model has run; `waited` is the sum of its rows' waits."""
@@ -284,6 +287,16 @@ class Metrics:
         Any thread may call it: in full, with sampled gates of eight models, it takes some 30 ms.
         """
         return generate_latest(self._registry)
+
+
+class _BatchNumbers:
+    """The numbers of all batches at hand."""
+
+    def __init__(self, board: Board) -> None:
+        self.rows = board.histogram("batch_rows")
+        self.tokens = board.number("batch_tokens_total")
+        self.padded_tokens = board.number("batch_padded_tokens_total")
+        self.run, self.queue = (board.histogram("stage_seconds", stage) for stage in ("run", "queue"))
 
 
 class _ModelNumbers:

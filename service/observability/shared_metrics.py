@@ -93,6 +93,10 @@ class Histogram:
     def observe(self, *values: float) -> None:
         """Count values."""
         cells, place, buckets = self._cells, self._place, self._buckets
+        if len(values) == 1:
+            cells[place + bisect_left(buckets, values[0])] += 1.0
+            cells[self._sum] += values[0]
+            return
         for value in values:
             cells[place + bisect_left(buckets, value)] += 1.0
         cells[self._sum] += sum(values)

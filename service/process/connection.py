@@ -206,6 +206,8 @@ class Protocol(HttpToolsProtocol):
         socket.connection_made(self.transport)
         self.transport.set_protocol(socket)
         socket.data_received(head.written(b"GET", "1.1", self.url, self.headers) + behind)
+        # Both refer back to this protocol. Without them it is freed now, not at the next search for cycles.
+        vars(self).update(parser=None, _deadline=None)
 
     def on_message_begin(self) -> None:
         if self._final:

@@ -283,6 +283,21 @@ class Batcher:
         self.counters.padded_tokens += batch.padded_tokens
         return batch
 
+    def may_run_at_once(self, estimate: float, rows: int) -> bool:
+        """True if nothing runs or waits and a batch of `estimate` seconds is short. Called by lanes."""
+        return not (self.busy or self._closed) and estimate < self.inline_seconds and rows <= self.max_rows
+
+    def count_at_once(self, given: float, seconds: float, rows: int, tokens: int) -> float:
+        """Count a batch that ran at once, and return the `given` of its lane. Called by lanes."""
+        counters = self.counters
+        counters.batches += 1
+        counters.inline_batches += 1
+        counters.rows += rows
+        counters.tokens += tokens
+        counters.padded_tokens += tokens
+        self._given = max(given, self._given)  # an idle lane saves up no credit
+        return self._given + seconds
+
     def _run_here(self, batch: Batch[Lane[Any, Any]]) -> None:
         self.counters.inline_batches += 1
         try:
@@ -391,6 +406,30 @@ class Lane(Generic[Row, Result]):
             timer.cancel()
             self._drop(submission, "cancelled")
             self._batcher.leave()
+
+    def run_here(self, rows: Sequence[Row], lengths: Sequence[int]) -> Sequence[Result] | None:
+        """Run rows at once, as one batch in the event loop. None, before any work, if the batcher is closed or has
+        other work, or if the batch is not a short one.
+
+        The time counts for this lane like that of any batch. Raises any exception of `run`.
+        """
+        batcher, tokens = self._batcher, sum(lengths)
+        estimate = tokens * self.seconds_per_token + len(rows) * self._seconds_per_row
+        if not batcher.may_run_at_once(estimate, len(rows)):
+            return None
+        started = batcher.clock()
+        try:
+            results = self._run(rows)
+        except Exception:
+            batcher.counters.failed_batches += 1
+            raise
+        seconds = batcher.clock() - started
+        self.given = batcher.count_at_once(self.given, seconds, len(rows), tokens)
+        if batcher.ran is not None:
+            batcher.ran(Ran(len(rows), tokens, tokens, [0.0] * len(rows), seconds, self._of))
+        for_tokens = max(0.0, seconds - len(rows) * self._seconds_per_row)
+        self.seconds_per_token += WEIGHT_OF_LAST * (for_tokens / tokens - self.seconds_per_token)
+        return results
 
     def next_window(self, now: float) -> slice | None:
         """The next batch, not yet taken; None if nothing waits. Drops rows of callers that have gone."""

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 from weakref import WeakKeyDictionary
 
@@ -40,10 +40,28 @@ Dropped = Literal["idle", "shutdown", "gone", "failed"]
 DROPS: tuple[Dropped, ...] = get_args(Dropped)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Steps:
+    """The steps of one model's streams. `gathered` are the jobs of this turn of the event loop."""
+
     stepper: Stepper
     lane: Lane[Job, Stepped]
+    gathered: list[tuple[Job, asyncio.Future[Stepped | None]]] = field(default_factory=list)
+
+    def run(self) -> None:
+        """Run the gathered jobs now, or give each None."""
+        gathered, self.gathered = self.gathered, []
+        gathered = [each for each in gathered if not each[1].done()]
+        if not gathered:
+            return
+        try:
+            found = self.lane.run_here([job for job, _ in gathered], [len(job.rows) for job, _ in gathered])
+        except Exception as error:
+            for _, future in gathered:
+                future.set_exception(error)
+            return
+        for number, (_, future) in enumerate(gathered):
+            future.set_result(None if found is None else found[number])
 
 
 class Streams:
@@ -67,7 +85,7 @@ class Streams:
         """True if the streams must end because the service does."""
         self._emptied = asyncio.Event()
         self._emptied.set()
-        self._listeners: set[asyncio.Event] = set()
+        self._listeners: set[Callable[[], None]] = set()
         board = metrics.board
         self._tokens = board.number("stream_tokens_total")
         self._dropped = {reason: board.number("dropped_streams_total", reason) for reason in DROPS}
@@ -98,21 +116,21 @@ class Streams:
         await self._emptied.wait()
 
     @contextmanager
-    def listening(self, event: asyncio.Event) -> Iterator[None]:
-        """Set `event` when the streams must end."""
-        self._listeners.add(event)
+    def listening(self, tell: Callable[[], None]) -> Iterator[None]:
+        """Call `tell` when the streams must end."""
+        self._listeners.add(tell)
         try:
             yield
         finally:
-            self._listeners.discard(event)
+            self._listeners.discard(tell)
 
     def close(self) -> None:
         """End every stream, and remove the folder of sequences if none is open."""
         self.sequences.drop_old()
         self.sequences.close()
         self.closing = True
-        for event in self._listeners:
-            event.set()
+        for tell in self._listeners:
+            tell()
 
     def drop(self, reason: Dropped) -> None:
         """Count a stream that the service ends."""
@@ -144,38 +162,59 @@ class Streams:
         if (found := self._steps.get(model)) is not None:
             found.lane.check_room()
 
-    async def steps(
+    async def steps(self, model: Model, stream: Stream, seconds: float) -> AsyncIterator[list[Event]]:
+        """Step a stream until none of its tokens waits, and yield the events of a few tokens at a time. See `step`."""
+        while (events := await self.step(model, stream, seconds)) is not None:
+            yield events
+
+    async def step(
         self,
         model: Model,
         stream: Stream,
-        deadline: float,
+        seconds: float,
         *,
         paces: Sequence[Rate] = (),
         stops: int = 0,
         patient: bool = False,
-    ) -> AsyncIterator[list[Event]]:
-        """Step a stream until none of its tokens waits, and yield the events of a few tokens at a time.
+    ) -> list[Event] | None:
+        """Step a stream over its next tokens, a few at a time, and return their events; None if no token waits.
 
-        No batch of events crosses a multiple of `stops` tokens, counted from 1. `paces` limit the rate. `deadline` is a
-        time of the event loop. Raises `DeadlineExceeded`, and `Unavailable` if too much waits; a `patient` caller gets
-        that only at the deadline.
+        The tokens never cross a multiple of `stops`, counted from 1. `paces` limit the rate. Raises `DeadlineExceeded`
+        after `seconds`, and `Unavailable` if too much waits; a `patient` caller gets that only after `seconds`.
         """
-        lane, loop = self._of(model).lane, asyncio.get_running_loop()
-        while (job := stream.job(stops - stream.count % stops if stops else MOST_STEPS)) is not None:
-            count = len(job.rows)
-            if paces and (seconds := waits(paces, count, loop.time())):
-                await asyncio.sleep(seconds)
-                deadline += seconds
-            while True:
-                try:
-                    (stepped,) = await lane.submit([job], [count], deadline=deadline)
-                    break
-                except Unavailable:
-                    if not patient or self.closing or loop.time() >= deadline:
-                        raise
-                    await asyncio.sleep(ROOM_SECONDS)
-            self._tokens.add(count)
-            yield stream.took(stepped)
+        job = stream.job(stops - stream.count % stops if stops else MOST_STEPS)
+        if job is None:
+            return None
+        loop, count = asyncio.get_running_loop(), len(job.rows)
+        if paces and (pause := waits(paces, count, loop.time())):
+            await asyncio.sleep(pause)
+        steps = self._of(model)
+        stepped = await self._together(steps, job)
+        deadline = loop.time() + seconds
+        while stepped is None:
+            try:
+                (stepped,) = await steps.lane.submit([job], [count], deadline=deadline)
+            except Unavailable:
+                if not patient or self.closing or loop.time() >= deadline:
+                    raise
+                await asyncio.sleep(ROOM_SECONDS)
+        self._tokens.add(count)
+        return stream.took(stepped)
+
+    async def _together(self, steps: _Steps, job: Job) -> Stepped | None:
+        """Run a job in the event loop, together with all other jobs of its model that come in this turn of the loop.
+        None if the batcher has other work, or they take too long for the loop: then the job must wait in its lane.
+
+        A lane's queue and its deadlines cost as much as a step. While nothing else is to be done, they are saved.
+        """
+        if self._batcher.busy:
+            return None
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Stepped | None] = loop.create_future()
+        if not steps.gathered:
+            loop.call_soon(steps.run)
+        steps.gathered.append((job, future))
+        return await future
 
     def paces(self, key: str | None) -> Sequence[Rate]:
         """The rate limits of a new stream over a connection. `key` names the API key in the counts."""

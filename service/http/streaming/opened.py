@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,8 +46,8 @@ class Opened:
         sealed = self.runtime.streams.seal(self.model, self.stream)
         return {"type": "state", "state": sealed, "t": self.stream.count, "read": self.stream.read}
 
-    async def take(self, piece: Piece) -> AsyncIterator[list[Event]]:
-        """Read a piece in slices and yield the events of each. Raises `RequestError`."""
+    def take(self, piece: Piece) -> Iterator[None]:
+        """Take a piece in slices. Step the stream to its end after each. Raises `InvalidField`."""
         whole: str | list[str] = piece.text if piece.text is not None else piece.tokens or []
         size = FINE_SLICE if self.state_every else SLICE
         for start in range(0, len(whole), size):
@@ -57,8 +56,7 @@ class Opened:
                 self.stream.feed(part)
             else:
                 self.stream.feed_tokens(part)
-            async for events in self.steps():
-                yield events
+            yield
 
     async def finish(self) -> AsyncIterator[list[Event]]:
         """End the text and yield the last events and the prediction. Then the stream begins anew.
@@ -75,15 +73,25 @@ class Opened:
         finally:
             self.stream = self.runtime.streams.begin(self.model, stream.wanted, split=self.split)
 
+    async def step(self) -> list[Event] | None:
+        """Read the next tokens of the taken part and return their events; None if no token waits.
+
+        Raises `Unavailable` and `DeadlineExceeded`."""
+        events = await self.runtime.streams.step(
+            self.model,
+            self.stream,
+            self.runtime.settings.timeout,
+            paces=self.paces,
+            stops=self.state_every,
+            patient=self.patient,
+        )
+        if events is not None and self.state_every and self.stream.count % self.state_every == 0:
+            events.append(self.state())
+        return events
+
     async def steps(self) -> AsyncIterator[list[Event]]:
         """Read the taken part and yield its events. Raises `Unavailable` and `DeadlineExceeded`."""
-        deadline = asyncio.get_running_loop().time() + self.runtime.settings.timeout
-        steps = self.runtime.streams.steps(
-            self.model, self.stream, deadline, paces=self.paces, stops=self.state_every, patient=self.patient
-        )
-        async for events in steps:
-            if self.state_every and self.stream.count % self.state_every == 0:
-                events.append(self.state())
+        while (events := await self.step()) is not None:
             yield events
 
 

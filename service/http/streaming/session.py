@@ -1,14 +1,13 @@
 """One WebSocket of `/stream`: its messages, from the opening to the close.
 
-Two tasks run. One receives messages and holds a bounded number of waiting bytes. The other reads them with the model
-and sends events. So a closed connection or a pong is noticed during a long answer. Nothing is received while the
-waiting bytes are at their limit, and the model does not run while the client does not take its events.
+The connection puts messages into a bounded inbox at any time, so a client that goes is noticed during a long answer.
+One task takes them out, reads them with the model, and sends events. Nothing is received while the inbox is full, and
+the model does not run while the client does not take its events.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -16,9 +15,6 @@ from typing import NoReturn, TypeVar
 
 import structlog
 from pydantic import BaseModel
-from starlette.requests import ClientDisconnect
-from starlette.types import Receive, Send
-from starlette.websockets import WebSocketDisconnect
 
 from service.errors import (
     InvalidField,
@@ -33,6 +29,7 @@ from service.http.render import dumps
 from service.http.schemas.requests import parse
 from service.http.schemas.streams import Opening, Piece
 from service.http.security.keys import Grant
+from service.http.streaming.line import Line
 from service.http.streaming.opened import Event, Opened, error_event, open_stream
 from service.model.streams.reading import Undecided
 from service.serving.streams import Dropped
@@ -63,11 +60,9 @@ class _Inbox:
     """Received messages that wait: text, or bytes, which streams reject."""
 
     most: int
-    messages: deque[str | bytes] = field(default_factory=deque)
+    messages: list[str | bytes] = field(default_factory=list)  # an empty deque has 600 bytes
     size: int = 0
     gone: bool = False
-    changed: asyncio.Event = field(default_factory=asyncio.Event)
-    room: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def is_full(self) -> bool:
@@ -78,32 +73,36 @@ class Session:
     """A stream over an accepted WebSocket. `admit` checks the key of the opening message; None if no key is needed
     there."""
 
-    def __init__(
-        self, context: RequestContext, receive: Receive, send: Send, grant: Grant | None, admit: Admit | None
-    ) -> None:
+    def __init__(self, context: RequestContext, line: Line, grant: Grant | None, admit: Admit | None) -> None:
         self._context, self._runtime = context, context.runtime
         self._grant = grant
         self._streams, self._settings = context.runtime.streams, context.runtime.settings
-        self._receive, self._send = receive, send
+        self._line = line
         self._admit = admit
         self._inbox = _Inbox(self._settings.stream_bytes)
         self._opened: Opened | None = None
         self._errors = 0
+        self._paused = False
+        self._loop = asyncio.get_running_loop()
+        self._woken: asyncio.Future[None] | None = None
+        """What `_next` waits for: a message, the end of the client, or the end of the service."""
+        self._since = 0.0
+        self._timer: asyncio.TimerHandle | None = None
 
     async def run(self) -> None:
         """Serve until the client has gone or the connection is closed."""
-        receiving = asyncio.create_task(self._listen())
+        self._line.hear(self._take)
         try:
-            with self._streams.listening(self._inbox.changed):
+            with self._streams.listening(self._wake):
                 await self._serve()
         except _Closed as closed:
             await self._close(closed)
-        except WebSocketDisconnect:  # the client left during a send
+        except OSError:  # the client left during a send
             self._streams.drop("gone")
         finally:
-            receiving.cancel()
-            with suppress(asyncio.CancelledError):
-                await receiving
+            await self._line.leave()
+            if self._timer is not None:
+                self._timer.cancel()
             self._streams.waiting -= self._inbox.size
 
     async def _close(self, closed: _Closed) -> None:
@@ -111,50 +110,68 @@ class Session:
             self._streams.drop(closed.dropped)
         if closed.code is not None and not self._inbox.gone:
             self._context.log["code"] = closed.code
-            await self._send({"type": "websocket.close", "code": closed.code, "reason": closed.reason})
+            await self._line.close(closed.code, closed.reason)
 
     # Receiving
 
-    async def _listen(self) -> None:
-        """Receive messages while there is room."""
+    def _take(self, content: str | bytes | None) -> None:
+        """A message has come; None: the client has gone."""
         inbox = self._inbox
-        while True:
-            message = await self._receive()
-            if message["type"] == "websocket.disconnect":
-                inbox.gone = True
-                inbox.changed.set()
-                return
-            content: str | bytes = message["text"] if message.get("text") is not None else message["bytes"]
+        if content is None:
+            inbox.gone = True
+        else:
             inbox.messages.append(content)
             inbox.size += len(content)
             self._streams.waiting += len(content)
-            inbox.changed.set()
-            while inbox.is_full:
-                inbox.room.clear()
-                await inbox.room.wait()
+            if inbox.is_full:
+                self._paused = True
+                self._line.pause()
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._woken is not None and not self._woken.done():
+            self._woken.set_result(None)
 
     async def _next(self) -> str | bytes:
         """The next message. Raises `_Closed` if the client has gone or is silent, or the service ends."""
-        inbox, seconds = self._inbox, self._settings.stream_idle_seconds
+        inbox = self._inbox
+        if not inbox.messages:
+            self._since = self._loop.time()
+            if self._timer is None:
+                self._timer = self._loop.call_later(self._settings.stream_idle_seconds, self._look_at_idle)
         while not inbox.messages:
             if inbox.gone:
                 raise _Closed(None)
             if self._streams.closing:
                 raise await self._ended()
-            inbox.changed.clear()
-            try:
-                async with asyncio.timeout(seconds):
-                    await inbox.changed.wait()
-            except TimeoutError:
-                await self._tell_state()
-                error = RequestTooSlow(f"No message came within {seconds:g} seconds (setting stream_idle_seconds).")
-                await self._tell(error_event(error))
-                raise _Closed(POLICY, "idle", "idle") from None
-        content = inbox.messages.popleft()
+            if self._timer is None:
+                raise await self._silent()
+            self._woken = self._loop.create_future()
+            await self._woken
+        content = inbox.messages.pop(0)
         inbox.size -= len(content)
         self._streams.waiting -= len(content)
-        inbox.room.set()
+        if self._paused and not inbox.is_full:
+            self._paused = False
+            self._line.read_on()
         return content
+
+    def _look_at_idle(self) -> None:
+        """End the wait of a client that is silent. One timer serves many messages: to set one for each takes longer
+        than to look again."""
+        waits = self._woken is not None and not self._woken.done()
+        silent = self._loop.time() - self._since if waits else 0.0
+        left = self._settings.stream_idle_seconds - silent
+        self._timer = self._loop.call_later(left, self._look_at_idle) if left > 0 else None
+        if self._timer is None:
+            self._wake()
+
+    async def _silent(self) -> _Closed:
+        await self._tell_state()
+        seconds = self._settings.stream_idle_seconds
+        error = RequestTooSlow(f"No message came within {seconds:g} seconds (setting stream_idle_seconds).")
+        await self._tell(error_event(error))
+        return _Closed(POLICY, "idle", "idle")
 
     async def _ended(self) -> _Closed:
         """The service ends. The last message is the state, so that the client can continue elsewhere."""
@@ -202,19 +219,20 @@ class Session:
     async def _read(self, opened: Opened, piece: Piece) -> None:
         """Read a piece, and end the text if the piece says so."""
         try:
-            async for events in opened.take(piece):
-                await self._send_all(events)
-                if self._streams.closing:
-                    raise await self._ended()
+            for _ in opened.take(piece):
+                while (events := await opened.step()) is not None:
+                    await self._tell(*events)
+                    if self._streams.closing:
+                        raise await self._ended()
             if piece.end:
                 async for events in opened.finish():
-                    await self._send_all(events)
+                    await self._tell(*events)
         except RequestError as error:
             if isinstance(error, InvalidField) and not isinstance(error, Undecided):
                 await self._refuse(error)
             else:
                 await self._fail(error)
-        except (_Closed, ClientDisconnect, WebSocketDisconnect):
+        except (_Closed, OSError):
             raise
         except Exception as error:
             _log.exception("unexpected error")
@@ -234,14 +252,11 @@ class Session:
         if self._errors > MOST_ERRORS:
             raise _Closed(POLICY, f"over {MOST_ERRORS} messages were wrong")
 
-    async def _send_all(self, events: list[Event]) -> None:
-        for event in events:
-            await self._tell(event)
-
-    async def _tell(self, event: Event) -> None:
+    async def _tell(self, *events: Event) -> None:
         if self._inbox.gone:
             raise _Closed(None, dropped="gone")
-        await self._send({"type": "websocket.send", "text": dumps(event).decode()})
+        if events:
+            await self._line.write([dumps(event) for event in events])
 
 
 def _parsed(content: str | bytes, kind: type[_Message]) -> _Message:

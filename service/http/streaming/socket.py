@@ -7,6 +7,7 @@ from starlette.websockets import WebSocket
 
 from service.http.context import context_of
 from service.http.security.access import ADMIT, GRANT
+from service.http.streaming.line import LINE, AsgiLine
 from service.http.streaming.session import Session
 
 
@@ -17,7 +18,8 @@ async def stream(socket: WebSocket) -> None:
     with context.runtime.streams.hold():
         await socket.receive()  # the connect message
         await socket.accept()
-        await Session(context, socket.receive, socket.send, scope.get(GRANT), scope.get(ADMIT)).run()
+        line = scope.get(LINE) or AsgiLine(socket.receive, socket.send)
+        await Session(context, line, scope.get(GRANT), scope.get(ADMIT)).run()
 
 
 routes = [WebSocketRoute("/stream", stream)]

@@ -76,9 +76,12 @@ class Attention:
         weight = np.exp(products - largest)
         statistics[:, 0] = largest
         statistics[:, 1] = statistics[:, 1] * kept + weight
-        statistics[:, 2:] *= kept[:, None]
-        statistics[:, 2:] += weight[:, None] * states
-        return (statistics[:, 2:] / statistics[:, 1:2]).astype(np.float32)
+        weighted = states.astype(np.float64)  # a product of mixed types takes half as long again
+        weighted *= weight[:, None]
+        sums = statistics[:, 2:]
+        sums *= kept[:, None]
+        sums += weighted
+        return (sums / statistics[:, 1:2]).astype(np.float32)
 
     def _add_one(self, state: Array, statistics: Floats) -> Array:
         # Plain Python: for one stream an array's overhead is many times the arithmetic.

@@ -6,7 +6,7 @@ word. Every token costs the same, however far into the text it is.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -28,6 +28,8 @@ _RETRY = 32
 _BREAKS = ("<br", (" />", " >")), ("&lt;br", (" /&gt;", " &gt;"))
 """A word with such an ending continues after a space if one of these follows."""
 _NUMBER_SIGNS = ("No.", "no.")
+_OPEN_ENDS = "r."
+"""Last characters of these."""
 
 Kept = tuple[Any, ...]
 """A reader's state, of plain JSON values."""
@@ -82,6 +84,7 @@ class Reader:
         "_before",
         "_count",
         "_done",
+        "_final",
         "_gap",
         "_gaps",
         "_held",
@@ -103,6 +106,7 @@ class Reader:
         self._held: _Held | None = None
         self._gap = ""  # the text between the last final token and the tail, or the held word
         self._waiting: list[_Waiting] = []
+        self._final: list[Token] = []  # without gaps no token waits for its sentence
         self._tried = 0  # code points of the tail at the last check
         self._count = 0  # tokens that were sent as tokens
 
@@ -120,7 +124,7 @@ class Reader:
             self._held.behind += text[: LOOKAHEAD - len(self._held.behind)]
         self._tail += text
         self._read()
-        return list(self._ready())
+        return self._ready()
 
     def feed_tokens(self, tokens: Sequence[str]) -> list[Token]:
         """Read tokens as sent. The text is their concatenation with spaces. Raises `InvalidField`."""
@@ -142,7 +146,7 @@ class Reader:
             self._read(ended=True)
             if self._held is not None:
                 self._give_held(last=True)
-        return list(self._ready(ended=True))
+        return self._ready(ended=True)
 
     def keep(self) -> Kept:
         """The state, for `resume`."""
@@ -172,7 +176,7 @@ class Reader:
     def _read(self, ended: bool = False) -> None:
         """Emit the final tokens of the tail."""
         while True:
-            if not self._done:
+            if not self._done and self._tail[:1].isspace():
                 self._skip(len(self._tail) - len(self._tail.lstrip()))
             if not self._tail:
                 return
@@ -211,6 +215,8 @@ class Reader:
 
     def _may_go_on(self, size: int) -> bool:
         """True if the tail's first word, followed by a space, may continue in the next text."""
+        if self._tail[size - 1] not in _OPEN_ENDS:
+            return False
         word, rest = self._tail[:size], self._tail[size:]
         for ending, options in _BREAKS:
             if word.endswith(ending):
@@ -286,17 +292,22 @@ class Reader:
     # Tokens
 
     def _decide(self, text: str, start: int, row: bytes, gap: str, behind: str) -> None:
-        gap = squeezed(self._gap + gap) if self._gaps else ""
+        if not self._gaps:
+            self._final.append(Token(text, start, start + len(text), row))
+            return
+        gap = squeezed(self._gap + gap)
         self._waiting.append(_Waiting(text, start, row, gap, behind))
         self._gap = ""
 
-    def _ready(self, ended: bool = False) -> Iterator[Token]:
+    def _ready(self, ended: bool = False) -> list[Token]:
         """The final tokens for which the start of a sentence is decided, too."""
+        found, self._final = self._final, []
         while self._waiting:
             each, splitter, begins = self._waiting[0], self._splitter, False
             if splitter is not None:
                 if not ended and splitter.depends(each.gap, each.text, each.behind):
-                    return
+                    break
                 begins = splitter.begins(each.gap, each.text, each.behind)
             del self._waiting[0]
-            yield Token(each.text, each.start, each.start + len(each.text), each.row, begins, each.gap)
+            found.append(Token(each.text, each.start, each.start + len(each.text), each.row, begins, each.gap))
+        return found

@@ -20,6 +20,10 @@ from service.model.streams.cells import Array, Gates, Layer, layer
 from service.model.streams.pooling import pool
 from service.model.weights_layout import HEAD_BIAS, HEAD_QUERY, HEAD_WEIGHT
 
+MOST_ARRIVED = 512
+"""Tokens whose part of the first layer's gates is kept: 1 MiB for an LSTM of 128 units. As many words are about two
+thirds of an English text."""
+
 _Step = tuple[slice | NDArray[np.intp], int]
 """The rows of a batch that step together, and their number."""
 
@@ -67,6 +71,7 @@ class Stepper:
         query = weights.get(HEAD_QUERY)
         self._pool = pool(manifest.head, manifest.hidden, None if query is None else np.asarray(query, np.float32))
         self._units = manifest.hidden
+        self._arrived: dict[bytes, Array] = {}
         self._columns = sum(feature.columns for feature in manifest.features)
         self._size = sum(sum(each.sizes) for each in self._layers)
 
@@ -85,49 +90,71 @@ class Stepper:
 
     def run(self, jobs: Sequence[Job]) -> list[Stepped]:
         """Step many streams in lockstep: all first tokens, then all second ones, and so on."""
+        lengths = [len(job.rows) for job in jobs]
+        if max(lengths) == 1:
+            return self._token_each(jobs)
         if len(jobs) == 1:
-            return [self._run_one(jobs[0])]
+            return self._run(jobs, lengths)
         order = sorted(range(len(jobs)), key=lambda number: -len(jobs[number].rows))
         placed = [jobs[number] for number in order]
         found = self._run(placed, [len(job.rows) for job in placed])
         places = {number: place for place, number in enumerate(order)}
         return [found[places[number]] for number in range(len(jobs))]
 
-    def _run_one(self, job: Job) -> Stepped:
-        """Step one stream. It gathers no batch, because for one token the copies would cost as much as the cell."""
-        cells, pooled = job.state.cells, job.state.pooled.copy()[None]
-        inputs = self._embed(job.rows)  # [tokens, inputs]
-        tokens = len(inputs)
+    def _token_each(self, jobs: Sequence[Job]) -> list[Stepped]:
+        """Step streams over one token each. Few arrays are copied: for one stream each copy is a share of the step."""
+        streams = len(jobs)
+        if streams == 1:
+            cells, pooled = jobs[0].state.cells[None], jobs[0].state.pooled.copy()[None]
+        else:
+            cells = np.concatenate([job.state.cells for job in jobs]).reshape(streams, -1)  # [streams, size]
+            pooled = np.concatenate([job.state.pooled for job in jobs]).reshape(streams, -1)
+        inputs = self._first([job.rows for job in jobs])
         after: list[Array] = []
         traced: list[Gates] = []
         at = 0
-        for each in self._layers:
-            states = []  # views [1, size]; no cell writes to them
+        for number, each in enumerate(self._layers):
+            states = []  # views [streams, size]; no cell writes to them
             for size in each.sizes:
-                states.append(cells[None, at : at + size])
+                states.append(cells[:, at : at + size])
                 at += size
-            arrived = each.arrive(inputs)
-            if tokens == 1:
-                states, gates = each.step(arrived, states)
-                inputs = states[0][:, : self._units]
-                traced.append(gates)
-            else:
-                found = []
-                for row in range(tokens):
-                    states, gates = each.step(arrived[row : row + 1], states)
-                    found.append(states[0])
-                    if job.gates:
-                        traced.append(gates)
-                inputs = np.concatenate(found)[:, : self._units]
+            states, gates = each.step(each.arrive(inputs) if number else inputs, states)
+            inputs = states[0][:, : self._units]
             after += states
-        if tokens == 1:
-            inputs = self._pool.add(inputs, pooled)
-        else:
-            inputs = np.concatenate([self._pool.add(inputs[row : row + 1], pooled) for row in range(tokens)])
-        logits = inputs @ self._weight_t
+            traced.append(gates)
+        logits = self._pool.add(inputs, pooled) @ self._weight_t
         logits += self._bias
-        shown = _layers(traced, tokens) if job.gates else None
-        return Stepped(logits, State(np.concatenate(after, axis=1)[0], pooled[0]), shown)
+        cells = np.concatenate(after, axis=1)
+        if streams == 1:
+            return [Stepped(logits, State(cells[0], pooled[0]), tuple(traced) if jobs[0].gates else None)]
+        # Copies, because a view would keep the whole batch in memory.
+        results = [
+            Stepped(each, State(own.copy(), statistics.copy()), None)
+            for each, own, statistics in zip(logits[:, None], cells, pooled, strict=True)
+        ]
+        for place, job in enumerate(jobs):
+            if job.gates:
+                results[place] = results[place]._replace(gates=_shown(traced, place))
+        return results
+
+    def _first(self, rows: Sequence[NDArray[np.int32]]) -> Array:
+        """The input's part of the first layer's gates, for tokens [1, columns] each. It depends on the token alone."""
+        kept = self._arrived
+        try:
+            found = [kept[row.tobytes()] for row in rows]
+        except KeyError:
+            found = [self._arrive(row) for row in rows]
+        return found[0] if len(found) == 1 else np.concatenate(found)
+
+    def _arrive(self, row: NDArray[np.int32]) -> Array:
+        """The same for one token, which is kept if it is new."""
+        key = row.tobytes()
+        found = self._arrived.get(key)
+        if found is None:
+            if len(self._arrived) >= MOST_ARRIVED:
+                self._arrived.clear()
+            found = self._arrived[key] = self._layers[0].arrive(self._embed(row))
+        return found
 
     def _run(self, placed: Sequence[Job], lengths: Sequence[int]) -> list[Stepped]:
         """Step streams whose jobs have these lengths, the longest first."""
@@ -178,14 +205,9 @@ class Stepper:
         return hidden, gates
 
 
-def _layers(traced: Sequence[Gates], tokens: int) -> tuple[Gates, ...]:
-    """Gates of one stream, step by step for each layer in turn → gates of each layer, [tokens, units]."""
-    if tokens == 1:
-        return tuple(traced)
-    return tuple(
-        {gate: np.concatenate([each[gate] for each in traced[first : first + tokens]]) for gate in traced[first]}
-        for first in range(0, len(traced), tokens)
-    )
+def _shown(traced: Sequence[Gates], place: int) -> tuple[Gates, ...]:
+    """A stream's gates [1, units] out of those of the batch."""
+    return tuple({name: rows[place : place + 1] for name, rows in each.items()} for each in traced)
 
 
 def _steps(lengths: Sequence[int]) -> list[_Step]:
@@ -193,8 +215,8 @@ def _steps(lengths: Sequence[int]) -> list[_Step]:
 
     Step t has the t-th row of those streams that are long enough. Slices are views, and cheaper than an index.
     """
-    if lengths[0] == 1:
-        return [(slice(None), len(lengths))]
+    if len(lengths) == 1:
+        return [(slice(step, step + 1), 1) for step in range(lengths[0])]
     offsets = np.concatenate([[0], np.cumsum(lengths)[:-1]])
     going = [sum(length > step for length in lengths) for step in range(lengths[0])]
     return [(offsets[:count] + step, count) for step, count in enumerate(going)]

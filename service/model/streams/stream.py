@@ -150,13 +150,14 @@ class Stream:
         call."""
         if not self._pending:
             return None
-        tokens: list[Token] = []
+        most = min(most, MOST_STEPS)
+        rows: list[bytes] = []
         for token in self._pending:
-            if len(tokens) == min(most, MOST_STEPS) or (tokens and token.begins):
+            if rows and (token.begins or len(rows) == most):
                 break
-            tokens.append(token)
-        state = self._stepper.start() if tokens[0].begins else self._state
-        return Job(self._stepper.rows([token.row for token in tokens]), state, self.wanted.selection is not None)
+            rows.append(token.row)
+        state = self._stepper.start() if self._pending[0].begins else self._state
+        return Job(self._stepper.rows(rows), state, self.wanted.selection is not None)
 
     def took(self, stepped: Stepped) -> list[Event]:
         """Take the result of a job. Returns the events, in order."""

@@ -773,3 +773,42 @@ def test_what_batches_take_is_measured_where_the_loop_has_a_coarse_clock() -> No
         await batcher.close()
 
     uvloop.run(main())
+
+
+def test_a_short_batch_runs_at_once_while_nothing_else_is_to_be_done() -> None:
+    async def go(loop: VirtualLoop) -> None:
+        reports: list[Any] = []
+        batcher = Batcher(
+            threads=1, token_budget=100, max_rows=4, max_queued_tokens=100, inline_seconds=1.0, ran=reports.append
+        )
+        lane: Lane[int, int] = batcher.lane(lambda rows: [row * 2 for row in rows], 0.01, of=("m", "1"))
+        assert lane.run_here([1, 2], [1, 3]) == [2, 4]
+        counters = batcher.counters
+        assert (counters.batches, counters.inline_batches, counters.rows, counters.tokens) == (1, 1, 2, 4)
+        assert [(each.rows, each.tokens, each.of) for each in reports] == [(2, 4, ("m", "1"))]
+        assert lane.given > 0
+        assert lane.run_here([1] * 5, [1] * 5) is None  # over max_rows
+        lane.seconds_per_token = 1.0
+        assert lane.run_here([1, 2], [1, 1]) is None  # too long for the loop
+        lane.seconds_per_token = 0.01
+        waiting = asyncio.ensure_future(lane.submit([1], [1], deadline=loop.time() + 9))
+        await asyncio.sleep(0)
+        assert lane.run_here([1], [1]) is None  # another row waits
+        assert await waiting == [2]
+        assert lane.run_here([1], [1]) == [2]
+        await batcher.close()
+        assert lane.run_here([1], [1]) is None
+
+    run(go)
+
+
+def test_a_batch_that_runs_at_once_and_fails_is_counted() -> None:
+    async def go(loop: VirtualLoop) -> None:
+        batcher = Batcher(threads=1, token_budget=9, max_rows=4, max_queued_tokens=9, inline_seconds=1.0)
+        lane: Lane[int, int] = batcher.lane(lambda rows: [1 // row for row in rows], 0.01)
+        with pytest.raises(ZeroDivisionError):
+            lane.run_here([0], [1])
+        assert batcher.counters.failed_batches == 1
+        await batcher.close()
+
+    run(go)

@@ -14,7 +14,7 @@ from service.errors import InvalidField, RateLimited, Unavailable
 from service.model.loading import Model, loader
 from service.model.streams.stream import Stream, Wanted
 from service.observability.metrics import Metrics
-from service.serving.batching import Batcher
+from service.serving.batching import Batcher, Lane
 from service.serving.queueing import Ran
 from service.serving.rates import Buckets, Pace
 from service.serving.streams import Streams
@@ -52,7 +52,7 @@ def made(ran: list[Ran] | None = None, buckets: Buckets | None = None, **setting
 
 async def read(streams: Streams, model: Model, stream: Stream, text: str) -> list[Any]:
     stream.feed(text)
-    deadline = asyncio.get_running_loop().time() + 60
+    deadline = 60.0
     return [event async for events in streams.steps(model, stream, deadline) for event in events]
 
 
@@ -84,7 +84,7 @@ def test_a_long_stream_takes_turns_with_a_short_one(model: Model) -> None:
 
         async def follow(stream: Stream, text: str, name: str) -> None:
             stream.feed(text)
-            steps = streams.steps(model, stream, asyncio.get_running_loop().time() + 60)
+            steps = streams.steps(model, stream, 60.0)
             async for events in steps:
                 order.insert(len(order), f"{name} {len(events)}")
 
@@ -153,5 +153,56 @@ def test_streams_of_one_key_share_its_rate() -> None:
             first.admit(other)
         assert len(first.paces(None)) == 1
         assert first.admit(None) == second.paces(None) == []
+
+    asyncio.run(run())
+
+
+def test_steps_wait_in_their_lane_while_the_batcher_has_other_work(model: Model) -> None:
+    async def run() -> None:
+        ran: list[Ran] = []
+        streams, batcher = made(ran)
+        other: Lane[int, int] = batcher.lane(lambda rows: rows, 1e-6)
+        opened = [streams.begin(model, Wanted(), split=True) for _ in range(3)]
+        prediction = asyncio.ensure_future(other.submit([1], [1], deadline=asyncio.get_running_loop().time() + 60))
+        await asyncio.sleep(0)  # the prediction waits
+        texts = await asyncio.gather(*(read(streams, model, stream, "it was ") for stream in opened))
+        assert await prediction == [1]
+        assert [[event["text"] for event in events] for events in texts] == [["it", "was"]] * 3
+        assert batcher.counters.tokens == 7
+        assert sorted(each.rows for each in ran) in ([1, 3], [1, 1, 2])
+        await batcher.close()
+
+    asyncio.run(run())
+
+
+def test_a_step_that_fails_is_an_error_of_its_streams_alone(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run() -> None:
+        streams, batcher = made()
+        stream = streams.begin(model, Wanted(), split=True)
+        await read(streams, model, stream, "it was ")
+        (steps,) = streams._steps.values()
+        with monkeypatch.context() as patch:
+            patch.setattr(steps.lane, "_run", lambda jobs: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                await read(streams, model, stream, "not ")
+        assert batcher.counters.failed_batches == 1
+        assert [event["text"] for event in await read(streams, model, stream, "")] == ["not"]
+        await batcher.close()
+
+    asyncio.run(run())
+
+
+def test_a_stream_that_is_given_up_leaves_the_others_their_step(model: Model) -> None:
+    async def run() -> None:
+        streams, batcher = made()
+        opened = [streams.begin(model, Wanted(), split=True) for _ in range(2)]
+        reads = [asyncio.ensure_future(read(streams, model, stream, "it was ")) for stream in opened]
+        await asyncio.sleep(0)
+        reads[0].cancel()
+        assert [event["text"] for event in await reads[1]] == ["it", "was"]
+        assert reads[0].cancelled()
+        await batcher.close()
+        with pytest.raises(Unavailable, match="shutting down"):
+            await read(streams, model, opened[1], "not ")
 
     asyncio.run(run())

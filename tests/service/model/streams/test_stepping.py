@@ -151,3 +151,44 @@ def test_one_stream_steps_as_several_do(tmp_path: Path, head: Head) -> None:
         assert logits == pytest.approx(alone, abs=1e-6)
     assert states[1].pooled == pytest.approx(last.state.pooled, abs=1e-6)
     assert states[1].cells == pytest.approx(last.state.cells, abs=1e-6)
+
+
+@pytest.mark.parametrize("options", [{}, {"layers": 2}, {"cell": "gru"}, {"cell": "minlstm"}, {"cell": "rnn"}])
+def test_few_tokens_are_kept_and_change_no_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+) -> None:
+    monkeypatch.setattr("service.model.streams.stepping.MOST_ARRIVED", 3)
+    bundle = tiny_bundle(tmp_path / "m", bidirectional=False, **options)
+    engine = Engine(bundle)
+    stepper = Stepper(engine.network)
+    (rows,) = random_rows(architecture(**options), (40,))
+    for _ in range(2):
+        logits, _ = run(stepper, rows, 1)
+        assert logits[-1] == pytest.approx(engine.predict([rows])[0], abs=2e-6)
+        assert 0 < len(stepper._arrived) <= 3
+
+
+def test_single_tokens_of_many_streams_have_their_own_gates(tmp_path: Path) -> None:
+    stepper = Stepper(Engine(tiny_bundle(tmp_path / "m", bidirectional=False, layers=2)).network)
+    (rows,) = random_rows(architecture(), (3,))
+    jobs = [Job(rows[at : at + 1], stepper.start(), gates=at != 1) for at in range(3)]
+    for at, found in enumerate(stepper.run(jobs)):
+        (alone,) = stepper.run([jobs[at]])
+        if at == 1:
+            assert found.gates is None
+            continue
+        assert found.gates is not None
+        assert alone.gates is not None
+        for layer, expected in zip(found.gates, alone.gates, strict=True):
+            for name, activations in expected.items():
+                assert layer[name] == pytest.approx(activations, abs=1e-6)
+                assert layer[name].shape == activations.shape
+
+
+def test_a_state_keeps_no_batch_in_memory(tmp_path: Path) -> None:
+    stepper = Stepper(Engine(tiny_bundle(tmp_path / "m", bidirectional=False)).network)
+    (rows,) = random_rows(architecture(), (2,))
+    for tokens in (1, 2):
+        for found in stepper.run([Job(rows[:tokens], stepper.start()) for _ in range(8)]):
+            assert found.state.cells.base is None
+            assert found.state.pooled.base is None

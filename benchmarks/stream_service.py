@@ -1,0 +1,254 @@
+"""Streams of a real service with one worker: CPU of a word beside `/predict`, and memory of streams that wait.
+
+``python -m benchmarks.stream_service --streams 2000`` prints the memory. CPU time and memory (PSS) are from
+`/proc`. Clients write plain WebSocket frames, because 2,000 clients of a library would need most of this machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import re
+import resource
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from benchmarks.load import HOST, TEXTS, body, request
+from benchmarks.measure import Pair
+from benchmarks.resources import service
+from benchmarks.serving import ROOT
+
+WORDS = " ".join(TEXTS).split()
+READ = 20
+"""Words that a stream has read before it waits."""
+MASK = bytes(4)
+"""The mask of a client's frame (RFC 6455, 5.3), here one that changes nothing."""
+_PING = b"\x89"
+_SPARE = 64
+"""Files and connections beside those of the streams."""
+_AT_ONCE = 50
+_HANDSHAKE = (
+    f"GET /stream HTTP/1.1\r\nHost: {HOST}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+).encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """KiB of the worker for each connection, beside none: keep-alive connections after a request, WebSockets before
+    their opening message, and streams that have read `READ` words. `refusal` is the status of one stream too many."""
+
+    kept_alive: float
+    sockets: float
+    streams: float
+    refusal: int
+
+
+class Client(asyncio.Protocol):
+    """One connection. It answers pings, so that an idle one stays open."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._frames = False
+        self._more = asyncio.Event()
+
+    @classmethod
+    async def connect(cls, port: int) -> Client:
+        _, client = await asyncio.get_running_loop().create_connection(cls, HOST, port)
+        return client
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        while self._frames and self._buffer[:1] == _PING and len(self._buffer) >= 2 + self._buffer[1]:
+            size = self._buffer[1]
+            self._transport.write(bytes((0x8A, 0x80 | size)) + MASK + self._buffer[2 : 2 + size])
+            del self._buffer[: 2 + size]
+        self._more.set()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._more.set()
+
+    async def _take(self, size: int) -> bytes:
+        while len(self._buffer) < size:
+            if self._transport.is_closing():
+                raise RuntimeError("the service closed a connection")
+            self._more.clear()
+            await self._more.wait()
+        found = bytes(self._buffer[:size])
+        del self._buffer[:size]
+        return found
+
+    async def _head(self) -> bytes:
+        """The head of an answer, in lower case."""
+        while (end := self._buffer.find(b"\r\n\r\n")) < 0:
+            self._more.clear()
+            await self._more.wait()
+        return (await self._take(end + 4)).lower()
+
+    async def upgrade(self) -> int:
+        """Ask for a WebSocket. Returns the status."""
+        self._transport.write(_HANDSHAKE)
+        status = int((await self._head()).split()[1])
+        self._frames = True
+        return status
+
+    def send(self, message: object) -> None:
+        content = json.dumps(message).encode()
+        size = bytes((0x80 | len(content),)) if len(content) < 126 else b"\xfe" + len(content).to_bytes(2, "big")
+        self._transport.write(b"\x81" + size + MASK + content)
+
+    async def receive(self) -> dict[str, object]:
+        """The next event."""
+        size = (await self._take(2))[1]
+        if size > 125:
+            size = int.from_bytes(await self._take(2 if size == 126 else 8), "big")
+        found: dict[str, object] = json.loads(await self._take(size))
+        return found
+
+    async def ask(self, content: bytes) -> None:
+        """Send a request and read its answer."""
+        self._transport.write(content)
+        found = re.search(rb"\r\ncontent-length: (\d+)", await self._head())
+        assert found is not None
+        await self._take(int(found[1]))
+
+    def close(self) -> None:
+        self._transport.close()
+
+
+async def words(client: Client, count: int) -> None:
+    """Read a text of so many words with an open stream, each word a piece whose event is awaited, to its end."""
+    for number in range(count):
+        client.send({"text": f"{WORDS[number % len(WORDS)]} "})
+        if number:  # a word is complete with the next one
+            await client.receive()
+    client.send({"end": True})
+    while (await client.receive())["type"] != "done":
+        pass
+
+
+async def growing(client: Client, model: str, count: int) -> None:
+    """`/predict` of the text so far, again with each word, over one connection."""
+    for number in range(1, count + 1):
+        text = " ".join(WORDS[each % len(WORDS)] for each in range(number))
+        await client.ask(request("/predict", body(model, text)))
+
+
+def compared(model: str, count: int, rounds: int) -> Iterator[Pair]:
+    """Milliseconds of the worker's CPU for a text of `count` words: as a stream, and read again with each word."""
+    with service(ROOT / "models", 1) as running:
+        (worker,) = running.workers
+        for _ in range(rounds):
+            yield asyncio.run(_compare(running.port, worker, model, count))
+
+
+async def _compare(port: int, worker: int, model: str, count: int) -> Pair:
+    stream, asker = await Client.connect(port), await Client.connect(port)
+    await stream.upgrade()
+    stream.send({"model": model})
+    await stream.receive()
+    await asker.ask(request("/predict", body(model, "a film")))
+    before = seconds(worker)
+    await words(stream, count)
+    between = seconds(worker)
+    await growing(asker, model, count)
+    after = seconds(worker)
+    stream.close()
+    asker.close()
+    return 1000 * (between - before), 1000 * (after - between)
+
+
+def memory(model: str, streams: int) -> Memory:
+    """Open so many idle connections of each kind, one kind after the other, in one worker each time.
+
+    The service allows exactly that many streams. Every worker has answered requests and read streams before.
+    """
+    allow_files(2 * streams + _SPARE)
+    flags = ("--max-connections", str(streams + _SPARE), "--max-streams", str(streams))
+    found = []
+    for kind in ("kept_alive", "sockets", "streams"):
+        with service(ROOT / "models", 1, *flags) as running:
+            (worker,) = running.workers
+            found.append(asyncio.run(_hold(running.port, worker, model, kind, streams)))
+    (kept_alive, _), (sockets, _), (held, refusal) = found
+    return Memory(kept_alive, sockets, held, refusal)
+
+
+async def _hold(port: int, worker: int, model: str, kind: str, count: int) -> tuple[float, int]:
+    """KiB for each connection of a kind, and the status of one WebSocket more."""
+    for each in ("kept_alive", "sockets", "streams"):
+        await asyncio.gather(*(_idle(port, model, each) for _ in range(_AT_ONCE)))  # warms up
+    await asyncio.sleep(0.5)
+    before = pss(worker)
+    held: list[Client] = []
+    while len(held) < count:
+        held += await asyncio.gather(*(_open(port, model, kind) for _ in range(min(_AT_ONCE, count - len(held)))))
+    await asyncio.sleep(0.5)
+    size = (pss(worker) - before) / count
+    extra = await Client.connect(port)
+    status = await extra.upgrade()
+    for client in (*held, extra):
+        client.close()
+    return size, status
+
+
+async def _idle(port: int, model: str, kind: str) -> None:
+    (await _open(port, model, kind)).close()
+
+
+async def _open(port: int, model: str, kind: str) -> Client:
+    client = await Client.connect(port)
+    if kind == "kept_alive":
+        await client.ask(request("/predict", body(model, "a film")))
+        return client
+    if (status := await client.upgrade()) != 101:
+        raise RuntimeError(f"a WebSocket was answered {status}")
+    if kind == "streams":
+        client.send({"model": model})
+        await client.receive()
+        for number in range(READ):
+            client.send({"text": f"{WORDS[number]} "})
+            if number:
+                await client.receive()
+    return client
+
+
+def seconds(pid: int) -> float:
+    """CPU seconds of a process so far, over all threads."""
+    return sum(int((each / "schedstat").read_text().split()[0]) for each in Path(f"/proc/{pid}/task").iterdir()) / 1e9
+
+
+def pss(pid: int) -> float:
+    """KiB of a process's memory, with its share of what it shares."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text("ascii").splitlines()
+    return float(next(line.split()[1] for line in lines if line.startswith("Pss:")))
+
+
+def allow_files(count: int) -> None:
+    """Let this process and those that it starts open so many files. Raises `OSError` beyond the system's limit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < count:
+        if hard != resource.RLIM_INFINITY and hard < count:
+            raise OSError(f"{count} open files are needed; `ulimit -Hn` allows {hard}")
+        resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--streams", type=int, default=2000, help="idle streams in one worker (default: 2,000)")
+    parser.add_argument("--model", default="sentiment-lstm", help="the model (default: sentiment-lstm)")
+    asked = parser.parse_args()
+    found = memory(asked.model, asked.streams)
+    print(f"{asked.streams} connections of one worker, KiB each (PSS):")
+    print(f"keep-alive {found.kept_alive:.1f}, WebSocket {found.sockets:.1f}, stream {found.streams:.1f}")
+    print(f"a stream beside its WebSocket {found.streams - found.sockets:.1f}; one stream too many: {found.refusal}")
+
+
+if __name__ == "__main__":
+    main()
