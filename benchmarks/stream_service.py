@@ -19,7 +19,8 @@ from typing import cast
 from benchmarks.load import HOST, TEXTS, body, request
 from benchmarks.measure import Pair
 from benchmarks.resources import service
-from benchmarks.serving import ROOT
+from benchmarks.serving import ROOT, ServingError
+from service.model.bundle import Bundle, load, versions
 
 WORDS = " ".join(TEXTS).split()
 READ = 20
@@ -46,6 +47,11 @@ class Memory:
     streams: float
     refusal: int
 
+    @property
+    def beside(self) -> float:
+        """A stream beside its WebSocket."""
+        return self.streams - self.sockets
+
 
 class Client(asyncio.Protocol):
     """One connection. It answers pings, so that an idle one stays open."""
@@ -65,11 +71,14 @@ class Client(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
+        self._answer_pings()
+        self._more.set()
+
+    def _answer_pings(self) -> None:
         while self._frames and self._buffer[:1] == _PING and len(self._buffer) >= 2 + self._buffer[1]:
             size = self._buffer[1]
             self._transport.write(bytes((0x8A, 0x80 | size)) + MASK + self._buffer[2 : 2 + size])
             del self._buffer[: 2 + size]
-        self._more.set()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._more.set()
@@ -83,6 +92,10 @@ class Client(asyncio.Protocol):
         found = bytes(self._buffer[:size])
         del self._buffer[:size]
         return found
+
+    @property
+    def is_open(self) -> bool:
+        return not self._transport.is_closing()
 
     async def _head(self) -> bytes:
         """The head of an answer, in lower case."""
@@ -105,6 +118,7 @@ class Client(asyncio.Protocol):
 
     async def receive(self) -> dict[str, object]:
         """The next event."""
+        self._answer_pings()
         size = (await self._take(2))[1]
         if size > 125:
             size = int.from_bytes(await self._take(2 if size == 126 else 8), "big")
@@ -140,9 +154,10 @@ async def growing(client: Client, model: str, count: int) -> None:
         await client.ask(request("/predict", body(model, text)))
 
 
-def compared(model: str, count: int, rounds: int) -> Iterator[Pair]:
+def compared(bundle: Bundle, count: int, rounds: int) -> Iterator[Pair]:
     """Milliseconds of the worker's CPU for a text of `count` words: as a stream, and read again with each word."""
-    with service(ROOT / "models", 1) as running:
+    model = bundle.name
+    with service(bundle.path.parents[1], 1) as running:
         (worker,) = running.workers
         for _ in range(rounds):
             yield asyncio.run(_compare(running.port, worker, model, count))
@@ -164,7 +179,7 @@ async def _compare(port: int, worker: int, model: str, count: int) -> Pair:
     return 1000 * (between - before), 1000 * (after - between)
 
 
-def memory(model: str, streams: int) -> Memory:
+def memory(bundle: Bundle, streams: int) -> Memory:
     """Open so many idle connections of each kind, one kind after the other, in one worker each time.
 
     The service allows exactly that many streams. Every worker has answered requests and read streams before.
@@ -173,9 +188,9 @@ def memory(model: str, streams: int) -> Memory:
     flags = ("--max-connections", str(streams + _SPARE), "--max-streams", str(streams))
     found = []
     for kind in ("kept_alive", "sockets", "streams"):
-        with service(ROOT / "models", 1, *flags) as running:
+        with service(bundle.path.parents[1], 1, *flags) as running:
             (worker,) = running.workers
-            found.append(asyncio.run(_hold(running.port, worker, model, kind, streams)))
+            found.append(asyncio.run(_hold(running.port, worker, bundle.name, kind, streams)))
     (kept_alive, _), (sockets, _), (held, refusal) = found
     return Memory(kept_alive, sockets, held, refusal)
 
@@ -183,14 +198,16 @@ def memory(model: str, streams: int) -> Memory:
 async def _hold(port: int, worker: int, model: str, kind: str, count: int) -> tuple[float, int]:
     """KiB for each connection of a kind, and the status of one WebSocket more."""
     for each in ("kept_alive", "sockets", "streams"):
-        await asyncio.gather(*(_idle(port, model, each) for _ in range(_AT_ONCE)))  # warms up
-    await asyncio.sleep(0.5)
+        await asyncio.gather(*(_idle(port, model, each) for _ in range(min(_AT_ONCE, count))))  # warms up
+        await asyncio.sleep(0.5)  # until the service has seen them close
     before = pss(worker)
     held: list[Client] = []
     while len(held) < count:
         held += await asyncio.gather(*(_open(port, model, kind) for _ in range(min(_AT_ONCE, count - len(held)))))
     await asyncio.sleep(0.5)
     size = (pss(worker) - before) / count
+    if lost := sum(not client.is_open for client in held):
+        raise ServingError(f"the service closed {lost} of {count} idle connections")
     extra = await Client.connect(port)
     status = await extra.upgrade()
     for client in (*held, extra):
@@ -244,10 +261,11 @@ def main() -> None:
     parser.add_argument("--streams", type=int, default=2000, help="idle streams in one worker (default: 2,000)")
     parser.add_argument("--model", default="sentiment-lstm", help="the model (default: sentiment-lstm)")
     asked = parser.parse_args()
-    found = memory(asked.model, asked.streams)
+    folder = ROOT / "models" / asked.model
+    found = memory(load(folder / str(versions(folder)[-1])), asked.streams)
     print(f"{asked.streams} connections of one worker, KiB each (PSS):")
     print(f"keep-alive {found.kept_alive:.1f}, WebSocket {found.sockets:.1f}, stream {found.streams:.1f}")
-    print(f"a stream beside its WebSocket {found.streams - found.sockets:.1f}; one stream too many: {found.refusal}")
+    print(f"a stream beside its WebSocket {found.beside:.1f}; one stream too many: {found.refusal}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
 """The cost of streams: a late token beside an early one, many streams together, gates in events, memory, and latency.
 
-All but the latency is CPU time or memory of one process, without HTTP. The latency is from a piece to its event, over
-WebSockets of a real service. ``python -m benchmarks.streams --scripts 10000 URL`` plays random scripts of messages.
+CPU time is of one process without HTTP, unless a row says otherwise. Memory is a real worker's, and latency is from a
+piece to its event, over WebSockets.
+
+``python -m benchmarks.streams --scripts 10000 URL`` plays random scripts of messages.
 """
 
 from __future__ import annotations
@@ -10,7 +12,6 @@ import asyncio
 import json
 import sys
 import time
-import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from benchmarks.load import HOST, TEXTS
 from benchmarks.measure import Pair, Row, row
 from benchmarks.serving import ROOT, server
 from benchmarks.stream_scripts import play
+from benchmarks.stream_service import compared, memory
 from service.http.render import dumps
 from service.model import bundle as bundles
 from service.model.bundle import Bundle
@@ -47,7 +49,7 @@ class Size:
     streams: int = 64
     late: int = 10_000
     words: int = 100
-    idle: int = 200
+    idle: int = 2000
     seconds: float = 5.0
 
 
@@ -66,8 +68,16 @@ def measure(size: Size = FULL, bundle: Bundle | None = None) -> Iterator[Row]:
     yield row(
         f"{size.words} words as a stream; /predict of each growing text", "ms of CPU", naive(model, stepper, size)
     )
+    case = f"{size.words} words over a WebSocket; over HTTP, /predict of each growing text"
+    yield row(case, "ms of CPU of the worker", list(compared(bundle, size.words, size.rounds)))
     yield row("one gate in each event; none", "ms of CPU", gates(model, stepper, size))
-    yield row("an idle stream; the target", "KiB", [(idle(model, stepper, size.idle) / 1024, MOST_KIB)])
+    held = memory(bundle, size.idle)
+    yield row(f"each of {size.idle:,} idle streams, beside its WebSocket; the target", "KiB", [(held.beside, MOST_KIB)])
+    yield row(
+        f"each of {size.idle:,} idle streams, beside a keep-alive connection; the target",
+        "KiB",
+        [(held.streams - held.kept_alive, MOST_KIB)],
+    )
     with server(bundle.name, "service", "serve", "--models", str(bundle.path.parents[1]), "--workers", "1") as port:
         case = f"{size.streams} streams of {RATE:g} tokens/s, 99th percentile; one stream, median"
         yield row(case, "ms", list(latencies(port, bundle.name, size)))
@@ -139,17 +149,6 @@ def gates(model: Model, stepper: Stepper, size: Size = FULL) -> list[Pair]:
         )
         for _ in range(size.rounds)
     ]
-
-
-def idle(model: Model, stepper: Stepper, count: int = 200) -> float:
-    """Bytes of a stream that has read 20 words."""
-    tracemalloc.start()
-    held = [Stream(model, stepper, Wanted()) for _ in range(count)]
-    for stream in held:
-        read(stream, stepper, 20)
-    used = tracemalloc.get_traced_memory()[0]
-    tracemalloc.stop()
-    return used / len(held)
 
 
 def latencies(port: int, model: str, size: Size) -> Iterator[Pair]:
