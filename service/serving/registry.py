@@ -65,8 +65,9 @@ class Changes:
 
 
 @dataclass(frozen=True, slots=True)
-class _Snapshot:
-    """The registry at one moment."""
+class Snapshot:
+    """The registry at one moment. An answer that names several models reads one snapshot: a look at the models folder
+    may change the registry meanwhile."""
 
     served: Mapping[str, Served]
     models: Mapping[str, Model]
@@ -74,8 +75,19 @@ class _Snapshot:
     defaults: Mapping[Task, str]
     refused: tuple[Refused, ...]
 
+    def find(self, name: str) -> Served:
+        """The loaded versions of a name. Raises `ModelNotFound`."""
+        served = self.served.get(name)
+        if served is None:
+            raise ModelNotFound(name, self.models)
+        return served
 
-_EMPTY = _Snapshot(MappingProxyType({}), MappingProxyType({}), MappingProxyType({}), ())
+    def states(self, name: str) -> list[VersionState]:
+        """The versions of a name, for `GET /models/NAME`. Raises `ModelNotFound`."""
+        return self.find(name).states({each.version: each.reason for each in self.refused if each.name == name})
+
+
+_EMPTY = Snapshot(MappingProxyType({}), MappingProxyType({}), MappingProxyType({}), ())
 
 
 class Registry:
@@ -113,6 +125,11 @@ class Registry:
         self._snapshot = _EMPTY
         self._started = False
         self._refreshing = Lock()
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """All of it at this moment."""
+        return self._snapshot
 
     @property
     def models(self) -> Mapping[str, Model]:
@@ -164,15 +181,7 @@ class Registry:
 
     def find(self, name: str) -> Served:
         """The loaded versions of a name. Raises `ModelNotFound`."""
-        snapshot = self._snapshot
-        served = snapshot.served.get(name)
-        if served is None:
-            raise ModelNotFound(name, snapshot.models)
-        return served
-
-    def states(self, name: str) -> list[VersionState]:
-        """The versions of a name, for `GET /models/NAME`. Raises `ModelNotFound`."""
-        return self.find(name).states({each.version: each.reason for each in self.refused if each.name == name})
+        return self._snapshot.find(name)
 
     def plan(self, name: str) -> Plan:
         """The plan of a name: from a request since the start, else from the settings."""
@@ -409,7 +418,7 @@ class Registry:
         self._store.keep(loaded)
         self._report(self._mismatches(models))
         defaults = {task: default for task in TASKS if (default := self._default(task, models)) is not None}
-        self._snapshot = _Snapshot(
+        self._snapshot = Snapshot(
             MappingProxyType(served), MappingProxyType(models), MappingProxyType(defaults), tuple(refused)
         )
         known = {

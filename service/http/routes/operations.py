@@ -16,7 +16,7 @@ from service.http.render import JSON, dumps
 from service.http.routes.explorer import EXAMPLE, INDEX, file
 from service.http.schemas import examples, responses
 from service.observability.metrics import CONTENT_TYPE
-from service.serving.registry import Model
+from service.serving.registry import Model, Snapshot
 from service.serving.runtime import Runtime
 from service.version import TITLE, VERSION
 
@@ -50,14 +50,13 @@ async def index(request: Request, context: Here) -> Response:
     **described("models", "The loaded models", examples={"models": examples.MODELS}),
 )
 async def models(runtime: Running) -> Response:
-    registry = runtime.registry
+    now = runtime.registry.snapshot
     return json_response(
         {
-            "default": {str(task): name for task, name in registry.defaults.items()},
-            "models": [_described(runtime, model) for model in registry.models.values()],
+            "default": {str(task): name for task, name in now.defaults.items()},
+            "models": [_described(runtime, model, now) for model in now.models.values()],
             "refused": [
-                {"name": bundle.name, "version": str(bundle.version), "reason": bundle.reason}
-                for bundle in registry.refused
+                {"name": bundle.name, "version": str(bundle.version), "reason": bundle.reason} for bundle in now.refused
             ],
         }
     )
@@ -126,6 +125,6 @@ def json_response(value: object) -> Response:
     return Response(dumps(value), media_type=JSON)
 
 
-def _described(runtime: Runtime, model: Model) -> dict[str, object]:
-    versions = runtime.registry.states(model.name)
+def _described(runtime: Runtime, model: Model, now: Snapshot | None = None) -> dict[str, object]:
+    versions = (now or runtime.registry.snapshot).states(model.name)
     return {**model.describe(), "versions": versions, "health": runtime.sampler.describe(model)}

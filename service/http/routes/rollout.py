@@ -131,7 +131,7 @@ async def roll_out(
     runtime = context.runtime
     await runtime.change(name, partial(_changed, asked))
     context.log.update(model=name)
-    return json_answer({"name": name, "versions": runtime.registry.states(name)})
+    return json_answer({"name": name, "versions": runtime.registry.snapshot.states(name)})
 
 
 def _changed(asked: RolloutRequest, plan: Plan) -> Plan:

@@ -20,6 +20,7 @@ from service.errors import InvalidField
 from service.http.app import create_app
 from service.http.context import context_of
 from service.http.endpoint import Answer, Job, Outcome
+from service.model.loading import Model
 from service.observability.metrics import Metrics
 from service.serving.rates import Buckets
 from service.serving.shared import Shared
@@ -156,6 +157,25 @@ def test_a_route_that_is_added_is_served_logged_and_described(models: Path) -> N
     assert response.json() == {"answer": 42}
     assert [line["route"] for line in logs if line["event"] == "request"] == ["/answer/{number}"]
     assert "/answer/{number}" in app.openapi()["paths"]
+
+
+def test_a_list_of_models_is_of_one_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look at the models folder may take a model away while the list is written."""
+    for name in ("first", "second"):
+        tiny_bundle(tmp_path / name)
+    app = made(tmp_path)
+    describe = Model.describe
+
+    def leaving(model: Model) -> dict[str, object]:
+        if model.name == "first":
+            app.state.runtime.registry.unload("second")
+        return describe(model)
+
+    monkeypatch.setattr(Model, "describe", leaving)
+    response = ask(app, "GET", "/models", None)
+    assert response.status_code == 200, response.text
+    assert [each["name"] for each in response.json()["models"]] == ["first", "second"]
+    assert response.json()["models"][1]["versions"][0]["state"] == "ready"
 
 
 def test_jobs_are_told_of_after_their_answers(models: Path) -> None:

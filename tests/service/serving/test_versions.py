@@ -82,7 +82,7 @@ def test_a_broken_version_leaves_its_place_to_the_next(five: Path, load: Loader)
     spoil(five, "one", 4)
     registry = opened(five, load, "latest:2")
     assert versions_of(registry) == [3, 5]
-    assert [(each["version"], each["state"], each["share"]) for each in registry.states("one")] == [
+    assert [(each["version"], each["state"], each["share"]) for each in registry.snapshot.states("one")] == [
         ("3", "ready", 0),
         ("4", "refused", 0),
         ("5", "ready", 1),
@@ -112,7 +112,7 @@ def test_the_same_key_gets_the_same_version_and_shares_hold(five: Path, load: Lo
     assert 520 < counts["5"] < 680
     assert counts["3"] == 3000 - counts["4"] - counts["5"]
     assert registry.get("one", None).version == "3", "without a key, the stable one"
-    states = {each["version"]: each for each in registry.states("one")}
+    states = {each["version"]: each for each in registry.snapshot.states("one")}
     assert {version: each["share"] for version, each in states.items()} == {"3": 0.7, "4": 0.1, "5": 0.2}
     grown = opened(five, load, "", "one=4:0.2+5:0.2")
     for key, before in zip(keys, chosen, strict=True):
@@ -134,7 +134,7 @@ def test_the_shadow_of_a_share_of_what_the_stable_version_answers(five: Path, lo
     found = [one.shadow_of(stable, str(number)) for number in range(2000)]
     assert set(found) == {None, shadow}
     assert 400 < found.count(shadow) < 600
-    assert [each["version"] for each in registry.states("one") if each["shadow"]] == ["5"]
+    assert [each["version"] for each in registry.snapshot.states("one") if each["shadow"]] == ["5"]
     assert registry.served["two"].shadow_of(registry.served["two"].stable, "key") is None
 
 
