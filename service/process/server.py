@@ -1,10 +1,10 @@
 """The server process: uvicorn, with a socket and signals of its own.
 
-On SIGTERM or SIGINT the service reports that it is not ready and accepts requests for `drain_seconds` more. Then it
-rejects new connections, accepts those in its queue, closes its socket, finishes its requests within `grace_seconds`,
-and exits with status 0. At the end of the grace period a request without an answer gets a 503. An answer that has begun
-is sent for up to `SEND_SECONDS` more; then its connection is reset. A second signal ends the service at once. On SIGHUP
-it looks at the models folder.
+On SIGTERM, SIGINT or SIGQUIT the service reports that it is not ready and accepts requests for `drain_seconds` more.
+Then it rejects new connections, accepts those in its queue, closes its socket, finishes its requests within
+`grace_seconds`, and exits with status 0. At the end of the grace period a request without an answer gets a 503. An
+answer that has begun is sent for up to `SEND_SECONDS` more; then its connection is reset. A second signal ends the
+service at once. On SIGHUP it looks at the models folder.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ SEND_SECONDS = 4.0
 """Seconds after the grace period in which clients may take answers that have begun. Less than the supervisor's
 `KILL_AFTER`."""
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
 _log = structlog.get_logger()
 
 
@@ -147,8 +147,8 @@ class Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Signals arrive as callbacks of the event loop and are not raised again at the end, as uvicorn would do.
 
-        A worker handles only SIGTERM. A terminal sends SIGINT to all of its processes, and the supervisor decides on
-        it.
+        A worker handles only SIGTERM. A terminal sends SIGINT and SIGQUIT to all of its processes, and the supervisor
+        decides on them.
         """
         loop = asyncio.get_running_loop()
         numbers = _SIGNALS if self._parent is None else (signal.SIGTERM,)

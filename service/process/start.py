@@ -6,6 +6,7 @@ the time, loading releases it. So this module imports only the modules that chec
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import resource
 import secrets
@@ -29,7 +30,7 @@ from service.observability import payload_log, spans
 from service.observability.metrics import Metrics
 from service.process import tls
 from service.process.sockets import listen, url
-from service.process.supervisor import METHOD, SIGNALS, Loaded, Loading, Supervisor
+from service.process.supervisor import METHOD, SHOW_STACKS, SIGNALS, Loaded, Loading, Supervisor
 from service.serving import sequences
 from service.serving.opening import Opening
 from service.serving.shared import Shared
@@ -42,6 +43,8 @@ _log = structlog.get_logger()
 
 def serve(settings: Settings) -> int:
     """Serve until a signal comes, in one process or several. Returns the exit status. Raises `StartupError`."""
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # by default it would end the process; log rotation sends it
+    faulthandler.register(SHOW_STACKS)
     check(settings)
     is_random = not settings.state_key.get_secret_value()
     settings = with_state_key(settings)

@@ -60,9 +60,10 @@ START_SECONDS = 60.0
 STARTUP_STATUS = 1
 """Exit status of a worker that cannot start."""
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
+"""Signals to stop."""
 SHOW_STACKS = signal.SIGUSR2
-"""Makes a worker print the stacks of its threads to standard error."""
+"""Makes a process print the stacks of its threads to standard error."""
 _log = structlog.get_logger()
 
 
@@ -445,7 +446,8 @@ class _Start:
 def _run(start: _Start, listener: socket.socket, others: Sequence[socket.socket]) -> None:
     """The main function of a worker process."""
     signal.set_wakeup_fd(-1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all processes; the supervisor decides
+    for number in (signal.SIGINT, signal.SIGQUIT):  # a terminal sends them to all processes; the supervisor decides
+        signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # until the server has its own handler: no work has begun
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     for other in others:

@@ -169,11 +169,18 @@ def test_draining_is_not_ready_and_still_answers(start: Start) -> None:
         httpx.get(f"{url}/health/live")
 
 
-def test_sigint_stops_too(start: Start) -> None:
-    service = start().until_ready()
-    service.signal(signal.SIGINT)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT])
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_other_signals_to_stop_do_the_same(start: Start, number: signal.Signals, workers: str) -> None:
+    service = start("--workers", workers).until_ready()
+    service.signal(signal.SIGUSR1)  # those of log rotation and of stacks end nothing
+    service.signal(signal.SIGUSR2)
+    service.wait(lambda: "(most recent call first)" in service.output)
+    assert service.client.post("/predict", json={"inputs": "a"}).status_code == 200
+    service.signal(number)
     assert service.exit_status() == 0
-    assert "Traceback" not in service.output
+    assert '"draining"' in service.output
+    assert f'"signal":"{number.name}"' in service.output
 
 
 def test_a_second_signal_ends_it_at_once(start: Start) -> None:
