@@ -390,7 +390,8 @@ def _contributions(body: dict[str, Any] | None) -> Contributions | None:
         return None
     import numpy as np
 
-    arrays = {name: np.array(body[name], np.float32) for name in ("bias", "tokens", "logits")}
+    with np.errstate(over="raise"):
+        arrays = {name: np.array(body[name], np.float32) for name in ("bias", "tokens", "logits")}
     return _made(Contributions, body, **arrays)
 
 

@@ -30,7 +30,7 @@ from service.client.base import (
 from service.client.cutting import Answer, Inputs, Piece, joined
 from service.client.problems import Problem, TooLarge, Unreachable, check
 from service.client.streams import AsyncTextStream, StreamFields
-from service.client.whole import aread_whole
+from service.client.whole import aread_whole, is_ready
 
 
 class AsyncClient(Base[httpx.AsyncClient]):
@@ -119,7 +119,7 @@ class AsyncClient(Base[httpx.AsyncClient]):
             response = await self._http.get("/health/ready", extensions={"retry": Retry(total=0)})
         except httpx.RequestError:
             return False
-        return response.is_success
+        return is_ready(response)
 
     async def wait_until_ready(self, seconds: float = 60.0) -> None:
         """Wait for the service to start. Raises `Unreachable` when it is not ready in time."""

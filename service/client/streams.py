@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypedDict, get_type_hints
+from typing import Any, Literal, TypedDict, get_type_hints, overload
 
-from service.client.problems import InvalidAnswer
+from service.client.whole import reading
 
 
 class StreamFields(TypedDict, total=False):
@@ -55,13 +55,31 @@ class _Base:
         return {**self._fields, **part, "state": self.state, "end": end}
 
     def _took(self, content: bytes) -> list[Event]:
-        try:
-            answer = json.loads(content)
-            self.state, self.prediction = answer["state"], answer["prediction"]
-            self.events = answer["events"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise InvalidAnswer("The answer is not one of /stream.") from error
+        self.events, self.state, self.prediction = _read(content, end=False)
         return self.events
+
+    def _ended(self, content: bytes) -> dict[str, Any]:
+        self.events, self.state, prediction = _read(content, end=True)
+        self.prediction = prediction
+        return prediction
+
+
+@overload
+def _read(content: bytes, *, end: Literal[False]) -> tuple[list[Event], str, None]: ...
+@overload
+def _read(content: bytes, *, end: Literal[True]) -> tuple[list[Event], str | None, dict[str, Any]]: ...
+@reading
+def _read(content: bytes, *, end: bool) -> tuple[list[Event], str | None, dict[str, Any] | None]:
+    """The events, the state and the prediction of an answer. Raises `InvalidAnswer`."""
+    answer = json.loads(content)
+    events, state, prediction = answer["events"], answer["state"], answer["prediction"]
+    if not isinstance(events, list) or not all(isinstance(event, dict) for event in events):
+        raise ValueError("events is no list of objects")
+    if not isinstance(state, str) and (state is not None or not end):
+        raise ValueError("state is no text")
+    if isinstance(prediction, dict) is not end or (not end and prediction is not None):
+        raise ValueError("a prediction comes with the end of the text")
+    return events, state, prediction
 
 
 class TextStream(_Base):
@@ -77,9 +95,7 @@ class TextStream(_Base):
 
     def end(self, piece: Piece = "") -> dict[str, Any]:
         """Send the last piece: the prediction of the whole text. The next begins another. Raises `ClientError`."""
-        self._took(self._post(self._body(piece, end=True)))
-        assert self.prediction is not None
-        return self.prediction
+        return self._ended(self._post(self._body(piece, end=True)))
 
 
 class AsyncTextStream(_Base):
@@ -97,6 +113,4 @@ class AsyncTextStream(_Base):
 
     async def end(self, piece: Piece = "") -> dict[str, Any]:
         """Send the last piece: the prediction of the whole text. The next begins another. Raises `ClientError`."""
-        self._took(await self._post(self._body(piece, end=True)))
-        assert self.prediction is not None
-        return self.prediction
+        return self._ended(await self._post(self._body(piece, end=True)))

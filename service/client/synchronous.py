@@ -30,7 +30,7 @@ from service.client.base import (
 from service.client.cutting import Answer, Inputs, Piece, joined
 from service.client.problems import Problem, TooLarge, Unreachable, check
 from service.client.streams import StreamFields, TextStream
-from service.client.whole import read_whole
+from service.client.whole import is_ready, read_whole
 
 
 class Client(Base[httpx.Client]):
@@ -119,7 +119,7 @@ class Client(Base[httpx.Client]):
     def ready(self) -> bool:
         """True if the service is ready. Asked once, without retries."""
         try:
-            return self._http.get("/health/ready", extensions={"retry": Retry(total=0)}).is_success
+            return is_ready(self._http.get("/health/ready", extensions={"retry": Retry(total=0)}))
         except httpx.RequestError:
             return False
 

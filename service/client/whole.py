@@ -16,7 +16,7 @@ SAFETENSORS = "application/vnd.safetensors"
 
 _HEADER = 8  # bytes that hold the length of a safetensors header
 _SHOWN = 60  # characters of a wrong answer that its error repeats
-_WRONG = (AttributeError, IndexError, KeyError, OverflowError, RecursionError, TypeError, ValueError, struct.error)
+_WRONG = (ArithmeticError, AttributeError, IndexError, KeyError, RecursionError, TypeError, ValueError, struct.error)
 """Raised by code that reads an answer of another shape."""
 
 _Arguments = ParamSpec("_Arguments")
@@ -33,6 +33,14 @@ async def aread_whole(response: httpx.Response) -> None:
     """The same, asynchronously."""
     await response.aread()
     _check(response)
+
+
+def is_ready(response: httpx.Response) -> bool:
+    """True if an answer of `/health/ready` says so. A page of a proxy does not, whatever its status."""
+    try:
+        return response.is_success and json.loads(response.content)["status"] == "ok"
+    except _WRONG:
+        return False
 
 
 def _check(response: httpx.Response) -> None:

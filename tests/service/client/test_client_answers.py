@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from service.client import AsyncClient, Client, ClientError, InvalidAnswer, Models, Predictions, Traces, Unreachable
+from service.client import answers as client_answers
 from service.http.render import TraceAnswer, traces_as_safetensors
 from service.model.gates import LayerGates
 from tests.service.stub import Reply, answer, both, stub
@@ -155,6 +156,26 @@ def test_a_body_that_is_not_compressed_as_it_says(asynchronous: bool) -> None:
         pytest.raises(ClientError),
     ):
         call("predict", server.url, asynchronous)
+
+
+def test_only_the_service_says_that_it_is_ready() -> None:
+    answers: list[Any] = []
+
+    async def asynchronous(url: str) -> bool:
+        async with AsyncClient(url) as client:
+            return await client.ready()
+
+    with stub(lambda request, number: (200, {}, answers[-1])) as server, Client(server.url) as client:
+        for content, ready in [*((each, False) for each in ANYTHING), (b'{"status":"ok"}', True)]:
+            answers.append(content)
+            assert client.ready() is ready
+            assert asyncio.run(asynchronous(server.url)) is ready
+
+
+def test_a_number_beyond_float32_is_no_contribution() -> None:
+    body = {"labels": ["a"], "bias": [1e308], "tokens": [[0.0]], "logits": [0.0]}
+    with pytest.raises(FloatingPointError):
+        client_answers._contributions(body)
 
 
 def test_answers_that_are_right_are_read() -> None:

@@ -62,3 +62,43 @@ def test_errors_leave_the_stream_as_it_was() -> None:
             client.stream().send("a")
         with pytest.raises(TypeError, match="unknown: modell"):
             client.stream(modell="m")  # type: ignore[call-arg]  # a misspelt argument: that is the point
+
+
+WRONG: list[Any] = [
+    [], {}, None, 7, "text",
+    {"events": [], "state": "s"},
+    {"events": [], "prediction": None},
+    {"events": None, "state": "s", "prediction": None},
+    {"events": [None], "state": "s", "prediction": None},
+    {"events": ["a"], "state": "s", "prediction": {}},
+    {"events": {}, "state": "s", "prediction": None},
+    {"events": [], "state": 3, "prediction": None},
+    {"events": [], "state": 3, "prediction": {"label": "positive"}},
+    {"events": [], "state": "s", "prediction": "positive"},
+    {"events": [], "state": "s", "prediction": []},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("end", [False, True])
+def test_what_is_no_answer_of_a_stream_leaves_it_as_it_was(end: bool) -> None:
+    """A prediction comes with the end of the text, and a state before it."""
+    early = {"events": [], "state": "s", "prediction": {"label": "positive"}}
+    late: dict[str, Any] = {"events": [], "state": None, "prediction": None}
+    wrong = [*WRONG, late, late if end else early]
+    answers: list[Any] = []
+
+    async def asynchronous(url: str) -> None:
+        async with AsyncClient(url, retries=0) as client:
+            stream = client.stream(state="before")
+            with pytest.raises(InvalidAnswer, match="answer"):
+                await (stream.end("a") if end else stream.send("a"))
+            assert (stream.state, stream.events, stream.prediction) == ("before", [], None)
+
+    with stub(lambda request, number: (200, {}, answers[-1])) as server, Client(server.url, retries=0) as client:
+        for answer in [*wrong, b"[" * 100_000, b"<!doctype html>", b"\xff"]:
+            answers.append(answer)
+            stream = client.stream(state="before")
+            with pytest.raises(InvalidAnswer, match="answer"):
+                stream.end("a") if end else stream.send("a")
+            assert (stream.state, stream.events, stream.prediction) == ("before", [], None)
+            asyncio.run(asynchronous(server.url))
