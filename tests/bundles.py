@@ -24,9 +24,8 @@ from service.model.bundle import (
     Parity,
     Task,
     digest,
-    one_graph,
 )
-from service.model.equations import CellName, Form
+from service.model.equations import CellName, Form, one_graph
 from service.model.features import CHARACTERS, SHAPES
 from service.model.tokenizer import UNKNOWN, Tokenizer, build
 from training.export.bundle import export
@@ -66,6 +65,7 @@ class Options(TypedDict, total=False):
     characters: CharacterNetwork | None
     crf: bool
     word_bits: WordBits
+    window_words: int
 
 
 def architecture(**options: Unpack[Options]) -> Architecture:
@@ -92,6 +92,7 @@ def architecture(**options: Unpack[Options]) -> Architecture:
         characters=characters,
         crf=options.get("crf", False),
         word_bits=options.get("word_bits", 16),
+        window_words=options.get("window_words", 1),
     )
 
 
@@ -150,6 +151,7 @@ def manifest(shape: Architecture, folder: Path) -> Manifest:
         peepholes=shape.peepholes,
         gates_graph="model.onnx" if one_graph(shape.cell, shape.form) else "trace.onnx",
         directions=shape.directions,
+        window_words=shape.window_words,
         layers=shape.layers,
         hidden=shape.hidden,
         head=shape.head,

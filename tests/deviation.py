@@ -153,6 +153,14 @@ def embedded(bundle: Bundle, weights: Mapping[str, NDArray[Any]], rows: NDArray[
     return np.concatenate(found, axis=1)
 
 
+def windows(bundle: Bundle, x: Array) -> Array:
+    """Behind one another, the vectors of the words that each step reads: zeros past the ends of the sequence."""
+    words, zero = bundle.manifest.window_words, np.zeros(x.shape[1])
+    first = -(words // 2) if len(bundle.manifest.directions) == 2 else 1 - words
+    places = [[t + offset for offset in range(first, first + words)] for t in range(len(x))]
+    return np.array([np.concatenate([x[at] if 0 <= at < len(x) else zero for at in row]) for row in places])
+
+
 def nibbles(packed: NDArray[np.uint8]) -> Array:
     return np.concatenate([packed & 15, packed >> 4], axis=1).astype(np.float64)
 
@@ -202,7 +210,8 @@ def of_model(client: httpx.Client, bundle: Bundle, inputs: Sequence[str | list[s
         for value, trace in zip(sent, answer.json()["traces"], strict=True):
             x = embedded(bundle, weights, tokenizer.encode(value, bundle.manifest.token_limit).rows)
             for first, end, layers in by_sentence(trace):
-                for gate, difference in of_trace(bundle, weights, x[first:end], layers).items():
+                read = windows(bundle, x[first:end])
+                for gate, difference in of_trace(bundle, weights, read, layers).items():
                     worst[gate] = max(worst.get(gate, 0.0), difference)
     return worst
 

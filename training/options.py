@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from service.model.bundle import Head, Task
 from service.model.equations import MINIMAL, CellName, Direction, GruReset, Peepholes
 from service.model.rules import Style
+from service.model.windows import MAX_WORDS
 from training.data.sources import Layout
 from training.loop.fit import Precision, Recipe
 from training.loop.pretrain import Reading
@@ -132,6 +133,13 @@ class FitOptions(Columns, NetworkOptions):
         description="File of labelled data that picks the best epoch. Each of several files has the same weight.",
     )
     out: Path = Field(description="Folder of the bundle, models/NAME. The next version is written into it.")
+    window_words: int = Field(
+        1,
+        ge=1,
+        le=MAX_WORDS,
+        description="Words that the first layer of a minGRU or minLSTM reads at each step: 3 are the word and the two "
+        "before it, with --bidirectional the word and both neighbours.",
+    )
     pooling: Pooling = Field("max", description="How the states of a text become one vector (sentiment).")
     test: tuple[Path, ...] = Field(
         (), description="File of labelled data, scored once at the end. The scores go into the model card, README.md."
@@ -311,6 +319,19 @@ class FitOptions(Columns, NetworkOptions):
             raise ValueError(f"--weight-drop: {self.cell} has no recurrent weights that could be dropped")
         return self
 
+    @model_validator(mode="after")
+    def _a_window_fits_the_cell(self) -> Self:
+        if self.window_words == 1:
+            return self
+        if self.start and not self.starts_from_a_bundle:
+            raise ValueError("--window-words: an encoder has learned to read one word at each step")
+        if self.cell not in MINIMAL and not (self.start and "cell" not in self.model_fields_set):
+            raise ValueError(
+                f"--window-words: the gates of {self.cell} see other words through the state; a window goes with "
+                f"--cell {' or '.join(sorted(MINIMAL))}"
+            )
+        return self
+
     @property
     def starts_from_a_bundle(self) -> bool:
         """True if `start` is the folder of a bundle; an encoder is a file."""
@@ -328,6 +349,7 @@ class FitOptions(Columns, NetworkOptions):
             head,
             reset=self.gru_reset or "after",
             peephole=self.peepholes or "diagonal",
+            window_words=self.window_words,
             characters=None if self.characters == "none" else self.characters,
             crf=self.crf,
             word_bits=self.word_bits,

@@ -148,6 +148,7 @@ def _design(bundle: Bundle) -> dict[str, Any]:
         "gru_reset": manifest.gru_reset,
         "peepholes": manifest.form if manifest.cell == "peephole" else None,
         "bidirectional": len(manifest.directions) == 2,
+        "window_words": manifest.window_words,
         "layers": manifest.layers,
         "hidden": manifest.hidden,
         "characters": manifest.characters or "none",

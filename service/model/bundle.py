@@ -22,9 +22,9 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from service.errors import BundleError
-from service.model import contents
+from service.model import contents, windows
 from service.model.contents import Content
-from service.model.equations import MINIMAL, CellName, Direction, Form, GruReset, Peepholes
+from service.model.equations import MINIMAL, CellName, Direction, Form, GruReset, Peepholes, equations, one_graph
 from service.model.rules import Style
 
 SCHEMA_VERSION: Literal[1] = 1
@@ -235,6 +235,8 @@ class Manifest(_Frozen):
     peepholes: Peepholes | None = None
     """Of the peephole LSTM; None in manifests from before there were two forms, which are diagonal."""
     directions: tuple[Direction, ...]
+    window_words: Annotated[int, Field(ge=1, le=windows.MAX_WORDS)] = 1
+    """Words that the first layer of a minimal cell reads at each step: see `service.model.windows`."""
     layers: Annotated[int, Field(ge=1, le=16)]
     hidden: Annotated[int, Field(ge=1, le=8192)]
     head: Head
@@ -291,6 +293,8 @@ class Manifest(_Frozen):
             raise ValueError("gru_reset belongs to the gru, and only to it")
         if self.peepholes is not None and self.cell != "peephole":
             raise ValueError("peepholes belongs to the peephole cell, and only to it")
+        if self.window_words > 1 and self.cell not in MINIMAL:
+            raise ValueError(f"window_words belongs to the cells {' and '.join(sorted(MINIMAL))}, and only to them")
         if self.precision == "int8" and self.cell != "lstm":
             raise ValueError("int8 is for the lstm: there is no other recurrent operator of integers")
         if (self.gates_graph == MODEL_GRAPH) != one_graph(self.cell, self.form):
@@ -301,6 +305,16 @@ class Manifest(_Frozen):
     def form(self) -> Form | None:
         """The form of the cell; None for a cell with one form."""
         return self.gru_reset or self.peepholes or ("diagonal" if self.cell == "peephole" else None)
+
+    @property
+    def window(self) -> tuple[int, int]:
+        """The words that the first layer reads before a step's own word, and after it; (0, 0) without a window."""
+        return windows.reach(self.window_words, self.directions)
+
+    @property
+    def equations(self) -> dict[str, str]:
+        """Gate name to equation."""
+        return equations(self.cell, self.form, windows.definition(*self.window) if self.window_words > 1 else None)
 
     @property
     def file_names(self) -> tuple[str, ...]:
@@ -315,12 +329,6 @@ class Manifest(_Frozen):
             raise ValueError("only the feature 'character' has several columns")
         if len({feature.name for feature in self.features}) != len(self.features):
             raise ValueError("features must differ from each other")
-
-
-def one_graph(cell: CellName, form: Form | None) -> bool:
-    """True if ``model.onnx`` gives predictions and gates. It does if ONNX has no fused operator for the cell: the
-    prediction then goes step by step, and the gates are intermediate values."""
-    return cell in MINIMAL or form == "full"
 
 
 @dataclass(frozen=True, slots=True)

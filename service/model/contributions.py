@@ -51,6 +51,11 @@ _NOTHING_PICKED = (
 )
 
 
+Split = Literal["tokens", "windows of tokens", "top-layer positions"]
+"""What is split: tokens; positions at which the first layer reads several words; or, with layers below, positions of
+the top layer."""
+
+
 class Contributions(TypedDict):
     """For every label, ``bias + sum over tokens = logits``. Arrays are float64 and C-contiguous, never rounded."""
 
@@ -58,7 +63,7 @@ class Contributions(TypedDict):
     bias: Array  # [labels]
     tokens: Array  # [tokens, labels]
     logits: Array  # [labels]
-    of: Literal["tokens", "top-layer positions"]
+    of: Split
     method: str
 
 
@@ -67,6 +72,12 @@ def note(manifest: Manifest, explain: int | None) -> str | None:
     if manifest.cell not in _METHODS:
         return _NO_STATE
     return _NOTHING_PICKED if manifest.head == "tagger" and explain is None else None
+
+
+def _split_of(manifest: Manifest) -> Split:
+    if manifest.layers > 1:
+        return "top-layer positions"
+    return "tokens" if manifest.window_words == 1 else "windows of tokens"
 
 
 def check_explain(explain: int | None, lengths: Sequence[int]) -> None:
@@ -116,7 +127,7 @@ def contributions(
         "bias": bias,
         "tokens": tokens,
         "logits": bias + weight @ (pooling * top.read("hidden")).sum(axis=0).reshape(-1),
-        "of": "tokens" if manifest.layers == 1 else "top-layer positions",
+        "of": _split_of(manifest),
         "method": _METHODS[manifest.cell],
     }
 

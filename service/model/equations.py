@@ -116,6 +116,12 @@ _KEEPERS: dict[CellName, Keeper] = {
 }
 
 
+def one_graph(cell: CellName, form: Form | None) -> bool:
+    """True if ``model.onnx`` gives predictions and gates. It does if ONNX has no fused operator for the cell: the
+    prediction then goes step by step, and the gates are intermediate values."""
+    return cell in MINIMAL or form == "full"
+
+
 def keeper(cell: CellName) -> Keeper | None:
     """The gate that gives the share of its state that a unit keeps; None for a cell without such a gate."""
     return _KEEPERS.get(cell)
@@ -142,6 +148,8 @@ def tensor_key(layer: int, gate: str, direction: Direction | None = None, separa
     return separator.join(parts)
 
 
-def equations(cell: CellName, form: Form | None = None) -> dict[str, str]:
-    """Gate name to equation, as `/gates` and `/models` print it."""
-    return {gate.name: gate.equation for gate in gates(cell, form)}
+def equations(cell: CellName, form: Form | None = None, window: str | None = None) -> dict[str, str]:
+    """Gate name to equation, as `/gates` and `/models` print it. `window` is what x_t is in the first layer of a model
+    with a window of words, from `service.model.windows`."""
+    note = f"  (in layer 0 {window}, e_t being the vector of word t)" if window else ""
+    return {gate.name: gate.equation + note * ("x_t" in gate.equation) for gate in gates(cell, form)}

@@ -20,6 +20,7 @@ from service.model.engine import GateKey, Trace, pad
 from service.model.equations import CellName, Direction, Form, Gate, gates
 from service.model.network import Array, Layer, Network
 from service.model.tokenizer import Encoded
+from service.model.windows import widen
 
 LARGEST_STATE = 1e6
 """The largest value, either way, of a state that has no range of its own: with it no product leaves float32."""
@@ -341,8 +342,8 @@ def run(network: Network, rows: Sequence[Rows], settings: Sequence[Sequence[Sett
     """
     manifest = network.manifest
     tokens, lengths = pad(rows, rows[0].shape[1])
-    batch, time = tokens.shape[:2]
-    states = network.embed(tokens.transpose(1, 0, 2).reshape(time * batch, -1)).reshape(time, batch, -1)
+    time = tokens.shape[1]
+    states = _inputs(network, tokens.transpose(1, 0, 2), lengths)
     turn = _turn(lengths, time) if len(manifest.directions) == 2 else None
     emitted: dict[tuple[int, str], Array] = {}
     for number in range(manifest.layers):
@@ -355,6 +356,16 @@ def run(network: Network, rows: Sequence[Rows], settings: Sequence[Sequence[Sett
         states = np.concatenate(ways, axis=2)
     logits = [network.logits(states[:length, row]) for row, length in enumerate(lengths)]
     return Trace(_together(logits, time), lengths, manifest.directions, emitted)
+
+
+def _inputs(network: Network, tokens: NDArray[np.int32], lengths: NDArray[np.int32]) -> Array:
+    """The first layer's inputs [time, batch, inputs] of tokens [time, batch, columns]."""
+    time, batch = tokens.shape[:2]
+    vectors = network.embed(tokens.reshape(time * batch, -1)).reshape(time, batch, -1)
+    before, after = network.manifest.window
+    if after:
+        vectors[np.arange(time)[:, None] >= lengths] = 0
+    return widen(vectors, before, after)
 
 
 def _read(

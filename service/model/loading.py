@@ -14,7 +14,7 @@ from service.errors import BundleError, StartupError
 from service.model import unit_cards, weights
 from service.model.bundle import MODEL_GRAPH, TOKENIZER, UNITS, WEIGHTS, Bundle, Manifest, Task
 from service.model.decoding import Classifier, Tagger, decoder
-from service.model.equations import Direction, equations, gate_names
+from service.model.equations import Direction, gate_names
 from service.model.sentences import may_divide, sentences
 from service.model.tokenizer import Encoded, Tokenizer
 
@@ -81,13 +81,14 @@ class Model:
             "gru_reset": manifest.gru_reset,
             "peepholes": manifest.form if manifest.cell == "peephole" else None,
             "directions": list(manifest.directions),
+            "window_words": manifest.window_words,
             "layers": manifest.layers,
             "hidden": manifest.hidden,
             "head": manifest.head,
             "precision": manifest.precision,
             "labels": list(manifest.labels),
             "gates": list(gate_names(manifest.cell)),
-            "equations": equations(manifest.cell, manifest.form),
+            "equations": manifest.equations,
             "provider": self.engine.provider,
             "placement": {"recurrent": dict(placement.recurrent), "other": dict(placement.other)},
             "relies_on": list(self.engine.relies_on),

@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from service.model import windows
 from service.model.activations import sigmoid, softmax
-from service.model.bundle import Feature, Manifest, one_graph
+from service.model.bundle import Feature, Manifest
+from service.model.equations import one_graph
 from service.model.weights_layout import (
     CHARACTER_BIAS,
     CHARACTERS,
@@ -56,13 +58,23 @@ class Network:
     manifest: Manifest
     arrays: Mapping[str, NDArray[np.generic]]
 
+    def read(self, tokens: NDArray[np.int32]) -> Array:
+        """The first layer's inputs for one text: tokens [tokens, columns] → [tokens, inputs], the vectors of all words
+        of the window."""
+        return windows.widen(self.embed(tokens), *self.manifest.window)
+
     def embed(self, tokens: NDArray[np.int32]) -> Array:
-        """tokens [rows, columns of all features] → [rows, inputs]."""
+        """tokens [rows, columns of all features] → [rows, numbers of all features]."""
         found, at = [], 0
         for feature in self.manifest.features:
             found.append(self._feature(feature, tokens[:, at : at + feature.columns]))
             at += feature.columns
         return found[0] if len(found) == 1 else np.concatenate(found, axis=1)
+
+    @property
+    def numbers(self) -> int:
+        """Numbers of a word's vector: those of all features."""
+        return int(self._matrix(f"{layer_name(0)}.W").shape[2]) // self.manifest.window_words
 
     def layer(self, number: int) -> Layer:
         """The recurrent layer of this number."""

@@ -76,7 +76,7 @@ class Reference:
         def expected(layer: int, number: int, x: Float64, before: Gates) -> Gates:
             return reference.step(shape.cell, shape.form, cells[layer][number], x, before)
 
-        return reference.deviation(expected, shape.layers, shape.directions, self._embed(row), traced)
+        return reference.deviation(expected, shape.layers, shape.directions, self._read(row), traced)
 
     def logits(self, states: Float64) -> Float64:
         """The head: states of the top layer [tokens, units of all directions] → logits [labels], for a tagger [tokens,
@@ -119,6 +119,20 @@ class Reference:
         """A matrix kept as integers [directions, columns, rows], as [directions, rows, columns] without bounds."""
         scaled = self._wide(name) * self._wide(scale_name(name))[:, None]
         return scaled.transpose(0, 2, 1)[..., :-INT8_BOUNDS]
+
+    def _read(self, row: NDArray[np.int32]) -> Float64:
+        """Each step's input: the vectors of the words from `before` ahead of the token to `after` behind it, zeros
+        past the text's ends."""
+        vectors = self._embed(row)
+        before, after = self.manifest.window
+        steps = []
+        for token in range(len(vectors)):
+            inside = [
+                vectors[at] if 0 <= at < len(vectors) else 0 * vectors[0]
+                for at in range(token - before, token + after + 1)
+            ]
+            steps.append(np.concatenate(inside))
+        return np.stack(steps)
 
     def _embed(self, row: NDArray[np.int32]) -> Float64:
         """Each token's vector: [tokens, sum of the features' sizes]."""

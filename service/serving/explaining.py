@@ -15,7 +15,7 @@ from service.errors import InvalidField, TooLarge
 from service.model import faithfulness
 from service.model.bundle import Manifest
 from service.model.contributions import check_explain
-from service.model.deletion import MAX_SQUARE_TOKENS, has_closed_form, is_square
+from service.model.deletion import MAX_LIMITED_TOKENS, has_closed_form, is_limited
 from service.model.faithfulness import DeletionEffects, Faithfulness, Plan, Run
 from service.model.gates import Selection
 from service.model.interventions import Applied, Interventions, apply, check_tokens, within
@@ -103,8 +103,8 @@ def check_inputs(manifest: Manifest, asked: TraceOptions, lengths: Sequence[int]
     wanted = asked.wanted
     if asked.in_closed_form(manifest):
         longest = max(lengths, default=0)
-        if is_square(manifest) and longest > MAX_SQUARE_TOKENS:
-            raise TooLarge("Tokens of an input with deletion", longest, MAX_SQUARE_TOKENS)
+        if is_limited(manifest) and longest > MAX_LIMITED_TOKENS:
+            raise TooLarge("Tokens of an input with deletion", longest, MAX_LIMITED_TOKENS)
         wanted = replace(wanted, deletion=False)
     check(manifest, wanted, asked.explain, lengths)
 

@@ -262,7 +262,7 @@ def _traced(engine: Engine, manifest: Manifest, job: TraceJob, trace: Trace, num
         held = states_set(manifest, job.settings, len(job.rows))
         found = contributions(manifest, weight, bias, trace.gates(number), job.explain, query, held)
     if job.deletion:
-        effects = closed_form(manifest, weight, trace.gates(number), job.explain, query)
+        effects = closed_form(engine.network, job.rows, trace.gates(number), job.explain)
     return Traced(logits, layers, found, effects)
 
 

@@ -33,3 +33,5 @@ def write_repository(repository: Path) -> None:
     write_model(repository / "sentiment-mingru", cell="mingru", bidirectional=False, head="attention")
     write_model(repository / "sentiment-biminlstm", cell="minlstm", layers=2)
     write_model(repository / "ner-bimingru", task="ner", cell="mingru")
+    write_model(repository / "sentiment-mingru-window", cell="mingru", bidirectional=False, window_words=3)
+    write_model(repository / "ner-biminlstm-window", task="ner", cell="minlstm", window_words=3)

@@ -38,6 +38,8 @@ MODELS: dict[str, tuple[Kind, int, int]] = {
     "sentiment-mingru": ("mingru", 1, 1),
     "sentiment-biminlstm": ("minlstm", 2, 2),
     "ner-bimingru": ("mingru", 1, 2),
+    "sentiment-mingru-window": ("mingru", 1, 1),
+    "ner-biminlstm-window": ("minlstm", 1, 2),
 }
 Array = NDArray[np.float64]
 
@@ -56,7 +58,9 @@ def test_the_numbers_obey_the_equations(client: httpx.Client, model: str) -> Non
     cell, reset = named(kind)
     answer = gates(client, model=model, inputs=TEXTS, decimals=None)
     assert answer["cell"] == cell
-    assert answer["equations"] == equations(cell, reset)
+    window = {"sentiment-mingru-window": "x_t = [e_{t-2}, e_{t-1}, e_t]"}.get(model)
+    window = window or {"ner-biminlstm-window": "x_t = [e_{t-1}, e_t, e_{t+1}]"}.get(model)
+    assert answer["equations"] == equations(cell, reset, window)
     for trace in answer["traces"]:
         assert len(trace["layers"]) == layers * directions
         for layer in trace["layers"]:

@@ -26,8 +26,8 @@ from tests.integration.models import HIDDEN
 TEXT = "It was n't a great film , but the film is fine ."
 WORDS = TEXT.split()
 MODELS = ["sentiment-bilstm", "sentiment-lstm", "sentiment-bigru", "sentiment-birnn", "sentiment-bipeephole"]
-MODELS += ["sentiment-mingru", "sentiment-biminlstm"]
-TAGGERS = ["ner-bilstm", "ner-bigru", "ner-bigru-before", "ner-bimingru"]
+MODELS += ["sentiment-mingru", "sentiment-biminlstm", "sentiment-mingru-window"]
+TAGGERS = ["ner-bilstm", "ner-bigru", "ner-bigru-before", "ner-bimingru", "ner-biminlstm-window"]
 NEW = {"kept", "baseline", "faithfulness", "deletion_effects"}
 
 
@@ -215,18 +215,19 @@ def test_a_cell_without_a_split_has_effects_and_no_faithfulness(client: httpx.Cl
     assert len(trace["deletion_effects"]["tokens"]) == len(WORDS)
 
 
-def test_one_layer_of_a_minimal_cell_has_effects_in_closed_form(client: httpx.Client) -> None:
+@pytest.mark.parametrize("model", ["sentiment-mingru", "sentiment-mingru-window"])
+def test_one_layer_of_a_minimal_cell_has_effects_in_closed_form(client: httpx.Client, model: str) -> None:
     labels = ["negative", "positive"]
-    trace = ask(client, model="sentiment-mingru", deletion=True, drop=[0])
+    trace = ask(client, model=model, deletion=True, drop=[0])
     effects, left = trace["deletion_effects"], WORDS[1:]
     assert effects["exact"] is True
     full = trace["prediction"]["scores"]
     for token, row in enumerate(effects["tokens"]):
-        scores = predict(client, "sentiment-mingru", left[:token] + left[token + 1 :])["scores"]
+        scores = predict(client, model, left[:token] + left[token + 1 :])["scores"]
         odds = [np.log(each[labels[1]] / each[labels[0]]) for each in (scores, full)]
         assert row[1] - row[0] == pytest.approx(odds[0] - odds[1], abs=1e-4)
     setting = {"layer": 0, "direction": "forward", "gate": "hidden", "value": 0.5, "tokens": [4]}
-    assert ask(client, model="sentiment-mingru", deletion=True, set=[setting])["deletion_effects"]["exact"] is False
+    assert ask(client, model=model, deletion=True, set=[setting])["deletion_effects"]["exact"] is False
     assert ask(client, model="sentiment-biminlstm", deletion=True)["deletion_effects"]["exact"] is False  # two layers
 
 

@@ -78,6 +78,8 @@ def test_before_any_step_it_answers_as_the_model_it_began_with(tmp_path: Path, c
         {"task": "sentiment", "head": "attention"},
         {"task": "ner", "crf": True, "characters": "cnn", "bidirectional": False, "layers": 2},
     ]
+    if cell == "mingru":
+        shapes += [{"task": "sentiment", "window_words": 3}, {"task": "ner", "window_words": 2, "bidirectional": False}]
     if cell == "lstm":
         shapes += [{"task": "sentiment", "head": "last"}, {"task": "ner", "characters": "lstm", "word_bits": 8}]
     for shape in shapes:
@@ -87,6 +89,7 @@ def test_before_any_step_it_answers_as_the_model_it_began_with(tmp_path: Path, c
         for one, other in zip(mine, theirs, strict=True):
             np.testing.assert_allclose(one, other, rtol=0, atol=2e-5)
         made, was = material.network.architecture, before.manifest
+        assert made.window_words == was.window_words
         assert (made.cell, made.form, made.directions, made.layers, made.hidden, made.head, made.crf) == (
             *(was.cell, was.form, was.directions, was.layers, was.hidden, was.head, was.crf is not None),
         )
@@ -309,6 +312,8 @@ def test_the_rules_for_raw_text_are_the_models(tmp_path: Path) -> None:
         ({"task": "ner"}, {"characters": "cnn"}, "it has --characters none, and --characters cnn was asked for"),
         ({"task": "ner"}, {"tokenizer": "conll"}, "it has --tokenizer web, and --tokenizer conll was asked for"),
         ({"cell": "gru"}, {"gru_reset": "before"}, "it has --gru-reset after, and --gru-reset before was asked for"),
+        ({"cell": "mingru"}, {"window_words": 3}, "it has --window-words 1, and --window-words 3 was asked for"),
+        ({}, {"window_words": 3}, "it has --window-words 1, and --window-words 3 was asked for"),
         ({}, {"gru_reset": "before"}, "it has no --gru-reset, and --gru-reset before was asked for"),
         (
             {"cell": "peephole"},
@@ -334,6 +339,8 @@ def test_what_agrees_with_the_model_may_be_given(tmp_path: Path) -> None:
     given: dict[str, Any] = {"cell": "gru", "gru_reset": "before", "bidirectional": True, "layers": 1, "hidden": 8}
     same = gather(options(tmp_path, "ner", **given, crf=True, characters="cnn", tokenizer="web"), quiet)
     assert same.network.architecture == gather(options(tmp_path, "ner"), quiet).network.architecture
+    tiny_bundle(tmp_path / "models" / "parent", task="ner", cell="minlstm", window_words=3)
+    assert gather(options(tmp_path, "ner"), quiet).network.architecture.window_words == 3
     more = gather(options(tmp_path, "ner", word_bits=4), quiet)
     assert more.network.architecture.word_bits == 4
 

@@ -90,7 +90,7 @@ def _of_model(model: bundle.Bundle, length: int, rows: int, texts: Sequence[str]
         which = f", text {number}" if len(batches) > 1 else ""
         for made, when in ((fresh, "before"), (network, "after")):
             with torch.no_grad():
-                inputs = network.embed(batch)
+                inputs = network.widen(network.embed(batch), torch.tensor([batch.shape[1]] * len(batch)))
             cell = deepcopy(made.recurrent()[0].directions()[0])
             yield reach(f"{kind} {when} training ({model.name}{which})", cell, inputs, seed)
 

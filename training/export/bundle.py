@@ -26,11 +26,11 @@ from service.model.bundle import (
     RawText,
     Score,
     digest,
-    one_graph,
     save,
 )
 from service.model.decoding import log_softmax
 from service.model.engine import Engine, Trace
+from service.model.equations import one_graph
 from service.model.tokenizer import Tokenizer
 from service.scoring.parity import BATCH_TOLERANCE, GATES_TOLERANCE, INT8_TOLERANCE, LOGITS_TOLERANCE, batches
 from training.export import card, reference
@@ -155,8 +155,9 @@ def _deviation(network: Network, rows: Sequence[NDArray[np.int32]], trace: Trace
     for position in {0, len(rows) - 1}:
         row = rows[position]
         with torch.inference_mode():
-            embedded = network.embed(torch.from_numpy(row)[None])[0].double().numpy()
-        worst = float(np.maximum(worst, reference.deviation(network, embedded, trace.gates(position))))
+            vectors = network.embed(torch.from_numpy(row)[None])
+            inputs = network.widen(vectors, torch.tensor([len(row)]))[0].double().numpy()
+        worst = float(np.maximum(worst, reference.deviation(network, inputs, trace.gates(position))))
     return worst
 
 
@@ -168,6 +169,7 @@ def _manifest(network: Network, origin: Origin, licence: str, temperature: float
         "gru_reset": architecture.gru_reset,
         "peepholes": architecture.peepholes,
         "directions": architecture.directions,
+        "window_words": architecture.window_words,
         "layers": architecture.layers,
         "hidden": architecture.hidden,
         "head": architecture.head,

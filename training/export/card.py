@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 
+from service.model import windows
 from service.model.bundle import Interval, Manifest, RawText, Score
-from service.model.equations import MINIMAL, equations
+from service.model.deletion import has_closed_form
+from service.model.equations import MINIMAL
 
 _WAYS = {1: "one direction", 2: "two directions"}
 _TITLES = {
@@ -44,6 +46,8 @@ _FULL = "Its gates and its candidate see the whole cell through matrices."
 _EXACT = (
     "No gate sees the state, so a token's share of each logit and the effect of its deletion are exact, from one pass."
 )
+_WINDOW = "Each step of its first layer reads {words} words: {window}, e_t being the vector of word t."
+_WINDOW_EXACT = "No gate sees the state, so the effect of each token's deletion is exact, from one pass."
 _MOST = 100
 """Labels in the table of counts."""
 _HEADINGS = ("| data | inputs | cut | metric | value |", "| --- | --- | --- | --- | --- |")
@@ -56,12 +60,14 @@ def render(name: str, manifest: Manifest) -> str:
     labels = ", ".join(types if manifest.task == "ner" else manifest.labels)
     parity = manifest.parity
     shape = f"{manifest.layers} layer{'s' if manifest.layers > 1 else ''}, {_WAYS[len(manifest.directions)]}"
+    wide = manifest.window_words > 1
     lines = [
         f"# {name}",
         "",
         f"{_USE[manifest.task].format(labels=labels)} {_TITLES[manifest.cell]}, {shape}, {manifest.hidden} units each.",
         *([_FULL] if manifest.form == "full" else []),
-        *([_EXACT] if manifest.cell in MINIMAL and manifest.layers == 1 else []),
+        *([_WINDOW.format(words=manifest.window_words, window=windows.definition(*manifest.window))] * wide),
+        *([_WINDOW_EXACT if wide else _EXACT] if has_closed_form(manifest) else []),
         "",
         "| | |",
         "| --- | --- |",
@@ -114,7 +120,7 @@ def render(name: str, manifest: Manifest) -> str:
         "## Equations",
         "",
         "```",
-        *(f"{gate:<10} {equation}" for gate, equation in equations(manifest.cell, manifest.form).items()),
+        *(f"{gate:<10} {equation}" for gate, equation in manifest.equations.items()),
         "```",
     ]
     return "\n".join(lines) + "\n"

@@ -90,6 +90,7 @@ def metadata(bundle: Bundle, kind: FloatKind) -> dict[str, str]:
         "cell": manifest.cell,
         "gru_reset": manifest.gru_reset,
         "peepholes": manifest.peepholes,
+        "window_words": str(manifest.window_words),
         "layers": str(manifest.layers),
         "hidden": str(manifest.hidden),
         "head": manifest.head,

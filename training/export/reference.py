@@ -18,7 +18,7 @@ from training.nets.networks import Network
 def deviation(network: Network, inputs: Float64, traced: Mapping[GateKey, NDArray[np.floating]]) -> float:
     """How far a trace of one sequence is from its equations: see `service.model.reference.deviation`.
 
-    `inputs` are the embedded tokens [time, inputs], `traced` every gate [time, units].
+    `inputs` are the first layer's [time, inputs], `traced` every gate [time, units].
     """
     shape = network.architecture
     cells = [[weights(cell) for cell in layer.directions()] for layer in network.recurrent()]

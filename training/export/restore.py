@@ -140,6 +140,7 @@ def architecture(bundle: Bundle, arrays: _Arrays) -> Architecture:
         word_size=words.shape[1] * (2 if packed else 1),
         reset=manifest.gru_reset or "after",
         peephole=manifest.peepholes or "diagonal",
+        window_words=manifest.window_words,
         characters=manifest.characters,
         crf=manifest.crf is not None,
         word_bits=4 if packed else 8 if words.dtype == np.int8 else 16,

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from service.model.bundle import CharacterNetwork, Feature, FeatureName, Head, Task
 from service.model.equations import MINIMAL, CellName, Direction, Form, GruReset, Peepholes
+from service.model.windows import reach
 from training.nets.cells import CELLS, Cell, Minimal, State
 from training.nets.characters import CHARACTERS, Characters
 from training.nets.crf import CRF
@@ -41,6 +42,8 @@ class Design:
     """Place of a GRU's reset gate. Other cells ignore it."""
     peephole: Peepholes = field(default="diagonal", kw_only=True)
     """The part of the cell state that the gates of a peephole LSTM see. Other cells ignore it."""
+    window_words: int = field(default=1, kw_only=True)
+    """Words that the first layer of a minimal cell reads at each step: see `service.model.windows`."""
     characters: CharacterNetwork | None = field(default=None, kw_only=True)
     crf: bool = field(default=False, kw_only=True)
     word_bits: WordBits = field(default=16, kw_only=True)
@@ -59,6 +62,11 @@ class Design:
     def form(self) -> Form | None:
         """The form of a cell with two forms; else None."""
         return self.gru_reset or self.peepholes
+
+    @property
+    def window(self) -> tuple[int, int]:
+        """The words that the first layer reads before a step's own word, and after it."""
+        return reach(self.window_words, self.directions)
 
     @property
     def width(self) -> int:
@@ -125,6 +133,8 @@ class Network(nn.Module):
         self.architecture, self.dropouts = architecture, dropouts
         if dropouts.weights and architecture.cell in MINIMAL:
             raise ValueError(f"{architecture.cell} has no recurrent weights that could be dropped")
+        if architecture.window_words > 1 and architecture.cell not in MINIMAL:
+            raise ValueError(f"a window of words is for {' and '.join(sorted(MINIMAL))}, not for {architecture.cell}")
         self.embeddings = nn.ModuleDict(
             {
                 feature.name: Table(feature.size, architecture.size(feature))
@@ -136,7 +146,7 @@ class Network(nn.Module):
         for feature in architecture.features:
             if feature.name == "character" and architecture.characters:
                 self.characters = CHARACTERS[architecture.characters](feature.size)
-        width = sum(architecture.size(feature) for feature in architecture.features)
+        width = sum(architecture.size(feature) for feature in architecture.features) * architecture.window_words
         self.layers = nn.ModuleList()
         for _ in range(architecture.layers):
             self.layers.append(Layer(architecture, width))
@@ -175,6 +185,21 @@ class Network(nn.Module):
             parts.append(self.embeddings[feature.name](rows))  # (B, T, size)
         return torch.cat(parts, dim=2)
 
+    def widen(self, vectors: Tensor, lengths: Tensor, passage: Passage | None = None) -> Tensor:
+        """Words' vectors [batch, time, sizes] → the first layer's inputs: the vectors of all words of the window, zeros
+        past a row's ends. With a `passage`, the words before the first column are those of the window before."""
+        before, after = self.architecture.window
+        if not before and not after:
+            return vectors
+        passage, (rows, time, sizes) = passage or Passage(), vectors.shape
+        if after:
+            there = torch.arange(time, device=lengths.device) < lengths[:, None]
+            vectors = vectors * there[..., None]
+        past = vectors.new_zeros(rows, before, sizes) if passage.words is None else passage.words.to(vectors.dtype)
+        padded = torch.cat([past, vectors, vectors.new_zeros(rows, after, sizes)], dim=1)
+        passage.words = padded[:, time : time + before]
+        return torch.cat([padded[:, at : at + time] for at in range(before + 1 + after)], dim=2)
+
     def _split(self, tokens: Tensor) -> tuple[Tensor, ...]:
         return torch.split(tokens, [feature.columns for feature in self.architecture.features], dim=2)
 
@@ -183,7 +208,8 @@ class Network(nn.Module):
         a classifier are then those of the text so far. The passage is changed, for the window after this one.
         """
         passage = passage or Passage()
-        states = self._drop(self.embed(tokens), self.dropouts.embeddings, 0, passage)  # (B, T, sizes)
+        vectors = self._drop(self.embed(tokens), self.dropouts.embeddings, 0, passage)  # (B, T, sizes)
+        states = self.widen(vectors, lengths, passage)  # (B, T, sizes · words of the window)
         for number, layer in enumerate(self.layers):
             states = self._drop(layer(states, lengths, passage, number), self.dropouts.layers, 1 + number, passage)
         units = self.architecture.hidden  # states are (B, T, units · directions)
@@ -212,12 +238,15 @@ class Passage:
     """Masks that stay the same for a whole text: by layer those of its recurrent weights, and those of the units, of
     the embeddings (0) and of each layer's output (from 1)."""
     pooled: Statistics = ()
+    words: Tensor | None = None
+    """The vectors of the last words, [batch, words, sizes], for a window of words."""
 
     def cut(self, rows: Tensor) -> None:
         """Continue with these rows of the batch, without a gradient into earlier windows."""
         self.states = {layer: tuple(part.detach()[rows] for part in state) for layer, state in self.states.items()}
         self.units = {place: mask[rows] for place, mask in self.units.items()}
         self.pooled = tuple(part.detach()[rows] for part in self.pooled)
+        self.words = None if self.words is None else self.words.detach()[rows]
 
 
 class Layer(nn.Module):

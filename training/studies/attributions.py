@@ -242,7 +242,8 @@ _BATCH = 32
 def answer(subject: Subject, case: Case, inputs: Tensor) -> Tensor:
     """The logit that is explained, for embedded inputs [rows, tokens, numbers]: [rows]."""
     network, lengths = subject.network, torch.full((len(inputs),), inputs.shape[1])
-    states, passage = inputs, Passage()
+    passage = Passage()
+    states = network.widen(inputs, lengths)
     for number, layer in enumerate(network.layers):
         states = layer(states, lengths, passage, number)
     architecture = network.architecture

@@ -24,7 +24,6 @@ from service.http.schemas import examples
 from service.http.schemas.requests import GatesRequest, PredictRequest
 from service.http.schemas.responses import Predictions, Traces
 from service.model.contributions import note
-from service.model.equations import equations
 from service.model.gates import select
 from service.model.interventions import MAX_SETTINGS, check_settings
 from service.model.tokenizer import Encoded
@@ -132,7 +131,7 @@ def _safetensors(job: Job[Any], outcome: Outcome) -> Answer:
 
 def _head(job: Job[Any]) -> dict[str, object]:
     manifest = job.model.bundle.manifest
-    return {**job.head(), "cell": manifest.cell, "equations": equations(manifest.cell, manifest.form)}
+    return {**job.head(), "cell": manifest.cell, "equations": manifest.equations}
 
 
 def _trace_answers(job: Job[Any], outcome: Outcome) -> list[TraceAnswer]:

@@ -278,6 +278,7 @@ class ModelDescription(BaseModel):
         description="For a peephole LSTM: whether gates see their own unit's cell (diagonal) or the whole cell (full).",
     )
     directions: list[Direction] = Field(description="The directions of reading.")
+    window_words: int = Field(1, description="The number of words that the first layer reads at each step.")
     layers: int = Field(description="The number of recurrent layers.")
     hidden: int = Field(description="Units of each direction.")
     head: Head = Field(

@@ -12,8 +12,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from service.model.bundle import Manifest, one_graph
-from service.model.equations import CellName, Form
+from service.model.bundle import Manifest
+from service.model.equations import CellName, Form, one_graph
 from service.model.weights_layout import INT8_BOUNDS, layer_name, scale_name
 
 Array = NDArray[np.float32]

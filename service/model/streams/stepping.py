@@ -74,15 +74,17 @@ class Stepper:
         self._arrived: dict[bytes, Array] = {}
         self._columns = sum(feature.columns for feature in manifest.features)
         self._size = sum(sum(each.sizes) for each in self._layers)
+        self._memory = manifest.window[0] * network.numbers
+        """Numbers of the words' vectors that a window reads before its own word. They lie behind the layers' states."""
 
     @property
     def sizes(self) -> tuple[int, int]:
         """The sizes of both parts of a state."""
-        return self._size, self._pool.size
+        return self._size + self._memory, self._pool.size
 
     def start(self) -> State:
         """The state before the first token."""
-        return State(np.zeros(self._size, np.float32), np.zeros(self._pool.size))
+        return State(np.zeros(self._size + self._memory, np.float32), np.zeros(self._pool.size))
 
     def rows(self, rows: Sequence[bytes]) -> NDArray[np.int32]:
         """Tokens' feature rows as an array [tokens, columns]."""
@@ -109,7 +111,13 @@ class Stepper:
         else:
             cells = np.concatenate([job.state.cells for job in jobs]).reshape(streams, -1)  # [streams, size]
             pooled = np.concatenate([job.state.pooled for job in jobs]).reshape(streams, -1)
-        inputs = self._first([job.rows for job in jobs])
+        rows = [job.rows for job in jobs]
+        memory: list[Array] = []
+        if self._memory:
+            read = np.concatenate([cells[:, self._size :], self._embed(np.concatenate(rows))], axis=1)
+            inputs, memory = self._layers[0].arrive(read), [read[:, -self._memory :]]
+        else:
+            inputs = self._first(rows)
         after: list[Array] = []
         traced: list[Gates] = []
         at = 0
@@ -124,7 +132,7 @@ class Stepper:
             traced.append(gates)
         logits = self._pool.add(inputs, pooled) @ self._weight_t
         logits += self._bias
-        cells = np.concatenate(after, axis=1)
+        cells = np.concatenate([*after, *memory], axis=1)
         if streams == 1:
             return [Stepped(logits, State(cells[0], pooled[0]), tuple(traced) if jobs[0].gates else None)]
         # Copies, because a view would keep the whole batch in memory.
@@ -163,6 +171,8 @@ class Stepper:
         pooled = np.stack([job.state.pooled for job in placed])
         inputs = self._embed(rows)  # [tokens of all, inputs]
         steps = _steps(lengths)
+        if self._memory:
+            inputs = _windows(inputs, states[:, self._size :], steps)
         wanted = any(job.gates for job in placed)
         traced: list[Gates] = []
         at = 0
@@ -208,6 +218,17 @@ class Stepper:
 def _shown(traced: Sequence[Gates], place: int) -> tuple[Gates, ...]:
     """A stream's gates [1, units] out of those of the batch."""
     return tuple({name: rows[place : place + 1] for name, rows in each.items()} for each in traced)
+
+
+def _windows(vectors: Array, memory: Array, steps: Sequence[_Step]) -> Array:
+    """Windows [tokens, numbers of all words] of words' vectors [tokens, numbers]. `memory` [streams, numbers of the
+    words before] changes in place."""
+    numbers = vectors.shape[1]
+    found = np.empty((len(vectors), memory.shape[1] + numbers), np.float32)
+    for where, count in steps:
+        found[where] = np.concatenate([memory[:count], vectors[where]], axis=1)
+        memory[:count] = found[where][:, numbers:]
+    return found
 
 
 def _steps(lengths: Sequence[int]) -> list[_Step]:

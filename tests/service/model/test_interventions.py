@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -14,7 +15,7 @@ from service.errors import InvalidField
 from service.model.bundle import Bundle
 from service.model.contributions import contributions
 from service.model.engine import Engine
-from service.model.equations import Direction, gates
+from service.model.equations import MINIMAL, Direction, gates
 from service.model.interventions import (
     LARGEST_STATE,
     Interventions,
@@ -56,12 +57,24 @@ SHAPES: list[Options] = [
     {"word_bits": 8},
     {"word_bits": 4, "head": "mean"},
 ]
+WINDOWS: list[Options] = [
+    {"bidirectional": False, "window_words": 3},
+    {"window_words": 3, "layers": 2},
+    {"task": "ner", "characters": "cnn", "window_words": 2, "bidirectional": False},
+    {"task": "ner", "window_words": 4},
+]
+"""For minimal cells."""
 CASES = 200
 INT8 = len(SHAPES)
 """The number of the shape that is exported as integers."""
 
 
 _folders = TemporaryDirectory(prefix="interventions-")
+
+
+def options_of(kind: Kind, shape: int) -> Options:
+    """Of the shapes with windows, those are negative."""
+    return Options(**((WINDOWS[shape] if shape < 0 else SHAPES[shape]) | Options(cell=kind)))
 
 
 @cache
@@ -71,7 +84,7 @@ def made(kind: Kind, shape: int) -> tuple[Bundle, Engine]:
         form = architecture(hidden=16)
         bundle = export(network(form), tokenizer(form), ORIGIN, "CC0-1.0", folder, lambda _: [], precision="int8")
     else:
-        bundle = draft(network(architecture(**(SHAPES[shape] | Options(cell=kind)))), folder)
+        bundle = draft(network(architecture(**options_of(kind, shape))), folder)
     return bundle, Engine(bundle)
 
 
@@ -103,10 +116,10 @@ def test_an_intervened_run_follows_the_equations(case: int) -> None:
     """200 random interventions over every cell, direction, layer, head, table and precision."""
     random = np.random.default_rng(case)
     kind = KINDS[case % len(KINDS)]
-    shape = int(random.integers(INT8 + (kind == "lstm")))
+    shape = int(random.integers(-len(WINDOWS) if kind in MINIMAL else 0, INT8 + (kind == "lstm")))
     bundle, engine = made(kind, shape)
     lengths = tuple(random.integers(1, 12, size=int(random.integers(1, 4))).tolist())
-    columns = architecture(**(Options() if shape == INT8 else SHAPES[shape]))
+    columns = architecture(**(Options() if shape == INT8 else options_of(kind, shape)))
     rows = random_rows(columns, lengths, case)
     settings = [[drawn(bundle, length, random) for _ in range(random.integers(1, 4))] for length in lengths]
     trace = run(engine.network, rows, settings)
@@ -120,15 +133,18 @@ def test_an_intervened_run_follows_the_equations(case: int) -> None:
         np.testing.assert_allclose(own, logits, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_run_with_nothing_set_is_the_graphs_trace(kind: Kind) -> None:
-    _, engine = made(kind, 4)
-    rows = random_rows(architecture(**SHAPES[4]), (30, 1, 17))
+@pytest.mark.parametrize(
+    ("kind", "shape"), [*((kind, 4) for kind in KINDS), *product(sorted(MINIMAL), (-1, -2, -3, -4))]
+)
+def test_a_run_with_nothing_set_is_the_graphs_trace(kind: Kind, shape: int) -> None:
+    _, engine = made(kind, shape)
+    rows = random_rows(architecture(**options_of(kind, shape)), (30, 1, 17))
     plain, trace = engine.trace(rows), run(engine.network, rows, [()] * 3)
     for number, row in enumerate(rows):
         for key, values in plain.gates(number).items():
             np.testing.assert_allclose(trace.gate(key, number), values, atol=2e-6)
-        np.testing.assert_allclose(trace.logits[number, : len(row)], plain.logits[number, : len(row)], atol=5e-6)
+        of_row = slice(len(row)) if plain.logits.ndim == 3 else slice(None)
+        np.testing.assert_allclose(trace.logits[number, of_row], plain.logits[number, of_row], atol=5e-6)
 
 
 def test_what_is_set_stays_as_it_was_set_and_earlier_tokens_are_as_before() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from service.errors import InvalidField, TooLarge
 from service.model.contributions import contributions
-from service.model.deletion import MAX_SQUARE_TOKENS
+from service.model.deletion import MAX_LIMITED_TOKENS
 from service.model.faithfulness import MAX_TOKENS
 from service.model.gates import select
 from service.model.interventions import Interventions, Setting, apply, run
@@ -187,9 +187,9 @@ def test_the_closed_form_has_limits_of_its_own(tmp_path: Path) -> None:
     square = load(tmp_path / "max", cell="mingru").bundle.manifest
     asked = TraceOptions(select(flat), wanted=Wanted(deletion=True))
     check_inputs(flat, asked, [4096], 1)
-    check_inputs(square, asked, [MAX_SQUARE_TOKENS], 1)
-    with pytest.raises(TooLarge, match=f"{MAX_SQUARE_TOKENS + 1}, the limit is {MAX_SQUARE_TOKENS}"):
-        check_inputs(square, asked, [MAX_SQUARE_TOKENS + 1], 1)
+    check_inputs(square, asked, [MAX_LIMITED_TOKENS], 1)
+    with pytest.raises(TooLarge, match=f"{MAX_LIMITED_TOKENS + 1}, the limit is {MAX_LIMITED_TOKENS}"):
+        check_inputs(square, asked, [MAX_LIMITED_TOKENS + 1], 1)
 
 
 def test_a_cell_without_a_split_has_no_faithfulness(tmp_path: Path) -> None:

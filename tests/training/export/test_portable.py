@@ -65,6 +65,18 @@ def test_the_command_writes_one_certified_file(tmp_path: Path, kind: Kind) -> No
     assert not [path for path in file.parent.iterdir() if path.suffix != ".onnx"]
 
 
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_a_window_of_words_is_in_the_file(tmp_path: Path, bidirectional: bool) -> None:
+    bundle = tiny_bundle(tmp_path / "m", task="ner", cell="minlstm", bidirectional=bidirectional, window_words=3)
+    assert write(bundle, tmp_path / "file.onnx").reference < 1e-6
+    assert metadata(tmp_path / "file.onnx")["window_words"] == "3"
+    found, lengths = logits(tmp_path / "file.onnx", bundle)
+    tokenizer = Tokenizer.load(bundle.file(TOKENIZER), bundle.manifest.features)
+    served = Engine(bundle).predict([tokenizer.encode(text, 4096).rows for text in TEXTS])
+    for number, length in enumerate(lengths):
+        assert_allclose(found[number, :length], served[number, :length], rtol=0, atol=2e-6)
+
+
 def test_it_says_what_a_program_needs_to_know(tmp_path: Path) -> None:
     bundle = tiny_bundle(tmp_path / "reviews", cell="gru-before", layers=2, hidden=6)
     write(bundle, file := tmp_path / "reviews.onnx", "float16")

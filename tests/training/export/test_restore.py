@@ -18,11 +18,14 @@ from training.export.restore import network as restored
 from training.nets.networks import WordBits
 
 
-@pytest.mark.parametrize("cell", KINDS)
+@pytest.mark.parametrize(("cell", "words"), [*((cell, 1) for cell in KINDS), ("mingru", 3), ("minlstm", 2)])
 @pytest.mark.parametrize(("head", "bidirectional", "layers"), [("last", False, 1), ("tagger", True, 2)])
-def test_the_network_comes_back(tmp_path: Path, cell: Kind, head: Head, bidirectional: bool, layers: int) -> None:
+def test_the_network_comes_back(
+    tmp_path: Path, cell: Kind, words: int, head: Head, bidirectional: bool, layers: int
+) -> None:
     task: Task = "ner" if head == "tagger" else "sentiment"
-    shape = architecture(task=task, cell=cell, bidirectional=bidirectional, layers=layers, head=head)
+    more = Options(layers=layers, window_words=words)
+    shape = architecture(task=task, cell=cell, bidirectional=bidirectional, head=head, **more)
     made = network(shape)
     round_to_storage(made)
     back = restored(draft(made, tmp_path / "one"))

@@ -33,9 +33,10 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def one_way(head: Head, cell: Kind = "lstm", layers: int = 1) -> Network:
+def one_way(head: Head, cell: Kind = "lstm", layers: int = 1, words: int = 1) -> Network:
     task: Task = "ner" if head == "tagger" else "sentiment"
-    return network(architecture(task=task, cell=cell, bidirectional=False, layers=layers, hidden=5, head=head))
+    shape = architecture(task=task, cell=cell, bidirectional=False, layers=layers, hidden=5, head=head)
+    return network(replace(shape, window_words=words))
 
 
 def samples_of(net: Network, lengths: tuple[int, ...]) -> list[Sample]:
@@ -68,14 +69,18 @@ def read_in_windows(net: Network, rows: list[Rows], width: int) -> list[Tensor]:
     return [torch.cat(each) if tagger else each[-1][0] for each in found]
 
 
-@pytest.mark.parametrize("cell", KINDS)
+@pytest.mark.parametrize(
+    ("cell", "words", "width"), [*((cell, 1, 4) for cell in KINDS), ("mingru", 3, 4), ("minlstm", 4, 2)]
+)
 @pytest.mark.parametrize("head", HEADS)
-def test_a_text_read_in_windows_has_the_logits_of_the_whole_text(head: Head, cell: Kind) -> None:
-    """The state is carried over, through every layer, and so is what the head pools."""
-    net = one_way(head, cell, layers=2)
+def test_a_text_read_in_windows_has_the_logits_of_the_whole_text(
+    head: Head, cell: Kind, words: int, width: int
+) -> None:
+    """The state is carried over, through every layer, and so are what the head pools and the words before."""
+    net = one_way(head, cell, layers=2, words=words)
     rows = random_rows(net.architecture, (1, 3, 4, 5, 12, 17))
     with torch.inference_mode():
-        for found, row in zip(read_in_windows(net, rows, 4), rows, strict=True):
+        for found, row in zip(read_in_windows(net, rows, width), rows, strict=True):
             whole = net(torch.from_numpy(row)[None], torch.tensor([len(row)]))[0]
             torch.testing.assert_close(found, whole, rtol=0, atol=1e-6)
         alone = net(torch.from_numpy(rows[-1][16:])[None], torch.tensor([1]))[0]

@@ -131,6 +131,21 @@ def test_integrated_gradients_add_up_to_the_change_from_inputs_of_zeros(kind: Ki
     assert shares.sum() == pytest.approx(change.item(), abs=5e-3)
 
 
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_gradients_reach_every_word_of_a_window(tmp_path: Path, bidirectional: bool) -> None:
+    """Each word's gradient is through all windows that hold it."""
+    options = Options(cell="mingru", head="mean", bidirectional=bidirectional, window_words=3)
+    of = Subject(draft(network(architecture(**options)), tmp_path))
+    one = Case(random_rows(architecture(**options), (9,))[0], 1, None)
+    with torch.no_grad():
+        inputs = of.network.embed(torch.tensor(one.row)[None])
+        change = attributions.answer(of, one, inputs) - attributions.answer(of, one, 0 * inputs)
+    assert attributions.answer(of, one, inputs).item() == pytest.approx(logit(of, one), abs=1e-5)
+    shares = METHODS["integrated-gradients"].explain(of, one)
+    assert len(shares) == 9
+    assert shares.sum() == pytest.approx(change.item(), abs=5e-3)
+
+
 def test_captum_finds_the_same_gradients() -> None:
     captum = pytest.importorskip("captum.attr", reason="captum is not installed")
     of, one = subject("lstm", 3), case(3)

@@ -15,8 +15,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from service.model.bundle import MODEL_GRAPH, TRACE_GRAPH, WEIGHTS, Precision, one_graph
-from service.model.equations import MINIMAL, CellName, gate_names, tensor_key
+from service.model.bundle import MODEL_GRAPH, TRACE_GRAPH, WEIGHTS, Precision
+from service.model.equations import MINIMAL, CellName, gate_names, one_graph, tensor_key
 from service.model.weights_layout import HEAD_BIAS, HEAD_QUERY, HEAD_WEIGHT, STACKING, layer_name
 from training.export.onnx import integers, minimal
 from training.export.onnx.builder import Builder, Weights, value
@@ -115,8 +115,9 @@ def _stepwise(builder: Builder, architecture: Architecture) -> bytes:
     each row turned round, with the padding still at its end, so that it reads as the forward reader does, meets no
     padding before its tokens, and its gates come out in its own reading order.
     """
-    states = embed(builder, architecture)
+    vectors = embed(builder, architecture)
     lengths = builder.node("Cast", "lengths", to=TensorProto.INT64)
+    states = widen(builder, architecture, vectors)
     both = len(architecture.directions) == 2
     # The least operations are wanted of predictions alone: a trace's graph keeps the rounding that it has had.
     alone = one_graph(architecture.cell, architecture.form)
@@ -142,6 +143,26 @@ def _stepwise(builder: Builder, architecture: Architecture) -> bytes:
         for gate in gate_names(architecture.cell)
     ]
     return builder.model("model" if alone else "trace", token_inputs(), [logits_output(architecture), *gates_out])
+
+
+def widen(builder: Builder, architecture: Architecture, vectors: str, there: str | None = None) -> str:
+    """Words' vectors [time, batch, numbers] → the first layer's inputs, those of all words of the window. `there`
+    [time, batch, 1] is true for a token."""
+    before, after = architecture.window
+    if not before and not after:
+        return vectors
+    if after:  # the padding behind a row's last word counts as zeros
+        there = there or builder.node("Unsqueeze", _valid(builder), builder.integers(2))
+        vectors = builder.node("Where", there, vectors, builder.constant(np.array(0, np.float32)))
+    padded = builder.node("Pad", vectors, builder.integers(before, 0, 0, after, 0, 0))
+    words = [_shifted(builder, padded, at, before + after) for at in range(before + 1 + after)]
+    return builder.node("Concat", *words, axis=2)
+
+
+def _shifted(builder: Builder, padded: str, start: int, others: int) -> str:
+    """[time + others, …] from the step `start` on: [time, …]."""
+    stop = start - others or np.iinfo(np.int64).max
+    return builder.node("Slice", padded, builder.integers(start), builder.integers(stop), builder.integers(0))
 
 
 def _turned(builder: Builder, states: str, lengths: str) -> str:

@@ -44,6 +44,7 @@ def portable(architecture: Architecture, arrays: Arrays, metadata: Mapping[str, 
     builder = Builder(Inline(_by_direction(arrays)))
     states = embed(builder, architecture, _characters)
     rows = _Rows(builder, states, builder.node("Cast", "lengths", to=TensorProto.INT64))
+    states = graph.widen(builder, architecture, states, rows.valid)
     for number in range(architecture.layers):
         states = _layer(builder, rows, architecture, layer_name(number), states)
     fold(builder)
