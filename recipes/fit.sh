@@ -15,7 +15,8 @@ reuters="research only: the text is Reuters RCV1, licensed for research; no perm
 for model in $*; do
     way='' begin=--vectors from="$DATA/vectors/glove.6B.100d.npz"
     case "$model" in *-bi*) way=--bidirectional ;; esac
-    case "$model" in
+    case "$model" in *-window) way="$way --window-words 3" ;; esac
+    case "${model%-window}" in
         *mingru) cell=mingru ;;
         *minlstm) cell=minlstm ;;
         *gru) cell=gru ;;

@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from service.http.render import JSON
 from service.http.schemas.responses import Index, ModelDescription, Models, Status
+from service.model import windows
 from service.model.equations import equations
 
 
@@ -29,7 +30,9 @@ def test_models(client: httpx.Client) -> None:
         alone = client.get(f"/models/{model['name']}").json()
         assert {**alone, "health": None} == {**model, "health": None}  # live traffic is counted in between
         assert alone["health"]["trained"] == model["health"]["trained"]
-        assert model["equations"] == equations(model["cell"], model["gru_reset"] or model["peepholes"])
+        window = windows.definition(*windows.reach(model["window_words"], model["directions"]))
+        said = window if model["window_words"] > 1 else None
+        assert model["equations"] == equations(model["cell"], model["gru_reset"] or model["peepholes"], said)
         assert model["gates"] == list(model["equations"])
         assert model["provider"] == "cpu"
         assert model["token_limit"] == 4096

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from service.model import bundle
 from service.model.bundle import Feature, Head, Parity, Precision, RawText, Score, Task
+from service.model.contributions import Split
 from service.model.equations import CellName, Direction, GruReset, Peepholes
 
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -122,8 +123,9 @@ class Contributions(Shape):
     logits: list[float] = Field(
         description="The sums, a number for each label; for a tagger those of the token in `explain`."
     )
-    of: Literal["tokens", "top-layer positions"] = Field(
-        description="The subject of the rows: tokens, or positions of the top layer if there are layers below it."
+    of: Split = Field(
+        description="The subject of the rows: tokens; windows of tokens, each at its own token, if the first layer "
+        "reads several words at each step; or positions of the top layer if there are layers below it."
     )
     method: str = Field(description="The rule of the attribution.")
 
