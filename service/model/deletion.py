@@ -73,7 +73,8 @@ def closed_form(network: Network, rows: NDArray[np.int32], gates: Gates, explain
     elif manifest.head == "mean":
         pooled = np.hstack([way.mean() for way in ways])
     else:
-        pooled = _anew(ways, network.arrays.get(HEAD_QUERY))
+        query = network.arrays.get(HEAD_QUERY)
+        pooled = _anew(ways, None if query is None else query.astype(np.float32))
     changes = pooled @ network.arrays[HEAD_WEIGHT].astype(np.float64).T  # [tokens, labels]
     found = [None if token == explain else change.tolist() for token, change in enumerate(changes)]
     method = METHOD if manifest.window_words == 1 else WINDOW_METHOD
@@ -159,7 +160,7 @@ class _Reader:
         return left[::-1] if self.turned else left
 
 
-def _anew(ways: list[_Reader], query: NDArray[np.generic] | None) -> Array:
+def _anew(ways: list[_Reader], query: NDArray[np.float32] | None) -> Array:
     """The change of the pooled vector by each token's deletion, for a maximum, or for attention with a `query`."""
 
     def pooled(states: NDArray[np.floating]) -> Array:

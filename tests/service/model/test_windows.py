@@ -87,7 +87,7 @@ def test_a_stream_reads_the_windows_of_the_whole_text(tmp_path: Path, cell: Kind
     rows = random_rows(architecture(**options), (1, 4, 19, 7))
     states = [stepper.start() for _ in rows]
     assert states[0].cells.size == stepper.sizes[0]
-    at, found = [0] * len(rows), [np.zeros((0, 0))] * len(rows)
+    at, found = [0] * len(rows), [np.zeros((0, 0), np.float32)] * len(rows)
     for piece in (1, 2, 1, 12):  # several streams step together, each at its own place
         some = [number for number, row in enumerate(rows) if at[number] < len(row)]
         jobs = [Job(rows[number][at[number] : at[number] + piece + number], states[number]) for number in some]

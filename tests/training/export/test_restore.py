@@ -24,8 +24,8 @@ def test_the_network_comes_back(
     tmp_path: Path, cell: Kind, words: int, head: Head, bidirectional: bool, layers: int
 ) -> None:
     task: Task = "ner" if head == "tagger" else "sentiment"
-    more = Options(layers=layers, window_words=words)
-    shape = architecture(task=task, cell=cell, bidirectional=bidirectional, head=head, **more)
+    options: Options = {"task": task, "cell": cell, "head": head, "window_words": words, "layers": layers}
+    shape = architecture(**options | Options(bidirectional=bidirectional))
     made = network(shape)
     round_to_storage(made)
     back = restored(draft(made, tmp_path / "one"))
