@@ -99,6 +99,28 @@ def test_a_stream_reads_the_windows_of_the_whole_text(tmp_path: Path, cell: Kind
         np.testing.assert_allclose(last[-1], expected[-1] if task == "ner" else expected, atol=2e-6)
 
 
+@pytest.mark.parametrize("layers", [1, 2])
+def test_a_stream_of_single_tokens_keeps_the_words_before(tmp_path: Path, layers: int) -> None:
+    options: Any = {"task": "ner", "cell": "mingru", "bidirectional": False, "window_words": 3, "layers": layers}
+    engine = Engine(tiny_bundle(tmp_path / "m", **options))
+    stepper = Stepper(engine.network)
+    rows = random_rows(architecture(**options), (9, 9, 5))
+    expected = engine.predict(rows)
+    states = [stepper.start() for _ in rows]
+    for token in range(9):
+        some = [number for number, row in enumerate(rows) if token < len(row)]
+        stepped = stepper.run([Job(rows[number][token : token + 1], states[number]) for number in some])
+        for number, found in zip(some, stepped, strict=True):
+            states[number] = found.state
+            np.testing.assert_allclose(found.logits[0], expected[number, token], atol=2e-6)
+    alone = stepper.start()
+    for token in range(9):
+        (found,) = stepper.run([Job(rows[0][token : token + 1], alone)])
+        alone = found.state
+    np.testing.assert_allclose(found.logits[0], expected[0, 8], atol=2e-6)
+    np.testing.assert_allclose(alone.cells, states[0].cells, atol=2e-6)
+
+
 @pytest.mark.parametrize("bidirectional", [False, True])
 def test_the_split_is_one_of_windows(tmp_path: Path, bidirectional: bool) -> None:
     options: Any = {"cell": "minlstm", "bidirectional": bidirectional, "window_words": 3, "head": "mean"}
