@@ -140,9 +140,9 @@ class Client(asyncio.Transport):
         self.protocol.data_received(self._request)
 
     def write(self, data: Any) -> None:
-        """An answer, or its body. The head of one of uvicorn's own comes before it, and ends with an empty line."""
-        if not data.endswith(b"\r\n\r\n"):
-            self._turn.answered(self, data)
+        """An answer, its head or its body. A head ends with an empty line."""
+        if body := data.rpartition(b"\r\n\r\n")[2]:
+            self._turn.answered(self, body)
 
     def writelines(self, pieces: Any) -> None:
         self._turn.answered(self, pieces[-1])

@@ -25,6 +25,7 @@ from service.http.coding import Compression
 from service.http.context import context_of
 from service.http.described import document
 from service.http.endpoint import BodyRoute
+from service.http.fast_path import FastPath
 from service.http.middleware import Edge, Headers
 from service.http.protocols import huggingface, kserve, v2
 from service.http.routes import admin, explorer, native, operations, rollout, units
@@ -59,16 +60,25 @@ _CORS_HEADERS = [
 class Application(FastAPI):
     """FastAPI with one chain of middleware, and a shortcut through the framework at its end.
 
+    `fast` is the fast path for plain requests (`service.http.fast_path`), once the chain is built; None if it has a
+    layer that the fast path does not stand for.
+
     A request passes the middleware of `add_middleware` and `middleware`, the last added first, then the route. A route
     whose path has no parameters is found by one look-up and runs without the framework's own layers (28 µs a request).
     All other routes use those layers. The handlers of `exception_handlers` handle errors in both cases.
     """
 
+    fast: FastPath | None = None
+
     def build_middleware_stack(self) -> ASGIApp:
         handlers = {key: each for key, each in self.exception_handlers.items() if key not in (500, Exception)}
         app: ASGIApp = _Routes(self, AsyncExitStackMiddleware(self.router), handlers)
+        routes = app
         for each in reversed(self.user_middleware):
             app = each.cls(app, *each.args, **each.kwargs)
+        # The fast path stands for exactly these layers: with another one every request has to pass them.
+        if isinstance(app, Edge) and app.plain and isinstance(app.app, Compression) and app.app.app is routes:
+            self.fast = FastPath(app, self.state.runtime, self.state.after)
         return app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

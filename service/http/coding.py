@@ -100,7 +100,7 @@ class Compression:
     """
 
     def __init__(self, app: ASGIApp, runtime: Runtime) -> None:
-        self._app = app
+        self.app = self._app = app
         self._runtime = runtime
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:

@@ -11,7 +11,7 @@ from typing import Annotated
 
 from fastapi import Depends
 from starlette.requests import Request
-from starlette.types import Scope
+from starlette.types import ASGIApp, Scope
 
 from service.observability.spans import RequestSpan
 from service.serving.queueing import Times
@@ -34,6 +34,8 @@ class RequestContext:
 
     request_id: str
     headers: dict[bytes, bytes]
+    begun: float
+    """The time of its headers, by `perf_counter`."""
     path: Mapping[str, str] = field(default_factory=dict)
     """The path parameters of the route."""
     route: str = ""
@@ -53,6 +55,8 @@ class RequestContext:
     """The status of the answer, once it has begun."""
     gone: int = 0
     """The status in log and metrics if the connection has abandoned the request."""
+    outcome: ASGIApp | Exception | None = None
+    """The answer, or the error in its place, of a request that began on the fast path."""
     after: Sequence[Callable[..., None]] = ()
     """Functions called in the event loop with this, the `Job` and its `Outcome` after the answer is sent. They must not
     block."""
@@ -90,7 +94,7 @@ def new_context(headers: Sequence[tuple[bytes, bytes]]) -> RequestContext:
     named = dict(headers)
     if len(named) < len(headers):
         named |= {name: b",".join(value for each, value in headers if each == name) for name in _LISTS if name in named}
-    return RequestContext(request_id(named.get(REQUEST_ID)), named)
+    return RequestContext(request_id(named.get(REQUEST_ID)), named, perf_counter())
 
 
 def context_of(scope: Scope) -> RequestContext:

@@ -102,6 +102,12 @@ class Answer:
 
     __slots__ = ("_headers", "_media_type", "_pieces", "_status")
 
+    def plain(self) -> tuple[bytes, str] | None:
+        """Body and media type, if the answer is one piece with status 200 and without further headers."""
+        if self._status != 200 or self._headers or len(self._pieces) != 1:
+            return None
+        return self._pieces[0], self._media_type
+
     def __init__(
         self,
         pieces: Sequence[bytes],
@@ -157,6 +163,11 @@ class BodyRoute(APIRoute):
         """The ASGI application of the route."""
         context = context_of(scope)
         context.path, context.route = scope["path_params"], self.path
+        if context.outcome is not None:  # it is finished, on the fast path
+            if isinstance(context.outcome, Exception):
+                raise context.outcome
+            await context.outcome(scope, receive, send)
+            return
         settings = context.runtime.settings
         if not self.timed:
             answer = await self.run(context, await self._content(context, receive), float("inf"))
@@ -205,6 +216,24 @@ class JobRoute(BodyRoute):
     def check_open(self, context: RequestContext) -> None:
         context.runtime.check_open()
 
+    def prepare(self, context: RequestContext, content: bytes) -> tuple[Job[Any], list[Encoded]] | None:
+        """The steps of `run` before the model, at once; None if one of them could block the event loop, or the request
+        asks for more than predictions. Raises `RequestError`."""
+        self.check_open(context)
+        if cost_in(content) >= INLINE_SECONDS:
+            return None
+        job = self._job(context, content)
+        if job.trace is not None or job.seconds is not None:
+            return None
+        context.model = (job.model.name, job.model.version)
+        context.runtime.inference.check_room(job.model)
+        encoded = _encode(context, job)
+        tokens = sum(map(len, encoded))
+        if _cost_out(job, len(encoded), tokens) >= INLINE_SECONDS:
+            return None
+        _note(context, job.model, encoded, tokens)
+        return job, encoded
+
     async def run(self, context: RequestContext, content: bytes, deadline: float) -> ASGIApp:
         runtime = context.runtime
         offload, inference = runtime.offload, runtime.inference
@@ -224,16 +253,14 @@ class JobRoute(BodyRoute):
         _note(context, model, encoded, tokens)
         if job.seconds is not None:
             deadline = min(deadline, asyncio.get_running_loop().time() + job.seconds)
-        cost = len(encoded) * AN_INPUT_OUT
         if trace is None:
-            if model.task == "ner":
-                cost += tokens * A_TOKEN_OUT * (1 + job.tokens)
+            cost = _cost_out(job, len(encoded), tokens)
             logits = await inference.predict(model, encoded, deadline=deadline, times=context.times())
             if cost < INLINE_SECONDS:
-                return _answer(context, job, encoded, logits)
-            return await offload(cost, partial(_answer, context, job, encoded, logits))
+                return answer_of(context, job, encoded, logits)
+            return await offload(cost, partial(answer_of, context, job, encoded, logits))
         numbers = trace.selection.numbers(tokens, len(encoded))
-        cost += tokens * A_TOKEN_OUT + numbers * A_NUMBER_OUT
+        cost = len(encoded) * AN_INPUT_OUT + tokens * A_TOKEN_OUT + numbers * A_NUMBER_OUT
         with runtime.hold_trace(numbers):
             if not trace.plain:
                 explained = await explain(
@@ -272,6 +299,12 @@ def model_of(runtime: Runtime, name: str, version: str | None = None, key: str |
     return runtime.model(name, None, version, key)
 
 
+def _cost_out(job: Job[Any], inputs: int, tokens: int) -> float:
+    """Expected seconds to make the answer of predictions."""
+    cost = inputs * AN_INPUT_OUT
+    return cost + tokens * A_TOKEN_OUT * (1 + job.tokens) if job.model.task == "ner" else cost
+
+
 def _encode(context: RequestContext, job: Job[Any]) -> list[Encoded]:
     started = perf_counter()
     encoded = encode(job.model, job.inputs, job.truncate, job.pointer, job.split)
@@ -291,7 +324,7 @@ def _note(context: RequestContext, model: Model, encoded: Sequence[Encoded], tok
 
 def _traced(context: RequestContext, job: Job[Any], encoded: list[Encoded], traced: Sequence[Traced]) -> ASGIApp:
     whole = traces_of(encoded, traced)
-    return _answer(context, job, encoded, [trace.logits for trace in whole], whole)
+    return answer_of(context, job, encoded, [trace.logits for trace in whole], whole)
 
 
 def _explained(context: RequestContext, job: Job[Any], sent: list[Encoded], explained: Explained) -> ASGIApp:
@@ -304,17 +337,18 @@ def _explained(context: RequestContext, job: Job[Any], sent: list[Encoded], expl
     logits = [trace.logits for trace in explained.traces]
     kept = [each.kept for each in explained.applied] if baseline else []
     more = {"kept": kept, "baseline": baseline, "measured": explained.measured}
-    return _answer(context, job, encoded, logits, explained.traces, **more)
+    return answer_of(context, job, encoded, logits, explained.traces, **more)
 
 
-def _answer(
+def answer_of(
     context: RequestContext,
     job: Job[Any],
     encoded: list[Encoded],
     logits: Sequence[Logits],
     traces: Sequence[Traced] | None = None,
     **more: Any,
-) -> ASGIApp:
+) -> Followed:
+    """The answer of a job, from its logits and traces."""
     started = perf_counter()
     predictions = decode(job.model, logits, encoded, tokens=job.tokens)
     context.took("decode", started)
@@ -322,24 +356,35 @@ def _answer(
     started = perf_counter()
     answer = job.answer(job, outcome)
     context.took("serialise", started)
-    return _Followed(answer, context, job, outcome)
+    return Followed(answer, context, job, outcome)
 
 
-class _Followed:
+class Followed:
     """Remembers an answer for feedback, sends it, then calls the functions of `RequestContext.after`."""
 
+    __slots__ = ("_context", "_told", "answer")
+
     def __init__(self, answer: ASGIApp, context: RequestContext, job: Job[Any], outcome: Outcome) -> None:
-        self._answer = answer
+        self.answer = answer
         self._context = context
         self._told = job, outcome
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        context, (job, outcome) = self._context, self._told
-        if not job.intervened:  # before it is sent: feedback may reach another worker at once
+        self.remember()
+        await self.answer(scope, receive, send)
+        self.tell()
+
+    def remember(self) -> None:
+        """Call it before the answer is sent: feedback may reach another worker at once."""
+        job, outcome = self._told
+        if not job.intervened:
+            context = self._context
             context.runtime.remember(context.request_id, job.model, outcome.encoded, outcome.predictions)
-        await self._answer(scope, receive, send)
-        for tell in context.after:
-            tell(context, job, outcome)
+
+    def tell(self) -> None:
+        """Call it after the answer is sent."""
+        for tell in self._context.after:
+            tell(self._context, *self._told)
 
 
 def json_answer(value: object, status: int = 200) -> Answer:

@@ -69,7 +69,7 @@ class Edge:
         route: str | None = None,
         after: Sequence[Callable[..., None]] = (),
     ) -> None:
-        self._app = app
+        self.app = self._app = app
         self._spans = spans
         self._headers = (*SAFE, *headers)
         self._access = access
@@ -77,6 +77,10 @@ class Edge:
         self._route = route
         self._after = after
         self._log = logs.RequestLog()
+        self.lines = b"".join(name + b": " + value + b"\r\n" for name, value in self._headers)
+        """The header lines of an answer that sets only type and length."""
+        self.plain = access.open and spans is None and route is None
+        """True if no request is rejected by its headers, and none has a span."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -85,7 +89,6 @@ class Edge:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started = perf_counter()
         context: RequestContext | None = scope.get(KEY)
         if context is None:  # not from a connection of this service
             scope[KEY] = context = new_context(scope["headers"])
@@ -104,11 +107,20 @@ class Edge:
             route: str = self._route or _path(scope.get("route"))
             if context.span is not None:
                 context.span.end(None if route == NO_ROUTE else route, context.status, context.log)
-            seconds = perf_counter() - started
-            self._count(route, method, seconds, context)
-            milliseconds = round(seconds * 1000, 3)
-            known = {"method": method, "route": route, "status": context.status, "ms": milliseconds}
-            self._log.write(known, context.log, debug=route in HEALTH)
+            self.note(context, method, route, perf_counter() - context.begun)
+
+    def note(self, context: RequestContext, method: str, route: str, seconds: float) -> None:
+        """Count and log a request that was answered, or whose client hung up, after `seconds`."""
+        inputs = context.inputs if context.status == 200 else 0
+        self._runtime.metrics.answered(route, method, context.status, seconds, context.stages, context.model, inputs)
+        known = {
+            "request_id": context.request_id,
+            "method": method,
+            "route": route,
+            "status": context.status,
+            "ms": round(seconds * 1000, 3),
+        }
+        self._log.write(known, context.log, debug=route in HEALTH)
 
     async def _connect(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a WebSocket from handshake to close. A bad handshake gets an HTTP answer."""
@@ -146,15 +158,11 @@ class Edge:
         logs.in_request({"request_id": context.request_id, "trace_id": span.trace_id})
         return b"traceparent", span.header
 
-    def _count(self, route: str, method: str, seconds: float, context: RequestContext) -> None:
-        inputs = context.inputs if context.status == HTTPStatus.OK else 0
-        self._runtime.metrics.answered(route, method, context.status, seconds, context.stages, context.model, inputs)
-
     async def _answer(self, scope: Scope, receive: Receive, outgoing: _Outgoing, context: RequestContext) -> None:
         """Run the application and turn any error into an answer, unless an answer has begun."""
         path = scope["path"]
         try:
-            if path not in HEALTH:
+            if path not in HEALTH and context.outcome is None:
                 self._admit(scope, context)
             await self._app(scope, receive, outgoing)
             return

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import httptools
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from service.errors import HeaderTooLarge, MalformedRequest, Refused, RequestError, RequestTooSlow, Unavailable
 from service.http.context import KEY, RequestContext, new_context
@@ -21,6 +21,7 @@ from service.http.security.access import HEALTH
 from service.process import head
 from service.process.cycle import Cycle
 from service.process.deadline import Deadline, Reading
+from service.process.fast_connection import FastConnection
 from service.process.outgoing import Outgoing
 from service.process.refusal import answer, reason_of
 from service.process.websocket import WebSocket
@@ -42,12 +43,11 @@ class _BehindTheLast(Exception):
     """Bytes follow a request after which the connection closes."""
 
 
-class Protocol(HttpToolsProtocol):
+class Protocol(FastConnection):
     """One connection. uvicorn makes it, with the additional argument `wire`."""
 
     def __init__(self, *arguments: Any, wire: Wire, **more: Any) -> None:
-        super().__init__(*arguments, **more)
-        self._wire = wire
+        super().__init__(*arguments, wire=wire, **more)
         self._limits = wire.settings
         # The parser gets at most so many bytes at once, so that limits hold within a large packet.
         self._slice = max(1024, wire.settings.max_header // 16)
@@ -95,6 +95,7 @@ class Protocol(HttpToolsProtocol):
         self._deadline.set(NOTHING)
         self._reader.stop()
         self._wire.hold_body(self, 0)
+        self._abandon_fast_path()
         if self._active is not None:
             self._abandon(self._active, CLIENT_GONE)
         self.pipeline.clear()
@@ -107,6 +108,7 @@ class Protocol(HttpToolsProtocol):
 
         TLS has no half-closed connections: there, this closes the connection.
         """
+        self._leave_fast_path()
         unfinished = self._reading is BODY and not self.cycle.response_complete
         if unfinished and self.cycle is not self._active:
             self.pipeline.popleft()  # never complete, and not begun
@@ -140,6 +142,15 @@ class Protocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._deaf:
             return
+        if self._pending is not None:
+            self._leave_fast_path()
+        self._came = b""
+        first = self._reading is NOTHING and self._active is None and self._deadline.reading is NOTHING
+        plain = first and len(data) <= self._slice and not (self.flow.write_paused or self._crowded)
+        if not (plain and self._begin_fast(data)):
+            self._read(data)
+
+    def _read(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
         begun = self._wire.begun if self._reading is NOTHING else 0
         try:
@@ -251,7 +262,8 @@ class Protocol(HttpToolsProtocol):
             return
         scope["method"], scope["http_version"] = method.decode("ascii"), version
         scope["path"], scope["raw_path"], scope["query_string"] = head.target(self.url)
-        scope[KEY] = new_context(self.headers)
+        scope[KEY] = self._resumed or new_context(self.headers)
+        self._resumed = None
         self._check_room()
         self._reading, self._bare_bytes, self._body = BODY, 0, 0
         self._trailers = self._trailer_lines = 0
@@ -349,6 +361,8 @@ class Protocol(HttpToolsProtocol):
             self._watch_client()
 
     def on_response_complete(self) -> None:
+        if self._came and self._active is not None:
+            self._remember(self._active)
         self._active = self._task = None
         if self._outgoing is not None:
             self._outgoing.flush()
@@ -376,6 +390,7 @@ class Protocol(HttpToolsProtocol):
     def shutdown(self) -> None:
         """Close after the requests that have begun are answered."""
         self._stopping = True
+        self._leave_fast_path()
         if self._reading is HEAD:
             return  # it gets its answer first
         if self.cycle is not None and not self.cycle.response_complete:
@@ -414,9 +429,6 @@ class Protocol(HttpToolsProtocol):
             self._reader.watch_rest()
         elif self._active is None and self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
-
-    def timeout_keep_alive_handler(self) -> None:
-        self._reader.close()
 
     # Refusals
 

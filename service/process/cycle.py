@@ -6,6 +6,7 @@ lines that were checked are kept.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from starlette.types import Message
@@ -79,6 +80,27 @@ class Cycle(RequestResponseCycle):
             self.transport.close()
         self.on_response()
         return True
+
+
+def whole_answer(
+    default_headers: list[tuple[bytes, bytes]], request_id: str, body: bytes, media_type: str, lines: bytes
+) -> bytes:
+    """A whole answer with status 200, as a cycle writes it, on a connection that stays open. `lines` are its last
+    header lines."""
+    return b"%b%bcontent-type: %b\r\ncontent-length: %d\r\nx-request-id: %b\r\n%b\r\n%b" % (
+        STATUS_LINE[200],
+        b"".join(map(_default_line, default_headers)),
+        media_type.encode(),
+        len(body),
+        request_id.encode("ascii"),
+        lines,
+        body,
+    )
+
+
+@lru_cache(maxsize=16)
+def _default_line(header: tuple[bytes, bytes]) -> bytes:
+    return _checked(*header)
 
 
 def _checked(name: bytes, value: bytes) -> bytes:

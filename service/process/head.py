@@ -26,6 +26,8 @@ _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A
 _STRANGE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64} ([!-~]{1,8000}) HTTP/1\.[01]\r\n")
 """A request line, whatever the method."""
 
+END = b"\r\n\r\n"
+"""The end of a head."""
 _SHORT = 64
 """Bytes of a request target that is remembered."""
 _AROUND = len(b"  HTTP/1.1\r\n\r\n")

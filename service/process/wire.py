@@ -20,6 +20,7 @@ from typing import Protocol
 import structlog
 
 from service.errors import Refused, Unavailable
+from service.http.fast_path import Known
 from service.observability.metrics import Metrics
 from service.settings import Settings
 
@@ -53,6 +54,8 @@ class Wire:
     """Bytes of answers that clients are slow to take."""
     waiting: set[Reader] = field(default_factory=set)
     """The connections to which these bytes belong."""
+    heads: dict[bytes, Known] = field(default_factory=dict)
+    """Heads of requests that may take the fast path."""
     bodies: dict[Sender, int] = field(default_factory=dict)
     """Bytes received of incomplete bodies, by connection, the earliest body first."""
 

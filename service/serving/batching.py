@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, NoReturn, TypeVar
 
 from service.errors import DeadlineExceeded, Refused, Unavailable
-from service.serving.queueing import Batch, Outcome, Queue, Ran, Submission, Times, padded_tokens
+from service.serving.queueing import Batch, Outcome, Queue, Ran, Reply, Submission, Times, padded_tokens
 
 Row = TypeVar("Row")
 Result = TypeVar("Result")
@@ -391,21 +391,36 @@ class Lane(Generic[Row, Result]):
         """
         if not rows:
             return []
-        if min(lengths) < 1:
-            raise ValueError("a row has at least one token")
         loop = asyncio.get_running_loop()
-        submission = Submission(rows, lengths, deadline, loop.create_future(), self._batcher.clock(), times)
-        self._batcher.admit(self, submission.tokens, deadline)
-        timer = loop.call_at(deadline, self._expire, submission)
-        self.queue.add(submission)
-        self._batcher.wake(self)
+        future: asyncio.Future[list[Result]] = loop.create_future()
+        submission = self.post(rows, lengths, future, deadline=deadline, times=times)
+        timer = loop.call_at(deadline, self.expire, submission)
         try:
-            answer: list[Result] = await submission.future
-            return answer
+            return await future
         finally:
             timer.cancel()
-            self._drop(submission, "cancelled")
-            self._batcher.leave()
+            self.leave(submission)
+
+    def post(
+        self, rows: Sequence[Row], lengths: Sequence[int], reply: Reply, *, deadline: float, times: Times | None = None
+    ) -> Submission:
+        """`submit` without a wait: `reply` gets the results, at least one row's, or the error.
+
+        The caller calls `expire` at the deadline, and `leave` once it has its results or wants none any more. Raises
+        `Unavailable` and `DeadlineExceeded` as `submit` does.
+        """
+        if min(lengths) < 1:
+            raise ValueError("a row has at least one token")
+        submission = Submission(rows, lengths, deadline, reply, self._batcher.clock(), times)
+        self._batcher.admit(self, submission.tokens, deadline)
+        self.queue.add(submission)
+        self._batcher.wake(self)
+        return submission
+
+    def leave(self, submission: Submission) -> None:
+        """A posted submission has its results, or its caller wants none: no further row of it runs."""
+        self._drop(submission, "cancelled")
+        self._batcher.leave()
 
     def run_here(self, rows: Sequence[Row], lengths: Sequence[int]) -> Sequence[Result] | None:
         """Run rows at once, as one batch in the event loop. None, before any work, if the batcher is closed or has
@@ -446,7 +461,7 @@ class Lane(Generic[Row, Result]):
                 if submission.future.done():
                     self._drop(submission, "cancelled")
                 else:
-                    self._expire(submission)
+                    self.expire(submission)
         return None
 
     def estimate(self, window: slice) -> float:
@@ -465,8 +480,6 @@ class Lane(Generic[Row, Result]):
     def deliver(self, batch: Batch[Lane[Any, Any]], outcome: Outcome) -> None:
         """Give the results of a batch to its callers, and correct the estimate by the measured time."""
         results, seconds = outcome
-        if self._batcher.ran is not None:
-            self._batcher.ran(batch.report(seconds, self._of))
         for_tokens = max(0.0, seconds - len(batch.entries) * self._seconds_per_row)
         self.seconds_per_token += WEIGHT_OF_LAST * (for_tokens / batch.padded_tokens - self.seconds_per_token)
         now = asyncio.get_running_loop().time()
@@ -479,17 +492,20 @@ class Lane(Generic[Row, Result]):
             submission.results[entry.position] = result
             submission.missing -= 1
             if submission.deadline <= now:
-                self._expire(submission)
+                self.expire(submission)
             elif not submission.missing:
                 submission.future.set_result(submission.results)
+        if self._batcher.ran is not None:  # after the answers: they must not wait for it
+            self._batcher.ran(batch.report(seconds, self._of))
 
     def end(self, submission: Submission, error: BaseException, reason: Literal["deadline", "failed"]) -> None:
         """Answer a submission with an error unless it has an answer. Its other rows do not run any more."""
+        self._drop(submission, reason)
         if not submission.future.done():
             submission.future.set_exception(error)
-        self._drop(submission, reason)
 
-    def _expire(self, submission: Submission) -> None:
+    def expire(self, submission: Submission) -> None:
+        """Answer a submission with `DeadlineExceeded`, unless it has an answer."""
         self.end(submission, _late(), "deadline")
 
     def _drop(self, submission: Submission, reason: Drop) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -24,7 +25,7 @@ from service.model.interventions import Applied, Setting, run, states_set, withi
 from service.model.joining import Logits, Traced, bounds, cut, logits_of, parts, predictions_of
 from service.model.tokenizer import Encoded
 from service.serving.batching import Batcher, Lane
-from service.serving.queueing import Times
+from service.serving.queueing import Reply, Submission, Times
 from service.serving.registry import Model
 
 Rows = NDArray[np.int32]
@@ -71,6 +72,13 @@ class _Lanes:
     intervened: Lane[TraceJob | RunJob, Traced]
 
 
+class Posted(NamedTuple):
+    """Rows that wait in a lane."""
+
+    lane: Lane[Rows, Logits]
+    submission: Submission
+
+
 class Inference:
     """Runs models through one batcher."""
 
@@ -86,12 +94,22 @@ class Inference:
     ) -> list[Logits]:
         """The logits of each input. `deadline` is a time of the event loop; `times` and errors are those of
         `Lane.submit`."""
-        whole = len(encoded) == 1 and encoded[0].sentences is None  # one row: nothing to join
-        rows = [encoded[0].rows] if whole else [part.rows for part in parts(encoded)]
+        rows = _rows(encoded)
         logits = await self._of(model).predict.submit(rows, list(map(len, rows)), deadline=deadline, times=times)
+        return self.predicted(model, encoded, rows, logits)
+
+    def post(self, model: Model, encoded: Sequence[Encoded], reply: Reply, *, deadline: float) -> Posted:
+        """`predict` without a wait, by `Lane.post`. `predicted` makes the logits of the inputs from the results."""
+        rows, lane = _rows(encoded), self._of(model).predict
+        return Posted(lane, lane.post(rows, list(map(len, rows)), reply, deadline=deadline))
+
+    def predicted(
+        self, model: Model, encoded: Sequence[Encoded], rows: Sequence[Rows], logits: list[Logits]
+    ) -> list[Logits]:
+        """The logits of each input, from those of each row that ran."""
         if self._sample is not None:
             self._sample(model, rows)
-        return logits if whole else logits_of(encoded, logits)
+        return logits if _is_one_row(encoded) else logits_of(encoded, logits)
 
     async def trace(
         self,
@@ -159,6 +177,16 @@ class Inference:
                 self._batcher.lane(intervening(engine, manifest), seconds * INTERVENED_COST, TRACE_ROW_SECONDS, of=of),
             )
         return lanes
+
+
+def _is_one_row(encoded: Sequence[Encoded]) -> bool:
+    """True if inputs need no joining: one input that is read as a whole."""
+    return len(encoded) == 1 and encoded[0].sentences is None
+
+
+def _rows(encoded: Sequence[Encoded]) -> list[Rows]:
+    """The rows to run for inputs."""
+    return [encoded[0].rows] if _is_one_row(encoded) else [part.rows for part in parts(encoded)]
 
 
 def encode(

@@ -10,12 +10,11 @@ between.
 
 from __future__ import annotations
 
-import asyncio
 from bisect import bisect_left, insort
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from itertools import count
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 Home = TypeVar("Home")
 """The lane of a batch. This module only passes it on."""
@@ -40,8 +39,21 @@ class Times:
         self.ended = max(ended, self.ended)
 
 
+class Reply(Protocol):
+    """The receiver of a submission's results, such as a future of asyncio."""
+
+    def done(self) -> bool:
+        """True once it has results or an error, or wants none any more."""
+
+    def set_result(self, results: list[Any], /) -> None:
+        """Take one result a row. Must not raise."""
+
+    def set_exception(self, error: BaseException, /) -> None:
+        """Take the error that the submission ended with. Must not raise."""
+
+
 class Submission:
-    """One submission: its rows, its results so far, and the future that its caller awaits."""
+    """One submission: its rows, its results so far, and the receiver of them."""
 
     __slots__ = (
         "backlog",
@@ -63,7 +75,7 @@ class Submission:
         rows: Sequence[Any],
         lengths: Sequence[int],
         deadline: float,
-        future: asyncio.Future[list[Any]],
+        future: Reply,
         since: float,
         times: Times | None = None,
     ) -> None:

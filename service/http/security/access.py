@@ -58,6 +58,11 @@ class Access:
         self._clock = clock
         self._buckets = buckets or Buckets()
 
+    @property
+    def open(self) -> bool:
+        """True if every request but those of admin routes is accepted."""
+        return not self._asked_for
+
     def check(self, headers: Mapping[bytes, bytes], path: str) -> Grant | None:
         """Accept a request. Returns the rights of its key. Raises `Unauthorized`, `Forbidden` or `RateLimited`."""
         admin = path.startswith(ADMIN)
