@@ -2,28 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
 
 from service import interpreter
 
 if __name__ == "__main__":
-    serves = next((word for word in sys.argv[1:] if not word.startswith("-")), None) == "serve"
-    interpreter.tune(collect=not serves)
-    if serves:
-        # A signal to stop that comes while the modules below are imported is heeded like any other: nothing has begun.
-        # Other commands end with the signal's status, so that callers see that the work is not done.
-        signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-        # A signal to reload waits until there is something to reload.
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
-    # One batch takes one thread, in NumPy too; and workers have to be forked before there is a second thread.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    # Pydantic would look into every installed package for plug-ins of its own: a twentieth of the imports.
-    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
-    # structlog would import rich, for stack traces in colour that this service has none of: another twentieth.
-    with interpreter.without("rich"):
-        import structlog
+    interpreter.begin()
 
 from collections.abc import Callable
 from importlib import import_module

@@ -6,8 +6,11 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import os
+import signal
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from types import ModuleType
 from typing import cast
 
@@ -31,6 +34,25 @@ def tune(*, collect: bool = True) -> None:
     gc.set_threshold(GARBAGE_AFTER)
     gc.freeze()
     (gc.enable if collect else gc.disable)()
+
+
+def begin() -> None:
+    """Prepare the process of a command before anything else is imported."""
+    serves = next((word for word in sys.argv[1:] if not word.startswith("-")), None) == "serve"
+    tune(collect=not serves)
+    if serves:
+        # A signal to stop that comes while the modules are imported is heeded like any other: nothing has begun. Other
+        # commands end with the signal's status, so that callers see that the work is not done.
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+        # A signal to reload waits until there is something to reload.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    # One batch takes one thread, in NumPy too; and workers have to be forked before there is a second thread.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    # Pydantic would look into every installed package for plug-ins of its own: a twentieth of the imports.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    # structlog would import rich, for stack traces in colour that this service has none of: another twentieth.
+    with without("rich"):
+        import_module("structlog")
 
 
 @contextlib.contextmanager

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from time import perf_counter
+from types import MappingProxyType
 from typing import Annotated
 
 from fastapi import Depends
@@ -25,43 +25,45 @@ _LISTS = (b"accept", b"content-encoding")
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 
 
-@dataclass(slots=True)
 class RequestContext:
     """One request. The connection creates it, middleware and route fill it in, log and metrics read it.
 
-    `headers` has lower-case names; a repeated header has its last value, or all of them joined if it is a list.
+    `headers` has lower-case names; a repeated header has its last value, or all of them joined if it is a list. `begun`
+    is the time of the headers, by `perf_counter`. Most attributes stay as the class has them: to set each would take as
+    long as parsing the body.
     """
 
-    request_id: str
-    headers: dict[bytes, bytes]
-    begun: float
-    """The time of its headers, by `perf_counter`."""
-    path: Mapping[str, str] = field(default_factory=dict)
+    path: Mapping[str, str] = MappingProxyType({})
     """The path parameters of the route."""
-    route: str = ""
+    route = ""
     """The path template of the route, once known."""
-    log: dict[str, object] = field(default_factory=dict)
-    """Fields for the request's line in the log."""
     model: tuple[str, str] | None = None
     """Name and version of the requested model, once known. Its metrics count the request."""
-    inputs: int = 0
+    inputs = 0
     key: str | None = None
     """The name under which rates of the request's API key are counted; None without one."""
-    stages: dict[str, float] = field(default_factory=dict)
-    """Seconds of each stage, by its name in `/metrics`."""
     span: RequestSpan | None = None
     """The request's OpenTelemetry span; None if tracing is off."""
-    status: int = 0
+    status = 0
     """The status of the answer, once it has begun."""
-    gone: int = 0
+    gone = 0
     """The status in log and metrics if the connection has abandoned the request."""
     outcome: ASGIApp | Exception | None = None
     """The answer, or the error in its place, of a request that began on the fast path."""
     after: Sequence[Callable[..., None]] = ()
     """Functions called in the event loop with this, the `Job` and its `Outcome` after the answer is sent. They must not
     block."""
-    runtime: Runtime = field(init=False, repr=False)
+    runtime: Runtime
     """The running service, set by the middleware."""
+
+    def __init__(self, request_id: str, headers: dict[bytes, bytes], begun: float) -> None:
+        self.request_id = request_id
+        self.headers = headers
+        self.begun = begun
+        self.log: dict[str, object] = {}
+        """Fields for the request's line in the log."""
+        self.stages: dict[str, float] = {}
+        """Seconds of each stage, by its name in `/metrics`."""
 
     @property
     def route_key(self) -> str:

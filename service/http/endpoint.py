@@ -219,7 +219,6 @@ class JobRoute(BodyRoute):
     def prepare(self, context: RequestContext, content: bytes) -> tuple[Job[Any], list[Encoded]] | None:
         """The steps of `run` before the model, at once; None if one of them could block the event loop, or the request
         asks for more than predictions. Raises `RequestError`."""
-        self.check_open(context)
         if cost_in(content) >= INLINE_SECONDS:
             return None
         job = self._job(context, content)

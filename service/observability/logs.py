@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from functools import lru_cache, partial
+from operator import itemgetter
 from threading import get_ident
 from time import time_ns
 from types import MappingProxyType
@@ -210,26 +211,31 @@ def _ending(log_format: Format, *, colours: bool) -> Sequence[Processor]:
 
 def _console(fields: Mapping[str, object]) -> str:
     """The line that structlog's console makes of a request, without colours."""
-    template, keys, texts = _template(
+    template, of, texts_of = _template(
         tuple(fields), tuple(map(type, fields.values())), fields["level"], fields["event"]
     )
-    values: list[Any] = list(map(fields.__getitem__, keys))
-    for number in texts:
-        values[number] = _word(values[number])
-    return (template % (_stamp(fields), *values)).rstrip(" ")
+    if not _WORD.fullmatch("".join(texts_of(fields))):
+        fields = {name: _word(value) if type(value) is str else value for name, value in fields.items()}
+    return (template % (_stamp(fields), *of(fields))).rstrip(" ")
+
+
+def _getter(names: Sequence[str]) -> Callable[[Mapping[str, Any]], Sequence[Any]]:
+    """A function that returns some values of a mapping."""
+    return itemgetter(*names) if len(names) > 1 else lambda fields: [fields[name] for name in names]
 
 
 @lru_cache(maxsize=64)
 def _template(
     names: tuple[str, ...], kinds: tuple[type, ...], level: object, event: object
-) -> tuple[str, list[str], list[int]]:
-    """A line's format; the fields that fill it behind its time; and which of these are texts. Nearly all requests have
-    the same fields."""
+) -> tuple[str, Callable[[Mapping[str, Any]], Sequence[Any]], Callable[[Mapping[str, Any]], Sequence[str]]]:
+    """A line's format; the fields that fill it behind its time; and those of them that are texts. Nearly all requests
+    have the same fields."""
     known = sorted((name, kind) for name, kind in zip(names, kinds, strict=True) if name not in _FIRST)
     words = [f"[{level:<9}] {event:<30}", *(f"{name}=" for name, _ in known)]
     ends = ["", *("%s" if kind is str else "%r" for _, kind in known)]
     template = " ".join(word.replace("%", "%%") + end for word, end in zip(words, ends, strict=True))
-    return f"%s {template}", [name for name, _ in known], [n for n, (_, kind) in enumerate(known) if kind is str]
+    texts = [name for name, kind in known if kind is str]
+    return f"%s {template}", _getter([name for name, _ in known]), _getter(texts)
 
 
 @lru_cache(maxsize=512)

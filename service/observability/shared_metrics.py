@@ -92,13 +92,14 @@ class Histogram:
 
     def observe(self, *values: float) -> None:
         """Count values."""
-        cells, place, buckets = self._cells, self._place, self._buckets
+        cells, place = self._cells, self._place
         if len(values) == 1:
-            cells[place + bisect_left(buckets, values[0])] += 1.0
+            cells[place + bisect_left(self._buckets, values[0])] += 1.0
             cells[self._sum] += values[0]
             return
-        for value in values:
-            cells[place + bisect_left(buckets, value)] += 1.0
+        found = [bisect_left(self._buckets, value) for value in values]
+        for at in set(found):
+            cells[place + at] += found.count(at)
         cells[self._sum] += sum(values)
 
     def add(self, counts: Sequence[float], total: float) -> None:

@@ -224,7 +224,8 @@ class Batcher:
     def leave(self) -> None:
         """An accepted submission has its result or was given up. Called by lanes."""
         self._submissions -= 1
-        self._note_if_drained()
+        if self._closed:
+            self._note_if_drained()
 
     def wake(self, lane: Lane[Any, Any]) -> None:
         """A lane has rows. Cut batches once the event loop has run its ready callbacks. Called by lanes."""
@@ -419,7 +420,8 @@ class Lane(Generic[Row, Result]):
 
     def leave(self, submission: Submission) -> None:
         """A posted submission has its results, or its caller wants none: no further row of it runs."""
-        self._drop(submission, "cancelled")
+        if submission.tokens:
+            self._drop(submission, "cancelled")
         self._batcher.leave()
 
     def run_here(self, rows: Sequence[Row], lengths: Sequence[int]) -> Sequence[Result] | None:

@@ -89,9 +89,10 @@ class Submission:
         self.results: list[Any] = [None] * len(rows)
         self.missing = len(rows)
         self.large = False
-        self.tokens = sum(lengths)
+        one = self.missing == 1 == len(lengths)
+        self.tokens = lengths[0] if one else sum(lengths)
         """Tokens of the rows that have not begun."""
-        self.backlog = sorted(zip(lengths, range(len(rows)), strict=True))
+        self.backlog = [(lengths[0], 0)] if one else sorted(zip(lengths, range(len(rows)), strict=True))
         """(length, position) of the rows outside the queue, longest last."""
         self.queued: dict[int, Entry] = {}
         """The rows in the queue, by order of joining."""
@@ -124,10 +125,14 @@ class Queue:
         self._token_budget = token_budget
 
     def add(self, submission: Submission) -> None:
-        self.tokens += submission.tokens
-        submission.large = submission.tokens > self._large
-        self.large_tokens += submission.tokens * submission.large
-        self._refill(submission)
+        tokens = submission.tokens
+        self.tokens += tokens
+        if tokens > self._large:
+            submission.large = True
+            self.large_tokens += tokens
+        self._join(submission)
+        if submission.backlog:
+            self._refill(submission)
 
     def window(self) -> slice:
         """The best window of `rows` (see the module). Among windows of equal size, that of the shortest rows."""
@@ -150,14 +155,19 @@ class Queue:
         """Remove these rows; they begin to run."""
         taken = self.rows[window]
         del self.rows[window]
-        for entry in taken:
-            del self._by_age[entry.order]
-            del entry.submission.queued[entry.order]
-            entry.submission.queued_tokens -= entry.length
-            entry.submission.tokens -= entry.length
-            self.tokens -= entry.length
-            self.large_tokens -= entry.length * entry.submission.large
-        for submission in dict.fromkeys(entry.submission for entry in taken if entry.submission.backlog):
+        by_age, tokens, behind = self._by_age, 0, {}
+        for length, order, submission, _ in taken:
+            del by_age[order]
+            del submission.queued[order]
+            submission.queued_tokens -= length
+            submission.tokens -= length
+            tokens += length
+            if submission.large:
+                self.large_tokens -= length
+            if submission.backlog:
+                behind[submission] = None
+        self.tokens -= tokens
+        for submission in behind:
             self._refill(submission)
         return taken
 
@@ -179,11 +189,16 @@ class Queue:
     def _refill(self, submission: Submission) -> None:
         """Let rows of a submission join while its queued rows fit into one batch."""
         while submission.backlog and (not submission.queued or self._fits(submission, submission.backlog[-1][0])):
-            length, position = submission.backlog.pop()
-            entry = Entry(length, next(self._order), submission, position)
-            insort(self.rows, entry)
-            self._by_age[entry.order] = submission.queued[entry.order] = entry
-            submission.queued_tokens += length
+            self._join(submission)
+
+    def _join(self, submission: Submission) -> None:
+        """Let the longest row of a submission's backlog join."""
+        length, position = submission.backlog.pop()
+        order = next(self._order)
+        entry = Entry(length, order, submission, position)
+        insort(self.rows, entry)
+        self._by_age[order] = submission.queued[order] = entry
+        submission.queued_tokens += length
 
     def _fits(self, submission: Submission, length: int) -> bool:
         return len(submission.queued) < self._max_rows and submission.queued_tokens + length <= self._token_budget

@@ -61,6 +61,7 @@ def test_the_connection_of_uvicorn() -> None:
         "server_state",
         "shutdown",
         "tasks",
+        "timeout_keep_alive",
         "timeout_keep_alive_handler",
         "timeout_keep_alive_task",
         "transport",

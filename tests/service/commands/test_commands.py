@@ -553,7 +553,7 @@ def test_completion() -> None:
 )
 def test_bash_completes(models: Path, line: str, completed: list[str]) -> None:
     program = models.parent / "gatelight"
-    program.write_text(f"#!{sys.executable}\nfrom service.__main__ import main\nmain()\n", encoding="utf-8")
+    program.write_text(f"#!{sys.executable}\nfrom service.script import gatelight\ngatelight()\n", encoding="utf-8")
     program.chmod(0o755)
     words = line.split()
     script = f"""

@@ -150,7 +150,7 @@ def test_what_a_compressed_body_costs_is_not_told_by_its_size(coding: bytes, sen
         pass
 
     shared, estimates = runtime()
-    context = RequestContext("id", {b"content-type": b"application/json", b"content-encoding": coding})
+    context = RequestContext("id", {b"content-type": b"application/json", b"content-encoding": coding}, 0.0)
     context.begin(shared)
     asyncio.run(
         _ask(

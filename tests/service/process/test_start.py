@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import tomllib
 from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
@@ -39,7 +40,7 @@ HEAVY = {
 SERVE = """
 import gc, json, runpy, sys
 try:
-    runpy.run_module("service", run_name="__main__", alter_sys=True)
+    BEGIN
 except SystemExit as end:
     from fastapi.openapi import models
     from pydantic import BaseModel
@@ -50,13 +51,20 @@ except SystemExit as end:
 """
 
 
-@pytest.fixture(scope="module")
-def ended(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """A service that was ready with one model: its modules at the end."""
+PROGRAMS = {
+    "python -m service": 'runpy.run_module("service", run_name="__main__", alter_sys=True)',
+    "gatelight": "from service.script import gatelight; gatelight()",
+}
+
+
+@pytest.fixture(scope="module", params=PROGRAMS)
+def ended(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """A service that was ready with one model: its modules at the end. Both of its programs are tried."""
     folder = tmp_path_factory.mktemp("start")
     tiny_bundle(folder / "models" / "sentiment-bilstm")
     log = folder / "log"
-    command = [sys.executable, "-c", SERVE, "serve", "--port", "0", "--workers", "1", "--models", "models"]
+    program = SERVE.replace("BEGIN", PROGRAMS[request.param])
+    command = [sys.executable, "-c", program, "serve", "--port", "0", "--workers", "1", "--models", "models"]
     clean = {name: value for name, value in os.environ.items() if not name.startswith("SERVICE_")}
     with log.open("wb") as stream:
         process = subprocess.Popen(
@@ -96,6 +104,11 @@ def test_models_of_the_openapi_format_are_not_built_before_the_document(ended: d
 def test_garbage_is_looked_for_once_it_serves_and_not_in_what_the_start_has_made(ended: dict[str, Any]) -> None:
     assert ended["collects"]
     assert ended["frozen"] > 50_000
+
+
+def test_the_installed_command_is_that_program() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["scripts"]["gatelight"] == "service.script:gatelight"
 
 
 def test_without_a_package_imports_within_do_not_find_it() -> None:
