@@ -40,6 +40,8 @@ class RequestContext:
     model: tuple[str, str] | None = None
     """Name and version of the requested model, once known. Its metrics count the request."""
     inputs = 0
+    predicts = False
+    """True if the request asks for predictions alone."""
     key: str | None = None
     """The name under which rates of the request's API key are counted; None without one."""
     span: RequestSpan | None = None

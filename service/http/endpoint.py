@@ -244,7 +244,7 @@ class JobRoute(BodyRoute):
             else await offload(cost, partial(self._job, context, content), begins=True)
         )
         model, trace = job.model, job.trace
-        context.model = (model.name, model.version)
+        context.model, context.predicts = (model.name, model.version), trace is None
         set_by_hand = trace is not None and bool(trace.interventions.settings)
         inference.check_room(model, trace=trace is not None, **({"intervened": True} if set_by_hand else {}))
         encoded = _encode(context, job) if short else await offload(cost, partial(_encode, context, job))

@@ -81,7 +81,7 @@ class FastPath:
         """What is to be known about the head of an answered request; None if the like take the ordinary path."""
         headers = context.headers
         length = headers.get(b"content-length", b"")
-        plain = context.status == OK and SPECIAL.isdisjoint(headers) and length.isdigit()
+        plain = context.status == OK and context.predicts and SPECIAL.isdisjoint(headers) and length.isdigit()
         return Known(self, route, parameters, headers, int(length)) if plain and isinstance(route, JobRoute) else None
 
     def begin(self, known: Known, content: bytes, connection: Connection) -> Pending | RequestContext | None:

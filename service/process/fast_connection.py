@@ -19,8 +19,6 @@ from service.process.wire import Reader, Wire
 MOST_KNOWN = 1024
 """Heads that are remembered, of at most `LONGEST_KNOWN` bytes each."""
 LONGEST_KNOWN = 1024
-AT_LEAST = 1.0
-"""Seconds between two looks whether a connection is idle."""
 
 
 class FastConnection(HttpToolsProtocol):
@@ -111,7 +109,9 @@ class FastConnection(HttpToolsProtocol):
         """Close the connection, unless it has a request on the fast path or had one just now."""
         self.timeout_keep_alive_task = None
         left = self._answered + self.timeout_keep_alive - self.loop.time()
-        if self._pending is not None or left > 0:
-            self._watch_idle(max(left, AT_LEAST))
+        if left > 0:
+            self._watch_idle(left)
+        elif self._pending is not None:
+            self._watch_idle(self.timeout_keep_alive)
         else:
             self._reader.close()

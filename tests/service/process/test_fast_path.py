@@ -18,6 +18,7 @@ from starlette.responses import Response
 from structlog.testing import capture_logs
 
 from service.http.app import Application
+from service.http.endpoint import JobRoute
 from service.process import fast_connection
 from tests.service.process.talking import TEXT, Run, Talk, answered, request, without_id
 
@@ -148,6 +149,28 @@ def test_requests_that_ask_for_more_take_the_ordinary_path(running: Run, line: s
             await talk.ask(asked)
         assert not talk.fast
         assert not talk.wire.heads
+
+    running(test)
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/gates", {"inputs": TEXT}),
+        ("/v1/models/sentiment-bilstm:explain", {"instances": [{"text": TEXT}]}),
+        ("/v2/models/sentiment-bilstm/infer", {**V2, "outputs": [{"name": "gate.0.forward.forget"}]}),
+    ],
+)
+def test_gates_take_the_ordinary_path(
+    running: Run, path: str, body: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[object] = []
+    monkeypatch.setattr(JobRoute, "prepare", lambda *arguments: begun.append(arguments))
+
+    async def test(talk: Talk) -> None:
+        for _ in range(3):
+            assert (await talk.ask(request(path, body))).startswith(b"HTTP/1.1 200 ")
+        assert not begun, "such a request is not read twice"
 
     running(test)
 
