@@ -155,7 +155,8 @@ class Queue:
         """Remove these rows; they begin to run."""
         taken = self.rows[window]
         del self.rows[window]
-        by_age, tokens, behind = self._by_age, 0, {}
+        by_age, tokens = self._by_age, 0
+        behind: dict[Submission, None] = {}
         for length, order, submission, _ in taken:
             del by_age[order]
             del submission.queued[order]
