@@ -3,6 +3,10 @@
 Two real processes serve one model, one of them with a second version as shadow of every request. Each is asked in turns
 by a third process at a steady pace, half the rate that the service without a shadow reaches when it is asked as fast
 as it answers. A request's time counts from the moment at which it was due: a server that falls behind is not spared.
+
+Both services have one worker with one thread on the first CPU, and the load generator has another CPU, so that a
+percentile says something about the service. Turns are short and many. The case names the interval of the median ratio
+(95 %, from the order of the rounds' ratios).
 """
 
 from __future__ import annotations
@@ -10,6 +14,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import random
 import shutil
 import subprocess
@@ -17,9 +22,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from hashlib import sha256
+from math import comb
 from pathlib import Path
 from statistics import median
 
@@ -45,9 +51,9 @@ class Size:
     """Connections, rounds, and the seconds of a turn: before counting, and counted; the share of the highest rate."""
 
     connections: int = 16
-    rounds: int = 9
-    warm_up: float = 1.0
-    seconds: float = 4.0
+    rounds: int = 31
+    warm_up: float = 0.3
+    seconds: float = 1.5
     share: float = 0.5
 
 
@@ -79,8 +85,36 @@ def measure(size: Size = FULL, bundle: Bundle | None = None) -> Iterator[Row]:
             turns.append((found[shadowed], found[plain]))
         report = _report(shadowed, model)
         case = f"{model}, {rate:.0f} requests/s, {report['requests']} shadowed, {report['dropped']} dropped"
-        yield row(case, "ms, median", [(one.median_ms, other.median_ms) for one, other in turns])
-        yield row(case, "ms, 99th percentile", [(one.p99_ms, other.p99_ms) for one, other in turns])
+        for measure, pairs in (
+            ("ms, median", [(one.median_ms, other.median_ms) for one, other in turns]),
+            ("ms, 99th percentile", [(one.p99_ms, other.p99_ms) for one, other in turns]),
+        ):
+            low, high = interval([one / other for one, other in pairs])
+            yield row(f"{case}, median ratio between {low:.2f} and {high:.2f}", measure, pairs)
+
+
+def interval(ratios: Sequence[float]) -> tuple[float, float]:
+    """The interval of at least 95 % for the median of the ratios' distribution, by the sign test; all of them if there
+    are fewer than six."""
+    count, ordered = len(ratios), sorted(ratios)
+    outside, rank = 0.0, 0
+    while (outside := outside + 2 * comb(count, rank) / 2**count) <= 0.05:
+        rank += 1
+    least = max(0, rank - 1)
+    return ordered[least], ordered[count - 1 - least]
+
+
+@contextmanager
+def _pinned(place: int) -> Iterator[None]:
+    """Start processes within the block on one CPU: the first of ours, or the last. Anywhere if there is only one."""
+    if not hasattr(os, "sched_setaffinity") or len(cpus := sorted(os.sched_getaffinity(0))) < 2:
+        yield
+        return
+    os.sched_setaffinity(0, {cpus[place]})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, cpus)
 
 
 @contextmanager
@@ -92,12 +126,13 @@ def running(bundle: Bundle) -> Iterator[tuple[str, int, int]]:
             shutil.copytree(bundle.path, folder / str(version))
         _alter(folder / "2")
         settings = ("--models", str(folder.parent), "--provider", "cpu", "--versions", f"{bundle.name}=1")
-        serve = ("service", "serve", *settings)
-        with (
-            server(bundle.name, *serve, "--shadow", f"{bundle.name}=2") as shadowed,
-            server(bundle.name, *serve) as without,
-        ):
-            yield bundle.name, shadowed, without
+        serve = ("service", "serve", *settings, "--workers", "1", "--threads", "1")
+        with ExitStack() as stack:
+            with _pinned(0):
+                shadowed = stack.enter_context(server(bundle.name, *serve, "--shadow", f"{bundle.name}=2"))
+                without = stack.enter_context(server(bundle.name, *serve))
+            with _pinned(-1):
+                yield bundle.name, shadowed, without
 
 
 def _alter(version: Path) -> None:

@@ -190,6 +190,13 @@ def test_a_full_shadow_of_other_weights_is_measured(tmp_path: Path) -> None:
     assert altered.manifest.files["weights.safetensors"] != load_bundle(shipped).manifest.files["weights.safetensors"]
 
 
+def test_the_interval_of_a_median_is_that_of_the_sign_test() -> None:
+    assert shadow.interval([3.0, 1.0, 2.0]) == (1.0, 3.0)
+    assert shadow.interval(list(range(1, 7))) == (1, 6)  # covers 1 - 2 / 2**6
+    assert shadow.interval(list(range(1, 26))) == (8, 18)  # the table of the binomial distribution
+    assert shadow.interval(list(range(1, 32))) == (10, 22)
+
+
 def test_a_turn_begins_when_nothing_waits_for_the_shadow(monkeypatch: pytest.MonkeyPatch) -> None:
     reports = [{"requests": done, "dropped": lost} for done, lost in ((1, 0), (5, 0), (5, 2), (5, 2), (9, 9))]
     monkeypatch.setattr(shadow, "_STILL", 0.0)

@@ -2,6 +2,9 @@
 
 A shadow runs only while the batcher is idle, in one thread of the lowest CPU priority. A request that finds the
 shadow's queue full is dropped and counted. Nothing else waits for a shadow.
+
+Requests are gathered to groups first. A thread of low priority that takes Python's lock at the end of its run may lose
+the CPU while it holds the lock, and then the event loop waits for both. One run for sixteen texts has that moment once.
 """
 
 from __future__ import annotations
@@ -48,6 +51,8 @@ MAX_WAITING_TOKENS = 65_536
 """Tokens of the waiting requests; the first request is always accepted."""
 GROUP_ROWS, GROUP_TOKENS = 16, 4096
 """Limits of one group: its rows (texts or sentences) and its tokens."""
+GATHER_SECONDS = 0.05
+"""The longest time that a request waits for others of its group."""
 IDLE_SECONDS = 0.002
 """Interval between two checks for an idle batcher."""
 MEASURED = 8
@@ -66,6 +71,8 @@ Of = tuple[str, str, str]
 class _Waiting:
     exchange: Exchange
     shadow: Model
+    since: float
+    """Its arrival, as a time of the event loop."""
 
     @property
     def of(self) -> Of:
@@ -98,7 +105,7 @@ class Shadowing:
         self._recent = recent
         self._texts = texts
         self._waiting: deque[_Waiting] = deque()
-        self._tokens = 0
+        self._tokens = self._rows = 0
         self._groups = 0
         self._worker: asyncio.Task[None] | None = None
         self._closed = False
@@ -107,17 +114,19 @@ class Shadowing:
 
     def offer(self, exchange: Exchange, shadow: Model) -> None:
         """Queue an answered request for its shadow. Call it in the event loop; it returns at once."""
-        waiting, tokens = _Waiting(exchange, shadow), exchange.tokens
         if self._closed:
             return
+        loop = asyncio.get_running_loop()
+        waiting, tokens = _Waiting(exchange, shadow, loop.time()), exchange.tokens
         full = len(self._waiting) >= MAX_WAITING or self._tokens + tokens > MAX_WAITING_TOKENS
         if self._waiting and full:
             self._count("shadow_dropped_total", waiting.of, "busy")
             return
         self._waiting.append(waiting)
         self._tokens += tokens
+        self._rows += _rows(exchange)
         if self._worker is None or self._worker.done():
-            self._worker = asyncio.get_running_loop().create_task(self._work())
+            self._worker = loop.create_task(self._work())
 
     async def close(self) -> None:
         """End the thread and drop the waiting requests."""
@@ -163,6 +172,10 @@ class Shadowing:
     async def _work(self) -> None:
         loop = asyncio.get_running_loop()
         while self._waiting:
+            left = self._waiting[0].since + GATHER_SECONDS - loop.time()
+            if left > 0 and self._rows < GROUP_ROWS and self._tokens < GROUP_TOKENS:
+                await asyncio.sleep(left)
+                continue
             if self._busy():
                 await asyncio.sleep(IDLE_SECONDS)
                 continue
@@ -173,7 +186,7 @@ class Shadowing:
             self._groups += 1
             try:
                 ran = await loop.run_in_executor(self._thread, partial(_run, group, measured))
-                self._note(group, ran)
+                await self._note(group, ran)
             except Exception as error:  # a failed shadow must not fail a request
                 _log.error("a shadow failed", model=group[0].of[0], error=type(error).__name__)
                 for each in group:
@@ -191,9 +204,10 @@ class Shadowing:
                 break
             group.append(self._waiting.popleft())
         self._tokens -= sum(each.exchange.tokens for each in group)
+        self._rows -= sum(_rows(each.exchange) for each in group)
         return group
 
-    def _note(self, group: Sequence[_Waiting], ran: _Ran) -> None:
+    async def _note(self, group: Sequence[_Waiting], ran: _Ran) -> None:
         of = group[0].of
         if ran.served_seconds:
             self._count("shadow_run_seconds_total", of, "served", by=ran.served_seconds)
@@ -204,6 +218,7 @@ class Shadowing:
                 continue
             self._compare(waiting.exchange, predictions, of)
             self._count("shadow_requests_total", of)
+            await asyncio.sleep(0)  # requests come between two comparisons
         self._sampler.offer(group[0].shadow, ran.rows)
 
     def _compare(self, exchange: Exchange, predictions: Sequence[Prediction], of: Of) -> None:

@@ -212,6 +212,30 @@ def test_nothing_runs_while_the_batcher_is_busy_and_what_is_too_much_is_dropped(
     running(models, work, versions="one=1", shadow="one=2")
 
 
+def test_requests_run_again_in_groups(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work(runtime: Runtime) -> None:
+        groups: list[int] = []
+        run = shadowing._run
+
+        def counted(group: Any, measured: Any) -> Any:
+            groups.append(len(group))
+            return run(group, measured)
+
+        monkeypatch.setattr(shadowing, "_run", counted)
+        for number in range(5):
+            await ask(runtime, str(number), [TEXTS[0]])
+        await settled(runtime, "one", 5)
+        assert groups == [5]
+        monkeypatch.setattr(shadowing, "GATHER_SECONDS", 1e6)
+        exchange = await ask(runtime, "a", [TEXTS[0]])
+        for _ in range(shadowing.GROUP_ROWS - 1):  # a whole group waits for nobody
+            runtime.note_answer(exchange)
+        assert (await settled(runtime, "one", 5 + shadowing.GROUP_ROWS))["dropped"] == 0
+        assert groups == [5, shadowing.GROUP_ROWS]
+
+    running(models, work, versions="one=1", shadow="one=2")
+
+
 def test_a_shadow_that_fails_is_counted_and_nobody_notices(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def work(runtime: Runtime) -> None:
         shadow = runtime.model("one", None, "2")
