@@ -132,12 +132,16 @@ class Stream:
         return len(self._pending)
 
     def feed(self, text: str) -> None:
-        """Take a piece of text. Raises `InvalidField`."""
+        """Take a piece of text. Raises `InvalidField`. An empty one changes nothing, in a stream of tokens, too."""
+        if not text:
+            return
         self._pending += self._reader.feed(text)
         self.read += len(text)
 
     def feed_tokens(self, tokens: Sequence[str]) -> None:
-        """Add tokens that the caller has cut. Raises `InvalidField` for an empty token, and after raw text."""
+        """Take tokens. Raises `InvalidField`. No tokens change nothing, in a stream of text, too."""
+        if not tokens:
+            return
         self._pending += self._reader.feed_tokens(tokens)
         self.read += len(tokens)
 

@@ -218,6 +218,19 @@ def test_text_and_tokens_do_not_mix(served: dict[str, Model]) -> None:
         reading.feed(["film", ""])
 
 
+@pytest.mark.parametrize("pieces", [["film ", "was "], [["film"], ["was"]]])
+def test_an_empty_piece_of_either_kind_changes_nothing(served: dict[str, Model], pieces: list[Any]) -> None:
+    reading = Reading(served["last"])
+    for piece in pieces:
+        for empty in ("", []):
+            reading.feed(empty)
+        reading.feed(piece)
+        reading.feed("")
+        reading.feed([])
+    reading.end()
+    assert [event["text"] for event in reading.of("token")] == ["film", "was"]
+
+
 def test_a_state_keeps_a_bounded_number_of_entities(served: dict[str, Model]) -> None:
     reading = Reading(served["softmax"])
     for _ in range(300):
