@@ -83,7 +83,7 @@ class Seal:
         except (ValueError, binascii.Error):
             raise InvalidField("/state", _WRONG) from None
         body = raw[_MAC:]
-        # The last character has unused bits, and the decoder takes other alphabets: only the text that was sent is good.
+        # The last character has unused bits, and the decoder takes more alphabets. Only the text that was sent is good.
         if not hmac.compare_digest(_written(raw), sealed.encode("ascii")):
             raise InvalidField("/state", _WRONG)
         if not hmac.compare_digest(raw[:_MAC], self._mac(body)):
