@@ -58,8 +58,9 @@ class Lines:
     def line(self, row: Row, record: Record) -> bytes:
         if self._form == "jsonl":
             return _json_line({**self._named(row), **record})
-        kept = ["" if each is None else each for each in row.kept]
-        return _csv_line([row.file, row.number, *kept, *self._cells(record), str(record["truncated"]).lower()])
+        return _csv_line(
+            [row.file, row.number, *map(_cell, row.kept), *self._cells(record), str(record["truncated"]).lower()]
+        )
 
     def rejected(self, row: Row, reason: str) -> bytes:
         """The line of a row that was set aside."""
@@ -226,6 +227,13 @@ def _last_line(file: IO[bytes]) -> tuple[int, bytes]:
 
 def _json_line(value: object) -> bytes:
     return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE)
+
+
+def _cell(value: object) -> str:
+    """A kept value in a table: a text as it is, nothing for null, anything else as JSON."""
+    if value is None or isinstance(value, str):
+        return value or ""
+    return orjson.dumps(value).decode()
 
 
 def _csv_line(cells: Sequence[object]) -> bytes:

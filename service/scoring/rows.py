@@ -131,11 +131,11 @@ class Source:
             yield self._json_row(number, line)
 
     def _json_row(self, number: int, line: str) -> Row:
+        kept: tuple[object, ...] = (None,) * len(self._keep)
         try:
             value = orjson.loads(line)
         except (orjson.JSONDecodeError, UnicodeEncodeError):
-            return Row(self.name, number, None, "The line is not JSON.")
-        kept: tuple[object, ...] = (None,) * len(self._keep)
+            return Row(self.name, number, None, "The line is not JSON.", kept)
         if isinstance(value, dict):
             kept = tuple(map(value.get, self._keep))
             if self._column not in value:
@@ -184,11 +184,16 @@ class Source:
         return [header.index(column) for column in (self._column, *self._keep)]
 
     def _of_record(self, number: int, record: list[str], places: Sequence[int]) -> Row:
-        cells = [record[place] if place < len(record) else None for place in places]
-        if cells[0] is None:
-            reason = f"The row has {len(record)} fields, and none for {self._column!r}."
-            return Row(self.name, number, None, reason, tuple(cells[1:]))
-        return Row(self.name, number, cells[0], kept=tuple(cells[1:]))
+        text, *cells = [record[place] if place < len(record) else None for place in places]
+        kept = tuple(None if cell is None else _in_utf8(cell) for cell in cells)
+        if text is None:
+            return Row(
+                self.name, number, None, f"The row has {len(record)} fields, and none for {self._column!r}.", kept
+            )
+        for name, cell, whole in zip(self._keep, cells, kept, strict=True):
+            if cell != whole:
+                return Row(self.name, number, None, f"The field {name!r} (--keep) is not UTF-8.", kept)
+        return Row(self.name, number, text, kept=kept)
 
 
 class _Small(BufferedReader):
@@ -210,6 +215,10 @@ def _is_utf16(head: bytes) -> bool:
 
 def _size(name: str) -> int | None:
     """Size of a file in bytes; None for a pipe. Raises `InputError` for anything else."""
+    if _in_utf8(name) != name:
+        raise InputError(
+            f"{_in_utf8(name)}: the file's name is not UTF-8; rename it, or send the file to standard input"
+        )
     try:
         found = Path(name).stat()
     except FileNotFoundError as error:
@@ -225,6 +234,11 @@ def _stdin() -> BufferedReader:
     stream = sys.stdin.buffer
     assert isinstance(stream, BufferedReader)
     return stream
+
+
+def _in_utf8(text: str) -> str:
+    """The text, with U+FFFD for bytes outside of UTF-8, which are surrogates now."""
+    return text if text.isascii() else text.encode(errors="surrogateescape").decode(errors="replace")
 
 
 def _checked(row: Row) -> Row:

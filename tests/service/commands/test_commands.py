@@ -744,9 +744,37 @@ def test_columns_are_kept(models: Path, tmp_path: Path, name: str, form: str) ->
 
 
 def test_kept_fields_may_be_missing_or_of_any_kind(models: Path) -> None:
-    lines = b'{"text": "good", "id": {"a": [1]}}\n{"text": "bad"}\n"film"\n'
+    lines = b'{"text": "good", "id": {"a": [1]}}\n{"text": "bad"}\n"film"\nno JSON\n\n{"text":"a","id":true}\n'
     found = predict(models, "--format", "jsonl", "--keep", "id", stdin=lines)
-    assert [record["kept"]["id"] for record in records(found.stdout)] == [{"a": [1]}, None, None]
+    assert [record["kept"]["id"] for record in records(found.stdout)] == [{"a": [1]}, None, None, True]
+    assert (found.exit_code, found.stderr.count('"kept":{"id":null},"reason":"The line is not JSON."')) == (3, 2)
+    table = predict(models, "--format", "jsonl", "--keep", "id", "--to", "csv", stdin=lines)
+    assert [record["id"] for record in csv.DictReader(io.StringIO(table.stdout))] == ['{"a":[1]}', "", "", "true"]
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv"])
+@pytest.mark.parametrize(("kind", "mark"), [("csv", b","), ("tsv", b"\t")])
+def test_a_kept_field_that_is_not_utf_8_sets_its_row_aside(models: Path, kind: str, mark: bytes, form: str) -> None:
+    rows = [
+        b"id" + mark + b"text",
+        b"caf\xe9" + mark + b"good",
+        b"caf\xc3\xa9" + mark + b"good",
+        b"\xff" + mark + b"\xff",
+    ]
+    found = predict(models, "--format", kind, "--keep", "id", "--to", form, stdin=b"\n".join(rows))
+    assert found.exit_code == 3
+    assert found.stdout.count("café") == 1
+    aside = [json.loads(line) for line in found.stderr.splitlines() if line.startswith("{")]
+    assert [(each["row"], each["kept"]["id"]) for each in aside] == [(1, "caf\ufffd"), (3, "\ufffd")]
+    assert "'id' (--keep) is not UTF-8" in aside[0]["reason"]
+
+
+def test_a_file_whose_name_is_not_utf_8_is_refused(models: Path, tmp_path: Path) -> None:
+    file = tmp_path / os.fsdecode(b"caf\xe9.txt")
+    file.write_text("good\n")
+    found = predict(models, str(file))
+    assert found.exit_code == 1
+    assert "name is not UTF-8" in found.stderr
 
 
 @pytest.mark.parametrize(
