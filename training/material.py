@@ -13,7 +13,7 @@ from service.model.bundle import Counts, Feature, FeatureName, Task
 from service.model.features import CHARACTERS, SHAPES
 from service.model.rules import Style
 from service.model.tokenizer import UNKNOWN, Tokenizer, build
-from training import start
+from training import shipped, start
 from training.data import conventions, vectors, vocabulary
 from training.data.batches import Sample, encode
 from training.data.checks import Part, counts, notes, with_tokens
@@ -26,6 +26,7 @@ from training.loop import pretrain
 from training.nets.networks import EMBEDDING_SIZES, Architecture, Network
 from training.options import FitOptions
 from training.scoring.evaluate import Corpus, corpus_name, corpus_of
+from training.shipped import Lent
 from training.start import Parent, parent, resolved
 
 _FEATURES: dict[Task, tuple[FeatureName, ...]] = {
@@ -43,7 +44,8 @@ _THIRD = 1 / 3
 @dataclass(frozen=True, slots=True)
 class Material:
     """`options` have every setting fixed. `sizes` has the number of examples of each training file, `counts` the labels
-    of these and of the dev files. `parent` is the bundle that the training goes on from."""
+    of these and of the dev files. `parent` is the bundle that the training goes on from,
+    `lent` the word vectors that it begins with."""
 
     options: FitOptions
     network: Network
@@ -55,6 +57,7 @@ class Material:
     sizes: list[tuple[Path, int]]
     counts: tuple[Counts, ...]
     parent: Parent | None = None
+    lent: Lent | None = None
 
 
 def gather(options: FitOptions, tell: Callable[[str], None]) -> Material:
@@ -88,8 +91,10 @@ def gather(options: FitOptions, tell: Callable[[str], None]) -> Material:
     if begun:
         tokens_of = _words([*examples, *texts], blank)
         network, tokenizer = start.network(options, begun, tokens_of, names, tell)
+        lent = None
     else:
-        network, tokenizer = _network(options, [*examples, *texts], names, style, tell)
+        network, tokenizer, lent = _network(options, [*examples, *texts], names, style, tell)
+    options = shipped.named_in(options, lent)
     if answered:
         labelled = sum(each.label is not None for each in answered)
         tell(f"{len(answered):,} texts with a teacher's logits; {labelled:,} of them have a label")
@@ -117,7 +122,7 @@ def gather(options: FitOptions, tell: Callable[[str], None]) -> Material:
     network.learn(1 + max(int(sample.rows[:, 0].max()) for sample in samples))
     sizes = [(part.path, len(part.examples)) for part in train]
     sizes += [(path, len(found)) for path, found in taught.items()]
-    return Material(options, network, tokenizer, names, samples, dev, test, sizes, counted, begun)
+    return Material(options, network, tokenizer, names, samples, dev, test, sizes, counted, begun, lent)
 
 
 def _conformed(part: Part, first: Part, style: Style, tell: Callable[[str], None]) -> Part:
@@ -163,16 +168,17 @@ def _windows(options: FitOptions, samples: list[Sample]) -> str:
 
 def _network(
     options: FitOptions, examples: list[Example], names: tuple[str, ...], style: Style, tell: Callable[[str], None]
-) -> tuple[Network, Tokenizer]:
-    """An untrained network and the tokenizer that its embeddings belong to."""
+) -> tuple[Network, Tokenizer, Lent | None]:
+    """An untrained network, the tokenizer that its embeddings belong to, and the word vectors that it begins with."""
     blank = build([UNKNOWN], [], style)
     if options.start:
-        return _pretrained(options, options.start, names, style)
-    loaded = vectors.load(options.vectors).merged(blank.normalize) if options.vectors else None
+        return *_pretrained(options, options.start, names, style), None
+    tokens = _words(examples, blank)
+    lent = shipped.chosen(options, len(examples), tokens, blank.normalize, tell)
+    loaded = lent.vectors if lent else None
     size = loaded.size if loaded else EMBEDDING_SIZES["word"]
     if reason := unpackable(options.design.word_bits, size):
         raise TrainingError(reason)
-    tokens = _words(examples, blank)
     words = vocabulary.choose(tokens, loaded, options.words)
     if loaded:
         for line in _coverage(words, tokens, loaded):
@@ -188,7 +194,7 @@ def _network(
     if loaded:
         table = vocabulary.initial_table(words, loaded, np.random.default_rng(options.recipe.seed))
         network.embeddings["word"].weight.data = torch.from_numpy(table)
-    return network, build(words, features, style)
+    return network, build(words, features, style), lent
 
 
 def _coverage(words: list[str], tokens: list[str], loaded: vectors.Vectors) -> Iterator[str]:

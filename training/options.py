@@ -34,8 +34,10 @@ _RECIPE, _INITIAL, _DROPOUTS, _READING = Recipe(), Initial(), Dropouts(), Readin
 NOT_STATED = "not stated"
 _GENTLE = 1e-3
 """The learning rate by default for a network that has learned already: higher rates undo what it knows."""
-_FEW = 5000
+FEW = 5000
 """Examples below which training overfits soonest."""
+NO_VECTORS = Path("none")
+"""The value of --vectors for a word table that begins with random numbers."""
 
 
 class _Options(BaseModel):
@@ -174,8 +176,17 @@ class FitOptions(Columns, NetworkOptions):
         16,
         description="Bits of each number of the word table in the bundle. With 4, words of the training data keep 8.",
     )
-    characters: CharacterReader = Field("none", description="Network that reads the characters of each token (ner).")
-    crf: bool = Field(False, description="Score whole label sequences with a CRF, not each token alone (ner).")
+    vectors: Path | None = Field(
+        None,
+        description="Word vectors to start from: GloVe text, .gz, .npz, or a bundle, models/NAME; none for none. "
+        "Default: none, and below 5,000 examples those of the model that ships for the task, if they fit the language.",
+    )
+    characters: CharacterReader = Field("cnn", description="Network that reads the characters of each token (ner).")
+    crf: bool = Field(
+        True,
+        description="Score whole label sequences with a CRF, not each token alone (ner). Default: yes, but not with "
+        "--bptt.",
+    )
     epochs: int | None = Field(
         None,
         ge=1,
@@ -305,13 +316,16 @@ class FitOptions(Columns, NetworkOptions):
 
     @model_validator(mode="after")
     def _go_together(self) -> Self:
-        if self.start and self.vectors:
+        if self.start and self.vectors and self.vectors != NO_VECTORS:
             raise ValueError("--start: a model brings its own words and their vectors: no --vectors with it")
         if self.start and self.task != "sentiment" and not self.starts_from_a_bundle:
             raise ValueError("--start: an encoder is for sentiment; a tagger starts from a bundle, models/NAME")
         if self.start and self.initial != _INITIAL:
             raise ValueError("--init-input, --init-recurrent, --forget-bias: the first weights are those of --start")
-        if self.task == "sentiment" and (self.crf or self.characters != "none"):
+        asked = self.model_fields_set
+        if self.task == "sentiment" and (
+            ("crf" in asked and self.crf) or ("characters" in asked and self.characters != "none")
+        ):
             raise ValueError("--characters, --crf: characters and a CRF are for --task ner")
         if self.soft and self.task != "sentiment":
             raise ValueError("--soft: a teacher's logits are for --task sentiment")
@@ -339,7 +353,9 @@ class FitOptions(Columns, NetworkOptions):
 
     @property
     def design(self) -> Design:
-        head: Head = "tagger" if self.task == "ner" else self.pooling
+        tagger = self.task == "ner"
+        head: Head = "tagger" if tagger else self.pooling
+        crf = self.crf and ("crf" in self.model_fields_set or not self.bptt)  # a CRF's loss cannot be cut
         return Design(
             self.task,
             self.cell,
@@ -350,8 +366,8 @@ class FitOptions(Columns, NetworkOptions):
             reset=self.gru_reset or "after",
             peephole=self.peepholes or "diagonal",
             window_words=self.window_words,
-            characters=None if self.characters == "none" else self.characters,
-            crf=self.crf,
+            characters=None if self.characters == "none" or not tagger else self.characters,
+            crf=crf and tagger,
             word_bits=self.word_bits,
         )
 
@@ -371,7 +387,7 @@ class FitOptions(Columns, NetworkOptions):
 
     def suited(self, examples: int) -> FitOptions:
         """The same with every setting fixed, for training data of `examples` examples: few need more dropout."""
-        few, recipe = examples < _FEW, self.recipe.suited(examples)
+        few, recipe = examples < FEW, self.recipe.suited(examples)
         begun = self.starts_from_a_bundle and self.learning_rate is None
         return self.but(
             epochs=recipe.epochs,

@@ -196,7 +196,7 @@ def _publish(options: FitOptions, material: Material, outcome: Outcome, tell: Ca
         return [raw.of_bundle(bundle, data).kept() for data in (*dev, *test)]
 
     parent, licence = material.parent, options.licence
-    begun = [parent.origin] if parent else []
+    begun = [parent.origin] if parent else material.lent.origins if material.lent else []
     origin = Origin(
         data=(*begun, *(f"{corpus_name(path)}: {examples:,} examples" for path, examples in material.sizes)),
         counts=material.counts,
@@ -212,7 +212,7 @@ def _publish(options: FitOptions, material: Material, outcome: Outcome, tell: Ca
         material.network,
         material.tokenizer,
         origin,
-        parent.licence(licence) if parent else licence,
+        parent.licence(licence) if parent else material.lent.licence(licence) if material.lent else licence,
         options.out,
         figures,
         gates,

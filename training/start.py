@@ -22,6 +22,7 @@ from training.export import restore
 from training.export.onnx.embedding import FINE_ROWS, unpackable
 from training.nets.networks import Architecture, Network, Table
 from training.options import NOT_STATED, FitOptions
+from training.shipped import described, named
 
 _OWN = ("embeddings.word.", "head.", "crf.")
 """Beginnings of the names of those weights whose rows are chosen one by one."""
@@ -39,7 +40,7 @@ class Parent:
 
     @property
     def name(self) -> str:
-        return f"{self.bundle.name} version {self.bundle.version}"
+        return named(self.bundle)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -48,8 +49,7 @@ class Parent:
     @property
     def origin(self) -> str:
         """A line for the card: the bundle, the SHA-256 of its manifest, and what it learned from."""
-        learned = "; ".join(self.bundle.manifest.origin.data)
-        return f"began from {self.name} (SHA-256 of its model.json: {self.bundle.digest}), which learned from {learned}"
+        return f"began from {described(self.bundle)}"
 
     def licence(self, own: str) -> str:
         """The licence of what the training makes: that of the new data, and the bundle's."""

@@ -1,8 +1,8 @@
 """Text as it is sent → its plain form, and the place of each plain character in the text as sent.
 
 The plain form is the text that a reader sees: without invisible characters, with HTML's entities decoded, composed
-(NFC), with full-width ASCII and odd apostrophes as plain ASCII. Tokens are found, and looked up, in the plain form;
-their offsets are those of the text as sent.
+(NFC), with full-width ASCII, odd apostrophes and hyphens as plain ASCII. Tokens are found, and looked up, in the plain
+form; their offsets are those of the text as sent.
 """
 
 from __future__ import annotations
@@ -23,6 +23,12 @@ _UNSEEN = (
 """Soft hyphens, zero-width spaces, marks of direction, fillers, control characters that are no white space."""
 _SELECTORS = "\u034f\u180b-\u180d\u180f\ufe00-\ufe0f\U000e0020-\U000e007f\U000e0100-\U000e01ef"
 """They choose how the character before them is drawn, and belong to it; tags choose a flag."""
+_HYPHENS = "\u2010\u2011\u2212\ufe63"
+"""The hyphen of Unicode, the one that lines do not break at, the minus sign, a small hyphen."""
+_BLANK = "\u2800"
+"""Braille's blank pattern, a space that services do not remove."""
+_ALIKE = f"\uff01-\uff5e\u24b6-\u24e9\U0001d400-\U0001d7ff{_HYPHENS}{_BLANK}"
+"""Full-width ASCII, letters in circles, bold and other letters of mathematics, and the above."""
 _ODD = re.compile(
     # Text that was escaped twice, or three times: &amp;#39; is &#39;.
     r"(?P<escaped>&(?:amp;){1,2}(?:#[0-9]{1,16}|#[xX][0-9a-fA-F]{1,16}|[A-Za-z][A-Za-z0-9]{1,31});)"
@@ -32,8 +38,9 @@ _ODD = re.compile(
     f"|(?P<selector>[{_SELECTORS}])"
     # The joiner of an emoji of several is part of it.
     f"|(?P<unseen>[{_UNSEEN}]|(?<![{_EMOJI}])\u200d|\u200d(?![{_EMOJI}]))"
-    r"|(?P<wide>[\uff01-\uff5e])"
+    f"|(?P<alike>[{_ALIKE}])"
 )
+_TAG = re.compile(r"<B[rR](?= ?/?>)")
 _APOSTROPHE = re.compile(r"[\u0092\u02bc\u2032\u201b\ua78c]|(?<=[^\W\d_])[\u00b4`\u2018](?=[^\W\d_])")
 """``\x92`` is that of Windows-1252 in text that was taken for Latin-1."""
 _UNSEEN_CHARACTER = re.compile(f"[{_UNSEEN}{_SELECTORS}\u200d]")
@@ -46,12 +53,12 @@ def plain(text: str) -> tuple[str, Places | None]:
 
     Takes time linear in the text's length.
     """
-    if text.isascii() and "&" not in text and "`" not in text and text.isprintable():
+    if text.isascii() and "&" not in text and "`" not in text and "<B" not in text and text.isprintable():
         return text, None
     form, places = _read(text) if _ODD.search(text) else (text, None)
     if not unicodedata.is_normalized("NFC", form):
         form, places = _composed(form, places or [(at, at + 1) for at in range(len(form))])
-    form = _APOSTROPHE.sub("'", form)
+    form = _TAG.sub("<br", _APOSTROPHE.sub("'", form))
     return form, places or ([(at, at + 1) for at in range(len(form))] if form != text else None)
 
 
@@ -77,11 +84,19 @@ def _read(text: str) -> tuple[str, Places]:
             if places and places[-1][1] == start:
                 places[-1] = places[-1][0], end
         elif kind != "unseen":
-            pieces.append(chr(ord(character) - 0xFEE0) if kind == "wide" else character)
+            pieces.append(_alike(character) if kind == "alike" else character)
             places.append((start, end))
     pieces.append(text[done:])
     places += [(at, at + 1) for at in range(done, len(text))]
     return "".join(pieces), places
+
+
+def _alike(character: str) -> str:
+    """The common character that looks and reads like this one: one for one, so that each keeps its place."""
+    if character in _HYPHENS or character == _BLANK:
+        return "-" if character in _HYPHENS else " "
+    form = unicodedata.normalize("NFKC", character)
+    return form if len(form) == 1 else character
 
 
 def _entity(reference: str) -> tuple[str, int] | None:

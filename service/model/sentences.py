@@ -4,18 +4,24 @@ A tagger learns from single sentences, so it reads a text sentence by sentence. 
 the line was only wrapped there, and behind ``.``, ``!``, ``?`` or ``…`` if the next characters look like a beginning:
 a capital, a number, an opening quote or bracket. A period behind an initial or an abbreviation ends a sentence only
 before a word that commonly begins one (``in the U.S. She``).
+
+Tokens and the text between them count in their plain form (`service.model.plain`): ``&#10;`` is a line break.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import Literal
 
+from service.model.plain import Places, plain
+
 LOOKAHEAD = 2
-"""Characters behind a token that may decide whether a sentence begins at it."""
+"""Plain characters behind a token that may decide whether a sentence begins at it."""
+WINDOW = 96
+"""Code points of the text as sent that are searched for them: two of HTML's longest references, escaped twice."""
 
 FULL_LINE = 58
 """Columns. A line that would have been longer with the next line's first word is taken for wrapped."""
@@ -46,6 +52,10 @@ _PERIOD = "."
 _STOPS = frozenset(".!?。！？｡؟।॥")
 _WIDE = frozenset("。！？｡।॥」』）】")
 """No space follows these."""
+_MARKED = frozenset("！？｡（）［］｛｝")
+"""Full-width signs that are not read as their plain forms: sentences end at them without a space."""
+_AS_SENT = re.compile(r"[\t\n\r\x20-\x25\x27-\x5f\x61-\x7e]{2}")
+"""Two characters that are their own plain form, with any text behind them."""
 _OPENING = frozenset(("``", "“", "„", "«", "‘", "(", "[", "{", "¿", "¡"))
 _CLOSING = frozenset(("''", "”", "’", "»", ")", "]", "}", "」", "』", "）", "】"))
 _STRAIGHT = frozenset(('"', "'"))
@@ -265,8 +275,30 @@ def is_hard_break(gap: str) -> bool:
     return _HARD.search(gap) is not None
 
 
+def as_read(piece: str) -> str:
+    """The plain form of a token, or of the text between two tokens, for the splitter."""
+    return piece if piece in _MARKED else plain(piece)[0] or piece
+
+
+def ahead(text: str, sure: Callable[[str, str, Places | None], int] | None = None) -> str:
+    """The characters behind a token for the splitter, from the text as sent behind it, of which `WINDOW` code points
+    count.
+
+    `sure` returns how many characters of a plain form no further text can change (`streams.deciding.known`); only those
+    are returned. Without it the text is complete.
+    """
+    if _AS_SENT.match(text):
+        return text[:LOOKAHEAD]
+    window = text[:WINDOW]
+    form, places = plain(window)
+    certain = LOOKAHEAD if sure is None or len(window) == WINDOW else sure(window, form, places)
+    return form[: min(certain, LOOKAHEAD)]
+
+
 def may_divide(text: str) -> bool:
     """False for a text that is one sentence, as most short ones are, by a glance at its characters alone."""
+    if "&" in text or not text.isascii():
+        text += plain(text)[0]
     body = text.rstrip()
     unquoted = body[:-1] if body[-1:] in _STRAIGHT and not body[-2:-1].isspace() else body
     return bool(_ENDS.search(unquoted.rstrip(_TRAILING)) or _LINES.search(body))
@@ -280,7 +312,13 @@ def sentences(text: str, spans: Sequence[tuple[int, int]]) -> list[tuple[int, in
 
 def _starts(text: str, spans: Sequence[tuple[int, int]]) -> Iterator[int]:
     splitter, before = Splitter(), 0
+    unchanged = plain(text)[1] is None
     for number, (start, end) in enumerate(spans):
-        if splitter.begins(text[before:start], text[start:end], text[end : end + LOOKAHEAD]):
+        gap, token = text[before:start], text[start:end]
+        if unchanged:
+            begins = splitter.begins(gap, token, text[end : end + LOOKAHEAD])
+        else:
+            begins = splitter.begins(as_read(gap), as_read(token), ahead(text[end : end + WINDOW]))
+        if begins:
             yield number
         before = end

@@ -45,9 +45,9 @@ _CACHED_LENGTH = 48
 _in_use: WeakValueDictionary[tuple[bytes, tuple[Feature, ...]], Tokenizer] = WeakValueDictionary()
 """Tokenizers from files, by SHA-256 and features: models of one vocabulary share it and its cache."""
 
-_WORD = re.compile(r"(?:[^ \t\n<]+|<br ?/?>|<)+")
+_WORD = re.compile(r"(?:[^ \t\n<]+|<[bB][rR] ?/?>|<)+")
 """Text between spaces. A token holds no space, except ``<br />``, and no pattern looks behind a space."""
-WORD = re.compile(r"(?:(?<![^ \t\n])[Nn]o\. (?=[0-9])|[^ \t\n<&]+|<br ?/?>|&lt;br ?/?&gt;|[<&])+")
+WORD = re.compile(r"(?:(?<![^ \t\n])[Nn]o\. (?=[0-9])|[^ \t\n<&]+|<[bB][rR] ?/?>|&lt;[bB][rR] ?/?&gt;|[<&])+")
 """The same in any text: it may have a ``<br />`` of entities, or ``No. 1``, with a full stop that depends on the
 number."""
 _NUMBER_SIGN = re.compile(r"(?<![^ \t\n])[Nn]o\. [0-9]")
@@ -295,7 +295,7 @@ class Tokenizer:
     def _each(self, text: str) -> Iterator[tuple[str, int, int]]:
         """Each word's key, by which it is remembered, and its (start, end)."""
         last = len(text.rstrip())
-        for match in (WORD if ("&lt;br" in text or "o. " in text) else _WORD).finditer(text):
+        for match in (WORD if ("&lt;" in text or "o. " in text) else _WORD).finditer(text):
             key, (start, end) = match[0], match.span()
             if start < last <= end:
                 key = key[: last - start] + _EDGE

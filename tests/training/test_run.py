@@ -25,7 +25,7 @@ from training.loop.checkpoints import FILE, CheckpointError
 from training.loop.fit import Progress
 from training.loop.logs import read as read_log
 from training.material import gather
-from training.options import FitOptions
+from training.options import NO_VECTORS, FitOptions
 from training.run import run
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -42,6 +42,7 @@ def options(folder: Path, task: Task = "sentiment", **changed: Any) -> FitOption
         train=(write(folder / "mine" / f"train.{ending}"),),
         dev=(write(folder / "mine" / f"dev.{ending}", start=1, step=3),),
         words=1000,
+        vectors=NO_VECTORS,
         dropout=0.1,
         word_dropout=0.02,
         epochs=3,

@@ -118,6 +118,7 @@ def _sentences(source: Source, rows: _Rows, width: int) -> Iterator[Example]:
         )
     if "\r" in source.text:
         _check_ends(source, full, token)
+    _strip(source, full)
     read = _tag_reader(source, full, names, width, token)
     if _counted(full, width):
         rows = [row for row in rows if row is None or not _is_extra(row)]
@@ -131,7 +132,10 @@ def _header(source: Source, rows: _Rows) -> list[str]:
     if first is None:
         return []
     layout, known = source.layout, {field.strip().lower() for field in first.fields}
-    named = any(wanted and wanted in first.fields and not is_number(wanted) for wanted in (layout.token, layout.tag))
+    named = any(
+        wanted and not is_number(wanted) and position(wanted, first.fields, 0) is not None
+        for wanted in (layout.token, layout.tag)
+    )
     if named or (known & _WORD_NAMES and known & _TAG_NAMES and not any(map(tags.is_tag, first.fields))):
         return [field.strip() for field in first.fields]
     return []
@@ -196,6 +200,18 @@ def _is_extra(row: _Row) -> bool:
 
 def _counts(numbers: Sequence[str]) -> bool:
     return any(list(numbers) == [str(at) for at in range(first, first + len(numbers))] for first in (0, 1))
+
+
+def _strip(source: Source, full: list[_Row]) -> None:
+    """Take away spaces around tokens and tags: no token learned with them would be met again."""
+    spaced = []
+    for row in full:
+        bare = [field.strip(" ") or field for field in row.fields]
+        if bare != row.fields:
+            spaced.append(row.line)
+            row.fields[:] = bare
+    if spaced:
+        source.note(f"spaces around tokens and tags are left out: {len(spaced):,} ({some(spaced)})")
 
 
 def _check_ends(source: Source, full: list[_Row], token: int) -> None:

@@ -44,11 +44,7 @@ def read(path: Path, task: Task, layout: Layout = AS_FOUND, tell: Tell = silent)
         raise CorpusError(path, f"{_OPTIONS[other]} are not for {task}: {_OPTIONS[task]} are")
     reader = _READERS[task].get(ending)
     if reader is None:
-        raise CorpusError(
-            path,
-            f"its format cannot be told from its name; a file for {task} ends in {' '.join(_READERS[task])}, "
-            "each with or without .gz",
-        )
+        raise CorpusError(path, f"{_unread(path, ending, task)}, each with or without .gz")
     examples = list(reader(Source(path, text_of(path), layout, tell)))
     if not examples:
         raise CorpusError(path, f"it holds no example; {_EXPECTED[task]}")
@@ -58,6 +54,17 @@ def read(path: Path, task: Task, layout: Layout = AS_FOUND, tell: Tell = silent)
 def tagged(path: Path) -> bool:
     """True if a file's ending is one of tagged sentences alone: ``.conll`` is, ``.tsv`` and ``.jsonl`` are not."""
     return _ending(path) in _READERS["ner"].keys() - _READERS["sentiment"].keys()
+
+
+def _unread(path: Path, ending: str, task: Task) -> str:
+    """Why a file with this ending is not read, and what would be."""
+    ends = f"a file for {task} ends in {' '.join(_READERS[task])}"
+    if remedy := _FOREIGN.get(path.suffix.lower()):
+        return f"{remedy}; {ends}"
+    other: Task = "sentiment" if task == "ner" else "ner"
+    if ending in _READERS[other]:
+        return f"{ending} is an ending of files for --task {other}; {ends}"
+    return f"its format cannot be told from its name; {ends}"
 
 
 def _ending(path: Path) -> str:
@@ -159,6 +166,21 @@ _OPTIONS: dict[Task, str] = {
     "sentiment": "--text-column and --label-column",
     "ner": "--token-column and --tag-column",
 }
+_FOREIGN = {
+    **dict.fromkeys((".xlsx", ".xls", ".ods"), "a spreadsheet is not read: save it as CSV in UTF-8"),
+    **dict.fromkeys(
+        (".parquet", ".arrow", ".feather", ".pkl", ".h5"),
+        "a table of another program is not read: save it as CSV or JSON lines",
+    ),
+    ".json": "one JSON document is not read: write an object on each line, and name the file .jsonl",
+    **dict.fromkeys(
+        (".zip", ".tar", ".tgz", ".bz2", ".xz", ".zst", ".7z"), "of packed files only .gz is read: unpack it"
+    ),
+    **dict.fromkeys(
+        (".html", ".xml", ".md", ".pdf", ".docx"), "a document is not read: write its texts and labels into a table"
+    ),
+}
+"""Endings of other programs' files, and what to do."""
 _COLUMNS = (
     *(".conll", ".conll03", ".conll2003", ".conllu", ".iob", ".iob2", ".bio", ".bioes", ".bilou", ".bmes"),
     *(".txt", ".tsv", ".train", ".testa", ".testb", ".annotated"),

@@ -11,6 +11,16 @@ from pathlib import Path
 
 _BOM = b"\xef\xbb\xbf"
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_BINARY = {
+    b"\x1f\x8b": "the file is gzip; let its name end in .gz, such as reviews.csv.gz",
+    b"PK\x03\x04": "the file is a zip archive or an Excel workbook; unpack it, or save the sheet as CSV in UTF-8",
+    b"PAR1": "the file is Parquet; save it as CSV in UTF-8 or as JSON lines",
+    b"BZh": "the file is bzip2; unpack it, or pack it with gzip",
+    b"\xfd7zXZ": "the file is xz; unpack it, or pack it with gzip",
+    b"\x28\xb5\x2f\xfd": "the file is zstd; unpack it, or pack it with gzip",
+    b"\xd0\xcf\x11\xe0": "the file is an old Excel workbook; save the sheet as CSV in UTF-8",
+}
+"""First bytes of files that are no text, and what to do."""
 _NUMBER = re.compile(r"-?[0-9]{1,4}")
 
 Tell = Callable[[str], None]
@@ -93,6 +103,9 @@ def text_of(path: Path) -> str:
             data = gzip.decompress(data)
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise CorpusError(path, f"it is not a whole gzip file ({error}); compress or fetch it again") from error
+    for first, remedy in _BINARY.items():
+        if data.startswith(first):
+            raise CorpusError(path, remedy)
     try:
         text = data.removeprefix(_BOM).decode("utf-8")
     except UnicodeDecodeError as error:
@@ -113,8 +126,13 @@ def is_number(wanted: str | None) -> bool:
 
 
 def position(wanted: str, names: Sequence[str], count: int) -> int | None:
-    """The column that `wanted` means, from 0: a number, or the only column of that name; None for neither."""
+    """The column that `wanted` means, from 0: a number, or the only column of that name; None for neither.
+
+    Where no name is the same, one with other capitals will do.
+    """
     if not is_number(wanted):
+        if wanted not in names:
+            wanted, names = wanted.strip().casefold(), [name.strip().casefold() for name in names]
         return names.index(wanted) if names.count(wanted) == 1 else None
     number = int(wanted)
     return number - 1 if 0 < number <= count else count + number if -count <= number < 0 else None

@@ -6,6 +6,7 @@ import json
 import re
 import reprlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from training.data.delimited import SEPARATORS, header, records
 from training.data.objects import field, kind, objects, whole
@@ -23,6 +24,7 @@ _LABELS = frozenset(
         *("polarity", "emotion", "intent"),
     )
 )
+_HEADLESS = "; without a header, give both columns by number"
 _WORD = re.compile(r"\W+")
 
 _Rows = Sequence[tuple[int, list[str]]]
@@ -42,6 +44,9 @@ def tsv(source: Source) -> Iterator[Example]:
 
 def csv(source: Source) -> Iterator[Example]:
     """One record in each row below a header, by RFC 4180. The header determines the separator."""
+    if source.text[:4].lower() == "sep=" and len(source.text.split(source.line_end, 1)[0].rstrip("\r")) == 5:
+        source.note(f"the first line, {source.text[:5]!r}, is for Excel, and skipped")
+        source = replace(source, text=source.line_end + source.text.split(source.line_end, 1)[1])
     separator = _separator(source, ",;\t|") or ","
     if separator != ",":
         source.note(f"the columns are parted by {SEPARATORS[separator]}")
@@ -58,7 +63,9 @@ def json_lines(source: Source) -> Iterator[Example]:
                 keys = names[_find(source, names, "text")], names[_find(source, names, "label")]
             except _NoColumn as error:
                 has = ", ".join(record) or "nothing"
-                raise source.error(line, f'no "{error.wanted}"; the object has: {has}{error.hint}') from error
+                raise source.error(
+                    line, f'no "{error.wanted}"; the object has: {has}{error.hint.removesuffix(_HEADLESS)}'
+                ) from error
             _note_guess(source, *keys)
         text, label = (field(source, line, record, key) for key in keys)
         if not isinstance(text, str):
@@ -94,14 +101,15 @@ def _find(source: Source, names: Sequence[str], part: str, line: int = 1) -> int
         return found
     if part in names:
         if names.count(part) > 1:
-            raise _NoColumn(source, line, names, part, "; it has several")
+            raise _NoColumn(source, line, names, part, f"; it has several: name one by its number ({option})")
         return names.index(part)
     known = _TEXTS if part == "text" else _LABELS
     found_names = [at for at, name in enumerate(names) if _WORD.sub("_", name.strip().lower()) in known]
     if len(found_names) != 1:
         several = " or ".join(repr(names[at]) for at in found_names)
         which = f", to say whether {several} is meant" if several else ""
-        raise _NoColumn(source, line, names, part, f", or named by {option}{which}")
+        headless = _HEADLESS if not found_names else ""
+        raise _NoColumn(source, line, names, part, f", or named by {option}{which}{headless}")
     return found_names[0]
 
 

@@ -103,6 +103,12 @@ def network(bundle: Bundle) -> Network:
     return made
 
 
+def word_table(bundle: Bundle) -> NDArray[np.float32]:
+    """The word vectors of a bundle of floats, float32 [words, size]."""
+    table: NDArray[np.float32] = _words(load_file(bundle.file(WEIGHTS))).numpy()
+    return table
+
+
 def _words(arrays: _Arrays) -> Tensor:
     """The word vectors, from any of the forms in a bundle."""
     stored, scale = arrays[WORDS], arrays.get(scale_name(WORDS))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from service.model.sentences import is_hard_break, line_ends
+from service.model.sentences import as_read, is_hard_break, line_ends
 
 WIDEST = 4096
 """Columns. The splitter treats all wider gaps and lines alike."""
@@ -13,7 +13,8 @@ def squeezed(gap: str) -> str:
     if len(gap) <= WIDEST:
         return gap
     body = gap[:-1] if gap[-2:] != "\r\n" else gap[:-2]  # a following \n would join the \r to one break
+    rest, body = gap[len(body) :], as_read(body)
     ends = line_ends(body)
     breaks = "\n\n" if len(ends) > 1 or is_hard_break(body) else "\n" if ends else ""
     width = min(len(body) - (ends[-1] if ends else 0), WIDEST // 2)
-    return breaks + (" " if any(map(str.isspace, body)) else "\u200b") * width + gap[len(body) :]
+    return breaks + (" " if any(map(str.isspace, body)) else "\u200b") * width + rest

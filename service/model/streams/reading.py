@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from service.errors import InvalidField
 from service.model.plain import Places, plain
-from service.model.sentences import LOOKAHEAD, Splitter
+from service.model.sentences import WINDOW, Splitter, ahead, as_read
 from service.model.streams.deciding import decided, known
 from service.model.streams.gaps import squeezed
 from service.model.tokenizer import WORD, Tokenizer
@@ -119,9 +119,9 @@ class Reader:
         if self._count:
             raise InvalidField("/text", "The stream began with tokens; send tokens, or begin another stream.")
         for each in self._waiting:
-            each.behind += text[: LOOKAHEAD - len(each.behind)]
+            each.behind += text[: WINDOW - len(each.behind)]
         if self._held is not None:
-            self._held.behind += text[: LOOKAHEAD - len(self._held.behind)]
+            self._held.behind += text[: WINDOW - len(self._held.behind)]
         self._tail += text
         self._read()
         return self._ready()
@@ -188,7 +188,7 @@ class Reader:
             if not ended and (size == len(self._tail) or self._may_go_on(size)):
                 self._read_open()
                 return
-            word, behind = self._tail[:size], self._tail[size : size + LOOKAHEAD]
+            word, behind = self._tail[:size], self._tail[size : size + WINDOW]
             at, done, before = self._at, self._done, self._before
             self._at, self._before, self._tail = at + size, word[-1], self._tail[size:]
             self._done = self._tried = 0
@@ -219,7 +219,7 @@ class Reader:
             return False
         word, rest = self._tail[:size], self._tail[size:]
         for ending, options in _BREAKS:
-            if word.endswith(ending):
+            if word[-len(ending) :].lower() == ending:
                 return any(option.startswith(rest) for option in options)
         return rest == " " and word in _NUMBER_SIGNS
 
@@ -241,7 +241,7 @@ class Reader:
         for number, (start, end) in enumerate(spans):
             if end > done:
                 row = rows[number * width : (number + 1) * width]
-                self._decide(word[start:end], at + start, row, word[place:start], (word[end:] + behind)[:LOOKAHEAD])
+                self._decide(word[start:end], at + start, row, word[place:start], (word[end:] + behind)[:WINDOW])
                 place = end
         if self._gaps:
             self._gap = squeezed(self._gap + word[place:])
@@ -261,7 +261,7 @@ class Reader:
                 continue
             if not decided(form, start, end, sure):
                 break
-            row, behind = self._tokenizer.row(form[start:end]), tail[right : right + LOOKAHEAD]
+            row, behind = self._tokenizer.row(form[start:end]), tail[right : right + WINDOW]
             self._decide(tail[left:right], self._at + left, row, tail[self._done : left], behind)
             self._done = right
         if len(tail) > _CUT_FROM:
@@ -305,9 +305,12 @@ class Reader:
         while self._waiting:
             each, splitter, begins = self._waiting[0], self._splitter, False
             if splitter is not None:
-                if not ended and splitter.depends(each.gap, each.text, each.behind):
+                complete = ended or len(each.behind) == WINDOW
+                gap = each.gap if each.gap in ("", " ") else as_read(each.gap)
+                text, behind = as_read(each.text), ahead(each.behind, None if complete else known)
+                if not complete and splitter.depends(gap, text, behind):
                     break
-                begins = splitter.begins(each.gap, each.text, each.behind)
+                begins = splitter.begins(gap, text, behind)
             del self._waiting[0]
             found.append(Token(each.text, each.start, each.start + len(each.text), each.row, begins, each.gap))
         return found

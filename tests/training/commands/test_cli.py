@@ -27,6 +27,7 @@ from training.options import FitOptions
 
 ROOT = Path(__file__).resolve().parents[3]
 FIT = ("--hidden", "6", "--epochs", "8", "--batch-rows", "8", "--learning-rate", "0.02", "--device", "cpu")
+FIT += ("--vectors", "none")
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -282,7 +283,7 @@ def fit(folder: Path, **changed: str) -> list[str]:
         ),
         pytest.param("short.tsv", b"text\tlabel\na\n", "short.tsv:2: 1 columns", id="columns"),
         pytest.param("cut.tsv.gz", b"\x1f\x8b\x08\x00", "cut.tsv.gz: it is not a whole gzip file", id="gzip"),
-        pytest.param("data.xlsx", b"PK", "data.xlsx: its format cannot be told", id="format"),
+        pytest.param("data.xlsx", b"PK", "data.xlsx: a spreadsheet is not read: save it as CSV", id="format"),
     ],
 )
 def test_training_data_that_cannot_be_used(

@@ -325,6 +325,18 @@ def test_a_file_of_two_separators_is_refused(tmp_path: Path) -> None:
     assert len(read(write(tmp_path, "b.conll", "New York\tB-LOC\n" * 10 + "x\tO\n"), "ner")[0].value) == 11
 
 
+def test_spaces_around_tokens_and_tags_are_left_out(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.conll", "Ada \t B-PER\nNew York\tB-LOC\n \tO\n\u00a0x\tO \n")
+    examples, notes = told(path)
+    assert examples == [Example(("Ada", "New York", " ", "\u00a0x"), ("B-PER", "B-LOC", "O", "O"))]
+    assert notes == ["spaces around tokens and tags are left out: 2 (lines 1, 4)"]
+
+
+def test_names_of_columns_in_other_capitals(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.tsv", "Form\tEntity\nAda\tB-PER\n")
+    assert read(path, "ner", Layout(token="form", tag="ENTITY")) == [Example(("Ada",), ("B-PER",))]
+
+
 @pytest.mark.parametrize("layout", [Layout(text="1"), Layout(label="2"), Layout(token="1", label="2")])
 def test_columns_of_the_other_task_are_refused(tmp_path: Path, layout: Layout) -> None:
     expected = " --text-column and --label-column are not for ner: --token-column and --tag-column are"
@@ -390,7 +402,9 @@ def test_bare_tags_among_others_are_refused(tmp_path: Path) -> None:
     assert complaint(write(tmp_path, "a.jsonl", lines)).startswith("1: 'B' is no tag")
 
 
-WORD = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\t\n\r"), min_size=1, max_size=8)
+WORD = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\t\n\r"), min_size=1, max_size=8).map(
+    lambda word: word.strip(" ") or word
+)
 SENTENCE = st.lists(st.tuples(WORD, st.sampled_from(["O", "B-PER", "B-LOC"])), min_size=1, max_size=6)
 
 

@@ -85,9 +85,9 @@ def test_the_contracts_names_go_before_well_known_ones(tmp_path: Path) -> None:
     [
         ("review,comment,label", "'text', or named by --text-column, to say whether 'review' or 'comment' is meant"),
         ("text,stars,sentiment", "'label', or named by --label-column, to say whether 'stars' or 'sentiment' is meant"),
-        ("opus,verdict", "'text', or named by --text-column"),
-        ("text,text,label", "'text'; it has several"),
-        ("text,label,label", "'label'; it has several"),
+        ("opus,verdict", "'text', or named by --text-column; without a header, give both columns by number"),
+        ("text,text,label", "'text'; it has several: name one by its number (--text-column)"),
+        ("text,label,label", "'label'; it has several: name one by its number (--label-column)"),
     ],
 )
 def test_what_is_not_sure_is_asked_for(tmp_path: Path, header: str, expected: str) -> None:
@@ -99,7 +99,13 @@ def test_what_is_not_sure_is_asked_for(tmp_path: Path, header: str, expected: st
 
 @pytest.mark.parametrize("ending", ["csv", "tsv", "jsonl"])
 @pytest.mark.parametrize(
-    "layout", [Layout(text="opus", label="verdict"), Layout(text="2", label="-1"), Layout(text="opus", label="3")]
+    "layout",
+    [
+        Layout(text="opus", label="verdict"),
+        Layout(text="2", label="-1"),
+        Layout(text="opus", label="3"),
+        Layout(text="OPUS", label=" Verdict "),
+    ],
 )
 def test_columns_are_named(tmp_path: Path, ending: str, layout: Layout) -> None:
     rows = [["id", "opus", "verdict"], ["7", "A fine film .", "positive"], ["8", "Dull , dull .", "negative"]]
@@ -116,7 +122,7 @@ def test_columns_are_named(tmp_path: Path, ending: str, layout: Layout) -> None:
     assert notes == []
 
 
-@pytest.mark.parametrize("wanted", ["Opus", "0", "4", "-4", "1.0"])
+@pytest.mark.parametrize("wanted", ["opera", "0", "4", "-4", "1.0"])
 def test_a_named_column_that_is_not_there(tmp_path: Path, wanted: str) -> None:
     path = write(tmp_path, "a.csv", "id,opus,verdict\n7,A fine film .,positive\n")
     expected = f"1: the header has 'id', 'opus', 'verdict'; one column must be named {wanted!r}"
@@ -125,6 +131,27 @@ def test_a_named_column_that_is_not_there(tmp_path: Path, wanted: str) -> None:
     lines = write(tmp_path, "a.jsonl", '{"id": 7, "opus": "A fine film .", "verdict": "positive"}')
     found = complaint(lines, Layout(text=wanted, label="verdict"))
     assert found == f'1: no "{wanted}"; the object has: id, opus, verdict (--text-column)'
+
+
+def test_of_names_with_other_capitals_only_one_is_meant(tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        "a.csv",
+        "Opus,OPUS,verdict\nA fine film .,x,positive\nDull , dull .,x,negative\n".replace(" , ", " ; "),
+    )
+    assert len(read(path, "sentiment", Layout(text="Opus", label="verdict"))) == 2
+    expected = "1: the header has 'Opus', 'OPUS', 'verdict'; one column must be named 'opus' (--text-column)"
+    assert complaint(path, Layout(text="opus", label="verdict")) == expected
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_the_line_that_names_excels_separator_is_skipped(tmp_path: Path, end: str) -> None:
+    content = "sep=;\ntext;label\nA fine film .;positive\n".replace("\n", end)
+    examples, notes = told(write(tmp_path, "a.csv", content))
+    assert examples == FILMS[:1]
+    assert examples[0].lines == (3,)
+    assert notes[0] == "the first line, 'sep=;', is for Excel, and skipped"
+    assert read(write(tmp_path, "b.csv", "sep=,text,label\n1,A fine film .,positive\n"), "sentiment") == FILMS[:1]
 
 
 def test_one_column_cannot_be_both(tmp_path: Path) -> None:
