@@ -46,7 +46,8 @@ format: $(VENV)/complete  ## put the code into its style
 
 # With TRAIN and DEV, your own files; TASK says which task they are for, where their names do not.
 ifdef TRAIN
-TASK ?= $(if $(filter %.conll %.iob %.bio %.conll.gz,$(TRAIN)),ner,sentiment)
+TAGGED := %.conll %.conll03 %.conll2003 %.conllu %.iob %.iob2 %.bio %.bioes %.bilou %.bmes %.txt
+TASK ?= $(if $(filter $(TAGGED) $(TAGGED:=.gz),$(TRAIN)),ner,sentiment)
 $(if $(filter sentiment ner,$(TASK)),,$(error TASK is sentiment or ner, not $(TASK)))
 DEV ?= $(error with TRAIN, DEV=FILE names the labelled data that picks the best epoch)
 train: train-$(TASK)

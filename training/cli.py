@@ -101,7 +101,15 @@ def main() -> None:
         if debug["debug"]:
             raise
         foreseen = isinstance(error, _FORESEEN)
-        _fail(str(error) if foreseen else f"{type(error).__name__}: {error} (--debug shows where)")
+        _fail(_reason(error) if foreseen else f"{type(error).__name__}: {error} (--debug shows where)")
+
+
+def _reason(error: Exception) -> str:
+    """The message of a foreseen error; of one of the system its file and what is wrong, without its number."""
+    if not isinstance(error, OSError) or not error.strerror:
+        return str(error)
+    name = error.filename2 or error.filename
+    return f"{name}: {error.strerror}" if name else error.strerror
 
 
 def _fail(reason: str) -> NoReturn:

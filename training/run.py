@@ -61,6 +61,8 @@ def run(
         return mark(trained, material.dev, device)
 
     before = _before(material, score, tell, device)
+    if options.out.exists() and not options.out.is_dir():
+        raise TrainingError(f"--out: {options.out} is a file; name a folder, such as models/my-{options.design.task}")
     options.out.mkdir(parents=True, exist_ok=True)  # fail before the training, not after it
     with joined(device) as processes:
         outcome = _train(options, material, score, tell, report, device, processes)

@@ -44,6 +44,7 @@ _TAG = re.compile(r"<B[rR](?= ?/?>)")
 _APOSTROPHE = re.compile(r"[\u0092\u02bc\u2032\u201b\ua78c]|(?<=[^\W\d_])[\u00b4`\u2018](?=[^\W\d_])")
 """``\x92`` is that of Windows-1252 in text that was taken for Latin-1."""
 _UNSEEN_CHARACTER = re.compile(f"[{_UNSEEN}{_SELECTORS}\u200d]")
+_ALIKE_CHARACTER = re.compile(f"[{_ALIKE}]")
 _MOST_MARKS = 32
 """Characters that are composed together: Unicode's stream-safe text has at most 30 marks behind a letter."""
 
@@ -84,7 +85,7 @@ def _read(text: str) -> tuple[str, Places]:
             if places and places[-1][1] == start:
                 places[-1] = places[-1][0], end
         elif kind != "unseen":
-            pieces.append(_alike(character) if kind == "alike" else character)
+            pieces.append(_alike(character) if _ALIKE_CHARACTER.fullmatch(character) else character)
             places.append((start, end))
     pieces.append(text[done:])
     places += [(at, at + 1) for at in range(done, len(text))]

@@ -26,7 +26,7 @@ MODEL = "ner-bilstm"
 
 
 def post(client: httpx.Client, path: str, **request: Any) -> Any:
-    response = client.post(path, json={"model": MODEL, **request})
+    response = client.post(path, json={"model": MODEL} | request)
     assert response.status_code == 200, response.text
     return response.json()
 
@@ -63,6 +63,26 @@ def test_a_text_is_what_its_sentences_are_alone(served: Process) -> None:
     for found, wanted in zip(whole["entities"] + whole["tokens"], expected + tokens, strict=True):
         assert found == wanted | {"score": pytest.approx(wanted["score"], abs=1e-6)}
         assert TEXT[found["start"] : found["end"]] == found["text"]
+
+
+def test_a_line_break_written_for_html_is_one(client: httpx.Client) -> None:
+    sent = "Ada Lovelace&#10;Alan Turing&#13;&#10;Grace Hopper<BR>Emmy Noether"
+    plain = "Ada Lovelace\nAlan Turing\r\nGrace Hopper<br>Emmy Noether"
+    found, wanted = predict(client, sent, plain)
+    assert labels(found) == labels(wanted)
+    assert [entity["text"] for entity in found["entities"]] == [
+        "Ada Lovelace",
+        "Alan Turing",
+        "Grace Hopper",
+        "Emmy Noether",
+    ]
+    assert all(sent[each["start"] : each["end"]] == each["text"] for each in found["entities"] + found["tokens"])
+    assert trace(client, sent)["sentences"] == trace(client, plain)["sentences"]
+    (streamed,) = [post(client, "/stream", model="ner-lstm", text=sent, end=True)["prediction"]["entities"]]
+    (whole,) = post(client, "/predict", model="ner-lstm", inputs=[sent])["predictions"]
+    assert [(each["text"], each["start"]) for each in streamed] == [
+        (each["text"], each["start"]) for each in whole["entities"]
+    ]
 
 
 def test_split_false_reads_one_sequence(client: httpx.Client) -> None:

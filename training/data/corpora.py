@@ -43,6 +43,8 @@ def read(path: Path, task: Task, layout: Layout = AS_FOUND, tell: Tell = silent)
         other: Task = "sentiment" if task == "ner" else "ner"
         raise CorpusError(path, f"{_OPTIONS[other]} are not for {task}: {_OPTIONS[task]} are")
     reader = _READERS[task].get(ending)
+    if path.is_dir():
+        raise CorpusError(path, "it is a folder; name a file")
     if reader is None:
         raise CorpusError(path, f"{_unread(path, ending, task)}, each with or without .gz")
     examples = list(reader(Source(path, text_of(path), layout, tell)))

@@ -18,7 +18,7 @@ _FORMAT = 3
 
 
 class CheckpointError(Exception):
-    """A checkpoint that cannot be continued from."""
+    """A checkpoint that cannot be written, or continued from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +64,15 @@ class Checkpoints:
 
 def write(file: Path, content: Mapping[str, Any]) -> None:
     """Write a temporary file, sync it to the disk, then rename it. A process killed in between leaves the old file
-    unchanged."""
+    unchanged. Raises `CheckpointError` if the disk does not take it."""
     beside = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        with beside.open("wb") as out:
-            torch.save(dict(content), out)
-            out.flush()
+        # By its path: an interrupt within the writing of a file object would become a RuntimeError of torch.
+        try:
+            torch.save(dict(content), beside)
+        except RuntimeError as error:
+            raise CheckpointError(f"{file} cannot be written: is the disk full? ({_short(error)})") from error
+        with beside.open("rb") as out:
             os.fsync(out.fileno())
         beside.replace(file)
     finally:

@@ -34,8 +34,11 @@ class Log:
 
     def __call__(self, record: Record) -> None:
         line = record | {"seconds": round(time.monotonic() - self._started, 3)}
-        self._file.write(json.dumps(line) + "\n")
-        self._file.flush()
+        try:
+            self._file.write(json.dumps(line) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise LogError(f"{self._file.name}: {error.strerror}") from error
 
     def close(self) -> None:
         self._file.close()

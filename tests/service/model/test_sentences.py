@@ -51,6 +51,37 @@ def test_a_break_of_html_ends_a_sentence_that_it_belongs_to(cut: Tokenizer) -> N
     assert split(cut, "Ada<br />Alan<br><br>\nGrace") == ["Ada<br />", "Alan<br><br>", "Grace"]
 
 
+@pytest.mark.parametrize(
+    ("sent", "plain"),
+    [
+        ("Ada&#10;Alan&#xA;&#x0a;Grace", "Ada\nAlan\n\nGrace"),
+        ("Ada&#13;&#10;Alan&NewLine;Grace&#8232;Emmy", "Ada\r\nAlan\nGrace\u2028Emmy"),
+        ("Ada&amp;#10;Alan", "Ada\nAlan"),
+        ("1. Paris&#10;2. Rome&#10;3&#46; Berlin", "1. Paris\n2. Rome\n3. Berlin"),
+        ("&bull; Paris&#10;&bull; Rome", "• Paris\n• Rome"),
+        ("Ada&lt;br&gt;Alan<BR>Grace&lt;BR /&gt;Emmy", "Ada<br>Alan<br>Grace<br />Emmy"),
+        ("He left&#46; &quot;Stay&#46;&quot; Rome fell&excl; Ada", 'He left. "Stay." Rome fell! Ada'),
+        ("Wait&hellip; Paris&quest; It is.", "Wait… Paris? It is."),
+        ("Dr\u00ad. Ada met Gen\u200b. X in the U\u2060.S. She left.", "Dr. Ada met Gen. X in the U.S. She left."),
+        ("J.&nbsp;R.&nbsp;R. Tolkien left.\u200b Ada came.", "J.\u00a0R.\u00a0R. Tolkien left. Ada came."),
+        ("He left．　She came", "He left. She came"),
+        ('Ada said&colon; "\u200bGo." "\u200bNo."', 'Ada said: "Go." "No."'),
+        ("&#40;Go.&#41; &lbrack;Stay.&rbrack; No.", "(Go.) [Stay.] No."),
+        ("I met A.&#32;B. Then A. I left.", "I met A. B. Then A. I left."),
+    ],
+)
+def test_sentences_are_those_of_the_plain_form(cut: Tokenizer, sent: str, plain: str) -> None:
+    found, wanted = (cut.encode(text, 1000) for text in (sent, plain))
+    assert sentences(sent, found.spans) == sentences(plain, wanted.spans)
+    assert found.rows.tolist() == wanted.rows.tolist()
+    assert may_divide(sent) == may_divide(plain)
+
+
+def test_full_width_marks_end_a_sentence_without_a_space(cut: Tokenizer) -> None:
+    assert split(cut, "我去巴黎！他在伦敦？") == ["我去巴黎！", "他在伦敦？"]
+    assert split(cut, "我去&nbsp;巴黎！他在伦敦。") == ["我去&nbsp;巴黎！", "他在伦敦。"]
+
+
 ITEMS = "\n".join(
     f"{number}) a long item that says a good deal about the town of Paris and ends" for number in range(1, 4)
 )

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import pickle
+import resource
 import signal
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -89,8 +92,7 @@ def within(name: str, call: int) -> Callable[[], Callable[[Progress], None]]:
         def dying(*arguments: Any, **options: Any) -> Any:
             if next(calls) == call:
                 if name == "save":
-                    arguments[1].write(b"half a checkpoint")
-                    arguments[1].flush()
+                    arguments[1].write_bytes(b"half a checkpoint")
                 die()
             return real(*arguments, **options)
 
@@ -147,7 +149,7 @@ def test_a_half_written_checkpoint_is_never_in_its_place(tmp_path: Path, monkeyp
     kept.save({"step": 1})
 
     def half(content: object, file: Any) -> None:
-        file.write(pickle.dumps("half"))
+        file.write_bytes(pickle.dumps("half"))
         raise OSError("the disk is full")
 
     monkeypatch.setattr(torch, "save", half)
@@ -189,3 +191,54 @@ def test_numbers_come_back_as_they_were(tmp_path: Path) -> None:
     state = {"best": 0.1 + 0.2, "none": None, "drawn": str(np.random.default_rng(1).bit_generator.state)}
     kept.save(state)
     assert kept.load() == state
+
+
+@contextmanager
+def _files_of(most: int) -> Iterator[None]:
+    """Inside the block this process writes no file of more bytes, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_checkpoint_that_the_disk_does_not_take_leaves_the_one_before(tmp_path: Path) -> None:
+    kept = Checkpoints(tmp_path, SETTINGS)
+    kept.save({"step": 1})
+    with (
+        _files_of(20_000),
+        pytest.raises(CheckpointError, match=r"checkpoint\.pt cannot be written: is the disk full\?"),
+    ):
+        kept.save({"step": 2, "network": {"weight": torch.ones(10_000)}})
+    assert kept.load() == {"step": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
+
+
+def _save_on_and_on(kept: Checkpoints) -> None:
+    for _ in range(100):
+        kept.save({"step": 2, "network": {"weight": torch.ones(2_000_000)}})
+
+
+def test_an_interrupt_while_a_checkpoint_is_written_is_one(tmp_path: Path) -> None:
+    kept = Checkpoints(tmp_path, SETTINGS)
+    kept.save({"step": 1})
+    done = threading.Event()
+
+    def interrupt() -> None:
+        while not done.is_set():
+            if any(path.name != "checkpoint.pt" for path in tmp_path.iterdir()):
+                signal.raise_signal(signal.SIGINT)
+                return
+
+    # Handled by Python's default handler, which raises KeyboardInterrupt in this thread.
+    watching = threading.Thread(target=interrupt)
+    watching.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            _save_on_and_on(kept)
+    finally:
+        done.set()
+        watching.join()
+    assert kept.load() is not None
