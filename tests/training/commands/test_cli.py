@@ -26,8 +26,20 @@ from training.nets.networks import Design
 from training.options import FitOptions
 
 ROOT = Path(__file__).resolve().parents[3]
-FIT = ("--hidden", "6", "--epochs", "8", "--batch-rows", "8", "--learning-rate", "0.02", "--device", "cpu")
-FIT += ("--vectors", "none")
+FIT = (
+    "--hidden",
+    "6",
+    "--epochs",
+    "8",
+    "--batch-rows",
+    "8",
+    "--learning-rate",
+    "0.02",
+    "--device",
+    "cpu",
+    "--vectors",
+    "none",
+)
 
 
 def environment(**more: str) -> dict[str, str]:
