@@ -28,7 +28,7 @@ _RETRY = 32
 _BREAKS = ("<br", (" />", " >")), ("&lt;br", (" /&gt;", " &gt;"))
 """A word with such an ending continues after a space if one of these follows."""
 _NUMBER_SIGNS = ("No.", "no.")
-_OPEN_ENDS = "r."
+_OPEN_ENDS = "rR."
 """Last characters of these."""
 
 Kept = tuple[Any, ...]
