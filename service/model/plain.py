@@ -17,7 +17,7 @@ Places = list[tuple[int, int]]
 
 _EMOJI = "\u2190-\u2bff\u3030\u303d\u3297\u3299\ufe0f\U0001f000-\U0001faff"
 _UNSEEN = (
-    "\x00-\x08\x0e-\x1b\x7f\u00ad\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b\u200c\u200e\u200f\u202a-\u202e"
+    "\x00-\x08\x0e-\x1b\x7f\x81\x8d\x8f\x90\x9d\u00ad\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b\u200c\u200e\u200f\u202a-\u202e"
     "\u2060-\u2064\u2066-\u206f\u3164\ufeff\uffa0\ufff9-\ufffb\U0001d173-\U0001d17a"
 )
 """Soft hyphens, zero-width spaces, marks of direction, fillers, control characters that are no white space."""
@@ -27,8 +27,10 @@ _HYPHENS = "\u2010\u2011\u2212\ufe63"
 """The hyphen of Unicode, the one that lines do not break at, the minus sign, a small hyphen."""
 _BLANK = "\u2800"
 """Braille's blank pattern, a space that services do not remove."""
-_ALIKE = f"\uff01-\uff5e\u24b6-\u24e9\U0001d400-\U0001d7ff{_HYPHENS}{_BLANK}"
-"""Full-width ASCII, letters in circles, bold and other letters of mathematics, and the above."""
+_WINDOWS = "\x80\x82-\x84\x86-\x8c\x8e\x91\x93-\x9c\x9e\x9f"
+"""Quotes, dashes and others of Windows-1252 in text that was taken for Latin-1."""
+_ALIKE = f"{_WINDOWS}\uff01-\uff5e\u24b6-\u24e9\U0001d400-\U0001d7ff{_HYPHENS}{_BLANK}"
+"""The above, full-width ASCII, letters in circles, bold and other letters of mathematics."""
 _ODD = re.compile(
     # Text that was escaped twice, or three times: &amp;#39; is &#39;.
     r"(?P<escaped>&(?:amp;){1,2}(?:#[0-9]{1,16}|#[xX][0-9a-fA-F]{1,16}|[A-Za-z][A-Za-z0-9]{1,31});)"
@@ -42,7 +44,7 @@ _ODD = re.compile(
 )
 _TAG = re.compile(r"<B[rR](?= ?/?>)")
 _APOSTROPHE = re.compile(r"[\u0092\u02bc\u2032\u201b\ua78c]|(?<=[^\W\d_])[\u00b4`\u2018](?=[^\W\d_])")
-"""``\x92`` is that of Windows-1252 in text that was taken for Latin-1."""
+"""``\x92`` is that of Windows-1252."""
 _UNSEEN_CHARACTER = re.compile(f"[{_UNSEEN}{_SELECTORS}\u200d]")
 _ALIKE_CHARACTER = re.compile(f"[{_ALIKE}]")
 _MOST_MARKS = 32
@@ -96,6 +98,8 @@ def _alike(character: str) -> str:
     """The common character that looks and reads like this one: one for one, so that each keeps its place."""
     if character in _HYPHENS or character == _BLANK:
         return "-" if character in _HYPHENS else " "
+    if character < "\xa0":
+        return character.encode("latin-1").decode("cp1252")
     form = unicodedata.normalize("NFKC", character)
     return form if len(form) == 1 else character
 

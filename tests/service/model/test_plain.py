@@ -155,6 +155,7 @@ def test_entities_are_read_as_their_characters(text: str, chosen: int, form: int
         ("Baden\u2010Baden, Anne\u2011Marie, 5\u22123, a\ufe63b", "Baden-Baden, Anne-Marie, 5-3, a-b"),
         ("Baden&#8209;Baden, 5&minus;3, a&hyphen;b", "Baden-Baden, 5-3, a-b"),
         ("a\u2800film", "a film"),
+        ("\x93film\x94 \x96 film\x97 won\x9dderful \x80 &#147;film&#148;", "“film” – film— wonderful € “film”"),
         ("𝐰𝐨𝐧𝐝𝐞𝐫𝐟𝐮𝐥 𝗣𝗮𝗿𝗶𝘀 ⓦⓞⓝⓓⓔⓡⓕⓤⓛ 𝟙𝟚", "wonderful Paris wonderful 12"),
         ("film<BR />film<Br>film<BR/>&lt;BR&gt;film", "film<br />film<br>film<br/><br>film"),
         ("a <BR x <B R", "a <BR x <B R"),
