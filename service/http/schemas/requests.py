@@ -34,6 +34,9 @@ so."""
 
 _Name = Annotated[str, StringConstraints(max_length=256)]
 
+_A_KEY = "[key]"
+"""pydantic's last step to a member whose name is wrong."""
+
 _ITEM_SCHEMA = {
     "anyOf": [
         {"type": "string", "minLength": 1, "title": "Raw text"},
@@ -263,7 +266,8 @@ def _refuse_unknown(value: dict[str, Any], kind: type[BaseModel]) -> None:
 
 
 def _problem(found: Any) -> FieldProblem:
-    pointer = "".join(f"/{escape(str(step))}" for step in found["loc"])
+    steps = found["loc"][:-1] if found["loc"][-1:] == (_A_KEY,) else found["loc"]
+    pointer = "".join(f"/{escape(str(step))}" for step in steps)
     if found["type"] == "missing":
         return FieldProblem(pointer, "The field is missing.")
     if found["type"] == "extra_forbidden":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from typing import Any
 
 import orjson
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from service.errors import InvalidField, MalformedBody, TooLarge
 from service.http.schemas.requests import MAX_PROBLEMS, GatesRequest, PredictRequest, escape, parse
+from service.http.schemas.rollout import RolloutRequest
 
 
 def predict(**request: Any) -> PredictRequest:
@@ -80,6 +82,13 @@ def test_null_leaves_a_field_out() -> None:
 )
 def test_pointers(request_: dict[str, Any], expected: list[str]) -> None:
     assert pointers(**request_) == expected
+
+
+def test_a_pointer_to_a_wrong_name_ends_with_the_name() -> None:
+    for name in ("zz", "0", "a/b"):
+        with pytest.raises(InvalidField) as found:
+            parse(json.dumps({"canary": {"3": 0.5, name: 0.5}}).encode(), RolloutRequest, 1)
+        assert [each.pointer for each in found.value.problems] == [f"/canary/{escape(name)}"]
 
 
 def test_the_number_of_inputs_is_counted_before_they_are_looked_at() -> None:
