@@ -201,6 +201,7 @@ def test_an_empty_text_asks_for_one(visit: Visit) -> None:
         "sentiment-bigru",
         "sentiment-mingru",
         "sentiment-biminlstm",
+        "sentiment-mingru-window",
     ],
 )
 def test_every_cell_is_shown_by_its_own_equations(visiting: Visiting, service: Process, model: str) -> None:
@@ -216,6 +217,9 @@ def test_every_cell_is_shown_by_its_own_equations(visiting: Visiting, service: P
         assert page.locator(f"#map-{gate}-forward").count() == 1
     if model == "sentiment-rnn":
         assert "no additive state" in page.inner_text("#mattered")
+    else:
+        of = {"sentiment-mingru-window": "windows: each step reads a few words", "sentiment-mingru": "the tokens"}
+        assert f"The shares are those of {of.get(model, 'the ')}" in page.inner_text("#mattered")
     visit.picture(model)
 
 
