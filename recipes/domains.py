@@ -21,8 +21,9 @@ from service.model.engine import Engine
 from service.model.tokenizer import Tokenizer
 from training.data.corpora import Example, read
 from training.scoring import raw
+from training.scoring.calibration import calibration_error, error_by_chance
 from training.scoring.evaluate import corpus_name, corpus_of, measure
-from training.scoring.metrics import EntityScores
+from training.scoring.metrics import EntityScores, Scored
 
 FILE = Path(__file__).resolve().parent / "domains.json"
 TAGGED = ("conll2003", "uner-ewt", "worldwide-news", "fewnerd-wiki", "wikineural", "tweebank")
@@ -82,14 +83,25 @@ def _classified(bundle: Bundle, path: Path, examples: Sequence[Example]) -> dict
 
 
 def _tagged(bundle: Bundle, path: Path, examples: Sequence[Example]) -> dict[str, float]:
-    """Entity scores on tokens and on raw text, over `COMMON` alone."""
+    """Entity scores, and the calibration of entities' scores, on tokens and on raw text, over `COMMON` alone."""
     manifest = bundle.manifest
     tokenizer = Tokenizer.load(bundle.file(TOKENIZER), manifest.features)
     found = corpus_of(corpus_name(path), examples, "ner", tokenizer, manifest.token_limit)
     report = raw.of_bundle(bundle, found)
     tokens, text = common(report.tokens), common(report.raw)
     figures = {"f1": tokens.f1, "precision": tokens.precision, "recall": tokens.recall, "raw_f1": text.f1}
+    figures |= _calibration(report.scored_tokens, "") | _calibration(report.scored_raw, "raw_")
     return {"inputs": len(found.gold), **figures}
+
+
+def _calibration(scored: Sequence[Scored], prefix: str) -> dict[str, float]:
+    """The calibration error of entities of `COMMON`, and that of perfect scores; nothing if there is no such entity."""
+    kept = [each for each in scored if each.kind in COMMON]
+    if not kept:
+        return {}
+    confidence = [each.score for each in kept]
+    error = calibration_error(confidence, [each.right for each in kept])
+    return {f"{prefix}calibration_error": error, f"{prefix}calibration_by_chance": error_by_chance(confidence)}
 
 
 def common(scores: EntityScores) -> EntityScores:
@@ -131,6 +143,20 @@ def table(everything: Figures) -> Iterator[str]:
         for version, row in rows.items():
             cells = [f"{100 * row[head]:.1f}" if head in row else "" for head in heads]
             yield f"| {version} | {' | '.join(cells)} | {100 * average(by_version[version], task):.1f} |"
+
+
+def calibration(everything: Figures) -> Iterator[str]:
+    """A Markdown table of the last measured version of each model: the calibration error on each set."""
+    yield from ("", "Calibration error on dev, in percent, beside that of perfect scores on as many answers:", "")
+    yield "| model | data | inputs | error | by chance | raw text | by chance |"
+    yield f"|{' --- |' * 7}"
+    names = [f"{prefix}calibration_{part}" for prefix in ("", "raw_") for part in ("error", "by_chance")]
+    for model, by_version in sorted(everything.items()):
+        version = max(by_version, key=int)
+        for data, found in sorted(by_version[version].items()):
+            if names[0] in found:
+                cells = [f"{100 * found[name]:.1f}" if name in found else "" for name in names]
+                yield f"| `{model}` {version} | {data} | {found['inputs']:,} | {' | '.join(cells)} |"
 
 
 def known(file: Path = FILE) -> Figures:

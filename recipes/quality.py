@@ -51,7 +51,8 @@ def table(models: Path) -> str:
     heads = (*heads[:4], "median (range)", heads[5])
     several = [f"| {' | '.join(row)} |" for row in (heads, ("---",) * len(heads), *of_seeds())]
     parts = ["As shipped:", "", *shipped, "", "The same recipe with several seeds:", "", *several]
-    return "\n".join([*parts, *domains.table(domains.known())])
+    everything = domains.known()
+    return "\n".join([*parts, *domains.table(everything), *domains.calibration(everything)])
 
 
 if __name__ == "__main__":

@@ -122,6 +122,27 @@ def test_types_that_the_corpora_do_not_share_are_not_counted() -> None:
     assert (found.correct, found.predicted, found.support) == (1, 2, 2)
 
 
+def test_a_taggers_figures_have_the_calibration_of_common_types(tmp_path: Path) -> None:
+    tiny_bundle(tmp_path / "models" / "m", task="ner")
+    folder = tmp_path / "ner" / "tweebank"
+    folder.mkdir(parents=True)
+    (folder / "dev.conll").write_text("Ada\tB-PER\nran\tO\n\nIn\tO\nLondon\tB-LOC\n\n" * 9, "utf-8")
+    everything: domains.Figures = {}
+    domains.add(tmp_path / "models" / "m", tmp_path, everything)
+    (figures,) = next(iter(everything["m"].values())).values()
+    assert {"calibration_error", "calibration_by_chance", "raw_calibration_error"} <= set(figures)
+    lines = list(domains.calibration(everything))
+    assert len(lines) == 6
+    assert lines[-1].startswith(f"| `m` 1 | tweebank dev | 18 | {100 * figures['calibration_error']:.1f} |")
+
+
+def test_the_last_version_stands_in_the_table_of_calibration() -> None:
+    old = {"a dev": {"inputs": 5.0, "accuracy": 0.5, "calibration_error": 0.1, "calibration_by_chance": 0.05}}
+    new = {"a dev": {"inputs": 5, "accuracy": 0.5, "calibration_error": 0.022, "calibration_by_chance": 0.031}}
+    lines = list(domains.calibration({"m": {"9": old, "10": new, "2": old}, "n": {"1": {"b dev": {"inputs": 1}}}}))
+    assert lines[5:] == ["| `m` 10 | a dev | 5 | 2.2 | 3.1 |  |  |"]
+
+
 def test_figures_of_each_version_are_kept_by_domain(tmp_path: Path) -> None:
     tiny_bundle(tmp_path / "models" / "m", task="sentiment")
     folder = tmp_path / "sentiment" / "toys"

@@ -24,7 +24,7 @@ from training.data.sources import AS_FOUND, Layout, Tell, silent
 from training.loop.fit import Mark
 from training.nets.networks import Network
 from training.scoring.calibration import calibration_error, error_by_chance, temperature
-from training.scoring.metrics import EntityScores, accuracy, entity_scores, macro_f1, macro_recall, spans
+from training.scoring.metrics import EntityScores, Scored, accuracy, entity_scores, macro_f1, macro_recall, spans
 
 Predictor = Callable[[Sequence[NDArray[np.int32]]], NDArray[np.float32]]
 """Rows of a batch → logits [batch, labels], or [batch, time, labels]."""
@@ -163,13 +163,14 @@ def measure(predict: Predictor, corpus: Corpus, decode: Classifier | Tagger, see
         return Report(corpus, metrics, None, error_by_chance(confidence), _one_answer(corpus.name, gold, guesses))
     pairs = zip(predictions, corpus.gold, strict=True)
     found = entity_scores(corpus.gold, [tags_of(answer, len(tags)) for answer, tags in pairs])
-    confidence, right = _entity_confidence(predictions, corpus.gold)
+    scored = scored_entities(predictions, corpus.gold)
     metrics = {"precision": found.precision, "recall": found.recall, "f1": found.f1}
-    if confidence:
-        metrics["calibration_error"] = calibration_error(confidence, right)
-    return Report(
-        corpus, metrics, found, error_by_chance(confidence) if confidence else None, _no_entity(corpus, len(confidence))
-    )
+    by_chance = None
+    if scored:
+        confidence = [each.score for each in scored]
+        metrics["calibration_error"] = calibration_error(confidence, [each.right for each in scored])
+        by_chance = error_by_chance(confidence)
+    return Report(corpus, metrics, found, by_chance, _no_entity(corpus, len(scored)))
 
 
 def _one_answer(name: str, gold: Sequence[str], guesses: Sequence[str]) -> str | None:
@@ -188,17 +189,17 @@ def _no_entity(corpus: Corpus, found: int) -> str | None:
     return None if found else f"{corpus.name}: no entity is found, and there are {entities:,}"
 
 
-def _entity_confidence(
+def scored_entities(
     predictions: Sequence[dict[str, object]], gold: Sequence[str | tuple[str, ...]]
-) -> tuple[list[float], list[bool]]:
-    """The score of every predicted entity, and True if its exact span and label are right."""
-    confidence, right = [], []
+) -> tuple[Scored, ...]:
+    """Every predicted entity; it is right if its exact tokens and label are."""
+    found = []
     for answer, tags in zip(predictions, gold, strict=True):
         there = set(spans(tags))
         for entity in cast(list[dict[str, Any]], answer["entities"]):
-            confidence.append(entity["score"])
-            right.append((entity["label"], entity["token_start"], entity["token_end"]) in there)
-    return confidence, right
+            right = (entity["label"], entity["token_start"], entity["token_end"]) in there
+            found.append(Scored(entity["label"], entity["score"], right))
+    return tuple(found)
 
 
 def tags_of(answer: dict[str, object], length: int) -> list[str]:

@@ -5,12 +5,21 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 Span = tuple[str, int, int]
 """An entity: its type, its first token, and the token after its last."""
+
+
+class Scored(NamedTuple):
+    """A predicted entity: its type, its score in 0..1, and whether it is right."""
+
+    kind: str
+    score: float
+    right: bool
 
 
 def accuracy(gold: Sequence[str], predicted: Sequence[str]) -> float:

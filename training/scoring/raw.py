@@ -14,8 +14,9 @@ from service.model.engine import Engine
 from service.model.sentences import sentences
 from service.model.tokenizer import Encoded, Tokenizer
 from training.data.detokenize import hyphens_apart, join
-from training.scoring.evaluate import Corpus, Predictor, answers, tags_of
-from training.scoring.metrics import EntityScores, Span, entity_scores, scores_of_spans, spans
+from training.scoring.calibration import calibration_error
+from training.scoring.evaluate import Corpus, Predictor, answers, scored_entities, tags_of
+from training.scoring.metrics import EntityScores, Scored, Span, entity_scores, scores_of_spans, spans
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +33,14 @@ class RawReport:
     """Those of them that begin or end inside a token of the raw text: no answer can give them."""
     tokens: EntityScores
     raw: EntityScores
+    scored_tokens: tuple[Scored, ...] = ()
+    scored_raw: tuple[Scored, ...] = ()
+    """The scores of the entities found among tokens and in raw text."""
 
     def as_json(self) -> dict[str, float | int]:
-        """The figures on raw text, by name."""
+        """The figures on raw text, by name; `calibration_error` only if an entity was found."""
+        confidence, right = [each.score for each in self.scored_raw], [each.right for each in self.scored_raw]
+        calibration = {"calibration_error": calibration_error(confidence, right)} if confidence else {}
         return {
             "precision": self.raw.precision,
             "recall": self.raw.recall,
@@ -43,6 +49,7 @@ class RawReport:
             "entities": self.raw.support,
             "recut": self.recut,
             "across": self.across,
+            **calibration,
         }
 
     def kept(self) -> RawText:
@@ -84,12 +91,12 @@ def measure(
         if pieces
         for part in _sentences(tokenizer.encode(each.text, limit, truncate=True))
     ]
-    found: list[set[Span]] = [set() for _ in joined]
+    found: list[dict[Span, float]] = [{} for _ in joined]  # with the score of each entity
     parts = Corpus(corpus.name, "ner", [], [part for _, part in read])
     for (at, _), answer in zip(read, answers(predict, parts, decode), strict=True):
         entities = answer["entities"]
         assert isinstance(entities, list)
-        found[at] |= {(entity["label"], entity["start"], entity["end"]) for entity in entities}
+        found[at] |= {(entity["label"], entity["start"], entity["end"]): entity["score"] for entity in entities}
     by_token = answers(predict, corpus, decode)
     pieces = [[span for _, span in each] for each in cut]
     return RawReport(
@@ -103,7 +110,13 @@ def measure(
         ),
         across=sum(_across(ours, name) for ours, names in zip(pieces, gold, strict=True) for name in names),
         tokens=entity_scores(tags, [tags_of(answer, len(row)) for answer, row in zip(by_token, tags, strict=True)]),
-        raw=scores_of_spans(gold, found),
+        raw=scores_of_spans(gold, [set(each) for each in found]),
+        scored_tokens=scored_entities(by_token, [tuple(each) for each in tags]),
+        scored_raw=tuple(
+            Scored(entity[0], score, entity in names)
+            for each, names in zip(found, gold, strict=True)
+            for entity, score in each.items()
+        ),
     )
 
 

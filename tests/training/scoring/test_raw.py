@@ -57,6 +57,18 @@ def test_a_token_that_raw_text_cuts_is_counted(tmp_path: Path) -> None:
     assert (report.raw.predicted, report.raw.support) == (3, 2)
 
 
+def test_scores_of_entities_are_compared_by_token_and_by_offset(tmp_path: Path) -> None:
+    # Among tokens "Ada-London" is no known word; raw text has "Ada" and "London", and neither is the whole name.
+    report = found(tmp_path, "Ada-London\tB-PER\nran\tO\n\nAda\tB-PER\nran\tO\n")
+    assert [(each.kind, each.right) for each in report.scored_tokens] == [("PER", True)]
+    assert [(each.kind, each.right) for each in report.scored_raw] == [("PER", False), ("PER", False), ("PER", True)]
+    assert all(each.score > 0.99 for each in (*report.scored_tokens, *report.scored_raw))
+    assert report.as_json()["calibration_error"] == pytest.approx(2 / 3, abs=0.01)
+    nothing = found(tmp_path, "ran\tO\n")
+    assert nothing.scored_raw == ()
+    assert "calibration_error" not in nothing.as_json()
+
+
 def test_an_entity_that_ends_inside_a_token_of_raw_text_is_told(tmp_path: Path) -> None:
     # Joined, this is one token: 10:30.
     report = found(tmp_path, "10\tB-PER\n:\tO\n30\tO\n\nAda\tB-PER\nran\tO\n")
@@ -81,7 +93,9 @@ def test_evaluate_gives_both_figures(tmp_path: Path) -> None:
     arguments = ["evaluate", str(bundle.path), "--data", str(data), "--raw"]
     line = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)
     assert line["raw"]["f1"] == pytest.approx(line["f1"]), "these sentences come back as they were"
-    assert line["raw"].keys() == {"precision", "recall", "f1", "same_tokens", "entities", "recut", "across"}
+    counts = {"same_tokens", "entities", "recut", "across"}
+    assert line["raw"].keys() == {"precision", "recall", "f1", "calibration_error"} | counts
+    assert line["raw"]["calibration_error"] == pytest.approx(line["calibration_error"], abs=1e-6)
     assert (line["raw"]["same_tokens"], line["raw"]["entities"]) == (1.0, 48)
     table = CliRunner().invoke(app, arguments).stdout
     assert "raw text: f1" in table
