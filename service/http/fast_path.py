@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter
 from typing import Any, NamedTuple, Protocol
 
+import structlog
+
 from service.http.context import REQUEST_ID, RequestContext, request_id
 from service.http.endpoint import Answer, Followed, Job, JobRoute, answer_of
 from service.http.middleware import CLIENT_GONE, Edge
@@ -33,6 +35,9 @@ SPECIAL = frozenset(
 OK = 200  # a plain number: reading a member of HTTPStatus takes a call
 METHOD = "POST"
 """The method of the requests for predictions."""
+
+
+_log = structlog.get_logger()
 
 
 class Known(NamedTuple):
@@ -142,7 +147,10 @@ class FastPath:
         for context, seconds, followed in finished:
             note(context, METHOD, context.route, seconds)
             if followed is not None:
-                followed.tell()
+                try:
+                    followed.tell()
+                except Exception:  # it must not keep the others from the log
+                    _log.exception("unexpected error", request_id=context.request_id)
         waiting = self._waiting
         while waiting and waiting[0].done():
             waiting.popleft()

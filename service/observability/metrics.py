@@ -191,6 +191,7 @@ class Metrics:
         self._soon: Callable[[Callable[[], None]], object] | None = None
         self._waiting: dict[tuple[Any, ...], list[tuple[Any, ...]]] = {}
         """Requests that were answered and not counted yet: seconds, inputs and the stages' seconds, by all else."""
+        self._works: list[Callable[[], None]] = []
         self.derived: list[Callable[[Totals], Iterator[Metric]]] = []
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(_Boards(self))
@@ -217,14 +218,28 @@ class Metrics:
         if key in self._waiting:
             self._waiting[key].append(values)
             return
-        if self._soon is not None and not self._waiting:
-            self._soon(self._settle)
+        self._settle_soon()
         self._waiting[key] = [values]
         if self._soon is None:
             self._settle()
 
+    def later(self, work: Callable[[], None]) -> None:
+        """Call a function that counts, together with the requests of this turn of the event loop: answers must not wait
+        for it."""
+        self._settle_soon()
+        self._works.append(work)
+        if self._soon is None:
+            self._settle()
+
+    def _settle_soon(self) -> None:
+        if self._soon is not None and not self._waiting and not self._works:
+            self._soon(self._settle)
+
     def _settle(self) -> None:
-        """Count the requests that wait. Alike ones are counted together."""
+        """Count what waits. Alike requests are counted together."""
+        works, self._works = self._works, []
+        for work in works:
+            work()
         waiting, self._waiting = self._waiting, {}
         board = self.board
         for (route, method, status, of, succeeded, *stages), answers in waiting.items():

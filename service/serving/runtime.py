@@ -341,6 +341,9 @@ class Runtime:
         board.track("ready", read=lambda: self.phase is Phase.READY)
 
     def _note_batch(self, ran: Ran) -> None:
+        self.metrics.later(partial(self._count_batch, ran))
+
+    def _count_batch(self, ran: Ran) -> None:
         self.metrics.batch(ran.rows, ran.tokens, ran.padded_tokens, ran.waits, ran.seconds)
         if isinstance(ran.of, tuple):
             self.metrics.model_batch(ran.of, ran.rows, sum(ran.waits), ran.seconds)

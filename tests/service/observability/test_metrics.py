@@ -167,3 +167,22 @@ def test_requests_that_wait_are_counted_when_gathering_ends() -> None:
     assert sample(samples(metrics), "requests_total", route="/predict", method="POST", status="200") == 2
     due.pop()()
     assert sample(samples(metrics), "requests_total", route="/predict", method="POST", status="200") == 2
+
+
+def test_work_that_can_wait_is_done_with_the_requests_of_its_turn() -> None:
+    metrics, due, done = Metrics(), list[Callable[[], None]](), list[int]()
+    metrics.later(lambda: done.append(0))
+    assert done == [0], "nothing is gathered yet"
+    metrics.gather(due.append)
+    metrics.later(lambda: done.append(1))
+    metrics.answered("/predict", "POST", 200, 0.25)
+    metrics.later(lambda: done.append(2))
+    assert done == [0]
+    assert len(due) == 1, "the event loop is asked once"
+    due.pop()()
+    assert done == [0, 1, 2]
+    assert sample(samples(metrics), "requests_total", route="/predict", method="POST", status="200") == 1
+    metrics.later(lambda: done.append(3))
+    assert len(due) == 1
+    metrics.gather(None)
+    assert done == [0, 1, 2, 3]

@@ -277,6 +277,28 @@ def test_functions_after_an_answer_are_called(running: Run) -> None:
     running(test, lambda app: app.state.after.append(note))
 
 
+def test_a_function_after_an_answer_that_fails_keeps_nothing_from_the_log(running: Run) -> None:
+    def fail(*_: Any) -> None:
+        raise ValueError("after the answer")
+
+    async def test(talk: Talk) -> None:
+        asked = request("/predict", {"inputs": TEXT})
+        await talk.learned(asked)
+        talk.app.state.after.append(fail)
+        connections = [talk.connect() for _ in range(3)]
+        with capture_logs() as lines:
+            for protocol, _ in connections:
+                protocol.data_received(asked)
+            for _, line in connections:
+                await answered(line)
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        assert len(talk.fast) == 3
+        assert [each["event"] for each in lines] == 3 * ["request", "unexpected error"]
+
+    running(test)
+
+
 def test_feedback_knows_the_answers(running: Run) -> None:
     async def test(talk: Talk) -> None:
         asked = request("/predict", {"inputs": TEXT})
