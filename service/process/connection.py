@@ -256,6 +256,7 @@ class Protocol(FastConnection):
             waiting = self.cycle is not None and not self.cycle.response_complete
             self._upgrades = not waiting and head.is_websocket(method, version, self.url, self.headers)
             if self._upgrades:
+                head.check_handshake(self.headers)
                 self._check_room()
                 if self._stopping:
                     raise Unavailable("The service is shutting down.", retry_after=RETRY_WHEN_CROWDED)

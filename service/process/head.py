@@ -28,6 +28,9 @@ _STRANGE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64} ([!-~]{1,8000}) HTTP/1
 
 END = b"\r\n\r\n"
 """The end of a head."""
+_KEY = re.compile(rb"[A-Za-z0-9+/]{21}[AQgw]==")
+"""16 bytes in base64."""
+
 _SHORT = 64
 """Bytes of a request target that is remembered."""
 _AROUND = len(b"  HTTP/1.1\r\n\r\n")
@@ -113,7 +116,9 @@ def written(method: bytes, version: str, target: bytes, lines: Lines) -> bytes:
 
 def is_websocket(method: bytes, version: str, target: bytes, lines: Lines) -> bool:
     """True if a head asks for a WebSocket (RFC 6455, 4.2.1) at a path that has one."""
-    named = {name: value.strip().lower() for name, value in lines}
+    named: dict[bytes, bytes] = {}
+    for name, value in lines:  # several lines of one header are one list
+        named[name] = b",".join((named[name], value.lower())) if name in named else value.strip().lower()
     path = target.partition(b"?")[0]
     return (
         method == b"GET"
@@ -125,3 +130,11 @@ def is_websocket(method: bytes, version: str, target: bytes, lines: Lines) -> bo
         and named.get(b"content-length", b"0") == b"0"
         and b"transfer-encoding" not in named
     )
+
+
+def check_handshake(lines: Lines) -> None:
+    """Check the key and the version of a WebSocket's handshake (RFC 6455, 4.2.1). Raises `MalformedRequest`."""
+    keys = [value for name, value in lines if name == b"sec-websocket-key"]
+    versions = [value for name, value in lines if name == b"sec-websocket-version"]
+    if versions != [b"13"] or len(keys) != 1 or not _KEY.fullmatch(keys[0]):
+        raise MalformedRequest("A WebSocket wants one Sec-WebSocket-Version, 13, and one key of 16 bytes in base64.")

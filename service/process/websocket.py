@@ -19,6 +19,7 @@ from websockets.http11 import Request
 from websockets.protocol import OPEN
 from websockets.utils import apply_mask
 
+from service.errors import Refused
 from service.http.streaming.line import LINE, Take
 from service.process.wire import Reader, Wire
 
@@ -69,6 +70,19 @@ class WebSocket(WebSocketsSansIOProtocol):
             self.schedule_ping()
         else:
             super().keepalive_timeout()
+
+    async def send(self, message: Any) -> None:
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body" and not message.get("more_body", False):
+            self.handshake_complete = True  # a rejection completes it too; uvicorn would log an error
+
+    def handle_parser_exception(self) -> None:
+        """The client sends bytes that are no frames. Before its handshake is answered, no message can say so."""
+        if self.conn.close_sent is not None:
+            super().handle_parser_exception()
+            return
+        self._wire.refused(Refused.MALFORMED)
+        self.transport.abort()
 
     def end(self) -> None:
         """Close with a message that gives the reason."""

@@ -175,11 +175,64 @@ def test_what_is_no_handshake_for_a_stream_is_answered_as_http(service: Process)
     assert service.client.get("/stream", headers={"Upgrade": "h2c", "Connection": "Upgrade"}).status_code == 405
 
 
+OFFER = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
+KEY, VERSION = b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n", b"Sec-WebSocket-Version: 13\r\n"
+
+
+def shaken(service: Process, lines: bytes, behind: bytes = b"") -> bytes:
+    """The first bytes of the answer to a handshake with these lines."""
+    host, port = service.url.removeprefix("http://").split(":")
+    with sockets.create_connection((host, int(port)), timeout=PATIENCE) as connection:
+        connection.sendall(b"GET /stream HTTP/1.1\r\nHost: x\r\n" + lines + b"\r\n" + behind)
+        return connection.recv(65_536)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        OFFER + KEY,
+        OFFER + KEY + VERSION.replace(b"13", b"8"),
+        OFFER + KEY + VERSION + VERSION,
+        OFFER + KEY + KEY + VERSION,
+        OFFER + VERSION + b"Sec-WebSocket-Key: short\r\n",
+        OFFER + VERSION + b"Sec-WebSocket-Key:\r\n",
+    ],
+)
+def test_a_handshake_that_is_wrong_is_a_problem(service: Process, lines: bytes) -> None:
+    head, _, body = shaken(service, lines).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert b"application/problem+json" in head
+    assert "Sec-WebSocket-Version, 13" in json.loads(body)["detail"]
+    assert json.loads(body)["request_id"].encode() in head
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        OFFER + b"Connection: keep-alive\r\n",
+        b"Connection: keep-alive\r\n" + OFFER,
+        b"connection: keep-alive, UPGRADE\r\nupgrade: WebSocket \r\n",
+    ],
+)
+def test_headers_of_a_handshake_may_come_in_several_lines(service: Process, lines: bytes) -> None:
+    assert shaken(service, lines + KEY + VERSION).startswith(b"HTTP/1.1 101 ")
+
+
+@pytest.mark.parametrize("behind", [b"\x81\x05hello", b"\xff" * 20, b"\x81\xff" + b"\x7f" * 12])
+def test_bytes_that_are_no_frames_behind_a_handshake_close_the_connection(service: Process, behind: bytes) -> None:
+    before = service.output.count("Traceback")
+    with suppress(ConnectionResetError):
+        assert shaken(service, OFFER + KEY + VERSION, behind) == b""
+    service.wait(lambda: value(service, "connections") <= 2)
+    assert service.output.count("Traceback") == before
+
+
 def test_pages_of_other_origins_are_kept_out(start: Start, service: Process, repository: Path) -> None:
     with pytest.raises(InvalidStatus) as refused, socket(service, {"Origin": "https://elsewhere.example"}):
         pass
     assert refused.value.response.status_code == 403
     assert b"cors_origins" in (refused.value.response.body or b"")
+    assert "without completing handshake" not in service.output
     with stream(service, {"Origin": service.url}, model="sentiment-lstm"):
         pass
     other = start(models=repository, SERVICE_CORS_ORIGINS="https://elsewhere.example").until_ready()
