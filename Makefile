@@ -64,10 +64,12 @@ train-sentiment train-ner: train-%: $(VENV)/complete
 	$(BIN)/python -m training fit --task $* --bidirectional --train $(TRAIN) --dev $(DEV) --out models/my-$*
 
 bench: $(VENV)/complete $(VENV)-peers/complete  ## the benchmarks, with ratios against named baselines
+	-@$(MAKE) --no-print-directory $(VENV)-triton/complete
+	-@$(MAKE) --no-print-directory $(VENV)-torchserve/complete
 	$(BIN)/python -m benchmarks
 
-bench-cuda: $(VENV)/complete  ## models on an NVIDIA GPU: placement, parity with the CPU, speed beside torch (OUTPUT=)
-	$(BIN)/python -m benchmarks.cuda $(if $(OUTPUT),--output $(OUTPUT))
+bench-cuda: $(VENV)/complete  ## models on an NVIDIA GPU, in 8 minutes: placement, parity, speed, training (OUTPUT=, REHEARSE=1)
+	$(BIN)/python -m benchmarks.cuda $(if $(OUTPUT),--output $(OUTPUT)) $(if $(REHEARSE),--rehearse)
 
 soak: $(VENV)/complete  ## half an hour of load with faults, and its curves in soak.svg (MINUTES=)
 	$(BIN)/python -m benchmarks.soak $(if $(MINUTES),--minutes $(MINUTES))
@@ -87,6 +89,13 @@ $(VENV)-peers/complete: benchmarks/peers/requirements.txt
 	$(VENV)-peers/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
 	@touch $@
 
+# Not every machine can install these two; `python -m benchmarks field` names the peers that it leaves out.
+$(VENV)-triton/complete $(VENV)-torchserve/complete: $(VENV)-%/complete: benchmarks/peers/%.txt
+	$(PYTHON) -m venv --clear $(VENV)-$*
+	$(VENV)-$*/bin/python -m pip install --quiet --disable-pip-version-check --retries 1 --requirement $< \
+		|| (rm -rf $(VENV)-$* && false)
+	@touch $@
+
 quality: $(VENV)/serving  ## the measured quality of the models that ship, beside published figures
 	$(BIN)/python -m recipes.quality
 
@@ -97,7 +106,7 @@ lock:  ## write constraints.txt anew from what pyproject.toml allows today
 	rm -rf $(VENV)-lock
 
 clean:  ## remove the environment and caches
-	rm -rf $(VENV) $(VENV)-peers $(VENV)-clients .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	rm -rf $(VENV) $(VENV)-peers $(VENV)-triton $(VENV)-torchserve $(VENV)-clients .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.11 …")'

@@ -1,42 +1,37 @@
-"""Models on an NVIDIA GPU: placement of their layers, equality with the CPU's answers at many lengths and batch sizes,
-and speed beside torch's own layer on the same GPU. Without a GPU it says so and ends with status 2. With --output the
-figures, and the name of the GPU, go into a file.
+"""Models on an NVIDIA GPU, within eight minutes: the provider of each node, equality with the CPU's answers at many
+lengths and batch sizes, texts a second beside torch's own layer on the same GPU and beside the CPU, tokens a second of
+training with and without bfloat16, and two processes on one GPU.
+
+Without a GPU it says so and ends with status 2. ``--rehearse`` runs all of it on the CPU in small sizes, to see that
+the script works before a GPU is there. A part whose time is over stops, and the command names it.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
-from functools import partial
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from statistics import median
 
 import click
-import numpy as np
 import onnxruntime as ort
 import torch
-from numpy.typing import NDArray
-from safetensors import safe_open
 
-from benchmarks.measure import interleaved
+from benchmarks.cuda_parts import FULL, REHEARSAL, Line, Plan, has_layer, parity, placement, speed, together, training
 from service.model import bundle as bundles
-from service.model.bundle import WEIGHTS, Bundle
-from service.model.engine import Engine, available_providers
+from service.model.bundle import Bundle
+from service.model.engine import Engine, Provider, available_providers
 
 MODELS = Path(__file__).resolve().parents[1] / "models"
 NO_GPU, UNLIKE = 2, 1
 """Statuses: nothing to measure on, and answers that differ."""
 TOLERANCE = 1e-4
 """Largest difference between two logits, both in float32 without TF32."""
-LENGTHS = (1, 2, 3, 7, 20, 64, 200, 511, 1024, 4096)
-ROWS = (1, 2, 8, 33, 128)
-MOST_TOKENS = 131_072
-SPEED = tuple((rows, tokens) for tokens in (20, 200) for rows in (1, 8, 64, 256))
-ROUNDS, SECONDS = 9, 0.3
-
-Rows = list[NDArray[np.int32]]
-Line = dict[str, object]
+MINUTES = 8.0
+_SHARES = {"parity": 0.35, "speed": 0.3, "training": 0.2, "together": 0.15}
+"""The share of the time left after loading that each part may take. A part that ends early leaves its rest to the
+next."""
 
 
 def without_gpu() -> str | None:
@@ -48,93 +43,99 @@ def without_gpu() -> str | None:
     return None
 
 
-def batch_of(bundle: Bundle, rows: int, tokens: int, *, ragged: bool) -> Rows:
-    """Inputs of random ids, the first of `tokens` tokens, the others as long or, `ragged`, of any length up to that."""
-    generator = np.random.default_rng(tokens * 1000 + rows)
-    lengths = generator.integers(1, tokens + 1, rows) if ragged else np.full(rows, tokens)
-    lengths[0] = tokens
-    sizes = [feature.size for feature in bundle.manifest.features]
-    return [generator.integers(0, sizes, (int(length), len(sizes))).astype(np.int32) for length in lengths]
+def within(lines: Iterator[Line], ends: float, tell: Callable[[Line], None]) -> tuple[list[Line], bool]:
+    """The lines that are done before the time `ends` of the monotonic clock, each told when it is done; and whether
+    that is all of them. The line that is under way at the end still counts."""
+    found: list[Line] = []
+    while time.monotonic() < ends:
+        line = next(lines, None)
+        if line is None:
+            return found, True
+        found.append(line)
+        tell(line)
+    return found, False
 
 
-def largest_difference(one: Engine, other: Engine, batch: Rows) -> float:
-    """Between the logits of two engines; past an input's own length, where a tagger's mean nothing, none counts."""
-    pairs = zip(one.predict(batch), other.predict(batch), batch, strict=True)
-    return max(
-        float(np.abs(mine[: len(rows)] - theirs[: len(rows)]).max() if mine.ndim == 2 else np.abs(mine - theirs).max())
-        for mine, theirs, rows in pairs
-    )
+class Parts:
+    """Runs the parts one after the other, and keeps their lines."""
 
+    def __init__(self, ends: float) -> None:
+        self._ends = ends
+        self.lines: dict[str, list[Line]] = {}
+        self.unfinished: list[str] = []
 
-def parity(
-    bundle: Bundle, subject: Engine, baseline: Engine, lengths: Sequence[int] = LENGTHS, rows: Sequence[int] = ROWS
-) -> Iterator[Line]:
-    """Every length with every batch size, ragged."""
-    for tokens in lengths:
-        for count in (count for count in rows if count * tokens <= MOST_TOKENS):
-            difference = largest_difference(subject, baseline, batch_of(bundle, count, tokens, ragged=True))
-            yield {"model": bundle.name, "rows": count, "tokens": tokens, "difference": difference}
-
-
-def speed(bundle: Bundle, engine: Engine) -> Iterator[Line]:
-    """Milliseconds of a whole prediction, ids to logits, and of a layer of torch alone, of its sizes, host to host."""
-    manifest = bundle.manifest
-    with safe_open(bundle.file(WEIGHTS), framework="numpy") as weights:
-        inputs = sum(weights.get_slice(f"embedding.{each.name}").get_shape()[1] for each in manifest.features)
-    kind = torch.nn.LSTM if manifest.cell == "lstm" else torch.nn.GRU
-    layer = kind(
-        inputs, manifest.hidden, manifest.layers, batch_first=True, bidirectional=len(manifest.directions) == 2
-    )
-    layer = layer.cuda().eval()
-    for rows, tokens in SPEED:
-        drawn = torch.randn(rows, tokens, inputs)
-        subject = partial(engine.predict, batch_of(bundle, rows, tokens, ragged=False))
-        pairs = interleaved(subject, partial(_torch, layer, drawn), ROUNDS, SECONDS)
-        ours, theirs = (median(side) * 1e3 for side in zip(*pairs, strict=True))
-        ratio = median(one / other for one, other in pairs)
-        sizes = {"model": bundle.name, "rows": rows, "tokens": tokens}
-        yield {**sizes, "ms": round(ours, 4), "torch_ms": round(theirs, 4), "ratio": round(ratio, 3)}
-
-
-def _torch(layer: torch.nn.Module, drawn: torch.Tensor) -> torch.Tensor:
-    with torch.inference_mode():
-        states: torch.Tensor = layer(drawn.cuda())[0].amax(1)
-        return states.cpu()
+    def run(self, name: str, lines: Iterator[Line]) -> None:
+        """One part, in its share of the time that the parts from here on have."""
+        names = list(_SHARES)
+        rest = sum(_SHARES[each] for each in names[names.index(name) :])
+        now = time.monotonic()
+        ends = now + max(0.0, self._ends - now) * _SHARES[name] / rest
+        self.lines[name], whole = within(lines, ends, lambda line: click.echo(f"{name}: {json.dumps(line)}"))
+        if not whole:
+            self.unfinished.append(name)
+            click.echo(f"{name}: the time is over; lines after the last one are left out")
 
 
 @click.command()
 @click.option("--output", type=click.Path(path_type=Path), help="File for the figures, as JSON.")
 @click.option("--models", type=click.Path(path_type=Path), default=MODELS, help="Folder of the models to try.")
-def main(output: Path | None, models: Path) -> None:
-    why = without_gpu()
+@click.option("--minutes", type=click.FloatRange(min=0), default=MINUTES, show_default=True, help="Time for all parts.")
+@click.option("--rehearse", is_flag=True, help="Run it on the CPU in small sizes, to see that it works.")
+def main(output: Path | None, models: Path, minutes: float, rehearse: bool) -> None:
+    ends = time.monotonic() + minutes * 60
+    why = None if rehearse else without_gpu()
     if why is not None:
         click.echo(f"no GPU to measure on: {why}", err=True)
         sys.exit(NO_GPU)
+    provider: Provider = "cpu" if rehearse else "cuda"
+    device = torch.device(provider)
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-    figures: dict[str, object] = {
-        "gpu": torch.cuda.get_device_name(),
+    where = "the CPU, a rehearsal: no figure of it counts" if rehearse else torch.cuda.get_device_name()
+    click.echo(f"measured on {where}")
+    everything: dict[str, object] = {
+        "device": where,
         "versions": {"onnxruntime": ort.__version__, "torch": torch.__version__},
     }
     placements: list[Line] = []
-    differences: list[Line] = []
-    speeds: list[Line] = []
+    engines: list[tuple[Bundle, Engine, Engine]] = []
     for name, versions in bundles.discover(models):
         bundle = bundles.load(models / name / str(versions[-1]))
-        engine, baseline = Engine(bundle, provider="cuda"), Engine(bundle)
-        placements.append({"model": name, "cell": bundle.manifest.cell, "recurrent": dict(engine.placement.recurrent)})
-        click.echo(f"{name}: recurrent layers on {engine.provider} {dict(engine.placement.recurrent)}")
-        differences += parity(bundle, engine, baseline)
-        if engine.provider == "cuda" and bundle.manifest.cell in ("lstm", "gru"):
-            for line in speed(bundle, engine):
-                speeds.append(line)
-                click.echo(json.dumps(line))
-    worst = max((float(str(line["difference"])) for line in differences), default=0.0)
-    click.echo(f"largest difference from the CPU: {worst:.2e} over {len(differences)} batches")
+        engines.append((bundle, Engine(bundle, provider=provider), Engine(bundle)))
+        placements.append(placement(engines[-1][1], bundle.manifest, name))
+        click.echo(f"placement: {json.dumps(placements[-1])}")
+    parts = run_parts(engines, device, provider, ends, REHEARSAL if rehearse else FULL)
+    worst = max((float(str(line["difference"])) for line in parts.lines["parity"]), default=0.0)
+    click.echo(f"largest difference from the CPU: {worst:.2e} over {len(parts.lines['parity'])} batches")
+    elsewhere = [] if rehearse else [str(line["model"]) for line in placements if not line["as_documented"]]
+    if elsewhere:
+        click.echo(f"recurrent layers of these run elsewhere than docs/deployment.md says: {', '.join(elsewhere)}")
     if output is not None:
-        everything = {**figures, "placement": placements, "parity": differences, "speed": speeds}
+        everything |= {"placement": placements, **parts.lines, "unfinished": parts.unfinished}
         output.write_text(json.dumps(everything, indent=1) + "\n", encoding="utf-8")
-    if worst > TOLERANCE:
+    if worst > TOLERANCE or elsewhere:
         sys.exit(UNLIKE)
+
+
+def run_parts(
+    engines: list[tuple[Bundle, Engine, Engine]], device: torch.device, provider: Provider, ends: float, plan: Plan
+) -> Parts:
+    """All parts but the placement. `engines` are, for each bundle, the one on the device and the one on the CPU."""
+    parts = Parts(ends)
+    # Short texts of all models come before long texts of the first.
+    by_length = (
+        line
+        for length in plan.lengths
+        for bundle, engine, on_cpu in engines
+        for line in parity(bundle, engine, on_cpu, (length,), plan.rows)
+    )
+    parts.run("parity", by_length)
+    there = [each for each in engines if each[1].provider == provider and has_layer(each[0].manifest)]
+    rates = (line for bundle, engine, on_cpu in there for line in speed(bundle, engine, on_cpu, device, plan))
+    parts.run("speed", rates)
+    parts.run("training", training(device, plan))
+    shared = (line for bundle, _, _ in there[:1] for line in together(bundle, provider, plan))
+    parts.run("together", shared)
+    return parts
 
 
 if __name__ == "__main__":

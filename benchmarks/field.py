@@ -18,7 +18,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import click
 import httpx
 
 from benchmarks import generator
@@ -30,7 +32,14 @@ from benchmarks.serving import ROOT, ServingError, shipped
 from service.model.bundle import Bundle
 
 SUBJECT, BASELINE = "contestant", "naive FastAPI"
-PEERS = ROOT / ".venv-peers" / "bin" / "python"
+
+
+def _environment(name: str) -> Path:
+    """The Python of a peer's own environment. Peers' packages conflict with the service's, and with each other."""
+    return ROOT / f".venv-{name}" / "bin" / "python"
+
+
+PEERS, TRITON, TORCHSERVE = map(_environment, ("peers", "triton", "torchserve"))
 _STARTS_WITHIN, _STOPS_WITHIN = 120.0, 10.0
 _QUIET = {"BENTOML_DO_NOT_TRACK": "True", "BENTOML_CONFIG_OPTIONS": "api_server.logging.access.enabled=false"}
 
@@ -43,9 +52,26 @@ def _list(text: str) -> object:
     return {"inputs": [text]}
 
 
+def _tensor(text: str) -> object:
+    return {"inputs": [{"name": "text", "shape": [1, 1], "datatype": "BYTES", "data": [text]}]}
+
+
+def _first(answer: Any) -> object:
+    return (answer if isinstance(answer, list) else answer["predictions"])[0]["label"]
+
+
+def _itself(answer: Any) -> object:
+    return answer["label"]
+
+
+def _of_tensors(answer: Any) -> object:
+    return next(each["data"][0] for each in answer["outputs"] if each["name"] == "label")
+
+
 @dataclass(frozen=True, slots=True)
 class Contestant:
-    """A server: its Python, its program, which gets ``--port``, and the JSON that asks it for one text."""
+    """A server: its Python, its program, which gets ``--port``, the route and the JSON that ask it for one text, and
+    the label in its answer."""
 
     name: str
     program: tuple[str, ...]
@@ -53,6 +79,19 @@ class Contestant:
     question: Callable[[str], object] = _one
     answers: bool = True
     """True if its answers are predictions; these are compared."""
+    route: str = "/predict"
+    label: Callable[[Any], object] = _first
+
+    @property
+    def left_out(self) -> str | None:
+        """Why it cannot run here; None if it can."""
+        if not self.python.exists():
+            return (
+                f"{self.name}: its packages are not there; make bench installs them into {self.python.parents[1].name}"
+            )
+        if "torchserve" in self.program[0] and shutil.which("java") is None:
+            return f"{self.name}: it needs Java, and there is none"
+        return None
 
 
 OURS = "the service, 2 workers"
@@ -61,7 +100,16 @@ NAIVE = "naive FastAPI"
 
 
 def contestants(bundle: Bundle, models: Path) -> list[Contestant]:
-    """Those that can run here, the baseline first."""
+    """Those that can run here, the baseline first. The others are named on standard error, with the reason."""
+    found = all_contestants(bundle, models)
+    for each in found:
+        if each.left_out is not None:
+            click.echo(f"left out: {each.left_out}", err=True)
+    return [each for each in found if each.left_out is None]
+
+
+def all_contestants(bundle: Bundle, models: Path) -> list[Contestant]:
+    """Every contestant, whether it can run here or not, the baseline first."""
     copy = models / bundle.name / str(bundle.version)
     serve = ("service", "serve", "--provider", "cpu", "--workers", "2", "--models")
     found = [
@@ -70,12 +118,27 @@ def contestants(bundle: Bundle, models: Path) -> list[Contestant]:
         Contestant("FastAPI + torch eager, 2 workers", ("benchmarks.peers.fastapi_peer", "torch")),
         Contestant("LitServe, batching, 2 workers", ("benchmarks.peers.litserve_peer",), PEERS),
         Contestant("BentoML, adaptive batching, 2 workers", ("benchmarks.peers.bentoml_peer",), PEERS, _list),
+        Contestant(
+            "Triton (PyTriton), batching",
+            ("benchmarks.peers.triton_peer",),
+            TRITON,
+            _tensor,
+            route="/v2/models/sentiment/infer",
+            label=_of_tensors,
+        ),
+        Contestant(
+            "TorchServe, batching, 2 workers",
+            ("benchmarks.peers.torchserve_peer",),
+            TORCHSERVE,
+            route="/predictions/sentiment",
+            label=_itself,
+        ),
         Contestant(OURS, (*serve, str(models))),
         Contestant("HTTP alone, 2 workers", ("benchmarks.peers.fastapi_peer", "echo"), answers=False),
     ]
     if twin(bundle, int8 := models.with_name("int8")):
         found.insert(-1, Contestant(INT8, (*serve, str(int8))))
-    return [each for each in found if each.python.exists()]
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,10 +218,10 @@ class Field:
 
     def ask(self, name: str, bodies: Sequence[bytes], connections: int, seconds: float) -> Load:
         """One contestant's turn. Raises `LoadError`."""
-        _, port, group = self._running[name]
+        contestant, port, group = self._running[name]
         os.killpg(group, signal.SIGCONT)
         try:
-            return generator.run(port, "/predict", bodies, connections, seconds)
+            return generator.run(port, contestant.route, bodies, connections, seconds)
         finally:
             os.killpg(group, signal.SIGSTOP)
 
@@ -181,11 +244,11 @@ def running(bundle: Bundle) -> Iterator[Field]:
 
 
 def _label(contestant: Contestant, port: int, text: str) -> object:
-    answer = httpx.post(f"http://{HOST}:{port}/predict", json=contestant.question(text), timeout=30.0)
+    url = f"http://{HOST}:{port}{contestant.route}"
+    answer = httpx.post(url, json=contestant.question(text), timeout=30.0)
     if answer.status_code != 200:
         raise ServingError(f"{contestant.name} answered {answer.status_code}: {answer.text[:200]}")
-    found = answer.json()
-    return (found if isinstance(found, list) else found["predictions"])[0]["label"]
+    return contestant.label(answer.json())
 
 
 @contextmanager
@@ -222,7 +285,7 @@ def _ready(process: subprocess.Popen[bytes], contestant: Contestant, port: int) 
             if contestant.answers:
                 _label(contestant, port, TEXTS[0])
             else:
-                httpx.post(f"http://{HOST}:{port}/predict", timeout=5.0)
+                httpx.post(f"http://{HOST}:{port}{contestant.route}", timeout=5.0)
         except (httpx.TransportError, ServingError):
             time.sleep(0.1)
         else:

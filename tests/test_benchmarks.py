@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -216,6 +217,45 @@ def test_starts_are_measured(
     rows = list(start.measure(start.QUICK, tmp_path / "models"))
     assert [row.measure for row in rows] == ["s", "CPU-s", "MB (PSS)", "MB (RSS)"] * cases
     assert all(min(row.subject, row.baseline) > 0 for row in rows)
+
+
+def test_peers_without_their_packages_are_named_and_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = tiny_bundle(tmp_path / "a-model")
+    python = tmp_path / ".venv-there" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.touch()
+    monkeypatch.setattr(field, "PEERS", python)
+    monkeypatch.setattr(field, "TRITON", tmp_path / ".venv-triton" / "bin" / "python")
+    monkeypatch.setattr(field, "TORCHSERVE", python)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    names = [one.name for one in field.contestants(bundle, tmp_path / "models")]
+    assert "LitServe, batching, 2 workers" in names
+    assert not [name for name in names if "Triton" in name or "TorchServe" in name]
+    assert capsys.readouterr().err.splitlines() == [
+        "left out: Triton (PyTriton), batching: its packages are not there; make bench installs them into .venv-triton",
+        "left out: TorchServe, batching, 2 workers: it needs Java, and there is none",
+    ]
+    monkeypatch.setattr(shutil, "which", lambda name: "/usr/bin/java")
+    assert "TorchServe, batching, 2 workers" in [one.name for one in field.contestants(bundle, tmp_path / "models")]
+
+
+def test_every_protocol_of_a_peer_asks_and_answers_in_its_own_form(tmp_path: Path) -> None:
+    answers: dict[str, object] = {
+        "/predict": {"predictions": [{"label": "positive"}]},
+        "/predictions/sentiment": {"label": "positive", "score": 0.9},
+        "/v2/models/sentiment/infer": {
+            "outputs": [{"name": "score", "data": [0.9]}, {"name": "label", "data": ["positive"]}]
+        },
+    }
+    everyone = [each for each in field.all_contestants(tiny_bundle(tmp_path / "a-model"), tmp_path) if each.answers]
+    assert {each.route for each in everyone} == set(answers)
+    for each in everyone:
+        assert each.label(answers[each.route]) == "positive"
+        assert "a film" in json.dumps(each.question("a film"))
+    (listed,) = [each for each in everyone if each.name.startswith("BentoML")]
+    assert listed.label([{"label": "positive"}]) == "positive"
 
 
 def test_a_cell_without_an_int8_form_has_no_such_contestant(tmp_path: Path) -> None:
