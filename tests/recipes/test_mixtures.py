@@ -160,13 +160,15 @@ def test_figures_of_each_version_are_kept_by_domain(tmp_path: Path) -> None:
     assert json.loads(json.dumps(everything)) == everything
 
 
-@pytest.mark.parametrize("name", ["names", "student", "teacher", "transfer", "tweets"])
+@pytest.mark.parametrize("name", ["names", "news", "student", "teacher", "transfer", "tweets"])
 def test_every_mixture_names_data_below_the_folder(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv("DATA", "/data")
     loaded = mixture.load(ROOT / "recipes" / f"{name}.toml")
     files = [source.file for source in loaded.source]
     assert all(file.is_relative_to("/data") for file in (*files, *loaded.held_out))
     assert not set(files) & set(loaded.held_out), "what is held out teaches nothing"
-    if name == "names":
+    if name in ("names", "news"):
         assert loaded.source[1].joined
         assert all(corpora_of_tags(file) for file in loaded.held_out)
+        measured = {f"/data/ner/{corpus}/dev.conll" for corpus in domains.TAGGED}
+        assert measured <= {str(file) for file in loaded.held_out}, "no figure may be of texts that taggers labelled"
