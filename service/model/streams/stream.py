@@ -94,6 +94,7 @@ class Stream:
         "_stepper",
         "_tagging",
         "_truncated",
+        "_units",
         "count",
         "read",
         "split",
@@ -116,6 +117,8 @@ class Stream:
         self._entities: list[dict[str, Any]] = []
         self._truncated = False
         self._limit = model.token_limit
+        units = wanted.selection.units if wanted.selection is not None else range(0)
+        self._units = slice(units.start, units.stop) if isinstance(units, range) else list(units)
         self.count = 0
         """Tokens stepped so far."""
         self.read = 0
@@ -222,14 +225,14 @@ class Stream:
         selection, decimals = self.wanted.selection, self.wanted.decimals
         assert selection is not None
         assert stepped.gates is not None
-        units = slice(selection.units.start, selection.units.stop) if isinstance(selection.units, range) else None
-        where = list(selection.units) if units is None else units
+        where = self._units
         found: dict[str, dict[str, list[float]]] = {}
         for layer in selection.layers:
-            rows = {gate: stepped.gates[layer][gate][row][where] for gate in selection.gates}
-            if decimals is not None:
-                rows = {gate: np.round(numbers.astype(np.float64), decimals) for gate, numbers in rows.items()}
-            found[str(layer)] = {gate: numbers.tolist() for gate, numbers in rows.items()}
+            gates, shown = stepped.gates[layer], {}
+            for gate in selection.gates:
+                numbers = gates[gate][row, where]
+                shown[gate] = (numbers if decimals is None else numbers.astype(np.float64).round(decimals)).tolist()
+            found[str(layer)] = shown
         return found
 
     # The state between two pieces
