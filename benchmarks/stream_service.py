@@ -31,6 +31,8 @@ _PING = b"\x89"
 _SPARE = 64
 """Files and connections beside those of the streams."""
 _AT_ONCE = 50
+_PATIENCE = 3600
+"""Seconds that an idle connection of the measurement stays open."""
 _HANDSHAKE = (
     f"GET /stream HTTP/1.1\r\nHost: {HOST}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
@@ -186,6 +188,7 @@ def memory(bundle: Bundle, streams: int) -> Memory:
     """
     allow_files(2 * streams + _SPARE)
     flags = ("--max-connections", str(streams + _SPARE), "--max-streams", str(streams))
+    flags += ("--idle-seconds", str(_PATIENCE), "--stream-idle-seconds", str(_PATIENCE))
     found = []
     for kind in ("kept_alive", "sockets", "streams"):
         with service(bundle.path.parents[1], 1, *flags) as running:
