@@ -187,8 +187,8 @@ def memory(bundle: Bundle, streams: int) -> Memory:
     The service allows exactly that many streams. Every worker has answered requests and read streams before.
     """
     allow_files(2 * streams + _SPARE)
-    flags = ("--max-connections", str(streams + _SPARE), "--max-streams", str(streams))
-    flags += ("--idle-seconds", str(_PATIENCE), "--stream-idle-seconds", str(_PATIENCE))
+    flags = ["--max-connections", str(streams + _SPARE), "--max-streams", str(streams)]
+    flags += ["--idle-seconds", str(_PATIENCE), "--stream-idle-seconds", str(_PATIENCE)]
     found = []
     for kind in ("kept_alive", "sockets", "streams"):
         with service(bundle.path.parents[1], 1, *flags) as running:
