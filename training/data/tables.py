@@ -125,15 +125,25 @@ def _note_guess(source: Source, text: str, label: str) -> None:
 
 
 def _separator(source: Source, separators: str) -> str | None:
-    """The first separator by which the header has the wanted columns."""
+    """The separator by which the header has the wanted columns; of several the first by which all rows are even."""
+    found = []
     for separator in separators:
         names = [name.strip() for name in header(source, separator)]
         try:
             if names and _find(source, names, "text") != _find(source, names, "label"):
-                return separator
+                found.append(separator)
         except CorpusError:
             continue
-    return None
+    even = (each for each in found if len(found) > 1 and _is_even(source, each))
+    return next(even, found[0] if found else None)
+
+
+def _is_even(source: Source, separator: str) -> bool:
+    """True if every row has as many columns."""
+    try:
+        return len({len(fields) for _, fields in records(source, separator)}) == 1
+    except CorpusError:
+        return False
 
 
 def _table(source: Source, rows: _Rows, separator: str) -> Iterator[Example]:

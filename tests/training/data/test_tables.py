@@ -133,6 +133,15 @@ def test_a_named_column_that_is_not_there(tmp_path: Path, wanted: str) -> None:
     assert found == f'1: no "{wanted}"; the object has: id, opus, verdict (--text-column)'
 
 
+def test_a_comma_in_a_text_without_a_header_is_no_separator(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.csv", "Dull , dull .;negative\nA fine film .;positive\nDull;negative\n")
+    examples, notes = told(path, Layout(text="1", label="2"))
+    assert [example.label for example in examples] == ["negative", "positive", "negative"]
+    assert examples[0].value == "Dull , dull ."
+    assert notes[0] == "the columns are parted by semicolons"
+    assert len(read(write(tmp_path, "b.csv", "text,label;x\na,b;c\n"), "sentiment", Layout("1", "2"))) == 1
+
+
 def test_of_names_with_other_capitals_only_one_is_meant(tmp_path: Path) -> None:
     path = write(
         tmp_path,
