@@ -6,6 +6,7 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import pytest
@@ -121,3 +122,13 @@ def test_the_page_shows_the_kept_figures() -> None:
     page = (ROOT / "docs" / "explanation" / "minimal-cells.md").read_text("utf-8")
     shown = page.partition("<!-- cells -->\n")[2].partition("<!-- /cells -->")[0]
     assert shown.strip().splitlines() == "\n".join(cells.table(cells.kept())).strip().splitlines()
+
+
+def test_the_page_of_peepholes_has_the_same_figures() -> None:
+    page = (ROOT / "docs" / "explanation" / "peepholes.md").read_text("utf-8")
+    for cell, name in (("peephole", "diagonal"), ("peephole-full", "full"), ("lstm", "no peepholes (LSTM)")):
+        own = [each for each in cells.kept() if each["cell"] == cell]
+        values = " | ".join(f"{100 * each['value']:.1f}" for each in own)
+        turned = mean(each["negation"]["praise, negated"] for each in own)
+        seconds = mean(each["cpu_seconds"] for each in own)
+        assert f"| {name} | {values} | {100 * turned:.0f} % | {seconds:.0f} |" in page
