@@ -216,12 +216,17 @@ def kept(file: Path = FILE) -> list[Line]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Train every cell by one short recipe, and compare them.")
+    parser = argparse.ArgumentParser(
+        description="Train every cell by one short recipe, and compare them.",
+        epilog="run DATA --out FILE --set SET [--cell CELL] [--seed SEED] [--minutes M]; table FILE; keep FILE",
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     train = commands.add_parser("run", help="train the runs that the file lacks")
     train.add_argument("data", type=Path, help="the folder that holds sentiment/, ner/ and vectors/")
     train.add_argument("--out", type=Path, required=True, help="the file of lines to add to")
-    train.add_argument("--set", dest="sets", action="append", choices=list(SETS), required=True)
+    train.add_argument(
+        "--set", dest="sets", action="append", choices=list(SETS), required=True, help="a set; give it again for more"
+    )
     train.add_argument("--cell", dest="cells", action="append", help=f"default: {', '.join(CELLS)}")
     train.add_argument("--seed", dest="seeds", type=int, action="append", help="default: 1")
     train.add_argument("--minutes", type=float, default=float("inf"), help="start no further run after so long")
