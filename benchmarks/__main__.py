@@ -111,13 +111,20 @@ def run(names: Sequence[Name], *, quick: bool) -> dict[str, Result]:
     return results
 
 
-def _runtimes(*, quick: bool) -> None:
-    from benchmarks.runtimes import page
+def _runtimes(chosen: Sequence[str], *, quick: bool) -> None:
+    from benchmarks.runtimes import installed, page
+
+    names = [each.name for each in installed.RUNTIMES]
+    if unknown := [name for name in chosen if name not in names]:
+        raise click.UsageError(f"there is no runtime {', '.join(unknown)}: there are {', '.join(names)}")
+    wanted = [each for each in installed.RUNTIMES if each is installed.BASELINE or not chosen or each.name in chosen]
 
     def tell(line: str) -> None:
         click.echo(f"{RUNTIMES}: {line}", err=True)
 
-    found = page.run(tell, quick=quick)
+    found = page.run(tell, wanted, quick=quick)
+    if chosen and not quick:
+        found = page.joined(page.read(), found)
     if quick:
         click.echo(page.render(found))
     else:
@@ -134,10 +141,17 @@ def _runtimes(*, quick: bool) -> None:
     help=f"Which to run: {', '.join(Name)}, {RUNTIMES}; without any all but {RUNTIMES}.",
 )
 @click.option("--quick", is_flag=True, help="Only see that they run: tiny, and nothing is written.")
-def main(names: tuple[str, ...], quick: bool) -> None:
+@click.option(
+    "--runtime",
+    "runtimes",
+    multiple=True,
+    metavar="NAME",
+    help="With runtimes: run only this one beside ONNX Runtime, and keep the results of the others. May be repeated.",
+)
+def main(names: tuple[str, ...], quick: bool, runtimes: tuple[str, ...]) -> None:
     try:
         if RUNTIMES in names:
-            _runtimes(quick=quick)
+            _runtimes(runtimes, quick=quick)
         wanted = [Name(name) for name in names if name != RUNTIMES] if names else list(Name)
         results = run(wanted, quick=quick)
     except (ServingError, LoadError, BundleError) as error:

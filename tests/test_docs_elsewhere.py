@@ -49,6 +49,19 @@ def test_python_snippets_run_where_their_runtime_is(place: Path, name: str) -> N
     assert re.fullmatch(r"\[[01] [01]\]\n", run(place, str(here(runtime) / "bin" / "python"), "-c", code))
 
 
+def test_the_snippets_for_mnn_run_where_it_is(place: Path) -> None:
+    (runtime,) = (each for each in RUNTIMES if each.loader == "mnn")
+    programs = here(runtime) / "bin"
+    (command,) = re.findall(r"```text\n(mnnconvert .*?)\n```$", PAGE, re.DOTALL | re.MULTILINE)
+    (code,) = re.findall(r"<!-- not run: needs mnn -->\n```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+    pip = place / "pip"  # the converter calls pip by itself, to install more packages
+    pip.write_text("#!/bin/sh\nexit 1\n")
+    pip.chmod(0o700)
+    run(place, str(programs / "mnnconvert"), *command.split()[1:], PATH=f"{place}{os.pathsep}{os.environ['PATH']}")
+    last = run(place, str(programs / "python"), "-c", code).splitlines()[-1]
+    assert re.fullmatch(r"\[[01] [01]\]", last)
+
+
 def test_the_snippet_for_the_web_runs_in_node(place: Path) -> None:
     (code,) = re.findall(r"```text\n(const ort.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
     (runtime,) = (each for each in RUNTIMES if each.kind == "node")

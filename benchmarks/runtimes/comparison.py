@@ -17,7 +17,8 @@ from benchmarks.runtimes.workers import Batch, Worker, worker
 from training.export.portable import difference
 
 Verdict = Literal["equal", "wrong", "refused"]
-_NODE = re.compile(r' ?#\d+ "\w+"|\w+_\d+\b')
+_NODE = re.compile(r' ?#\d+ "\w+"|\w+_\d+\b|(?<=\.mlir):\d+:\d+')
+_ONNX = re.compile(r'%\w+(?::\d+)? = "torch\.operator"\([^)]*\) <\{name = ("onnx\.\w+")\}?.*', re.DOTALL)
 _FOLDER = re.compile(r"/(?:[\w.+-]+/)+")
 _REASON = 300
 """Characters of a refusal that are kept."""
@@ -50,6 +51,8 @@ class Results:
     runtime: str
     version: str = ""
     missing: str = ""
+    apart: str = ""
+    """With a runtime that was run by itself later: when."""
     outcomes: dict[str, dict[str, Outcome]] = field(default_factory=dict)
     """By subject, then by graph."""
     speeds: list[Speed] = field(default_factory=list)
@@ -85,7 +88,7 @@ def outcome(worker: Worker, graph: Graph, subject: Subject) -> Outcome:
 
 def plain(said: str) -> str:
     """The beginning of a refusal, without what differs from graph to graph: names of nodes, folders and the stack."""
-    text = _FOLDER.sub("", _NODE.sub("", said.partition("Stack backtrace")[0])).strip()
+    text = _FOLDER.sub("", _NODE.sub("", _ONNX.sub(r"\1", said.partition("Stack backtrace")[0]))).strip()
     return text if len(text) <= _REASON else f"{text[:_REASON]}…"
 
 

@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
-from pydantic import TypeAdapter
+from pydantic import ConfigDict, TypeAdapter
 from pydantic.dataclasses import dataclass
 
 from benchmarks import report
 from benchmarks.report import Conditions
 from benchmarks.runtimes import comparison, subjects
 from benchmarks.runtimes.comparison import Outcome, Results
-from benchmarks.runtimes.installed import RUNTIMES, Runtime
+from benchmarks.runtimes.installed import BASELINE, RUNTIMES, Runtime
 from training.export.portable import TOLERANCES
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "runtimes.md"
@@ -23,7 +23,8 @@ _NOISE = 0.1
 RESULTS = Path(__file__).with_name("results.json")
 
 
-@dataclass(frozen=True)
+# Logits of another shape, or NaN, are off by Infinity or NaN.
+@dataclass(frozen=True, config=ConfigDict(ser_json_inf_nan="strings"))
 class Found:
     """All results, and where they were measured."""
 
@@ -56,6 +57,24 @@ def run(tell: Callable[[str], None], runtimes: Sequence[Runtime] = RUNTIMES, *, 
     return Found(conditions, tuple(each.name for each in small), tuple(found))
 
 
+def joined(old: Found, new: Found) -> Found:
+    """The results of `old`, with those of the runtimes that were run again, by themselves, in their places. Times of a
+    kind of batch for which the machine was too busy are dropped."""
+    apart = {each.runtime: each for each in new.runtimes if each.runtime != BASELINE.name}
+    busy = _busy(next(each for each in new.runtimes if each.runtime == BASELINE.name))
+    for each in apart.values():
+        each.apart = f"{new.conditions.date}, load average {new.conditions.load:g} before"
+        each.speeds = [speed for speed in each.speeds if speed.batch not in busy]
+    known = {each.runtime: each for each in old.runtimes} | apart
+    order = [each.name for each in RUNTIMES if each.name in known]
+    return Found(old.conditions, old.cells, tuple(known[name] for name in order))
+
+
+def _busy(baseline: Results) -> set[str]:
+    """The kinds of batches for which ONNX Runtime's time over its own is far from 1."""
+    return {each.batch for each in baseline.speeds if each.graph == "served" and abs(each.ratio - 1) > _NOISE}
+
+
 def write(found: Found, results: Path = RESULTS, page: Path = PAGE) -> None:
     results.write_bytes(_FILE.dump_json(found, indent=1) + b"\n")
     page.parent.mkdir(parents=True, exist_ok=True)
@@ -78,7 +97,7 @@ def render(found: Found) -> str:
         "`python -m benchmarks runtimes` makes this page: it sets up each runtime in an environment of its own and "
         "runs every graph on ragged batches, one text and texts of one token.",
         report.sentence(found.conditions),
-        _table(["runtime", "version"], [[each.runtime, each.version or each.missing] for each in found.runtimes]),
+        _table(["runtime", "version"], [[each.runtime, _version(each)] for each in found.runtimes]),
         f"**equal**: within {TOLERANCES['float32']:.0e} of the service's logits (float16: "
         f"{TOLERANCES['float16']:.0e}). **wrong**: no error, and logits that are off by as much as is given. "
         "**refused**: the graph cannot be loaded or run; the reasons stand below.",
@@ -102,6 +121,11 @@ def render(found: Found) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def _version(results: Results) -> str:
+    told = results.version or results.missing
+    return f"{told} (run by itself: {results.apart})" if results.apart else told
+
+
 def _verdicts(runtimes: Sequence[Results], names: Sequence[str], graphs: Sequence[str]) -> Iterator[str]:
     for graph in graphs:
         yield f"### {graph}"
@@ -117,7 +141,7 @@ def _shown(outcome: Outcome | None) -> str:
 
 def _speeds(runtimes: Sequence[Results]) -> str:
     cases = list(dict.fromkeys((each.subject, each.graph, each.batch) for one in runtimes for each in one.speeds))
-    busy = {each.batch for each in runtimes[0].speeds if each.graph == "served" and abs(each.ratio - 1) > _NOISE}
+    busy = _busy(runtimes[0])
     cases = [case for case in cases if case[2] not in busy]
     ratios = [{(each.subject, each.graph, each.batch): each.ratio for each in one.speeds} for one in runtimes]
     rows = [[", ".join(case), *(f"{one[case]:.2f}" if case in one else "–" for one in ratios)] for case in cases]

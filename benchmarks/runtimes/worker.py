@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -59,13 +62,97 @@ def onnx(graph: str) -> Run:
     return run
 
 
-LOADERS: dict[str, Callable[[str], Run]] = {each.__name__: each for each in (onnxruntime, openvino, tract, onnx)}
+def mnn(graph: str) -> Run:
+    """Converted to its own recurrent operators: the converter ends over the loops that are its default."""
+    import MNN.expr as expr
+    import MNN.nn as nn
+
+    with tempfile.TemporaryDirectory() as folder:
+        pip = Path(folder, "pip")  # the converter calls pip by itself, to install more packages
+        pip.write_text("#!/bin/sh\nexit 1\n")
+        pip.chmod(0o700)
+        wanted = ["-f", "ONNX", "--modelFile", graph, "--MNNModel", "model.mnn", "--bizCode", "x", "--useOriginRNNImpl"]
+        said = _program("mnnconvert", wanted, folder, PATH=f"{folder}{os.pathsep}{os.environ['PATH']}")
+        file = Path(folder, "model.mnn")
+        if not file.exists():
+            reason = next((line for line in said if "Not Support" in line), said[-1])
+            raise RuntimeError(f"mnnconvert: {reason[max(reason.find('These'), 0) :]}")
+        manager = nn.create_runtime_manager(({"numThread": 1, "precision": "high"},))
+        try:
+            network = nn.load_module_from_file(str(file), ["tokens", "lengths"], ["logits"], runtime_manager=manager)
+        except SystemError as error:
+            raise RuntimeError(f"load_module_from_file: {error.__cause__ or error}") from error
+
+    def run(tokens: Any, lengths: Any) -> Any:
+        fed = [expr.const(each.copy(), list(each.shape), expr.NCHW, expr.int) for each in (tokens, lengths)]
+        logits = expr.convert(network.forward(fed)[0], expr.NCHW)
+        return np.array(logits.read(), np.float32).reshape(logits.shape)
+
+    return run
+
+
+def iree(graph: str) -> Run:
+    import iree.runtime as runtime
+
+    with tempfile.TemporaryDirectory() as folder:
+        _program("iree-import-onnx", [graph, "-o", "model.mlir"], folder)
+        target = ["--iree-hal-target-backends=llvm-cpu", "--iree-llvmcpu-target-cpu=host"]
+        _program("iree-compile", ["model.mlir", *target, "-o", "model.vmfb"], folder)
+        compiled = Path(folder, "model.vmfb").read_bytes()
+    config = runtime.Config("local-sync")
+    context = runtime.SystemContext(config=config)
+    context.add_vm_module(runtime.VmModule.copy_buffer(config.vm_instance, compiled))
+    module = context.modules.module
+    name = next(each for each in module.vm_module.function_names if not each.startswith("__") and "$" not in each)
+
+    def run(tokens: Any, lengths: Any) -> Any:
+        found = module[name](tokens, lengths)
+        return np.asarray((found[0] if isinstance(found, tuple) else found).to_host())  # logits come first
+
+    return run
+
+
+def tvm(graph: str) -> Run:
+    import onnx
+    import tvm as runtime
+    from tvm import relax
+    from tvm.relax.frontend.onnx import from_onnx
+
+    module = relax.transform.LegalizeOps()(from_onnx(onnx.load(graph)))
+    machine = relax.VirtualMachine(runtime.compile(module, target="llvm"), runtime.cpu())
+    return lambda tokens, lengths: machine["main"](
+        runtime.runtime.tensor(tokens), runtime.runtime.tensor(lengths)
+    ).numpy()
+
+
+def _program(name: str, arguments: list[str], folder: str, **environment: str) -> list[str]:
+    """Run a program of this environment in `folder`: the lines that it said. Raises `RuntimeError` with its first
+    error, or its last line."""
+    done = subprocess.run(  # noqa: S603
+        [str(Path(sys.executable).parent / name), *arguments],
+        cwd=folder,
+        env={**os.environ, **environment},
+        capture_output=True,
+        check=False,
+    )
+    said = [line.strip() for line in (done.stdout + done.stderr).decode(errors="replace").splitlines() if line.strip()]
+    if done.returncode:
+        told = next((line for line in said if "error:" in line), said[-1] if said else "it said nothing")
+        raise RuntimeError(f"{name} ended with {done.returncode}: {told}")
+    return said
+
+
+LOADERS: dict[str, Callable[[str], Run]] = {
+    each.__name__: each for each in (onnxruntime, openvino, tract, mnn, iree, tvm, onnx)
+}
+DISTRIBUTIONS = {"iree": "iree-base-compiler", "tvm": "apache-tvm"}
+"""Where the package that is installed has another name."""
 
 
 def version(name: str) -> str:
     from importlib.metadata import version as installed
 
-    return installed(name)
+    return installed(DISTRIBUTIONS.get(name, name))
 
 
 def answer(run: Run, batch: dict[str, Any], seconds: float) -> dict[str, Any]:
