@@ -81,6 +81,8 @@ class Contestant:
     """True if its answers are predictions; these are compared."""
     route: str = "/predict"
     label: Callable[[Any], object] = _first
+    held: bool = True
+    """True if it is stopped (SIGSTOP) while others are asked. False for one that takes a pause for a fault."""
 
     @property
     def left_out(self) -> str | None:
@@ -125,6 +127,7 @@ def all_contestants(bundle: Bundle, models: Path) -> list[Contestant]:
             _tensor,
             route="/v2/models/sentiment/infer",
             label=_of_tensors,
+            held=False,
         ),
         Contestant(
             "TorchServe, batching, 2 workers",
@@ -210,7 +213,8 @@ class Field:
     def add(self, contestant: Contestant, port: int, group: int) -> None:
         """A contestant that is ready; from here on it is held but for its turns."""
         self._running[contestant.name] = contestant, port, group
-        os.killpg(group, signal.SIGSTOP)
+        if contestant.held:
+            os.killpg(group, signal.SIGSTOP)
 
     def bodies(self, name: str, tokens: int) -> list[bytes]:
         question = self._running[name][0].question
@@ -219,6 +223,8 @@ class Field:
     def ask(self, name: str, bodies: Sequence[bytes], connections: int, seconds: float) -> Load:
         """One contestant's turn. Raises `LoadError`."""
         contestant, port, group = self._running[name]
+        if not contestant.held:
+            return generator.run(port, contestant.route, bodies, connections, seconds)
         os.killpg(group, signal.SIGCONT)
         try:
             return generator.run(port, contestant.route, bodies, connections, seconds)

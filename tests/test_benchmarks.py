@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -239,6 +241,24 @@ def test_peers_without_their_packages_are_named_and_left_out(
     ]
     monkeypatch.setattr(shutil, "which", lambda name: "/usr/bin/java")
     assert "TorchServe, batching, 2 workers" in [one.name for one in field.contestants(bundle, tmp_path / "models")]
+
+
+def test_a_contestant_that_takes_a_pause_for_a_fault_is_never_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "killpg", lambda group, number: sent.append((group, number)))
+    load = generator.Load(1.0, 1.0, 1.0)
+    monkeypatch.setattr(generator, "run", lambda *given: load)
+    running = field.Field()
+    everyone = field.all_contestants(tiny_bundle(tmp_path / "a-model"), tmp_path)
+    for group, one in enumerate(everyone):
+        running.add(one, 1, group)
+        assert running.ask(one.name, [b"{}"], 1, 1.0) == load
+    (triton,) = [group for group, one in enumerate(everyone) if one.name.startswith("Triton")]
+    assert triton not in {group for group, _ in sent}
+    others = len(everyone) - 1
+    assert [number for _, number in sent] == [signal.SIGSTOP, signal.SIGCONT, signal.SIGSTOP] * others
 
 
 def test_every_protocol_of_a_peer_asks_and_answers_in_its_own_form(tmp_path: Path) -> None:
