@@ -70,19 +70,11 @@ def test_a_line_break_written_for_html_is_one(client: httpx.Client) -> None:
     plain = "Ada Lovelace\nAlan Turing\r\nGrace Hopper<br>Emmy Noether"
     found, wanted = predict(client, sent, plain)
     assert labels(found) == labels(wanted)
-    assert [entity["text"] for entity in found["entities"]] == [
-        "Ada Lovelace",
-        "Alan Turing",
-        "Grace Hopper",
-        "Emmy Noether",
-    ]
+    assert [each["score"] for each in found["tokens"]] == pytest.approx([each["score"] for each in wanted["tokens"]])
     assert all(sent[each["start"] : each["end"]] == each["text"] for each in found["entities"] + found["tokens"])
-    assert trace(client, sent)["sentences"] == trace(client, plain)["sentences"]
-    (streamed,) = [post(client, "/stream", model="ner-lstm", text=sent, end=True)["prediction"]["entities"]]
-    (whole,) = post(client, "/predict", model="ner-lstm", inputs=[sent])["predictions"]
-    assert [(each["text"], each["start"]) for each in streamed] == [
-        (each["text"], each["start"]) for each in whole["entities"]
-    ]
+    sentences = trace(client, sent)["sentences"]
+    assert sentences == trace(client, plain)["sentences"]
+    assert len(sentences) == 4
 
 
 def test_split_false_reads_one_sequence(client: httpx.Client) -> None:
