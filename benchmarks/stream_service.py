@@ -27,7 +27,7 @@ READ = 20
 """Words that a stream has read before it waits."""
 MASK = bytes(4)
 """The mask of a client's frame (RFC 6455, 5.3), here one that changes nothing."""
-_PING = b"\x89"
+_PING, _TEXT = 0x89, 0x81
 _SPARE = 64
 """Files and connections beside those of the streams."""
 _AT_ONCE = 50
@@ -60,6 +60,7 @@ class Client(asyncio.Protocol):
 
     def __init__(self) -> None:
         self._buffer = bytearray()
+        self._events: list[bytes] = []
         self._frames = False
         self._more = asyncio.Event()
 
@@ -73,14 +74,24 @@ class Client(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
-        self._answer_pings()
+        if self._frames:
+            self._read_frames()
         self._more.set()
 
-    def _answer_pings(self) -> None:
-        while self._frames and self._buffer[:1] == _PING and len(self._buffer) >= 2 + self._buffer[1]:
-            size = self._buffer[1]
-            self._transport.write(bytes((0x8A, 0x80 | size)) + MASK + self._buffer[2 : 2 + size])
-            del self._buffer[: 2 + size]
+    def _read_frames(self) -> None:
+        """Take the complete frames out of the buffer: keep events, answer pings."""
+        buffer = self._buffer
+        while len(buffer) >= 2:
+            start = {126: 4, 127: 10}.get(buffer[1], 2)
+            size = buffer[1] if start == 2 else int.from_bytes(buffer[2:start], "big")
+            if len(buffer) < start + size:
+                return
+            kind, content = buffer[0], bytes(buffer[start : start + size])
+            del buffer[: start + size]
+            if kind == _PING:
+                self._transport.write(bytes((0x8A, 0x80 | size)) + MASK + content)
+            elif kind == _TEXT:
+                self._events.append(content)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._more.set()
@@ -111,6 +122,7 @@ class Client(asyncio.Protocol):
         self._transport.write(_HANDSHAKE)
         status = int((await self._head()).split()[1])
         self._frames = True
+        self._read_frames()
         return status
 
     def send(self, message: object) -> None:
@@ -120,11 +132,12 @@ class Client(asyncio.Protocol):
 
     async def receive(self) -> dict[str, object]:
         """The next event."""
-        self._answer_pings()
-        size = (await self._take(2))[1]
-        if size > 125:
-            size = int.from_bytes(await self._take(2 if size == 126 else 8), "big")
-        found: dict[str, object] = json.loads(await self._take(size))
+        while not self._events:
+            if self._transport.is_closing():
+                raise RuntimeError("the service closed a connection")
+            self._more.clear()
+            await self._more.wait()
+        found: dict[str, object] = json.loads(self._events.pop(0))
         return found
 
     async def ask(self, content: bytes) -> None:
