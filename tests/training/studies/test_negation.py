@@ -32,24 +32,11 @@ def test_a_negation_turns_a_word_around_and_nothing_else_does() -> None:
     assert found["It is not good."] == ("negation", "negative")
     assert found["It could not be more dull."] == ("kept", "negative")
     assert found["very good"] == ("intensity", "positive")
-    assert found["Never have I been so disappointed."] == ("kept", "negative")
-    assert found["I wasn't disappointed."] == ("negation", "positive")
-    assert found["I have had smarter."] == ("negation", "negative")
-    assert found["We have yet to find a duller film."] == ("kept", "negative")
-    assert found["The film never disappoints."] == ("verdict", "positive")
-    assert found["The film deserves 1 star."] == ("rating", "negative")
     assert {label for kind, label in found.values() if kind == "contrast"} == {"negative", "positive"}
 
 
 def test_the_check_has_as_many_sentences_each_way() -> None:
     counts = Counter((kind, example.label) for kind, _, example in check())
-    for kind in ("negation", "kept", "contrast", "intensity", "verdict", "rating"):
-        assert counts[kind, "positive"] == counts[kind, "negative"] > 20
+    for kind in ("negation", "kept", "contrast", "intensity"):
+        assert counts[kind, "positive"] == counts[kind, "negative"] > 50
     assert all(" a a" not in str(each.value) and " a e" not in str(each.value) for _, _, each in check())
-
-
-def test_training_has_every_kind_and_no_verdict_or_rating_of_the_check() -> None:
-    learned = {str(each.value) for each in training(3000)}
-    for part in ("Don't bother.", "I give it one star.", "I have never been so ", "doesn't get better", "is not only "):
-        assert any(part in each for each in learned)
-    assert not learned & {str(example.value) for _, _, example in check()}
