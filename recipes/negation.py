@@ -1,8 +1,8 @@
-"""Sentences in which a few words decide, such as a negation or a contrast, for the sentiment models to learn from.
+"""Sentences in which a negation, a contrast or an intensifier decides, for the sentiment models to learn from.
 
     python -m recipes.negation $DATA/sentiment
 
-writes ``negation/train.tsv.gz``: 9,000 sentences made of the patterns and words in `training.studies.negation`. None is
+writes ``negation/train.tsv.gz``: 6,000 sentences made of the patterns and words in `training.studies.negation`. None is
 in a dev file below the folder, and no word of that module's check is among its words.
 """
 
@@ -15,7 +15,7 @@ from pathlib import Path
 from training.distil.mixture import held_out_keys, key
 from training.studies.negation import training
 
-COUNT = 9000
+COUNT = 6000
 
 
 def write(folder: Path, count: int = COUNT) -> int:
