@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -44,3 +46,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return min(usable_cpus(), MOST_RUNS)
+
+
+@pytest.fixture(autouse=True)
+def keep_denormal_numbers() -> Iterator[None]:
+    """Training in this process makes the thread take denormal numbers as 0. Later tests need them: hypothesis does."""
+    yield
+    if torch := sys.modules.get("torch"):
+        torch.set_flush_denormal(False)

@@ -19,6 +19,7 @@ from service.settings import Settings, flag, variable
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "docs" / "deployment.md", ROOT / "docs" / "scaling.md"]
 COMPOSE = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
+MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 SWARM = (ROOT / "deploy" / "swarm.yml").read_text(encoding="utf-8")
 
 
@@ -88,7 +89,7 @@ def test_the_variables_that_are_named_are_the_files_own() -> None:
     text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
     for name in re.findall(r"`([A-Z]+(?:_[A-Z]+)*)(?:=[^`]*)?`", text):
         if not name.startswith("SERVICE_") and name not in ("GET", "POST"):
-            assert f"${{{name}:" in COMPOSE + SWARM, name
+            assert f"${{{name}:" in COMPOSE + SWARM or f"$({name})" in MAKEFILE, name
 
 
 def test_the_job_knows_its_options() -> None:
