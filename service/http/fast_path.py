@@ -114,11 +114,10 @@ class FastPath:
             self._set_timer(deadline)
         return pending
 
-    def answer(self, pending: Pending, logits: list[Logits]) -> None:
-        """Send the answer of a request that has run, or let it leave on the ordinary path."""
+    def answer(self, pending: Pending, rows: Sequence[Any], logits: list[Logits]) -> None:
+        """Send the answer of a request whose rows have run, or let it leave on the ordinary path."""
         context, job = pending.context, pending.job
         try:
-            rows = pending.posted.submission.rows
             joined = self.runtime.inference.predicted(job.model, pending.encoded, rows, logits)
             followed = answer_of(context, job, pending.encoded, joined)
             plain = followed.answer.plain() if isinstance(followed.answer, Answer) else None
@@ -192,8 +191,9 @@ class Pending:
 
     def set_result(self, results: list[Logits], /) -> None:
         """Answer the request."""
+        rows = self.posted.submission.rows
         self.withdraw()
-        self._path.answer(self, results)
+        self._path.answer(self, rows, results)
 
     def set_exception(self, error: BaseException, /) -> None:
         """Answer the request with an error, on the ordinary path."""
@@ -205,6 +205,7 @@ class Pending:
         """Take its rows out of the queue, if they wait there."""
         self._done = True
         lane, submission = self.posted
+        del self.posted  # which refers to this object: a cycle for each request is work for the garbage collector
         lane.leave(submission)
 
     def abandon(self) -> None:

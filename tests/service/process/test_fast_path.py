@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import re
 from collections.abc import Awaitable, Callable
 from itertools import pairwise
@@ -349,5 +350,22 @@ def test_few_and_short_heads_are_remembered(running: Run, monkeypatch: pytest.Mo
         heads = dict(talk.wire.heads)
         await talk.ask(request("/predict", {"inputs": TEXT}, "X-Long: " + "x" * fast_connection.LONGEST_KNOWN))
         assert talk.wire.heads == heads
+
+    running(test)
+
+
+def test_requests_leave_nothing_to_the_garbage_collector(running: Run) -> None:
+    many = 50
+
+    async def test(talk: Talk) -> None:
+        asked = request("/predict", {"inputs": TEXT})
+        connection = await talk.learned(asked)
+        await talk.ask(asked, on=connection)
+        talk.fast.clear()
+        gc.collect()
+        await talk.ask(*[asked] * many, on=connection)
+        assert len(talk.fast) == many
+        talk.fast.clear()
+        assert gc.collect() < many
 
     running(test)
