@@ -134,7 +134,7 @@ class Edge:
             scope[GRANT] = grant
             scope[ADMIT] = partial(self._access.admit, context.headers, scope["path"]) if later else None
             if self._runtime.phase is Phase.STOPPING:
-                self._runtime.batcher.refuse_closed()
+                self._runtime.batcher.admission.refuse_closed()
             await self._app(scope, receive, send)
         except RequestError as error:
             if error.reason is not None:
@@ -201,7 +201,7 @@ class Edge:
             if grant.name is not None:
                 context.log["key"] = grant.name
         if self._runtime.phase is Phase.STOPPING:
-            self._runtime.batcher.refuse_closed()
+            self._runtime.batcher.admission.refuse_closed()
 
 
 class _Outgoing:

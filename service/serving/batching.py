@@ -4,10 +4,7 @@ A caller submits rows to a `Lane` (one for each model and graph) and awaits thei
 its ready callbacks, batches are cut from the lanes in turn; the lane with the least run time so far comes first. A
 short batch runs in the event loop, at most one in each turn of it. Any other batch runs in a thread of the batcher, and
 rows that arrive meanwhile form the next. A lone caller waits for nothing, and batches grow by themselves under load.
-`service.serving.queueing` cuts a batch from a lane's queue.
-
-Admission: the waiting tokens are bounded. Large submissions get a share of that bound, so that small ones always find
-room. No lane may fill more than a share of the room that the other lanes leave.
+`service.serving.queueing` cuts a batch from a lane's queue; `service.serving.admission` bounds the waiting tokens.
 """
 
 from __future__ import annotations
@@ -19,9 +16,10 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Generic, Literal, NoReturn, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
-from service.errors import DeadlineExceeded, Refused, Unavailable
+from service.errors import Refused
+from service.serving.admission import Admission, late
 from service.serving.queueing import Batch, Outcome, Queue, Ran, Reply, Submission, Times, padded_tokens
 
 Row = TypeVar("Row")
@@ -31,10 +29,6 @@ Drop = Literal["cancelled", "deadline", "failed"]
 
 WEIGHT_OF_LAST = 0.1
 """Weight of the last batch in a lane's running average of seconds per token."""
-LONGEST_RETRY = 60.0
-"""Seconds. A longer Retry-After would send the caller away for good."""
-RETRY_WHEN_CLOSED = 1.0
-"""Seconds. By then another instance, or this one restarted, may answer."""
 
 
 @dataclass(slots=True)
@@ -57,10 +51,8 @@ class Batcher:
     """Lanes that share threads, one bound on waiting tokens, and one event loop.
 
     `threads` run batches of at most `max_rows` rows and `token_budget` padded tokens. A batch with an estimate under
-    `inline_seconds` may run in the event loop. A submission is rejected if more than `max_queued_tokens` tokens would
-    wait with it, unless nothing waits. Submissions of more than `large_tokens` tokens may fill `large_share` of that
-    bound together; the first of them is always accepted. The other submissions of a lane may fill `lane_share` of the
-    room that the other lanes leave.
+    `inline_seconds` may run in the event loop. `max_queued_tokens`, `large_tokens`, `large_share` and `lane_share` are
+    the bounds of `Admission`.
 
     `executor` replaces the threads and is shut down by `close`. `clock` measures batches; an event loop's own time is
     too coarse, because uvloop's stands still during a callback. `ran` is called after every batch.
@@ -84,22 +76,24 @@ class Batcher:
         self.threads = threads
         self.token_budget = token_budget
         self.max_rows = max_rows
-        self.max_queued_tokens = max_queued_tokens
         self.inline_seconds = inline_seconds
         self.large_tokens = max_queued_tokens if large_tokens is None else large_tokens
-        self._most_large = large_share * max_queued_tokens
-        self._lane_share = lane_share
-        self._surely = max_queued_tokens * lane_share / (1 + lane_share)
-        """Tokens that may wait, whichever lanes they are in, if no submission is large: then one lane has at most its
-        share of what they leave."""
         self.clock = clock
         self.ran = ran
         self.counters = Counters()
         self._executor = executor or ThreadPoolExecutor(threads, thread_name_prefix="batch")
         self._turns: OrderedDict[Lane[Any, Any], None] = OrderedDict()  # lanes with waiting rows, the next first
         self._given = 0.0  # `given` of the lane that ran last, in seconds
-        self._promised = (0.0, clock())  # seconds of work that rejected callers will bring, as of the time
-        self._mean_tokens = 1.0  # running mean over submissions
+        self.admission = Admission(
+            self._turns,
+            threads=threads,
+            max_queued_tokens=max_queued_tokens,
+            large_tokens=self.large_tokens,
+            large_share=large_share,
+            lane_share=lane_share,
+            clock=clock,
+            refused=self.counters.refused,
+        )
         self._running = 0
         self._submissions = 0
         self._flush_is_due = False
@@ -121,28 +115,9 @@ class Batcher:
         return Lane(self, run, seconds_per_token, seconds_per_row, of)
 
     @property
-    def queued_tokens(self) -> int:
-        """Tokens that wait in the queues of all lanes, without padding."""
-        return self._waiting()[0]
-
-    def _waiting(self) -> tuple[int, int]:
-        """Waiting tokens, and those of them that belong to large submissions."""
-        tokens = large = 0
-        for lane in self._turns:
-            queue = lane.queue
-            tokens += queue.tokens
-            large += queue.large_tokens
-        return tokens, large
-
-    @property
     def busy(self) -> bool:
         """True if a batch runs or waits."""
         return bool(self._running or self._turns)
-
-    @property
-    def queued_seconds(self) -> float:
-        """Estimated seconds until the threads have run all waiting rows."""
-        return sum(lane.queued_tokens * lane.seconds_per_token for lane in self._turns) / self.threads
 
     async def close(self) -> None:
         """Reject new submissions, finish the accepted ones, end the threads. May be called more than once."""
@@ -155,70 +130,11 @@ class Batcher:
         finally:
             self._executor.shutdown(wait=finished)
 
-    @property
-    def _large(self) -> int:
-        """Waiting tokens of large submissions."""
-        return self._waiting()[1]
-
-    def check_room(self) -> None:
-        """Raises `Unavailable` if no further token may wait."""
-        waiting, large = self._waiting()
-        if waiting - large + min(large, self._most_large) >= self.max_queued_tokens:
-            self.refuse_full(self._mean_tokens)
-
-    def has_room(self, lane: Lane[Any, Any], tokens: int) -> bool:
-        """True if a submission of `tokens` tokens to the lane may wait."""
-        waiting, large = self._waiting()
-        if waiting + tokens <= self._surely and tokens <= self.large_tokens:
-            return True
-        if not waiting:
-            return True
-        if tokens > self.large_tokens:
-            return large + tokens <= self._most_large if large else waiting <= self._most_large
-        counted = waiting - large + min(large, self._most_large)
-        own = lane.queue.tokens - lane.queue.large_tokens
-        return counted + tokens <= self.max_queued_tokens and own + tokens <= self._lane_share * (
-            self.max_queued_tokens - (counted - own)
-        )
-
-    def check_lane(self, lane: Lane[Any, Any]) -> None:
-        """Raises `Unavailable` if the lane has no room for a submission of one token. Called by lanes."""
-        if not self.has_room(lane, 1):
-            self.refuse_full(self._mean_tokens)
-
-    def refuse_full(self, tokens: float) -> NoReturn:
-        """Reject a submission of about `tokens` tokens. Each rejected caller gets a later Retry-After, so that they do
-        not return together."""
-        self.counters.refused[Refused.FULL] += 1
-        now = self.clock()
-        promised, then = self._promised
-        promised = max(0.0, promised - (now - then))
-        self._promised = (promised + tokens * self._seconds_per_token / self.threads, now)
-        raise Unavailable(
-            f"The service is full: {self.queued_tokens} tokens wait, of at most {self.max_queued_tokens}.",
-            retry_after=min(LONGEST_RETRY, self.queued_seconds + promised),
-        )
-
-    def refuse_closed(self) -> NoReturn:
-        """Reject a submission because the service is shutting down."""
-        self.counters.refused[Refused.CLOSED] += 1
-        raise Unavailable("The service is shutting down.", retry_after=RETRY_WHEN_CLOSED)
-
-    @property
-    def _seconds_per_token(self) -> float:
-        """Average over the lanes with waiting rows."""
-        return self.queued_seconds * self.threads / max(1, self.queued_tokens)
-
     def admit(self, lane: Lane[Any, Any], tokens: int, deadline: float) -> None:
         """Accept a submission of `tokens` tokens, or raise `Unavailable` or `DeadlineExceeded`. Called by lanes."""
         if self._closed:
-            self.refuse_closed()
-        if deadline <= asyncio.get_running_loop().time():
-            self.counters.refused[Refused.DEADLINE] += 1
-            raise _late()
-        self._mean_tokens += WEIGHT_OF_LAST * (tokens - self._mean_tokens)
-        if not self.has_room(lane, tokens):
-            self.refuse_full(tokens)
+            self.admission.refuse_closed()
+        self.admission.admit(lane, tokens, deadline)
         self._submissions += 1
 
     def leave(self) -> None:
@@ -376,7 +292,7 @@ class Lane(Generic[Row, Result]):
 
     def check_room(self) -> None:
         """Raises `Unavailable` if a submission of one token would be rejected. Saves the work before it."""
-        self._batcher.check_lane(self)
+        self._batcher.admission.check_lane(self)
 
     async def submit(
         self, rows: Sequence[Row], lengths: Sequence[int], *, deadline: float, times: Times | None = None
@@ -444,8 +360,7 @@ class Lane(Generic[Row, Result]):
         self.given = batcher.count_at_once(self.given, seconds, len(rows), tokens)
         if batcher.ran is not None:
             batcher.ran(Ran(len(rows), tokens, tokens, [0.0] * len(rows), seconds, self._of))
-        for_tokens = max(0.0, seconds - len(rows) * self._seconds_per_row)
-        self.seconds_per_token += WEIGHT_OF_LAST * (for_tokens / tokens - self.seconds_per_token)
+        self._correct(seconds, len(rows), tokens)
         return results
 
     def next_window(self, now: float) -> slice | None:
@@ -482,8 +397,7 @@ class Lane(Generic[Row, Result]):
     def deliver(self, batch: Batch[Lane[Any, Any]], outcome: Outcome) -> None:
         """Give the results of a batch to its callers, and correct the estimate by the measured time."""
         results, seconds = outcome
-        for_tokens = max(0.0, seconds - len(batch.entries) * self._seconds_per_row)
-        self.seconds_per_token += WEIGHT_OF_LAST * (for_tokens / batch.padded_tokens - self.seconds_per_token)
+        self._correct(seconds, len(batch.entries), batch.padded_tokens)
         now = asyncio.get_running_loop().time()
         for entry, result in zip(batch.entries, results, strict=True):
             submission = entry.submission
@@ -500,6 +414,11 @@ class Lane(Generic[Row, Result]):
         if self._batcher.ran is not None:  # after the answers: they must not wait for it
             self._batcher.ran(batch.report(seconds, self._of))
 
+    def _correct(self, seconds: float, rows: int, padded_tokens: int) -> None:
+        """Correct the estimate of a token's cost by a batch that took `seconds`."""
+        for_tokens = max(0.0, seconds - rows * self._seconds_per_row)
+        self.seconds_per_token += WEIGHT_OF_LAST * (for_tokens / padded_tokens - self.seconds_per_token)
+
     def end(self, submission: Submission, error: BaseException, reason: Literal["deadline", "failed"]) -> None:
         """Answer a submission with an error unless it has an answer. Its other rows do not run any more."""
         self._drop(submission, reason)
@@ -508,7 +427,7 @@ class Lane(Generic[Row, Result]):
 
     def expire(self, submission: Submission) -> None:
         """Answer a submission with `DeadlineExceeded`, unless it has an answer."""
-        self.end(submission, _late(), "deadline")
+        self.end(submission, late(), "deadline")
 
     def _drop(self, submission: Submission, reason: Drop) -> None:
         if rows := self.queue.drop(submission):
@@ -517,7 +436,3 @@ class Lane(Generic[Row, Result]):
 
 def _given(lane: Lane[Any, Any]) -> float:
     return lane.given
-
-
-def _late() -> DeadlineExceeded:
-    return DeadlineExceeded("The answer was not ready within the request's deadline.")

@@ -284,7 +284,7 @@ class Runtime:
     def check_open(self) -> None:
         """Raises `Unavailable` if a request would be rejected anyway. Saves reading its body."""
         _ = self.registry
-        self.batcher.check_room()
+        self.batcher.admission.check_room()
 
     async def offload(self, seconds: float, work: Callable[[], _Value], *, begins: bool = False) -> _Value:
         """Run short work here and long work in a thread. Raises `Unavailable` if the work `begins` a request and too
@@ -295,7 +295,7 @@ class Runtime:
 
     def hold_trace(self, numbers: int) -> AbstractContextManager[None]:
         """Count a trace of `numbers` numbers while the block runs. Raises `Unavailable` if there are too many."""
-        return self._traces.hold(numbers, lambda: self.batcher.queued_seconds)
+        return self._traces.hold(numbers, lambda: self.batcher.admission.queued_seconds)
 
     async def start(self) -> None:
         """Begin to load models. Afterwards look for new ones on request and at the interval of the settings.
@@ -326,7 +326,7 @@ class Runtime:
     def _track(self) -> None:
         """Register values that `/metrics` reads when asked."""
         board, counters = self.metrics.board, self.batcher.counters
-        board.track("queued_tokens", read=lambda: self.batcher.queued_tokens)
+        board.track("queued_tokens", read=lambda: self.batcher.admission.queued_tokens)
         board.track("queued_edge_seconds", read=lambda: self._edge.seconds)
         board.track("trace_numbers", read=lambda: self._traces.held)
         board.track("inline_batches_total", read=lambda: counters.inline_batches)

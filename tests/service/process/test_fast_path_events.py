@@ -101,7 +101,7 @@ def test_a_deadline_passes_as_ever(running: Run, monkeypatch: pytest.MonkeyPatch
             assert late.startswith(b"HTTP/1.1 504 ")
             assert without_id(late) == without_id(ordinary)
             assert talk.runtime.batcher.counters.dropped["deadline"] == 2
-            assert not talk.runtime.batcher.queued_tokens
+            assert not talk.runtime.batcher.admission.queued_tokens
             await asyncio.sleep(0)
         assert [line["status"] for line in lines if line["event"] == "request"] == [504, 504]
         release()

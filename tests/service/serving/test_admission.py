@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.errors import Unavailable
-from service.serving.batching import LONGEST_RETRY
+from service.serving.admission import LONGEST_RETRY
 from tests.service.serving.test_batching import TICK, World, in_world
 
 BOUNDS = {"max_queued_tokens": 1000, "large_tokens": 200, "large_share": 0.5}
@@ -139,7 +139,7 @@ def test_what_waits_is_bounded_whatever_comes(
             tasks.append(world.start(*lengths, lane=lane))
             await asyncio.sleep(0)
             largest_huge = max(largest_huge, sum(lengths))
-            assert world.batcher.queued_tokens <= 500 * (1 + large_share) + largest_huge
+            assert world.batcher.admission.queued_tokens <= 500 * (1 + large_share) + largest_huge
         for outcome in await asyncio.gather(*tasks, return_exceptions=True):
             if isinstance(outcome, Unavailable):
                 assert 0 <= (outcome.retry_after or 0) <= LONGEST_RETRY
@@ -149,7 +149,7 @@ def test_what_waits_is_bounded_whatever_comes(
     world = in_world(
         scenario, lanes=3, max_queued_tokens=500, large_tokens=200, large_share=large_share, lane_share=lane_share
     )
-    assert world.batcher.queued_tokens == world.batcher._large == 0
+    assert world.batcher.admission.waiting() == (0, 0)
 
 
 @given(
@@ -166,9 +166,9 @@ def test_the_short_way_to_let_a_call_in_lets_in_none_that_the_rules_keep_out(
         for lane, (small, large) in zip(world.lanes, lanes, strict=False):
             lane.queue.tokens, lane.queue.large_tokens = small + large, large
             batcher._turns[lane] = None
-        found = [batcher.has_room(lane, tokens) for lane in world.lanes]
-        batcher._surely = -1.0  # the long way, always
-        assert found == [batcher.has_room(lane, tokens) for lane in world.lanes]
+        found = [batcher.admission.has_room(lane, tokens) for lane in world.lanes]
+        batcher.admission._surely = -1.0  # the long way, always
+        assert found == [batcher.admission.has_room(lane, tokens) for lane in world.lanes]
         batcher._turns.clear()
 
     in_world(scenario, lanes=3, **{**BOUNDS, "lane_share": lane_share, "large_share": large_share})

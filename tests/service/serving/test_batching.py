@@ -129,7 +129,7 @@ def in_world(scenario: Callable[[World], Coroutine[Any, Any, None]], **arguments
         world = World(loop, **arguments)
         await scenario(world)
         await world.batcher.close()
-        assert world.batcher.queued_tokens == 0
+        assert world.batcher.admission.queued_tokens == 0
         assert world.threads.ended
         return world
 
@@ -460,11 +460,11 @@ def test_rows_of_a_cancelled_caller_do_not_run_and_make_room() -> None:
         await asyncio.sleep(TICK)
         gone = world.start(*[10] * 30, 20)
         await asyncio.sleep(TICK)
-        assert world.batcher.queued_tokens == 320
+        assert world.batcher.admission.queued_tokens == 320
         gone.cancel()
         await asyncio.wait([gone])
         assert gone.cancelled()
-        assert world.batcher.queued_tokens == 0
+        assert world.batcher.admission.queued_tokens == 0
         await first
         await world.submit(11)
 
@@ -537,11 +537,11 @@ def test_a_full_batcher_refuses_and_says_when_to_come_back() -> None:
         waiting = [world.start(40, lane=0), world.start(40, lane=1)]
         await asyncio.sleep(0)
         world.lanes[1].seconds_per_token = 3 * TICK
-        before = world.batcher.queued_tokens
+        before = world.batcher.admission.queued_tokens
         with pytest.raises(Unavailable) as refusal:
             await world.submit(21, lane=0)
         assert refusal.value.retry_after == (40 + 3 * 40) * TICK / 2
-        assert world.batcher.queued_tokens == before == 80
+        assert world.batcher.admission.queued_tokens == before == 80
         waiting.append(world.start(20, lane=0))
         await asyncio.gather(*running, *waiting)
 

@@ -1,0 +1,142 @@
+"""Which submissions may wait for the batcher, and when the callers of the others should return.
+
+The waiting tokens are bounded. Large submissions get a share of that bound, so that small ones always find room. No
+lane may fill more than a share of the room that the other lanes leave.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Collection
+from typing import NoReturn, Protocol
+
+from service.errors import DeadlineExceeded, Refused, Unavailable
+from service.serving.queueing import Queue
+
+_WEIGHT_OF_LAST = 0.1
+"""Weight of the last submission in the running average of their tokens."""
+LONGEST_RETRY = 60.0
+"""Seconds. A longer Retry-After would send the caller away for good."""
+RETRY_WHEN_CLOSED = 1.0
+"""Seconds. By then another instance, or this one restarted, may answer."""
+
+
+class Waiting(Protocol):
+    """A lane with its waiting rows."""
+
+    queue: Queue
+    seconds_per_token: float
+
+
+class Admission:
+    """The bound on waiting tokens. `lanes` are those with waiting rows, as they are at each call.
+
+    A submission is rejected if more than `max_queued_tokens` tokens would wait with it, unless nothing waits.
+    Submissions of more than `large_tokens` tokens may fill `large_share` of that bound together; the first of them is
+    always accepted. The other submissions of a lane may fill `lane_share` of the room that the other lanes leave.
+
+    `threads` run the batches, `clock` tells the time in seconds, and `refused` counts rejected submissions by reason.
+    """
+
+    def __init__(
+        self,
+        lanes: Collection[Waiting],
+        *,
+        threads: int,
+        max_queued_tokens: int,
+        large_tokens: int,
+        large_share: float,
+        lane_share: float,
+        clock: Callable[[], float],
+        refused: Counter[Refused],
+    ) -> None:
+        self._lanes = lanes
+        self._threads = threads
+        self._most = max_queued_tokens
+        self._large_tokens = large_tokens
+        self._most_large = large_share * max_queued_tokens
+        self._lane_share = lane_share
+        self._surely = max_queued_tokens * lane_share / (1 + lane_share)
+        """Tokens that may wait, whichever lanes they are in, if no submission is large: then one lane has at most its
+        share of what they leave."""
+        self._clock = clock
+        self._refused = refused
+        self._promised = (0.0, clock())  # seconds of work that rejected callers will bring, as of the time
+        self._mean_tokens = 1.0  # running mean over submissions
+
+    @property
+    def queued_tokens(self) -> int:
+        """Tokens that wait in the queues of all lanes, without padding."""
+        return self.waiting()[0]
+
+    def waiting(self) -> tuple[int, int]:
+        """Waiting tokens, and those of them that belong to large submissions."""
+        tokens = large = 0
+        for lane in self._lanes:
+            queue = lane.queue
+            tokens += queue.tokens
+            large += queue.large_tokens
+        return tokens, large
+
+    @property
+    def queued_seconds(self) -> float:
+        """Estimated seconds until the threads have run all waiting rows."""
+        return sum(lane.queue.tokens * lane.seconds_per_token for lane in self._lanes) / self._threads
+
+    def check_room(self) -> None:
+        """Raises `Unavailable` if no further token may wait."""
+        waiting, large = self.waiting()
+        if waiting - large + min(large, self._most_large) >= self._most:
+            self.refuse_full(self._mean_tokens)
+
+    def check_lane(self, lane: Waiting) -> None:
+        """Raises `Unavailable` if the lane has no room for a submission of one token."""
+        if not self.has_room(lane, 1):
+            self.refuse_full(self._mean_tokens)
+
+    def has_room(self, lane: Waiting, tokens: int) -> bool:
+        """True if a submission of `tokens` tokens to the lane may wait."""
+        waiting, large = self.waiting()
+        if waiting + tokens <= self._surely and tokens <= self._large_tokens:
+            return True
+        if not waiting:
+            return True
+        if tokens > self._large_tokens:
+            return large + tokens <= self._most_large if large else waiting <= self._most_large
+        counted = waiting - large + min(large, self._most_large)
+        own = lane.queue.tokens - lane.queue.large_tokens
+        return counted + tokens <= self._most and own + tokens <= self._lane_share * (self._most - (counted - own))
+
+    def admit(self, lane: Waiting, tokens: int, deadline: float) -> None:
+        """Accept a submission of `tokens` tokens, or raise `Unavailable` or `DeadlineExceeded`."""
+        if deadline <= asyncio.get_running_loop().time():
+            self._refused[Refused.DEADLINE] += 1
+            raise late()
+        self._mean_tokens += _WEIGHT_OF_LAST * (tokens - self._mean_tokens)
+        if not self.has_room(lane, tokens):
+            self.refuse_full(tokens)
+
+    def refuse_full(self, tokens: float) -> NoReturn:
+        """Reject a submission of about `tokens` tokens. Each rejected caller gets a later Retry-After, so that they do
+        not return together."""
+        self._refused[Refused.FULL] += 1
+        now = self._clock()
+        waiting, seconds = self.queued_tokens, self.queued_seconds
+        promised, then = self._promised
+        promised = max(0.0, promised - (now - then))
+        self._promised = (promised + tokens * seconds / max(1, waiting), now)
+        raise Unavailable(
+            f"The service is full: {waiting} tokens wait, of at most {self._most}.",
+            retry_after=min(LONGEST_RETRY, seconds + promised),
+        )
+
+    def refuse_closed(self) -> NoReturn:
+        """Reject a submission because the service is shutting down."""
+        self._refused[Refused.CLOSED] += 1
+        raise Unavailable("The service is shutting down.", retry_after=RETRY_WHEN_CLOSED)
+
+
+def late() -> DeadlineExceeded:
+    """The error of a request whose deadline has come."""
+    return DeadlineExceeded("The answer was not ready within the request's deadline.")
