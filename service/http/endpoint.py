@@ -224,14 +224,9 @@ class JobRoute(BodyRoute):
         job = self._job(context, content)
         if job.trace is not None or job.seconds is not None:
             return None
-        context.model = (job.model.name, job.model.version)
-        context.runtime.inference.check_room(job.model)
+        _open(context, job)
         encoded = _encode(context, job)
-        tokens = sum(map(len, encoded))
-        if _cost_out(job, len(encoded), tokens) >= INLINE_SECONDS:
-            return None
-        _note(context, job.model, encoded, tokens)
-        return job, encoded
+        return (job, encoded) if _cost_out(job, encoded, _note(context, job, encoded)) < INLINE_SECONDS else None
 
     async def run(self, context: RequestContext, content: bytes, deadline: float) -> ASGIApp:
         runtime = context.runtime
@@ -244,16 +239,13 @@ class JobRoute(BodyRoute):
             else await offload(cost, partial(self._job, context, content), begins=True)
         )
         model, trace = job.model, job.trace
-        context.model, context.predicts = (model.name, model.version), trace is None
-        set_by_hand = trace is not None and bool(trace.interventions.settings)
-        inference.check_room(model, trace=trace is not None, **({"intervened": True} if set_by_hand else {}))
+        _open(context, job)
         encoded = _encode(context, job) if short else await offload(cost, partial(_encode, context, job))
-        tokens = sum(map(len, encoded))
-        _note(context, model, encoded, tokens)
+        tokens = _note(context, job, encoded)
         if job.seconds is not None:
             deadline = min(deadline, asyncio.get_running_loop().time() + job.seconds)
         if trace is None:
-            cost = _cost_out(job, len(encoded), tokens)
+            cost = _cost_out(job, encoded, tokens)
             logits = await inference.predict(model, encoded, deadline=deadline, times=context.times())
             if cost < INLINE_SECONDS:
                 return answer_of(context, job, encoded, logits)
@@ -298,9 +290,17 @@ def model_of(runtime: Runtime, name: str, version: str | None = None, key: str |
     return runtime.model(name, None, version, key)
 
 
-def _cost_out(job: Job[Any], inputs: int, tokens: int) -> float:
+def _open(context: RequestContext, job: Job[Any]) -> None:
+    """Note the model of a job. Raises `Unavailable` if nothing more may wait for it."""
+    model, trace = job.model, job.trace
+    context.model, context.predicts = (model.name, model.version), trace is None
+    set_by_hand = trace is not None and bool(trace.interventions.settings)
+    context.runtime.inference.check_room(model, trace=trace is not None, intervened=set_by_hand)
+
+
+def _cost_out(job: Job[Any], encoded: Sequence[Encoded], tokens: int) -> float:
     """Expected seconds to make the answer of predictions."""
-    cost = inputs * AN_INPUT_OUT
+    cost = len(encoded) * AN_INPUT_OUT
     return cost + tokens * A_TOKEN_OUT * (1 + job.tokens) if job.model.task == "ner" else cost
 
 
@@ -313,12 +313,14 @@ def _encode(context: RequestContext, job: Job[Any]) -> list[Encoded]:
     return encoded
 
 
-def _note(context: RequestContext, model: Model, encoded: Sequence[Encoded], tokens: int) -> None:
-    """Add the request's model and sizes to the log; its texts only if the settings allow it."""
+def _note(context: RequestContext, job: Job[Any], encoded: Sequence[Encoded]) -> int:
+    """Add the request's model and sizes to the log; its texts only if the settings allow it. Returns its tokens."""
+    model, tokens = job.model, sum(map(len, encoded))
     context.inputs = len(encoded)
     context.log.update(model=model.name, version=model.version, inputs=len(encoded), tokens=tokens)
     if context.runtime.settings.log_text:
         context.log["text"] = [source.text for source in encoded]
+    return tokens
 
 
 def _traced(context: RequestContext, job: Job[Any], encoded: list[Encoded], traced: Sequence[Traced]) -> ASGIApp:

@@ -77,9 +77,9 @@ def test_room_is_looked_for_in_the_event_loop_alone(monkeypatch: pytest.MonkeyPa
     looked: list[int] = []
     check = Inference.check_room
 
-    def noted(self: Inference, model: Model, *, trace: bool = False) -> None:
+    def noted(self: Inference, model: Model, **options: bool) -> None:
         looked.append(threading.get_ident())
-        check(self, model, trace=trace)
+        check(self, model, **options)
 
     monkeypatch.setattr(Inference, "check_room", noted)
 
