@@ -366,7 +366,7 @@ class Protocol(FastConnection):
             self._remember(self._active)
         self._active = self._task = None
         if self._outgoing is not None:
-            self._outgoing.flush()
+            self._outgoing.finish()
         if self._closing:
             self.server_state.total_requests += 1
             return

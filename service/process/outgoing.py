@@ -31,7 +31,7 @@ class Outgoing:
         close: Callable[[bool], None],
     ) -> None:
         self._transport = transport
-        self._cycle = cycle
+        self._cycle: RequestResponseCycle | None = cycle
         self._behind = behind
         self._close = close
         self._head = b""
@@ -50,8 +50,9 @@ class Outgoing:
         elif self._begun or data.startswith(_CONTINUE):
             self._transport.write(data)
         else:
-            if self._behind and not self._cycle.keep_alive:  # the last answer closes the connection
-                self._cycle.keep_alive = True
+            cycle = self._cycle
+            if self._behind and cycle is not None and not cycle.keep_alive:  # the last answer closes the connection
+                cycle.keep_alive = True
                 data = data.replace(_CLOSE, b"", 1)
             self._begun, self._head = True, data[self._probed :] if self._probed else data
             # A shutdown cancels the tasks in this set after its grace period. An answer that has begun must finish.
@@ -62,7 +63,7 @@ class Outgoing:
 
         Nothing is written while an interim answer or a rejection of the body is still possible.
         """
-        if self._begun or self._probed == _SAME or self._cycle.more_body:
+        if self._cycle is None or self._begun or self._probed == _SAME or self._cycle.more_body:
             return False
         self._transport.write(b"HTTP/1.1 "[self._probed : self._probed + 1])
         self._probed += 1
@@ -74,6 +75,12 @@ class Outgoing:
             self._transport.write(self._head)
             self._head = b""
 
+    def finish(self) -> None:
+        """The answer is whole. The request refers to this object, which therefore lets go of the request: no cycle is
+        left to the garbage collector."""
+        self.flush()
+        self._cycle = None
+
     def close(self) -> None:
         self.flush()
-        self._close(self._cycle.response_complete)
+        self._close(self._cycle is None or self._cycle.response_complete)

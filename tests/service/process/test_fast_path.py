@@ -354,18 +354,23 @@ def test_few_and_short_heads_are_remembered(running: Run, monkeypatch: pytest.Mo
     running(test)
 
 
-def test_requests_leave_nothing_to_the_garbage_collector(running: Run) -> None:
+@pytest.mark.parametrize("lines", [(), ("X-Request-Timeout: 9",)], ids=["fast", "ordinary"])
+def test_requests_leave_nothing_to_the_garbage_collector(running: Run, lines: tuple[str, ...]) -> None:
     many = 50
 
     async def test(talk: Talk) -> None:
-        asked = request("/predict", {"inputs": TEXT})
-        connection = await talk.learned(asked)
-        await talk.ask(asked, on=connection)
+        asked = request("/predict", {"inputs": TEXT}, *lines)
+        connection = talk.connect()
+        await talk.ask(asked, asked, on=connection)
         talk.fast.clear()
         gc.collect()
-        await talk.ask(*[asked] * many, on=connection)
-        assert len(talk.fast) == many
-        talk.fast.clear()
-        assert gc.collect() < many
+        gc.disable()
+        try:
+            await talk.ask(*[asked] * many, on=connection)
+            assert len(talk.fast) == (0 if lines else many)
+            talk.fast.clear()
+            assert gc.collect() < many
+        finally:
+            gc.enable()
 
     running(test)
