@@ -128,7 +128,7 @@ def tvm(graph: str) -> Run:
 def _program(name: str, arguments: list[str], folder: str, **environment: str) -> list[str]:
     """Run a program of this environment in `folder`: the lines that it said. Raises `RuntimeError` with its first
     error, or its last line."""
-    done = subprocess.run(  # noqa: S603
+    done = subprocess.run(  # noqa: S603  # a runtime's own program, no shell
         [str(Path(sys.executable).parent / name), *arguments],
         cwd=folder,
         env={**os.environ, **environment},

@@ -39,7 +39,7 @@ class FastConnection(HttpToolsProtocol):
         """Loop time of the last answer from the fast path."""
 
     def _read(self, data: bytes) -> None:
-        raise NotImplementedError
+        raise NotImplementedError  # `Protocol`, the only subclass, reads
 
     def _begin_fast(self, data: bytes) -> bool:
         """Begin a request on the fast path, if its head is known and all of its body is there. `data` are the first

@@ -133,7 +133,7 @@ def test_sequences_are_bounded_in_number_and_in_silence(start: Start, repository
 
 def test_tritonclient_sends_sequences(service: Process) -> None:
     triton = pytest.importorskip("tritonclient.http", reason="tritonclient[http] is not installed")
-    np = pytest.importorskip("numpy")
+    np = pytest.importorskip("numpy", reason="numpy is not installed")
     client = triton.InferenceServerClient(service.url.removeprefix("http://"))
     pieces = ["The film was gr", "eat, and", " good."]
     for at, piece in enumerate(pieces):

@@ -12,7 +12,15 @@ from structlog.testing import capture_logs
 from service.errors import Unavailable
 from service.http import fast_path
 from service.serving.runtime import Phase
-from tests.service.process.talking import TEXT, Run, Talk, answered, holding, request, whole, without_id
+from tests.service.process.talking import TEXT, Line, Run, Talk, answered, holding, request, whole, without_id
+
+
+async def answered_and_closed(line: Line) -> None:
+    """Wait for an answer, which has to be a 200 behind which its connection closes."""
+    await answered(line)
+    assert line.written.startswith(b"HTTP/1.1 200 ")
+    assert b"connection: close" in line.written
+    assert line.closed
 
 
 def test_two_requests_at_once_are_answered_in_order(running: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,7 +132,7 @@ def test_one_timer_ends_every_request_at_its_deadline(running: Run, monkeypatch:
         for _, line in connections:
             await answered(line)
             assert line.written.startswith(b"HTTP/1.1 504 ")
-        assert not talk.app.fast._waiting  # type: ignore[union-attr]
+        assert not talk.app.fast._waiting  # type: ignore[union-attr]  # it has a fast path
 
     running(test, timeout=0.1)
 
@@ -202,9 +210,7 @@ def test_a_half_closed_connection_gets_its_answer(running: Run, monkeypatch: pyt
         protocol.data_received(asked)
         assert protocol.eof_received() is True
         release()
-        await answered(line)
-        assert b"connection: close" in line.written
-        assert line.closed
+        await answered_and_closed(line)
 
     running(test)
 
@@ -220,10 +226,7 @@ def test_a_shutdown_waits_for_the_request(running: Run, monkeypatch: pytest.Monk
         protocol.shutdown()
         assert not line.closed
         release()
-        await answered(line)
-        assert line.written.startswith(b"HTTP/1.1 200 ")
-        assert b"connection: close" in line.written
-        assert line.closed
+        await answered_and_closed(line)
 
     running(test)
 
@@ -242,10 +245,7 @@ def test_a_service_that_drains_closes_each_connection_behind_its_answer(
         assert len(talk.fast) == 1, "none begins while it drains"
         release()
         for _, line in connections:
-            await answered(line)
-            assert line.written.startswith(b"HTTP/1.1 200 ")
-            assert b"connection: close" in line.written
-            assert line.closed
+            await answered_and_closed(line)
 
     running(test)
 

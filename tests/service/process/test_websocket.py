@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable
+from random import Random
 
 import pytest
 import uvicorn
@@ -98,12 +99,12 @@ SENT = st.lists(st.tuples(st.one_of(TEXTS, st.binary(max_size=20)), st.integers(
 
 @examples(max_examples=60, deadline=None)
 @given(SENT, st.randoms(use_true_random=False))
-def test_messages_come_whole_in_any_packets_and_fragments(sent: list[tuple[Message, int]], choice: object) -> None:
+def test_messages_come_whole_in_any_packets_and_fragments(sent: list[tuple[Message, int]], choice: Random) -> None:
     async def act(ends: Ends) -> None:
         stream = b"".join(ends.frames(message, parts) for message, parts in sent)
         at = 0
         while at < len(stream):
-            size = choice.choice([1, 2, 7, 4096, len(stream)])  # type: ignore[attr-defined]
+            size = choice.choice([1, 2, 7, 4096, len(stream)])
             ends.send(stream[at : at + size])
             at += size
         assert ends.taken == [message for message, _ in sent]
