@@ -2,12 +2,14 @@
 
 The figures go into benchmarks/results.json and docs/benchmarks.md. Figures of other benchmarks stay as they are.
 
+`builds` needs GATELIGHT_BASELINE, a checkout of an earlier build, and is left out without it.
 `runtimes` installs other runtimes, each in an environment of its own (GATELIGHT_RUNTIMES names their folder), and makes
 docs/reference/runtimes.md. It runs only when it is named.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
@@ -17,6 +19,7 @@ import click
 
 from benchmarks import (
     bptt,
+    builds,
     cells,
     decoding,
     field,
@@ -57,6 +60,7 @@ class Name(StrEnum):
     overhead = "overhead"
     streams = "streams"
     start = "start"
+    builds = "builds"
 
 
 RUNTIMES = "runtimes"
@@ -93,6 +97,7 @@ BENCHMARKS = {
     ),
     Name.streams: Benchmark(streams.SUBJECT, streams.BASELINE, streams.measure, lambda: streams.measure(streams.QUICK)),
     Name.start: Benchmark(start.SUBJECT, start.BASELINE, start.measure, lambda: start.measure(start.QUICK)),
+    Name.builds: Benchmark(builds.SUBJECT, builds.BASELINE, builds.measure, lambda: builds.measure(builds.QUICK)),
 }
 
 
@@ -138,7 +143,8 @@ def _runtimes(chosen: Sequence[str], *, quick: bool) -> None:
     type=click.Choice([*Name, RUNTIMES]),
     nargs=-1,
     metavar="[NAME]...",
-    help=f"Which to run: {', '.join(Name)}, {RUNTIMES}; without any all but {RUNTIMES}.",
+    help=f"Which to run: {', '.join(Name)}, {RUNTIMES}; without any all but {RUNTIMES}, and {Name.builds} only with "
+    "GATELIGHT_BASELINE.",
 )
 @click.option("--quick", is_flag=True, help="Only see that they run: tiny, and nothing is written.")
 @click.option(
@@ -152,7 +158,8 @@ def main(names: tuple[str, ...], quick: bool, runtimes: tuple[str, ...]) -> None
     try:
         if RUNTIMES in names:
             _runtimes(runtimes, quick=quick)
-        wanted = [Name(name) for name in names if name != RUNTIMES] if names else list(Name)
+        every = [name for name in Name if name is not Name.builds or start.VARIABLE in os.environ]
+        wanted = [Name(name) for name in names if name != RUNTIMES] if names else every
         results = run(wanted, quick=quick)
     except (ServingError, LoadError, BundleError) as error:
         click.echo(f"error: {error}", err=True)

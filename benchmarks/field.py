@@ -83,6 +83,8 @@ class Contestant:
     label: Callable[[Any], object] = _first
     held: bool = True
     """True if it is stopped (SIGSTOP) while others are asked. False for one that takes a pause for a fault."""
+    root: Path = ROOT
+    """The checkout whose code runs."""
 
     @property
     def left_out(self) -> str | None:
@@ -174,15 +176,21 @@ def measure(size: Size = FULL, bundle: Bundle | None = None) -> Iterator[Row]:
     """Requests a second for each case and contestant, and latencies of the service. Raises `ServingError`."""
     with running(bundle or shipped()) as field:
         for case in size.cases:
-            bodies = {name: field.bodies(name, case.tokens) for name in field.names}
-            loads: dict[str, list[Load]] = {name: [] for name in field.names}
-            for number in range(size.rounds + 1):
-                order = field.names if number % 2 else field.names[::-1]
-                for name in order:
-                    found = field.ask(name, bodies[name], case.connections, size.seconds)
-                    if number:  # the first round warms up
-                        loads[name].append(found)
-            yield from _rows(case, loads)
+            yield from _rows(case, asked(field, case, size))
+
+
+def asked(field: Field, case: Case, size: Size) -> dict[str, list[Load]]:
+    """The loads of each contestant, one a round. The contestants take turns, in the other order in every second round;
+    the first round warms up and is not counted."""
+    bodies = {name: field.bodies(name, case.tokens) for name in field.names}
+    loads: dict[str, list[Load]] = {name: [] for name in field.names}
+    for number in range(size.rounds + 1):
+        order = field.names if number % 2 else field.names[::-1]
+        for name in order:
+            found = field.ask(name, bodies[name], case.connections, size.seconds)
+            if number:
+                loads[name].append(found)
+    return loads
 
 
 def _rows(case: Case, loads: dict[str, list[Load]]) -> Iterator[Row]:
@@ -235,16 +243,25 @@ class Field:
 @contextmanager
 def running(bundle: Bundle) -> Iterator[Field]:
     """Every contestant, started and seen to give the same answers. Raises `ServingError`."""
-    field, labels = Field(), {}
-    with tempfile.TemporaryDirectory(prefix="benchmark-") as scratch, ExitStack() as stack:
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as scratch:
         models = Path(scratch) / "models"
         shutil.copytree(bundle.path, models / bundle.name / str(bundle.version))
-        for contestant in contestants(bundle, models):
-            port, group = stack.enter_context(server(contestant, models / bundle.name / str(bundle.version)))
+        with started(contestants(bundle, models), models / bundle.name / str(bundle.version)) as field:
+            yield field
+
+
+@contextmanager
+def started(contestants: Sequence[Contestant], bundle: Path) -> Iterator[Field]:
+    """The contestants, started and seen to answer as the first of them does. Raises `ServingError`."""
+    field, first = Field(), contestants[0].name
+    labels: dict[str, list[object]] = {}
+    with ExitStack() as stack:
+        for contestant in contestants:
+            port, group = stack.enter_context(server(contestant, bundle))
             if contestant.answers:
                 labels[contestant.name] = [_label(contestant, port, text) for text in TEXTS]
-                if labels[contestant.name] != labels[NAIVE]:
-                    raise ServingError(f"{contestant.name} answers otherwise than {NAIVE}")
+                if labels[contestant.name] != labels[first]:
+                    raise ServingError(f"{contestant.name} answers otherwise than {first}")
             field.add(contestant, port, group)
         yield field
 
@@ -263,7 +280,7 @@ def server(contestant: Contestant, bundle: Path) -> Iterator[tuple[int, int]]:
     with socket.create_server((HOST, 0)) as listener:
         port: int = listener.getsockname()[1]
     settings = {name: value for name, value in os.environ.items() if not name.startswith("SERVICE_")}
-    environment = {**settings, **_QUIET, "PYTHONPATH": str(ROOT), "BENCHMARK_BUNDLE": str(bundle)}
+    environment = {**settings, **_QUIET, "PYTHONPATH": str(contestant.root), "BENCHMARK_BUNDLE": str(bundle)}
     command = [str(contestant.python), "-m", *contestant.program, "--port", str(port)]
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder, tempfile.TemporaryFile() as log:
         process = subprocess.Popen(  # noqa: S603 # our own programs, no shell

@@ -13,6 +13,7 @@ import torch
 
 from benchmarks import __main__ as runner
 from benchmarks import (
+    builds,
     decoding,
     field,
     gates,
@@ -120,6 +121,17 @@ def test_texts_of_many_lengths_are_the_same_every_time() -> None:
 def test_a_loop_over_torchs_cells_gives_the_gates_of_the_service(tmp_path: Path) -> None:
     rows = list(gates.measure(gates.QUICK, tiny_bundle(tmp_path / "a-model")))
     assert len(rows) == 2
+    assert all(row.subject > 0 and row.baseline > 0 for row in rows)
+
+
+def test_a_build_is_compared_with_an_earlier_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny_bundle(tmp_path / "models" / "sentiment-bilstm")
+    monkeypatch.delenv(start.VARIABLE, raising=False)
+    with pytest.raises(serving.ServingError, match="must name the checkout"):
+        next(builds.measure(builds.QUICK, tmp_path / "models"))
+    monkeypatch.setenv(start.VARIABLE, str(serving.ROOT))
+    rows = list(builds.measure(builds.QUICK, tmp_path / "models"))
+    assert [row.measure for row in rows] == ["requests/s", "ms, median", "ms, 99 %"]
     assert all(row.subject > 0 and row.baseline > 0 for row in rows)
 
 
@@ -343,4 +355,5 @@ def test_a_requests_own_work_is_measured_and_counted(tmp_path: Path) -> None:
     with overhead.Turns(bundle, serving.ROOT, 64) as turns:
         turns.take("64 connections")
         first, second = (turns.take("64 connections", count=True) for _ in range(2))
-    assert first[1] == second[1], "operations are counted, not timed"
+    # Operations are counted, not timed; a timer of the service may add a few to a turn of 64 requests.
+    assert first[1] == pytest.approx(second[1], rel=0.005)
