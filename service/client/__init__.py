@@ -24,6 +24,7 @@ from service.client.answers import (
     LayerGates,
     ModelInfo,
     Models,
+    OverTime,
     Place,
     Predictions,
     Sentiment,
@@ -32,6 +33,7 @@ from service.client.answers import (
     Trace,
     Traces,
     UnitCard,
+    UnitStatistics,
 )
 from service.client.asynchronous import AsyncClient
 from service.client.base import Setting
@@ -74,6 +76,7 @@ __all__ = [
     "ModelInfo",
     "Models",
     "NotFound",
+    "OverTime",
     "Place",
     "Predictions",
     "Problem",
@@ -87,5 +90,6 @@ __all__ = [
     "Trace",
     "Traces",
     "UnitCard",
+    "UnitStatistics",
     "Unreachable",
 ]

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float32]
 
+_STATISTICS = "statistics/"
 _Kind = TypeVar("_Kind")
 _Value = TypeVar("_Value")
 
@@ -124,12 +125,34 @@ class DeletionEffects:
 
 
 @dataclass(frozen=True, slots=True)
+class OverTime:
+    """One gate over a text, float32 [units] each: the mean, the mean change from one token to the next, and the shares
+    of the tokens with the unit under 0.1 and over 0.9. The shares are None for a gate that does not lie in 0..1."""
+
+    mean: Array
+    change: Array
+    below: Array | None = None
+    above: Array | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UnitStatistics:
+    """Statistics of each selected unit over a text, by gate. `horizon`, float32 [units], is the memory in steps, at
+    most 1,000,000; None for a cell without a gate that keeps its state."""
+
+    gates: dict[str, OverTime]
+    horizon: Array | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class LayerGates:
     """One direction of one layer: by gate, float32 [tokens, units]; or by `gate.mean` and so on, [tokens]."""
 
     layer: int
     direction: str
     gates: dict[str, Array]
+    statistics: UnitStatistics | None = None
+    """Only on request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -357,7 +380,7 @@ def _more(kind: type[Any], body: dict[str, Any]) -> dict[str, Any]:
 
 def _trace(body: dict[str, Any], number: int, gates: dict[tuple[int, int, str], dict[str, Array]]) -> Trace:
     layers = [
-        LayerGates(each["layer"], each["direction"], gates.get((number, each["layer"], each["direction"]), {}))
+        _layer(each["layer"], each["direction"], gates.get((number, each["layer"], each["direction"]), {}))
         for each in _list(body["layers"])
     ]
     return _made(
@@ -371,6 +394,19 @@ def _trace(body: dict[str, Any], number: int, gates: dict[tuple[int, int, str], 
         faithfulness=_optional(body.get("faithfulness"), _faithfulness),
         deletion_effects=_optional(body.get("deletion_effects"), _effects),
     )
+
+
+def _layer(layer: int, direction: str, arrays: dict[str, Array]) -> LayerGates:
+    """A layer from its arrays: those named `statistics/…` are the statistics, all others the gates."""
+    gates = {name: array for name, array in arrays.items() if not name.startswith(_STATISTICS)}
+    found = {name.removeprefix(_STATISTICS): array for name, array in arrays.items() if name.startswith(_STATISTICS)}
+    by_gate: dict[str, dict[str, Array]] = {}
+    for name, array in found.items():
+        gate, _, statistic = name.rpartition(".")
+        if gate and statistic in _types(OverTime):
+            by_gate.setdefault(gate, {})[statistic] = array
+    statistics = {gate: OverTime(**each) for gate, each in by_gate.items()}
+    return LayerGates(layer, direction, gates, UnitStatistics(statistics, found.get("horizon")) if found else None)
 
 
 def _optional(body: _Value | None, read: Callable[[_Value], _Kind]) -> _Kind | None:

@@ -65,6 +65,8 @@ class GateFields(Choice, total=False):
     units: Sequence[int] | None
     """All by default."""
     reduce: Literal["none", "summary"] | None
+    statistics: bool
+    """Return statistics of each unit over the text, as `LayerGates.statistics`."""
     contributions: bool
     explain: int | None
     """Taggers: the number of the token to explain."""

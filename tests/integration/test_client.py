@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import asdict
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -42,8 +43,8 @@ def test_gates(service: Process) -> None:
         assert found.equations == raw["equations"]
         assert len(found.traces) == len(TEXTS)
         for trace, expected in zip(found.traces, raw["traces"], strict=True):
-            assert [asdict(layer) | {"gates": 0} for layer in trace.layers] == [
-                layer | {"gates": 0} for layer in expected["layers"]
+            assert [(layer.layer, layer.direction, layer.statistics) for layer in trace.layers] == [
+                (layer["layer"], layer["direction"], None) for layer in expected["layers"]
             ]
             for layer in expected["layers"]:
                 for gate, rows in layer["gates"].items():
@@ -69,6 +70,33 @@ def test_selected_and_reduced_gates(service: Process) -> None:
         assert trace.gate("cell").shape == (2, HIDDEN)
         with pytest.raises(KeyError, match="layer 3"):
             trace.gate("cell", layer=3)
+
+
+@pytest.mark.parametrize("reduce", ["none", "summary"])
+@pytest.mark.parametrize("model", ["sentiment-lstm", "sentiment-rnn", "sentiment-mingru", "ner-bigru"])
+def test_statistics_of_units(service: Process, model: str, reduce: Literal["none", "summary"]) -> None:
+    body = {"inputs": TEXTS, "model": model, "units": [4, 1], "reduce": reduce, "statistics": True, "decimals": None}
+    raw = service.client.post("/gates", json=body).json()
+    with Client(service.url, batch=2) as client:
+        found = client.gates(TEXTS, model=model, units=[4, 1], reduce=reduce, statistics=True)
+        plain = client.gates(TEXTS, model=model, units=[4, 1], reduce=reduce)
+    for trace, expected, other in zip(found.traces, raw["traces"], plain.traces, strict=True):
+        for layer, shown, bare in zip(trace.layers, expected["layers"], other.layers, strict=True):
+            assert layer.statistics is not None
+            assert bare.statistics is None
+            assert list(layer.gates) == list(bare.gates)
+            wanted = shown["statistics"]
+            assert layer.statistics.gates.keys() == wanted["gates"].keys()
+            for gate, numbers in wanted["gates"].items():
+                given = {
+                    name: value for name, value in asdict(layer.statistics.gates[gate]).items() if value is not None
+                }
+                assert given.keys() == numbers.keys()
+                for name, values in numbers.items():
+                    np.testing.assert_array_equal(given[name], np.array(values, np.float32))
+            assert (layer.statistics.horizon is None) == ("horizon" not in wanted) == (model == "sentiment-rnn")
+            if layer.statistics.horizon is not None:
+                np.testing.assert_array_equal(layer.statistics.horizon, np.array(wanted["horizon"], np.float32))
 
 
 def test_models_and_problems(service: Process) -> None:

@@ -189,3 +189,31 @@ def test_answers_that_are_right_are_read() -> None:
         assert isinstance(call("predict", server.url, False), Predictions)
         assert call("gates", server.url, False).traces[0].gate("forget").shape == (2, 3)
         assert isinstance(call("models", server.url, False), Models)
+
+
+def with_statistics(*names: str) -> bytes:
+    """The answer of `/gates`, with statistics of these names."""
+    gates: dict[str, Any] = {"forget": np.zeros((2, 3), np.float32)}
+    prediction: Any = {"label": "positive", "score": 1.0, "scores": {}, "truncated": False}
+    statistics = {name: np.full(3, number, np.float32) for number, name in enumerate(names)}
+    layer = LayerGates(0, "forward", gates, statistics)
+    tokens: Any = [{"text": "a", "start": 0, "end": 1}] * 2
+    head: dict[str, object] = {"model": "m", "version": "1", "task": "sentiment", "cell": "lstm", "equations": {}}
+    return b"".join(traces_as_safetensors(head, [TraceAnswer(tokens, prediction, [layer], None, None)]))
+
+
+def test_statistics_stand_beside_the_gates() -> None:
+    (trace,) = client_answers.traces(with_statistics("forget.mean", "forget.change", "forget.newer", "horizon")).traces
+    (layer,) = trace.layers
+    assert list(layer.gates) == ["forget"]
+    assert layer.statistics is not None
+    over_time = layer.statistics.gates["forget"]
+    assert (over_time.mean.tolist(), over_time.change.tolist()) == ([0.0] * 3, [1.0] * 3)
+    assert over_time.below is over_time.above is None  # and what a newer service adds is passed over
+    assert layer.statistics.horizon is not None
+    assert layer.statistics.horizon.tolist() == [3.0] * 3
+
+
+def test_statistics_without_a_mean_are_no_answer() -> None:
+    with pytest.raises(InvalidAnswer):
+        client_answers.traces(with_statistics("forget.change"))
