@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from service.model.bundle import Bundle, load
 from service.model.engine import Engine, Provider
+from service.model.self_check import random_rows
 
 Rows = list[NDArray[np.int32]]
 
@@ -24,8 +25,7 @@ def batch_of(bundle: Bundle, rows: int, tokens: int, *, ragged: bool) -> Rows:
     generator = np.random.default_rng(tokens * 1000 + rows)
     lengths = generator.integers(1, tokens + 1, rows) if ragged else np.full(rows, tokens)
     lengths[0] = tokens
-    sizes = [feature.size for feature in bundle.manifest.features for _ in range(feature.columns)]
-    return [generator.integers(0, sizes, (int(length), len(sizes))).astype(np.int32) for length in lengths]
+    return random_rows(bundle.manifest.features, lengths.tolist(), generator)
 
 
 def _share(path: Path, provider: Provider, rows: int, tokens: int, seconds: float) -> None:

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from benchmarks.measure import Row, interleaved, row
 from benchmarks.serving import ROOT
-from service.model.bundle import load, versions
 from service.model.loading import loader
 from service.model.tokenizer import Encoded
 from training.data.corpora import read
+from training.export.restore import opened
 
 SUBJECT, BASELINE = "decoding", "network and decoding"
 TOKENS = 20
@@ -39,8 +39,7 @@ QUICK = Size(rows=(2,), rounds=1, seconds=0.01)
 
 def measure(size: Size = FULL) -> Iterator[Row]:
     """For each batch the milliseconds of decoding, and of the whole prediction."""
-    folder = ROOT / "models" / "ner-bilstm"
-    model = loader("cpu", 1, _LIMIT)(load(folder / str(versions(folder)[-1])))
+    model = loader("cpu", 1, _LIMIT)(opened(ROOT / "models" / "ner-bilstm"))
     inputs = [model.encode(tokens, truncate=True) for tokens in sentences(max(size.rows))]
 
     def decode(logits: NDArray[np.float32], encoded: list[Encoded]) -> None:

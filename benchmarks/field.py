@@ -9,13 +9,10 @@ import json
 import os
 import shutil
 import signal
-import socket
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +25,7 @@ from benchmarks.generator import Load
 from benchmarks.int8 import twin
 from benchmarks.load import HOST, TEXTS
 from benchmarks.measure import Row, row
-from benchmarks.serving import ROOT, ServingError, shipped
+from benchmarks.serving import ROOT, Server, ServingError, server, shipped
 from service.model.bundle import Bundle
 
 SUBJECT, BASELINE = "contestant", "naive FastAPI"
@@ -40,7 +37,6 @@ def _environment(name: str) -> Path:
 
 
 PEERS, TRITON, TORCHSERVE = map(_environment, ("peers", "triton", "torchserve"))
-_STARTS_WITHIN, _STOPS_WITHIN = 120.0, 10.0
 _QUIET = {"BENTOML_DO_NOT_TRACK": "True", "BENTOML_CONFIG_OPTIONS": "api_server.logging.access.enabled=false"}
 
 
@@ -257,12 +253,12 @@ def started(contestants: Sequence[Contestant], bundle: Path) -> Iterator[Field]:
     labels: dict[str, list[object]] = {}
     with ExitStack() as stack:
         for contestant in contestants:
-            port, group = stack.enter_context(server(contestant, bundle))
+            running = stack.enter_context(serve(contestant, bundle))
             if contestant.answers:
-                labels[contestant.name] = [_label(contestant, port, text) for text in TEXTS]
+                labels[contestant.name] = [_label(contestant, running.port, text) for text in TEXTS]
                 if labels[contestant.name] != labels[first]:
                     raise ServingError(f"{contestant.name} answers otherwise than {first}")
-            field.add(contestant, port, group)
+            field.add(contestant, running.port, running.process.pid)
         yield field
 
 
@@ -274,57 +270,17 @@ def _label(contestant: Contestant, port: int, text: str) -> object:
     return contestant.label(answer.json())
 
 
-@contextmanager
-def server(contestant: Contestant, bundle: Path) -> Iterator[tuple[int, int]]:
-    """The contestant's port and process group, once it answers. It is ended afterwards, with all its workers."""
-    with socket.create_server((HOST, 0)) as listener:
-        port: int = listener.getsockname()[1]
-    settings = {name: value for name, value in os.environ.items() if not name.startswith("SERVICE_")}
-    environment = {**settings, **_QUIET, "PYTHONPATH": str(contestant.root), "BENCHMARK_BUNDLE": str(bundle)}
-    command = [str(contestant.python), "-m", *contestant.program, "--port", str(port)]
-    with tempfile.TemporaryDirectory(prefix="benchmark-") as folder, tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(  # noqa: S603 # our own programs, no shell
-            command,
-            cwd=folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-        try:
-            if not _ready(process, contestant, port):
-                log.seek(0)
-                raise ServingError(f"{contestant.name} did not start:\n{log.read().decode(errors='replace')[-2000:]}")
-            yield port, process.pid
-        finally:
-            _end(process)
+def serve(contestant: Contestant, bundle: Path) -> AbstractContextManager[Server]:
+    """The contestant, once it answers. It is ended afterwards, with all its workers."""
 
-
-def _ready(process: subprocess.Popen[bytes], contestant: Contestant, port: int) -> bool:
-    limit = time.monotonic() + _STARTS_WITHIN
-    while process.poll() is None and time.monotonic() < limit:
-        try:
-            if contestant.answers:
-                _label(contestant, port, TEXTS[0])
-            else:
-                httpx.post(f"http://{HOST}:{port}{contestant.route}", timeout=5.0)
-        except (httpx.TransportError, ServingError):
-            time.sleep(0.1)
+    def ready(port: int) -> bool:
+        if contestant.answers:
+            _label(contestant, port, TEXTS[0])
         else:
-            return True
-    return False
+            httpx.post(f"http://{HOST}:{port}{contestant.route}", timeout=5.0)
+        return True
 
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """End a process group: first SIGTERM, later SIGKILL."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(process.pid, signal.SIGCONT)
-            os.killpg(process.pid, number)
-        except ProcessLookupError:
-            return
-        try:
-            process.wait(_STOPS_WITHIN)
-        except subprocess.TimeoutExpired:
-            continue
+    environment = {**_QUIET, "BENCHMARK_BUNDLE": str(bundle)}
+    return server(
+        *contestant.program, ready=ready, root=contestant.root, python=contestant.python, environment=environment
+    )

@@ -17,7 +17,7 @@ from benchmarks.field import Contestant, texts
 from benchmarks.generator import run
 from benchmarks.load import HOST
 from benchmarks.measure import Row, row
-from benchmarks.serving import ServingError, shipped
+from benchmarks.serving import ServingError, server, shipped
 from service.http.render import JSON, SAFETENSORS
 from service.model.bundle import Bundle
 
@@ -45,15 +45,15 @@ def measure(size: Size = FULL, bundle: Bundle | None = None) -> Iterator[Row]:
     """
     bundle = bundle or shipped()
     models = bundle.path.parent.parent
-    program = ("service", "serve", "--models", str(models), "--provider", "cpu", "--workers", "2")
     peer = Contestant("loop", ("benchmarks.peers.cells_peer",), answers=False)
     bodies = [json.dumps({"model": bundle.name, "inputs": text, "contributions": False}) for text in texts(TOKENS)]
     asked = [body.encode() for body in bodies]
     plain = [json.dumps({"inputs": text}).encode() for text in texts(TOKENS)]
     with (
-        field.server(Contestant("the service", program), bundle.path) as (ours, _),
-        field.server(peer, bundle.path) as (theirs, _),
+        server("service", "serve", "--models", str(models), "--provider", "cpu", "--workers", "2") as service,
+        field.serve(peer, bundle.path) as loop,
     ):
+        ours, theirs = service.port, loop.port
         _check_same(_answer(ours, asked[0]), _answer(theirs, plain[0]))
         for connections in size.connections:
             found: dict[str, list[float]] = {"json": [], "loop": [], "binary": []}

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-NAME = "wrk" if shutil.which("wrk") else "benchmarks/generate.py"
+NAME = "wrk" if shutil.which("wrk") else "benchmarks/load.py"
 _UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3, "m": 6e4}
 _PATIENCE = 30.0
 
@@ -85,4 +85,4 @@ def _python(
     file.write_text(json.dumps([body.decode("ascii") for body in bodies]))
     options = {"port": port, "path": path, "bodies": file, "connections": connections, "seconds": seconds}
     options["accept"] = accept
-    return [sys.executable, "-m", "benchmarks.generate", *(f"--{key}={value}" for key, value in options.items())]
+    return [sys.executable, "-m", "benchmarks.load", *(f"--{key}={value}" for key, value in options.items())]

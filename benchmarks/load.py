@@ -1,7 +1,7 @@
-"""The load generator: keep-alive connections that each send a request, wait for the answer, and send the next.
+"""Load over keep-alive connections that each send a request, wait for the answer, and send the next.
 
 It writes HTTP/1.1 on plain asyncio streams, because it shares the machine with the measured server, which lacks the CPU
-that the generator uses. It runs as a process of its own, ``python -m benchmarks.load``, and prints its figures as JSON.
+that the generator uses. ``python -m benchmarks.load`` takes the place of wrk, and prints its figures as JSON.
 """
 
 from __future__ import annotations
@@ -12,9 +12,8 @@ import json
 import re
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from itertools import count
-from statistics import median
+from pathlib import Path
 
 import uvloop
 
@@ -34,24 +33,9 @@ TEXTS = (
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)\r\n", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
-class Figures:
-    """The result of one run: answers a second, and the median time from request to answer."""
-
-    requests_per_second: float
-    median_ms: float
-
-
 def body(model: str, text: str) -> bytes:
     """The request for one text, as both servers take it."""
     return json.dumps({"model": model, "inputs": text}).encode()
-
-
-async def load(port: int, model: str, connections: int, warm_up: float, seconds: float) -> Figures:
-    """Ask for `warm_up` seconds, then go on for `seconds` and count. Raises `RuntimeError` for an answer but 200."""
-    requests = [request("/predict", body(model, text)) for text in TEXTS]
-    times = await answers(port, requests, connections, warm_up, seconds)
-    return Figures(len(times) / seconds, median(times) * 1000)
 
 
 async def answers(
@@ -98,11 +82,22 @@ async def read_answer(reader: asyncio.StreamReader) -> None:
     await reader.readexactly(int(length[1]))
 
 
+async def load(
+    port: int, path: str, bodies: Sequence[str], connections: int, seconds: float, accept: str
+) -> dict[str, float]:
+    """Rate, median and 99th percentile, as `benchmarks.generator.Load` has them."""
+    requests = [request(path, each.encode(), accept) for each in bodies]
+    times = sorted(await answers(port, requests, connections, 0, seconds))
+    median, p99 = times[len(times) // 2], times[len(times) * 99 // 100]
+    return {"rate": len(times) / seconds, "median_ms": median * 1000, "p99_ms": p99 * 1000}
+
+
 if __name__ == "__main__":
     arguments = argparse.ArgumentParser()
     arguments.add_argument("--port", type=int, required=True)
-    arguments.add_argument("--model", required=True)
+    arguments.add_argument("--path", required=True)
+    arguments.add_argument("--bodies", type=lambda file: json.loads(Path(file).read_text("utf-8")), required=True)
     arguments.add_argument("--connections", type=int, required=True)
-    arguments.add_argument("--warm-up", type=float, required=True)
     arguments.add_argument("--seconds", type=float, required=True)
-    print(json.dumps(asdict(uvloop.run(load(**vars(arguments.parse_args()))))))
+    arguments.add_argument("--accept", required=True)
+    print(json.dumps(uvloop.run(load(**vars(arguments.parse_args())))))

@@ -18,11 +18,10 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import field
-from benchmarks.field import Contestant, texts
+from benchmarks.field import texts
 from benchmarks.generator import run
 from benchmarks.measure import Row, row
-from benchmarks.serving import ROOT, ServingError, shipped
+from benchmarks.serving import ROOT, ServingError, server, shipped
 from service.cpus import usable_cpus
 from service.model.bundle import Bundle
 from service.model.loading import Model
@@ -59,13 +58,12 @@ def measure(size: Size = FULL, bundle: Bundle | None = None) -> Iterator[Row]:
     sample = mixed(max(size.request, size.file))
     with ThreadPoolExecutor(usable_cpus()) as pool:
         ceiling = _Ceiling(repository.load(bundle.path, "cpu", TOKENS), pool)
-        program = ("service", "serve", "--models", str(bundle.path.parent.parent), "--provider", "cpu")
-        with field.server(Contestant("the service", program), bundle.path) as (port, _):
+        with server("service", "serve", "--models", str(bundle.path.parents[1]), "--provider", "cpu") as service:
             asked = json.dumps({"model": bundle.name, "inputs": sample[: size.request]}).encode()
             for connections in (1, 2):
                 pairs = []
                 for number in range(size.rounds + 1):
-                    mine = run(port, "/predict", [asked], connections, size.seconds).rate * size.request
+                    mine = run(service.port, "/predict", [asked], connections, size.seconds).rate * size.request
                     if number:  # the first round warms up
                         pairs.append((mine, ceiling.rate(sample[: size.request], size.seconds)))
                 case = f"{size.request} texts a request, {connections} connection{'s' if connections > 1 else ''}"

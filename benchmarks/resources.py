@@ -7,11 +7,7 @@ growth is measured over requests of 1 to 2,000 tokens, after the first tenth of 
 from __future__ import annotations
 
 import json
-import os
 import random
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,13 +15,12 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
-from tempfile import TemporaryDirectory, TemporaryFile
 
 from benchmarks import generator
 from benchmarks.field import texts
 from benchmarks.load import HOST
 from benchmarks.measure import Row, row
-from benchmarks.serving import ROOT, ServingError, free_port
+from benchmarks.serving import ROOT, ServingError, cpu_seconds, is_ready, server, workers_are_ready
 
 SUBJECT, BASELINE = "the service", "compared with"
 MOST_MEGABYTES, MOST_GROWTH, MOST_SECONDS = 250.0, 1.1, 1.5
@@ -33,7 +28,6 @@ MOST_MEGABYTES, MOST_GROWTH, MOST_SECONDS = 250.0, 1.1, 1.5
 LONGEST = 2000
 CONNECTIONS, CLIENTS = 64, 8
 """Connections of the load generator, and of the requests while memory is measured."""
-_STARTS_WITHIN = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +58,7 @@ class Running:
 
     def cpu_seconds(self) -> float:
         """CPU seconds of the processes so far, with those in the kernel."""
-        fields = [Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split() for pid in self.workers]
-        return sum(int(each[11]) + int(each[12]) for each in fields) / os.sysconf("SC_CLK_TCK")
+        return sum(map(cpu_seconds, self.workers))
 
 
 def measure(size: Size = FULL, models: Path | None = None) -> Iterator[Row]:
@@ -112,55 +105,12 @@ def _per_cpu_second(running: Running, bodies: list[bytes], seconds: float) -> fl
 def service(models: Path, workers: int, *more: str) -> Iterator[Running]:
     """The service with so many workers of one thread each, ready; it is ended afterwards. `more` are further flags.
     Raises `ServingError`."""
-    port = free_port()
-    flags = ["--models", str(models), "--provider", "cpu", "--port", str(port), "--threads", "1"]
-    flags += ["--log-level", "warning", *more]
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("SERVICE_")}
-    command = [sys.executable, "-m", "service", "serve", *flags, "--workers", str(workers)]
-    with TemporaryDirectory(prefix="benchmark-") as folder, TemporaryFile() as log:
-        started = time.perf_counter()
-        process = subprocess.Popen(  # noqa: S603 # our own program, no shell
-            command,
-            cwd=folder,
-            env={**clean, "PYTHONPATH": str(ROOT)},
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-        )
-        try:
-            while not _is_ready(port, workers):
-                if process.poll() is not None or time.perf_counter() - started > _STARTS_WITHIN:
-                    raise ServingError("the service did not start")
-                time.sleep(0.005)
-            seconds = time.perf_counter() - started
-            yield Running(port, _workers(process.pid, workers) if workers > 1 else (process.pid,), seconds)
-        except ServingError as error:
-            log.seek(0)
-            raise ServingError(f"{error}\n{log.read().decode(errors='replace')[-4000:]}") from error
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait()
-
-
-def _is_ready(port: int, workers: int) -> bool:
-    """True if all processes are ready; the metrics show it once a second."""
-    connection = HTTPConnection(HOST, port, timeout=5)
-    try:
-        connection.request("GET", "/health/ready" if workers == 1 else "/metrics")
-        answer = connection.getresponse()
-        said = answer.read().decode()
-        return answer.status == 200 and (workers == 1 or f"gatelight_ready {workers:.1f}" in said)
-    except OSError:
-        return False
-    finally:
-        connection.close()
-
-
-def _workers(parent: int, count: int) -> tuple[int, ...]:
-    """The worker processes of a supervisor."""
-    while len(found := Path(f"/proc/{parent}/task/{parent}/children").read_text("ascii").split()) > count:
-        time.sleep(0.05)
-    return tuple(int(pid) for pid in found)
+    flags = ("--models", str(models), "--provider", "cpu", "--threads", "1", "--log-level", "warning", *more)
+    ready = is_ready if workers == 1 else workers_are_ready(workers)
+    with server("service", "serve", *flags, "--workers", str(workers), ready=ready, pause=0.01) as running:
+        while len(pids := running.children) > workers > 1:  # another one may go on for a moment
+            time.sleep(0.05)
+        yield Running(running.port, pids if workers > 1 else (running.process.pid,), running.seconds)
 
 
 def _status(pid: int) -> dict[str, str]:

@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from service.model import bundle as bundles
 from service.model.bundle import TOKENIZER, Bundle
 from service.model.engine import Engine
 from service.model.gate_drift import observe
 from service.model.tokenizer import Tokenizer
 from service.settings import Settings
+from training.export.restore import opened
 
 MODEL = Path(__file__).resolve().parents[1] / "models" / "sentiment-bilstm"
 SHORT = "A slow start, but the ending is wonderful and I was moved."
@@ -46,7 +46,7 @@ def sample(bundle: Bundle, engine: Engine, row: NDArray[np.int32]) -> object:
 
 def main() -> None:
     """Measure, and print a line for each text."""
-    bundle = bundles.load(MODEL / str(bundles.versions(MODEL)[-1]))
+    bundle = opened(MODEL)
     engine = Engine(bundle)
     tokenizer = Tokenizer.load(bundle.file(TOKENIZER), bundle.manifest.features)
     share = float(Settings.model_fields["gate_sample"].default)

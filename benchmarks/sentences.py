@@ -17,13 +17,14 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from service.model.bundle import load, versions
 from service.model.joining import bounds, logits_of, parts
 from service.model.loading import Model, loader
 from service.model.tokenizer import Encoded
 from service.serving.inference import decode, predicting
+from training.data.batches import plan
 from training.data.corpora import read
 from training.data.detokenize import hyphens_apart, join
+from training.export.restore import opened
 from training.scoring.metrics import spans
 
 LIMIT = 4096
@@ -85,10 +86,9 @@ def found(model: Model, texts: Sequence[str], *, split: bool) -> tuple[list[Enco
     """Texts as a model reads them, and the entities that it finds."""
     encoded = [model.encode(text, truncate=True, split=split) for text in texts]
     rows = [part.rows for part in parts(encoded)]
-    run, order = predicting(model.engine, model.bundle.manifest), sorted(range(len(rows)), key=lambda n: len(rows[n]))
+    run = predicting(model.engine, model.bundle.manifest)
     logits: list[Any] = [None] * len(rows)
-    for first in range(0, len(rows), ROWS):
-        batch = order[first : first + ROWS]
+    for batch in plan([len(each) for each in rows], ROWS, ROWS * LIMIT, None):
         for number, answer in zip(batch, run([rows[number] for number in batch]), strict=True):
             logits[number] = answer
     predictions: list[Any] = decode(model, logits_of(encoded, logits), encoded, tokens=False)
@@ -129,7 +129,7 @@ def measure(model: Model, given: Sequence[Page]) -> dict[str, float]:
 @click.option("--page", type=click.IntRange(1), default=10, help="Sentences of a page.")
 @click.option("--width", type=click.IntRange(20), multiple=True, help="Also wrap the lines at so many columns.")
 def main(model: Path, files: tuple[Path, ...], page: int, width: tuple[int, ...]) -> None:
-    tagger = loader("cpu", 1, LIMIT)(load(model / str(versions(model)[-1])))
+    tagger = loader("cpu", 1, LIMIT)(opened(model))
     kinds = {label[2:] for label in tagger.bundle.manifest.labels if label != "O"}
     rows = {
         f"{file.resolve().parent.name} {file.stem}" + (f", {columns} columns" if columns else ""): measure(

@@ -1,34 +1,34 @@
-"""The gain of the service's scheduling: ``python -m service serve`` against `benchmarks.naive`, with one model.
-
-Two real processes with their default settings, both running throughout and asked in turns by a third, the load
-generator (`benchmarks.load`), over loopback. All three share the machine's cores.
-"""
+"""Servers for the benchmarks: real processes on loopback, ready before they are measured, and ended afterwards."""
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
+from types import MappingProxyType
 
 import httpx
 
-from benchmarks.load import HOST, TEXTS, Figures, body
-from benchmarks.measure import Row, row
+from benchmarks.load import HOST
 from service.model.bundle import Bundle, discover, load
 
-SUBJECT, BASELINE = "the service", "naive FastAPI"
 ROOT = Path(__file__).resolve().parents[1]
 FAVOURITE = "sentiment-bilstm"
-_STARTS_WITHIN, _STOPS_WITHIN, _ANSWERS_WITHIN = 60.0, 10.0, 30.0
+_STARTS_WITHIN, _STOPS_WITHIN, _ANSWERS_WITHIN = 120.0, 60.0, 30.0
+_LAST_CHARACTERS = 4000
+"""Of the output of a server that did not start."""
+
+Ready = Callable[[int], bool]
+"""True if the server on a port is ready. `ServingError` and errors of httpx's transport mean no."""
 
 
 class ServingError(RuntimeError):
@@ -36,46 +36,28 @@ class ServingError(RuntimeError):
 
 
 @dataclass(frozen=True, slots=True)
-class Size:
-    """Numbers of connections, rounds, and the seconds of a turn: before counting, and counted."""
+class Server:
+    """A running server: its port, its first process, and the seconds from its start until it was ready."""
 
-    connections: tuple[int, ...] = (1, 16)
-    rounds: int = 5
-    warm_up: float = 0.5
-    seconds: float = 2.0
+    port: int
+    process: subprocess.Popen[bytes]
+    seconds: float
 
+    @property
+    def children(self) -> tuple[int, ...]:
+        """The processes that the first one has started, in their order."""
+        pid = self.process.pid
+        return tuple(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split()))
 
-FULL = Size()
-QUICK = Size(connections=(2,), rounds=1, warm_up=0.0, seconds=0.5)
-
-
-@dataclass(frozen=True, slots=True)
-class Servers:
-    """The ports of the two running servers, and the name of the model that both serve."""
-
-    model: str
-    service: int
-    naive: int
+    def cpu_seconds(self) -> float:
+        """CPU seconds of all its processes so far, with those in the kernel."""
+        return sum(map(cpu_seconds, (self.process.pid, *self.children)))
 
 
-def measure(size: Size = FULL, bundle: Bundle | None = None) -> Iterator[Row]:
-    """Two rows for each number of connections: requests a second, and the median latency.
-
-    The model is `bundle` or, without one, `shipped`. Raises `ServingError`.
-    """
-    with running(bundle or shipped()) as servers:
-        yield from compare(servers, size)
-
-
-def compare(servers: Servers, size: Size) -> Iterator[Row]:
-    """The rows of two running servers. Raises `ServingError`, also where they answer differently."""
-    check_same_answers(servers)
-    for connections in size.connections:
-        turns = [_turns(servers, connections, size, number) for number in range(size.rounds)]
-        case = f"{servers.model}, {connections} connection{'s' if connections > 1 else ''}"
-        rates = [(service.requests_per_second, naive.requests_per_second) for service, naive in turns]
-        yield row(case, "requests/s", rates)
-        yield row(case, "ms, median", [(service.median_ms, naive.median_ms) for service, naive in turns])
+def cpu_seconds(pid: int) -> float:
+    """CPU seconds of a process so far, with those in the kernel."""
+    fields = Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def shipped() -> Bundle:
@@ -91,108 +73,87 @@ def shipped() -> Bundle:
     return load(folder / name / str(found[name][-1]))
 
 
-@contextmanager
-def running(bundle: Bundle) -> Iterator[Servers]:
-    """Both servers, ready, with one model; they are ended afterwards. Raises `ServingError`."""
-    with tempfile.TemporaryDirectory(prefix="benchmark-") as scratch:
-        models = Path(scratch) / "models"
-        copy = shutil.copytree(bundle.path, models / bundle.name / str(bundle.version))
-        service = ("service", "serve", "--models", str(models), "--provider", "cpu")
-        naive = ("benchmarks.naive", str(copy))
-        with server(bundle.name, *service) as service_port, server(bundle.name, *naive) as naive_port:
-            yield Servers(bundle.name, service_port, naive_port)
-
-
-def check_same_answers(servers: Servers) -> None:
-    """See that both servers answer the same: else their times mean nothing. Raises `ServingError`."""
-    for text in TEXTS:
-        service, naive = (gist(answer(port, servers.model, text)) for port in (servers.service, servers.naive))
-        if service != naive:
-            raise ServingError(f"the service answers {service}, the naive application {naive}: {text!r}")
-
-
-def answer(port: int, model: str, text: str) -> dict[str, object]:
-    """A server's prediction for a text. Raises `ServingError`."""
-    url, headers = f"http://{HOST}:{port}/predict", {"Content-Type": "application/json"}
-    response = httpx.post(url, content=body(model, text), headers=headers, timeout=_ANSWERS_WITHIN)
-    if response.status_code != 200:
-        raise ServingError(f"{url} answered {response.status_code}")
-    prediction: dict[str, object] = response.json()["predictions"][0]
-    return prediction
-
-
-def gist(prediction: dict[str, object]) -> object:
-    """The label or, of a tagger, the entities' labels and texts. Scores may differ in the last digit."""
-    entities = prediction.get("entities")
-    if isinstance(entities, list):
-        return [(entity["label"], entity["text"]) for entity in entities]
-    return prediction["label"]
-
-
-def _turns(servers: Servers, connections: int, size: Size, number: int) -> tuple[Figures, Figures]:
-    """One round: the service's turn and the naive application's. The order changes from round to round."""
-    ports = (servers.service, servers.naive)
-    figures = {port: _load(servers.model, port, connections, size) for port in (ports[::-1] if number % 2 else ports)}
-    return figures[servers.service], figures[servers.naive]
-
-
-def _load(model: str, port: int, connections: int, size: Size) -> Figures:
-    options = {"port": port, "model": model, "connections": connections, "warm-up": size.warm_up}
-    flags = [f"--{name}={value}" for name, value in {**options, "seconds": size.seconds}.items()]
-    command = [sys.executable, "-m", "benchmarks.load", *flags]
-    limit = size.warm_up + size.seconds + _ANSWERS_WITHIN
+def answers(port: int, path: str, text: str = "") -> bool:
+    """True if a server answers a `GET` with status 200, and with `text` in the body."""
+    connection = HTTPConnection(HOST, port, timeout=_ANSWERS_WITHIN)
     try:
-        done = subprocess.run(  # noqa: S603 # our own program, no shell
-            command, cwd=ROOT, capture_output=True, text=True, timeout=limit, check=True
-        )
-    except subprocess.TimeoutExpired as error:
-        raise ServingError(f"the load generator took longer than {limit:g} seconds") from error
-    except subprocess.CalledProcessError as error:
-        raise ServingError(f"the load generator failed: {error.stderr.strip()}") from error
-    return Figures(**json.loads(done.stdout))
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status == 200 and text in answer.read().decode()
+    except (OSError, HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def is_ready(port: int) -> bool:
+    """True if a service says that it is ready."""
+    return answers(port, "/health/ready")
+
+
+def workers_are_ready(workers: int) -> Ready:
+    """True if so many workers of a service are ready; the metrics show it once a second."""
+    return lambda port: answers(port, "/metrics", f"\ngatelight_ready {workers:.1f}")
 
 
 @contextmanager
-def server(model: str, *program: str) -> Iterator[int]:
-    """A Python program that serves on the port of its flag ``--port``, ready: the port. It is ended afterwards."""
-    port = free_port()
-    settings = {name: value for name, value in os.environ.items() if not name.startswith("SERVICE_")}
-    environment = {**settings, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", *program, "--port", str(port)]
-    # The working folder is an empty one: no file .env is read, and nothing lands in the repository.
-    with tempfile.TemporaryDirectory(prefix="benchmark-") as folder, tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(  # noqa: S603 # our own programs, no shell
-            command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
-        )
-        try:
-            if not _ready(process, port, model):
-                log.seek(0)
-                raise ServingError(f"{program[0]} did not start:\n{log.read().decode(errors='replace')}")
-            yield port
-        finally:
-            process.terminate()
-            try:
-                process.wait(_STOPS_WITHIN)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+def server(
+    *program: str,
+    ready: Ready = is_ready,
+    root: Path = ROOT,
+    python: Path = Path(sys.executable),
+    environment: Mapping[str, str] = MappingProxyType({}),
+    log: Path | None = None,
+    pause: float = 0.1,
+) -> Iterator[Server]:
+    """A Python program of the checkout `root` that serves on the port of its flag ``--port``, once it is `ready`.
 
-
-def _ready(process: subprocess.Popen[bytes], port: int, model: str) -> bool:
-    """Wait for the first answer; false when the process ends instead, or takes too long."""
-    limit = time.monotonic() + _STARTS_WITHIN
-    while process.poll() is None and time.monotonic() < limit:
-        try:
-            answer(port, model, TEXTS[0])
-        except (httpx.TransportError, ServingError):
-            time.sleep(0.05)
-        else:
-            return True
-    return False
-
-
-def free_port() -> int:
-    """A port that nobody listens on, as of now."""
+    It is ended afterwards, with all its workers. `log` keeps its output, `pause` is in seconds, between two questions
+    whether it is ready. Raises `ServingError` if it does not start.
+    """
     with socket.create_server((HOST, 0)) as listener:
         port: int = listener.getsockname()[1]
-    return port
+    settings = {name: value for name, value in os.environ.items() if not name.startswith("SERVICE_")}
+    settings.pop("PYTHONDONTWRITEBYTECODE", None)  # a start that compiles all modules is not one that comes twice
+    command = [str(python), "-m", *program, "--port", str(port)]
+    # The working folder is an empty one: no file .env is read, and nothing lands in the repository.
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as folder, (log or Path(folder, "log")).open("w+b") as output:
+        started = time.perf_counter()
+        process = subprocess.Popen(  # noqa: S603 # our own programs, no shell
+            command,
+            cwd=folder,
+            env={**settings, **environment, "PYTHONPATH": str(root)},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+        try:
+            while not _is(ready, port):
+                if process.poll() is not None or time.perf_counter() - started > _STARTS_WITHIN:
+                    output.seek(0)
+                    said = output.read().decode(errors="replace")[-_LAST_CHARACTERS:]
+                    raise ServingError(f"{program[0]} did not start:\n{said}")
+                time.sleep(pause)
+            yield Server(port, process, time.perf_counter() - started)
+        finally:
+            _end(process)
+
+
+def _is(ready: Ready, port: int) -> bool:
+    try:
+        return ready(port)
+    except (ServingError, httpx.TransportError):
+        return False
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a server with SIGTERM, even one that is stopped; then kill the processes of its group that are left."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGCONT)
+    process.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(_STOPS_WITHIN)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()

@@ -129,10 +129,10 @@ def running(bundle: Bundle) -> Iterator[tuple[str, int, int]]:
         serve = ("service", "serve", *settings, "--workers", "1", "--threads", "1")
         with ExitStack() as stack:
             with _pinned(0):
-                shadowed = stack.enter_context(server(bundle.name, *serve, "--shadow", f"{bundle.name}=2"))
-                without = stack.enter_context(server(bundle.name, *serve))
+                shadowed = stack.enter_context(server(*serve, "--shadow", f"{bundle.name}=2"))
+                without = stack.enter_context(server(*serve))
             with _pinned(-1):
-                yield bundle.name, shadowed, without
+                yield bundle.name, shadowed.port, without.port
 
 
 def _alter(version: Path) -> None:

@@ -20,15 +20,17 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median, quantiles
 
 import uvloop
+from matplotlib.figure import Figure
 
-from benchmarks.curves import Curve, draw
+from benchmarks.serving import ROOT, Server, server, workers_are_ready
 
-ROOT = Path(__file__).resolve().parents[1]
 QUEUE_TOKENS = 10_000
 """Small, so that ten times the callers are more than may wait."""
 TEXTS = 256
@@ -254,27 +256,32 @@ def report(run: Run, callers: int, out: Path) -> bool:
     print(f"steady load: {median(s.answered for s in steady):.0f} a second over {len(steady) / 60:.0f} minutes")
     print(f"p50 {median(s.p50 for s in steady):.1f} ms, p99 {median(s.p99 for s in steady):.1f} ms")
     print(f"memory of the largest worker: {steady[-1].memory:.0f} MB, growth {growth:+.1%}", flush=True)
-    at = [second.at / 60 for second in run.seconds]
-    draw(
-        out,
-        "minutes",
-        [
-            Curve("Memory of the largest worker, MB", at, [s.memory for s in run.seconds]),
-            Curve("Latency, ms, 99th of a hundred", at, [s.p99 for s in run.seconds]),
-            Curve("Latency, ms, median", at, [s.p50 for s in run.seconds]),
-            Curve("Right answers a second", at, [float(s.answered) for s in run.seconds]),
-            Curve("Refused (503) a second", at, [float(s.outcomes["503"]) for s in run.seconds]),
-            Curve(
-                "Lost or wrong a second",
-                at,
-                [float((s.outcomes - Counter({"503": 10**9})).total()) for s in run.seconds],
-            ),
-        ],
-    )
+    lost = [float((s.outcomes - Counter({"503": 10**9})).total()) for s in run.seconds]
+    curves = {
+        "Memory of the largest worker, MB": [s.memory for s in run.seconds],
+        "Latency, ms, 99th of a hundred": [s.p99 for s in run.seconds],
+        "Latency, ms, median": [s.p50 for s in run.seconds],
+        "Right answers a second": [float(s.answered) for s in run.seconds],
+        "Refused (503) a second": [float(s.outcomes["503"]) for s in run.seconds],
+        "Lost or wrong a second": lost,
+    }
+    draw(out, [second.at / 60 for second in run.seconds], curves)
     held = verdicts(run, callers, rate_over / rate, growth)
     for what, so in held.items():
         print(f"{'held' if so else 'FAILED'}: {what}", flush=True)
     return all(held.values())
+
+
+def draw(out: Path, minutes: Sequence[float], curves: Mapping[str, Sequence[float]]) -> None:
+    """Each curve in a panel of its own, one below the other, over the minutes."""
+    figure = Figure(figsize=(9, 1.6 * len(curves)), layout="constrained")
+    panels = figure.subplots(len(curves), sharex=True)
+    for axes, (title, values) in zip(panels, curves.items(), strict=True):
+        axes.plot(minutes, values, linewidth=1)
+        axes.set_ylim(bottom=0)
+        axes.set_title(title, loc="left", fontsize="medium")
+    panels[-1].set_xlabel("minutes")
+    figure.savefig(out)
 
 
 def verdicts(run: Run, callers: int, goodput: float, growth: float) -> dict[str, bool]:
@@ -305,41 +312,25 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "soak.svg", help="the picture (default: soak.svg)")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        models = Path(folder) / "models"
+        models, log = Path(folder) / "models", Path(folder) / "log"
         shutil.copytree(asked.models, models)
-        held = uvloop.run(_soak(asked, models, Path(folder) / "log"))
-    sys.exit(0 if held else 1)
+        flags = {"workers": asked.workers, "models": models, "reload": 1, "queue-tokens": QUEUE_TOKENS}
+        with soaked(flags, log) as service:
+            texts = requests(TEXTS, asked.longest)
+            run = Run(service.port, service.process.pid, asked.workers, texts, pause=asked.pause)
+            uvloop.run(play(run, models, asked.minutes, asked.callers))
+            held = report(run, asked.callers, asked.out)
+        print(f"exit status after SIGTERM: {service.process.returncode}")
+        if not held:
+            print(log.read_text(encoding="utf-8", errors="replace")[-LAST_CHARACTERS:])
+    sys.exit(0 if held and not service.process.returncode else 1)
 
 
-async def _soak(asked: argparse.Namespace, models: Path, log: Path) -> bool:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    flags = {"workers": asked.workers, "models": models, "port": port, "reload": 1, "queue-tokens": QUEUE_TOKENS}
-    command = ["-m", "service", "serve", *(str(part) for name in flags for part in (f"--{name}", flags[name]))]
-    with log.open("wb") as output:
-        service = await asyncio.create_subprocess_exec(
-            sys.executable, *command, "--log-level", "warning", stdout=output, stderr=output, cwd=ROOT
-        )
-    run = Run(port, service.pid, asked.workers, requests(TEXTS, asked.longest), pause=asked.pause)
-    try:
-        for _ in range(600):
-            await asyncio.sleep(0.1)
-            try:
-                if await _ready(port) == asked.workers:
-                    break
-            except OSError:
-                continue
-        await play(run, models, asked.minutes, asked.callers)
-        held = report(run, asked.callers, asked.out)
-    finally:
-        if service.returncode is None:
-            service.terminate()
-        status = await asyncio.wait_for(service.wait(), 60)
-    print(f"exit status after SIGTERM: {status}")
-    if not held:
-        lines = await asyncio.to_thread(log.read_text, encoding="utf-8", errors="replace")
-        print(lines[-LAST_CHARACTERS:])
-    return held and status == 0
+def soaked(flags: Mapping[str, object], log: Path) -> AbstractContextManager[Server]:
+    """A service with these flags, whose warnings go into a file; ready when all its workers are."""
+    words = [f"--{name}={value}" for name, value in flags.items()]
+    ready = workers_are_ready(int(str(flags["workers"])))
+    return server("service", "serve", *words, "--log-level=warning", ready=ready, log=log)
 
 
 if __name__ == "__main__":

@@ -12,28 +12,19 @@ from __future__ import annotations
 
 import os
 import re
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from http.client import HTTPConnection
 from pathlib import Path
-from tempfile import TemporaryDirectory, TemporaryFile
+from tempfile import TemporaryDirectory
 
-from benchmarks.load import HOST
 from benchmarks.measure import Row, row
-from benchmarks.serving import ROOT, ServingError, free_port
+from benchmarks.serving import ROOT, Ready, answers, is_ready, server
 
 SUBJECT, BASELINE = "the service", "compared with"
 VARIABLE = "GATELIGHT_BASELINE"
 ONE = "sentiment-bilstm"
 """The model of the starts with one model."""
-_STARTS_WITHIN = 120.0
-_PAUSE = 0.01
-"""Seconds between two questions whether it is ready."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +61,7 @@ def measure(size: Size = FULL, models: Path | None = None) -> Iterator[Row]:
         (one / ONE).symlink_to((models / ONE).resolve())
         if baseline is None:
             version = max((models / ONE).iterdir(), key=lambda path: int(path.name))
-            naive = partial(_start, ROOT, "-m", "benchmarks.naive", str(version), ready="/docs")
+            naive = partial(_start, ROOT, "benchmarks.naive", str(version), ready=partial(answers, path="/docs"))
             yield from _rows("one model, against the naive application", partial(serve, ROOT, one, 1), naive, size)
             return
         root = Path(baseline).resolve()
@@ -102,61 +93,15 @@ def _rows(case: str, subject: Begin, baseline: Begin, size: Size) -> Iterator[Ro
 def serve(root: Path, models: Path, workers: int) -> Started:
     """Start the service of a checkout."""
     flags = ["--models", str(models), "--provider", "cpu", "--threads", "1", "--log-level", "warning"]
-    return _start(root, "-m", "service", "serve", *flags, "--workers", str(workers), ready="/health/ready")
+    return _start(root, "service", "serve", *flags, "--workers", str(workers))
 
 
-def _start(root: Path, *command: str, ready: str) -> Started:
+def _start(root: Path, *program: str, ready: Ready = is_ready) -> Started:
     """Start a server of a checkout, look at it once it is ready, and end it. Raises `ServingError`."""
-    port = free_port()
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("SERVICE_")}
-    clean.pop("PYTHONDONTWRITEBYTECODE", None)  # a start that compiles all modules is not one that comes twice
-    with TemporaryDirectory(prefix="benchmark-") as folder, TemporaryFile() as log:
-        started = time.perf_counter()
-        process = subprocess.Popen(  # noqa: S603 # our own program, no shell
-            [sys.executable, *command, "--port", str(port)],
-            cwd=folder,
-            env={**clean, "PYTHONPATH": str(root)},
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-        )
-        try:
-            while not _answers(port, ready):
-                if process.poll() is not None or time.perf_counter() - started > _STARTS_WITHIN:
-                    log.seek(0)
-                    raise ServingError(f"the server did not start\n{log.read().decode(errors='replace')[-4000:]}")
-                time.sleep(_PAUSE)
-            seconds = time.perf_counter() - started
-            return _seen(seconds, (process.pid, *_children(process.pid)))
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait()
-
-
-def _seen(seconds: float, processes: tuple[int, ...]) -> Started:
-    cpu = sum(map(_cpu_seconds, processes))
-    pss, rss = zip(*map(_megabytes, processes), strict=True)
-    return Started(seconds, cpu, sum(pss), max(rss))
-
-
-def _answers(port: int, path: str) -> bool:
-    connection = HTTPConnection(HOST, port, timeout=_STARTS_WITHIN)
-    try:
-        connection.request("GET", path)
-        return connection.getresponse().status == 200
-    except OSError:
-        return False
-    finally:
-        connection.close()
-
-
-def _children(parent: int) -> tuple[int, ...]:
-    return tuple(map(int, Path(f"/proc/{parent}/task/{parent}/children").read_text("ascii").split()))
-
-
-def _cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    with server(*program, root=root, ready=ready, pause=0.01) as running:
+        cpu = running.cpu_seconds()
+        pss, rss = zip(*map(_megabytes, (running.process.pid, *running.children)), strict=True)
+        return Started(running.seconds, cpu, sum(pss), max(rss))
 
 
 def _megabytes(pid: int) -> tuple[float, float]:

@@ -13,7 +13,6 @@ import json
 import os
 import random
 import signal
-import socket
 import sys
 import tempfile
 import time
@@ -27,9 +26,10 @@ import httpx
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
-from benchmarks.soak import processes, resident
+from benchmarks.load import HOST
+from benchmarks.serving import ROOT
+from benchmarks.soak import LAST_CHARACTERS, processes, resident, soaked
 
-ROOT = Path(__file__).resolve().parents[1]
 MODELS = ("sentiment-lstm", "sentiment-mingru", "ner-lstm")
 TEXTS = 100
 STATE_EVERY = 5
@@ -182,39 +182,6 @@ def verdicts(run: Run) -> dict[str, bool]:
     }
 
 
-async def soak(asked: argparse.Namespace, log: Path) -> bool:
-    """Run a service and the clients. Returns True if everything held."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    flags = {"workers": asked.workers, "models": asked.models, "port": port, "max-connections": 2 * asked.streams + 64}
-    command = ["-m", "service", "serve", *(str(part) for name in flags for part in (f"--{name}", flags[name]))]
-    with log.open("wb") as output:
-        service = await asyncio.create_subprocess_exec(
-            sys.executable, *command, "--log-level", "warning", stdout=output, stderr=output, cwd=ROOT
-        )
-    run = Run(f"ws://127.0.0.1:{port}/stream", service.pid, asked.pause, texts())
-    try:
-        for _ in range(600):
-            if await run.metric("ready") == asked.workers:
-                break
-            await asyncio.sleep(0.2)
-        await play(run, asked.minutes, asked.streams, asked.workers, asked.kill_every)
-        print(f"clients: {dict(run.outcomes)}; {run.most_open} streams open at most")
-        print(f"recoveries of killed workers, seconds: {[round(each, 1) for each in run.recoveries]}")
-        held = verdicts(run)
-    finally:
-        if service.returncode is None:
-            service.terminate()
-        status = await asyncio.wait_for(service.wait(), 60)
-    for what, so in held.items():
-        print(f"{'held' if so else 'FAILED'}: {what}", flush=True)
-    print(f"exit status after SIGTERM: {status}")
-    lines = await asyncio.to_thread(log.read_text, encoding="utf-8", errors="replace")
-    if "unexpected error" in lines or not all(held.values()):
-        print(lines[-20_000:])
-    return all(held.values()) and status == 0 and "unexpected error" not in lines
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=10, help="how long (default: 10)")
@@ -224,9 +191,24 @@ def main() -> None:
     parser.add_argument("--kill-every", type=float, default=30, help="seconds between two kills (default: 30)")
     parser.add_argument("--models", type=Path, default=ROOT / "models", help="the models")
     asked = parser.parse_args()
+    flags = {"workers": asked.workers, "models": asked.models, "max-connections": 2 * asked.streams + 64}
     with tempfile.TemporaryDirectory() as folder:
-        held = asyncio.run(soak(asked, Path(folder) / "log"))
-    sys.exit(0 if held else 1)
+        log = Path(folder) / "log"
+        with soaked(flags, log) as service:
+            run = Run(f"ws://{HOST}:{service.port}/stream", service.process.pid, asked.pause, texts())
+            asyncio.run(play(run, asked.minutes, asked.streams, asked.workers, asked.kill_every))
+        lines, status = log.read_text(encoding="utf-8", errors="replace"), service.process.returncode
+    print(f"clients: {dict(run.outcomes)}; {run.most_open} streams open at most")
+    print(f"recoveries of killed workers, seconds: {[round(each, 1) for each in run.recoveries]}")
+    held = verdicts(run) | {
+        "no error is unexpected": "unexpected error" not in lines,
+        f"the exit status after SIGTERM is 0: {status}": not status,
+    }
+    for what, so in held.items():
+        print(f"{'held' if so else 'FAILED'}: {what}", flush=True)
+    if not all(held.values()):
+        print(lines[-LAST_CHARACTERS:])
+    sys.exit(0 if all(held.values()) else 1)
 
 
 if __name__ == "__main__":

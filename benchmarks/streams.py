@@ -78,9 +78,9 @@ def measure(size: Size = FULL, bundle: Bundle | None = None) -> Iterator[Row]:
         "KiB",
         [(held.streams - held.kept_alive, MOST_KIB)],
     )
-    with server(bundle.name, "service", "serve", "--models", str(bundle.path.parents[1]), "--workers", "1") as port:
+    with server("service", "serve", "--models", str(bundle.path.parents[1]), "--workers", "1") as service:
         case = f"{size.streams} streams of {RATE:g} tokens/s, 99th percentile; one stream, median"
-        yield row(case, "ms", list(latencies(port, bundle.name, size)))
+        yield row(case, "ms", list(latencies(service.port, bundle.name, size)))
 
 
 def seconds(act: Callable[[], object]) -> float:

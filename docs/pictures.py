@@ -13,7 +13,8 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
-from benchmarks.page import served
+from benchmarks.load import HOST
+from benchmarks.serving import ROOT, server
 from docs.figures import FOLDER, MODEL, REVIEW, TWO_LEADS, asking, figures, fill
 
 if TYPE_CHECKING:
@@ -77,7 +78,11 @@ def main() -> None:
     if len(sys.argv) > 2 or executable is None:
         sys.exit("usage: python -m docs.pictures [URL], with chromium or google-chrome on the PATH")
     with ExitStack() as stack:
-        url = sys.argv[1].rstrip("/") if len(sys.argv) == 2 else stack.enter_context(served())
+        if len(sys.argv) == 2:
+            url = sys.argv[1].rstrip("/")
+        else:
+            service = stack.enter_context(server("service", "serve", "--models", str(ROOT / "models")))
+            url = f"http://{HOST}:{service.port}"
         found = figures(asking(url))
         write(found)
         playwright = stack.enter_context(sync_playwright())

@@ -16,6 +16,7 @@ from safetensors.numpy import load_file
 from benchmarks.runtimes.workers import Batch
 from service.model.bundle import MODEL_GRAPH, WEIGHTS, Bundle, Feature, Origin, Task, discover, load
 from service.model.engine import Engine, pad
+from service.model.self_check import random_rows
 from service.model.tokenizer import UNKNOWN, build
 from training.export import restore
 from training.export.bundle import export
@@ -130,15 +131,9 @@ def _subject(name: str, bundle: Bundle, folder: Path, *, certified: bool = False
     engine, generator = Engine(bundle), np.random.default_rng(0)
     batches = []
     for lengths in LENGTHS:
-        rows = _rows(bundle, lengths, generator)
+        rows = random_rows(bundle.manifest.features, lengths, generator)
         batches.append((Batch(*pad(rows, rows[0].shape[1])), engine.predict(rows)))
-    timed = {word: _rows(bundle, lengths, generator) for word, lengths in TIMED.items()}
+    timed = {word: random_rows(bundle.manifest.features, lengths, generator) for word, lengths in TIMED.items()}
     return Subject(
         name, graphs, tuple(batches), {word: Batch(*pad(rows, rows[0].shape[1])) for word, rows in timed.items()}
     )
-
-
-def _rows(bundle: Bundle, lengths: Sequence[int], generator: np.random.Generator) -> list[NDArray[np.int32]]:
-    """Random inputs, each int32 [tokens, columns]."""
-    sizes = [feature.size for feature in bundle.manifest.features for _ in range(feature.columns)]
-    return [generator.integers(0, sizes, (length, len(sizes))).astype(np.int32) for length in lengths]
