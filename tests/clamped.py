@@ -74,10 +74,10 @@ def step(bundle: Bundle, cell: dict[str, GateWeights], x: Array, h: Array, c: Ar
 def run(bundle: Bundle, row: NDArray[np.int32], settings: Sequence[Setting]) -> tuple[Array, dict[GateKey, Array]]:
     """The logits and every gate [tokens, units] of one row."""
     reference, manifest = Reference.read(bundle), bundle.manifest
-    states, gates, units = reference._read(row), {}, manifest.hidden
+    states, gates, units = reference.inputs(row), {}, manifest.hidden
     for layer in range(manifest.layers):
         outputs = []
-        for cell, direction in zip(reference._layer(f"recurrent.{layer}"), manifest.directions, strict=True):
+        for cell, direction in zip(reference.cells(layer), manifest.directions, strict=True):
             found: dict[int, dict[str, Array]] = {}
             h = c = np.zeros(units)
             order = range(len(row)) if direction == "forward" else reversed(range(len(row)))
