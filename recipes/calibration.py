@@ -26,11 +26,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recipes.domains import COMMON, files
-from service.model.bundle import TOKENIZER, Bundle, load, versions
+from service.model.bundle import TOKENIZER, Bundle
 from service.model.decoding import decoder, log_softmax
 from service.model.engine import Engine
 from service.model.tokenizer import Tokenizer
 from training.data.corpora import read
+from training.export.restore import opened
 from training.scoring.calibration import calibration_error, error_by_chance
 from training.scoring.evaluate import Corpus, answers, corpus_name, corpus_of, scored_entities
 
@@ -191,9 +192,8 @@ def main() -> None:
     parser.add_argument("model", type=Path, help="models/NAME, or models/NAME/VERSION")
     parser.add_argument("--fit", action="append", default=[], help='a set to fit on, such as "sst2 dev"; default: all')
     asked = parser.parse_args()
-    model = asked.model if asked.model.name.isdigit() else asked.model / str(versions(asked.model)[-1])
     try:
-        for line in table(load(model), asked.data, asked.fit):
+        for line in table(opened(asked.model), asked.data, asked.fit):
             print(line, flush=True)
     except ValueError as error:
         parser.error(f"--fit: {error}")

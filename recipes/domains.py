@@ -15,11 +15,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import mean
 
-from service.model.bundle import TOKENIZER, Bundle, load, versions
+from service.model.bundle import TOKENIZER, Bundle
 from service.model.decoding import decoder
 from service.model.engine import Engine
 from service.model.tokenizer import Tokenizer
 from training.data.corpora import Example, read
+from training.export.restore import opened
 from training.scoring import raw
 from training.scoring.calibration import calibration_error, error_by_chance
 from training.scoring.evaluate import corpus_name, corpus_of, measure
@@ -167,7 +168,7 @@ def known(file: Path = FILE) -> Figures:
 
 def add(model: Path, folder: Path, everything: Figures) -> str:
     """Measure one bundle, and put its figures in. Returns a line that says what they are."""
-    bundle = load(model if model.name.isdigit() else model / str(versions(model)[-1]))
+    bundle = opened(model)
     found = {
         name: {metric: round(value, 5) for metric, value in measured.items()}
         for name, measured in figures(bundle, folder)

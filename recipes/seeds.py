@@ -12,7 +12,7 @@ import json
 import sys
 from pathlib import Path
 
-from service.model.bundle import load, versions
+from training.export.restore import opened
 
 FILE = Path(__file__).resolve().parent / "seeds.json"
 Figures = dict[str, dict[str, float]]
@@ -23,7 +23,7 @@ def gathered(folders: list[Path]) -> dict[str, Figures]:
     """By model, what the highest version in each folder ``…/NAME`` measured."""
     found: dict[str, Figures] = {}
     for folder in folders:
-        manifest = load(folder / str(versions(folder)[-1])).manifest
+        manifest = opened(folder).manifest
         figures = {f"{score.data} {score.metric}": score.value for score in manifest.quality}
         found.setdefault(folder.name, {})[str(manifest.origin.seed)] = figures
     return found

@@ -141,7 +141,7 @@ def _mingru(weights: Cell, x: Float64, before: Gates) -> dict[str, Float64]:
 
 def _minlstm(weights: Cell, x: Float64, before: Gates) -> dict[str, Float64]:
     """The normalised gates by their logarithms: far below 0 both sigmoids would be 0, and their quotient nothing."""
-    f, i = (-_softplus(-weights[name].of_input(x)) for name in ("forget", "input"))
+    f, i = (-np.logaddexp(0, -weights[name].of_input(x)) for name in ("forget", "input"))
     forget, taken = sigmoid(f - i), sigmoid(i - f)
     candidate = np.tanh(weights["candidate"].of_input(x))
     hidden = forget * before["hidden"] + taken * candidate
@@ -155,9 +155,3 @@ _STEPS: Mapping[CellName, Callable[[Cell, Float64, Gates], dict[str, Float64]]] 
     "mingru": _mingru,
     "minlstm": _minlstm,
 }
-
-
-def _softplus(x: Float64) -> Float64:
-    """ln(1 + e^x), to the last digits however large x is."""
-    found: Float64 = np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
-    return found

@@ -6,13 +6,13 @@ text in a batch gets other logits than alone. The trace graph turns rows without
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import BundleError
-from service.model.bundle import MODEL_GRAPH, TRACE_GRAPH, Manifest
+from service.model.bundle import MODEL_GRAPH, TRACE_GRAPH, Feature, Manifest
 
 RELIES_ON = "relies_on"
 """The key of a graph's metadata that names, between spaces, the inputs that a runtime must read as ONNX defines
@@ -32,15 +32,21 @@ def relies_on(metadata: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(metadata.get(RELIES_ON, SEQUENCE_LENS).split())
 
 
+def random_rows(
+    features: Sequence[Feature], lengths: Iterable[int], generator: np.random.Generator
+) -> list[NDArray[np.int32]]:
+    """Random inputs of these lengths, each int32 [tokens, columns of all features]."""
+    sizes = [feature.size for feature in features for _ in range(feature.columns)]
+    return [generator.integers(0, sizes, (length, len(sizes))).astype(np.int32) for length in lengths]
+
+
 def check(predict: Logits, trace: Logits, manifest: Manifest, runtime: str) -> None:
     """Compare a ragged batch with its rows alone, and with the trace graph. `runtime` names the version that runs here.
 
     Raises `BundleError` when the logits differ by more than twice the certificate's tolerance.
     """
     tolerance = max(2 * manifest.parity.logits_tolerance, LEAST_TOLERANCE)
-    generator = np.random.default_rng(0)
-    sizes = [feature.size for feature in manifest.features for _ in range(feature.columns)]
-    rows = [generator.integers(0, sizes, (length, len(sizes))).astype(np.int32) for length in LENGTHS]
+    rows = random_rows(manifest.features, LENGTHS, np.random.default_rng(0))
     together = predict(rows)
     alone = _apart(together, [predict([row])[0] for row in rows], manifest)
     graphs = _apart(together, trace(rows), manifest)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from service.model.bundle import MODEL_GRAPH, Bundle, Feature, Manifest
 from service.model.engine import Engine
+from service.model.self_check import random_rows
 from service.scoring.reference import Reference
 
 LOGITS_TOLERANCE = 5e-5
@@ -72,11 +73,10 @@ def check(bundle: Bundle, engine: Engine, seed: int = 0) -> tuple[list[Check], s
 
 def batches(features: Sequence[Feature], generator: np.random.Generator) -> Iterator[list[NDArray[np.int32]]]:
     """Random inputs, each int32 [tokens, columns]: first single inputs of many lengths, then ragged batches."""
-    sizes = [feature.size for feature in features for _ in range(feature.columns)]
     counts = [[length] for length in LENGTHS]
     counts += [generator.integers(1, longest + 1, rows).tolist() for rows, longest in RAGGED]
     for lengths in counts:
-        yield [generator.integers(0, sizes, (length, len(sizes))).astype(np.int32) for length in lengths]
+        yield random_rows(features, lengths, generator)
 
 
 def _of(manifest: Manifest, logits: NDArray[np.float32], number: int, row: NDArray[np.int32]) -> NDArray[np.float32]:

@@ -31,7 +31,7 @@ from training.data.corpora import CorpusError, Example, read
 from training.data.sources import AS_FOUND, Layout, text_of
 from training.loop.fit import Progress, seed_everything
 from training.loop.threads import flush_denormals
-from training.nets.networks import EMBEDDING_SIZES, Architecture, Design, Layer, Network
+from training.nets.networks import EMBEDDING_SIZES, Architecture, Design, Layer, Network, reversal
 
 _CUTOFFS = (1000, 6000)
 """Ranks of words at which the adaptive softmax begins its cheaper clusters."""
@@ -97,7 +97,7 @@ class LanguageModel(nn.Module):
         reader, every one but its last by the backward reader."""
         hidden, wanted = [], []
         for way, projection in enumerate(self.projections):
-            ids = tokens if way == 0 else _turned(tokens, lengths)
+            ids = tokens if way == 0 else tokens.gather(1, reversal(lengths, tokens.shape[1]))
             states = self._read(ids, way)[:, :-1]
             predicted = torch.arange(1, ids.shape[1], device=ids.device) < lengths[:, None]
             hidden.append(projection(states[predicted]))
@@ -279,10 +279,3 @@ def _batches(
     for positions in plan([len(each) for each in runs], rows, rows * 4096, generator):
         tokens, lengths = pad([runs[position][:, None].astype(np.int32) for position in positions], 1)
         yield torch.from_numpy(tokens[:, :, 0].astype(np.int64)), torch.from_numpy(lengths.astype(np.int64))
-
-
-def _turned(tokens: Tensor, lengths: Tensor) -> Tensor:
-    """Rows turned around within their own lengths; the padding keeps its place."""
-    steps = torch.arange(tokens.shape[1], device=tokens.device)
-    mirrored = lengths[:, None] - 1 - steps
-    return tokens.gather(1, torch.where(mirrored >= 0, mirrored, steps))

@@ -274,7 +274,7 @@ class Layer(nn.Module):
         output, passage.states[number] = forward.read(inputs, passage.states.get(number), passage.weights[number])
         if not backward:
             return output
-        turn = _reversal(lengths, inputs.shape[1])  # (B, T): positions in reading order of the backward cell
+        turn = reversal(lengths, inputs.shape[1])  # (B, T): positions in reading order of the backward cell
         return torch.cat([output, _reorder(backward[0](_reorder(inputs, turn)), turn)], dim=2)
 
     def directions(self) -> list[Cell]:
@@ -320,7 +320,7 @@ class Table(nn.Embedding):
         return self
 
 
-def _reversal(lengths: Tensor, time: int) -> Tensor:
+def reversal(lengths: Tensor, time: int) -> Tensor:
     """Positions [batch, time] that turn each row around within its own length and leave its padding in place."""
     steps = torch.arange(time, device=lengths.device)  # (T,)
     mirrored = lengths[:, None] - 1 - steps  # (B, T), negative in the padding

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from service.model.bundle import TOKENIZER, Bundle, RawText
 from service.model.decoding import Classifier, Tagger, decoder
 from service.model.engine import Engine
+from service.model.joining import parts
 from service.model.sentences import sentences
 from service.model.tokenizer import Encoded, Tokenizer
 from training.data.detokenize import hyphens_apart, join
@@ -89,7 +90,7 @@ def measure(
         (at, part)
         for at, (each, pieces) in enumerate(zip(joined, cut, strict=True))
         if pieces
-        for part in _sentences(tokenizer.encode(each.text, limit, truncate=True))
+        for part in _by_sentence(tokenizer.encode(each.text, limit, truncate=True))
     ]
     found: list[dict[Span, float]] = [{} for _ in joined]  # with the score of each entity
     parts = Corpus(corpus.name, "ner", [], [part for _, part in read])
@@ -128,13 +129,10 @@ def of_bundle(bundle: Bundle, corpus: Corpus) -> RawReport:
     return measure(Engine(bundle).predict, corpus, decode, tokenizer, manifest.token_limit)
 
 
-def _sentences(source: Encoded) -> list[Encoded]:
+def _by_sentence(source: Encoded) -> list[Encoded]:
     """A text's sentences, with their places in the text."""
-    spans = source.spans
-    return [
-        Encoded(source.text, spans[first:end], source.rows[first:end], source.truncated)
-        for first, end in sentences(source.text, spans)
-    ]
+    source.sentences = sentences(source.text, source.spans)
+    return parts([source])
 
 
 def _inside(pieces: list[tuple[int, int]], name: Span) -> list[tuple[int, int]]:
