@@ -23,7 +23,7 @@ from service.model.bundle import Bundle, discover, load
 
 ROOT = Path(__file__).resolve().parents[1]
 FAVOURITE = "sentiment-bilstm"
-_STARTS_WITHIN, _STOPS_WITHIN, _ANSWERS_WITHIN = 120.0, 60.0, 30.0
+_STARTS_WITHIN, _STOPS_WITHIN, _ANSWERS_WITHIN = 240.0, 60.0, 30.0
 _LAST_CHARACTERS = 4000
 """Of the output of a server that did not start."""
 
