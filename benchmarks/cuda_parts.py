@@ -19,6 +19,7 @@ import torch
 from safetensors import safe_open
 
 from benchmarks.cuda_share import Rows, batch_of
+from benchmarks.measure import in_turns
 from service.model.bundle import WEIGHTS, Bundle, Feature, Manifest
 from service.model.engine import Engine, Provider
 from training.data.batches import Sample
@@ -145,17 +146,18 @@ def _pooled(layer: torch.nn.RNNBase, drawn: torch.Tensor, device: torch.device) 
 
 def _in_turns(calls: dict[str, Callable[[], object]], plan: Plan) -> dict[str, float]:
     """Seconds of one call of each, the median of the rounds; a first call of each warms up."""
-    found: dict[str, list[float]] = {name: [] for name in calls}
     for call in calls.values():
         call()
-    for number in range(plan.rounds):
-        for name in list(calls)[:: -1 if number % 2 else 1]:
-            times, started = 0, time.perf_counter()
-            while times == 0 or time.perf_counter() - started < plan.seconds:
-                calls[name]()
-                times += 1
-            found[name].append((time.perf_counter() - started) / times)
-    return {name: median(each) for name, each in found.items()}
+
+    def seconds(call: Callable[[], object]) -> float:
+        times, started = 0, time.perf_counter()
+        while times == 0 or time.perf_counter() - started < plan.seconds:
+            call()
+            times += 1
+        return (time.perf_counter() - started) / times
+
+    rounds = in_turns(plan.rounds, *(partial(seconds, call) for call in calls.values()))
+    return {name: median(each) for name, each in zip(calls, zip(*rounds, strict=True), strict=True)}
 
 
 def training(device: torch.device, plan: Plan) -> Iterator[Line]:

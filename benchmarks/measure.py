@@ -5,8 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
+from typing import TypeVar
 
+Result = TypeVar("Result")
 Pair = tuple[float, float]
 """One round's figures: the subject's and the baseline's."""
 
@@ -51,15 +54,18 @@ def interleaved(
     """Seconds of one call, round by round. A contestant's turn lasts about `seconds`, or one call. The order changes
     from round to round, so that neither always finds a warm cache.
     """
-    calls = (_calls(subject, seconds), _calls(baseline, seconds))
-    pairs = []
+    sides = [partial(_time, call, _calls(call, seconds)) for call in (subject, baseline)]
+    return [(one, other) for one, other in in_turns(rounds, *sides)]
+
+
+def in_turns(rounds: int, *acts: Callable[[], Result]) -> list[tuple[Result, ...]]:
+    """The results of each, round by round; every second round in the other order."""
+    found = []
     for number in range(rounds):
-        if number % 2:
-            second = _time(baseline, calls[1])
-            pairs.append((_time(subject, calls[0]), second))
-        else:
-            pairs.append((_time(subject, calls[0]), _time(baseline, calls[1])))
-    return pairs
+        order = range(len(acts))[:: -1 if number % 2 else 1]
+        results = {place: acts[place]() for place in order}
+        found.append(tuple(results[place] for place in range(len(acts))))
+    return found
 
 
 def _rounded(figure: float) -> float:

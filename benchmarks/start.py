@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks.measure import Row, row
+from benchmarks.measure import Row, in_turns, row
 from benchmarks.serving import ROOT, Ready, answers, is_ready, server
 
 SUBJECT, BASELINE = "the service", "compared with"
@@ -77,13 +77,7 @@ def measure(size: Size = FULL, models: Path | None = None) -> Iterator[Row]:
 def _rows(case: str, subject: Begin, baseline: Begin, size: Size) -> Iterator[Row]:
     if size.warm:
         subject(), baseline()
-    rounds = []
-    for number in range(size.starts):
-        if number % 2:
-            second = baseline()
-            rounds.append((subject(), second))
-        else:
-            rounds.append((subject(), baseline()))
+    rounds = in_turns(size.starts, subject, baseline)
     yield row(f"start to ready, {case}", "s", [(a.seconds, b.seconds) for a, b in rounds])
     yield row(f"the same, {case}", "CPU-s", [(a.cpu, b.cpu) for a, b in rounds])
     yield row(f"memory of all processes then, {case}", "MB (PSS)", [(a.pss, b.pss) for a, b in rounds])

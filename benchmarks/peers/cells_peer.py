@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 from torch import Tensor, nn
 
-from benchmarks.peers.common import WORKERS, bundle_folder
+from benchmarks.peers.common import STARTS_WITHIN, WORKERS, bundle_folder
 from service.model.bundle import TOKENIZER, load
 from service.model.decoding import decoder
 from service.model.equations import equations
@@ -107,4 +107,5 @@ if __name__ == "__main__":
         workers=WORKERS,
         port=arguments.parse_args().port,
         log_level="warning",
+        timeout_worker_healthcheck=STARTS_WITHIN,
     )

@@ -17,6 +17,8 @@ from service.model.tokenizer import Tokenizer
 BUNDLE = "BENCHMARK_BUNDLE"
 """The environment variable that names the bundle's folder ``…/NAME/VERSION``: some peers take no arguments."""
 WORKERS, MAX_BATCH = 2, 32
+STARTS_WITHIN = 240
+"""Seconds. uvicorn kills a worker that is silent for 5, which an import of torch takes on a busy machine."""
 
 
 class Predictor:

@@ -10,7 +10,7 @@ import uvicorn
 from fastapi import FastAPI
 from pydantic import BaseModel
 
-from benchmarks.peers.common import WORKERS, Predictor, bundle_folder
+from benchmarks.peers.common import STARTS_WITHIN, WORKERS, Predictor, bundle_folder
 
 
 class Question(BaseModel):
@@ -82,4 +82,5 @@ if __name__ == "__main__":
         workers=WORKERS,
         port=asked.port,
         log_level="warning",
+        timeout_worker_healthcheck=STARTS_WITHIN,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Collection
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,6 @@ from rich.progress import Progress as Bar
 
 from training.export.restore import opened as opened
 from training.loop.fit import Progress
-from training.nets.cells import NAMED
 from training.terminal import console as console_of
 
 console = console_of(stderr=True)
@@ -71,11 +71,11 @@ def bar() -> Bar:
     return Bar(*shown, console=console, transient=True, disable=not console.is_terminal)
 
 
-def cells_of(names: str) -> list[str]:
-    """``rnn,lstm`` → the cells of `training.nets.cells.NAMED`."""
+def listed(names: str, known: Collection[str], noun: str, option: str) -> list[str]:
+    """``rnn,lstm`` → names of `known`, in order and once. Raises `click.BadParameter`."""
     wanted = [name.strip() for name in names.split(",")]
-    if unknown := [name for name in wanted if name not in NAMED]:
-        raise click.BadParameter(f"there is no cell {unknown[0]!r}; known are {', '.join(NAMED)}", param_hint="--cells")
+    if unknown := [name for name in wanted if name not in known]:
+        raise click.BadParameter(f"there is no {noun} {unknown[0]!r}; known are {', '.join(known)}", param_hint=option)
     return list(dict.fromkeys(wanted))
 
 

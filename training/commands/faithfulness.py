@@ -13,7 +13,7 @@ from rich.table import Table
 from service.commands.options import takes
 from service.model.bundle import CARD, TOKENIZER, Faithful, Faithfulness, Interval, Manifest, replace_manifest
 from service.model.tokenizer import Tokenizer
-from training.commands.console import PATH, data_option, json_option, model_argument, note, opened, option, tell
+from training.commands.console import PATH, data_option, json_option, listed, model_argument, note, opened, option, tell
 from training.data.corpora import CorpusError
 from training.export import card
 from training.options import Columns
@@ -107,14 +107,7 @@ def recorded(manifest: Manifest, found: Sequence[Faithfulness]) -> Manifest:
 
 def names_of(methods: str | None) -> list[str] | None:
     """``split,random`` → names of `METHODS`."""
-    if methods is None:
-        return None
-    names = list(dict.fromkeys(name.strip() for name in methods.split(",")))
-    if unknown := [name for name in names if name not in METHODS]:
-        raise click.BadParameter(
-            f"there is no method {unknown[0]!r}; known are {', '.join(METHODS)}", param_hint="--methods"
-        )
-    return names
+    return None if methods is None else listed(methods, METHODS, "method", "--methods")
 
 
 def _print_json(name: str, version: int, data: str, study: Study) -> None:

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from service.model import bundle
 from service.model.tokenizer import Tokenizer
-from training.commands.console import PATH, cells_of, opened, option
+from training.commands.console import PATH, listed, opened, option
 from training.export import restore
 from training.nets.cells import NAMED, make, word_of
 from training.nets.networks import EMBEDDING_SIZES, Network
@@ -56,7 +56,7 @@ def gradients(
     if text and not models:
         raise click.BadParameter("a text is read by a model: name one", param_hint="--text")
     found: list[Reach] = []
-    for name in cells_of(cells) if cells else ():
+    for name in listed(cells, NAMED, "cell", "--cells") if cells else ():
         torch.manual_seed(seed)
         size = EMBEDDING_SIZES["word"]
         inputs = torch.randn(rows, length, size) / size**0.5  # embeddings begin with rows of about this norm

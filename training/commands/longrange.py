@@ -12,7 +12,7 @@ import click
 import torch
 from rich.table import Table
 
-from training.commands.console import PATH, cells_of, option, tell
+from training.commands.console import PATH, listed, option, tell
 from training.nets.cells import NAMED
 from training.options import Device, device_of
 from training.studies import plots
@@ -79,7 +79,7 @@ def longrange(
     The file of measurements and the plot are written again after each cell, so an interrupted run keeps its results.
     """
     plots.check(plot)
-    names = cells_of(cells)
+    names = listed(cells, NAMED, "cell", "--cells")
     try:
         where = torch.device(device_of(device))
     except ValueError as error:

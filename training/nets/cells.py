@@ -372,14 +372,7 @@ CELLS: dict[tuple[CellName, Form | None], Callable[[int, int], Cell]] = {
 """(cell, its form if it has two) → (inputs, units) → a cell. The cells that can be trained."""
 
 NAMED: dict[str, tuple[CellName, Form | None]] = {
-    "rnn": ("rnn", None),
-    "lstm": ("lstm", None),
-    "peephole": ("peephole", "diagonal"),
-    "peephole-full": ("peephole", "full"),
-    "gru": ("gru", "after"),
-    "gru-before": ("gru", "before"),
-    "mingru": ("mingru", None),
-    "minlstm": ("minlstm", None),
+    cell if form in (None, "diagonal", "after") else f"{cell}-{form}": (cell, form) for cell, form in CELLS
 }
 """Every cell by one word, for tables and plots that compare them."""
 

@@ -96,14 +96,9 @@ class _Peephole(Function):
     def backward(ctx: _Context, d_states: Tensor, d_cell: Tensor) -> tuple[Tensor, ...]:
         r, peepholes, gates, cells, squashed, states = ctx.saved_tensors
         time, batch, units = squashed.shape
-        i, f, candidate, o = gates.view(time, batch, 4, units).unbind(2)
-        to_sums = torch.empty_like(gates).view(time, batch, 4, units)  # (T, B, 4, H)
-        # What each pre-activation passes on of the gradient at the cell (input, forget, candidate) or at h (output).
-        torch.mul(candidate * i, 1 - i, out=to_sums[:, :, 0])
-        torch.mul(cells[:-1] * f, 1 - f, out=to_sums[:, :, 1])
-        torch.mul(i, 1 - candidate * candidate, out=to_sums[:, :, 2])
-        torch.mul(squashed * o, 1 - o, out=to_sums[:, :, 3])
-        into_cell = o * (1 - squashed * squashed) + to_sums[:, :, 3] * peepholes[2]  # (T, B, H): dC_t / dh_t
+        f = gates.view(time, batch, 4, units)[:, :, 1]  # (T, B, H)
+        to_sums, into_cell = _passed_on(gates, cells, squashed)  # (T, B, 4, H), (T, B, H)
+        into_cell += to_sums[:, :, 3] * peepholes[2]  # (T, B, H): the output gate sees C_t
         through = f + to_sums[:, :, 0] * peepholes[0] + to_sums[:, :, 1] * peepholes[1]  # (T, B, H): dC_t / dC_{t-1}
         d_sums = torch.empty_like(gates)  # (T, B, 4H)
         blocks = d_sums.view(time, batch, 4, units)
@@ -162,14 +157,9 @@ class _FullPeephole(Function):
         r, peepholes, gates, both, squashed = ctx.saved_tensors
         time, batch, units = squashed.shape
         cells = both[:, :, units:]
-        i, f, candidate, o = gates.view(time, batch, 4, units).unbind(2)
-        to_sums = torch.empty_like(gates).view(time, batch, 4, units)
-        # What each pre-activation passes on of the gradient at the cell (input, forget, candidate) or at h (output).
-        torch.mul(candidate * i, 1 - i, out=to_sums[:, :, 0])
-        torch.mul(cells[:-1] * f, 1 - f, out=to_sums[:, :, 1])
-        torch.mul(i, 1 - candidate * candidate, out=to_sums[:, :, 2])
-        torch.mul(squashed * o, 1 - o, out=to_sums[:, :, 3])
-        into_cell, early, late = o * (1 - squashed * squashed), _early(r, peepholes), peepholes[3 * units :]
+        f = gates.view(time, batch, 4, units)[:, :, 1]  # (T, B, H)
+        to_sums, into_cell = _passed_on(gates, cells, squashed)  # (T, B, 4, H), (T, B, H)
+        early, late = _early(r, peepholes), peepholes[3 * units :]
         d_sums = torch.empty_like(gates)
         blocks = d_sums.view(time, batch, 4, units)
         of_cell, of_output = blocks[:, :, :3].unbind(0), blocks[:, :, 3].unbind(0)
@@ -188,6 +178,23 @@ class _FullPeephole(Function):
         d_late = flat[:, 3 * units :].t() @ cells[1:].flatten(0, 1)
         d_peepholes = torch.cat([d_early[: 3 * units, units:], d_late])
         return d_sums, d_early[:, :units], d_peepholes, d_hidden, d_cell
+
+
+def _passed_on(gates: Tensor, cells: Tensor, squashed: Tensor) -> tuple[Tensor, Tensor]:
+    """What the steps of an LSTM pass on of a gradient: each pre-activation's share of the gradient at the cell (input,
+    forget, candidate) or at h (output), [time, batch, 4, units], and the cell's share of that at h, [time, batch,
+    units].
+
+    gates [time, batch, 4 * units], cells [time + 1, batch, units], squashed (tanh C) [time, batch, units].
+    """
+    blocks = gates.view(*squashed.shape[:2], 4, -1)
+    i, f, candidate, o = blocks.unbind(2)
+    passed = torch.empty_like(blocks)
+    torch.mul(candidate * i, 1 - i, out=passed[:, :, 0])
+    torch.mul(cells[:-1] * f, 1 - f, out=passed[:, :, 1])
+    torch.mul(i, 1 - candidate * candidate, out=passed[:, :, 2])
+    torch.mul(squashed * o, 1 - o, out=passed[:, :, 3])
+    return passed, o * (1 - squashed * squashed)
 
 
 def _early(r: Tensor, peepholes: Tensor) -> Tensor:

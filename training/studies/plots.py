@@ -11,27 +11,17 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-COLOURS = {
-    "rnn": "#c4453c",
-    "lstm": "#1f6fb4",
-    "peephole": "#7a4fa3",
-    "peephole-full": "#4b2f6b",
-    "gru": "#2d8a4e",
-    "gru-before": "#b07b14",
-    "mingru": "#0f7f8c",
-    "minlstm": "#b0417a",
+LINES = {
+    "rnn": ("#c4453c", "-"),
+    "lstm": ("#1f6fb4", "-"),
+    "peephole": ("#7a4fa3", "--"),
+    "peephole-full": ("#4b2f6b", "-."),
+    "gru": ("#2d8a4e", "-."),
+    "gru-before": ("#b07b14", ":"),
+    "mingru": ("#0f7f8c", "--"),
+    "minlstm": ("#b0417a", ":"),
 }
-"""One colour for each cell, the same in every plot."""
-DASHES = {
-    "rnn": "-",
-    "lstm": "-",
-    "peephole": "--",
-    "peephole-full": "-.",
-    "gru": "-.",
-    "gru-before": ":",
-    "mingru": "--",
-    "minlstm": ":",
-}
+"""Colour and dashes of each cell, the same in every plot."""
 ENDINGS = (".svg", ".png", ".pdf")
 
 
@@ -74,6 +64,6 @@ def panels(path: Path, count: int, *, share_y: bool = True, width: float = 3.2) 
 
 def line(axes: Axes, xs: Sequence[float], ys: Sequence[float], label: str, *, faint: bool = False) -> None:
     """One curve; a label that begins with a cell's name gets that cell's colour."""
-    cell = label.split()[0]
+    colour, dashes = LINES.get(label.split()[0], (None, "-"))
     width, alpha = (1.0, 0.45) if faint else (1.6, 1.0)
-    axes.plot(xs, ys, DASHES.get(cell, "-"), color=COLOURS.get(cell), label=label, linewidth=width, alpha=alpha)
+    axes.plot(xs, ys, dashes, color=colour, label=label, linewidth=width, alpha=alpha)
