@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from mmap import mmap
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -66,19 +66,24 @@ CharacterNetwork = Literal["cnn", "lstm"]
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}", re.IGNORECASE)
 _Label = Annotated[str, Field(min_length=1, max_length=256)]
-_Finite = Annotated[float, Field(allow_inf_nan=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 _Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 _Potential = Annotated[float, Field(ge=-1000, le=1000)]
-_MOST = 1 << 53
+MOST = 1 << 53
 """Largest whole number that every reader of JSON, and float64, represents exactly."""
-_Count = Annotated[int, Field(ge=0, le=_MOST)]
+Count = Annotated[int, Field(ge=0, le=MOST)]
 
 
-class _Frozen(BaseModel):
+class Frozen(BaseModel):
+    """A part of a file of a bundle: no other fields, no other types."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-class Feature(_Frozen):
+Part = TypeVar("Part", bound=Frozen)
+
+
+class Feature(Frozen):
     """One or several columns of the network's integer input, which share an embedding table of `size` rows."""
 
     name: FeatureName = Field(description="The property of a token that this column holds.")
@@ -91,7 +96,7 @@ class Feature(_Frozen):
     )
 
 
-class Crf(_Frozen):
+class Crf(Frozen):
     """The scores that a conditional random field adds to the emissions, for legal sequences; natural logarithms."""
 
     start: tuple[_Potential, ...]
@@ -100,7 +105,7 @@ class Crf(_Frozen):
     """From a label (row) to the next (column) [labels, labels]."""
 
 
-class Score(_Frozen):
+class Score(Frozen):
     """One measured figure: `metric` on `data` (corpus and split), over `examples` inputs, `truncated` of them cut."""
 
     data: _Label = Field(description="The corpus and its split.")
@@ -108,36 +113,36 @@ class Score(_Frozen):
         description="Name of the score. Precision, recall and f1 count entities."
     )
     value: float = Field(ge=0, le=1, description="The figure.")
-    examples: int = Field(ge=1, le=_MOST, description="How many inputs it is over.")
-    truncated: _Count = Field(0, description="How many of them were over the token limit and lost their tails.")
+    examples: int = Field(ge=1, le=MOST, description="How many inputs it is over.")
+    truncated: Count = Field(0, description="How many of them were over the token limit and lost their tails.")
 
 
-class Counts(_Frozen):
+class Counts(Frozen):
     """How often each label stands in a file of labelled data: rows of a classifier, entities of a tagger."""
 
     data: _Label
-    examples: _Count
-    labels: dict[str, _Count]
+    examples: Count
+    labels: dict[str, Count]
 
 
-class RawText(_Frozen):
+class RawText(Frozen):
     """How a tagger does on the sentences of `data` written as people write them, beside the same as tokens."""
 
     data: _Label = Field(description="The corpus and its split.")
-    sentences: int = Field(ge=1, le=_MOST, description="How many sentences it is over.")
+    sentences: int = Field(ge=1, le=MOST, description="How many sentences it is over.")
     same_tokens: float = Field(
         ge=0, le=1, description="The share of sentences that the tokenizer cuts into the corpus's own tokens."
     )
-    entities: _Count = Field(description="The entities in them.")
-    recut: _Count = Field(description="Those that the tokenizer cuts into other tokens than the corpus does.")
-    across: _Count = Field(
+    entities: Count = Field(description="The entities in them.")
+    recut: Count = Field(description="Those that the tokenizer cuts into other tokens than the corpus does.")
+    across: Count = Field(
         description="Those that begin or end inside a token of the raw text: no answer can give them."
     )
     f1_tokens: float = Field(ge=0, le=1, description="F1 of entities when the corpus's tokens are sent.")
     f1: float = Field(ge=0, le=1, description="F1 of entities, by offsets, when raw text is sent.")
 
 
-class Origin(_Frozen):
+class Origin(Frozen):
     """The origin of a model: its training data, and the command, seed and versions that made it. `counts` has the
     training files, then the files that picked the best epoch; it is empty in older bundles.
     """
@@ -146,22 +151,22 @@ class Origin(_Frozen):
     counts: tuple[Counts, ...] = ()
     command: str
     seed: Annotated[int, Field(ge=-(1 << 63), lt=1 << 64)]
-    epochs: _Count
+    epochs: Count
     versions: dict[str, str]
 
 
-class Spread(_Frozen):
+class Spread(Frozen):
     """A distribution: how many observations fell into each bin of `service.model.gate_drift.BOUNDS`, and their sum."""
 
-    counts: tuple[_Count, ...]
-    sum: _Finite
+    counts: tuple[Count, ...]
+    sum: Finite
 
 
-class GateDistributions(_Frozen):
+class GateDistributions(Frozen):
     """One gate of one direction of one layer, a unit over a text being one observation: its mean activation, the
     shares of time under 0.1 and over 0.9 (of gates in 0..1), and its horizon (of the gate that keeps the state)."""
 
-    layer: _Count
+    layer: Count
     direction: Direction
     gate: str
     activation: Spread
@@ -170,43 +175,43 @@ class GateDistributions(_Frozen):
     horizon: Spread | None = None
 
 
-class GateStatistics(_Frozen):
+class GateStatistics(Frozen):
     """The distributions of all gates over the corpus `data`. Live traffic is compared with them."""
 
     data: str
-    texts: Annotated[int, Field(ge=1, le=_MOST)]
-    tokens: Annotated[int, Field(ge=1, le=_MOST)]
+    texts: Annotated[int, Field(ge=1, le=MOST)]
+    tokens: Annotated[int, Field(ge=1, le=MOST)]
     gates: tuple[GateDistributions, ...]
 
 
-class Interval(_Frozen):
+class Interval(Frozen):
     """A mean over inputs, and its bootstrap interval of 95 %."""
 
-    mean: _Finite = Field(description="The mean over the inputs.")
-    low: _Finite = Field(description="The lower end of its bootstrap interval of 95 %.")
-    high: _Finite = Field(description="The upper end.")
+    mean: Finite = Field(description="The mean over the inputs.")
+    low: Finite = Field(description="The lower end of its bootstrap interval of 95 %.")
+    high: Finite = Field(description="The upper end.")
 
 
-class Faithful(_Frozen):
+class Faithful(Frozen):
     """How faithful one way to explain is, by deleting and keeping the tokens that it ranks first."""
 
     method: _Label = Field(description="`split` is the one of `/gates`.")
     deletion: Interval = Field(description="Area under the probability while tokens go; lower is better.")
     comprehensiveness: Interval = Field(description="Probability lost without its first tokens; higher is better.")
     sufficiency: Interval = Field(description="Probability lost with them alone; lower is better.")
-    cost: _Finite = Field(description="CPU time, in predictions of the same input.")
+    cost: Finite = Field(description="CPU time, in predictions of the same input.")
 
 
-class Faithfulness(_Frozen):
+class Faithfulness(Frozen):
     """How faithful ways to explain are on `data`, over `inputs` of its inputs."""
 
     data: _Label = Field(description="The corpus and its split.")
-    inputs: int = Field(ge=1, le=_MOST, description="How many inputs, drawn at random.")
-    tokens: Annotated[_Finite, Field(ge=1, description="Their mean length.")]
+    inputs: int = Field(ge=1, le=MOST, description="How many inputs, drawn at random.")
+    tokens: Annotated[Finite, Field(ge=1, description="Their mean length.")]
     methods: Annotated[tuple[Faithful, ...], Field(max_length=32)] = Field(description="The ways to explain.")
 
 
-class Parity(_Frozen):
+class Parity(Frozen):
     """The export's certificate: the largest absolute differences found over `batches` random batches.
 
     `model` and `trace` compare the two graphs' logits with torch's. `gates` compares the traced gates with the cell's
@@ -214,16 +219,16 @@ class Parity(_Frozen):
     input alone; None if it was not measured.
     """
 
-    model: _Finite = Field(description="Of the logits of `model.onnx`, from torch's.")
-    trace: _Finite = Field(description="Of the logits of `trace.onnx`, from torch's.")
-    gates: _Finite = Field(description="Of the traced gates, from the equations in float64.")
-    batch: _Finite | None = Field(None, description="Of a probability in a batch, from the same input's alone.")
-    batches: _Count = Field(description="How many random batches were compared.")
-    logits_tolerance: _Finite = Field(description="The largest value that `model` and `trace` may have.")
-    gates_tolerance: _Finite = Field(description="The largest value that `gates` may have.")
+    model: Finite = Field(description="Of the logits of `model.onnx`, from torch's.")
+    trace: Finite = Field(description="Of the logits of `trace.onnx`, from torch's.")
+    gates: Finite = Field(description="Of the traced gates, from the equations in float64.")
+    batch: Finite | None = Field(None, description="Of a probability in a batch, from the same input's alone.")
+    batches: Count = Field(description="How many random batches were compared.")
+    logits_tolerance: Finite = Field(description="The largest value that `model` and `trace` may have.")
+    gates_tolerance: Finite = Field(description="The largest value that `gates` may have.")
 
 
-class Manifest(_Frozen):
+class Manifest(Frozen):
     """``model.json``: all that the service needs to know of a model, and the model's origin."""
 
     model_config = ConfigDict(serialize_by_alias=True)
@@ -389,7 +394,7 @@ def load(path: Path) -> Bundle:
     if not is_version(version):
         raise BundleError(f"version {version!r} is not a whole number from 1")
     found = {MANIFEST: _read(path / MANIFEST)}
-    manifest = _parse(found[MANIFEST].data)
+    manifest = parsed(Manifest, found[MANIFEST].data, MANIFEST)
     try:
         extra = sorted({entry.name for entry in path.iterdir()} - {MANIFEST, *manifest.file_names})
     except OSError as error:
@@ -479,13 +484,14 @@ def discover(repository: Path) -> Iterator[tuple[str, list[int]]]:
         raise FileNotFoundError(errno.ENOENT, "it was replaced while it was read")
 
 
-def _parse(content: memoryview) -> Manifest:
+def parsed(kind: type[Part], content: memoryview | bytes, file: str) -> Part:
+    """A file of JSON as its model. Raises `BundleError`, which names the first wrong field."""
     try:
-        return Manifest.model_validate_json(bytes(content))
+        return kind.model_validate_json(bytes(content))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"])) or "the document"
-        raise BundleError(f"{MANIFEST}: {where}: {first['msg']}") from error
+        raise BundleError(f"{file}: {where}: {first['msg']}") from error
 
 
 def _read(path: Path) -> Content:

@@ -235,7 +235,7 @@ class Tokenizer:
 
     def rows(self, tokens: Iterable[str]) -> NDArray[np.int32]:
         """Feature rows of tokens: int32 [tokens, columns of all features]."""
-        return self._array(self._bytes(token) for token in tokens)
+        return self._array(self.row(token) for token in tokens)
 
     def _array(self, rows: Iterable[bytes]) -> NDArray[np.int32]:
         # Bytes laid end to end: many times faster than an array of tuples, now that each character may have a column.
@@ -318,10 +318,6 @@ class Tokenizer:
         row, places = self._word(key, len(word))
         return row, [(0, len(word))] if places is None else places
 
-    def row(self, token: str) -> bytes:
-        """The feature row of a token, as the bytes of an array int32 [columns of all features]."""
-        return self._bytes(token)
-
     def cut(self, form: str) -> _Spans:
         """The places of the tokens in a piece of text in its plain form."""
         return [span for _, span in self._cut(form)]
@@ -343,7 +339,7 @@ class Tokenizer:
         read: _Word
         kept = len(key) <= _CACHED_LENGTH and "&lt;br" not in key
         if key.startswith(_EDGE):
-            read = self._bytes(key[1:]), None
+            read = self.row(key[1:]), None
         elif key.endswith(_EDGE):
             read = self._read_last(key[:-1], limit)
         else:
@@ -353,7 +349,7 @@ class Tokenizer:
             spans = [span for _, span in found]
             if places is not None:
                 spans = [(places[start][0], places[end - 1][1]) for start, end in spans]
-            read = b"".join(self._bytes(token) for token, _ in found), None if whole else spans
+            read = b"".join(self.row(token) for token, _ in found), None if whole else spans
         if kept:
             if len(self._words) >= _CACHED:
                 self._words = dict(_NOTHING)
@@ -372,7 +368,7 @@ class Tokenizer:
         start, end = sent[-1] if sent else (len(tail) - 1, len(tail))
         start, end = len(word) - len(tail) + start, len(word) - len(tail) + end
         row, places = self._word(word[:start], limit)
-        return row + self._bytes("."), [*([(0, start)] if places is None else places), (start, end)]
+        return row + self.row("."), [*([(0, start)] if places is None else places), (start, end)]
 
     def encode(self, value: str | Sequence[str], limit: int, *, truncate: bool = False) -> Encoded:
         """Encode raw text, or tokens, of at most `limit` tokens; with `truncate` the head is kept.
@@ -399,8 +395,8 @@ class Tokenizer:
             return Encoded(value, partial(self._locate, value, len(rows)), rows, truncated)
         return Encoded(text, spans[:limit], rows, truncated)
 
-    def _bytes(self, token: str) -> bytes:
-        """The feature row of a token, as the bytes of an array."""
+    def row(self, token: str) -> bytes:
+        """The feature row of a token, as the bytes of an array int32 [columns of all features]."""
         row = self._cache.get(token)
         if row is not None:
             return row

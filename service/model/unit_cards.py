@@ -12,45 +12,38 @@ from typing import Annotated, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from service.errors import BundleError
-from service.model.bundle import UNITS, WEIGHTS, Manifest
+from service.model.bundle import MOST, UNITS, WEIGHTS, Count, Finite, Frozen, Manifest, parsed
 from service.model.equations import Direction
 
 MAX_PLACES = 16
 """Places of one unit."""
-_MOST = 1 << 53
-_Count = Annotated[int, Field(ge=0, le=_MOST)]
-_Finite = Annotated[float, Field(allow_inf_nan=False)]
-Place = tuple[Annotated[int, Field(ge=1, le=_MOST)], _Count, _Finite]
+Place = tuple[Annotated[int, Field(ge=1, le=MOST)], Count, Finite]
 """(line of the file from 1, number of the token in its input from 0, hidden state of the unit there)."""
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class LayerCards(_Frozen):
+class LayerCards(Frozen):
     """The units of one direction of one layer; every list has an entry for each unit."""
 
-    layer: _Count
+    layer: Count
     direction: Direction
     places: tuple[Annotated[tuple[Place, ...], Field(max_length=MAX_PLACES)], ...]
     """The tokens with the hidden state farthest from 0, at most one in each input, the farthest first."""
-    cost: tuple[_Finite, ...]
+    cost: tuple[Finite, ...]
     """The score with the unit, less the score while its hidden state is held at 0."""
-    lost: tuple[_Finite, ...]
+    lost: tuple[Finite, ...]
     """The mean drop, while it is held at 0, of the probability of the labels that the whole model predicts: the softmax
     of the logits, at every answer (a text, or a token of a tagger)."""
     changed: tuple[Annotated[float, Field(ge=0, le=1)], ...]
     """The share of answers that change while it is held at 0."""
-    effects: tuple[tuple[_Finite, ...], ...] | None = None
+    effects: tuple[tuple[Finite, ...], ...] | None = None
     """By unit, how much each logit changes in the mean while it is held at 0. Only layers below the top have it: a unit
     of the top layer has its weights."""
 
 
-class Cards(_Frozen):
+class Cards(Frozen):
     """The content of ``units.json``."""
 
     schema_version: Literal[1] = 1
@@ -60,11 +53,11 @@ class Cards(_Frozen):
     """Of the data file, as it lies on disk."""
     weights: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
     """The SHA-256 of the weights that the cards were made from; None in cards from before that was kept."""
-    inputs: Annotated[int, Field(ge=1, le=_MOST)]
+    inputs: Annotated[int, Field(ge=1, le=MOST)]
     """Inputs of the file, among which the places are."""
-    ablated: Annotated[int, Field(ge=1, le=_MOST)]
+    ablated: Annotated[int, Field(ge=1, le=MOST)]
     """Inputs over which losses and changes were measured, drawn with `seed`."""
-    seed: Annotated[int, Field(ge=0, le=_MOST)]
+    seed: Annotated[int, Field(ge=0, le=MOST)]
     metric: Literal["accuracy", "f1"]
     score: Annotated[float, Field(ge=0, le=1)]
     """Of the whole model, over the same inputs."""
@@ -87,12 +80,7 @@ class Cards(_Frozen):
 
 def read(content: memoryview | bytes, manifest: Manifest) -> Cards:
     """Cards from the bytes of ``units.json``. Raises `BundleError` where they are not those of this model's units."""
-    try:
-        cards = Cards.model_validate_json(bytes(content))
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"])) or "the document"
-        raise BundleError(f"{UNITS}: {where}: {first['msg']}") from error
+    cards = parsed(Cards, content, UNITS)
     found = [(each.layer, each.direction) for each in cards.layers]
     if found != keys(manifest):
         raise BundleError(f"{UNITS} has the cards of {_told(found)}; the model has {_told(keys(manifest))}")

@@ -89,30 +89,23 @@ class Served:
 
     def states(self, refused: Mapping[int, str]) -> list[VersionState]:
         """Every loaded version and every refused one with its reason, ascending."""
-        found: dict[int, VersionState] = {
-            number: VersionState(
-                version=str(number),
-                state="ready",
-                share=round(self.share(model), 12),
-                shadow=self.shadow is not None and model is self.shadow[0],
-                shadow_share=self.shadow[1] if self.shadow is not None and model is self.shadow[0] else 0.0,
-                stable=model is self.stable,
-                reason=None,
-            )
-            for number, model in self.versions.items()
-        }
+        found = {number: self._state(number, model, None) for number, model in self.versions.items()}
         for number, reason in refused.items():
-            if number not in found:
-                found[number] = VersionState(
-                    version=str(number),
-                    state="refused",
-                    share=0.0,
-                    shadow=False,
-                    shadow_share=0.0,
-                    stable=False,
-                    reason=reason,
-                )
+            found.setdefault(number, self._state(number, None, reason))
         return [found[number] for number in sorted(found)]
+
+    def _state(self, number: int, model: Model | None, reason: str | None) -> VersionState:
+        """A version's state; `model` is None for a refused one."""
+        shadow = self.shadow if self.shadow is not None and model is self.shadow[0] else None
+        return VersionState(
+            version=str(number),
+            state="refused" if model is None else "ready",
+            share=0.0 if model is None else round(self.share(model), 12),
+            shadow=shadow is not None,
+            shadow_share=0.0 if shadow is None else shadow[1],
+            stable=model is self.stable,
+            reason=reason,
+        )
 
 
 def put_together(stable: Model, others: Mapping[int, Model], plan: Plan) -> tuple[Served, list[str]]:
