@@ -26,14 +26,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recipes.domains import COMMON, files
-from service.model.bundle import TOKENIZER, Bundle
-from service.model.decoding import decoder, log_softmax
-from service.model.engine import Engine
-from service.model.tokenizer import Tokenizer
+from service.model.bundle import Bundle
+from service.model.decoding import log_softmax
 from training.data.corpora import read
 from training.export.restore import opened
 from training.scoring.calibration import calibration_error, error_by_chance
-from training.scoring.evaluate import Corpus, answers, corpus_name, corpus_of, scored_entities
+from training.scoring.evaluate import Corpus, Subject, corpus_name, scored_entities
 
 Floats = NDArray[np.float64]
 SHORT, LONG = 16, 128
@@ -140,44 +138,43 @@ def gaps(answered: Sequence[dict[str, object]], corpus: Corpus) -> list[float | 
     return found
 
 
-def corpora(bundle: Bundle, data: Path) -> Iterator[Corpus]:
+def corpora(subject: Subject, data: Path) -> Iterator[Corpus]:
     """The dev sets whose labels a bundle has."""
-    manifest = bundle.manifest
-    tokenizer = Tokenizer.load(bundle.file(TOKENIZER), manifest.features)
+    manifest = subject.manifest
     for path in files(data, manifest.task):
         examples = read(path, manifest.task)
         if manifest.task == "ner" or {each.label for each in examples} == set(manifest.labels):
-            yield corpus_of(corpus_name(path), examples, manifest.task, tokenizer, manifest.token_limit)
+            yield subject.corpus(corpus_name(path), examples)
 
 
-def texts(bundle: Bundle, corpus: Corpus) -> Texts:
+def texts(subject: Subject, corpus: Corpus) -> Texts:
     """What a classifier says to a set, through the runtime that serves it."""
-    labels, engine = bundle.manifest.labels, Engine(bundle)
+    labels = subject.manifest.labels
     logits = np.zeros((len(corpus.gold), len(labels)))
 
     def seen(positions: Sequence[int], found: NDArray[np.float32]) -> None:
         logits[list(positions)] = found
 
-    answers(engine.predict, corpus, decoder("sentiment", labels), seen)
+    subject.answers(corpus, seen)
     gold = np.array([labels.index(str(label)) for label in corpus.gold], np.intp)
     return Texts(logits, np.array([len(each) for each in corpus.encoded], np.float64), gold)
 
 
 def table(bundle: Bundle, data: Path, names: Sequence[str]) -> Iterator[str]:
     """Markdown, figures in percent. Raises `ValueError` for a name in `names` that no set has."""
-    sets = list(corpora(bundle, data))
+    subject = Subject(bundle)
+    sets = list(corpora(subject, data))
     if unknown := sorted({*names} - {each.name for each in sets}):
         raise ValueError(f"{unknown[0]!r} is none of the sets: {', '.join(each.name for each in sets)}")
     manifest = bundle.manifest
     if manifest.task == "ner":
         heads = ["", *(f"{low} tokens or more" for low, _ in BANDS)]
         yield from (f"| {' | '.join(heads)} |", f"|{' --- |' * len(heads)}")
-        engine, decode = Engine(bundle), decoder(manifest.task, manifest.labels, manifest.crf)
         for each in sets:
-            row = gaps(answers(engine.predict, each, decode), each)
+            row = gaps(subject.answers(each), each)
             yield f"| {each.name} | {' | '.join('' if gap is None else f'{100 * gap:+.1f}' for gap in row)} |"
         return
-    found = compared({each.name: texts(bundle, each) for each in sets}, names or [each.name for each in sets])
+    found = compared({each.name: texts(subject, each) for each in sets}, names or [each.name for each in sets])
     columns = ("as shipped", *FORMS, "by chance")
     yield from (f"| data | {' | '.join(columns)} |", f"|{' --- |' * (len(columns) + 1)}")
     for name, figures in found.items():

@@ -23,14 +23,11 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from service.model.bundle import TOKENIZER, Bundle
-from service.model.decoding import decoder
-from service.model.engine import Engine
-from service.model.tokenizer import Tokenizer
+from service.model.bundle import Bundle
 from training.nets.cells import NAMED
 from training.options import FitOptions
 from training.run import run
-from training.scoring.evaluate import corpus_of, measure
+from training.scoring.evaluate import Subject
 from training.studies.robustness import CHANGES, variants
 
 FILE = Path(__file__).resolve().parent / "cells.json"
@@ -126,13 +123,10 @@ def options(name: str, cell: str, seed: int, data: Path, out: Path) -> FitOption
 def negation(bundle: Bundle) -> dict[str, float]:
     """The accuracy of a classifier on sentences of patterns in which a word decides: see `training robustness`."""
     manifest = bundle.manifest
-    tokenizer = Tokenizer.load(bundle.file(TOKENIZER), manifest.features)
-    predict, decode = Engine(bundle).predict, decoder(manifest.task, manifest.labels)
-    found = {}
+    subject, found = Subject(bundle), {}
     for each in variants([], manifest.task, manifest.labels):
         if each.examples and each.name not in CHANGES:
-            texts = corpus_of(each.name, each.examples, manifest.task, tokenizer, manifest.token_limit)
-            found[each.name] = round(measure(predict, texts, decode).headline, 4)
+            found[each.name] = round(subject.measure(subject.corpus(each.name, each.examples)).headline, 4)
     return found
 
 

@@ -15,15 +15,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import mean
 
-from service.model.bundle import TOKENIZER, Bundle
-from service.model.decoding import decoder
-from service.model.engine import Engine
-from service.model.tokenizer import Tokenizer
+from service.model.bundle import Bundle
 from training.data.corpora import Example, read
 from training.export.restore import opened
 from training.scoring import raw
 from training.scoring.calibration import calibration_error, error_by_chance
-from training.scoring.evaluate import corpus_name, corpus_of, measure
+from training.scoring.evaluate import Subject, corpus_name
 from training.scoring.metrics import EntityScores, Scored
 
 FILE = Path(__file__).resolve().parent / "domains.json"
@@ -67,28 +64,25 @@ def files(folder: Path, task: str) -> list[Path]:
 
 def figures(bundle: Bundle, folder: Path) -> Iterator[tuple[str, dict[str, float]]]:
     """The name of each set that a bundle can be scored on, and its figures there."""
+    subject = Subject(bundle)
     for path in files(folder, bundle.manifest.task):
         examples = read(path, bundle.manifest.task)
         if bundle.manifest.task == "ner":
-            yield corpus_name(path), _tagged(bundle, path, examples)
+            yield corpus_name(path), _tagged(subject, path, examples)
         elif {example.label for example in examples} == set(bundle.manifest.labels):
-            yield corpus_name(path), _classified(bundle, path, examples)
+            yield corpus_name(path), _classified(subject, path, examples)
 
 
-def _classified(bundle: Bundle, path: Path, examples: Sequence[Example]) -> dict[str, float]:
-    manifest = bundle.manifest
-    tokenizer = Tokenizer.load(bundle.file(TOKENIZER), manifest.features)
-    found = corpus_of(corpus_name(path), examples, "sentiment", tokenizer, manifest.token_limit)
-    report = measure(Engine(bundle).predict, found, decoder("sentiment", manifest.labels))
+def _classified(subject: Subject, path: Path, examples: Sequence[Example]) -> dict[str, float]:
+    found = subject.corpus(corpus_name(path), examples)
+    report = subject.measure(found)
     return {"inputs": len(found.gold), **report.metrics, "calibration_by_chance": report.by_chance or 0.0}
 
 
-def _tagged(bundle: Bundle, path: Path, examples: Sequence[Example]) -> dict[str, float]:
+def _tagged(subject: Subject, path: Path, examples: Sequence[Example]) -> dict[str, float]:
     """Entity scores, and the calibration of entities' scores, on tokens and on raw text, over `COMMON` alone."""
-    manifest = bundle.manifest
-    tokenizer = Tokenizer.load(bundle.file(TOKENIZER), manifest.features)
-    found = corpus_of(corpus_name(path), examples, "ner", tokenizer, manifest.token_limit)
-    report = raw.of_bundle(bundle, found)
+    found = subject.corpus(corpus_name(path), examples)
+    report = raw.of_bundle(subject.bundle, found)
     tokens, text = common(report.tokens), common(report.raw)
     figures = {"f1": tokens.f1, "precision": tokens.precision, "recall": tokens.recall, "raw_f1": text.f1}
     figures |= _calibration(report.scored_tokens, "") | _calibration(report.scored_raw, "raw_")

@@ -17,7 +17,8 @@ from tests.browser.conftest import Visit, Visiting
 from tests.bundles import tiny_bundle
 from tests.integration.conftest import Process
 from training.cli import app
-from training.studies.units import Subject, Texts, activations
+from training.scoring.evaluate import Subject
+from training.studies.units import Texts, activations
 from training.studies.units import find as search
 
 CHOSEN = "&unit=5&token=1&direction=forward&gate=hidden"
@@ -39,7 +40,7 @@ class Place:
             assert done.exit_code == 0, done.output
 
     def subject(self, name: str) -> Subject:
-        return Subject.of(load(self.models / name / "1"))
+        return Subject(load(self.models / name / "1"))
 
     def lines(self, name: str) -> list[str]:
         return self.data[name].read_text("utf-8").split("\n")

@@ -11,7 +11,7 @@ from service.commands.options import takes
 from service.model.bundle import Bundle
 from training.commands.console import data_option, json_option, model_argument, note, opened, option
 from training.options import Columns
-from training.scoring.evaluate import Report, of_bundle
+from training.scoring.evaluate import Report, Subject
 from training.scoring.raw import RawReport
 from training.scoring.raw import of_bundle as raw_of_bundle
 from training.terminal import show
@@ -28,8 +28,9 @@ def evaluate(columns: Columns, model: Path, data: tuple[Path, ...], json: bool, 
     found = opened(model)
     if raw and found.manifest.task != "ner":
         raise click.BadParameter("a classifier reads raw text anyway: it is for taggers", param_hint="--raw")
+    subject = Subject(found)
     for path in data:
-        report = of_bundle(found, path, columns.layout, note)
+        report = subject.measure(subject.read(path, columns.layout, note))
         if report.remark:
             note(f"warning: {report.remark}")
         on_raw = raw_of_bundle(found, report.corpus) if raw else None

@@ -9,9 +9,7 @@ import click
 
 from service.commands.options import takes
 from service.model import bundle
-from service.model.decoding import decoder
 from service.model.engine import Engine
-from service.model.tokenizer import Tokenizer
 from training.commands.console import PATH, console, model_argument, note, opened, option
 from training.data.sources import Layout
 from training.export.bundle import export as export_network
@@ -20,7 +18,7 @@ from training.export.portable import write as write_portable
 from training.export.restore import network
 from training.options import Columns
 from training.scoring import raw
-from training.scoring.evaluate import best_temperature, corpus, guess_score, measure
+from training.scoring.evaluate import Subject, best_temperature, guess_score
 from training.scoring.gate_drift import measure as measure_gates
 
 
@@ -82,20 +80,17 @@ def _again(
 ) -> None:
     """Write the next version."""
     manifest, own = found.manifest, found.path.parent
-    tokenizer = Tokenizer.load(found.file(bundle.TOKENIZER), manifest.features)
+    subject = Subject(found)
     restored, by = network(found), 1.0
-    corpora = [
-        corpus(path, manifest.task, manifest.labels, tokenizer, manifest.token_limit, layout, note)
-        for path in (*dev, *test)
-    ]
+    corpora = [subject.read(path, layout, note) for path in (*dev, *test)]
     if dev and not int8:
         by = best_temperature(restored, corpora[: len(dev)])
 
     def figures(of: bundle.Bundle) -> tuple[bundle.Score, ...]:
         if not corpora:
             return manifest.quality
-        decode, predict = decoder(manifest.task, manifest.labels, of.manifest.crf), Engine(of).predict
-        return tuple(score for each in corpora for score in measure(predict, each, decode).scores())
+        scored = Subject(of)
+        return tuple(score for each in corpora for score in scored.measure(each).scores())
 
     def on_raw(of: bundle.Bundle) -> tuple[bundle.RawText, ...]:
         if not corpora or manifest.task != "ner":
@@ -112,7 +107,7 @@ def _again(
     before = figures(found) if int8 else ()
     made = export_network(
         restored,
-        tokenizer,
+        subject.tokenizer,
         manifest.origin,
         manifest.licence,
         out or (own.with_name(f"{own.name}-int8") if int8 else own),

@@ -11,13 +11,11 @@ import click
 from rich.table import Table
 
 from service.commands.options import takes
-from service.model.bundle import CARD, TOKENIZER, Faithful, Faithfulness, Interval, Manifest, replace_manifest
-from service.model.tokenizer import Tokenizer
+from service.model.bundle import CARD, Faithful, Faithfulness, Interval, Manifest, replace_manifest
 from training.commands.console import PATH, data_option, json_option, listed, model_argument, note, opened, option, tell
 from training.data.corpora import CorpusError
 from training.export import card
 from training.options import Columns
-from training.scoring.evaluate import corpus
 from training.studies import plots
 from training.studies.attributions import METHODS, Subject, chosen
 from training.studies.faithfulness import GRID, Figure, Study, cases, measure
@@ -61,10 +59,9 @@ def faithfulness(
     used, left_out = chosen(manifest, names_of(methods))
     for name, why in left_out.items():
         tell(f"{name} is left out: {why}")
-    tokenizer = Tokenizer.load(found.file(TOKENIZER), manifest.features)
     studies: list[tuple[str, Study]] = []
     for path in data:
-        texts = corpus(path, manifest.task, manifest.labels, tokenizer, manifest.token_limit, columns.layout, note)
+        texts = subject.read(path, columns.layout, note)
         drawn = cases(subject, texts, most, longest, seed)
         if not drawn:
             raise CorpusError(str(path), "no input can be explained: of two tokens at least, and with an entity")
@@ -72,7 +69,7 @@ def faithfulness(
         if json:
             _print_json(found.name, found.version, *studies[-1])
         else:
-            _print(f"{found.name} version {found.version} on {texts.name}", studies[-1][1])
+            _print(f"{subject.name} on {texts.name}", studies[-1][1])
     if record:
         written = recorded(manifest, [kept(name, study) for name, study in studies])
         replace_manifest(found, written, {CARD: card.render(found.name, written).encode()})

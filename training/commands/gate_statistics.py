@@ -7,13 +7,11 @@ from pathlib import Path
 import click
 
 from service.commands.options import takes
-from service.model.bundle import TOKENIZER, replace_manifest
-from service.model.engine import Engine
+from service.model.bundle import replace_manifest
 from service.model.gate_drift import figures, restored
-from service.model.tokenizer import Tokenizer
 from training.commands.console import PATH, console, model_argument, note, opened, option
 from training.options import Columns
-from training.scoring.evaluate import corpus
+from training.scoring.evaluate import Subject
 from training.scoring.gate_drift import measure
 
 
@@ -27,11 +25,10 @@ def gate_statistics(columns: Columns, model: Path, data: Path) -> None:
     The service compares its live traffic with these statistics.
     """
     found = opened(model)
-    manifest = found.manifest
-    tokenizer = Tokenizer.load(found.file(TOKENIZER), manifest.features)
-    texts = corpus(data, manifest.task, manifest.labels, tokenizer, manifest.token_limit, columns.layout, note)
-    measured = measure(found, Engine(found), [source.rows for source in texts.encoded], texts.name)
-    replace_manifest(found, manifest.model_copy(update={"gate_statistics": measured}))
+    subject = Subject(found)
+    texts = subject.read(data, columns.layout, note)
+    measured = measure(found, subject.engine, [source.rows for source in texts.encoded], texts.name)
+    replace_manifest(found, found.manifest.model_copy(update={"gate_statistics": measured}))
     console.print(f"{found.name} version {found.version}: {measured.texts:,} texts of {measured.data}")
     for gate in figures(restored(measured))["gates"]:
         console.print("  " + ", ".join(f"{name} {value}" for name, value in gate.items()))

@@ -10,7 +10,7 @@ import click
 from service.commands.options import takes
 from training.commands.console import data_option, model_argument, note, opened, option
 from training.options import Columns
-from training.scoring.evaluate import answers_of_bundle, tags_of
+from training.scoring.evaluate import Subject, tags_of
 
 
 @click.command()
@@ -23,10 +23,10 @@ def predict(columns: Columns, model: Path, data: tuple[Path, ...], wrong: bool) 
 
     `python -m service predict` scores text without labels, and large files.
     """
-    found = opened(model)
+    subject = Subject(opened(model))
     for path in data:
-        corpus, answers = answers_of_bundle(found, path, columns.layout, note)
-        for encoded, gold, answer in zip(corpus.encoded, corpus.gold, answers, strict=True):
+        corpus = subject.read(path, columns.layout, note)
+        for encoded, gold, answer in zip(corpus.encoded, corpus.gold, subject.answers(corpus), strict=True):
             if corpus.task == "sentiment":
                 right, said = answer["label"] == gold, {"predicted": answer["label"], "score": answer["score"]}
             else:

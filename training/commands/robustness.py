@@ -9,15 +9,11 @@ import click
 from rich.table import Table
 
 from service.commands.options import takes
-from service.model.bundle import TOKENIZER
-from service.model.decoding import decoder
-from service.model.engine import Engine
-from service.model.tokenizer import Tokenizer
 from training.commands.console import data_option, json_option, model_argument, note, opened, option
 from training.data.checks import with_tokens
 from training.data.corpora import check_labels, read
 from training.options import Columns
-from training.scoring.evaluate import corpus_name, corpus_of, measure
+from training.scoring.evaluate import HEADLINES, Subject, corpus_name
 from training.studies.robustness import variants
 from training.terminal import show
 
@@ -33,24 +29,23 @@ def robustness(columns: Columns, model: Path, data: tuple[Path, ...], most: int,
     """Score a bundle on changed data: lower and upper case, typing mistakes, no final stop, and more."""
     found = opened(model)
     manifest = found.manifest
-    tokenizer = Tokenizer.load(found.file(TOKENIZER), manifest.features)
-    engine, decode = Engine(found), decoder(manifest.task, manifest.labels, manifest.crf)
+    subject = Subject(found)
     for path in data:
         examples = read(path, manifest.task, columns.layout, note)
-        examples = with_tokens(path, examples, tokenizer, note)[:most]
-        check_labels(manifest.labels, examples, path, f"{found.name} version {found.version}")
+        examples = with_tokens(path, examples, subject.tokenizer, note)[:most]
+        check_labels(manifest.labels, examples, path, subject.name)
         rows = []
         for variant in variants(examples, manifest.task, manifest.labels, seed):
-            texts = corpus_of(variant.name, variant.examples, manifest.task, tokenizer, manifest.token_limit)
+            texts = subject.corpus(variant.name, variant.examples)
             if texts.gold:
-                rows.append((variant.name, len(texts.gold), measure(engine.predict, texts, decode).headline))
-        metric = "accuracy" if manifest.task == "sentiment" else "f1"
+                rows.append((variant.name, len(texts.gold), subject.measure(texts).headline))
+        metric = HEADLINES[manifest.task]
         if json:
             for name, inputs, value in rows:
                 line = {"model": found.name, "version": str(found.version), "data": corpus_name(path), "change": name}
                 print(json_lines.dumps(line | {"inputs": inputs, metric: round(value, 4)}))
         else:
-            _print(f"{found.name} version {found.version} on {corpus_name(path)}", metric, rows)
+            _print(f"{subject.name} on {corpus_name(path)}", metric, rows)
 
 
 def _print(title: str, metric: str, rows: list[tuple[str, int, float]]) -> None:

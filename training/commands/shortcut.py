@@ -12,14 +12,11 @@ from pydantic import Field
 from rich.table import Table
 
 from service.commands.options import takes
-from service.model.bundle import TOKENIZER
-from service.model.tokenizer import Tokenizer
 from training.commands.console import json_option, note, option, tell
 from training.commands.faithfulness import names_of
 from training.data.corpora import CorpusError, Example, labels, read
 from training.options import FitOptions, NetworkOptions, Pooling, TextColumns
 from training.run import run
-from training.scoring.evaluate import corpus_of
 from training.studies.attributions import METHODS, Subject, chosen
 from training.studies.shortcut import Outcome, plant, search
 from training.terminal import show
@@ -73,12 +70,10 @@ def shortcut(options: ShortcutOptions, methods: str | None, json: bool) -> None:
         made, _ = run(training, tell, lambda _: None)
         assert made is not None
         subject = Subject(made)
-        tokenizer = Tokenizer.load(made.file(TOKENIZER), made.manifest.features)
         used, left_out = chosen(made.manifest, wanted)
         for name, why in left_out.items():
             tell(f"{name} is left out: {why}")
-        corpus = corpus_of("planted dev", planted, "sentiment", tokenizer, made.manifest.token_limit)
-        outcome = search(subject, corpus, used, options.most)
+        outcome = search(subject, subject.corpus("planted dev", planted), used, options.most)
     if not outcome.inputs:
         raise CorpusError(
             str(options.dev), "the model does not follow the planted word in any input: more --epochs may help"

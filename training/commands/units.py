@@ -18,7 +18,8 @@ from service.model.equations import gate_names
 from service.model.unit_cards import MAX_PLACES, Cards, card, keys
 from training.commands.console import PATH, console, json_option, model_argument, note, opened, option
 from training.options import Columns
-from training.studies.units import Subject, Texts, activations, cards
+from training.scoring.evaluate import Subject
+from training.studies.units import Texts, activations, cards
 from training.studies.units import find as search
 from training.terminal import show
 
@@ -46,7 +47,7 @@ def units(columns: Columns, model: Path, data: Path, places: int, most: int, see
     if the reader has the file.
     """
     found = opened(model)
-    subject = Subject.of(found)
+    subject = Subject(found)
     texts = Texts.read(subject, data, columns.layout, note)
     count = found.manifest.hidden * len(keys(found.manifest))
     shown = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -119,7 +120,7 @@ def find(
     """
     found = opened(model)
     manifest = found.manifest
-    subject = Subject.of(found)
+    subject = Subject(found)
     key = next((key for key in keys(manifest) if key == (layer, direction)), None)
     if key is None:
         has = ", ".join(f"{number} {way}" for number, way in keys(manifest))

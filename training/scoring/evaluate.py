@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -222,13 +223,41 @@ def of_network(network: Network, device: torch.device) -> Predictor:
     return predict
 
 
-def answers_of_bundle(
-    bundle: Bundle, data: Path, layout: Layout = AS_FOUND, tell: Tell = silent
-) -> tuple[Corpus, list[dict[str, object]]]:
-    """Labelled data, and a bundle's answer to each input, from the runtime that serves it."""
-    manifest = bundle.manifest
-    found = _corpus_of_bundle(bundle, data, layout, tell)
-    return found, answers(Engine(bundle).predict, found, decoder(manifest.task, manifest.labels, manifest.crf))
+class Subject:
+    """A bundle as it is scored: with its tokenizer and its decoder, through the runtime that serves it."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.bundle, self.manifest = bundle, bundle.manifest
+        self.name = f"{bundle.name} version {bundle.version}"
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        return Tokenizer.load(self.bundle.file(TOKENIZER), self.manifest.features)
+
+    @cached_property
+    def engine(self) -> Engine:
+        return Engine(self.bundle)
+
+    @cached_property
+    def decoder(self) -> Classifier | Tagger:
+        return decoder(self.manifest.task, self.manifest.labels, self.manifest.crf)
+
+    def read(self, data: Path, layout: Layout = AS_FOUND, tell: Tell = silent) -> Corpus:
+        """Read labelled data: see `corpus`. Raises `UnknownLabel` for labels that it has not."""
+        task, labels, limit = self.manifest.task, self.manifest.labels, self.manifest.token_limit
+        return corpus(data, task, labels, self.tokenizer, limit, layout, tell, self.name)
+
+    def corpus(self, name: str, examples: Sequence[Example]) -> Corpus:
+        """Examples for scoring, under a name: see `corpus_of`."""
+        return corpus_of(name, examples, self.manifest.task, self.tokenizer, self.manifest.token_limit)
+
+    def answers(self, found: Corpus, seen: _Seen | None = None) -> list[dict[str, object]]:
+        """The answer to every input: see `answers`."""
+        return answers(self.engine.predict, found, self.decoder, seen)
+
+    def measure(self, found: Corpus) -> Report:
+        """Score the answers."""
+        return measure(self.engine.predict, found, self.decoder)
 
 
 def decoder_of(network: Network) -> Classifier | Tagger:
@@ -316,13 +345,6 @@ def _numbers(gold: str | tuple[str, ...], number: Mapping[str, int], tokens: int
 
 
 def of_bundle(bundle: Bundle, data: Path, layout: Layout = AS_FOUND, tell: Tell = silent) -> Report:
-    """Score a bundle through the runtime that serves it. Raises `UnknownLabel` for labels that it has not."""
-    manifest = bundle.manifest
-    found = _corpus_of_bundle(bundle, data, layout, tell)
-    return measure(Engine(bundle).predict, found, decoder(manifest.task, manifest.labels, manifest.crf))
-
-
-def _corpus_of_bundle(bundle: Bundle, data: Path, layout: Layout, tell: Tell) -> Corpus:
-    manifest, name = bundle.manifest, f"{bundle.name} version {bundle.version}"
-    tokenizer = Tokenizer.load(bundle.file(TOKENIZER), manifest.features)
-    return corpus(data, manifest.task, manifest.labels, tokenizer, manifest.token_limit, layout, tell, name)
+    """Score a bundle on a file. Raises `UnknownLabel` for labels that it has not."""
+    subject = Subject(bundle)
+    return subject.measure(subject.read(data, layout, tell))

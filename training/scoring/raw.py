@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from service.model.bundle import TOKENIZER, Bundle, RawText
-from service.model.decoding import Classifier, Tagger, decoder
-from service.model.engine import Engine
+from service.model.bundle import Bundle, RawText
+from service.model.decoding import Classifier, Tagger
 from service.model.joining import parts
 from service.model.sentences import sentences
 from service.model.tokenizer import Encoded, Tokenizer
 from training.data.detokenize import hyphens_apart, join
 from training.scoring.calibration import calibration_error
-from training.scoring.evaluate import Corpus, Predictor, answers, scored_entities, tags_of
+from training.scoring.evaluate import Corpus, Predictor, Subject, answers, scored_entities, tags_of
 from training.scoring.metrics import EntityScores, Scored, Span, entity_scores, scores_of_spans, spans
 
 
@@ -123,10 +122,8 @@ def measure(
 
 def of_bundle(bundle: Bundle, corpus: Corpus) -> RawReport:
     """Score a bundle through the runtime that serves it."""
-    manifest = bundle.manifest
-    tokenizer = Tokenizer.load(bundle.file(TOKENIZER), manifest.features)
-    decode = decoder(manifest.task, manifest.labels, manifest.crf)
-    return measure(Engine(bundle).predict, corpus, decode, tokenizer, manifest.token_limit)
+    of = Subject(bundle)
+    return measure(of.engine.predict, corpus, of.decoder, of.tokenizer, of.manifest.token_limit)
 
 
 def _by_sentence(source: Encoded) -> list[Encoded]:

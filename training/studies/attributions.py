@@ -18,16 +18,15 @@ from torch import Tensor
 
 from service.errors import BundleError
 from service.model.activations import softmax
-from service.model.bundle import Bundle, Manifest
+from service.model.bundle import Manifest
 from service.model.contributions import contributions
 from service.model.contributions import note as no_split
-from service.model.decoding import Classifier, Tagger, decoder
-from service.model.engine import Engine
 from service.model.equations import Direction
 from service.model.network import Array as Single
 from training.export import restore
 from training.nets.networks import Network, Passage
 from training.nets.pooling import pool
+from training.scoring import evaluate
 
 Array = NDArray[np.float64]
 Needs = Literal["trace", "runs", "gradients", "nothing"]
@@ -47,13 +46,8 @@ class Case:
     explained: int | None = None
 
 
-class Subject:
-    """An explained bundle: its engine, and torch's network for methods that need gradients."""
-
-    def __init__(self, bundle: Bundle) -> None:
-        self.bundle, self.manifest = bundle, bundle.manifest
-        self.engine = Engine(bundle)
-        self.decoder: Classifier | Tagger = decoder(bundle.manifest.task, bundle.manifest.labels, bundle.manifest.crf)
+class Subject(evaluate.Subject):
+    """An explained bundle, with torch's network for methods that need gradients."""
 
     @cached_property
     def network(self) -> Network:

@@ -14,18 +14,17 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from service.model.bundle import TOKENIZER, WEIGHTS, Bundle
-from service.model.decoding import Tagger, decoder, log_softmax
-from service.model.engine import Engine, GateKey
+from service.model.bundle import WEIGHTS
+from service.model.decoding import Tagger, log_softmax
+from service.model.engine import GateKey
 from service.model.equations import Direction
 from service.model.interventions import Setting, run
-from service.model.tokenizer import Tokenizer
 from service.model.unit_cards import Cards, LayerCards, Place, keys
 from training.data.batches import plan
 from training.data.checks import with_tokens
 from training.data.corpora import Example, check_labels, read
 from training.data.sources import AS_FOUND, Layout, Tell, silent
-from training.scoring.evaluate import HEADLINES, Corpus, corpus_name, corpus_of, measure
+from training.scoring.evaluate import HEADLINES, Corpus, Subject, corpus_name, measure
 
 _ROWS, _TOKENS = 64, 4_096
 _DECIMALS = 3
@@ -34,20 +33,6 @@ _COSTS = 5
 """Decimals of what is lost."""
 Array = NDArray[np.float64]
 Rows = Sequence[NDArray[np.int32]]
-
-
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """A bundle, ready to run."""
-
-    bundle: Bundle
-    engine: Engine
-    tokenizer: Tokenizer
-
-    @classmethod
-    def of(cls, bundle: Bundle) -> Subject:
-        tokenizer = Tokenizer.load(bundle.file(TOKENIZER), bundle.manifest.features)
-        return cls(bundle, Engine(bundle), tokenizer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +46,10 @@ class Texts:
     @classmethod
     def read(cls, subject: Subject, path: Path, layout: Layout = AS_FOUND, tell: Tell = silent) -> Texts:
         """Read a file of labelled data. Raises `CorpusError`."""
-        manifest = subject.bundle.manifest
+        manifest = subject.manifest
         examples = with_tokens(path, read(path, manifest.task, layout, tell), subject.tokenizer, tell)
-        check_labels(manifest.labels, examples, path, f"{subject.bundle.name} version {subject.bundle.version}")
-        corpus = corpus_of(corpus_name(path), examples, manifest.task, subject.tokenizer, manifest.token_limit)
+        check_labels(manifest.labels, examples, path, subject.name)
+        corpus = subject.corpus(corpus_name(path), examples)
         return cls(corpus, examples, hashlib.sha256(path.read_bytes()).hexdigest())
 
     def line(self, number: int, token: int) -> int:
@@ -88,7 +73,7 @@ def cards(
 
     `done` is called after each unit, with the number of those that are done.
     """
-    manifest = subject.bundle.manifest
+    manifest = subject.manifest
     sample = _sample(texts.corpus, most, seed)
     whole, answers = _scored(subject, sample, None)
     found, count = [], 0
@@ -156,8 +141,7 @@ class _Answers:
 
 def _scored(subject: Subject, sample: Corpus, held: Setting | None) -> tuple[float, _Answers]:
     """The headline figure over a sample with a setting, and the answers."""
-    manifest, network = subject.bundle.manifest, subject.engine.network
-    decode = decoder(manifest.task, manifest.labels, manifest.crf)
+    network, decode = subject.engine.network, subject.decoder
     labels: list[list[int]] = [[]] * len(sample.encoded)
     logits: list[Array] = [np.empty(0)] * len(sample.encoded)
     settings = () if held is None else (held,)
@@ -180,8 +164,8 @@ def _active(
 ) -> Mapping[tuple[int, Direction], list[list[tuple[int, int, float]]]]:
     """By layer and direction, for each unit the inputs in which its hidden state is farthest from 0, the farthest
     first: (input, token, state). Among equals the first input, and in it the first token."""
-    wanted = keys(subject.bundle.manifest)
-    units = subject.bundle.manifest.hidden
+    wanted = keys(subject.manifest)
+    units = subject.manifest.hidden
     tokens = {key: np.zeros((len(rows), units), np.intp) for key in wanted}
     values = {key: np.zeros((len(rows), units)) for key in wanted}
     for number, gates in _traced(subject, rows, [(layer, direction, "hidden") for layer, direction in wanted]):

@@ -18,7 +18,8 @@ from service.model.unit_cards import keys, read
 from tests import corpora
 from tests.bundles import Options, tiny_bundle
 from training.cli import app
-from training.studies.units import Subject, Texts
+from training.scoring.evaluate import Subject
+from training.studies.units import Texts
 
 
 def command(*arguments: object) -> Result:
@@ -36,7 +37,7 @@ def test_cards_say_where_a_unit_is_active_and_what_is_lost_without_it(tmp_path: 
     cards = read(written.content(UNITS), written.manifest)
     assert cards.sha256 == hashlib.sha256(data.read_bytes()).hexdigest()
     assert cards.weights == made.manifest.files[WEIGHTS]
-    subject = Subject.of(written)
+    subject = Subject(written)
     texts = Texts.read(subject, data)
     rows = [source.rows for source in texts.corpus.encoded]
     lines = data.read_text("utf-8").split("\n")
@@ -93,7 +94,7 @@ def test_a_place_is_found_again_where_it_was(tmp_path: Path) -> None:
     assert (found[0]["line"], found[0]["token"], found[0]["tokens"]) == (5, 1, 2)
     assert found[0]["distance"] < 1e-5
     assert [each["distance"] for each in found] == sorted(each["distance"] for each in found)
-    subject = Subject.of(load(made.path))
+    subject = Subject(load(made.path))
     texts = Texts.read(subject, data)
     units, key = [0, 1, 2, 3, 6], (0, "backward", "forget")
     states = [np.array(subject.engine.trace([each.rows]).gate(key, 0))[:, units] for each in texts.corpus.encoded]  # type: ignore[arg-type]  # a selection of units
