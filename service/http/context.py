@@ -114,11 +114,11 @@ def request_id(sent: bytes | None) -> str:
     return os.urandom(16).hex()
 
 
-def _here(request: Request) -> RequestContext:
+async def _here(request: Request) -> RequestContext:
     return context_of(request.scope)
 
 
-def _running(request: Request) -> Runtime:
+async def _running(request: Request) -> Runtime:
     return context_of(request.scope).runtime
 
 

@@ -1,15 +1,14 @@
 """Additions to the API document: errors, headers and examples of routes.
 
-FastAPI builds the document from the routes. Each route adds `**described(...)` to its decorator. The errors named there
-are looked up in one table, `EXAMPLES`.
+FastAPI builds the document from the routes. Each route adds `**described(...)` to its decorator, with its own errors.
+The class and the path of a route tell the rest: the errors of its kind and their form, and the headers that it obeys.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, cast
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar, cast
 
-from fastapi import Path
 from fastapi._compat import get_definitions
 from fastapi.openapi.utils import get_fields_from_routes, get_openapi_path
 from fastapi.routing import APIRoute
@@ -38,14 +37,17 @@ from service.errors import (
     UnsupportedCoding,
     UnsupportedMediaType,
 )
-from service.http.problems import HTTP_PROBLEMS, INTERNAL, MEDIA_TYPE, Problem, of
+from service.http.endpoint import BodyRoute, JobRoute
+from service.http.problems import HTTP_PROBLEMS, INTERNAL, MEDIA_TYPE, Problem, is_foreign, of
 from service.http.render import JSON
 from service.http.schemas.examples import REQUEST_ID
 from service.http.schemas.responses import Problem as ProblemShape
 from service.http.schemas.responses import ProtocolError
+from service.http.security.access import HEALTH
 from service.version import DESCRIPTION, TITLE, VERSION
 
 _Json = dict[str, Any]
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 _SCHEMAS = "#/components/schemas/"
 _KEY = "key"
 """Name of the security scheme."""
@@ -86,15 +88,8 @@ _OF_A_CONNECTION: tuple[Error, ...] = (MalformedRequest, RequestTooSlow, HeaderT
 """Errors of any request, raised before its route is known."""
 _OF_ACCESS: tuple[Error, ...] = (Unauthorized, Forbidden, RateLimited)
 """Errors of every route except health."""
-OF_A_BODY: tuple[Error, ...] = (MalformedBody, TooLarge, UnsupportedMediaType, InvalidField, DeadlineExceeded)
+_OF_A_BODY: tuple[Error, ...] = (MalformedBody, TooLarge, UnsupportedMediaType, InvalidField)
 """Errors of routes that read a body."""
-OF_A_JOB: tuple[Error, ...] = (*OF_A_BODY, ModelNotFound)
-"""Errors of routes that run a model."""
-
-ModelName = Annotated[str, Path(openapi_examples={"a model": {"value": "ner-bilstm"}})]
-"""A path parameter: a model."""
-ModelVersion = Annotated[str, Path(openapi_examples={"a version": {"value": "1"}})]
-"""A path parameter: a version of a model."""
 
 _HEADERS: _Json = {
     "X-Request-ID": {"description": "The request's id.", "required": True, "schema": {"type": "string"}},
@@ -135,6 +130,11 @@ _PARAMETERS: _Json = {
         "example": 2.5,
     },
 }
+_PLACES: _Json = {
+    name: {"name": name, "in": "path", "required": True, "schema": {"type": "string"}, "example": example}
+    for name, example in (("name", "ner-bilstm"), ("version", "1"))
+}
+"""The path parameters of routes of a model. `PathModel` reads them, so that FastAPI does not see them."""
 
 
 def described(
@@ -144,22 +144,15 @@ def described(
     examples: Mapping[str, object] | None = None,
     content: _Json | None = None,
     headers: _Json | None = None,
-    foreign: bool = False,
-    health: bool = False,
-    timed: bool = False,
-    routed: bool = False,
     status: int = 200,
     not_modified: bool = False,
 ) -> _Json:
     """Arguments of a route's decorator.
 
-    `name` is the operation's id, `errors` the route's own errors. `examples` are of the JSON answer, `content` holds
-    other answers by media type, `headers` those of the answer, `status` its status. `foreign` routes answer errors in
-    their protocol's form. `health` routes need no key, `timed` ones obey `X-Request-Timeout`, `routed` ones take
-    `X-Route-Key`, and `not_modified` ones answer 304 to a browser with the current file.
+    `name` is the operation's id, `errors` the route's own errors: `document` adds those of its kind. `examples` are of
+    the JSON answer, `content` holds other answers by media type, `headers` those of the answer, `status` its status.
+    `not_modified` routes answer 304 to a browser with the current file.
     """
-    every = (*_OF_A_CONNECTION, *(() if health else _OF_ACCESS), *errors)
-    slugs = {500: RequestError.slug, **dict(map(_status_and_slug, every))}
     good: _Json = {"headers": {**_refs("headers", _HEADERS), **(headers or {})}, "content": dict(content or {})}
     if examples:
         good["content"][JSON] = {"examples": {each: {"value": value} for each, value in examples.items()}}
@@ -170,17 +163,26 @@ def described(
         "responses": {
             status: good,
             **({304: {"description": "Not modified.", "headers": good["headers"]}} if not_modified else {}),
-            **{each: _ref("responses", "protocol-error" if foreign else slugs[each]) for each in sorted(slugs)},
-        },
-        "openapi_extra": {
-            "parameters": [
-                _ref("parameters", each)
-                for each, there in (("X-Request-ID", True), ("X-Request-Timeout", timed), ("X-Route-Key", routed))
-                if there
-            ],
-            **({"security": []} if health else {}),
+            **_responses(errors),
         },
     }
+
+
+def of_a_model(
+    add: Callable[..., Any], path: str, name: str, summary: str, *errors: Error, response_model: Any, **facts: Any
+) -> Callable[[_Function], _Function]:
+    """Decorate a function as two routes: at a path with a model's `{name}`, and at that of one of its versions.
+
+    `add` is a method of a router, such as `router.get`; the other arguments are those of `described`.
+    """
+
+    def decorate(function: _Function) -> _Function:
+        of_version = path.replace("{name}", "{name}/versions/{version}")
+        for each, operation in ((path, name), (of_version, f"{name}Version")):
+            add(each, response_model=response_model, **described(operation, summary, *errors, **facts))(function)
+        return function
+
+    return decorate
 
 
 def document(routes: Sequence[BaseRoute], *, secured: bool) -> _Json:
@@ -202,8 +204,9 @@ def document(routes: Sequence[BaseRoute], *, secured: bool) -> _Json:
             field_mapping=mapping,
             separate_input_output_schemas=False,
         )
-        for operation in path.values():
+        for method, operation in path.items():
             _tidy(operation)
+            _complete(operation, method.upper(), route)
         paths.setdefault(route.path_format, {}).update(path)
     kinds = [(kind, "validation") for kind in (ProblemShape, ProtocolError)]
     _, errors = models_json_schema(kinds, ref_template=_SCHEMAS + "{model}")  # type: ignore[arg-type]  # a list is invariant
@@ -236,8 +239,37 @@ def _tidy(operation: _Json) -> None:
             content["schema"] = content["schema"]["anyOf"][0]
 
 
-def _status_and_slug(error: Error) -> tuple[int, str]:
-    return (error, HTTP_PROBLEMS[error][0]) if isinstance(error, int) else (error.status, error.slug)
+def _complete(operation: _Json, method: str, route: APIRoute) -> None:
+    """Add the parameters of a route, and the errors of its kind."""
+    health = route.path in HEALTH
+    errors = [*_OF_A_CONNECTION, *(() if health else _OF_ACCESS)]
+    headers = ["X-Request-ID"]
+    if isinstance(route, BodyRoute):
+        errors += _OF_A_BODY
+        if route.timed:
+            errors.append(DeadlineExceeded)
+            headers.append("X-Request-Timeout")
+        if route.routed and "version" not in route.param_convertors:
+            headers.append("X-Route-Key")
+    if isinstance(route, JobRoute):
+        errors.append(ModelNotFound)
+    foreign = is_foreign(method, route.path)
+    responses = {"500": _ref("responses", RequestError.slug), **_responses(errors), **operation["responses"]}
+    operation["responses"] = {
+        status: _ref("responses", "protocol-error") if foreign and status >= "400" else response
+        for status, response in sorted(responses.items())
+    }
+    others = [each for each in operation.get("parameters", ()) if each["name"] not in _PLACES]
+    places = [_PLACES[name] for name in route.param_convertors if name in _PLACES]
+    operation["parameters"] = [*places, *others, *(_ref("parameters", each) for each in headers)]
+    if health:
+        operation["security"] = []
+
+
+def _responses(errors: Iterable[Error]) -> _Json:
+    """By status, references to the descriptions of errors. Of two errors with one status the last one counts."""
+    slugs = [(each, HTTP_PROBLEMS[each][0]) if isinstance(each, int) else (each.status, each.slug) for each in errors]
+    return {str(status): _ref("responses", slug) for status, slug in slugs}
 
 
 def _ref(kind: str, name: str) -> dict[str, str]:

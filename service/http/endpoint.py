@@ -12,11 +12,10 @@ import asyncio
 import re
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
-from inspect import Parameter, signature
 from time import perf_counter
-from types import NoneType
-from typing import Any, ClassVar, Generic, NamedTuple, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, Generic, NamedTuple, TypeVar, get_args
 
+from fastapi import Depends
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
@@ -37,7 +36,7 @@ from service.model.tokenizer import Encoded
 from service.serving.explaining import Explained, Measured, TraceOptions, explain
 from service.serving.inference import decode, encode
 from service.serving.registry import Model
-from service.serving.runtime import INLINE_SECONDS, Runtime
+from service.serving.runtime import INLINE_SECONDS
 from service.settings import Settings
 
 # Rough seconds of work beside the model. They decide which work may run in the event loop.
@@ -102,12 +101,6 @@ class Answer:
 
     __slots__ = ("_headers", "_media_type", "_pieces", "_status")
 
-    def plain(self) -> tuple[bytes, str] | None:
-        """Body and media type, if the answer is one piece with status 200 and without further headers."""
-        if self._status != 200 or self._headers or len(self._pieces) != 1:
-            return None
-        return self._pieces[0], self._media_type
-
     def __init__(
         self,
         pieces: Sequence[bytes],
@@ -119,6 +112,12 @@ class Answer:
         self._pieces = pieces
         self._media_type = media_type
         self._headers = headers
+
+    def plain(self) -> tuple[bytes, str] | None:
+        """Body and media type, if the answer is one piece with status 200 and without further headers."""
+        if self._status != 200 or self._headers or len(self._pieces) != 1:
+            return None
+        return self._pieces[0], self._media_type
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         length = sum(map(len, self._pieces))
@@ -142,13 +141,17 @@ class BodyRoute(APIRoute):
     """Limit on the bytes of the body; None for the setting."""
     timed: ClassVar[bool] = True
     """True if `X-Request-Timeout` applies."""
-
+    routed: ClassVar[bool] = False
+    """True if `X-Route-Key` chooses between the versions of the model."""
     bodiless: ClassVar[bool] = False
     """True if a request may have neither body nor content type."""
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         super().__init__(path, endpoint, **options)
-        self._kind, self._optional = _body_of(self.dependant.call or endpoint)
+        assert self.body_field is not None  # FastAPI's view of `asked`
+        asked: Any = self.body_field.field_info
+        self._optional = not asked.is_required()
+        self._kind: type[BaseModel] = (get_args(asked.annotation) or (asked.annotation,))[0]  # without `| None`
         self.app = self.answer  # bypasses the framework's own reading of the body
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -213,6 +216,8 @@ class BodyRoute(APIRoute):
 class JobRoute(BodyRoute):
     """A route whose function, not a coroutine, makes a `Job` from the checked body. This class runs the job."""
 
+    routed = True
+
     def check_open(self, context: RequestContext) -> None:
         context.runtime.check_open()
 
@@ -275,19 +280,31 @@ class JobRoute(BodyRoute):
 
 
 class ModelRoute(JobRoute):
-    """A route with the model in its path. An unknown model is reported before the body is checked."""
+    """A route with the model in its path. Its function gets it as `model`, in place of the path parameters. An unknown
+    model is reported before the body is checked."""
 
-    def parse(self, context: RequestContext, content: bytes) -> BaseModel:
-        model_of(context.runtime, **context.path)
-        return super().parse(context, content)
+    def _job(self, context: RequestContext, content: bytes) -> Job[Any]:
+        model = model_of(context)
+        job: Job[Any] = self.endpoint(model=model, asked=self.parse(context, content), context=context)
+        return job
 
 
-def model_of(runtime: Runtime, name: str, version: str | None = None, key: str | None = None) -> Model:
-    """The model of a path. Without a version, `key` chooses between the stable one and its canaries.
+def model_of(context: RequestContext) -> Model:
+    """The model of a path, `{name}` and perhaps `{version}`. Without a version, the request's route key chooses between
+    the stable one and its canaries.
 
     Raises `ModelNotFound`, or `VersionNotFound` for a version that is not loaded.
     """
-    return runtime.model(name, None, version, key)
+    return context.runtime.model(context.path["name"], None, context.path.get("version"), context.route_key)
+
+
+async def _model_of_path(request: Request) -> Model:
+    path = request.path_params
+    return context_of(request.scope).runtime.model(path["name"], None, path.get("version"))
+
+
+PathModel = Annotated[Model, Depends(_model_of_path)]
+"""A route function's parameter of this type is the model of the path; without a version its stable one."""
 
 
 def _open(context: RequestContext, job: Job[Any]) -> None:
@@ -407,19 +424,3 @@ def _seconds(headers: Mapping[bytes, bytes], settings: Settings) -> float:
     if not seconds:
         raise HTTPException(422, "The header X-Request-Timeout holds seconds, over 0, such as 2.5.")
     return min(seconds, settings.max_timeout)
-
-
-def _body_of(endpoint: Callable[..., Any]) -> tuple[type[BaseModel], bool]:
-    """The class of a route function's `asked`, and whether the body is optional."""
-    asked: Parameter = signature(endpoint, eval_str=True).parameters["asked"]
-    kinds = [kind for part in _parts(asked.annotation) if isinstance(kind := part, type) and kind is not NoneType]
-    (kind,) = [kind for kind in kinds if issubclass(kind, BaseModel)]
-    return kind, asked.default is None
-
-
-def _parts(annotation: Any) -> list[Any]:
-    """The types of an annotation, without `Annotated` and `|`."""
-    inner = get_args(annotation)
-    if not inner:
-        return [annotation]
-    return [part for each in inner for part in _parts(each)]

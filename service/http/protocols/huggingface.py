@@ -18,8 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from service.errors import FieldProblem, InvalidField
 from service.http.context import Here
-from service.http.described import OF_A_JOB, ModelName, ModelVersion, described
-from service.http.endpoint import Answer, Job, ModelRoute, Outcome, model_of
+from service.http.described import of_a_model
+from service.http.endpoint import Answer, Job, ModelRoute, Outcome, PathModel
 from service.http.protocols import examples
 from service.http.protocols.responses import HuggingFaceGroup, HuggingFaceLabel, HuggingFaceToken
 from service.http.render import dumps
@@ -113,39 +113,23 @@ router = APIRouter(route_class=ModelRoute)
 _Asked = Annotated[HuggingFaceRequest, Body(openapi_examples=bodies(examples.HUGGING_FACE_REQUESTS))]
 
 
-def _described(name: str, *, routed: bool) -> dict[str, Any]:
-    return {
-        "response_model": list[list[HuggingFaceLabel] | list[_Group] | _Group],
-        **described(
-            name,
-            "Predictions in the form of Hugging Face's inference API",
-            *OF_A_JOB,
-            examples=examples.HUGGING_FACE_ANSWERS,
-            headers={
-                "X-Truncated": {
-                    "description": "`true` if an input was over the token limit and lost its tail, else `false`.",
-                    "required": True,
-                    "schema": {"type": "string", "enum": ["true", "false"]},
-                }
-            },
-            foreign=True,
-            timed=True,
-            routed=routed,
-        ),
-    }
+_TRUNCATED = {
+    "description": "`true` if an input was over the token limit and lost its tail, else `false`.",
+    "required": True,
+    "schema": {"type": "string", "enum": ["true", "false"]},
+}
 
 
-@router.post("/models/{name}", **_described("huggingFace", routed=True))
-def infer(name: ModelName, asked: _Asked, context: Here) -> Job[HuggingFaceRequest]:
-    return _job(model_of(context.runtime, name, key=context.route_key), asked)
-
-
-@router.post("/models/{name}/versions/{version}", **_described("huggingFaceVersion", routed=False))
-def infer_version(name: ModelName, version: ModelVersion, asked: _Asked, context: Here) -> Job[HuggingFaceRequest]:
-    return _job(model_of(context.runtime, name, version), asked)
-
-
-def _job(model: Model, asked: HuggingFaceRequest) -> Job[HuggingFaceRequest]:
+@of_a_model(
+    router.post,
+    "/models/{name}",
+    "huggingFace",
+    "Predictions in the form of Hugging Face's inference API",
+    response_model=list[list[HuggingFaceLabel] | list[_Group] | _Group],
+    examples=examples.HUGGING_FACE_ANSWERS,
+    headers={"X-Truncated": _TRUNCATED},
+)
+def infer(model: PathModel, asked: _Asked, context: Here) -> Job[HuggingFaceRequest]:
     _check_task(asked.chosen, model)
     truncate = asked.chosen.truncation not in (None, False, "do_not_truncate")
     return Job(asked, model, asked.items(), _answer, asked.pointer, truncate=truncate, tokens=True)

@@ -13,8 +13,8 @@ from starlette.responses import Response
 
 from service.errors import InvalidField, ModelNotFound
 from service.http.context import Here, RequestContext, Running
-from service.http.described import OF_A_JOB, ModelName, ModelVersion, described
-from service.http.endpoint import Answer, Job, ModelRoute, Outcome, json_answer, model_of
+from service.http.described import described, of_a_model
+from service.http.endpoint import Answer, Job, ModelRoute, Outcome, PathModel, json_answer
 from service.http.protocols.kserve_schemas import (
     EXPLANATION,
     REQUESTS,
@@ -32,13 +32,11 @@ from service.http.schemas.requests import check_count, checked, read_object
 from service.model.contributions import check_explain, note
 from service.model.equations import gate_names
 from service.model.gates import select
-from service.model.loading import Model
 from service.serving.explaining import TraceOptions
 
 
 class _InstancesRoute(ModelRoute):
     def parse(self, context: RequestContext, content: bytes) -> BaseModel:
-        model_of(context.runtime, **context.path)
         value = read_object(content)
         if isinstance(instances := value.get("instances"), list):
             check_count(len(instances), context.runtime.settings.max_inputs)
@@ -54,78 +52,35 @@ _Asked = Annotated[V1Request, Body(openapi_examples=bodies(REQUESTS))]
 @router.get(
     "/v1/models",
     response_model=V1Models,
-    **described("v1Models", "The names of all models", examples={"answer": {"models": ["ner-bilstm"]}}, foreign=True),
+    **described("v1Models", "The names of all models", examples={"answer": {"models": ["ner-bilstm"]}}),
 )
 async def models(runtime: Running) -> Response:
     return json_response({"models": list(runtime.registry.models)})
 
 
-@router.get(
+@of_a_model(
+    router.get,
     "/v1/models/{name}",
+    "v1Model",
+    "Whether a model is ready",
+    ModelNotFound,
     response_model=V1Ready,
-    **described(
-        "v1Model",
-        "Whether a model is ready",
-        ModelNotFound,
-        examples={"answer": {"name": "ner-bilstm", "ready": True}},
-        foreign=True,
-    ),
+    examples={"answer": {"name": "ner-bilstm", "ready": True}},
 )
-async def ready(name: ModelName, runtime: Running) -> Response:
+async def ready(model: PathModel, runtime: Running) -> Response:
     runtime.check_ready()
-    return json_response({"name": runtime.model(name, None).name, "ready": True})
+    return json_response({"name": model.name, "ready": True})
 
 
-@router.get(
-    "/v1/models/{name}/versions/{version}",
-    response_model=V1Ready,
-    **described(
-        "v1ModelVersion",
-        "Whether a version of a model answers",
-        ModelNotFound,
-        examples={"answer": {"name": "ner-bilstm", "ready": True}},
-        foreign=True,
-    ),
-)
-async def version_ready(name: ModelName, version: ModelVersion, runtime: Running) -> Response:
-    runtime.check_ready()
-    return json_response({"name": runtime.model(name, None, version).name, "ready": True})
-
-
-@instances.post(
+@of_a_model(
+    instances.post,
     "/v1/models/{name}:predict",
+    "v1Predict",
+    "Predictions in KServe's first protocol",
     response_model=V1Predictions,
-    **described(
-        "v1Predict",
-        "Predictions in KServe's first protocol",
-        *OF_A_JOB,
-        examples={"sentiment": {"predictions": [SENTIMENT]}},
-        foreign=True,
-        timed=True,
-        routed=True,
-    ),
+    examples={"sentiment": {"predictions": [SENTIMENT]}},
 )
-def predict(name: ModelName, asked: _Asked, context: Here) -> Job[V1Request]:
-    return _prediction(context.runtime.model(name, None, None, context.route_key), asked)
-
-
-@instances.post(
-    "/v1/models/{name}/versions/{version}:predict",
-    response_model=V1Predictions,
-    **described(
-        "v1PredictVersion",
-        "Predictions of a version in KServe's first protocol",
-        *OF_A_JOB,
-        examples={"sentiment": {"predictions": [SENTIMENT]}},
-        foreign=True,
-        timed=True,
-    ),
-)
-def predict_version(name: ModelName, version: ModelVersion, asked: _Asked, context: Here) -> Job[V1Request]:
-    return _prediction(context.runtime.model(name, None, version), asked)
-
-
-def _prediction(model: Model, asked: V1Request) -> Job[V1Request]:
+def predict(model: PathModel, asked: _Asked, context: Here) -> Job[V1Request]:
     chosen = asked.chosen
     return Job(
         asked,
@@ -139,40 +94,15 @@ def _prediction(model: Model, asked: V1Request) -> Job[V1Request]:
     )
 
 
-@instances.post(
+@of_a_model(
+    instances.post,
     "/v1/models/{name}:explain",
+    "v1Explain",
+    "The contribution of each token to the prediction, in KServe's first protocol",
     response_model=V1Explanations,
-    **described(
-        "v1Explain",
-        "The contribution of each token to the prediction, in KServe's first protocol",
-        *OF_A_JOB,
-        examples={"sentiment": {"explanations": [EXPLANATION]}},
-        foreign=True,
-        timed=True,
-        routed=True,
-    ),
+    examples={"sentiment": {"explanations": [EXPLANATION]}},
 )
-def explain(name: ModelName, asked: _Asked, context: Here) -> Job[V1Request]:
-    return _explanation(context.runtime.model(name, None, None, context.route_key), asked)
-
-
-@instances.post(
-    "/v1/models/{name}/versions/{version}:explain",
-    response_model=V1Explanations,
-    **described(
-        "v1ExplainVersion",
-        "What each token gave to the prediction of a version, in KServe's first protocol",
-        *OF_A_JOB,
-        examples={"sentiment": {"explanations": [EXPLANATION]}},
-        foreign=True,
-        timed=True,
-    ),
-)
-def explain_version(name: ModelName, version: ModelVersion, asked: _Asked, context: Here) -> Job[V1Request]:
-    return _explanation(context.runtime.model(name, None, version), asked)
-
-
-def _explanation(model: Model, asked: V1Request) -> Job[V1Request]:
+def explain(model: PathModel, asked: _Asked, context: Here) -> Job[V1Request]:
     manifest, chosen = model.bundle.manifest, asked.chosen
     if chosen.explain is not None and manifest.head != "tagger":
         raise InvalidField("/parameters/explain", f"{model.name} has one prediction a text; explain is for taggers.")

@@ -6,7 +6,7 @@ The answers are those of `/predict` and `/gates` as tensors (`service.http.proto
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Annotated, Any
 
@@ -18,22 +18,19 @@ from starlette.types import ASGIApp
 from service.errors import BundleRefused, ModelNotFound
 from service.http import body
 from service.http.context import Here, RequestContext, Running
-from service.http.described import OF_A_BODY, OF_A_JOB, ModelName, ModelVersion, described
-from service.http.endpoint import Answer, BodyRoute, Job, ModelRoute, Outcome, json_answer, model_of
+from service.http.described import described, of_a_model
+from service.http.endpoint import Answer, BodyRoute, Job, ModelRoute, Outcome, PathModel, json_answer, model_of
 from service.http.protocols import examples, responses, v2_metadata, v2_outputs, v2_sequences, v2_tensors
 from service.http.protocols.v2_tensors import IndexRequest, InferRequest, LoadRequest, UnloadRequest
 from service.http.routes.operations import json_response
 from service.http.schemas.examples import bodies
 from service.serving.explaining import TraceOptions
 from service.serving.registry import Entry, Model
-from service.serving.runtime import Runtime
 from service.version import VERSION
 
 NAME = "gatelight"
 EXTENSIONS = ("binary_tensor_data", "model_repository", "model_configuration", "statistics", "sequence")
 _BINARY = "application/octet-stream"
-_Told = Callable[[Model, Runtime], object]
-_MODEL, _VERSION = "/v2/models/{name}", "/v2/models/{name}/versions/{version}"
 
 
 class _RepositoryRoute(BodyRoute):
@@ -49,19 +46,18 @@ class _InferRoute(ModelRoute):
     refusal = staticmethod(_RepositoryRoute.refusal)
 
     def parse(self, context: RequestContext, content: bytes) -> BaseModel:
-        model_of(context.runtime, **context.path)
         most = context.runtime.settings.max_inputs
         return v2_tensors.read(content, context.headers.get(v2_tensors.HEADER_LENGTH), most)
 
     async def run(self, context: RequestContext, content: bytes, deadline: float) -> ASGIApp:
         if b"sequence_id" not in content:
             return await super().run(context, content, deadline)
+        runtime, model = context.runtime, model_of(context)
         asked = self.parse(context, content)
         assert isinstance(asked, InferRequest)
         number = v2_sequences.number_of(asked)
         if number is None:
             return await super().run(context, content, deadline)
-        runtime, model = context.runtime, model_of(context.runtime, **context.path, key=context.route_key)
         context.model, context.inputs = (model.name, model.version), 1
         context.log.update(model=model.name, inputs=1)
         runtime.streams.check_room(model)
@@ -82,9 +78,7 @@ admin = APIRouter(route_class=_RepositoryRoute)
 @router.get(
     "/v2",
     response_model=responses.ServerMetadata,
-    **described(
-        "v2Server", "The server's name, version and extensions", examples={"answer": examples.SERVER}, foreign=True
-    ),
+    **described("v2Server", "The server's name, version and extensions", examples={"answer": examples.SERVER}),
 )
 async def server() -> Response:
     return json_response({"name": NAME, "version": VERSION, "extensions": EXTENSIONS})
@@ -93,7 +87,7 @@ async def server() -> Response:
 @router.get(
     "/v2/health/live",
     response_model=responses.ServerLive,
-    **described("v2Live", "Whether the process runs", examples={"answer": {"live": True}}, foreign=True, health=True),
+    **described("v2Live", "Whether the process runs", examples={"answer": {"live": True}}),
 )
 async def live() -> Response:
     return json_response({"live": True})
@@ -102,13 +96,7 @@ async def live() -> Response:
 @router.get(
     "/v2/health/ready",
     response_model=responses.ServerReady,
-    **described(
-        "v2Ready",
-        "Whether the service is ready for requests",
-        examples={"answer": {"ready": True}},
-        foreign=True,
-        health=True,
-    ),
+    **described("v2Ready", "Whether the service is ready for requests", examples={"answer": {"ready": True}}),
 )
 async def ready(runtime: Running) -> Response:
     runtime.check_ready()
@@ -119,138 +107,94 @@ async def ready(runtime: Running) -> Response:
     "/v2/models/stats",
     response_model=responses.Statistics,
     **described(
-        "v2Statistics",
-        "The requests for all models since the start",
-        examples={"answer": examples.STATISTICS},
-        foreign=True,
+        "v2Statistics", "The requests for all models since the start", examples={"answer": examples.STATISTICS}
     ),
 )
 async def every_statistics(runtime: Running) -> Response:
     return json_response(v2_metadata.statistics(runtime.metrics.totals(), runtime.registry.every))
 
 
-def _of_a_model(
-    suffix: str, name: str, summary: str, shape: type[BaseModel], example: object
-) -> Callable[[_Told], _Told]:
-    """Two routes for a function that describes a model: by name, and by name and version."""
-
-    def add(told: _Told) -> _Told:
-        async def of_name(name: ModelName, runtime: Running) -> Response:
-            return json_response(told(model_of(runtime, name), runtime))
-
-        async def of_version(name: ModelName, version: ModelVersion, runtime: Running) -> Response:
-            return json_response(told(model_of(runtime, name, version), runtime))
-
-        for path, function, which in ((_MODEL, of_name, ""), (_VERSION, of_version, "Version")):
-            words = described(name + which, summary, ModelNotFound, examples={"answer": example}, foreign=True)
-            router.get(path + suffix, response_model=shape, **words)(function)
-        return told
-
-    return add
-
-
-@_of_a_model("", "v2Model", "A model's tensors", responses.ModelMetadata, examples.METADATA)
-def metadata(model: Model, runtime: Runtime) -> dict[str, object]:
-    return {
-        "name": model.name,
-        "versions": [str(version) for version in runtime.registry.find(model.name).versions],
-        "platform": v2_metadata.PLATFORM,
-        "inputs": [v2_metadata.TEXT_INPUT],
-        "outputs": v2_outputs.describe(v2_outputs.every(model.bundle.manifest)),
-    }
+@of_a_model(
+    router.get,
+    "/v2/models/{name}",
+    "v2Model",
+    "A model's tensors",
+    ModelNotFound,
+    response_model=responses.ModelMetadata,
+    examples={"answer": examples.METADATA},
+)
+async def metadata(model: PathModel, runtime: Running) -> Response:
+    return json_response(
+        {
+            "name": model.name,
+            "versions": [str(version) for version in runtime.registry.find(model.name).versions],
+            "platform": v2_metadata.PLATFORM,
+            "inputs": [v2_metadata.TEXT_INPUT],
+            "outputs": v2_outputs.describe(v2_outputs.every(model.bundle.manifest)),
+        }
+    )
 
 
-_READY = {"name": "sentiment-bilstm", "ready": True}
-
-
-@_of_a_model("/ready", "v2ModelReady", "Whether a model is ready", responses.ModelReady, _READY)
-def model_ready(model: Model, runtime: Runtime) -> dict[str, object]:
+@of_a_model(
+    router.get,
+    "/v2/models/{name}/ready",
+    "v2ModelReady",
+    "Whether a model is ready",
+    ModelNotFound,
+    response_model=responses.ModelReady,
+    examples={"answer": {"name": "sentiment-bilstm", "ready": True}},
+)
+async def model_ready(model: PathModel, runtime: Running) -> Response:
     runtime.check_ready()
-    return {"name": model.name, "ready": True}
+    return json_response({"name": model.name, "ready": True})
 
 
-@_of_a_model(
-    "/config",
+@of_a_model(
+    router.get,
+    "/v2/models/{name}/config",
     "v2ModelConfig",
     "A model's configuration, in the form of Triton's tools",
-    responses.ModelConfig,
-    examples.CONFIG,
+    ModelNotFound,
+    response_model=responses.ModelConfig,
+    examples={"answer": examples.CONFIG},
 )
-def config(model: Model, runtime: Runtime) -> dict[str, object]:
-    return v2_metadata.config(model, runtime.registry.find(model.name).versions, runtime.batcher.threads)
+async def config(model: PathModel, runtime: Running) -> Response:
+    versions = runtime.registry.find(model.name).versions
+    return json_response(v2_metadata.config(model, versions, runtime.batcher.threads))
 
 
-_STATISTICS: dict[str, Any] = {"response_model": responses.Statistics}
-
-
-@router.get(
-    f"{_MODEL}/stats",
-    **_STATISTICS,
-    **described(
-        "v2ModelStatistics",
-        "The requests for all versions of a model since the start",
-        ModelNotFound,
-        examples={"answer": examples.STATISTICS},
-        foreign=True,
-    ),
+@of_a_model(
+    router.get,
+    "/v2/models/{name}/stats",
+    "v2ModelStatistics",
+    "The requests for a model, for all its versions or one of them, since the start",
+    ModelNotFound,
+    response_model=responses.Statistics,
+    examples={"answer": examples.STATISTICS},
 )
-async def statistics(name: ModelName, runtime: Running) -> Response:
-    found = runtime.registry.find(name).versions.values()
+async def statistics(model: PathModel, context: Here) -> Response:
+    runtime = context.runtime
+    found = [model] if "version" in context.path else runtime.registry.find(model.name).versions.values()
     return json_response(v2_metadata.statistics(runtime.metrics.totals(), found))
 
 
-@router.get(
-    f"{_VERSION}/stats",
-    **_STATISTICS,
-    **described(
-        "v2ModelStatisticsVersion",
-        "The requests for a version of a model since the start",
-        ModelNotFound,
-        examples={"answer": examples.STATISTICS},
-        foreign=True,
-    ),
-)
-async def version_statistics(name: ModelName, version: ModelVersion, runtime: Running) -> Response:
-    return json_response(v2_metadata.statistics(runtime.metrics.totals(), [model_of(runtime, name, version)]))
-
-
 _Infer = Annotated[InferRequest, Body(openapi_examples=bodies(examples.INFER_REQUESTS))]
-_INFERENCE: dict[str, Any] = {
-    "response_model": responses.InferAnswer,
-    "description": "With the header Inference-Header-Content-Length the body is that many bytes of JSON, followed by "
-    "the raw tensors for which the JSON gives binary_data_size.",
-}
+_JSON_BYTES = {"description": "Of a binary answer: the bytes of its JSON.", "schema": {"type": "integer"}}
 
 
-def _inference(name: str, *, routed: bool) -> dict[str, Any]:
-    header = {"description": "Of a binary answer: the bytes of its JSON.", "schema": {"type": "integer"}}
-    return {
-        **_INFERENCE,
-        **described(
-            name,
-            "Predictions, and gates if requested, as tensors",
-            *OF_A_JOB,
-            examples=examples.INFER_ANSWERS,
-            content={_BINARY: {"schema": {"type": "string", "format": "binary"}}},
-            headers={"Inference-Header-Content-Length": header},
-            foreign=True,
-            timed=True,
-            routed=routed,
-        ),
-    }
-
-
-@inference.post(f"{_MODEL}/infer", **_inference("v2Infer", routed=True))
-def infer(name: ModelName, asked: _Infer, context: Here) -> Job[InferRequest]:
-    return _job(model_of(context.runtime, name, key=context.route_key), asked, context)
-
-
-@inference.post(f"{_VERSION}/infer", **_inference("v2InferVersion", routed=False))
-def infer_version(name: ModelName, version: ModelVersion, asked: _Infer, context: Here) -> Job[InferRequest]:
-    return _job(model_of(context.runtime, name, version), asked, context)
-
-
-def _job(model: Model, asked: InferRequest, context: RequestContext) -> Job[InferRequest]:
+@of_a_model(
+    inference.post,
+    "/v2/models/{name}/infer",
+    "v2Infer",
+    "Predictions, and gates if requested, as tensors",
+    response_model=responses.InferAnswer,
+    examples=examples.INFER_ANSWERS,
+    content={_BINARY: {"schema": {"type": "string", "format": "binary"}}},
+    headers={"Inference-Header-Content-Length": _JSON_BYTES},
+)
+def infer(model: PathModel, asked: _Infer, context: Here) -> Job[InferRequest]:
+    """With the header Inference-Header-Content-Length the body is that many bytes of JSON, followed by the raw tensors
+    for which the JSON gives binary_data_size."""
     manifest = model.bundle.manifest
     wanted = v2_outputs.resolve(manifest, asked.wanted(), asked.binary)
     selection = v2_outputs.selection(manifest, list(wanted))
@@ -296,14 +240,7 @@ def _written(
 @repository.post(
     "/v2/repository/index",
     response_model=list[responses.IndexEntry],
-    **described(
-        "v2Index",
-        "The repository's versions",
-        *OF_A_BODY,
-        examples={"index": examples.INDEX},
-        foreign=True,
-        timed=True,
-    ),
+    **described("v2Index", "The repository's versions", examples={"index": examples.INDEX}),
 )
 async def index(context: Here, asked: Annotated[IndexRequest | None, Body(openapi_examples=_EMPTY)] = None) -> Answer:
     """The versions in the repository; with ``{"ready": true}`` only the served ones."""
@@ -312,27 +249,29 @@ async def index(context: Here, asked: Annotated[IndexRequest | None, Body(openap
     return json_answer([_entry(entry) for entry in entries])
 
 
-def _changing(name: str, summary: str) -> dict[str, Any]:
-    errors = (*OF_A_JOB, BundleRefused)
-    return {
-        "response_class": Response,
-        "response_model": None,
-        **described(name, summary, *errors, foreign=True, timed=True),
-    }
+_CHANGING: dict[str, Any] = {"response_class": Response, "response_model": None}
 
 
-@admin.post("/v2/repository/models/{name}/load", **_changing("v2Load", "Load a model"))
+@admin.post(
+    "/v2/repository/models/{name}/load",
+    **_CHANGING,
+    **described("v2Load", "Load a model", ModelNotFound, BundleRefused),
+)
 async def load(
-    name: ModelName, context: Here, asked: Annotated[LoadRequest | None, Body(openapi_examples=_EMPTY)] = None
+    name: str, context: Here, asked: Annotated[LoadRequest | None, Body(openapi_examples=_EMPTY)] = None
 ) -> Answer:
     """Load the highest version of a model, or load it again."""
     await context.runtime.load(name)
     return Answer([b""])
 
 
-@admin.post("/v2/repository/models/{name}/unload", **_changing("v2Unload", "Unload a model"))
+@admin.post(
+    "/v2/repository/models/{name}/unload",
+    **_CHANGING,
+    **described("v2Unload", "Unload a model", ModelNotFound, BundleRefused),
+)
 async def unload(
-    name: ModelName, context: Here, asked: Annotated[UnloadRequest | None, Body(openapi_examples=_EMPTY)] = None
+    name: str, context: Here, asked: Annotated[UnloadRequest | None, Body(openapi_examples=_EMPTY)] = None
 ) -> Answer:
     """Stop serving a model."""
     await context.runtime.unload(name)

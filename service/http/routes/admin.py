@@ -8,17 +8,9 @@ from fastapi import APIRouter, Body
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
-from service.errors import (
-    BundleRefused,
-    InvalidField,
-    MalformedBody,
-    ModelNotFound,
-    TooLarge,
-    Unavailable,
-    UnsupportedMediaType,
-)
+from service.errors import BundleRefused, ModelNotFound
 from service.http.context import Here, Running
-from service.http.described import ModelName, described
+from service.http.described import described
 from service.http.endpoint import Answer, BodyRoute, json_answer
 from service.http.routes.operations import json_response
 from service.http.schemas import examples, responses
@@ -65,12 +57,13 @@ async def versions(runtime: Running) -> Response:
     **described(
         "load",
         "Load a version from the models folder and serve it. If it cannot be served, nothing changes",
-        *(BundleRefused, MalformedBody, ModelNotFound, TooLarge, UnsupportedMediaType, InvalidField, Unavailable),
+        BundleRefused,
+        ModelNotFound,
         examples={"model": examples.MODEL},
     ),
 )
 async def load(
-    name: ModelName,
+    name: str,
     context: Here,
     asked: Annotated[VersionRequest | None, Body(openapi_examples=examples.bodies(examples.LOAD_REQUESTS))] = None,
 ) -> Answer:
@@ -86,11 +79,10 @@ async def load(
         "unload",
         "Stop serving a model until it is loaded again. Its current requests finish",
         ModelNotFound,
-        Unavailable,
         examples={"unloaded": examples.UNLOADED},
     ),
 )
-async def unload(name: ModelName, context: Here) -> Response:
+async def unload(name: str, context: Here) -> Response:
     await context.runtime.unload(name)
     context.log.update(model=name)
     return json_response({"name": name, "ready": False})

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Body
 from service.errors import InvalidField, TooLarge
 from service.http.accept import wants_safetensors
 from service.http.context import Here
-from service.http.described import OF_A_JOB, described
+from service.http.described import described
 from service.http.endpoint import Answer, Job, JobRoute, Outcome
 from service.http.render import (
     SAFETENSORS,
@@ -45,10 +45,7 @@ _TENSORS = (
     **described(
         "predict",
         "Predictions for one or many inputs",
-        *OF_A_JOB,
         examples=examples.PREDICTIONS,
-        timed=True,
-        routed=True,
     ),
 )
 def predict(
@@ -72,11 +69,8 @@ def predict(
     **described(
         "gates",
         "Predictions, gate activations for every token, and what each token contributed",
-        *OF_A_JOB,
         examples=examples.TRACES,
         content={SAFETENSORS: {"schema": {"type": "string", "format": "binary", "description": _TENSORS}}},
-        timed=True,
-        routed=True,
     ),
 )
 def gates(

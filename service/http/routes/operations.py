@@ -11,7 +11,8 @@ from starlette.responses import PlainTextResponse, Response
 from service.errors import ModelNotFound
 from service.http.accept import wants_index
 from service.http.context import Here, Running
-from service.http.described import ModelName, ModelVersion, described
+from service.http.described import described, of_a_model
+from service.http.endpoint import PathModel
 from service.http.render import JSON, dumps
 from service.http.routes.explorer import EXAMPLE, INDEX, file
 from service.http.schemas import examples, responses
@@ -62,22 +63,17 @@ async def models(runtime: Running) -> Response:
     )
 
 
-@router.get(
+@of_a_model(
+    router.get,
     "/models/{name}",
+    "model",
+    "One model",
+    ModelNotFound,
     response_model=responses.ModelDescription,
-    **described("model", "One model", ModelNotFound, examples={"model": examples.MODEL}),
+    examples={"model": examples.MODEL},
 )
-async def model(name: ModelName, runtime: Running) -> Response:
-    return json_response(_described(runtime, runtime.model(name, None)))
-
-
-@router.get(
-    "/models/{name}/versions/{version}",
-    response_model=responses.ModelDescription,
-    **described("modelVersion", "One version of a model", ModelNotFound, examples={"model": examples.MODEL}),
-)
-async def version(name: ModelName, version: ModelVersion, runtime: Running) -> Response:
-    return json_response(_described(runtime, runtime.model(name, None, version)))
+async def model(model: PathModel, runtime: Running) -> Response:
+    return json_response(_described(runtime, model))
 
 
 @router.get(
@@ -97,7 +93,7 @@ async def metrics(runtime: Running) -> Response:
 @router.get(
     "/health/live",
     response_model=responses.Status,
-    **described("live", "Whether the process runs", examples={"ok": examples.STATUS}, health=True),
+    **described("live", "Whether the process runs", examples={"ok": examples.STATUS}),
 )
 async def live() -> Response:
     return json_response(_OK)
@@ -106,7 +102,7 @@ async def live() -> Response:
 @router.get(
     "/health/ready",
     response_model=responses.Status,
-    **described("ready", "Whether the service is ready for requests", examples={"ok": examples.STATUS}, health=True),
+    **described("ready", "Whether the service is ready for requests", examples={"ok": examples.STATUS}),
 )
 async def ready(runtime: Running) -> Response:
     runtime.check_ready()

@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from service.errors import AnswerNotFound, BundleRefused, InvalidField, ModelNotFound, NoShadow, Unavailable
 from service.http.context import Here, RequestContext, Running
-from service.http.described import OF_A_BODY, ModelName, described
+from service.http.described import described
 from service.http.endpoint import Answer, BodyRoute, Job, Outcome, json_answer
 from service.http.routes.operations import json_response
 from service.http.schemas import rollout as schemas
@@ -72,7 +72,7 @@ def note_answer(context: RequestContext, job: Job[Any], outcome: Outcome) -> Non
         examples={"report": schemas.SHADOW_REPORT},
     ),
 )
-async def shadow(name: ModelName, runtime: Running) -> Response:
+async def shadow(name: str, runtime: Running) -> Response:
     return json_response(runtime.shadow_report(name))
 
 
@@ -83,11 +83,9 @@ async def shadow(name: ModelName, runtime: Running) -> Response:
     **described(
         "feedback",
         "Send the right answer to an input",
-        *OF_A_BODY,
         AnswerNotFound,
         examples={"taken": schemas.FEEDBACK_TAKEN},
         status=202,
-        timed=True,
     ),
 )
 async def take(
@@ -114,7 +112,6 @@ async def take(
     **described(
         "rollout",
         "Choose the served versions, their shares, and the shadow. Every worker follows",
-        *OF_A_BODY,
         BundleRefused,
         ModelNotFound,
         Unavailable,
@@ -122,7 +119,7 @@ async def take(
     ),
 )
 async def roll_out(
-    name: ModelName,
+    name: str,
     asked: Annotated[RolloutRequest, Body(openapi_examples=bodies(schemas.ROLLOUT_REQUESTS))],
     context: Here,
 ) -> Answer:

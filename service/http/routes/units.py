@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Path
 from starlette.responses import Response
 
 from service.errors import ModelNotFound, UnitNotFound
-from service.http.context import Running
-from service.http.described import ModelName, ModelVersion, described
+from service.http.described import of_a_model
+from service.http.endpoint import PathModel
 from service.http.routes.operations import json_response
 from service.http.schemas import examples, responses
-from service.model.loading import Model
 from service.model.unit_cards import keys
 
 router = APIRouter()
@@ -23,33 +22,17 @@ _Way = Annotated[str, Path(openapi_examples={"left to right": {"value": "forward
 _Unit = Annotated[str, Path(openapi_examples={"a unit": {"value": "7"}})]
 
 
-def _described(name: str) -> Any:
-    return described(
-        name,
-        "The card of one unit: its direction in the logits, where it is most active, what is lost without it",
-        ModelNotFound,
-        UnitNotFound,
-        examples={"card": examples.UNIT_CARD},
-    )
-
-
-@router.get("/models/{name}/units/{layer}/{direction}/{unit}", response_model=responses.UnitCard, **_described("unit"))
-async def unit(name: ModelName, layer: _Layer, direction: _Way, unit: _Unit, runtime: Running) -> Response:
-    return await _card(runtime.model(name, None), layer, direction, unit)
-
-
-@router.get(
-    "/models/{name}/versions/{version}/units/{layer}/{direction}/{unit}",
+@of_a_model(
+    router.get,
+    "/models/{name}/units/{layer}/{direction}/{unit}",
+    "unit",
+    "The card of one unit: its direction in the logits, where it is most active, what is lost without it",
+    ModelNotFound,
+    UnitNotFound,
     response_model=responses.UnitCard,
-    **_described("versionUnit"),
+    examples={"card": examples.UNIT_CARD},
 )
-async def version_unit(
-    name: ModelName, version: ModelVersion, layer: _Layer, direction: _Way, unit: _Unit, runtime: Running
-) -> Response:
-    return await _card(runtime.model(name, None, version), layer, direction, unit)
-
-
-async def _card(model: Model, layer: str, direction: str, unit: str) -> Response:
+async def card(model: PathModel, layer: _Layer, direction: _Way, unit: _Unit) -> Response:
     manifest = model.bundle.manifest
     known = {f"{number}/{way}": (number, way) for number, way in keys(manifest)}
     place = known.get(f"{layer}/{direction}")
@@ -59,5 +42,5 @@ async def _card(model: Model, layer: str, direction: str, unit: str) -> Response
         asked = f"{layer}/{direction}/{unit}"
         shown = asked if len(asked) <= 64 else f"{asked[:64]}…"
         raise UnitNotFound(f"{model.name} has no unit {shown}; it has {there}.")
-    card = await asyncio.to_thread(model.card, *place, int(unit))
-    return json_response({"model": model.name, "version": model.version, **card})
+    found = await asyncio.to_thread(model.card, *place, int(unit))
+    return json_response({"model": model.name, "version": model.version, **found})

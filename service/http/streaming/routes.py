@@ -10,10 +10,10 @@ from fastapi import APIRouter, Body
 from starlette.responses import StreamingResponse
 from starlette.types import ASGIApp
 
-from service.errors import RequestError, TooLarge
+from service.errors import ModelNotFound, RequestError, TooLarge
 from service.http.accept import EVENT_STREAM, wants_events
 from service.http.context import Here, RequestContext
-from service.http.described import OF_A_JOB, described
+from service.http.described import described
 from service.http.endpoint import BodyRoute, json_answer
 from service.http.render import dumps
 from service.http.schemas import examples
@@ -23,7 +23,12 @@ from service.http.streaming.opened import Event, Opened, error_event, open_strea
 _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 """Makes a proxy pass each event on at once."""
 
-router = APIRouter(route_class=BodyRoute)
+
+class _StreamRoute(BodyRoute):
+    routed = True
+
+
+router = APIRouter(route_class=_StreamRoute)
 
 
 @router.post(
@@ -32,7 +37,7 @@ router = APIRouter(route_class=BodyRoute)
     **described(
         "stream",
         "A piece of text, and the state after the pieces before it: an event for each token, and the next state",
-        *OF_A_JOB,
+        ModelNotFound,
         examples=examples.STREAM_ANSWERS,
         content={EVENT_STREAM: {"schema": {"type": "string"}, "example": examples.STREAM_EVENTS}},
         headers={
@@ -41,8 +46,6 @@ router = APIRouter(route_class=BodyRoute)
                 "schema": {"type": "string"},
             }
         },
-        timed=True,
-        routed=True,
     ),
 )
 async def stream(
