@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass, field, fields
-from functools import cache
-from types import UnionType
-from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_hints
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from service.client.typed import typed
 from service.client.whole import reading, safetensors_header
 
 if TYPE_CHECKING:
@@ -19,7 +17,6 @@ if TYPE_CHECKING:
 
 _STATISTICS = "statistics/"
 _Kind = TypeVar("_Kind")
-_Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,15 +302,19 @@ class Shadow:
 
 
 @reading
+def read(kind: type[_Kind], content: bytes) -> _Kind:
+    """An answer in JSON. Raises `InvalidAnswer`."""
+    return typed(kind, json.loads(content))
+
+
 def predictions(content: bytes) -> Predictions:
-    """From an answer of `/predict`. This and the others raise `InvalidAnswer`."""
-    body = json.loads(content)
-    return _made(Predictions, body, predictions=[_prediction(each) for each in _list(body["predictions"])])
+    """An answer of `/predict`. Raises `InvalidAnswer`."""
+    return read(Predictions, content)
 
 
 @reading
 def traces(content: bytes) -> Traces:
-    """From a safetensors answer of `/gates`: its arrays are views of the bytes that came."""
+    """A safetensors answer of `/gates`: its arrays are views of the bytes that came. Raises `InvalidAnswer`."""
     import numpy as np
 
     header, begin = safetensors_header(content)
@@ -326,148 +327,21 @@ def traces(content: bytes) -> Traces:
         start, end = tensor["data_offsets"]
         array = np.frombuffer(content, "<f4", (end - start) // 4, begin + start).reshape(tensor["shape"])
         gates.setdefault((int(number), int(layer), direction), {})[gate] = array
-    found = [_trace(trace, number, gates) for number, trace in enumerate(_list(body["traces"]))]
-    return _made(Traces, body, traces=found)
+    for position, trace in enumerate(body["traces"]):
+        for each in trace["layers"]:
+            each |= _layer(gates.get((position, each["layer"], each["direction"]), {}))
+    return typed(Traces, body)
 
 
-@reading
-def models(content: bytes) -> Models:
-    """From an answer of `/models`."""
-    body = json.loads(content)
-    return _made(Models, body, models=[_model(each) for each in _list(body["models"])])
-
-
-@reading
-def model(content: bytes) -> ModelInfo:
-    """From an answer of `/models/NAME`."""
-    return _model(json.loads(content))
-
-
-@reading
-def unit(content: bytes) -> UnitCard:
-    """From an answer of `/models/NAME/units/LAYER/DIRECTION/UNIT`."""
-    body = json.loads(content)
-    return _made(
-        UnitCard,
-        body,
-        data=_optional(body["data"], lambda data: _made(CardData, data)),
-        places=_optional(body["places"], lambda places: [_made(Place, each) for each in _list(places)]),
-        ablation=_optional(body["ablation"], lambda ablation: _made(Ablation, ablation)),
-    )
-
-
-@reading
-def feedback(content: bytes) -> Feedback:
-    """From an answer of `/feedback`."""
-    return _made(Feedback, json.loads(content))
-
-
-@reading
-def shadow(content: bytes) -> Shadow:
-    """From an answer of `/models/NAME/shadow`."""
-    body = json.loads(content)
-    return _made(Shadow, body, more=_more(Shadow, body))
-
-
-def _model(body: dict[str, Any]) -> ModelInfo:
-    return _made(ModelInfo, body, more=_more(ModelInfo, body))
-
-
-def _more(kind: type[Any], body: dict[str, Any]) -> dict[str, Any]:
-    known = {each.name for each in fields(kind)}
-    return {name: value for name, value in body.items() if name not in known}
-
-
-def _trace(body: dict[str, Any], number: int, gates: dict[tuple[int, int, str], dict[str, Array]]) -> Trace:
-    layers = [
-        _layer(each["layer"], each["direction"], gates.get((number, each["layer"], each["direction"]), {}))
-        for each in _list(body["layers"])
-    ]
-    return _made(
-        Trace,
-        body,
-        tokens=_tokens(body["tokens"]),
-        prediction=_prediction(body["prediction"]),
-        layers=layers,
-        contributions=_contributions(body["contributions"]),
-        baseline=_optional(body.get("baseline"), _prediction),
-        faithfulness=_optional(body.get("faithfulness"), _faithfulness),
-        deletion_effects=_optional(body.get("deletion_effects"), _effects),
-    )
-
-
-def _layer(layer: int, direction: str, arrays: dict[str, Array]) -> LayerGates:
-    """A layer from its arrays: those named `statistics/…` are the statistics, all others the gates."""
-    gates = {name: array for name, array in arrays.items() if not name.startswith(_STATISTICS)}
-    found = {name.removeprefix(_STATISTICS): array for name, array in arrays.items() if name.startswith(_STATISTICS)}
-    by_gate: dict[str, dict[str, Array]] = {}
-    for name, array in found.items():
-        gate, _, statistic = name.rpartition(".")
-        if gate and statistic in _types(OverTime):
-            by_gate.setdefault(gate, {})[statistic] = array
-    statistics = {gate: OverTime(**each) for gate, each in by_gate.items()}
-    return LayerGates(layer, direction, gates, UnitStatistics(statistics, found.get("horizon")) if found else None)
-
-
-def _optional(body: _Value | None, read: Callable[[_Value], _Kind]) -> _Kind | None:
-    return None if body is None else read(body)
-
-
-def _faithfulness(body: dict[str, Any]) -> Faithfulness:
-    return _made(Faithfulness, body, deletion=_made(Deletion, body["deletion"]))
-
-
-def _effects(body: dict[str, Any]) -> DeletionEffects:
-    return _made(DeletionEffects, body)
-
-
-def _contributions(body: dict[str, Any] | None) -> Contributions | None:
-    if body is None:
-        return None
-    import numpy as np
-
-    with np.errstate(over="raise"):
-        arrays = {name: np.array(body[name], np.float32) for name in ("bias", "tokens", "logits")}
-    return _made(Contributions, body, **arrays)
-
-
-def _prediction(body: dict[str, Any]) -> Prediction:
-    if "entities" not in body:
-        return _made(Sentiment, body)
-    tokens = None if body.get("tokens") is None else _tokens(body["tokens"])
-    return _made(Entities, body, entities=[_made(Entity, each) for each in _list(body["entities"])], tokens=tokens)
-
-
-def _tokens(bodies: object) -> list[Token]:
-    return [_made(Token, each) for each in _list(bodies)]
-
-
-def _list(value: object) -> list[Any]:
-    if not isinstance(value, list):
-        raise TypeError(f"a list is expected, not {type(value).__name__}")
-    return value
-
-
-def _made(kind: type[_Kind], body: dict[str, Any], **given: object) -> _Kind:
-    """A value of a kind from the fields of a JSON object that it knows. Raises `TypeError` for one of another type."""
-    values = {}
-    for name, types in _types(kind).items():  # type: ignore[arg-type]  # a class can be hashed
-        if name in given:
-            values[name] = given[name]
-        elif name in body:
-            values[name] = value = body[name]
-            if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
-                raise TypeError(f"{name} is {type(value).__name__}")
-    return kind(**values)
-
-
-@cache
-def _types(kind: type) -> dict[str, tuple[type, ...]]:
-    """The types of JSON's values that each field of a dataclass may have; a whole number is a float too."""
-    hints = get_type_hints(kind, localns={"Array": object})
-    found = {}
-    for name, hint in hints.items():
-        options = get_args(hint) if isinstance(hint, UnionType) else (hint,)
-        types = tuple(get_origin(option) or option for option in options)
-        found[name] = (*types, int) if float in types else types
-    return found
+def _layer(arrays: dict[str, Array]) -> dict[str, Any]:
+    """The members of a layer from its arrays: `statistics/GATE.WHAT` are its statistics, all others its gates."""
+    members: dict[str, Any] = {"gates": {}}
+    statistics: dict[str, Any] = {"gates": {}}
+    for name, array in arrays.items():
+        if not name.startswith(_STATISTICS):
+            members["gates"][name] = array
+            continue
+        members["statistics"] = statistics
+        gate, _, what = name.removeprefix(_STATISTICS).rpartition(".")
+        (statistics["gates"].setdefault(gate, {}) if gate else statistics)[what] = array
+    return members

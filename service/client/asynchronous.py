@@ -6,14 +6,13 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any, Literal, Self, Unpack
+from typing import Any, Literal, Self, TypeVar, Unpack
 from urllib.parse import quote
 
 import httpx
 from httpx_retries import Retry
 
-from service.client import answers
-from service.client.answers import Entity, Feedback, ModelInfo, Models, Predictions, Shadow, Traces, UnitCard
+from service.client.answers import Entity, Feedback, ModelInfo, Models, Predictions, Shadow, Traces, UnitCard, read
 from service.client.base import (
     POLL_SECONDS,
     Base,
@@ -31,6 +30,8 @@ from service.client.cutting import Answer, Inputs, Piece, joined
 from service.client.problems import Problem, TooLarge, Unreachable, check
 from service.client.streams import AsyncTextStream, StreamFields
 from service.client.whole import aread_whole, is_ready
+
+_Kind = TypeVar("_Kind")
 
 
 class AsyncClient(Base[httpx.AsyncClient]):
@@ -64,22 +65,17 @@ class AsyncClient(Base[httpx.AsyncClient]):
         """A text that is sent in pieces. `state` continues another stream, from this service or another instance."""
 
         async def post(body: dict[str, Any]) -> bytes:
-            try:
-                response = await self._http.post("/stream", json=body)
-            except httpx.RequestError as error:
-                raise self.failure(error) from error
-            check(response)
-            return response.content
+            return (await self._send("POST", "/stream", json=body)).content
 
         return AsyncTextStream(post, fields, state)
 
     async def models(self) -> Models:
         """The loaded models."""
-        return answers.models((await self._get("/models")).content)
+        return await self._get(Models, "/models")
 
     async def model(self, name: str) -> ModelInfo:
         """One model. Raises `NotFound`."""
-        return answers.model((await self._get(f"/models/{quote(name, safe='')}")).content)
+        return await self._get(ModelInfo, f"/models/{quote(name, safe='')}")
 
     async def unit(
         self,
@@ -94,7 +90,7 @@ class AsyncClient(Base[httpx.AsyncClient]):
 
         `version` is one that is served; left out, the stable one. Raises `NotFound` for a unit that the model has not.
         """
-        return answers.unit((await self._get(unit_path(name, unit, layer, direction, version))).content)
+        return await self._get(UnitCard, unit_path(name, unit, layer, direction, version))
 
     async def feedback(
         self,
@@ -107,11 +103,11 @@ class AsyncClient(Base[httpx.AsyncClient]):
         """Send the right answer: a label, or the entities of a tagger's input. `Predictions.sources` has both
         positional arguments for each input. Raises `NotFound` for a request that is not among the last ones."""
         body = feedback_body(request_id, number, label, entities)
-        return answers.feedback((await self._send("POST", "/feedback", json=body)).content)
+        return read(Feedback, (await self._send("POST", "/feedback", json=body)).content)
 
     async def shadow(self, name: str) -> Shadow:
         """The comparison of a model's shadow with the served version. Raises `NotFound` if it has none."""
-        return answers.shadow((await self._get(f"/models/{quote(name, safe='')}/shadow")).content)
+        return await self._get(Shadow, f"/models/{quote(name, safe='')}/shadow")
 
     async def ready(self) -> bool:
         """True if the service is ready. Asked once, without retries."""
@@ -148,11 +144,7 @@ class AsyncClient(Base[httpx.AsyncClient]):
         """The answers to a piece: one, or those of its halves if it is over a limit of the service."""
         path, body, headers, read = request
         try:
-            response = await self._http.post(path, json={**body, "inputs": piece.body()}, headers=headers)
-        except httpx.RequestError as error:
-            raise self.failure(error) from error
-        try:
-            check(response)
+            response = await self._send("POST", path, json={**body, "inputs": piece.body()}, headers=headers)
         except TooLarge as error:
             if len(piece.inputs) == 1:
                 raise error.shifted(piece.first) from None
@@ -163,8 +155,8 @@ class AsyncClient(Base[httpx.AsyncClient]):
         check_count(answer, piece)
         return [with_sources(answer, response)]
 
-    async def _get(self, path: str) -> httpx.Response:
-        return await self._send("GET", path)
+    async def _get(self, kind: type[_Kind], path: str) -> _Kind:
+        return read(kind, (await self._send("GET", path)).content)
 
     async def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
         try:

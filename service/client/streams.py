@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Literal, TypedDict, get_type_hints, overload
+from typing import Any, TypedDict, get_type_hints
 
 from service.client.whole import reading
 
@@ -54,20 +54,16 @@ class _Base:
         part = {"text": piece} if isinstance(piece, str) else {"tokens": list(piece)}
         return {**self._fields, **part, "state": self.state, "end": end}
 
-    def _took(self, content: bytes) -> list[Event]:
-        self.events, self.state, self.prediction = _read(content, end=False)
+    def _take(self, content: bytes, *, end: bool) -> list[Event]:
+        self.events, self.state, self.prediction = _read(content, end=end)
         return self.events
 
-    def _ended(self, content: bytes) -> dict[str, Any]:
-        self.events, self.state, prediction = _read(content, end=True)
-        self.prediction = prediction
-        return prediction
+    def _whole(self) -> dict[str, Any]:
+        """The prediction of a text that has ended."""
+        assert self.prediction is not None  # `_read` has checked it
+        return self.prediction
 
 
-@overload
-def _read(content: bytes, *, end: Literal[False]) -> tuple[list[Event], str, None]: ...
-@overload
-def _read(content: bytes, *, end: Literal[True]) -> tuple[list[Event], str | None, dict[str, Any]]: ...
 @reading
 def _read(content: bytes, *, end: bool) -> tuple[list[Event], str | None, dict[str, Any] | None]:
     """The events, the state and the prediction of an answer. Raises `InvalidAnswer`."""
@@ -91,11 +87,12 @@ class TextStream(_Base):
 
     def send(self, piece: Piece) -> list[Event]:
         """Send the next piece: the events that it came to. Raises `ClientError`; the stream is as it was then."""
-        return self._took(self._post(self._body(piece, end=False)))
+        return self._take(self._post(self._body(piece, end=False)), end=False)
 
     def end(self, piece: Piece = "") -> dict[str, Any]:
         """Send the last piece: the prediction of the whole text. The next begins another. Raises `ClientError`."""
-        return self._ended(self._post(self._body(piece, end=True)))
+        self._take(self._post(self._body(piece, end=True)), end=True)
+        return self._whole()
 
 
 class AsyncTextStream(_Base):
@@ -109,8 +106,9 @@ class AsyncTextStream(_Base):
 
     async def send(self, piece: Piece) -> list[Event]:
         """Send the next piece: the events that it came to. Raises `ClientError`; the stream is as it was then."""
-        return self._took(await self._post(self._body(piece, end=False)))
+        return self._take(await self._post(self._body(piece, end=False)), end=False)
 
     async def end(self, piece: Piece = "") -> dict[str, Any]:
         """Send the last piece: the prediction of the whole text. The next begins another. Raises `ClientError`."""
-        return self._ended(await self._post(self._body(piece, end=True)))
+        self._take(await self._post(self._body(piece, end=True)), end=True)
+        return self._whole()

@@ -6,14 +6,13 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
-from typing import Any, Literal, Self, Unpack
+from typing import Any, Literal, Self, TypeVar, Unpack
 from urllib.parse import quote
 
 import httpx
 from httpx_retries import Retry
 
-from service.client import answers
-from service.client.answers import Entity, Feedback, ModelInfo, Models, Predictions, Shadow, Traces, UnitCard
+from service.client.answers import Entity, Feedback, ModelInfo, Models, Predictions, Shadow, Traces, UnitCard, read
 from service.client.base import (
     POLL_SECONDS,
     Base,
@@ -31,6 +30,8 @@ from service.client.cutting import Answer, Inputs, Piece, joined
 from service.client.problems import Problem, TooLarge, Unreachable, check
 from service.client.streams import StreamFields, TextStream
 from service.client.whole import is_ready, read_whole
+
+_Kind = TypeVar("_Kind")
 
 
 class Client(Base[httpx.Client]):
@@ -67,22 +68,17 @@ class Client(Base[httpx.Client]):
         """A text that is sent in pieces. `state` continues another stream, from this service or another instance."""
 
         def post(body: dict[str, Any]) -> bytes:
-            try:
-                response = self._http.post("/stream", json=body)
-            except httpx.RequestError as error:
-                raise self.failure(error) from error
-            check(response)
-            return response.content
+            return self._send("POST", "/stream", json=body).content
 
         return TextStream(post, fields, state)
 
     def models(self) -> Models:
         """The loaded models."""
-        return answers.models(self._get("/models").content)
+        return self._get(Models, "/models")
 
     def model(self, name: str) -> ModelInfo:
         """One model. Raises `NotFound`."""
-        return answers.model(self._get(f"/models/{quote(name, safe='')}").content)
+        return self._get(ModelInfo, f"/models/{quote(name, safe='')}")
 
     def unit(
         self,
@@ -97,7 +93,7 @@ class Client(Base[httpx.Client]):
 
         `version` is one that is served; left out, the stable one. Raises `NotFound` for a unit that the model has not.
         """
-        return answers.unit((self._get(unit_path(name, unit, layer, direction, version))).content)
+        return self._get(UnitCard, unit_path(name, unit, layer, direction, version))
 
     def feedback(
         self,
@@ -110,11 +106,11 @@ class Client(Base[httpx.Client]):
         """Send the right answer: a label, or the entities of a tagger's input. `Predictions.sources` has both
         positional arguments for each input. Raises `NotFound` for a request that is not among the last ones."""
         body = feedback_body(request_id, number, label, entities)
-        return answers.feedback((self._send("POST", "/feedback", json=body)).content)
+        return read(Feedback, self._send("POST", "/feedback", json=body).content)
 
     def shadow(self, name: str) -> Shadow:
         """The comparison of a model's shadow with the served version. Raises `NotFound` if it has none."""
-        return answers.shadow((self._get(f"/models/{quote(name, safe='')}/shadow")).content)
+        return self._get(Shadow, f"/models/{quote(name, safe='')}/shadow")
 
     def ready(self) -> bool:
         """True if the service is ready. Asked once, without retries."""
@@ -147,11 +143,7 @@ class Client(Base[httpx.Client]):
         """The answers to a piece: one, or those of its halves if it is over a limit of the service."""
         path, body, headers, read = request
         try:
-            response = self._http.post(path, json={**body, "inputs": piece.body()}, headers=headers)
-        except httpx.RequestError as error:
-            raise self.failure(error) from error
-        try:
-            check(response)
+            response = self._send("POST", path, json={**body, "inputs": piece.body()}, headers=headers)
         except TooLarge as error:
             if len(piece.inputs) == 1:
                 raise error.shifted(piece.first) from None
@@ -162,8 +154,8 @@ class Client(Base[httpx.Client]):
         check_count(answer, piece)
         return [with_sources(answer, response)]
 
-    def _get(self, path: str) -> httpx.Response:
-        return self._send("GET", path)
+    def _get(self, kind: type[_Kind], path: str) -> _Kind:
+        return read(kind, self._send("GET", path).content)
 
     def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
         try:

@@ -11,8 +11,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.client import AsyncClient, Client, ClientError, InvalidAnswer, Models, Predictions, Traces, Unreachable
-from service.client import answers as client_answers
+from service.client import (
+    AsyncClient,
+    Client,
+    ClientError,
+    Contributions,
+    InvalidAnswer,
+    Models,
+    Predictions,
+    Traces,
+    Unreachable,
+)
+from service.client.typed import typed
 from service.http.render import TraceAnswer, traces_as_safetensors
 from service.model.gates import LayerGates
 from tests.service.stub import Reply, answer, both, stub
@@ -175,7 +185,7 @@ def test_only_the_service_says_that_it_is_ready() -> None:
 def test_a_number_beyond_float32_is_no_contribution() -> None:
     body = {"labels": ["a"], "bias": [1e308], "tokens": [[0.0]], "logits": [0.0]}
     with pytest.raises(FloatingPointError):
-        client_answers._contributions(body)
+        typed(Contributions, body)
 
 
 def test_answers_that_are_right_are_read() -> None:
