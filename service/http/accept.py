@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from service.http.render import JSON, SAFETENSORS
+from service.http.render import JSON
 
 HTML = "text/html"
 EVENT_STREAM = "text/event-stream"
@@ -12,28 +12,21 @@ EVENT_STREAM = "text/event-stream"
 _WEIGHT = re.compile(rb"\s*q\s*=\s*([01](?:\.\d{0,3})?)\s*")
 
 
-def wants_safetensors(accept: bytes | None) -> bool:
-    """True if the answer should be safetensors, false for JSON, the default.
+def prefers(media_type: str, accept: bytes | None) -> bool:
+    """True if the answer should have this media type, false for JSON, the default.
 
     A header that excludes both gets JSON, as for `/predict`. RFC 9110 allows it.
     """
     ranges = weights(accept)
-    json, safetensors = _weight(ranges, JSON), _weight(ranges, SAFETENSORS)
-    # At equal weight a client that names the binary form gets it: clients add `*/*` by themselves.
-    return safetensors > json or (safetensors == json > 0 and SAFETENSORS.encode() in ranges)
+    json, other = _weight(ranges, JSON), _weight(ranges, media_type)
+    # At equal weight a client that names the other form gets it: clients add `*/*` by themselves.
+    return other > json or (other == json > 0 and media_type.encode() in ranges)
 
 
 def wants_index(accept: bytes | None) -> bool:
     """True if the client of ``/`` wants JSON instead of the page, the default."""
     ranges = weights(accept)
     return _weight(ranges, JSON) > _weight(ranges, HTML)
-
-
-def wants_events(accept: bytes | None) -> bool:
-    """True if the answer should be server-sent events, false for JSON, the default."""
-    ranges = weights(accept)
-    json, events = _weight(ranges, JSON), _weight(ranges, EVENT_STREAM)
-    return events > json or (events == json > 0 and EVENT_STREAM.encode() in ranges)
 
 
 def names_html(accept: bytes | None) -> bool:

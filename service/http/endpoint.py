@@ -27,7 +27,7 @@ from service.errors import DeadlineExceeded
 from service.http import body
 from service.http.coding import coding_of, unpacked, unpacking_seconds
 from service.http.context import RequestContext, context_of
-from service.http.render import JSON, dumps
+from service.http.render import JSON
 from service.http.schemas.requests import Input, parse
 from service.http.time_limit import TimeLimit
 from service.model.decoding import Prediction
@@ -97,25 +97,23 @@ class Job(NamedTuple, Generic[Asked]):
 
 
 class Answer:
-    """A whole answer: pieces of bytes and their media type."""
+    """A whole answer with status 200: pieces of bytes and their media type."""
 
-    __slots__ = ("_headers", "_media_type", "_pieces", "_status")
+    __slots__ = ("_headers", "_media_type", "_pieces")
 
     def __init__(
         self,
         pieces: Sequence[bytes],
         media_type: str = JSON,
         headers: Sequence[tuple[bytes, bytes]] = (),
-        status: int = 200,
     ) -> None:
-        self._status = status
         self._pieces = pieces
         self._media_type = media_type
         self._headers = headers
 
     def plain(self) -> tuple[bytes, str] | None:
-        """Body and media type, if the answer is one piece with status 200 and without further headers."""
-        if self._status != 200 or self._headers or len(self._pieces) != 1:
+        """Body and media type, if the answer is one piece without further headers."""
+        if self._headers or len(self._pieces) != 1:
             return None
         return self._pieces[0], self._media_type
 
@@ -123,7 +121,7 @@ class Answer:
         length = sum(map(len, self._pieces))
         headers = [(b"content-type", self._media_type.encode()), (b"content-length", str(length).encode())]
         headers += self._headers
-        await send({"type": "http.response.start", "status": self._status, "headers": headers})
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
         last = len(self._pieces) - 1
         for number, piece in enumerate(self._pieces):
             await send({"type": "http.response.body", "body": piece, "more_body": number < last})
@@ -133,8 +131,8 @@ class BodyRoute(APIRoute):
     """A route that reads its body itself, within the service's limits and deadline, and with its errors.
 
     The route's function is a coroutine. It gets the checked body as `asked`, the request's `context` and the path
-    parameters, and returns an `Answer`. FastAPI builds the API document from its signature. A subclass for a protocol
-    overrides the attributes below and `parse`.
+    parameters, and returns an ASGI application. FastAPI builds the API document from its signature. A subclass for a
+    protocol overrides the attributes below and `parse`.
     """
 
     max_body: ClassVar[int | None] = None
@@ -403,11 +401,6 @@ class Followed:
         """Call it after the answer is sent."""
         for tell in self._context.after:
             tell(self._context, *self._told)
-
-
-def json_answer(value: object, status: int = 200) -> Answer:
-    """An answer of plain values as JSON."""
-    return Answer([dumps(value)], status=status)
 
 
 def cost_in(content: bytes) -> float:

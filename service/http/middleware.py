@@ -16,6 +16,7 @@ from typing import Any, cast
 import structlog
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
 from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -141,11 +142,7 @@ class Edge:
                 self._runtime.metrics.refused(error.reason)
             problem = problems.of(error)
             context.status = HTTPStatus(problem.status)
-            answer = problem.response(context.request_id, "GET", scope["path"])
-            headers = [*answer.raw_headers, (b"x-request-id", context.request_id.encode("ascii")), *SAFE]
-            start = {"type": "websocket.http.response.start", "status": problem.status, "headers": headers}
-            await send(start)
-            await send({"type": "websocket.http.response.body", "body": answer.body})
+            await rejection(problem, context.request_id, "GET", scope["path"])(scope, receive, send)
         finally:
             milliseconds = round((perf_counter() - started) * 1000, 3)
             _log.info("stream", route=scope["path"], status=int(context.status), ms=milliseconds, **context.log)
@@ -202,6 +199,13 @@ class Edge:
                 context.log["key"] = grant.name
         if self._runtime.phase is Phase.STOPPING:
             self._runtime.batcher.admission.refuse_closed()
+
+
+def rejection(problem: problems.Problem, request_id: str, method: str, path: str) -> Response:
+    """A problem as an answer with the headers that `Edge` adds, for a request that does not pass it."""
+    response = problem.response(request_id, method, path)
+    response.raw_headers += [(b"x-request-id", request_id.encode("ascii")), *SAFE]
+    return response
 
 
 class _Outgoing:

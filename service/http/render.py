@@ -14,6 +14,7 @@ from itertools import chain
 import numpy as np
 import orjson
 from numpy.typing import NDArray
+from starlette.responses import Response
 
 from service.http.number_table import rows_as_json, tables_as_json
 from service.model.contributions import Contributions
@@ -63,6 +64,11 @@ class TraceAnswer:
 def dumps(value: object) -> bytes:
     """JSON of plain values and C-contiguous arrays."""
     return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def json_response(value: object, status: int = 200) -> Response:
+    """A short answer of plain values."""
+    return Response(dumps(value), status, media_type=JSON)
 
 
 def predictions_as_json(head: dict[str, object], predictions: Sequence[Prediction]) -> list[bytes]:

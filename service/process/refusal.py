@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from service.errors import Refused, RequestError
 from service.http import problems
-from service.http.middleware import SAFE
+from service.http.middleware import rejection
 
 _log = structlog.get_logger()
 
@@ -18,9 +18,7 @@ def answer(error: Exception, method: str, target: bytes, request_id: str, reason
     if reason is Refused.INTERNAL:
         _log.error("unexpected error", exc_info=error)
     path = target.partition(b"?")[0].decode("latin-1")
-    response = problems.of(error).response(request_id, method, path)
-    response.raw_headers += [(b"x-request-id", request_id.encode()), *SAFE]
-    return response
+    return rejection(problems.of(error), request_id, method, path)
 
 
 def reason_of(error: Exception) -> Refused:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from fastapi import APIRouter, Body
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from service.errors import FieldProblem, InvalidField
 from service.http.context import Here
@@ -23,8 +23,9 @@ from service.http.endpoint import Answer, Job, ModelRoute, Outcome, PathModel
 from service.http.protocols import examples
 from service.http.protocols.responses import HuggingFaceGroup, HuggingFaceLabel, HuggingFaceToken
 from service.http.render import dumps
+from service.http.schemas.base import UNLESS_EMPTY, Lenient
 from service.http.schemas.examples import bodies
-from service.http.schemas.requests import UNLESS_EMPTY, InputsRequest
+from service.http.schemas.requests import InputsRequest
 from service.model.activations import sigmoid
 from service.model.bundle import Task
 from service.model.decoding import OUTSIDE, Prediction
@@ -40,13 +41,9 @@ _TASKS: dict[Task, str] = {"sentiment": "text classification", "ner": "token cla
 
 Truncation = Literal["longest_first", "only_first", "only_second", "do_not_truncate"]
 
-_LENIENT = ConfigDict(extra="ignore", strict=True, frozen=True)
 
-
-class Parameters(BaseModel):
+class Parameters(Lenient):
     """Parameters of the two tasks. Null means the default, and unknown parameters are ignored."""
-
-    model_config = _LENIENT
 
     top_k: int | None = Field(
         None, ge=1, description="Text classification: the number of labels, most probable first; all by default."
@@ -82,19 +79,15 @@ _OF_A_TASK: dict[str, Task] = {
 }
 
 
-class Options(BaseModel):
+class Options(Lenient):
     """Options of the hosted service, accepted without effect: nothing is cached, and the model is loaded."""
-
-    model_config = _LENIENT
 
     use_cache: bool | None = Field(None, description="Without effect: nothing is cached.")
     wait_for_model: bool | None = Field(None, description="Without effect: the model is loaded.")
 
 
-class HuggingFaceRequest(InputsRequest):
+class HuggingFaceRequest(InputsRequest, extra="ignore"):
     """Inputs and parameters of Hugging Face's clients. An input may also be a list of tokens."""
-
-    model_config = _LENIENT
 
     parameters: Annotated[Parameters | None, UNLESS_EMPTY] = Field(None, description="How to answer.")
     options: Annotated[Options | None, UNLESS_EMPTY] = Field(None, description="Accepted for clients that send them.")

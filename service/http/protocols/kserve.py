@@ -14,20 +14,18 @@ from starlette.responses import Response
 from service.errors import InvalidField, ModelNotFound
 from service.http.context import Here, RequestContext, Running
 from service.http.described import described, of_a_model
-from service.http.endpoint import Answer, Job, ModelRoute, Outcome, PathModel, json_answer
+from service.http.endpoint import Answer, Job, ModelRoute, Outcome, PathModel
 from service.http.protocols.kserve_schemas import (
     EXPLANATION,
     REQUESTS,
-    SENTIMENT,
     V1Explanations,
     V1Models,
     V1Predictions,
     V1Ready,
     V1Request,
 )
-from service.http.render import dumps
-from service.http.routes.operations import json_response
-from service.http.schemas.examples import bodies
+from service.http.render import dumps, json_response
+from service.http.schemas.examples import SENTIMENT, bodies
 from service.http.schemas.requests import check_count, checked, read_object
 from service.model.contributions import check_explain, note
 from service.model.equations import gate_names
@@ -122,7 +120,7 @@ def explain(model: PathModel, asked: _Asked, context: Here) -> Job[V1Request]:
 
 
 def _predictions(job: Job[Any], outcome: Outcome) -> Answer:
-    return json_answer({"predictions": outcome.predictions})
+    return Answer([dumps({"predictions": outcome.predictions})])
 
 
 def _explanations(job: Job[Any], outcome: Outcome) -> Answer:

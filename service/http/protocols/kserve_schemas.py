@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator
+from pydantic import Field, PlainValidator
 from pydantic import WithJsonSchema as JsonSchema
 
 from service.errors import InvalidField
-from service.http.schemas.requests import UNLESS_EMPTY, Input
-from service.http.schemas.responses import Entities, Sentiment, Shape, Token
+from service.http.schemas.base import UNLESS_EMPTY, Lenient, Shape
+from service.http.schemas.examples import SENTIMENT
+from service.http.schemas.requests import Input
+from service.http.schemas.responses import Entities, Sentiment, Token
 
-_LENIENT = ConfigDict(extra="ignore", strict=True, frozen=True)
 _INSTANCE = {
     "anyOf": [
         {"type": "object", "properties": {"text": {"type": "string", "minLength": 1}}, "required": ["text"]},
@@ -58,10 +59,8 @@ def _checked_instance(item: object, where: str) -> Input:
     return tokens
 
 
-class V1Parameters(BaseModel):
+class V1Parameters(Lenient):
     """Options of the answer."""
-
-    model_config = _LENIENT
 
     truncate: bool | None = Field(None, description="Keep the head of an input over the model's token limit.")
     tokens: bool | None = Field(None, description="Taggers: also return every token's label.")
@@ -71,10 +70,8 @@ class V1Parameters(BaseModel):
     )
 
 
-class V1Request(BaseModel):
+class V1Request(Lenient):
     """Instances, as KServe's clients send them."""
-
-    model_config = _LENIENT
 
     instances: Annotated[list[Any], PlainValidator(_checked_instances), JsonSchema(_INSTANCES)]
     parameters: Annotated[V1Parameters | None, UNLESS_EMPTY] = Field(None, description="How to answer.")
@@ -135,12 +132,6 @@ class V1Explanations(Shape):
 REQUESTS: dict[str, object] = {
     "two texts": {"instances": [{"text": "A warm, funny and wise film."}, {"text": "A dull one."}]},
     "tokens": {"instances": [{"tokens": ["A", "great", "film"]}]},
-}
-SENTIMENT = {
-    "label": "positive",
-    "score": 0.98,
-    "scores": {"negative": 0.02, "positive": 0.98},
-    "truncated": False,
 }
 EXPLANATION = {
     "tokens": [{"text": "great", "start": 0, "end": 5}],

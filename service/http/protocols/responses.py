@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from service.http.protocols.v2_tensors import Datatype
-from service.http.schemas.responses import Probability, Shape
+from service.http.schemas.base import Shape
+from service.http.schemas.responses import Probability
 
 _Place = Annotated[int, Field(ge=0)]
 

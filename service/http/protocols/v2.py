@@ -19,10 +19,10 @@ from service.errors import BundleRefused, ModelNotFound
 from service.http import body
 from service.http.context import Here, RequestContext, Running
 from service.http.described import described, of_a_model
-from service.http.endpoint import Answer, BodyRoute, Job, ModelRoute, Outcome, PathModel, json_answer, model_of
+from service.http.endpoint import Answer, BodyRoute, Job, ModelRoute, Outcome, PathModel, model_of
 from service.http.protocols import examples, responses, v2_metadata, v2_outputs, v2_sequences, v2_tensors
 from service.http.protocols.v2_tensors import IndexRequest, InferRequest, LoadRequest, UnloadRequest
-from service.http.routes.operations import json_response
+from service.http.render import JSON, json_response
 from service.http.schemas.examples import bodies
 from service.serving.explaining import TraceOptions
 from service.serving.registry import Entry, Model
@@ -242,11 +242,11 @@ def _written(
     response_model=list[responses.IndexEntry],
     **described("v2Index", "The repository's versions", examples={"index": examples.INDEX}),
 )
-async def index(context: Here, asked: Annotated[IndexRequest | None, Body(openapi_examples=_EMPTY)] = None) -> Answer:
+async def index(context: Here, asked: Annotated[IndexRequest | None, Body(openapi_examples=_EMPTY)] = None) -> Response:
     """The versions in the repository; with ``{"ready": true}`` only the served ones."""
     only_ready = asked is not None and bool(asked.ready)
     entries = [entry for entry in await context.runtime.index() if entry.ready or not only_ready]
-    return json_answer([_entry(entry) for entry in entries])
+    return json_response([_entry(entry) for entry in entries])
 
 
 _CHANGING: dict[str, Any] = {"response_class": Response, "response_model": None}
@@ -259,10 +259,10 @@ _CHANGING: dict[str, Any] = {"response_class": Response, "response_model": None}
 )
 async def load(
     name: str, context: Here, asked: Annotated[LoadRequest | None, Body(openapi_examples=_EMPTY)] = None
-) -> Answer:
+) -> Response:
     """Load the highest version of a model, or load it again."""
     await context.runtime.load(name)
-    return Answer([b""])
+    return Response(media_type=JSON)
 
 
 @admin.post(
@@ -272,10 +272,10 @@ async def load(
 )
 async def unload(
     name: str, context: Here, asked: Annotated[UnloadRequest | None, Body(openapi_examples=_EMPTY)] = None
-) -> Answer:
+) -> Response:
     """Stop serving a model."""
     await context.runtime.unload(name)
-    return Answer([b""])
+    return Response(media_type=JSON)
 
 
 def _entry(entry: Entry) -> dict[str, str]:

@@ -14,11 +14,12 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
+from pydantic import Field, PrivateAttr
 
 from service.errors import InvalidField, MalformedBody
 from service.http.render import array_as_json, check_finite, dumps, gathered
-from service.http.schemas.requests import UNLESS_EMPTY, check_count, checked, read_object
+from service.http.schemas.base import UNLESS_EMPTY, Lenient
+from service.http.schemas.requests import check_count, checked, read_object
 
 HEADER_LENGTH = b"inference-header-content-length"
 TEXT = "text"
@@ -27,19 +28,13 @@ _LITTLE_ENDIAN: dict[Datatype, str] = {"FP32": "<f4", "INT64": "<i8", "BOOL": "?
 _LENGTH = struct.Struct("<I")
 
 
-class _Lenient(BaseModel):
-    """Ignores unknown members, and treats null and an empty list as missing, as the protocol does."""
-
-    model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
-
-
-class InputParameters(_Lenient):
+class InputParameters(Lenient):
     """Parameters of an input tensor."""
 
     binary_data_size: int | None = Field(None, ge=0, description="Bytes of the tensor after the JSON.")
 
 
-class InputTensor(_Lenient):
+class InputTensor(Lenient):
     """The texts: BYTES [n], or [n, 1]."""
 
     name: Literal["text"] = Field(description="The only input.")
@@ -49,20 +44,20 @@ class InputTensor(_Lenient):
     data: list[Any] | None = Field(None, description="The texts, unless they are binary.")
 
 
-class OutputParameters(_Lenient):
+class OutputParameters(Lenient):
     """Parameters of one output."""
 
     binary_data: bool | None = Field(None, description="Send the tensor as raw bytes after the JSON.")
 
 
-class OutputRequest(_Lenient):
+class OutputRequest(Lenient):
     """A requested output."""
 
     name: str = Field(description="An output of the model's metadata.")
     parameters: Annotated[OutputParameters | None, UNLESS_EMPTY] = Field(None, description="Parameters of this output.")
 
 
-class InferParameters(_Lenient):
+class InferParameters(Lenient):
     """Parameters of a whole request."""
 
     binary_data_output: bool | None = Field(
@@ -81,7 +76,7 @@ class InferParameters(_Lenient):
     )
 
 
-class InferRequest(_Lenient):
+class InferRequest(Lenient):
     """The body of an inference request. Other members and parameters are ignored."""
 
     id: str | None = Field(None, max_length=256, description="Sent back with the answer.")
@@ -126,25 +121,25 @@ class InferRequest(_Lenient):
         return wanted
 
 
-class IndexRequest(_Lenient):
+class IndexRequest(Lenient):
     """The optional body of a request for the repository's index."""
 
     ready: bool | None = Field(None, description="List only the models that are served.")
 
 
-class LoadParameters(_Lenient):
+class LoadParameters(Lenient):
     """Parameters of a request to load a model."""
 
     config: None = Field(None, description="Not supported: a bundle has no settings.")
 
 
-class LoadRequest(_Lenient):
+class LoadRequest(Lenient):
     """The optional body of a request to load a model."""
 
     parameters: Annotated[LoadParameters | None, UNLESS_EMPTY] = Field(None, description="Parameters of the request.")
 
 
-class UnloadRequest(_Lenient):
+class UnloadRequest(Lenient):
     """The optional body of a request to unload a model. No model depends on another."""
 
 

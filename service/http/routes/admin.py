@@ -5,23 +5,22 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Body
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from starlette.responses import Response
 
 from service.errors import BundleRefused, ModelNotFound
 from service.http.context import Here, Running
 from service.http.described import described
-from service.http.endpoint import Answer, BodyRoute, json_answer
-from service.http.routes.operations import json_response
+from service.http.endpoint import BodyRoute
+from service.http.render import json_response
 from service.http.schemas import examples, responses
+from service.http.schemas.base import Strict
 
 MAX_VERSION = 10**9
 
 
-class VersionRequest(BaseModel):
+class VersionRequest(Strict):
     """The version to load."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     version: Annotated[int, Field(ge=1, le=MAX_VERSION)] | None = Field(
         None, description="Serve this version until the next change. Without it: the highest, and any higher one later."
@@ -66,10 +65,10 @@ async def load(
     name: str,
     context: Here,
     asked: Annotated[VersionRequest | None, Body(openapi_examples=examples.bodies(examples.LOAD_REQUESTS))] = None,
-) -> Answer:
+) -> Response:
     model = await context.runtime.load(name, asked.version if asked is not None else None)
     context.log.update(model=model.name, version=model.version)
-    return json_answer(model.describe())
+    return json_response(model.describe())
 
 
 @router.post(

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body
 
 from service.errors import InvalidField, TooLarge
-from service.http.accept import wants_safetensors
+from service.http.accept import prefers
 from service.http.context import Here
 from service.http.described import described
 from service.http.endpoint import Answer, Job, JobRoute, Outcome
@@ -93,7 +93,7 @@ def gates(
         asked,
         model,
         asked.items(),
-        _safetensors if wants_safetensors(context.headers.get(b"accept")) else _traces,
+        _safetensors if prefers(SAFETENSORS, context.headers.get(b"accept")) else _traces,
         asked.pointer,
         truncate=asked.truncate,
         split=asked.split,

@@ -13,7 +13,7 @@ from service.http.accept import wants_index
 from service.http.context import Here, Running
 from service.http.described import described, of_a_model
 from service.http.endpoint import PathModel
-from service.http.render import JSON, dumps
+from service.http.render import JSON, dumps, json_response
 from service.http.routes.explorer import EXAMPLE, INDEX, file
 from service.http.schemas import examples, responses
 from service.observability.metrics import CONTENT_TYPE
@@ -115,10 +115,6 @@ async def ready(runtime: Running) -> Response:
 )
 async def openapi(request: Request) -> Response:
     return json_response(await asyncio.to_thread(request.app.openapi))
-
-
-def json_response(value: object) -> Response:
-    return Response(dumps(value), media_type=JSON)
 
 
 def _described(runtime: Runtime, model: Model, now: Snapshot | None = None) -> dict[str, object]:

@@ -15,8 +15,8 @@ from starlette.responses import Response
 from service.errors import AnswerNotFound, BundleRefused, InvalidField, ModelNotFound, NoShadow, Unavailable
 from service.http.context import Here, RequestContext, Running
 from service.http.described import described
-from service.http.endpoint import Answer, BodyRoute, Job, Outcome, json_answer
-from service.http.routes.operations import json_response
+from service.http.endpoint import BodyRoute, Job, Outcome
+from service.http.render import json_response
 from service.http.schemas import rollout as schemas
 from service.http.schemas.examples import bodies
 from service.http.schemas.rollout import FeedbackRequest, RolloutRequest
@@ -90,7 +90,7 @@ async def shadow(name: str, runtime: Running) -> Response:
 )
 async def take(
     asked: Annotated[FeedbackRequest, Body(openapi_examples=bodies(schemas.FEEDBACK_REQUESTS))], context: Here
-) -> Answer:
+) -> Response:
     after = context.runtime.after
     taken = after.take_feedback(context.request_id, asked.request_id, asked.input, asked.label, asked.spans())
     context.log.update(outcome=taken.outcome)
@@ -103,7 +103,7 @@ async def take(
         "model": taken.model,
         "version": taken.version,
     }
-    return json_answer(found, status=202)
+    return json_response(found, status=202)
 
 
 @admin.post(
@@ -122,13 +122,13 @@ async def roll_out(
     name: str,
     asked: Annotated[RolloutRequest, Body(openapi_examples=bodies(schemas.ROLLOUT_REQUESTS))],
     context: Here,
-) -> Answer:
+) -> Response:
     """If a version cannot be served, or does not fit the stable one, nothing changes. A canary with a share of 0 stays
     loaded. A version that is dropped from the plan counts as latest again."""
     runtime = context.runtime
     await runtime.change(name, partial(_changed, asked))
     context.log.update(model=name)
-    return json_answer({"name": name, "versions": runtime.registry.snapshot.states(name)})
+    return json_response({"name": name, "versions": runtime.registry.snapshot.states(name)})
 
 
 def _changed(asked: RolloutRequest, plan: Plan) -> Plan:

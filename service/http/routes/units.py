@@ -11,7 +11,7 @@ from starlette.responses import Response
 from service.errors import ModelNotFound, UnitNotFound
 from service.http.described import of_a_model
 from service.http.endpoint import PathModel
-from service.http.routes.operations import json_response
+from service.http.render import json_response
 from service.http.schemas import examples, responses
 from service.model.unit_cards import keys
 

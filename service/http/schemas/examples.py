@@ -41,7 +41,7 @@ GATES_REQUESTS: dict[str, dict[str, object]] = {
         "deletion": True,
     },
 }
-_SENTIMENT: dict[str, object] = {
+SENTIMENT: dict[str, object] = {
     "label": "positive",
     "score": 0.98,
     "scores": {"negative": 0.02, "positive": 0.98},
@@ -57,7 +57,7 @@ _ENTITY = {
     "token_end": 2,
 }
 PREDICTIONS: dict[str, dict[str, object]] = {
-    "sentiment": {"model": "sentiment-bilstm", "version": "1", "task": "sentiment", "predictions": [_SENTIMENT]},
+    "sentiment": {"model": "sentiment-bilstm", "version": "1", "task": "sentiment", "predictions": [SENTIMENT]},
     "ner": {
         "model": "ner-bilstm",
         "version": "1",
@@ -100,7 +100,7 @@ STREAM_ANSWERS: dict[str, dict[str, object]] = {
         "state": "pD0c…",
         "prediction": None,
     },
-    "the end": {"model": "sentiment-lstm", "version": "4", "events": [], "state": None, "prediction": _SENTIMENT},
+    "the end": {"model": "sentiment-lstm", "version": "4", "events": [], "state": None, "prediction": SENTIMENT},
 }
 STREAM_EVENTS = (
     'event: token\ndata: {"type":"token","t":0,"text":"The","start":0,"end":3,'
@@ -116,7 +116,7 @@ TRACES: dict[str, dict[str, object]] = {
         "traces": [
             {
                 "tokens": [{"text": "A", "start": 0, "end": 1}, {"text": "film", "start": 2, "end": 6}],
-                "prediction": _SENTIMENT,
+                "prediction": SENTIMENT,
                 "layers": [
                     {
                         "layer": 0,
@@ -144,11 +144,11 @@ TRACES: dict[str, dict[str, object]] = {
         "traces": [
             {
                 "tokens": [{"text": "great", "start": 6, "end": 11}, {"text": "film", "start": 12, "end": 16}],
-                "prediction": _SENTIMENT,
+                "prediction": SENTIMENT,
                 "layers": [{"layer": 0, "direction": "forward", "gates": {"forget": [[0.91], [0.87]]}}],
                 "contributions": None,
                 "kept": [1, 2],
-                "baseline": _SENTIMENT,
+                "baseline": SENTIMENT,
                 "faithfulness": {
                     "label": "positive",
                     "score": 0.98,

@@ -10,10 +10,11 @@ from functools import cache
 from typing import Annotated, Any, TypeVar
 
 import orjson
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, StringConstraints, ValidationError
+from pydantic import BaseModel, Field, PlainValidator, ValidationError
 from pydantic import WithJsonSchema as JsonSchema
 
 from service.errors import FieldProblem, InvalidField, MalformedBody, TooLarge
+from service.http.schemas.base import Name, Strict
 from service.model.bundle import Task
 from service.model.faithfulness import MAX_TOKENS
 from service.model.gates import Reduce
@@ -27,12 +28,6 @@ SHOWN_LENGTH = 40
 
 Input = str | list[str]
 """One input: a raw text, or its tokens."""
-
-UNLESS_EMPTY = BeforeValidator(lambda value: None if value == [] else value)
-"""For an optional object in a foreign protocol: an empty list is treated as missing. Some clients write an empty object
-so."""
-
-_Name = Annotated[str, StringConstraints(max_length=256)]
 
 _A_KEY = "[key]"
 """pydantic's last step to a member whose name is wrong."""
@@ -71,10 +66,8 @@ def _checked_inputs(value: object) -> str | list[Input]:
     return value
 
 
-class InputsRequest(BaseModel):
+class InputsRequest(Strict):
     """One input or many, in every request for predictions."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     inputs: Annotated[str | list[Input], PlainValidator(_checked_inputs), JsonSchema(_INPUTS_SCHEMA)]
 
@@ -90,8 +83,8 @@ class InputsRequest(BaseModel):
 class PredictRequest(InputsRequest):
     """A request for predictions."""
 
-    model: _Name | None = Field(None, description="A model's name, as in `GET /models`.")
-    version: _Name | None = Field(
+    model: Name | None = Field(None, description="A model's name, as in `GET /models`.")
+    version: Name | None = Field(
         None,
         description="A loaded version of the model. Without it: the stable one, or a canary.",
     )
@@ -109,14 +102,12 @@ class PredictRequest(InputsRequest):
     )
 
 
-class SettingRequest(BaseModel):
+class SettingRequest(Strict):
     """Hold one gate or state of one direction of one layer at a value."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
     layer: int = Field(description="The layer's number, from 0.")
-    direction: _Name = Field(description='"forward" or "backward".')
-    gate: _Name = Field(description="One of the cell's gates, or a state: `cell`, `hidden`.")
+    direction: Name = Field(description='"forward" or "backward".')
+    gate: Name = Field(description="One of the cell's gates, or a state: `cell`, `hidden`.")
     value: float = Field(
         allow_inf_nan=False, description="Within the gate's range: 0 to 1, or -1 to 1; `cell` has no range."
     )
@@ -135,9 +126,9 @@ class SettingRequest(BaseModel):
 class GatesRequest(PredictRequest):
     """A request for predictions with gate activations."""
 
-    gates: list[_Name] | None = Field(None, fail_fast=True, description="Names of gates; all of the cell's by default.")
+    gates: list[Name] | None = Field(None, fail_fast=True, description="Names of gates; all of the cell's by default.")
     layers: list[int] | None = Field(None, fail_fast=True, description="Numbers of layers, from 0; all by default.")
-    directions: list[_Name] | None = Field(
+    directions: list[Name] | None = Field(
         None, fail_fast=True, description='"forward", "backward"; all of the model\'s by default.'
     )
     units: list[int] | None = Field(None, fail_fast=True, description="Numbers of units, from 0; all by default.")

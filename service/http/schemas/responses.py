@@ -5,20 +5,15 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from service.http.schemas.base import Shape
 from service.model import bundle
 from service.model.bundle import Feature, Head, Parity, Precision, RawText, Score, Task
 from service.model.contributions import Split
 from service.model.equations import CellName, Direction, GruReset, Peepholes
 
 Probability = Annotated[float, Field(ge=0, le=1)]
-
-
-class Shape(BaseModel):
-    """An answer or a part of one, with exactly these fields."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, defer_build=True)
 
 
 class Token(Shape):
@@ -262,10 +257,8 @@ class ServedVersion(Shape):
     reason: str | None = Field(description="The reason why it is refused.")
 
 
-class ModelDescription(BaseModel):
+class ModelDescription(Shape, extra="allow"):
     """A loaded model."""
-
-    model_config = ConfigDict(extra="allow", strict=True, defer_build=True)
 
     name: str = Field(description="The model's name.")
     version: str = Field(description="The described version; by default the stable one.")

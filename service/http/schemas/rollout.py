@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from service.http.schemas.base import Lenient, Shape, Strict
 from service.http.schemas.examples import REQUEST_ID
-from service.http.schemas.responses import Probability, ServedVersion, Shape
+from service.http.schemas.responses import Probability, ServedVersion
 from service.rollout import MAX_VERSION
 
 MAX_ENTITIES = 4096
@@ -19,20 +20,16 @@ _Digits = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,8}$")]
 _Place = Annotated[int, Field(ge=0)]
 
 
-class FeedbackEntity(BaseModel):
+class FeedbackEntity(Lenient):
     """A right entity. Other members of an answer's entity are ignored."""
-
-    model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
 
     label: _Text = Field(description="The kind of entity, such as PER.")
     start: _Place = Field(description="Its start in the text as sent, in Unicode code points.")
     end: _Place = Field(description="Its end, exclusive.")
 
 
-class FeedbackRequest(BaseModel):
+class FeedbackRequest(Strict):
     """The right answer to an input: `label` for a classifier, `entities` for a tagger."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     request_id: _Text = Field(description="The `X-Request-ID` of the answer, one of the service's last 10,000.")
     input: int = Field(0, ge=0, description="The number of the input in that request.")
@@ -68,19 +65,15 @@ class RolledOut(Shape):
     versions: list[ServedVersion] = Field(description="Its versions, ascending.")
 
 
-class ShadowChoice(BaseModel):
+class ShadowChoice(Strict):
     """The shadow version, and its share of the requests."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     version: _Number | _Digits = Field(description="The version.")
     share: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="Its share of the requests.")
 
 
-class RolloutRequest(BaseModel):
+class RolloutRequest(Strict):
     """The versions of a model to serve. A missing field stays as it is; null resets it."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     versions: _Text | None = Field(
         None, description="The versions served side by side: `latest:2`, `all` or `1+3`; null: only the highest."

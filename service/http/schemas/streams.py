@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, Field
 
 from service.errors import InvalidField
+from service.http.schemas.base import Name, Strict
 from service.model.bundle import Task
 
-_Name = Annotated[str, StringConstraints(max_length=256)]
 
-
-class StreamOptions(BaseModel):
+class StreamOptions(Strict):
     """The model of a stream and the contents of its events."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-    model: _Name | None = Field(None, description="A model that reads forward, as in `GET /models`.")
-    version: _Name | None = Field(None, description="One of its versions; the stable one by default.")
+    model: Name | None = Field(None, description="A model that reads forward, as in `GET /models`.")
+    version: Name | None = Field(None, description="One of its versions; the stable one by default.")
     task: Task | None = Field(None, description="The task: its default model is used if `model` is missing.")
-    gates: list[_Name] | None = Field(
-        None, fail_fast=True, description="Names of gates in each event; none by default."
-    )
+    gates: list[Name] | None = Field(None, fail_fast=True, description="Names of gates in each event; none by default.")
     layers: list[int] | None = Field(None, fail_fast=True, description="Numbers of layers, from 0; all by default.")
     units: list[int] | None = Field(None, fail_fast=True, description="Numbers of units, from 0; all by default.")
     every: int = Field(1, ge=1, le=1_000_000, description="Send an event for every N-th token.")
@@ -33,10 +28,8 @@ class StreamOptions(BaseModel):
     state: str | None = Field(None, description="The state to continue from. It keeps its own `split`.")
 
 
-class Piece(BaseModel):
+class Piece(Strict):
     """The next piece of a text: text, cut anywhere, or tokens."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     text: str | None = Field(None, description="The next piece of the text, cut anywhere.")
     tokens: list[str] | None = Field(

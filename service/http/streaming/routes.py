@@ -11,11 +11,11 @@ from starlette.responses import StreamingResponse
 from starlette.types import ASGIApp
 
 from service.errors import ModelNotFound, RequestError, TooLarge
-from service.http.accept import EVENT_STREAM, wants_events
+from service.http.accept import EVENT_STREAM, prefers
 from service.http.context import Here, RequestContext
 from service.http.described import described
-from service.http.endpoint import BodyRoute, json_answer
-from service.http.render import dumps
+from service.http.endpoint import BodyRoute
+from service.http.render import dumps, json_response
 from service.http.schemas import examples
 from service.http.schemas.streams import StreamAnswer, StreamRequest
 from service.http.streaming.opened import Event, Opened, error_event, open_stream
@@ -61,8 +61,8 @@ async def stream(
     opened.paces = runtime.streams.admit(context.key)
     context.log.update(model=model.name, inputs=1)
     events = _events(opened, asked)
-    if not wants_events(context.headers.get(b"accept")):
-        return json_answer(await _whole(opened, events, context))
+    if not prefers(EVENT_STREAM, context.headers.get(b"accept")):
+        return json_response(await _whole(opened, events, context))
     first = await anext(events)  # errors of the request are raised here, while they can still become a status
     return StreamingResponse(_sent(context, opened, first, events), media_type=EVENT_STREAM, headers=_HEADERS)
 
