@@ -27,19 +27,22 @@ POLL_SECONDS = 0.1
 _Http = TypeVar("_Http", httpx.Client, httpx.AsyncClient)
 
 
-class Choice(TypedDict, total=False):
-    """Members of both requests. The service decides those that are left out."""
+class ModelFields(TypedDict, total=False):
+    """Members of every request. The service decides those that are left out."""
 
     model: str | None
     task: str | None
     version: str | None
     """A version that is served; left out, the stable one or a canary answers."""
+    split: bool
+    """Taggers read raw text sentence by sentence; False reads it as one sequence."""
+
+
+class Choice(ModelFields, total=False):
     route_key: str | None
     """The same key, the same version, in every call; left out, one is drawn for each call."""
     truncate: bool
     """Keep the head of a text over the token limit, in place of refusing it."""
-    split: bool
-    """Taggers read raw text sentence by sentence; False reads it as one sequence."""
 
 
 class PredictFields(Choice, total=False):
@@ -141,12 +144,12 @@ Request = tuple[str, dict[str, Any], dict[str, str], Callable[[bytes], Answer]]
 
 
 def predicting(fields: PredictFields) -> Request[Predictions]:
-    body = _body(PredictFields, fields)
+    body = members(PredictFields, fields)
     return "/predict", body, _route(body), answers.predictions
 
 
 def tracing(fields: GateFields) -> Request[Traces]:
-    body = _body(GateFields, fields)
+    body = members(GateFields, fields)
     return "/gates", body, {"Accept": SAFETENSORS, **_route(body)}, answers.traces
 
 
@@ -188,7 +191,7 @@ def check_count(answer: Predictions | Traces, piece: Piece) -> None:
         raise InvalidAnswer(f"The answer has {found} results for {len(piece.inputs)} inputs.")
 
 
-def _body(kind: type, fields: PredictFields | GateFields) -> dict[str, Any]:
+def members(kind: type, fields: Mapping[str, Any]) -> dict[str, Any]:
     """The fields that are set. Raises `TypeError` for one that there is not."""
     if unknown := fields.keys() - get_type_hints(kind).keys():
         raise TypeError(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(get_type_hints(kind))}")

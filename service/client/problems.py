@@ -1,12 +1,15 @@
 """All errors of the client, as one tree.
 
-ClientError ├── Unreachable         no answer came: no connection, or it broke ├── InvalidAnswer       an answer came
-that is not one of the service: HTML of a proxy, JSON of another shape └── Problem             the service answered with
-an error; `status`, `title`, `detail`, `errors`, `request_id` ├── InvalidRequest      400, 415, 422 the request is wrong
-├── Forbidden           401, 403       no API key, or one that may not do this ├── NotFound            404            no
-such model ├── TooLarge            413            over a limit of the service ├── Busy                429, 503       too
-much was asked, and retries did not help; `retry_after` └── TimedOut            504            not ready within the
-deadline; also raised when the client gave up waiting
+ClientError
+├── Unreachable         no answer came: no connection, or it broke
+├── InvalidAnswer       an answer that is not one of the service: HTML of a proxy, JSON of another shape
+└── Problem             the service answered with an error; `status`, `title`, `detail`, `errors`, `request_id`
+    ├── InvalidRequest      400, 415, 422  the request is wrong
+    ├── Forbidden           401, 403       no API key, or one without the right
+    ├── NotFound            404            no such model
+    ├── TooLarge            413            over a limit of the service, for one input alone
+    ├── Busy                429, 503       too much was asked, and retries did not help; `retry_after`
+    └── TimedOut            504            not ready within the deadline; also raised when the client gave up waiting
 """
 
 from __future__ import annotations

@@ -8,17 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypedDict, get_type_hints
+from typing import Any
 
+from service.client.base import ModelFields, members
 from service.client.whole import reading
 
 
-class StreamFields(TypedDict, total=False):
-    """Members of the request. The service decides those that are left out."""
-
-    model: str | None
-    task: str | None
-    version: str | None
+class StreamFields(ModelFields, total=False):
     gates: Sequence[str] | None
     """Names of gates in each event."""
     layers: Sequence[int] | None
@@ -26,8 +22,6 @@ class StreamFields(TypedDict, total=False):
     every: int
     """An event for every N-th token."""
     decimals: int | None
-    split: bool
-    """Taggers read raw text sentence by sentence; False reads it as one sequence."""
 
 
 Event = dict[str, Any]
@@ -40,10 +34,7 @@ class _Base:
     """The part of a stream that does not wait. `state` can be kept, and given to a later stream."""
 
     def __init__(self, fields: StreamFields, state: str | None) -> None:
-        known = get_type_hints(StreamFields).keys()
-        if unknown := fields.keys() - known:
-            raise TypeError(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(known)}")
-        self._fields = {name: value for name, value in fields.items() if value is not None}
+        self._fields = members(StreamFields, fields)
         self.state = state
         self.events: list[Event] = []
         """Those of the last piece."""

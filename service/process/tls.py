@@ -11,7 +11,7 @@ import structlog
 
 from service.errors import StartupError
 from service.settings import Settings
-from service.watched import signature
+from service.watched import Watch
 
 LOOK_EVERY = 10.0
 """Seconds between two checks of the files. Open connections keep their certificate."""
@@ -38,8 +38,7 @@ class _Certificate:
         self._files = (certificate, settings.tls_key or certificate)
         self._password = settings.tls_key_password.get_secret_value()
         self._minimum = _VERSIONS[settings.tls_version]
-        self._state = signature(*self._files)
-        self._look_at = monotonic() + LOOK_EVERY
+        self._watch = Watch(*self._files, every=LOOK_EVERY, clock=monotonic)
         self.context = self._latest = self._load()
 
     def _load(self) -> ssl.SSLContext:
@@ -51,16 +50,12 @@ class _Certificate:
         return context
 
     def _renew(self, connection: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> None:
-        if monotonic() >= self._look_at:
-            self._look_at = monotonic() + LOOK_EVERY
-            state = signature(*self._files)
-            if state != self._state:
-                self._state = state
-                try:
-                    self._latest = self._load()
-                    _log.info("certificate read")
-                except (OSError, ValueError) as error:
-                    _log.error("the certificate stays as it was", reason=_why(error))
+        if self._watch.changed():
+            try:
+                self._latest = self._load()
+                _log.info("certificate read")
+            except (OSError, ValueError) as error:
+                _log.error("the certificate stays as it was", reason=_why(error))
         if self._latest is not context:
             connection.context = self._latest
 

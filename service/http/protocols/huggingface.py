@@ -182,19 +182,20 @@ def _entities(prediction: Prediction, text: str, parameters: Parameters) -> _Res
     asked = parameters.ignore_labels
     ignored = {OUTSIDE} if asked is None else set(asked)
     if parameters.aggregation_strategy == "none":
-        results = [
-            {
-                "entity": token["label"],
-                "score": token["score"],
-                "word": token["text"],
-                "start": token["start"],
-                "end": token["end"],
-            }
-            for token in tokens
-        ]
+        found = [("entity", token["label"], [token]) for token in tokens]
     else:
-        results = [_group(group, text) for group in _grouped(tokens)]
-    return [result for result in results if result.get("entity", result.get("entity_group")) not in ignored]
+        found = [("entity_group", _kind(group[0]["label"]), group) for group in _grouped(tokens)]
+    return [
+        {
+            name: label,
+            "score": fmean(token["score"] for token in group),
+            "word": text[group[0]["start"] : group[-1]["end"]],
+            "start": group[0]["start"],
+            "end": group[-1]["end"],
+        }
+        for name, label, group in found
+        if label not in ignored
+    ]
 
 
 def _grouped(tokens: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
@@ -207,17 +208,6 @@ def _grouped(tokens: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
         else:
             groups.append([token])
     return groups
-
-
-def _group(tokens: Sequence[dict[str, Any]], text: str) -> dict[str, object]:
-    start, end = tokens[0]["start"], tokens[-1]["end"]
-    return {
-        "entity_group": _kind(tokens[0]["label"]),
-        "score": fmean(token["score"] for token in tokens),
-        "word": text[start:end],
-        "start": start,
-        "end": end,
-    }
 
 
 def _kind(label: str) -> str:

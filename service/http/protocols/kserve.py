@@ -134,10 +134,7 @@ def _explanations(job: Job[Any], outcome: Outcome) -> Answer:
                 "tokens": source.tokens(),
                 "labels": list(manifest.labels),
                 "contributions": split.get("tokens"),
-                "bias": split.get("bias"),
-                "logits": split.get("logits"),
-                "of": split.get("of"),
-                "method": split.get("method"),
+                **{name: split.get(name) for name in ("bias", "logits", "of", "method")},
                 "note": why if trace.contributions is None else None,
                 "prediction": prediction,
             }

@@ -24,7 +24,7 @@ from typing import Literal
 import structlog
 
 from service.errors import StartupError
-from service.watched import signature
+from service.watched import Watch
 
 Scope = Literal["use", "admin", "metrics"]
 
@@ -77,13 +77,10 @@ class Keys:
         given |= {key: Grant("admin", place=f"admin_keys {number}") for number, key in enumerate(admin_keys, 1)}
         self._given = {digest(key.encode()): grant for key, grant in given.items()}
         self._file = file
-        self._clock = clock
-        self._state: object = None
-        self._look_at = clock() + LOOK_EVERY
         self._grants: Mapping[bytes, Grant] = self._given
         _warn_of_short(given)
         if file is not None:
-            self._state = signature(file)
+            self._watch = Watch(file, every=LOOK_EVERY, clock=clock)
             try:
                 self._grants = self._given | _read(file)
             except (OSError, ValueError) as error:
@@ -95,22 +92,14 @@ class Keys:
 
     def current(self) -> Mapping[bytes, Grant]:
         """The grants by digest. The file is checked every `LOOK_EVERY` seconds."""
-        if self._file is not None and self._clock() >= self._look_at:
-            self._look_at = self._clock() + LOOK_EVERY
-            self._look(self._file)
+        if self._file is not None and self._watch.changed():
+            try:
+                self._grants = self._given | _read(self._file)
+            except (OSError, ValueError) as error:
+                _log.error("the API keys stay as they were", reason=_why(error))
+            else:
+                _log.info("API keys read", keys=len(self._grants))
         return self._grants
-
-    def _look(self, file: Path) -> None:
-        state = signature(file)
-        if state == self._state:
-            return
-        self._state = state
-        try:
-            self._grants = self._given | _read(file)
-        except (OSError, ValueError) as error:
-            _log.error("the API keys stay as they were", reason=_why(error))
-        else:
-            _log.info("API keys read", keys=len(self._grants))
 
 
 def digest(key: bytes) -> bytes:
