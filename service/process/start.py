@@ -30,7 +30,8 @@ from service.observability import payload_log, spans
 from service.observability.metrics import Metrics
 from service.process import tls
 from service.process.sockets import listen, url
-from service.process.supervisor import METHOD, SHOW_STACKS, SIGNALS, Loaded, Loading, Supervisor
+from service.process.supervisor import METHOD, Loaded, Loading, Supervisor
+from service.process.worker import SHOW_STACKS, SIGNALS
 from service.serving import sequences
 from service.serving.opening import Opening
 from service.serving.shared import Shared

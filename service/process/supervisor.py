@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import faulthandler
 import gc
 import multiprocessing
 import os
@@ -25,23 +24,21 @@ from multiprocessing.connection import wait
 from multiprocessing.context import ForkContext, SpawnContext
 from multiprocessing.process import BaseProcess
 from multiprocessing.sharedctypes import RawArray
-from multiprocessing.synchronize import Lock
 from typing import Literal, NamedTuple
 
 import structlog
 
 from service import interpreter
 from service.errors import StartupError
-from service.observability import logs
-from service.observability.metrics import FAMILIES, Metrics
-from service.observability.shared_metrics import MEMORY_BYTES, Board, total
+from service.observability.metrics import Metrics
+from service.observability.shared_metrics import MEMORY_BYTES, total
 from service.process.handover import close_all
 from service.process.sockets import listen, refuse, steer, url, welcome
+from service.process.worker import SHOW_STACKS, SIGNALS, STARTUP_STATUS, Decisions, Start, Work, boards, run
 from service.serving import agreement
-from service.serving.agreement import Agreement
 from service.serving.rates import Buckets
 from service.serving.registry import Changes, Registry
-from service.serving.shared import Remembered, Shared
+from service.serving.shared import Remembered
 from service.settings import Settings
 
 Method = Literal["fork", "spawn"]
@@ -57,18 +54,7 @@ LOOK_SECONDS = 1.0
 """Interval between two checks of the workers' event loops."""
 START_SECONDS = 60.0
 """Time limit for the first turn of a worker's event loop, even if `hang_seconds` is shorter."""
-STARTUP_STATUS = 1
-"""Exit status of a worker that cannot start."""
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
-"""Signals to stop."""
-SHOW_STACKS = signal.SIGUSR2
-"""Makes a process print the stacks of its threads to standard error."""
 _log = structlog.get_logger()
-
-
-Work = Callable[[Settings, Sequence[socket.socket], Shared], int]
-"""A worker's main function: serve until SIGTERM, then return the exit status. Raises `StartupError`."""
 
 
 class Loaded(NamedTuple):
@@ -124,7 +110,7 @@ class Supervisor:
         self._memory = RawArray(ctypes.c_char, MEMORY_BYTES * (count + 1))
         self._boards = boards(self._memory)
         self._turns = RawArray(ctypes.c_double, count)
-        self._decisions = _Decisions(
+        self._decisions = Decisions(
             RawArray(ctypes.c_char, agreement.BYTES), RawArray(ctypes.c_uint64, count), self._context.Lock()
         )
         self._agreement = self._decisions.open()
@@ -295,7 +281,7 @@ class Supervisor:
 
     def _fork(self, worker: _Worker, listener: socket.socket) -> BaseProcess:
         """Start a worker process at a socket. Raises `OSError`."""
-        start = _Start(
+        start = Start(
             self._settings,
             worker.place,
             len(self._workers),
@@ -313,7 +299,7 @@ class Supervisor:
         others = [each for each in self._listeners if each is not listener] if self._forks else []
         others += [each for at, some in enumerate(self._accepted) if at != worker.place for each in some]
         name = f"worker-{worker.place}"
-        process = self._context.Process(target=_run, args=(start, listener, others), name=name)
+        process = self._context.Process(target=run, args=(start, listener, others), name=name)
         # Signals are blocked until the worker has its own handlers, or it would run the supervisor's. SIGHUP stays
         # blocked until the worker's server handles it.
         held = signal.pthread_sigmask(signal.SIG_BLOCK, (*SIGNALS, signal.SIGHUP))
@@ -405,81 +391,6 @@ class Supervisor:
 
 def _context(method: Method) -> ForkContext | SpawnContext:
     return multiprocessing.get_context("fork") if method == "fork" else multiprocessing.get_context("spawn")
-
-
-def boards(memory: ctypes.Array[ctypes.c_char]) -> list[Board]:
-    """The boards in shared memory."""
-    view = memoryview(memory).cast("B")
-    return [Board(FAMILIES, view[start : start + MEMORY_BYTES]) for start in range(0, len(view), MEMORY_BYTES)]
-
-
-@dataclass(frozen=True, slots=True)
-class _Decisions:
-    """The memory of an `Agreement`, in a form that can be passed to another process."""
-
-    memory: ctypes.Array[ctypes.c_char]
-    followed: ctypes.Array[ctypes.c_uint64]
-    lock: Lock
-
-    def open(self) -> Agreement:
-        return Agreement(memoryview(self.memory).cast("B"), memoryview(self.followed).cast("B").cast("Q"), self.lock)
-
-
-@dataclass(frozen=True, slots=True)
-class _Start:
-    """The arguments of a worker. `place` is the number of the worker and of its board."""
-
-    settings: Settings
-    place: int
-    workers: int
-    memory: ctypes.Array[ctypes.c_char]
-    turns: ctypes.Array[ctypes.c_double]
-    decisions: _Decisions
-    work: Work
-    registry: Registry | None
-    replaces: bool
-    remembered: Remembered | None
-    rates: Buckets | None
-    accepted: Sequence[socket.socket]
-
-
-def _run(start: _Start, listener: socket.socket, others: Sequence[socket.socket]) -> None:
-    """The main function of a worker process."""
-    signal.set_wakeup_fd(-1)
-    for number in (signal.SIGINT, signal.SIGQUIT):  # a terminal sends them to all processes; the supervisor decides
-        signal.signal(number, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # until the server has its own handler: no work has begun
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-    for other in others:
-        other.close()
-    settings = start.settings
-    faulthandler.register(SHOW_STACKS)
-    logs.configure(settings.log_format, settings.log_level)  # a spawned process has its own log
-    logs.in_process(worker=start.place)
-    all_boards = boards(start.memory)
-    metrics = Metrics(all_boards[start.place], all_boards)
-
-    def turn() -> None:
-        start.turns[start.place] += 1
-
-    shared = Shared(
-        start.workers,
-        metrics,
-        start.registry,
-        start.replaces,
-        worker=start.place,
-        agreement=start.decisions.open(),
-        remembered=start.remembered,
-        rates=start.rates,
-        accepted=start.accepted,
-        turn=turn,
-    )
-    try:
-        status = start.work(settings, [listener], shared)
-    except StartupError as error:
-        _log.error(f"cannot start: {error}")
-        status = STARTUP_STATUS
-    sys.exit(status)
 
 
 def _freeze() -> None:

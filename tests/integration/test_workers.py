@@ -20,7 +20,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.process.supervisor import SHOW_STACKS
+from service.process.worker import SHOW_STACKS
 from tests.integration.conftest import ROOT, Process, Start, many_models
 from tests.integration.metrics import value
 from tests.patience import PATIENCE, until

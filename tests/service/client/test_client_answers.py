@@ -22,6 +22,7 @@ from service.client import (
     Traces,
     Unreachable,
 )
+from service.client import answers as client_answers
 from service.client.typed import typed
 from service.http.render import TraceAnswer, traces_as_safetensors
 from service.model.gates import LayerGates
