@@ -63,7 +63,7 @@ export function createAsk({ id, legend, onModel, onText }) {
     text,
     /** Offer the models, grouped by task, and show the one that is chosen. */
     offer(models, chosen, value) {
-      const groups = Map.groupBy ? Map.groupBy(models, (model) => model.task) : grouped(models);
+      const groups = Map.groupBy(models, (model) => model.task);
       select.replaceChildren(...[...groups].map(([task, members]) =>
         h("optgroup", { label: TASKS[task] ?? task }, members.map((model) =>
           h("option", { value: model.name, title: facts(model) },
@@ -96,12 +96,6 @@ export function createAsk({ id, legend, onModel, onText }) {
       answer.replaceChildren(...[parts, cut].flat().filter(Boolean));
     },
   };
-}
-
-function grouped(models) {
-  const groups = new Map();
-  for (const model of models) groups.set(model.task, [...(groups.get(model.task) ?? []), model]);
-  return groups;
 }
 
 function headline({ quality }) {

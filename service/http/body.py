@@ -13,37 +13,32 @@ from service.http.coding import coding_of
 
 WHAT = "Bytes in the body"
 
-Refusal = Callable[[bytes], str | None]
-"""Maps a content type to the reason why its body is not read; None if it is read."""
-
 
 @lru_cache(maxsize=64)
-def unless_json(content_type: bytes) -> str | None:
-    """The reason to reject a body that is not JSON in UTF-8."""
+def check_json(content_type: bytes) -> None:
+    """Raises `UnsupportedMediaType` for a body that is not JSON in UTF-8."""
     if not content_type.strip():
-        return "The request has no Content-Type; send application/json."
+        raise UnsupportedMediaType("The request has no Content-Type; send application/json.")
     media_type, *parameters = (part.strip().lower() for part in content_type.split(b";"))
     kind, _, subtype = media_type.partition(b"/")
     if kind != b"application" or not (subtype == b"json" or subtype.endswith(b"+json")):
-        return "The body is not sent as JSON; send it with Content-Type: application/json."
+        raise UnsupportedMediaType("The body is not sent as JSON; send it with Content-Type: application/json.")
     for parameter in parameters:
         name, _, value = parameter.partition(b"=")
         if name.strip() == b"charset" and value.strip().strip(b'"') not in (b"utf-8", b"utf8"):
-            return "The body's charset is not UTF-8; JSON is read in UTF-8 alone."
-    return None
+            raise UnsupportedMediaType("The body's charset is not UTF-8; JSON is read in UTF-8 alone.")
 
 
 async def read(
-    headers: Mapping[bytes, bytes], receive: Receive, limit: int, refusal_of: Refusal = unless_json
+    headers: Mapping[bytes, bytes], receive: Receive, limit: int, check_type: Callable[[bytes], None]
 ) -> bytes:
     """The whole body, still in its content coding (`service.http.coding`).
 
-    Raises `UnsupportedMediaType`, `TooLarge`, or `ClientDisconnect` if the client has gone.
+    `check_type` raises `UnsupportedMediaType` for a content type that is not read. Raises `TooLarge`, too, or
+    `ClientDisconnect` if the client has gone.
     """
     coding_of(headers.get(b"content-encoding", b""))
-    refusal = refusal_of(headers.get(b"content-type", b""))
-    if refusal is not None:
-        raise UnsupportedMediaType(refusal)
+    check_type(headers.get(b"content-type", b""))
     announced = headers.get(b"content-length", b"")
     if announced.isdigit() and int(announced) > limit:
         raise TooLarge(WHAT, int(announced), limit)

@@ -183,9 +183,9 @@ class BodyRoute(APIRoute):
         await answer(scope, receive, send)
 
     @staticmethod
-    def refusal(content_type: bytes) -> str | None:
-        """The reason to reject a body by its content type; None if it is read."""
-        return body.unless_json(content_type)
+    def check_type(content_type: bytes) -> None:
+        """Raises `UnsupportedMediaType` for a content type that is not read."""
+        body.check_json(content_type)
 
     def check_open(self, context: RequestContext) -> None:
         """Raises `Unavailable` if a request would be rejected anyway. Saves reading its body."""
@@ -204,7 +204,7 @@ class BodyRoute(APIRoute):
         most = self.max_body or runtime.settings.max_body
         if self.bodiless and headers.get(b"content-length", b"0") == b"0" and b"transfer-encoding" not in headers:
             return b""
-        content = await body.read(headers, receive, most, self.refusal)
+        content = await body.read(headers, receive, most, self.check_type)
         if coding := coding_of(headers.get(b"content-encoding", b"")):
             work = partial(unpacked, content, coding, most)
             content = await runtime.offload(unpacking_seconds(len(content), most), work, begins=True)

@@ -35,15 +35,14 @@ _BINARY = "application/octet-stream"
 
 class _RepositoryRoute(BodyRoute):
     @staticmethod
-    def refusal(content_type: bytes) -> str | None:
+    def check_type(content_type: bytes) -> None:
         """The protocol's own clients send no content type, or that of binary data."""
-        if not content_type.strip() or content_type.strip().lower().startswith(_BINARY.encode()):
-            return None
-        return body.unless_json(content_type)
+        if content_type.strip() and not content_type.strip().lower().startswith(_BINARY.encode()):
+            body.check_json(content_type)
 
 
 class _InferRoute(ModelRoute):
-    refusal = staticmethod(_RepositoryRoute.refusal)
+    check_type = staticmethod(_RepositoryRoute.check_type)
 
     def parse(self, context: RequestContext, content: bytes) -> BaseModel:
         most = context.runtime.settings.max_inputs
