@@ -8,6 +8,7 @@ from functools import partial
 from time import time
 from typing import Any
 
+from service.cpus import usable_cpus
 from service.model.decoding import Prediction
 from service.model.loading import Model
 from service.model.tokenizer import Encoded
@@ -58,7 +59,9 @@ class Afterwards:
         # Where a hook redacts the log, a report has no texts: the hook would have to see them first.
         told = self._log is not None and settings.payload_text and not settings.payload_redact
         logged = settings.log_text or told
-        self.shadowing = Shadowing(metrics, busy, sampler, Recent(remembered.disagreements, worker), texts=logged)
+        recent = Recent(remembered.disagreements, worker)
+        spare = usable_cpus() > (shared.workers if shared is not None else 1)
+        self.shadowing = Shadowing(metrics, busy, sampler, recent, spare=spare, texts=logged)
 
     def start(self) -> None:
         """Begin to write the payload log."""

@@ -1,10 +1,14 @@
 """Shadows: another version of the model runs answered requests again.
 
-A shadow runs only while the batcher is idle, in one thread of the lowest CPU priority. A request that finds the
-shadow's queue full is dropped and counted. Nothing else waits for a shadow.
+A shadow runs only while the batcher is idle. A request that finds the shadow's queue full is dropped and counted.
+Nothing else waits for a shadow.
 
-Requests are gathered to groups first. A thread of low priority that takes Python's lock at the end of its run may lose
-the CPU while it holds the lock, and then the event loop waits for both. One run for sixteen texts has that moment once.
+A service that leaves CPUs unused runs its shadows there, in one thread of the lowest priority. Requests are gathered to
+groups first, because each change of threads costs the event loop time.
+
+If every CPU has a worker, a thread takes more from the requests than its priority says: Python's lock goes to and fro,
+and a request that interrupts the run finds the caches filled by it. The event loop then runs the shadow itself, in
+groups of `PIECE_SECONDS`, and reads its sockets between two groups: a request waits for one group at most.
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
+from weakref import WeakKeyDictionary
 
 import structlog
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
@@ -51,6 +56,14 @@ MAX_WAITING_TOKENS = 65_536
 """Tokens of the waiting requests; the first request is always accepted."""
 GROUP_ROWS, GROUP_TOKENS = 16, 4096
 """Limits of one group: its rows (texts or sentences) and its tokens."""
+BATCH_ROWS = 4
+"""Rows of one run. A run of 16 rows takes longer per row: more padding, and the first-level caches are too small."""
+PIECE_SECONDS = 0.0005
+"""The time that a group in the event loop should take; one row may take longer."""
+LONGEST_PIECE = 0.002
+"""Groups with a longer estimate run in the thread, on every machine."""
+WEIGHT_OF_LAST = 0.1
+"""Weight of the last run in the running average of a shadow's seconds per token."""
 GATHER_SECONDS = 0.05
 """The longest time that a request waits for others of its group."""
 IDLE_SECONDS = 0.002
@@ -63,6 +76,7 @@ SHOWN = 10
 _log = structlog.get_logger()
 
 Measured = Literal["no", "before", "after"]
+Around = Callable[[], contextlib.AbstractContextManager[None]]
 Of = tuple[str, str, str]
 """The model, the version that answered, and the shadow's version."""
 
@@ -82,28 +96,33 @@ class _Waiting:
 @dataclass(frozen=True, slots=True)
 class _Ran:
     """Results of a group: predictions by request (None if the shadow cannot read it), and the seconds of both
-    versions."""
+    versions. `tokens` are the shadow's, with padding."""
 
     predictions: Sequence[Sequence[Prediction] | None]
     rows: Sequence[Rows]
-    served_seconds: float
-    shadow_seconds: float
+    tokens: int = 0
+    served_seconds: float = 0.0
+    shadow_seconds: float = 0.0
 
 
 class Shadowing:
     """Runs shadows and counts the comparisons on this process's board.
 
-    `busy` returns True while the batcher has work. `texts` allows texts in disagreements.
+    `busy` returns True while the batcher has work. `spare` is True if the service leaves CPUs unused. `texts` allows
+    texts in disagreements.
     """
 
     def __init__(
-        self, metrics: Metrics, busy: Callable[[], bool], sampler: Sampler, recent: Recent, *, texts: bool
+        self, metrics: Metrics, busy: Callable[[], bool], sampler: Sampler, recent: Recent, *, spare: bool, texts: bool
     ) -> None:
         self._metrics = metrics
         self._busy = busy
         self._sampler = sampler
         self._recent = recent
+        self._spare = spare
         self._texts = texts
+        self._costs: WeakKeyDictionary[Model, float] = WeakKeyDictionary()
+        """Seconds of a padded token."""
         self._waiting: deque[_Waiting] = deque()
         self._tokens = self._rows = 0
         self._groups = 0
@@ -179,36 +198,50 @@ class Shadowing:
             if self._busy():
                 await asyncio.sleep(IDLE_SECONDS)
                 continue
-            group = self._group()
             number, rest = divmod(self._groups, MEASURED)
             # The orders alternate, because the second of two runs finds warm caches.
             measured: Measured = "no" if rest else "before" if number % 2 else "after"
             self._groups += 1
+            runs = 1 if measured == "no" else 2
+            group, seconds = self._group(float("inf") if self._spare else PIECE_SECONDS / runs)
             try:
-                ran = await loop.run_in_executor(self._thread, partial(_run, group, measured))
+                if self._spare or seconds * runs > LONGEST_PIECE:
+                    ran = await loop.run_in_executor(self._thread, partial(_run, group, measured, _yielding))
+                else:
+                    ran = _run(group, measured)
                 await self._note(group, ran)
             except Exception as error:  # a failed shadow must not fail a request
                 _log.error("a shadow failed", model=group[0].of[0], error=type(error).__name__)
                 for each in group:
                     self._count("shadow_dropped_total", each.of, "failed")
 
-    def _group(self) -> list[_Waiting]:
-        """The next requests of one model and shadow, within the limits of a group."""
-        group = [self._waiting.popleft()]
-        rows, tokens = _rows(group[0].exchange), group[0].exchange.tokens
+    def _group(self, most: float) -> tuple[list[_Waiting], float]:
+        """The next requests of one model and shadow, and the estimate of their seconds. Every request but the first
+        keeps within `most` seconds and the limits of a group."""
+        first = self._waiting[0]
+        cost = self._costs.get(first.shadow, first.shadow.seconds_per_token)
+        group: list[_Waiting] = []
+        rows = tokens = longest = 0
+        seconds = 0.0
         while self._waiting:
             after = self._waiting[0]
-            rows, tokens = rows + _rows(after.exchange), tokens + after.exchange.tokens
-            alike = after.shadow is group[0].shadow and after.exchange.model is group[0].exchange.model
-            if not alike or rows > GROUP_ROWS or tokens > GROUP_TOKENS:
+            if after.shadow is not first.shadow or after.exchange.model is not first.exchange.model:
                 break
+            rows, tokens = rows + _rows(after.exchange), tokens + after.exchange.tokens
+            longest = max(longest, *map(len, after.exchange.encoded))
+            if group and (rows > GROUP_ROWS or tokens > GROUP_TOKENS or rows * longest * cost > most):
+                break
+            seconds = rows * longest * cost
             group.append(self._waiting.popleft())
         self._tokens -= sum(each.exchange.tokens for each in group)
         self._rows -= sum(_rows(each.exchange) for each in group)
-        return group
+        return group, seconds
 
     async def _note(self, group: Sequence[_Waiting], ran: _Ran) -> None:
-        of = group[0].of
+        of, shadow = group[0].of, group[0].shadow
+        if ran.tokens:
+            before = self._costs.get(shadow, shadow.seconds_per_token)
+            self._costs[shadow] = before + WEIGHT_OF_LAST * (ran.shadow_seconds / ran.tokens - before)
         if ran.served_seconds:
             self._count("shadow_run_seconds_total", of, "served", by=ran.served_seconds)
             self._count("shadow_run_seconds_total", of, "shadow", by=ran.shadow_seconds)
@@ -219,7 +252,7 @@ class Shadowing:
             self._compare(waiting.exchange, predictions, of)
             self._count("shadow_requests_total", of)
             await asyncio.sleep(0)  # requests come between two comparisons
-        self._sampler.offer(group[0].shadow, ran.rows)
+        self._sampler.offer(shadow, ran.rows)
 
     def _compare(self, exchange: Exchange, predictions: Sequence[Prediction], of: Of) -> None:
         change = self._metrics.board.histogram("shadow_score_change", *of)
@@ -250,25 +283,25 @@ def _rows(exchange: Exchange) -> int:
     return sum(len(source.sentences or (0,)) for source in exchange.encoded)
 
 
-def _run(group: Sequence[_Waiting], measured: Measured) -> _Ran:
-    """Run a group of one model and one shadow in this thread. If `measured`, the served version runs too, before or
-    after."""
+def _run(group: Sequence[_Waiting], measured: Measured, around: Around = contextlib.nullcontext) -> _Ran:
+    """Run a group of one model and one shadow in this thread, each run within `around`. If `measured`, the served
+    version runs too, before or after."""
     served, shadow = group[0].exchange.model, group[0].shadow
     encoded = [_encoded(each.exchange, shadow) for each in group]
     readable = [source for each in encoded if each is not None for source in each]
     if not readable:
-        return _Ran([None] * len(group), [], 0.0, 0.0)
+        return _Ran([None] * len(group), [])
     own = [source for each in group for source in each.exchange.encoded]
     comparable = served.tokenizer is shadow.tokenizer and len(own) == len(readable)  # both versions get the same rows
     served_seconds = 0.0
     if comparable and measured == "before":
-        _, served_seconds = _predict(served, own)
-    logits, shadow_seconds = _predict(shadow, readable)
+        _, _, served_seconds = _predict(served, own, around)
+    logits, tokens, shadow_seconds = _predict(shadow, readable, around)
     if comparable and measured == "after":
-        _, served_seconds = _predict(served, own)
+        _, _, served_seconds = _predict(served, own, around)
     predictions = iter(decode(shadow, logits, readable, tokens=False))
     found = [None if each is None else [next(predictions) for _ in each] for each in encoded]
-    return _Ran(found, [each.rows for each in parts(readable)], served_seconds, shadow_seconds)
+    return _Ran(found, [each.rows for each in parts(readable)], tokens, served_seconds, shadow_seconds)
 
 
 def _encoded(exchange: Exchange, shadow: Model) -> Sequence[Encoded] | None:
@@ -282,29 +315,31 @@ def _encoded(exchange: Exchange, shadow: Model) -> Sequence[Encoded] | None:
         return None
 
 
-def _predict(model: Model, encoded: Sequence[Encoded]) -> tuple[list[Logits], float]:
-    """The logits of each input, and the seconds of the runs: CPU time for a model on the CPU."""
+def _predict(model: Model, encoded: Sequence[Encoded], around: Around) -> tuple[list[Logits], int, float]:
+    """The logits of each input, the tokens with padding, and the seconds of the runs: CPU time for a model on the
+    CPU."""
     run = predicting(model.engine, model.bundle.manifest)
     clock = time.thread_time if model.engine.provider == "cpu" else time.perf_counter
     rows = [each.rows for each in parts(encoded)]
     order = sorted(range(len(rows)), key=lambda number: len(rows[number]))
     found: dict[int, Logits] = {}
-    seconds = 0.0
+    tokens, seconds = 0, 0.0
     for group in _batches(order, rows):
         batch = [rows[number] for number in group]
-        with _yielding():
+        with around():
             started = clock()
             logits = run(batch)
             seconds += clock() - started
+        tokens += len(batch[-1]) * len(batch)
         found.update(zip(group, logits, strict=True))
-    return logits_of(encoded, [found[number] for number in range(len(rows))]), seconds
+    return logits_of(encoded, [found[number] for number in range(len(rows))]), tokens, seconds
 
 
 def _batches(order: Sequence[int], rows: Sequence[Rows]) -> Iterator[list[int]]:
-    """Numbers of rows, shortest first, in batches of at most a group's size."""
+    """Numbers of rows, shortest first, in batches of at most `BATCH_ROWS` rows and `GROUP_TOKENS` tokens."""
     batch: list[int] = []
     for number in order:
-        if batch and (len(batch) >= GROUP_ROWS or len(rows[number]) * (len(batch) + 1) > GROUP_TOKENS):
+        if batch and (len(batch) >= BATCH_ROWS or len(rows[number]) * (len(batch) + 1) > GROUP_TOKENS):
             yield batch
             batch = []
         batch.append(number)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from time import time
 from typing import Any
 
+import numpy as np
 import pytest
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
@@ -212,16 +215,27 @@ def test_nothing_runs_while_the_batcher_is_busy_and_what_is_too_much_is_dropped(
     running(models, work, versions="one=1", shadow="one=2")
 
 
+class Ran:
+    """The groups that ran: the number of their requests, and True for those in the event loop's thread."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.requests: list[int] = []
+        self.here: list[bool] = []
+        run, loop = shadowing._run, threading.current_thread()
+
+        def noting(group: Any, *more: Any) -> Any:
+            self.requests.append(len(group))
+            self.here.append(threading.current_thread() is loop)
+            return run(group, *more)
+
+        monkeypatch.setattr(shadowing, "_run", noting)
+
+
 def test_requests_run_again_in_groups(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.serving.afterwards.usable_cpus", lambda: 2)
+
     async def work(runtime: Runtime) -> None:
-        groups: list[int] = []
-        run = shadowing._run
-
-        def counted(group: Any, measured: Any) -> Any:
-            groups.append(len(group))
-            return run(group, measured)
-
-        monkeypatch.setattr(shadowing, "_run", counted)
+        groups = Ran(monkeypatch).requests
         for number in range(5):
             await ask(runtime, str(number), [TEXTS[0]])
         await settled(runtime, "one", 5)
@@ -234,6 +248,97 @@ def test_requests_run_again_in_groups(models: Path, monkeypatch: pytest.MonkeyPa
         assert groups == [5, shadowing.GROUP_ROWS]
 
     running(models, work, versions="one=1", shadow="one=2")
+
+
+def test_without_a_spare_cpu_short_groups_run_in_the_event_loop(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shadowing, "WEIGHT_OF_LAST", 0)  # the estimates stay
+    monkeypatch.setattr("service.serving.afterwards.usable_cpus", lambda: 1)
+
+    async def work(runtime: Runtime) -> None:
+        ran = Ran(monkeypatch)
+        runtime.batcher._running += 1  # the first request waits for the others
+        exchange = await ask(runtime, "a", [TEXTS[0]])
+        seconds = exchange.tokens * runtime.model("one", None, "2").seconds_per_token
+        monkeypatch.setattr(shadowing, "PIECE_SECONDS", 3.5 * seconds)
+        monkeypatch.setattr(shadowing, "LONGEST_PIECE", 4 * seconds)
+        monkeypatch.setattr(shadowing, "MEASURED", 10**6)
+        runtime.after.shadowing._groups = 1  # the first group is measured
+        turns: list[int] = []
+
+        async def watch() -> None:
+            while True:
+                turns.append(len(ran.requests))
+                await asyncio.sleep(0)
+
+        for _ in range(7):
+            runtime.note_answer(exchange)
+        runtime.batcher._running -= 1
+        watcher = asyncio.create_task(watch())
+        assert (await settled(runtime, "one", 8))["inputs"] == 8
+        watcher.cancel()
+        assert ran.requests == [3, 3, 2]
+        assert all(ran.here)
+        assert {1, 2, 3} <= set(turns), "the event loop turns between two groups"
+
+    running(models, work, versions="one=1", shadow="one=2", gate_sample=0)
+
+
+def test_a_long_group_leaves_the_event_loop_to_the_requests(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.serving.afterwards.usable_cpus", lambda: 1)
+    monkeypatch.setattr(shadowing, "LONGEST_PIECE", 0)
+
+    async def work(runtime: Runtime) -> None:
+        ran = Ran(monkeypatch)
+        await ask(runtime, "a", TEXTS)
+        assert (await settled(runtime, "one", 1))["inputs"] == len(TEXTS)
+        assert ran.here == [False]
+
+    running(models, work, versions="one=1", shadow="one=2")
+
+
+@pytest.mark.parametrize(("cpus", "here"), [(1, True), (2, False)])
+def test_a_shadow_has_a_thread_where_the_workers_leave_a_cpu(
+    models: Path, monkeypatch: pytest.MonkeyPatch, cpus: int, here: bool
+) -> None:
+    monkeypatch.setattr("service.serving.afterwards.usable_cpus", lambda: cpus)
+    monkeypatch.setattr(shadowing, "LONGEST_PIECE", 1e6)
+
+    async def work(runtime: Runtime) -> None:
+        ran = Ran(monkeypatch)
+        await ask(runtime, "a", TEXTS)
+        await settled(runtime, "one", 1)
+        assert ran.here == [here]
+
+    running(models, work, versions="one=1", shadow="one=2")
+
+
+def test_the_cost_of_a_shadow_follows_its_runs(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A group is as large as the measured time allows, whatever the warm-up said."""
+
+    async def work(runtime: Runtime) -> None:
+        shadow, shadowing_ = runtime.model("one", None, "2"), runtime.after.shadowing
+        await ask(runtime, "a", TEXTS)
+        await settled(runtime, "one", 1)
+        before = shadowing_._costs[shadow]
+        monkeypatch.setattr(shadowing, "_run", slow(shadowing._run))
+        lengths = [len(each) for each in (await ask(runtime, "b", TEXTS)).encoded]
+        await settled(runtime, "one", 2)
+        cost = 60 / (len(lengths) * max(lengths))
+        assert shadowing_._costs[shadow] == pytest.approx(0.9 * before + 0.1 * cost)
+
+    def slow(run: Any) -> Any:
+        return lambda *group: replace(run(*group), shadow_seconds=60.0)
+
+    running(models, work, versions="one=1", shadow="one=2")
+
+
+def test_batches_of_a_group_are_small_and_of_similar_length() -> None:
+    rows = [np.zeros((length, 1), np.int32) for length in (5, 1, 4, 2, 3, 900, 800)]
+    order = sorted(range(len(rows)), key=lambda number: len(rows[number]))
+    batches = list(shadowing._batches(order, rows))
+    assert [number for batch in batches for number in batch] == order
+    assert max(map(len, batches)) == shadowing.BATCH_ROWS
+    assert [len(rows[number]) for number in batches[0]] == [1, 2, 3, 4]
 
 
 def test_a_shadow_that_fails_is_counted_and_nobody_notices(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
