@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from benchmarks.measure import Row, interleaved, row
-from service.model.bundle import Feature, Origin
+from service.model.bundle import Bundle, Feature, Origin
 from service.model.engine import Engine
 from service.model.equations import CellName
 from service.model.tokenizer import UNKNOWN, build
@@ -57,13 +57,18 @@ def measure(size: Size = FULL) -> Iterator[Row]:
 
 
 def random_engine(cell: CellName, hidden: int) -> Engine:
-    """A bidirectional classifier with random weights, exported and certified like any other, on one thread."""
+    """A bidirectional classifier with random weights, on one thread."""
     torch.manual_seed(0)
     features = (Feature(name="word", size=_WORDS),)
     labels = ("negative", "positive")
     network = Network(Architecture("sentiment", cell, ("forward", "backward"), 1, hidden, "max", labels, features))
-    words = [UNKNOWN, *(f"word-{number}" for number in range(1, _WORDS))]
-    origin = Origin(data=("random weights",), command="none", seed=0, epochs=0, versions={})
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
-        bundle = export(network, build(words, features), origin, "none", Path(folder) / "random", lambda _: [])
-        return Engine(bundle)
+        return Engine(exported(network, Path(folder) / "random"))
+
+
+def exported(network: Network, folder: Path) -> Bundle:
+    """A network of words alone, with random weights, exported and certified like any other."""
+    (feature,) = network.architecture.features
+    words = [UNKNOWN, *(f"word-{number}" for number in range(1, feature.size))]
+    origin = Origin(data=("random weights",), command="none", seed=0, epochs=0, versions={})
+    return export(network, build(words, (feature,)), origin, "none", folder, lambda _: [])

@@ -14,12 +14,11 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 from benchmarks.runtimes.workers import Batch
-from service.model.bundle import MODEL_GRAPH, WEIGHTS, Bundle, Feature, Origin, Task, discover, load
+from benchmarks.trace import exported
+from service.model.bundle import MODEL_GRAPH, WEIGHTS, Bundle, Feature, Task, discover, load
 from service.model.engine import Engine, pad
 from service.model.self_check import random_rows
-from service.model.tokenizer import UNKNOWN, build
 from training.export import restore
-from training.export.bundle import export
 from training.export.onnx.portable import portable
 from training.export.portable import TOLERANCES, FloatKind, write
 from training.nets.cells import NAMED
@@ -59,15 +58,13 @@ def cells(folder: Path, words: Sequence[str] | None = None) -> Iterator[Subject]
     for word, both, task in product(words or NAMED, (False, True), ("sentiment", "ner")):
         name = f"{'bidirectional ' if both else ''}{word}{', tagger' if task == 'ner' else ''}"
         network = _network(word, both, "ner" if task == "ner" else "sentiment", UNITS)
-        yield _subject(name, _exported(network, folder / f"{word}-{both}-{task}"), folder)
+        yield _subject(name, exported(network, folder / f"{word}-{both}-{task}"), folder)
 
 
 def timed(folder: Path, words: Sequence[str] | None = None) -> Iterator[Subject]:
     """A bidirectional classifier of every cell, large enough for its time to mean something."""
     for word in words or NAMED:
-        yield _subject(
-            word, _exported(_network(word, True, "sentiment", TIMED_UNITS), folder / f"{word}-timed"), folder
-        )
+        yield _subject(word, exported(_network(word, True, "sentiment", TIMED_UNITS), folder / f"{word}-timed"), folder)
 
 
 def shipped(folder: Path, models: Path = MODELS) -> Iterator[Subject]:
@@ -104,12 +101,6 @@ def _network(word: str, both: bool, task: Task, units: int) -> Network:
                 if "peepholes" in name and form == "full":
                     parameter.data /= units  # matrices: a cell that grows at every step has no digits left
         return network
-
-
-def _exported(network: Network, folder: Path) -> Bundle:
-    words = [UNKNOWN, *(f"word-{number}" for number in range(1, _WORDS))]
-    origin = Origin(data=("random weights",), command="none", seed=0, epochs=0, versions={})
-    return export(network, build(words, network.architecture.features), origin, "none", folder, lambda _: [])
 
 
 def _subject(name: str, bundle: Bundle, folder: Path, *, certified: bool = False) -> Subject:

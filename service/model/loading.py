@@ -71,22 +71,11 @@ class Model:
     def describe(self) -> dict[str, object]:
         """The model as in `GET /models`, in plain values for JSON."""
         manifest, placement = self.bundle.manifest, self.engine.placement
-        told = {"quality", "raw_text", "quality_before", "parity", "features", "faithfulness"}
-        plain = manifest.model_dump(mode="json", include=told)
         return {
             "name": self.name,
             "version": self.version,
-            "task": manifest.task,
-            "cell": manifest.cell,
-            "gru_reset": manifest.gru_reset,
+            **manifest.model_dump(mode="json", include=_TOLD),
             "peepholes": manifest.form if manifest.cell == "peephole" else None,
-            "directions": list(manifest.directions),
-            "window_words": manifest.window_words,
-            "layers": manifest.layers,
-            "hidden": manifest.hidden,
-            "head": manifest.head,
-            "precision": manifest.precision,
-            "labels": list(manifest.labels),
             "gates": list(gate_names(manifest.cell)),
             "equations": manifest.equations,
             "provider": self.engine.provider,
@@ -95,19 +84,17 @@ class Model:
             "runtimes": RUNTIMES_PAGE,
             "token_limit": self.token_limit,
             "parameters": self.parameters,
-            "features": plain["features"],
-            "quality": plain["quality"],
-            "raw_text": plain["raw_text"],
-            "faithfulness": plain["faithfulness"],
             "cards": UNITS in manifest.files,
-            "quality_before": plain["quality_before"],
-            "parity": plain["parity"],
-            "licence": manifest.licence,
             "seed": manifest.origin.seed,
             "epochs": manifest.origin.epochs,
         }
 
 
+_TOLD = {
+    *("task", "cell", "gru_reset", "directions", "window_words", "layers", "hidden", "head", "precision", "labels"),
+    *("features", "quality", "raw_text", "faithfulness", "quality_before", "parity", "licence"),
+}
+"""Fields of a manifest in `Model.describe`."""
 _HEADROOM: Mapping[Provider, int] = {"cpu": 512 << 20, "cuda": 8 << 30}
 _COPIES = 8
 """Memory that loading a bundle may take: this many bytes plus a multiple of its size. Loading takes only a small part

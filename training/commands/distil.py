@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 import torch
@@ -24,15 +25,15 @@ _seed = option("--seed", type=int, default=_DEFAULT.seed, help="The same seed dr
 _threads = option("--threads", type=click.IntRange(1), default=1, help="Threads that torch uses.")
 
 
-def _ending(wanted: str) -> Callable[[click.Context, click.Parameter, Path], Path]:
-    """A check of --out's name, from which `fit` tells the format."""
+def _out(ending: str, about: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The option --out, a file by whose ending `fit` tells the format."""
 
     def checked(context: click.Context, parameter: click.Parameter, value: Path) -> Path:
-        if not value.name.endswith(wanted):
-            raise click.BadParameter(f"{value} does not end in {wanted}, by which `fit` tells the format")
+        if not value.name.endswith(ending):
+            raise click.BadParameter(f"{value} does not end in {ending}, by which `fit` tells the format")
         return value
 
-    return checked
+    return option("--out", type=PATH, required=True, help=about, callback=checked)
 
 
 @click.group()
@@ -93,13 +94,7 @@ def teacher(
 @distil.command()
 @option("--teacher", type=PATH, required=True, help="The folder that `distil teacher` wrote.")
 @option("--mixture", type=PATH, required=True, help="A TOML file that names the texts, as recipes/transfer.toml does.")
-@option(
-    "--out",
-    type=PATH,
-    required=True,
-    help="The transfer set, a file that ends in .jsonl.gz.",
-    callback=_ending(".jsonl.gz"),
-)
+@_out(".jsonl.gz", "The transfer set, a file that ends in .jsonl.gz.")
 @option("--most", type=click.IntRange(1), default=1_000_000, help="Texts to answer, at most.")
 @_seed
 @_threads
@@ -127,13 +122,7 @@ def label(teacher: Path, mixture: Path, out: Path, most: int, seed: int, threads
 @distil.command()
 @option("--model", type=PATH, multiple=True, required=True, help="A tagger with a CRF. Give it again for more.")
 @option("--mixture", type=PATH, required=True, help="A TOML file that names the texts, as recipes/names.toml does.")
-@option(
-    "--out",
-    type=PATH,
-    required=True,
-    help="The file for `fit --train`, which ends in .jsonl.gz.",
-    callback=_ending(".jsonl.gz"),
-)
+@_out(".jsonl.gz", "The file for `fit --train`, which ends in .jsonl.gz.")
 @option(
     "--confidence",
     type=click.FloatRange(0, 1),
@@ -191,13 +180,7 @@ def tag(
 
 @distil.command()
 @option("--mixture", type=PATH, required=True, help="A TOML file that names the data, as recipes/student.toml does.")
-@option(
-    "--out",
-    type=PATH,
-    required=True,
-    help="The table to write, a file that ends in .tsv.gz.",
-    callback=_ending(".tsv.gz"),
-)
+@_out(".tsv.gz", "The table to write, a file that ends in .tsv.gz.")
 @option("--neutral", is_flag=True, help="Keep rows labelled neutral. Without it they are left out.")
 @_seed
 def draw(mixture: Path, out: Path, neutral: bool, seed: int) -> None:

@@ -164,19 +164,8 @@ def _deviation(network: Network, rows: Sequence[NDArray[np.int32]], trace: Trace
 def _manifest(network: Network, origin: Origin, licence: str, temperature: float, draft: Path) -> Manifest:
     architecture = network.architecture
     fields = {
-        "task": architecture.task,
-        "cell": architecture.cell,
-        "gru_reset": architecture.gru_reset,
-        "peepholes": architecture.peepholes,
-        "directions": architecture.directions,
-        "window_words": architecture.window_words,
-        "layers": architecture.layers,
-        "hidden": architecture.hidden,
-        "head": architecture.head,
-        "labels": architecture.labels,
+        **{name: getattr(architecture, name) for name in _OF_NETWORK},
         "token_limit": TOKEN_LIMIT,
-        "features": architecture.features,
-        "characters": architecture.characters,
         "crf": network.crf.as_manifest() if network.crf is not None else None,
         "temperature": temperature,
         "licence": licence,
@@ -186,3 +175,10 @@ def _manifest(network: Network, origin: Origin, licence: str, temperature: float
         "files": {file: digest(draft / file) for file in FILES if (draft / file).exists()},
     }
     return Manifest.model_validate(fields)
+
+
+_OF_NETWORK = (
+    *("task", "cell", "gru_reset", "peepholes", "directions", "window_words", "layers", "hidden", "head", "labels"),
+    *("features", "characters"),
+)
+"""Fields that a manifest and an architecture have in common."""
