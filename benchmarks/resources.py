@@ -20,7 +20,7 @@ from benchmarks import generator
 from benchmarks.field import texts
 from benchmarks.load import HOST
 from benchmarks.measure import Row, row
-from benchmarks.serving import ROOT, ServingError, cpu_seconds, is_ready, server, workers_are_ready
+from benchmarks.serving import ROOT, ServingError, cpu_seconds, is_ready, megabytes, server, workers_are_ready
 
 SUBJECT, BASELINE = "the service", "compared with"
 MOST_MEGABYTES, MOST_GROWTH, MOST_SECONDS = 250.0, 1.1, 1.5
@@ -54,7 +54,7 @@ class Running:
 
     def megabytes(self) -> float:
         """The largest resident set of the processes that answer."""
-        return max(int(_status(pid)["VmRSS"].split()[0]) for pid in self.workers) / 1024
+        return max(map(megabytes, self.workers))
 
     def cpu_seconds(self) -> float:
         """CPU seconds of the processes so far, with those in the kernel."""
@@ -111,11 +111,6 @@ def service(models: Path, workers: int, *more: str) -> Iterator[Running]:
         while len(pids := running.children) > workers > 1:  # another one may go on for a moment
             time.sleep(0.05)
         yield Running(running.port, pids if workers > 1 else (running.process.pid,), running.seconds)
-
-
-def _status(pid: int) -> dict[str, str]:
-    lines = Path(f"/proc/{pid}/status").read_text("ascii").splitlines()
-    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
 
 
 def _ask(port: int, models: Path, requests: int, seed: int) -> None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from types import MappingProxyType
+from typing import Literal
 
 import httpx
 
@@ -58,6 +59,12 @@ def cpu_seconds(pid: int) -> float:
     """CPU seconds of a process so far, with those in the kernel."""
     fields = Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def megabytes(pid: int, kind: Literal["Pss", "Rss"] = "Rss") -> float:
+    """The resident set of a process, or its proportional set, in which shared pages count in parts."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text("ascii").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{kind}:")) / 1024
 
 
 def shipped() -> Bundle:

@@ -20,16 +20,17 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from statistics import median, quantiles
 
 import uvloop
 from matplotlib.figure import Figure
 
-from benchmarks.serving import ROOT, Server, server, workers_are_ready
+from benchmarks.serving import ROOT, Server, megabytes, server, workers_are_ready
 
 QUEUE_TOKENS = 10_000
 """Small, so that ten times the callers are more than may wait."""
@@ -139,15 +140,11 @@ class Run:
 
     async def kill_a_worker(self) -> None:
         """Kill one, and see how long it takes until there are as many again that answer."""
-        victim = random.choice(processes(self.pid))  # noqa: S311  (a victim, not a secret)
-        os.kill(victim, signal.SIGKILL)
-        killed = time.monotonic()
-        while victim in processes(self.pid) or await _ready(self.port) < self.workers:
-            await asyncio.sleep(0.05)
-            if time.monotonic() - killed > 30:
-                self.outcomes["not replaced"] += 1
-                return
-        self.recoveries.append(time.monotonic() - killed)
+        seconds = await killed(self.pid, partial(_ready, self.port), self.workers, 30)
+        if seconds is None:
+            self.outcomes["not replaced"] += 1
+        else:
+            self.recoveries.append(seconds)
 
     async def reset_connections(self) -> None:
         """Clients that hang up with a reset: in the middle of their request, or of their wait."""
@@ -186,10 +183,21 @@ def processes(pid: int) -> list[int]:
 
 def resident(pid: int) -> float:
     """Megabytes that a process has in memory; 0 for one that has gone."""
-    try:
-        return int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGESIZE") / 1e6
-    except OSError:
-        return 0.0
+    with suppress(OSError):
+        return megabytes(pid)
+    return 0.0
+
+
+async def killed(pid: int, ready: Callable[[], Awaitable[float]], workers: int, patience: float) -> float | None:
+    """Kill a worker of a supervisor. Returns the seconds until as many as before are ready, and it has gone; None if
+    they are not within `patience` seconds."""
+    victim, began = random.choice(processes(pid)), time.monotonic()  # noqa: S311  (a victim, not a secret)
+    os.kill(victim, signal.SIGKILL)
+    while victim in processes(pid) or await ready() < workers:
+        await asyncio.sleep(0.05)
+        if time.monotonic() - began > patience:
+            return None
+    return time.monotonic() - began
 
 
 def requests(count: int, longest: int, seed: int = 0) -> list[bytes]:

@@ -11,7 +11,6 @@ proportional set (PSS) of all processes: shared pages count once. Beside it is t
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +18,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks.measure import Row, in_turns, row
-from benchmarks.serving import ROOT, Ready, answers, is_ready, server
+from benchmarks.serving import ROOT, Ready, answers, is_ready, megabytes, server
 
 SUBJECT, BASELINE = "the service", "compared with"
 VARIABLE = "GATELIGHT_BASELINE"
@@ -94,14 +93,6 @@ def _start(root: Path, *program: str, ready: Ready = is_ready) -> Started:
     """Start a server of a checkout, look at it once it is ready, and end it. Raises `ServingError`."""
     with server(*program, root=root, ready=ready, pause=0.01) as running:
         cpu = running.cpu_seconds()
-        pss, rss = zip(*map(_megabytes, (running.process.pid, *running.children)), strict=True)
-        return Started(running.seconds, cpu, sum(pss), max(rss))
-
-
-def _megabytes(pid: int) -> tuple[float, float]:
-    """PSS and RSS of a process."""
-    lines = Path(f"/proc/{pid}/smaps_rollup").read_text("ascii")
-    pss, rss = (re.search(rf"^{name}:\s+(\d+) kB", lines, re.MULTILINE) for name in ("Pss", "Rss"))
-    assert pss is not None, lines
-    assert rss is not None, lines
-    return int(pss[1]) / 1024, int(rss[1]) / 1024
+        pids = (running.process.pid, *running.children)
+        pss, rss = sum(megabytes(pid, "Pss") for pid in pids), max(map(megabytes, pids))
+        return Started(running.seconds, cpu, pss, rss)

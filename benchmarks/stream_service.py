@@ -19,7 +19,7 @@ from typing import cast
 from benchmarks.load import HOST, TEXTS, body, request
 from benchmarks.measure import Pair
 from benchmarks.resources import service
-from benchmarks.serving import ROOT, ServingError
+from benchmarks.serving import ROOT, ServingError, megabytes
 from service.model.bundle import Bundle, load, versions
 
 WORDS = " ".join(TEXTS).split()
@@ -216,12 +216,12 @@ async def _hold(port: int, worker: int, model: str, kind: str, count: int) -> tu
     for each in ("kept_alive", "sockets", "streams"):
         await asyncio.gather(*(_idle(port, model, each) for _ in range(min(_AT_ONCE, count))))  # warms up
         await asyncio.sleep(0.5)  # until the service has seen them close
-    before = pss(worker)
+    before = megabytes(worker, "Pss")
     held: list[Client] = []
     while len(held) < count:
         held += await asyncio.gather(*(_open(port, model, kind) for _ in range(min(_AT_ONCE, count - len(held)))))
     await asyncio.sleep(0.5)
-    size = (pss(worker) - before) / count
+    size = 1024 * (megabytes(worker, "Pss") - before) / count
     if lost := sum(not client.is_open for client in held):
         raise ServingError(f"the service closed {lost} of {count} idle connections")
     extra = await Client.connect(port)
@@ -255,12 +255,6 @@ async def _open(port: int, model: str, kind: str) -> Client:
 def seconds(pid: int) -> float:
     """CPU seconds of a process so far, over all threads."""
     return sum(int((each / "schedstat").read_text().split()[0]) for each in Path(f"/proc/{pid}/task").iterdir()) / 1e9
-
-
-def pss(pid: int) -> float:
-    """KiB of a process's memory, with its share of what it shares."""
-    lines = Path(f"/proc/{pid}/smaps_rollup").read_text("ascii").splitlines()
-    return float(next(line.split()[1] for line in lines if line.startswith("Pss:")))
 
 
 def allow_files(count: int) -> None:

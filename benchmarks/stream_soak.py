@@ -10,15 +10,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import random
-import signal
 import sys
 import tempfile
 import time
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from benchmarks.load import HOST
 from benchmarks.serving import ROOT
-from benchmarks.soak import LAST_CHARACTERS, processes, resident, soaked
+from benchmarks.soak import LAST_CHARACTERS, killed, processes, resident, soaked
 
 MODELS = ("sentiment-lstm", "sentiment-mingru", "ner-lstm")
 TEXTS = 100
@@ -106,15 +105,11 @@ class Run:
 
     async def kill_a_worker(self, workers: int) -> None:
         """Kill one worker, and time its replacement."""
-        victim = random.choice(processes(self.pid))  # noqa: S311  (a victim, not a secret)
-        os.kill(victim, signal.SIGKILL)
-        killed = time.monotonic()
-        while victim in processes(self.pid) or await self.metric("ready") < workers:
-            await asyncio.sleep(0.1)
-            if time.monotonic() - killed > PATIENCE:
-                self.outcomes["not replaced"] += 1
-                return
-        self.recoveries.append(time.monotonic() - killed)
+        seconds = await killed(self.pid, partial(self.metric, "ready"), workers, PATIENCE)
+        if seconds is None:
+            self.outcomes["not replaced"] += 1
+        else:
+            self.recoveries.append(seconds)
 
     async def metric(self, name: str) -> float:
         """A figure of `/metrics`, over all workers; -1 if no answer comes."""

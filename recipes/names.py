@@ -22,18 +22,17 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from recipes.web_names import tweets, write
+from recipes.web_names import TYPES, tweets, write
 from training.data.corpora import Example, read
 
 _KEPT = {"PER": "PER", "LOC": "LOC", "ORG": "ORG"}
-_WNUT = {"person": "PER", "location": "LOC", "corporation": "ORG", "group": "ORG"}
 SOURCES: dict[str, tuple[Mapping[str, str], int]] = {
     "uner-ewt": (_KEPT, 1),
     "worldwide-news": (_KEPT, 1),
     "fewnerd-wiki": (_KEPT, 1),
     "crossner": (_KEPT, 1),
     "btc": (_KEPT, 1),
-    "wnut17": (_WNUT, 1),
+    "wnut17": (TYPES, 1),
     "tweebank": (_KEPT, 3),
 }
 """Folder → which types become which, and how often the file is taken."""

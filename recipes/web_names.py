@@ -18,13 +18,13 @@ from pathlib import Path
 
 from training.data.corpora import Example, read
 
-_TYPES = {"person": "PER", "location": "LOC", "corporation": "ORG", "group": "ORG"}
+TYPES = {"person": "PER", "location": "LOC", "corporation": "ORG", "group": "ORG"}
 _EMERGING = {"PER": "person", "LOC": "location"}
 
 
 def web_names(folder: Path) -> list[Example]:
     """The sentences of both corpora, with types PER, LOC and ORG."""
-    forums = [_renamed(each, _TYPES) for each in read(folder / "wnut17" / "train.conll", "ner")]
+    forums = [_renamed(each, TYPES) for each in read(folder / "wnut17" / "train.conll", "ner")]
     return tweets(folder) + forums
 
 
