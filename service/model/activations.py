@@ -23,3 +23,10 @@ def softmax(x: NDArray[Number]) -> NDArray[Number]:
     powers: NDArray[Any] = np.exp(x - x.max(axis=-1, keepdims=True))
     powers /= powers.sum(axis=-1, keepdims=True)
     return powers
+
+
+def normalised(forget: NDArray[Number], taken: NDArray[Number]) -> tuple[NDArray[Number], NDArray[Number]]:
+    """A minLSTM's two gates from the sums of their sigmoids: f / (f + i) and i / (f + i). They are computed by the
+    logarithms of both: far below 0 both sigmoids would be 0 and their quotient nothing."""
+    apart: NDArray[Any] = np.logaddexp(0, -taken) - np.logaddexp(0, -forget)  # ln f - ln i
+    return sigmoid(apart), sigmoid(-apart)

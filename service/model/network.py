@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from service.model import windows
-from service.model.activations import sigmoid, softmax
+from service.model.activations import Number, sigmoid, softmax
 from service.model.bundle import Feature, Manifest
 from service.model.equations import one_graph
 from service.model.weights_layout import (
@@ -105,20 +104,9 @@ class Network:
     def logits(self, states: Array) -> Array:
         """The head's logits from one input's top states [tokens, units of all directions]: [labels], or a tagger's
         [tokens, labels]."""
-        units = self.manifest.hidden
-        match self.manifest.head:
-            case "tagger":
-                pooled = states
-            case "max":
-                pooled = states.max(axis=0)
-            case "mean":
-                pooled = states.mean(axis=0)
-            case "last":
-                pooled = np.concatenate([states[-1, :units], states[0, units:]])
-            case "attention":
-                shares: Any = softmax(states @ self._float(HEAD_QUERY))
-                pooled = shares @ states
-        found: Array = pooled @ self._float(HEAD_WEIGHT).T + self._float(HEAD_BIAS)
+        query = self._float(HEAD_QUERY) if self.manifest.head == "attention" else None
+        vector = pooled(self.manifest, states, query)
+        found: Array = vector @ self._float(HEAD_WEIGHT).T + self._float(HEAD_BIAS)
         return found
 
     def _float(self, name: str) -> Array:
@@ -186,6 +174,25 @@ class Network:
                 hidden[there] = sigmoid(o) * np.tanh(cell[there])
             ends.append(hidden)
         return np.concatenate(ends, axis=1)
+
+
+def pooled(manifest: Manifest, states: NDArray[Number], query: NDArray[Number] | None) -> NDArray[Number]:
+    """What the head reads of one input's top states [tokens, units of all directions]: one vector of all units, or a
+    tagger's states. `query` [units of all directions] is that of an attention head."""
+    units = manifest.hidden
+    match manifest.head:
+        case "tagger":
+            return states
+        case "max":
+            found: NDArray[Number] = states.max(axis=0)
+        case "mean":
+            found = states.mean(axis=0)
+        case "last":
+            found = np.concatenate([states[-1, :units], states[0, units:]])
+        case "attention":
+            assert query is not None
+            found = softmax(states @ query) @ states
+    return found
 
 
 def _nibbles(packed: NDArray[np.generic]) -> Array:

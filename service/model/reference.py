@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from service.model.activations import sigmoid
+from service.model.activations import normalised, sigmoid
 from service.model.equations import CellName, Direction, Form
 
 Float64 = NDArray[np.float64]
@@ -140,9 +140,7 @@ def _mingru(weights: Cell, x: Float64, before: Gates) -> dict[str, Float64]:
 
 
 def _minlstm(weights: Cell, x: Float64, before: Gates) -> dict[str, Float64]:
-    """The normalised gates by their logarithms: far below 0 both sigmoids would be 0, and their quotient nothing."""
-    f, i = (-np.logaddexp(0, -weights[name].of_input(x)) for name in ("forget", "input"))
-    forget, taken = sigmoid(f - i), sigmoid(i - f)
+    forget, taken = normalised(weights["forget"].of_input(x), weights["input"].of_input(x))
     candidate = np.tanh(weights["candidate"].of_input(x))
     hidden = forget * before["hidden"] + taken * candidate
     return {"forget": forget, "input": taken, "candidate": candidate, "hidden": hidden}

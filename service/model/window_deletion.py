@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from service.model.activations import sigmoid
+from service.model.activations import normalised, sigmoid
 from service.model.equations import CellName
 from service.model.network import Layer, Network
 
@@ -92,6 +92,5 @@ def _gates(cell: CellName, sums: Mapping[str, Array]) -> tuple[Array, Array]:
     if cell == "mingru":
         update = sigmoid(sums["update"])
         return 1 - update, update * candidate
-    # the logarithms of both sigmoids: near 0 their quotient would be 0 / 0
-    logits = -np.logaddexp(0, -sums["forget"]) + np.logaddexp(0, -sums["input"])
-    return sigmoid(logits), sigmoid(-logits) * candidate
+    forget, taken = normalised(sums["forget"], sums["input"])
+    return forget, taken * candidate

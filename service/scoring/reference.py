@@ -12,11 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.model import reference
-from service.model.activations import softmax
 from service.model.bundle import WEIGHTS, Bundle
 from service.model.engine import GateKey
 from service.model.equations import MINIMAL
-from service.model.network import Network
+from service.model.network import Network, pooled
 from service.model.reference import Cell, Float64, Gates, GateWeights
 from service.model.weights import arrays
 from service.model.weights_layout import (
@@ -101,21 +100,10 @@ class Reference:
     def logits(self, states: Float64) -> Float64:
         """The head: states of the top layer [tokens, units of all directions] → logits [labels], for a tagger [tokens,
         labels]."""
-        weight, bias = (_wide(self.network.arrays[name]) for name in (HEAD_WEIGHT, HEAD_BIAS))
-        units = self.network.manifest.hidden
-        match self.network.manifest.head:
-            case "tagger":
-                pooled = states
-            case "max":
-                pooled = states.max(axis=0)
-            case "mean":
-                pooled = states.mean(axis=0)
-            case "last":
-                pooled = np.concatenate([states[-1, :units], states[0, units:]])
-            case "attention":
-                pooled = softmax(states @ _wide(self.network.arrays[HEAD_QUERY])) @ states
-        found: Float64 = pooled @ weight.T + bias
-        return found
+        arrays = self.network.arrays
+        query = _wide(arrays[HEAD_QUERY]) if HEAD_QUERY in arrays else None
+        found: Float64 = pooled(self.network.manifest, states, query) @ _wide(arrays[HEAD_WEIGHT]).T
+        return found + _wide(arrays[HEAD_BIAS])
 
 
 def _wide(array: NDArray[np.generic]) -> Float64:
