@@ -113,8 +113,8 @@ def late(model: Model, stepper: Stepper, size: Size = FULL) -> list[Pair]:
 
 def together(model: Model, stepper: Stepper, size: Size = FULL) -> list[Pair]:
     """Tokens a second of the step, of all streams in one batch and one after the other."""
-    rows = stepper.rows([model.tokenizer.row("film")])
-    jobs = [Job(rows, stepper.start()) for _ in range(size.streams)]
+    rows = [model.tokenizer.row("film")]
+    jobs = [Job(rows, stepper.start) for _ in range(size.streams)]
     tokens = 10 * size.streams
     return [
         (

@@ -6,7 +6,7 @@ the equations.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -35,8 +35,8 @@ class Layer(Protocol):
         """The input's part of each gate, for any number of steps at once."""
         ...
 
-    def step(self, arrived: Array, before: list[Array]) -> tuple[list[Array], Gates]:
-        """The states after one step, and every gate."""
+    def step(self, arrived: Array, states: Sequence[Array]) -> Gates:
+        """Change the states by one step. Returns every gate; the states themselves are among them."""
         ...
 
 
@@ -67,15 +67,16 @@ class _Stacked:
             self.w, self.r, self.bias = self.w * share, self.r * share, self.bias * share
 
     def arrive(self, inputs: Array) -> Array:
-        arrived: Array = inputs @ self.w
+        arrived: Array = inputs.dot(self.w)
         arrived += self.bias
         return arrived
 
 
 class _Rnn(_Stacked):
-    def step(self, arrived: Array, before: list[Array]) -> tuple[list[Array], Gates]:
-        hidden = np.tanh(arrived + before[0] @ self.r)
-        return [hidden], {"hidden": hidden}
+    def step(self, arrived: Array, states: Sequence[Array]) -> Gates:
+        (hidden,) = states
+        np.tanh(arrived + hidden.dot(self.r), hidden)
+        return {"hidden": hidden}
 
 
 class _Lstm(_Stacked):
@@ -87,33 +88,37 @@ class _Lstm(_Stacked):
 
     def __init__(self, manifest: Manifest, weights: Weights, number: int) -> None:
         super().__init__(manifest, weights, number)
+        u = self.units
+        slices = (slice(u), slice(u, 2 * u), slice(2 * u, 3 * u), slice(3 * u, 4 * u), slice(3 * u))
+        self.parts = [(slice(None), each) for each in slices]
+        """The four gates and, for one call, all that are logistic."""
         if self.peepholes is not None:
             self.peepholes = self.peepholes * _HALF
 
-    def step(self, arrived: Array, before: list[Array]) -> tuple[list[Array], Gates]:
-        sums: Array = before[0] @ self.r
+    def step(self, arrived: Array, states: Sequence[Array]) -> Gates:
+        hidden, cell = states
+        sums = hidden.dot(self.r)
         sums += arrived
-        i, o, f, candidate = _parts(sums, self.units, 4)
+        i, o, f, candidate, squashed = (sums[part] for part in self.parts)
         if self.peepholes is None:
-            np.tanh(sums, out=sums)
-            _end_squash(sums[:, : 3 * self.units])
+            np.tanh(sums, sums)
+            _end_squash(squashed)
         else:
-            i += self.peepholes[: self.units] * before[1]
-            f += self.peepholes[2 * self.units :] * before[1]
+            i += self.peepholes[: self.units] * cell
+            f += self.peepholes[2 * self.units :] * cell
             for gate in (i, f):
-                np.tanh(gate, out=gate)
+                np.tanh(gate, gate)
                 _end_squash(gate)
-            np.tanh(candidate, out=candidate)
-        cell = f * before[1]
+            np.tanh(candidate, candidate)
+        cell *= f
         cell += i * candidate
         if self.peepholes is not None:
             o += self.peepholes[self.units : 2 * self.units] * cell
-            np.tanh(o, out=o)
+            np.tanh(o, o)
             _end_squash(o)
-        hidden = np.tanh(cell)
+        np.tanh(cell, hidden)
         hidden *= o
-        gates = {"forget": f, "input": i, "output": o, "candidate": candidate, "cell": cell, "hidden": hidden}
-        return [hidden, cell], gates
+        return {"forget": f, "input": i, "output": o, "candidate": candidate, "cell": cell, "hidden": hidden}
 
 
 class _FullPeephole(_Stacked):
@@ -129,45 +134,49 @@ class _FullPeephole(_Stacked):
         apart[1] = np.zeros_like(self.output)  # the output gate sees the new cell
         self.early = np.ascontiguousarray(np.concatenate(apart, axis=1))
 
-    def step(self, arrived: Array, before: list[Array]) -> tuple[list[Array], Gates]:
-        sums = arrived + before[0] @ self.r + before[1] @ self.early
+    def step(self, arrived: Array, states: Sequence[Array]) -> Gates:
+        hidden, cell = states
+        sums = arrived + hidden.dot(self.r) + cell.dot(self.early)
         i, o, f, candidate = _parts(sums, self.units, 4)
         _squash(i)
         _squash(f)
-        np.tanh(candidate, out=candidate)
-        cell = f * before[1]
+        np.tanh(candidate, candidate)
+        cell *= f
         cell += i * candidate
-        o += cell @ self.output
+        o += cell.dot(self.output)
         _squash(o)
-        hidden = o * np.tanh(cell)
-        gates = {"forget": f, "input": i, "output": o, "candidate": candidate, "cell": cell, "hidden": hidden}
-        return [hidden, cell], gates
+        np.multiply(o, np.tanh(cell), hidden)
+        return {"forget": f, "input": i, "output": o, "candidate": candidate, "cell": cell, "hidden": hidden}
 
 
 class _MinGru(_Stacked):
     """Gates: update, candidate. Neither sees the state."""
 
-    def step(self, arrived: Array, before: list[Array]) -> tuple[list[Array], Gates]:
-        update, candidate = (part.copy() for part in _parts(arrived, self.units, 2))
-        _squash(update)
-        np.tanh(candidate, out=candidate)
-        hidden: Array = before[0] + update * (candidate - before[0])
-        return [hidden], {"update": update, "candidate": candidate, "hidden": hidden}
+    def step(self, arrived: Array, states: Sequence[Array]) -> Gates:
+        (hidden,) = states
+        update, candidate = _parts(arrived, self.units, 2)
+        update, candidate = update * _HALF, np.tanh(candidate)
+        np.tanh(update, update)
+        _end_squash(update)
+        hidden += update * (candidate - hidden)
+        return {"update": update, "candidate": candidate, "hidden": hidden}
 
 
 class _MinLstm(_Stacked):
     """Gates: forget, input, candidate. Forget and input are normalised by their logarithms, which stay finite if both
     are near 0."""
 
-    def step(self, arrived: Array, before: list[Array]) -> tuple[list[Array], Gates]:
+    def step(self, arrived: Array, states: Sequence[Array]) -> Gates:
         f, i, candidate = _parts(arrived, self.units, 3)
         share: Array = np.logaddexp(np.float32(0), -i) - np.logaddexp(np.float32(0), -f)  # of the sigmoids
         forget, taken = share, -share
         _squash(forget)
         _squash(taken)
         candidate = np.tanh(candidate)
-        hidden: Array = forget * before[0] + taken * candidate
-        return [hidden], {"forget": forget, "input": taken, "candidate": candidate, "hidden": hidden}
+        (hidden,) = states
+        hidden *= forget
+        hidden += taken * candidate
+        return {"forget": forget, "input": taken, "candidate": candidate, "hidden": hidden}
 
 
 class _Gru(_Stacked):
@@ -175,23 +184,23 @@ class _Gru(_Stacked):
 
     halved = 2
 
-    def step(self, arrived: Array, before: list[Array]) -> tuple[list[Array], Gates]:
-        hidden, two = before[0], 2 * self.units
+    def step(self, arrived: Array, states: Sequence[Array]) -> Gates:
+        (hidden,), two = states, 2 * self.units
         if self.after:
-            past = hidden @ self.r
+            past = hidden.dot(self.r)
             both = arrived[:, :two] + past[:, :two]
-            np.tanh(both, out=both)
-            _end_squash(both)
-            keep, reset = both[:, : self.units], both[:, self.units :]
-            candidate = np.tanh(arrived[:, two:] + reset * (past[:, two:] + self.second[two:]))
         else:
-            both = arrived[:, :two] + hidden @ self.r[:, :two]
-            np.tanh(both, out=both)
-            _end_squash(both)
-            keep, reset = both[:, : self.units], both[:, self.units :]
-            candidate = np.tanh(arrived[:, two:] + (reset * hidden) @ self.r[:, two:])
-        after = candidate + keep * (hidden - candidate)
-        return [after], {"update": 1 - keep, "reset": reset, "candidate": candidate, "hidden": after}
+            both = arrived[:, :two] + hidden.dot(self.r[:, :two])
+        np.tanh(both, both)
+        _end_squash(both)
+        keep, reset = _parts(both, self.units, 2)
+        candidate = reset * (past[:, two:] + self.second[two:]) if self.after else (reset * hidden).dot(self.r[:, two:])
+        candidate += arrived[:, two:]
+        np.tanh(candidate, candidate)
+        hidden -= candidate
+        hidden *= keep
+        hidden += candidate
+        return {"update": 1 - keep, "reset": reset, "candidate": candidate, "hidden": hidden}
 
 
 class _Integers:
@@ -220,17 +229,18 @@ class _Integers:
         arrived: Array = (whole @ self._w) * (scale * self._w_scale) + self._bias
         return arrived
 
-    def step(self, arrived: Array, before: list[Array]) -> tuple[list[Array], Gates]:
-        whole, scale = _rounded(before[0])
+    def step(self, arrived: Array, states: Sequence[Array]) -> Gates:
+        hidden, cell = states
+        whole, scale = _rounded(hidden)
         sums = arrived + (whole @ self._r) * (scale * self._r_scale)
         i, o, f, candidate = _parts(sums, self._wide, 4)
         _squash(sums[:, : 3 * self._wide])
-        np.tanh(candidate, out=candidate)
-        cell = f * before[1]
+        np.tanh(candidate, candidate)
+        cell *= f
         cell += i * candidate
-        hidden = o * np.tanh(cell)
+        np.multiply(o, np.tanh(cell), hidden)
         gates = {"forget": f, "input": i, "output": o, "candidate": candidate, "cell": cell, "hidden": hidden}
-        return [hidden, cell], {name: activations[:, : self._units] for name, activations in gates.items()}
+        return {name: activations[:, : self._units] for name, activations in gates.items()}
 
 
 def _rounded(numbers: Array) -> tuple[Array, Array]:
@@ -272,7 +282,7 @@ def _parts(stacked: Array, units: int, count: int) -> list[Array]:
 def _squash(sums: Array) -> None:
     """The logistic function, in place. It never overflows."""
     sums *= _HALF
-    np.tanh(sums, out=sums)
+    np.tanh(sums, sums)
     _end_squash(sums)
 
 

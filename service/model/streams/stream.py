@@ -111,7 +111,7 @@ class Stream:
         self.split = split and tagger is not None
         self._reader = Reader(model.tokenizer, split=self.split, gaps=tagger is not None)
         self._tagging = Tagging(tagger, settle) if tagger is not None else None
-        self._state = stepper.start()
+        self._state = stepper.start
         self._pending: deque[Token] = deque()  # final tokens that are not stepped yet
         self._last: list[float] | None = None  # a classifier's logits after the last token
         self._entities: list[dict[str, Any]] = []
@@ -163,8 +163,8 @@ class Stream:
             if rows and (token.begins or len(rows) == most):
                 break
             rows.append(token.row)
-        state = self._stepper.start() if self._pending[0].begins else self._state
-        return Job(self._stepper.rows(rows), state, self.wanted.selection is not None)
+        state = self._stepper.start if self._pending[0].begins else self._state
+        return Job(rows, state, self.wanted.selection is not None)
 
     def took(self, stepped: Stepped) -> list[Event]:
         """Take the result of a job. Returns the events, in order."""
@@ -177,7 +177,7 @@ class Stream:
                     events += self._settled(ended=True)
                 said: Event = {"label": self._tagging.add(token, logits)}
             else:
-                self._last = logits.tolist()
+                self._last = logits
                 said = {}
             number, self.count = self.count, self.count + 1
             if self.count % self.wanted.every == 0:
@@ -228,9 +228,9 @@ class Stream:
         where = self._units
         found: dict[str, dict[str, list[float]]] = {}
         for layer in selection.layers:
-            gates, shown = stepped.gates[layer], {}
+            gates, shown = stepped.gates[row][layer], {}
             for gate in selection.gates:
-                numbers = gates[gate][row, where]
+                numbers = gates[gate][stepped.place, where]
                 shown[gate] = (numbers if decimals is None else numbers.astype(np.float64).round(decimals)).tolist()
             found[str(layer)] = shown
         return found
@@ -246,7 +246,7 @@ class Stream:
         pending = [[each.text, each.start, each.row.hex(), each.begins, each.gap] for each in self._pending]
         counts = [self.count, self.read]
         plain = orjson.dumps([self._reader.keep(), counts, self.split, self._last, kept, truncated, pending, tagging])
-        parts = [plain, self._state.cells.tobytes(), self._state.pooled.tobytes()]
+        parts = [plain, self._state]
         if logits is not None:
             parts.append(logits.tobytes())
         return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
@@ -266,12 +266,11 @@ class Stream:
         for text, start, row, begins, gap in pending:
             stream._pending.append(Token(text, start, start + len(text), bytes.fromhex(row), begins, gap))
         stream._entities = [_unpacked(entity) for entity in entities]
-        stream._state.cells = np.frombuffer(parts[1], np.float32)
-        stream._state.pooled = np.frombuffer(parts[2], np.float64)
-        if (stream._state.cells.size, stream._state.pooled.size) != stepper.sizes:
+        stream._state = parts[1]
+        if len(stream._state) != len(stepper.start):
             raise ValueError("the state does not fit the model")
         if stream._tagging is not None:
-            rows = np.frombuffer(parts[3], np.float32).reshape(-1, len(model.decoder.labels))
+            rows = np.frombuffer(parts[2], np.float32).reshape(-1, len(model.decoder.labels))
             stream._tagging.resume(tagging, rows)
         return stream
 

@@ -43,11 +43,11 @@ class Tagging:
     first: int = 0
     """The number of the first open token."""
     _open: list[_Open] = field(default_factory=list)
-    _logits: list[NDArray[np.float32]] = field(default_factory=list)
+    _logits: list[Sequence[float]] = field(default_factory=list)
     _best: Floats | None = None  # [labels], scores of the best sequences that end with the last token
     _before: Before | None = None
 
-    def add(self, token: Token, logits: NDArray[np.float32]) -> str:
+    def add(self, token: Token, logits: Sequence[float]) -> str:
         """Add one token of the sentence, logits [labels]. Returns its provisional label, from the best sequence so
         far."""
         self._open.append(_Open(token.text, token.gap, token.start, self._advance(logits)))
@@ -55,8 +55,8 @@ class Tagging:
         assert self._best is not None
         return self.tagger.labels[int(self._best.argmax())]
 
-    def _advance(self, logits: NDArray[np.float32]) -> list[int]:
-        scores = log_softmax(logits)
+    def _advance(self, logits: Sequence[float]) -> list[int]:
+        scores = log_softmax(np.array(logits))
         if self._best is None:
             self._best = self.tagger.first(self._before) + scores
             return []
@@ -70,7 +70,7 @@ class Tagging:
         count = len(self._open)
         if not count or not (ended or self._is_due()):
             return []
-        scores = log_softmax(np.stack(self._logits))
+        scores = log_softmax(np.array(self._logits))
         found = self.tagger.read(scores, self._before)
         if not ended:
             count = self._settled(found.labels)
@@ -132,7 +132,7 @@ class Tagging:
     def keep(self) -> tuple[list[Any], NDArray[np.float32]]:
         """The state for `resume`: plain values, and the open tokens' logits [tokens, labels]."""
         before = None if self._before is None else [self._before.label, self._before.forward.tolist()]
-        rows = np.stack(self._logits) if self._logits else np.zeros((0, len(self.tagger.labels)), np.float32)
+        rows = np.array(self._logits, np.float32).reshape(-1, len(self.tagger.labels))
         return [self.first, [[each.text, each.gap, each.start] for each in self._open], before], rows
 
     def resume(self, kept: list[Any], logits: NDArray[np.float32]) -> None:
@@ -141,7 +141,7 @@ class Tagging:
         infinite = [-np.inf if value is None else value for value in before[1]] if before else []
         self._before = Before(before[0], np.array(infinite)) if before else None
         self._best = None
-        self._logits = list(logits)
+        self._logits = logits.tolist()
         self._open = [_Open(*token) for token in tokens]
         for each, row in zip(self._open, self._logits, strict=True):
             each.back = self._advance(row)

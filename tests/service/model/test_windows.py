@@ -16,10 +16,11 @@ from service.model.bundle import MANIFEST, Bundle
 from service.model.contributions import contributions
 from service.model.engine import Engine
 from service.model.equations import Direction
-from service.model.streams.stepping import Job, Stepper
+from service.model.streams.stepping import Stepper
 from service.model.windows import definition, reach, widen
 from service.scoring import parity
 from tests.bundles import Kind, architecture, random_rows, tiny_bundle
+from tests.service.model.streams.test_stepping import job, numbers
 
 CELLS: tuple[Kind, ...] = ("mingru", "minlstm")
 FORWARD: tuple[Direction, ...] = ("forward",)
@@ -85,14 +86,14 @@ def test_a_stream_reads_the_windows_of_the_whole_text(tmp_path: Path, cell: Kind
     engine = Engine(tiny_bundle(tmp_path / "m", **options))
     stepper = Stepper(engine.network)
     rows = random_rows(architecture(**options), (1, 4, 19, 7))
-    states = [stepper.start() for _ in rows]
-    assert states[0].cells.size == stepper.sizes[0]
-    at, found = [0] * len(rows), [np.zeros((0, 0), np.float32)] * len(rows)
+    states = [stepper.start for _ in rows]
+    at = [0] * len(rows)
+    found: list[list[list[float]]] = [[] for _ in rows]
     for piece in (1, 2, 1, 12):  # several streams step together, each at its own place
         some = [number for number, row in enumerate(rows) if at[number] < len(row)]
-        jobs = [Job(rows[number][at[number] : at[number] + piece + number], states[number]) for number in some]
-        for number, job, stepped in zip(some, jobs, stepper.run(jobs), strict=True):
-            at[number] += len(job.rows)
+        jobs = [job(rows[number][at[number] : at[number] + piece + number], states[number]) for number in some]
+        for number, asked, stepped in zip(some, jobs, stepper.run(jobs), strict=True):
+            at[number] += len(asked.rows)
             states[number], found[number] = stepped.state, stepped.logits
     for row, last in zip(rows, found, strict=True):
         expected = engine.predict([row])[0]
@@ -106,19 +107,19 @@ def test_a_stream_of_single_tokens_keeps_the_words_before(tmp_path: Path, layers
     stepper = Stepper(engine.network)
     rows = random_rows(architecture(**options), (9, 9, 5))
     expected = engine.predict(rows)
-    states = [stepper.start() for _ in rows]
+    states = [stepper.start for _ in rows]
     for token in range(9):
         some = [number for number, row in enumerate(rows) if token < len(row)]
-        stepped = stepper.run([Job(rows[number][token : token + 1], states[number]) for number in some])
+        stepped = stepper.run([job(rows[number][token : token + 1], states[number]) for number in some])
         for number, found in zip(some, stepped, strict=True):
             states[number] = found.state
             np.testing.assert_allclose(found.logits[0], expected[number, token], atol=2e-6)
-    alone = stepper.start()
+    alone = stepper.start
     for token in range(9):
-        (found,) = stepper.run([Job(rows[0][token : token + 1], alone)])
+        (found,) = stepper.run([job(rows[0][token : token + 1], alone)])
         alone = found.state
     np.testing.assert_allclose(found.logits[0], expected[0, 8], atol=2e-6)
-    np.testing.assert_allclose(alone.cells, states[0].cells, atol=2e-6)
+    np.testing.assert_allclose(numbers(stepper, alone), numbers(stepper, states[0]), atol=2e-6)
 
 
 @pytest.mark.parametrize("bidirectional", [False, True])
