@@ -178,10 +178,17 @@ class WebSocket(WebSocketsSansIOProtocol):
             self.read_paused = False
             self.transport.resume_reading()
 
+    @property
+    def can_write(self) -> bool:
+        return self.writable.is_set()
+
     async def write(self, messages: Sequence[bytes]) -> None:
-        """Send text messages in one write. Raises `ConnectionResetError` if the client has gone."""
-        if not self.writable.is_set():
+        if not self.can_write:
             await self.writable.wait()
+        self.write_now(messages)
+
+    def write_now(self, messages: Sequence[bytes]) -> None:
+        """Send text messages in one write. Raises `ConnectionResetError` if the client has gone."""
         if self.disconnected or self.close_sent or self.conn.state is not OPEN:
             raise ConnectionResetError("the client has gone")
         self.transport.write(b"".join([part for each in messages for part in (_head(len(each)), each)]))

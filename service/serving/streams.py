@@ -12,6 +12,7 @@ import secrets
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal, get_args
 from weakref import WeakKeyDictionary
 
@@ -40,28 +41,30 @@ Dropped = Literal["idle", "shutdown", "gone", "failed"]
 DROPS: tuple[Dropped, ...] = get_args(Dropped)
 
 
+Outcome = Stepped | Exception | None
+"""The result of a job, its error, or None if it did not run and must wait in its lane."""
+Then = Callable[[Outcome], None]
+"""Takes the outcome of a job. Raises nothing."""
+
+
 @dataclass(slots=True)
 class _Steps:
     """The steps of one model's streams. `gathered` are the jobs of this turn of the event loop."""
 
     stepper: Stepper
     lane: Lane[Job, Stepped]
-    gathered: list[tuple[Job, asyncio.Future[Stepped | None]]] = field(default_factory=list)
+    gathered: list[tuple[Job, Then]] = field(default_factory=list)
 
     def run(self) -> None:
         """Run the gathered jobs now, or give each None."""
         gathered, self.gathered = self.gathered, []
-        gathered = [each for each in gathered if not each[1].done()]
-        if not gathered:
-            return
+        found: Sequence[Outcome] | None
         try:
             found = self.lane.run_here([job for job, _ in gathered], [len(job.rows) for job, _ in gathered])
         except Exception as error:
-            for _, future in gathered:
-                future.set_exception(error)
-            return
-        for number, (_, future) in enumerate(gathered):
-            future.set_result(None if found is None else found[number])
+            found = [error] * len(gathered)
+        for number, (_, then) in enumerate(gathered):
+            then(None if found is None else found[number])
 
 
 class Streams:
@@ -188,33 +191,41 @@ class Streams:
         loop, count = asyncio.get_running_loop(), len(job.rows)
         if paces and (pause := waits(paces, count, loop.time())):
             await asyncio.sleep(pause)
-        steps = self._of(model)
-        stepped = await self._together(steps, job)
+        stepped: Stepped | None = None
+        if not self.busy:
+            future: asyncio.Future[Stepped | None] = loop.create_future()
+            self.step_now(model, job, partial(_settle, future))
+            stepped = await future
         deadline = loop.time() + seconds
         while stepped is None:
             try:
-                (stepped,) = await steps.lane.submit([job], [count], deadline=deadline)
+                (stepped,) = await self._of(model).lane.submit([job], [count], deadline=deadline)
             except Unavailable:
                 if not patient or self.closing or loop.time() >= deadline:
                     raise
                 await asyncio.sleep(ROOM_SECONDS)
-        self._tokens.add(count)
-        return stream.took(stepped)
+        return self.took(stream, stepped)
 
-    async def _together(self, steps: _Steps, job: Job) -> Stepped | None:
+    @property
+    def busy(self) -> bool:
+        """True if the batcher has other work."""
+        return self._batcher.busy
+
+    def step_now(self, model: Model, job: Job, then: Then) -> None:
         """Run a job in the event loop, together with all other jobs of its model that come in this turn of the loop.
-        None if the batcher has other work, or they take too long for the loop: then the job must wait in its lane.
+        If they take too long for the loop, or the batcher has got other work, none of them runs.
 
         A lane's queue and its deadlines cost as much as a step. While nothing else is to be done, they are saved.
         """
-        if self._batcher.busy:
-            return None
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Stepped | None] = loop.create_future()
+        steps = self._of(model)
         if not steps.gathered:
-            loop.call_soon(steps.run)
-        steps.gathered.append((job, future))
-        return await future
+            asyncio.get_running_loop().call_soon(steps.run)
+        steps.gathered.append((job, then))
+
+    def took(self, stream: Stream, stepped: Stepped) -> list[Event]:
+        """The events of a job, whose tokens are counted."""
+        self._tokens.add(len(stepped.logits))
+        return stream.took(stepped)
 
     def paces(self, key: str | None) -> Sequence[Rate]:
         """The rate limits of a new stream over a connection. `key` names the API key in the counts."""
@@ -249,6 +260,15 @@ class Streams:
             )
             steps = self._steps[model] = _Steps(stepper, lane)
         return steps
+
+
+def _settle(future: asyncio.Future[Stepped | None], outcome: Outcome) -> None:
+    if future.done():  # its stream was given up
+        return
+    if isinstance(outcome, Exception):
+        future.set_exception(outcome)
+    else:
+        future.set_result(outcome)
 
 
 def owner_of(model: Model) -> Owner:

@@ -32,9 +32,16 @@ class Line(Protocol):
 
     def read_on(self) -> None: ...
 
+    @property
+    def can_write(self) -> bool:
+        """True if `write_now` may be called: the client reads."""
+        ...
+
+    def write_now(self, messages: Sequence[bytes]) -> None:
+        """Send text messages, in UTF-8. Raises `OSError` if the client has gone."""
+
     async def write(self, messages: Sequence[bytes]) -> None:
-        """Send text messages, in UTF-8. Waits while the client does not read. Raises `OSError` if the client has
-        gone."""
+        """The same. Waits while the client does not read."""
 
     async def close(self, code: int, reason: str) -> None:
         """Send a close frame."""
@@ -69,6 +76,13 @@ class AsgiLine:
 
     def read_on(self) -> None:
         self._open.set()
+
+    @property
+    def can_write(self) -> bool:
+        return False  # ASGI sends in a coroutine only
+
+    def write_now(self, messages: Sequence[bytes]) -> None:
+        raise NotImplementedError
 
     async def write(self, messages: Sequence[bytes]) -> None:
         for message in messages:

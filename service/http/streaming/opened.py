@@ -50,7 +50,7 @@ class Opened:
         """Take a piece in slices. Step the stream to its end after each. Raises `InvalidField`."""
         whole: str | list[str] = piece.text if piece.text is not None else piece.tokens or []
         size = FINE_SLICE if self.state_every else SLICE
-        for start in range(0, len(whole), size):
+        for start in range(0, max(1, len(whole)), size):
             part = whole[start : start + size]
             if isinstance(part, str):
                 self.stream.feed(part)

@@ -3,6 +3,9 @@
 The connection puts messages into a bounded inbox at any time, so a client that goes is noticed during a long answer.
 One task takes them out, reads them with the model, and sends events. Nothing is received while the inbox is full, and
 the model does not run while the client does not take its events.
+
+A piece that comes while nothing else waits does not wake the task: callbacks read it. A task's turns take longer than
+the network.
 """
 
 from __future__ import annotations
@@ -13,11 +16,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NoReturn, TypeVar
 
+import orjson
 import structlog
 from pydantic import BaseModel
 
 from service.errors import (
     InvalidField,
+    MalformedBody,
     RequestError,
     RequestTooSlow,
     TooLarge,
@@ -30,9 +35,10 @@ from service.http.schemas.requests import parse
 from service.http.schemas.streams import Opening, Piece
 from service.http.security.keys import Grant
 from service.http.streaming.line import Line
-from service.http.streaming.opened import Event, Opened, error_event, open_stream
+from service.http.streaming.opened import SLICE, Event, Opened, error_event, open_stream
 from service.model.streams.reading import Undecided
-from service.serving.streams import Dropped
+from service.model.streams.stepping import Stepped
+from service.serving.streams import Dropped, Outcome
 
 POLICY, OVER_SIZE, RESTART, BUSY = 1008, 1009, 1012, 1013
 """Close codes (RFC 6455 and its registry): an unacceptable message, a message over a limit, a restart of the service,
@@ -83,6 +89,8 @@ class Session:
         self._opened: Opened | None = None
         self._errors = 0
         self._paused = False
+        self._reading = False
+        """True while callbacks read a piece. The task must not go on meanwhile."""
         self._loop = asyncio.get_running_loop()
         self._woken: asyncio.Future[None] | None = None
         """What `_next` waits for: a message, the end of the client, or the end of the service."""
@@ -116,24 +124,83 @@ class Session:
 
     def _take(self, content: str | bytes | None) -> None:
         """A message has come; None: the client has gone."""
-        inbox = self._inbox
         if content is None:
-            inbox.gone = True
+            self._inbox.gone = True
+        elif self._waits and not self._inbox.messages and self._read_now(content):
+            return
         else:
-            inbox.messages.append(content)
-            inbox.size += len(content)
-            self._streams.waiting += len(content)
-            if inbox.is_full:
-                self._paused = True
-                self._line.pause()
+            self._put(content)
         self._wake()
 
-    def _wake(self) -> None:
-        if self._woken is not None and not self._woken.done():
+    def _put(self, content: str | bytes) -> None:
+        inbox = self._inbox
+        inbox.messages.append(content)
+        inbox.size += len(content)
+        self._streams.waiting += len(content)
+        if inbox.is_full:
+            self._paused = True
+            self._line.pause()
+
+    @property
+    def _waits(self) -> bool:
+        """True while the task waits for a message."""
+        return self._woken is not None and not self._woken.done() and not self._reading
+
+    def _wake(self, error: Exception | None = None) -> None:
+        """Let the task go on, or raise an error in it."""
+        if not self._waits:
+            return
+        assert self._woken is not None
+        if error is None:
             self._woken.set_result(None)
+        else:
+            self._woken.set_exception(error)
+
+    def _read_now(self, content: str | bytes) -> bool:
+        """Read a short piece of text, if the stream has no rate and no states, and nothing else is to be done.
+
+        False, and nothing is read, for any other message.
+        """
+        opened, streams = self._opened, self._streams
+        if opened is None or opened.paces or opened.state_every or streams.busy or not self._line.can_write:
+            return False
+        if (text := _text_alone(content)) is None:
+            return False
+        self._since = self._loop.time()
+        try:
+            opened.stream.feed(text)
+            job = opened.stream.job()
+        except InvalidField as error:
+            self._wake(error)
+            return True
+        if job is not None:
+            self._reading = True
+            streams.step_now(opened.model, job, self._stepped)
+        return True
+
+    def _stepped(self, outcome: Outcome) -> None:
+        """The step of a piece that callbacks read has an outcome."""
+        opened, inbox = self._opened, self._inbox
+        assert opened is not None
+        self._reading = False
+        if inbox.gone:
+            outcome = _Closed(None, dropped="gone")
+        elif isinstance(outcome, Stepped) and self._waits:
+            try:
+                self._line.write_now([dumps(event) for event in self._streams.took(opened.stream, outcome)])
+            except Exception as error:
+                outcome = error
+        if isinstance(outcome, Exception):
+            self._wake(outcome)
+        elif opened.stream.waiting or inbox.messages or self._streams.closing:
+            self._wake()
 
     async def _next(self) -> str | bytes:
-        """The next message. Raises `_Closed` if the client has gone or is silent, or the service ends."""
+        """The next message; an empty piece if tokens wait for their steps.
+
+        Raises `_Closed` if the client has gone or is silent, or the service ends, and any error of a piece that
+        callbacks read.
+        """
         inbox = self._inbox
         if not inbox.messages:
             self._since = self._loop.time()
@@ -148,6 +215,8 @@ class Session:
                 raise await self._silent()
             self._woken = self._loop.create_future()
             await self._woken
+            if self._opened is not None and self._opened.stream.waiting and not inbox.gone:
+                return "{}"
         content = inbox.messages.pop(0)
         inbox.size -= len(content)
         self._streams.waiting -= len(content)
@@ -193,10 +262,16 @@ class Session:
             try:
                 piece = _parsed(await self._next(), Piece)
                 piece.check()
+                await self._read(opened, piece)
+            except (MalformedBody, UnsupportedMediaType, InvalidField) as error:
+                await (self._fail(error) if isinstance(error, Undecided) else self._refuse(error))
             except RequestError as error:
-                await self._refuse(error)
-                continue
-            await self._read(opened, piece)
+                await self._fail(error)
+            except (_Closed, OSError):
+                raise
+            except Exception as error:
+                _log.exception("unexpected error")
+                await self._fail(error)
 
     async def _open(self) -> Opened:
         try:
@@ -218,25 +293,14 @@ class Session:
 
     async def _read(self, opened: Opened, piece: Piece) -> None:
         """Read a piece, and end the text if the piece says so."""
-        try:
-            for _ in opened.take(piece):
-                while (events := await opened.step()) is not None:
-                    await self._tell(*events)
-                    if self._streams.closing:
-                        raise await self._ended()
-            if piece.end:
-                async for events in opened.finish():
-                    await self._tell(*events)
-        except RequestError as error:
-            if isinstance(error, InvalidField) and not isinstance(error, Undecided):
-                await self._refuse(error)
-            else:
-                await self._fail(error)
-        except (_Closed, OSError):
-            raise
-        except Exception as error:
-            _log.exception("unexpected error")
-            await self._fail(error)
+        for _ in opened.take(piece):
+            while (events := await opened.step()) is not None:
+                await self._tell(*events)
+                if self._streams.closing:
+                    raise await self._ended()
+        if piece.end:
+            async for events in opened.finish():
+                await self._tell(*events)
 
     async def _fail(self, error: Exception) -> NoReturn:
         """Report an error after which the stream cannot continue."""
@@ -257,6 +321,18 @@ class Session:
             raise _Closed(None, dropped="gone")
         if events:
             await self._line.write([dumps(event) for event in events])
+
+
+def _text_alone(content: str | bytes) -> str | None:
+    """The text of a message that is a short piece of text and nothing else; None for any other message."""
+    if isinstance(content, bytes):
+        return None
+    try:
+        value = orjson.loads(content)
+    except orjson.JSONDecodeError:
+        return None
+    text = value.get("text") if isinstance(value, dict) and len(value) == 1 else None
+    return text if isinstance(text, str) and len(text) <= SLICE else None
 
 
 def _parsed(content: str | bytes, kind: type[_Message]) -> _Message:
