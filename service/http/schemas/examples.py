@@ -47,15 +47,8 @@ SENTIMENT: dict[str, object] = {
     "scores": {"negative": 0.02, "positive": 0.98},
     "truncated": False,
 }
-_ENTITY = {
-    "text": "Ada Lovelace",
-    "start": 0,
-    "end": 12,
-    "label": "PER",
-    "score": 0.98,
-    "token_start": 0,
-    "token_end": 2,
-}
+_ADA = {"text": "Ada Lovelace", "start": 0, "end": 12, "label": "PER"}
+_ENTITY = {**_ADA, "score": 0.98, "token_start": 0, "token_end": 2}
 PREDICTIONS: dict[str, dict[str, object]] = {
     "sentiment": {"model": "sentiment-bilstm", "version": "1", "task": "sentiment", "predictions": [SENTIMENT]},
     "ner": {
@@ -75,28 +68,13 @@ STREAM_REQUESTS: dict[str, dict[str, object]] = {
         "end": True,
     },
 }
+_THE = {"text": "The", "start": 0, "end": 3, "scores": {"negative": 0.5, "positive": 0.5}}
+_FILM = {"text": "film", "start": 4, "end": 8, "scores": {"negative": 0.4, "positive": 0.6}}
 STREAM_ANSWERS: dict[str, dict[str, object]] = {
     "two tokens so far": {
         "model": "sentiment-lstm",
         "version": "4",
-        "events": [
-            {
-                "type": "token",
-                "t": 0,
-                "text": "The",
-                "start": 0,
-                "end": 3,
-                "scores": {"negative": 0.5, "positive": 0.5},
-            },
-            {
-                "type": "token",
-                "t": 1,
-                "text": "film",
-                "start": 4,
-                "end": 8,
-                "scores": {"negative": 0.4, "positive": 0.6},
-            },
-        ],
+        "events": [{"type": "token", "t": 0, **_THE}, {"type": "token", "t": 1, **_FILM}],
         "state": "pD0c…",
         "prediction": None,
     },
@@ -106,13 +84,16 @@ STREAM_EVENTS = (
     'event: token\ndata: {"type":"token","t":0,"text":"The","start":0,"end":3,'
     '"scores":{"negative":0.5,"positive":0.5}}\n\n'
 )
+_LSTM = {
+    "model": "sentiment-bilstm",
+    "version": "1",
+    "task": "sentiment",
+    "cell": "lstm",
+    "equations": equations("lstm"),
+}
 TRACES: dict[str, dict[str, object]] = {
     "two units of two gates": {
-        "model": "sentiment-bilstm",
-        "version": "1",
-        "task": "sentiment",
-        "cell": "lstm",
-        "equations": equations("lstm"),
+        **_LSTM,
         "traces": [
             {
                 "tokens": [{"text": "A", "start": 0, "end": 1}, {"text": "film", "start": 2, "end": 6}],
@@ -136,11 +117,7 @@ TRACES: dict[str, dict[str, object]] = {
         ],
     },
     "a token dropped, and measured": {
-        "model": "sentiment-bilstm",
-        "version": "1",
-        "task": "sentiment",
-        "cell": "lstm",
-        "equations": equations("lstm"),
+        **_LSTM,
         "traces": [
             {
                 "tokens": [{"text": "great", "start": 6, "end": 11}, {"text": "film", "start": 12, "end": 16}],

@@ -59,12 +59,15 @@ class Entities(Shape):
     )
 
 
-class Predictions(Shape):
-    """One prediction for each input, in order."""
-
+class _Answer(Shape):
     model: str = Field(description="The model that answered.")
     version: str = Field(description="Its version.")
     task: Task = Field(description="Its task.")
+
+
+class Predictions(_Answer):
+    """One prediction for each input, in order."""
+
     predictions: list[Sentiment | Entities] = Field(description="One for each input, in order.")
 
 
@@ -188,12 +191,9 @@ class Trace(Shape):
     deletion_effects: DeletionEffects | None = Field(None, description="Only with `deletion` in the request.")
 
 
-class Traces(Shape):
+class Traces(_Answer):
     """One trace for each input, in order, and the equations of the numbers."""
 
-    model: str = Field(description="The model that answered.")
-    version: str = Field(description="Its version.")
-    task: Task = Field(description="Its task.")
     cell: CellName = Field(description="Its recurrent cell.")
     equations: dict[str, str] = Field(description="By gate, its equation.")
     traces: list[Trace] = Field(description="One for each input, in order.")
