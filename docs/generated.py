@@ -20,7 +20,6 @@ from service import settings as configuration
 from service.__main__ import main as service
 from service.commands.console import EXITS
 from service.errors import RequestError
-from service.http.problems import HTTP_PROBLEMS
 from service.model.equations import CellName, Form, GruReset, gates
 from service.observability.metrics import DERIVED, FAMILIES, PREFIX
 from service.settings import Settings
@@ -72,7 +71,6 @@ def metrics_page() -> str:
 def errors_page() -> str:
     kinds = sorted(_subclasses(RequestError), key=lambda kind: (kind.status, kind.slug))
     rows = [[str(kind.status), f"`{kind.slug}`", kind.title] for kind in kinds]
-    rows += [[str(status), f"`{slug}`", title] for status, (slug, title) in HTTP_PROBLEMS.items()]
     rows.append([str(RequestError.status), f"`{RequestError.slug}`", RequestError.title])
     unique = [list(row) for row in dict.fromkeys(map(tuple, rows))]
     exits = [[str(status), meaning] for status, meaning in EXITS.items()]

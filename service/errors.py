@@ -8,11 +8,13 @@ ServiceError
     ├── MalformedRequest        400  not HTTP/1.1
     ├── Unauthorized            401  API keys are configured and the request has no valid one
     ├── Forbidden               403  a valid API key, or a web page, without the right
+    ├── RouteNotFound           404  no such route
     ├── ModelNotFound           404  no such model; lists the loaded ones
     │   └── VersionNotFound     404  the model is loaded in other versions; lists them
     ├── AnswerNotFound          404  feedback on a request that is not among the last ones
     ├── NoShadow                404  a report on the shadow of a model without one
     ├── UnitNotFound            404  the model has no such unit; lists the units
+    ├── MethodNotAllowed        405  the route has other methods; gives them
     ├── BundleRefused           409  a bundle cannot be loaded; gives the reason
     │   └── Unfit               409  a canary or shadow does not fit the served version; gives the reason
     ├── RequestTooSlow          408  its header or body did not arrive in time
@@ -20,6 +22,7 @@ ServiceError
     ├── UnsupportedMediaType    415  not a JSON body
     │   └── UnsupportedCoding   415  a body in a content coding other than gzip or deflate
     ├── InvalidField            422  a field is wrong; carries a JSON pointer into the request
+    ├── InvalidHeader           422  a header is wrong
     ├── HeaderTooLarge          431  its header is over a limit
     ├── RateLimited             429  a key is over its rate; `retry_after`
     ├── Unavailable             503  full, loading or draining; `retry_after`
@@ -130,6 +133,20 @@ class Forbidden(RequestError):
     status, slug, title = 403, "forbidden", "Not for this key"
 
 
+class RouteNotFound(RequestError):
+    status, slug, title = 404, "route-not-found", "No such route"
+
+
+class MethodNotAllowed(RequestError):
+    """`allow` is the value of the answer's `Allow`."""
+
+    status, slug, title = 405, "method-not-allowed", "Another method is needed"
+
+    def __init__(self, detail: str, allow: str, reason: Refused | None = None) -> None:
+        super().__init__(detail)
+        self.allow, self.reason = allow, reason
+
+
 class ModelNotFound(RequestError):
     status, slug, title = 404, "model-not-found", "No such model"
 
@@ -234,6 +251,10 @@ class InvalidField(RequestError):
         """The same error with `prefix`, such as ``/inputs/3``, before every pointer."""
         first, *rest = (FieldProblem(prefix + p.pointer, p.detail) for p in self.problems)
         return InvalidField(first.pointer, first.detail, *rest)
+
+
+class InvalidHeader(RequestError):
+    status, slug, title = 422, "invalid-header", "A header is wrong"
 
 
 class RateLimited(RequestError):

@@ -20,6 +20,7 @@ from starlette.responses import Response
 from starlette.routing import Match
 from starlette.types import ASGIApp, ExceptionHandler, Receive, Scope, Send
 
+from service.errors import MethodNotAllowed, RouteNotFound
 from service.http import problems
 from service.http.coding import Compression
 from service.http.context import context_of
@@ -221,14 +222,14 @@ def _hsts(seconds: int) -> Headers:
 
 async def _http_problem(request: Request, error: HTTPException) -> Response:
     """An error of the framework as a problem: no such route, or the wrong method."""
-    headers = dict(error.headers or {})
+    found: Exception = error
     if error.status_code == 404:
-        error = HTTPException(404, _no_route(request))
+        found = RouteNotFound(_no_route(request))
     elif error.status_code == 405:
         allowed = ", ".join(_methods(request.scope))
-        error = HTTPException(405, f"{request.url.path} takes {allowed}.", {**headers, "Allow": allowed})
+        found = MethodNotAllowed(f"{request.url.path} takes {allowed}.", allowed)
     context = context_of(request.scope)
-    return problems.of(error).response(context.request_id, request.method, request.url.path)
+    return problems.of(found).response(context.request_id, request.method, request.url.path)
 
 
 def _no_route(request: Request) -> str:

@@ -22,13 +22,16 @@ from service.errors import (
     Forbidden,
     HeaderTooLarge,
     InvalidField,
+    InvalidHeader,
     MalformedBody,
     MalformedRequest,
+    MethodNotAllowed,
     ModelNotFound,
     NoShadow,
     RateLimited,
     RequestError,
     RequestTooSlow,
+    RouteNotFound,
     TooLarge,
     Unauthorized,
     Unavailable,
@@ -38,7 +41,7 @@ from service.errors import (
     UnsupportedMediaType,
 )
 from service.http.endpoint import BodyRoute, JobRoute
-from service.http.problems import HTTP_PROBLEMS, INTERNAL, MEDIA_TYPE, Problem, is_foreign, of
+from service.http.problems import MEDIA_TYPE, Problem, is_foreign, of
 from service.http.render import JSON
 from service.http.schemas.examples import REQUEST_ID
 from service.http.schemas.responses import Problem as ProblemShape
@@ -56,10 +59,12 @@ EXAMPLES: tuple[RequestError, ...] = (
     MalformedBody("The body is not JSON in UTF-8: unexpected character: line 1 column 1 (char 0)."),
     Unauthorized("Send an API key: Authorization: Bearer KEY."),
     Forbidden("This key cannot load and unload models."),
+    RouteNotFound("There is no route /prediction; /openapi.json lists those there are."),
     ModelNotFound("sentiment-xl", ["ner-bilstm", "sentiment-bilstm"]),
     AnswerNotFound(REQUEST_ID, 10_000),
     NoShadow("sentiment-bilstm"),
     UnitNotFound("sentiment-gru has no unit 0/backward/3; it has layer 0, forward, units 0 to 127."),
+    MethodNotAllowed("/predict takes POST.", "POST"),
     BundleRefused("sentiment-bilstm 2 cannot be served: model.onnx does not match the manifest."),
     Unfit(
         "shadow: sentiment-bilstm 4 has the labels bad, good, and version 3, which is served, has negative, positive."
@@ -71,18 +76,13 @@ EXAMPLES: tuple[RequestError, ...] = (
     UnsupportedMediaType("The body is not sent as JSON; send it with Content-Type: application/json."),
     UnsupportedCoding("A body is read as it is, or with Content-Encoding gzip or deflate, once."),
     InvalidField("/gates/0", "gru has no gate 'forget'; it has update, reset, candidate, hidden."),
+    InvalidHeader("The header X-Request-Timeout holds seconds, over 0, such as 2.5."),
     RateLimited("This key may send 10 requests a second.", retry_after=1),
     Unavailable("The models are loading.", retry_after=2),
     DeadlineExceeded("The answer was not ready within the request's deadline."),
 )
 """One example of each error of the service."""
-_HTTP_DETAILS = {
-    404: "There is no route /prediction; /openapi.json lists those there are.",
-    405: "/predict takes POST.",
-    422: "The header X-Request-Timeout holds seconds, over 0, such as 2.5.",
-}
-Error = type[RequestError] | int
-"""A subclass of `RequestError`, or a status in `HTTP_PROBLEMS`."""
+Error = type[RequestError]
 
 _OF_A_CONNECTION: tuple[Error, ...] = (MalformedRequest, RequestTooSlow, HeaderTooLarge, Unavailable)
 """Errors of any request, raised before its route is known."""
@@ -216,7 +216,10 @@ def document(routes: Sequence[BaseRoute], *, secured: bool) -> _Json:
         "paths": paths,
         "components": {
             "schemas": dict(sorted({**schemas, **errors["$defs"]}.items())),
-            "responses": {**{each.slug: _response(each) for each in _problems()}, "protocol-error": _protocol_error()},
+            "responses": {
+                **{each.slug: _response(each) for each in map(of, (*EXAMPLES, Exception()))},
+                "protocol-error": _protocol_error(),
+            },
             "parameters": _PARAMETERS,
             "headers": _HEADERS,
             "securitySchemes": {_KEY: {"type": "http", "scheme": "bearer"}},
@@ -268,8 +271,7 @@ def _complete(operation: _Json, method: str, route: APIRoute) -> None:
 
 def _responses(errors: Iterable[Error]) -> _Json:
     """By status, references to the descriptions of errors. Of two errors with one status the last one counts."""
-    slugs = [(each, HTTP_PROBLEMS[each][0]) if isinstance(each, int) else (each.status, each.slug) for each in errors]
-    return {str(status): _ref("responses", slug) for status, slug in slugs}
+    return {str(each.status): _ref("responses", each.slug) for each in errors}
 
 
 def _ref(kind: str, name: str) -> dict[str, str]:
@@ -278,15 +280,6 @@ def _ref(kind: str, name: str) -> dict[str, str]:
 
 def _refs(kind: str, named: _Json) -> _Json:
     return {name: _ref(kind, name) for name in named}
-
-
-def _problems() -> list[Problem]:
-    """One problem for each error of the service."""
-    others = [
-        Problem(status, slug, title, _HTTP_DETAILS[status], headers={"Allow": "POST"} if status == 405 else {})
-        for status, (slug, title) in HTTP_PROBLEMS.items()
-    ]
-    return [*map(of, EXAMPLES), *others, Problem(RequestError.status, RequestError.slug, RequestError.title, INTERNAL)]
 
 
 def _response(problem: Problem) -> _Json:

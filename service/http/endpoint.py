@@ -18,12 +18,11 @@ from typing import Annotated, Any, ClassVar, Generic, NamedTuple, TypeVar, get_a
 from fastapi import Depends
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.errors import DeadlineExceeded
+from service.errors import DeadlineExceeded, InvalidHeader
 from service.http import body
 from service.http.coding import coding_of, unpacked, unpacking_seconds
 from service.http.context import RequestContext, context_of
@@ -415,5 +414,5 @@ def _seconds(headers: Mapping[bytes, bytes], settings: Settings) -> float:
         return settings.timeout
     seconds = float(sent) if _TIMEOUT.fullmatch(sent.strip()) else 0.0
     if not seconds:
-        raise HTTPException(422, "The header X-Request-Timeout holds seconds, over 0, such as 2.5.")
+        raise InvalidHeader("The header X-Request-Timeout holds seconds, over 0, such as 2.5.")
     return min(seconds, settings.max_timeout)

@@ -11,12 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import orjson
-from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from service.errors import (
     FieldProblem,
     InvalidField,
+    MethodNotAllowed,
     RateLimited,
     RequestError,
     Unauthorized,
@@ -31,12 +31,6 @@ _LONGEST_WAIT = 86_400.0
 TYPE_PREFIX = "/openapi.json#/components/responses/"
 
 INTERNAL = "Something went wrong here, not in the request. The log has it under this request_id."
-HTTP_PROBLEMS = {
-    404: ("route-not-found", "No such route"),
-    405: ("method-not-allowed", "Another method is needed"),
-    422: ("invalid-header", "A header is wrong"),
-}
-"""Errors that are not a `RequestError`: status to slug and title."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +81,6 @@ def of(error: Exception) -> Problem:
     if isinstance(error, RequestError):
         errors = error.problems if isinstance(error, InvalidField) else ()
         return Problem(error.status, error.slug, error.title, error.detail, errors, _headers(error))
-    if isinstance(error, HTTPException) and error.status_code in HTTP_PROBLEMS:
-        slug, title = HTTP_PROBLEMS[error.status_code]
-        return Problem(error.status_code, slug, title, error.detail, headers=error.headers or {})
     return Problem(RequestError.status, RequestError.slug, RequestError.title, INTERNAL)
 
 
@@ -101,6 +92,8 @@ def is_unexpected(error: Exception) -> bool:
 def _headers(error: RequestError) -> dict[str, str]:
     if isinstance(error, Unauthorized):
         return {"WWW-Authenticate": error.challenge}
+    if isinstance(error, MethodNotAllowed):
+        return {"Allow": error.allow}
     if isinstance(error, UnsupportedCoding):
         return {"Accept-Encoding": error.accepted}
     if isinstance(error, RateLimited | Unavailable):

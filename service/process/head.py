@@ -9,9 +9,8 @@ from operator import itemgetter
 from urllib.parse import unquote
 
 import httptools
-from starlette.exceptions import HTTPException
 
-from service.errors import HeaderTooLarge, MalformedRequest
+from service.errors import HeaderTooLarge, MalformedRequest, MethodNotAllowed, Refused
 
 MOST_LINES = 200
 """Header lines of one request. Browsers send about 20, and each proxy on the way adds a few."""
@@ -42,7 +41,7 @@ Lines = Sequence[tuple[bytes, bytes]]
 
 
 def check(method: bytes, version: str, lines: Lines) -> None:
-    """Check a whole head. Raises `HeaderTooLarge`, `MalformedRequest`, and `HTTPException` for CONNECT."""
+    """Check a whole head. Raises `HeaderTooLarge`, `MalformedRequest`, and `MethodNotAllowed` for CONNECT."""
     names = list(map(_name, lines))
     if len(names) > MOST_LINES:
         raise HeaderTooLarge(len(names), MOST_LINES, "Lines in the request's header")
@@ -65,9 +64,9 @@ def strange_target(data: bytes) -> bytes:
     return found[1] if found is not None else b""
 
 
-def not_allowed(detail: str) -> HTTPException:
+def not_allowed(detail: str) -> MethodNotAllowed:
     """The error for a method that no route has."""
-    return HTTPException(405, detail, {"Allow": "GET, POST"})
+    return MethodNotAllowed(detail, "GET, POST", Refused.METHOD)
 
 
 def check_size(method: bytes, target: bytes, lines: Lines, most: int) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import structlog
-from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from service.errors import Refused, RequestError
@@ -23,6 +22,4 @@ def answer(error: Exception, method: str, target: bytes, request_id: str, reason
 
 def reason_of(error: Exception) -> Refused:
     """The label in `gatelight_refusals_total`."""
-    if isinstance(error, HTTPException):
-        return Refused.METHOD
     return (error.reason if isinstance(error, RequestError) else None) or Refused.INTERNAL

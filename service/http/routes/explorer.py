@@ -19,6 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
+from service.errors import RouteNotFound
 from service.http.described import described
 
 router = APIRouter()
@@ -69,7 +70,7 @@ class _File:
 
 def _asset(name: str, summary: str) -> dict[str, Any]:
     content = {media_type.partition(";")[0]: {"schema": {"type": "string"}} for media_type in MEDIA_TYPES.values()}
-    return described(name, summary, 404, content=content, not_modified=True)
+    return described(name, summary, RouteNotFound, content=content, not_modified=True)
 
 
 @router.get(

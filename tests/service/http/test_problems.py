@@ -19,11 +19,14 @@ from service.errors import (
     DeadlineExceeded,
     Forbidden,
     InvalidField,
+    InvalidHeader,
     MalformedBody,
+    MethodNotAllowed,
     ModelNotFound,
     RateLimited,
     Refused,
     RequestError,
+    RouteNotFound,
     TooLarge,
     Unauthorized,
     Unavailable,
@@ -42,13 +45,13 @@ ERRORS: list[tuple[Exception, int, str]] = [
     (Unauthorized("no"), 401, "unauthorized"),
     (Forbidden("no"), 403, "forbidden"),
     (ModelNotFound("x", ["y"]), 404, "model-not-found"),
-    (HTTPException(404, "no"), 404, "route-not-found"),
-    (HTTPException(405, "no"), 405, "method-not-allowed"),
+    (RouteNotFound("no"), 404, "route-not-found"),
+    (MethodNotAllowed("no", "GET"), 405, "method-not-allowed"),
     (BundleRefused("no"), 409, "bundle-refused"),
     (TooLarge("Inputs", 3, 2), 413, "too-large"),
     (UnsupportedMediaType("no"), 415, "unsupported-media-type"),
     (InvalidField("/inputs", "no"), 422, "invalid-field"),
-    (HTTPException(422, "no"), 422, "invalid-header"),
+    (InvalidHeader("no"), 422, "invalid-header"),
     (RateLimited("no"), 429, "rate-limited"),
     (Unavailable("no"), 503, "unavailable"),
     (DeadlineExceeded("no"), 504, "deadline-exceeded"),
@@ -82,8 +85,7 @@ def test_retry_after_is_whole_seconds(seconds: float | None, header: str) -> Non
 
 def test_every_error_of_the_tree_is_described() -> None:
     described = create_app(settings.read(_env_file=None)).openapi()["components"]["responses"]
-    slugs = {kind.slug for kind in _all(RequestError)} | {slug for slug, _ in problems.HTTP_PROBLEMS.values()}
-    assert set(described) == slugs | {"protocol-error"}
+    assert set(described) == {kind.slug for kind in _all(RequestError)} | {"protocol-error"}
 
 
 def _all(kind: type[RequestError]) -> set[type[RequestError]]:
