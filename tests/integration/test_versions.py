@@ -442,6 +442,22 @@ def test_bodies_of_rollout(changing: Process, body: dict[str, Any], status: int,
     assert changing.client.get(f"/models/{NAME}").json()["versions"] == before
 
 
+@pytest.mark.parametrize(
+    ("before", "body", "pointer"),
+    [
+        ({"canary": {"2": 0.5}, "shadow": None}, {"shadow": {"version": 2}}, "/shadow"),
+        ({"canary": {}, "shadow": {"version": 2}}, {"canary": {"2": 0.5}}, "/canary"),
+    ],
+)
+def test_a_conflict_with_an_earlier_change_points_into_the_request(
+    changing: Process, before: dict[str, Any], body: dict[str, Any], pointer: str
+) -> None:
+    assert changing.client.post(f"{ADMIN}/rollout", json=before).status_code == 200
+    answer = changing.client.post(f"{ADMIN}/rollout", json=body)
+    assert [answer.status_code, *(each["pointer"] for each in answer.json()["errors"])] == [422, pointer]
+    assert changing.client.post(f"{ADMIN}/rollout", json={"canary": {}, "shadow": None}).status_code == 200
+
+
 def test_a_rollout_of_a_model_that_is_not_there(changing: Process) -> None:
     assert changing.client.post("/admin/models/none/rollout", json={"canary": None}).status_code == 404
     unchanged = changing.client.post(f"{ADMIN}/rollout", json={})

@@ -144,5 +144,7 @@ def _changed(asked: RolloutRequest, plan: Plan) -> Plan:
     if "shadow" in asked.model_fields_set:
         plan = replace(plan, shadow=None if asked.shadow is None else (int(asked.shadow.version), asked.shadow.share))
     if problem := conflict(plan):
-        raise InvalidField("/canary", f"{problem[0].upper()}{problem[1:]}.")
+        # one of the two may come from an earlier change, and is no part of this request
+        sent = "/canary" if "canary" in asked.model_fields_set else "/shadow"
+        raise InvalidField(sent, f"{problem[0].upper()}{problem[1:]}.")
     return plan
