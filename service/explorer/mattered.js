@@ -63,9 +63,6 @@ export function chosenLabel(reading, contributions, label, explain) {
 const term = (name, value) => h("span", { class: "term", "data-term": name }, h("span", { class: "term-name" }, name), h("b", {}, number(value, 3)));
 
 function what(of) {
-  if (of === "windows of tokens") {
-    return "The shares are those of windows: each step reads a few words together, and its share stands at its own word. ";
-  }
   return of === "tokens"
     ? "The shares are those of the tokens: what each wrote into the layer's state, and what the later gates kept of it. "
     : "The shares are those of the top layer's positions: a position has read its neighbours through the layers below, so its share is that of a word in its context, not of the word alone. ";

@@ -19,6 +19,7 @@ from service.errors import InvalidField
 from service.model.activations import softmax
 from service.model.bundle import Head, Manifest
 from service.model.equations import CellName, Direction, equations
+from service.model.window_shares import ALL_ORDERS
 
 Array = NDArray[np.float64]
 Gates = Mapping[tuple[int, Direction, str], NDArray[np.float32]]
@@ -42,6 +43,10 @@ _METHODS: dict[CellName, str] = {
         "share of the state: token k gives i'_k * h~_k times the later f' to h_t; exactly, as no gate sees the state"
     ),
 }
+_WINDOW = {
+    True: "Shapley value over all orders of the words",
+    False: "mean change as the words join from left to right and from right to left",
+}
 _NO_STATE = (
     f"The Elman cell has no additive state: {equations('rnn')['hidden']} passes the whole past through tanh at every "
     "step, so its logits do not split into one share a token."
@@ -51,9 +56,8 @@ _NOTHING_PICKED = (
 )
 
 
-Split = Literal["tokens", "windows of tokens", "top-layer positions"]
-"""What is split: tokens; positions at which the first layer reads several words; or, with layers below, positions of
-the top layer."""
+Split = Literal["tokens", "top-layer positions"]
+"""What is split: tokens, or, with layers below, positions of the top layer."""
 
 
 class Contributions(TypedDict):
@@ -74,10 +78,11 @@ def note(manifest: Manifest, explain: int | None) -> str | None:
     return _NOTHING_PICKED if manifest.head == "tagger" and explain is None else None
 
 
-def _split_of(manifest: Manifest) -> Split:
-    if manifest.layers > 1:
-        return "top-layer positions"
-    return "tokens" if manifest.window_words == 1 else "windows of tokens"
+def _method(manifest: Manifest) -> str:
+    found = _METHODS[manifest.cell]
+    if manifest.layers > 1 or manifest.window_words == 1:
+        return found
+    return f"{found}; the words of a step's window share what it writes: {_WINDOW[manifest.window_words <= ALL_ORDERS]}"
 
 
 def check_explain(explain: int | None, lengths: Sequence[int]) -> None:
@@ -101,14 +106,16 @@ def contributions(
     explain: int | None = None,
     query: NDArray[np.float32] | None = None,
     held: Mapping[tuple[int, Direction, str], NDArray[np.bool_]] = MappingProxyType({}),
+    words: Sequence[NDArray[np.float32]] | None = None,
 ) -> Contributions | None:
     """Split one input's logits, W pooled + b, over its tokens; None if it cannot be split; `note` then has the reason.
 
     `head_weight` is [labels, units of all directions], forward first, `head_bias` [labels]. `explain` is, for a
     tagger, the number of the token to explain; for other heads it has no meaning. `query` [units of all directions]
-    belongs to the attention head; its weights count as given, like the gates. `held` marks the states of the top layer
-    that are set by hand, [tokens, units] by (layer, direction, ``cell`` or ``hidden``): such a state counts as given by
-    its own token, and by none before it. Raises `InvalidField` when `explain` is out of range.
+    belongs to the attention head; its weights count as given, like the gates. `held` marks the values of the top layer
+    that are set by hand, [tokens, units] by (layer, direction, gate): a state that is set counts as given by its own
+    token, and by none before it. `words` is the result of `word_shares`, for one layer with a window of words. Raises
+    `InvalidField` when `explain` is out of range.
     """
     if note(manifest, explain) is not None:
         return None
@@ -117,19 +124,35 @@ def contributions(
         check_explain(explain, [top.length])
     weight, bias = head_weight.astype(np.float64), head_bias.astype(np.float64)
     pooling = _pooling(manifest.head, top, explain) if query is None else _attention(top, query)
-    shares = _shares(manifest.cell, top, pooling, held)
+    shares, factors = _shares(manifest.cell, top, pooling, held)
     tokens = np.zeros((top.length, len(bias)))
     units = shares.shape[2]
     for way, direction in enumerate(top.directions):
-        tokens += turned(shares[:, way], direction) @ weight[:, way * units : (way + 1) * units].T
+        own, of_way = turned(shares[:, way], direction), weight[:, way * units : (way + 1) * units].T
+        tokens += own @ of_way
+        if words is not None:
+            _hand_over(tokens, turned(factors[:, way], direction), words[way], manifest.window[0], of_way)
     return {
         "labels": list(manifest.labels),
         "bias": bias,
         "tokens": tokens,
         "logits": bias + weight @ (pooling * top.read("hidden")).sum(axis=0).reshape(-1),
-        "of": _split_of(manifest),
-        "method": _METHODS[manifest.cell],
+        "of": "tokens" if manifest.layers == 1 else "top-layer positions",
+        "method": _method(manifest),
     }
+
+
+def _hand_over(tokens: Array, factors: Array, words: NDArray[np.float32], before: int, weight: Array) -> None:
+    """In place: the shares of a step's neighbours go from its own token to them. `tokens` is [tokens, labels],
+    `factors` [tokens, units], `words` [words of a window, tokens, units], `weight` [units, labels]."""
+    length = len(tokens)
+    for at, shares in enumerate(words):
+        offset = at - before
+        first, end = max(0, -offset), min(length, length - offset)  # the steps whose neighbour is in the text
+        if offset and first < end:
+            given = (factors[first:end] * shares[first:end]) @ weight
+            tokens[first:end] -= given
+            tokens[first + offset : end + offset] += given
 
 
 _Any = TypeVar("_Any", bound=np.generic)
@@ -168,13 +191,14 @@ class _TopLayer:
 
 def _shares(
     cell: CellName, top: _TopLayer, pooling: Array, held: Mapping[tuple[int, Direction, str], NDArray[np.bool_]]
-) -> Array:
-    """The share of each token in the pooled states: [tokens, directions, units], in reading order."""
+) -> tuple[Array, Array]:
+    """The share of each step in the pooled states, and the factor to them from the value that it writes: both [tokens,
+    directions, units], in reading order."""
     written, kept, counted = _terms(cell, top)
     outputs = None
     state = "cell" if top.has("cell") else "hidden"
     for (layer, direction, name), mask in held.items():
-        if layer != top.layer:
+        if layer != top.layer or name not in ("cell", "hidden"):
             continue
         way, here = top.directions.index(direction), turned(mask, direction)
         values = top.read(name)[:, way][here]
@@ -185,8 +209,8 @@ def _shares(
             outputs[:, way][here], counted[:, way][here] = values, 0
     counted *= pooling
     _accumulate(counted, kept)
-    counted *= written
-    return counted if outputs is None else counted + outputs * pooling
+    shares = counted * written
+    return shares if outputs is None else shares + outputs * pooling, counted
 
 
 def _attention(top: _TopLayer, query: NDArray[np.float32]) -> Array:

@@ -206,11 +206,11 @@ def apply(source: Encoded, interventions: Interventions, explain: int | None = N
     return Applied(encoded, kept, within(interventions.settings, kept), place)
 
 
-def states_set(manifest: Manifest, settings: Sequence[Setting], length: int) -> dict[GateKey, NDArray[np.bool_]]:
-    """Which states of the top layer are set, by (layer, direction, ``cell`` or ``hidden``): [tokens, units]."""
+def values_set(manifest: Manifest, settings: Sequence[Setting], length: int) -> dict[GateKey, NDArray[np.bool_]]:
+    """Which values of the top layer are set, by (layer, direction, gate or state): [tokens, units]."""
     found: dict[GateKey, NDArray[np.bool_]] = {}
     for each in settings:
-        if each.layer == manifest.layers - 1 and each.gate in _STATES:
+        if each.layer == manifest.layers - 1:
             key = (each.layer, each.direction, each.gate)
             mask = found.setdefault(key, np.zeros((length, manifest.hidden), np.bool_))
             tokens, units = each.tokens or range(length), each.units or range(manifest.hidden)

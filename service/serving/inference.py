@@ -21,9 +21,10 @@ from service.model.decoding import Prediction
 from service.model.deletion import closed_form
 from service.model.engine import Engine, Trace
 from service.model.gates import LayerGates, Selection, extract
-from service.model.interventions import Applied, Setting, run, states_set, within
+from service.model.interventions import Applied, Setting, run, values_set, within
 from service.model.joining import Logits, Traced, bounds, cut, logits_of, parts, predictions_of
 from service.model.tokenizer import Encoded
+from service.model.window_shares import word_shares
 from service.serving.batching import Batcher, Lane
 from service.serving.queueing import Reply, Submission, Times
 from service.serving.registry import Model
@@ -287,8 +288,9 @@ def _traced(engine: Engine, manifest: Manifest, job: TraceJob, trace: Trace, num
     weight, bias, query = engine.head_weight, engine.head_bias, engine.head_query
     found = effects = None
     if job.contributions:
-        held = states_set(manifest, job.settings, len(job.rows))
-        found = contributions(manifest, weight, bias, trace.gates(number), job.explain, query, held)
+        held, gates = values_set(manifest, job.settings, len(job.rows)), trace.gates(number)
+        words = word_shares(engine.network, job.rows, gates, held)
+        found = contributions(manifest, weight, bias, gates, job.explain, query, held, words)
     if job.deletion:
         effects = closed_form(engine.network, job.rows, trace.gates(number), job.explain)
     return Traced(logits, layers, found, effects)

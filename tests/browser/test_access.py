@@ -218,8 +218,8 @@ def test_every_cell_is_shown_by_its_own_equations(visiting: Visiting, service: P
     if model == "sentiment-rnn":
         assert "no additive state" in page.inner_text("#mattered")
     else:
-        of = {"sentiment-mingru-window": "windows: each step reads a few words", "sentiment-mingru": "the tokens"}
-        assert f"The shares are those of {of.get(model, 'the ')}" in page.inner_text("#mattered")
+        of = "the top layer's positions" if described["layers"] > 1 else "the tokens"
+        assert f"The shares are those of {of}" in page.inner_text("#mattered")
     visit.picture(model)
 
 

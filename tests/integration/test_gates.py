@@ -129,8 +129,8 @@ def test_contributions_sum_to_the_logits(client: httpx.Client) -> None:
     for model in (name for name, (cell, *_) in MODELS.items() if name.startswith("sentiment") and cell != "rnn"):
         for trace in gates(client, model=model, inputs=TEXTS)["traces"]:
             given = trace["contributions"]
-            single = "windows of tokens" if model.endswith("-window") else "tokens"
-            assert given["of"] == (single if MODELS[model][1] == 1 else "top-layer positions")
+            assert given["of"] == ("tokens" if MODELS[model][1] == 1 else "top-layer positions")
+            assert ("window" in given["method"]) == model.endswith("-window")
             assert np.array(given["tokens"]).shape == (len(trace["tokens"]), 2)
             sums = np.array(given["bias"]) + np.array(given["tokens"]).sum(axis=0)
             assert sums == pytest.approx(np.array(given["logits"]), abs=1e-3)

@@ -6,12 +6,14 @@ import subprocess
 import sys
 
 import httpx
+import numpy as np
 import onnx
 import pytest
 
 from service.model import bundle as bundles
 from service.model.bundle import CARD, MAX_BYTES, MODEL_GRAPH, TOKENIZER, Bundle
 from service.model.engine import Engine
+from service.model.equations import MINIMAL, one_graph
 from service.model.tokenizer import Tokenizer
 from tests import deviation
 from tests.integration.conftest import ROOT, Process, Start
@@ -66,7 +68,7 @@ def test_served_graphs_name_the_inputs_that_they_rely_on(bundle: Bundle) -> None
         assert {each.key: each.value for each in graph.metadata_props} == {"relies_on": expected}
     # A bundle without `sequence_lens` must not be described as if it had it.
     told = Engine(bundle).relies_on
-    assert told == (() if bundle.manifest.cell == "mingru" else ("sequence_lens",))
+    assert told == (() if one_graph(bundle.manifest.cell, bundle.manifest.form) else ("sequence_lens",))
     assert bundle.file(CARD).read_text(encoding="utf-8") == render(bundle.name, bundle.manifest)
 
 
@@ -84,6 +86,28 @@ def test_every_returned_gate_obeys_its_equation(bundle: Bundle, served: Process)
     inputs = deviation.sentences([deviation.EXAMPLES[task]], task)[:40]
     worst = deviation.of_model(served.client, bundle, inputs)
     assert max(worst.values()) < 1e-5, worst
+
+
+SPLIT = [each.name for each in SHIPPED if each.manifest.task == "sentiment" and each.manifest.cell != "rnn"]
+
+
+@pytest.mark.parametrize("name", SPLIT)
+def test_the_effect_of_a_deletion_is_that_of_deleting(name: str, served: Process) -> None:
+    """A minimal cell of one layer says it in closed form, in two directions and with a window of words too."""
+    words = ["The", "plot", "is", "not", "good", ",", "but", "I", "loved", "it", "."]
+    request = {"model": name, "inputs": [words]}
+
+    def logits(**more: object) -> np.ndarray:
+        (trace,) = served.client.post("/gates", json={**request, **more}).raise_for_status().json()["traces"]
+        return np.array(trace["contributions"]["logits"])
+
+    body = {**request, "deletion": True}
+    effects = served.client.post("/gates", json=body).raise_for_status().json()["traces"][0]["deletion_effects"]
+    (cell,) = (each.manifest.cell for each in SHIPPED if each.name == name)
+    assert effects["exact"] == (cell in MINIMAL)
+    full = logits()
+    for token, change in enumerate(effects["tokens"]):
+        np.testing.assert_allclose(change, logits(drop=[token]) - full, atol=2e-5)
 
 
 @shipped

@@ -23,6 +23,7 @@ from service.model.contributions import contributions
 from service.model.contributions import note as no_split
 from service.model.equations import Direction
 from service.model.network import Array as Single
+from service.model.window_shares import word_shares
 from training.export import restore
 from training.nets.networks import Network, Passage
 from training.nets.pooling import pool
@@ -155,8 +156,15 @@ def _split(subject: Subject, case: Case) -> Array:
     """The split of `/gates`."""
     engine = subject.engine
     gates = engine.trace([case.row]).gates(0)
+    words = word_shares(engine.network, case.row, gates, {})
     found = contributions(
-        subject.manifest, engine.head_weight, engine.head_bias, gates, case.explained, engine.head_query
+        subject.manifest,
+        engine.head_weight,
+        engine.head_bias,
+        gates,
+        case.explained,
+        engine.head_query,
+        words=words,
     )
     assert found is not None
     shares: Array = found["tokens"][:, case.label]

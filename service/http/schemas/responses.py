@@ -122,8 +122,7 @@ class Contributions(Shape):
         description="The sums, a number for each label; for a tagger those of the token in `explain`."
     )
     of: Split = Field(
-        description="The subject of the rows: tokens; windows of tokens, each at its own token, if the first layer "
-        "reads several words at each step; or positions of the top layer if there are layers below it."
+        description="The subject of the rows: tokens, or positions of the top layer if there are layers below it."
     )
     method: str = Field(description="The rule of the attribution.")
 

@@ -24,7 +24,7 @@ from service.model.interventions import (
     check_settings,
     check_tokens,
     run,
-    states_set,
+    values_set,
     within,
     without,
 )
@@ -190,7 +190,7 @@ def test_the_split_of_an_intervened_run_adds_up(kind: Kind, shape: int) -> None:
         random = np.random.default_rng(number)
         settings = [drawn(bundle, len(row), random) for _ in range(4)]
         trace = run(engine.network, [row], [settings])
-        held = states_set(manifest, settings, len(row))
+        held = values_set(manifest, settings, len(row))
         found = contributions(
             manifest, engine.head_weight, engine.head_bias, trace.gates(0), explain, engine.head_query, held
         )
@@ -207,7 +207,7 @@ def test_a_state_that_is_set_owes_nothing_to_the_tokens_before_it(kind: Kind, ga
     manifest = bundle.manifest.model_copy(update={"head": "last"})
     settings = [Setting(0, "forward", gate, 0.5, None, (4,))]
     trace = run(engine.network, [row], [settings])
-    held = states_set(manifest, settings, len(row))
+    held = values_set(manifest, settings, len(row))
     found = contributions(manifest, engine.head_weight, engine.head_bias, trace.gates(0), None, None, held)
     assert found is not None
     assert (found["tokens"][:4] == 0).all()

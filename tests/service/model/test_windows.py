@@ -17,6 +17,7 @@ from service.model.contributions import contributions
 from service.model.engine import Engine
 from service.model.equations import Direction
 from service.model.streams.stepping import Stepper
+from service.model.window_shares import word_shares
 from service.model.windows import definition, reach, widen
 from service.scoring import parity
 from tests.bundles import Kind, architecture, random_rows, tiny_bundle
@@ -123,20 +124,17 @@ def test_a_stream_of_single_tokens_keeps_the_words_before(tmp_path: Path, layers
 
 
 @pytest.mark.parametrize("bidirectional", [False, True])
-def test_the_split_is_one_of_windows(tmp_path: Path, bidirectional: bool) -> None:
-    options: Any = {"cell": "minlstm", "bidirectional": bidirectional, "window_words": 3, "head": "mean"}
+def test_with_layers_below_the_split_is_one_of_positions(tmp_path: Path, bidirectional: bool) -> None:
+    options: Any = {"cell": "minlstm", "bidirectional": bidirectional, "window_words": 3, "head": "mean", "layers": 2}
     bundle = tiny_bundle(tmp_path / "m", **options)
     engine = Engine(bundle)
-    trace = engine.trace(random_rows(architecture(**options), (12,)))
-    split = contributions(bundle.manifest, engine.head_weight, engine.head_bias, trace.gates(0))
-    assert split is not None
-    assert split["of"] == "windows of tokens"
-    np.testing.assert_allclose(split["bias"] + split["tokens"].sum(axis=0), trace.logits[0], atol=1e-5)
-    deeper = bundle.manifest.model_copy(update={"layers": 2})
-    gates = {(1, *key[1:]): rows for key, rows in trace.gates(0).items()}
-    above = contributions(deeper, engine.head_weight, engine.head_bias, gates)
-    assert above is not None
-    assert above["of"] == "top-layer positions"
+    rows = random_rows(architecture(**options), (12,))
+    gates = engine.trace(rows).gates(0)
+    assert word_shares(engine.network, rows[0], gates, {}) is None
+    found = contributions(bundle.manifest, engine.head_weight, engine.head_bias, gates)
+    assert found is not None
+    assert found["of"] == "top-layer positions"
+    assert "window" not in found["method"]
 
 
 def test_the_equations_say_what_the_input_is(tmp_path: Path) -> None:
