@@ -82,7 +82,9 @@ def models() -> str:
         ]
         shown = ", ".join(figures[:FIGURES]) + (", more in its card" if len(figures) > FIGURES else "")
         ways = {1: "one direction", 2: "two directions"}[len(manifest.directions)]
-        rows.append(f"| `{name}` | {manifest.cell}, {ways}, {manifest.hidden} units | {shown} |")
+        form = f"{manifest.peepholes} peepholes, " if manifest.peepholes == "full" else ""
+        window = f", a window of {manifest.window_words} words" if manifest.window_words > 1 else ""
+        rows.append(f"| `{name}` | {manifest.cell}, {form}{ways}{window}, {manifest.hidden} units | {shown} |")
     return "\n".join(rows) + "\n"
 
 
