@@ -16,7 +16,7 @@ from itertools import permutations
 import numpy as np
 from numpy.typing import NDArray
 
-from service.model.activations import sigmoid
+from service.model.activations import normalised, sigmoid
 from service.model.bundle import Manifest
 from service.model.equations import MINIMAL, Direction
 from service.model.network import Array, Layer, Network
@@ -25,8 +25,6 @@ ALL_ORDERS = 3
 """Words of the widest window of which all orders count: 8 sets of words for 3."""
 STEPS = 256
 """Steps that are computed together: with 8 sets, 3 parts and 128 units 3 MB."""
-LEAST = np.float32(-80)
-"""The least sum of a minLSTM's gate: two terms 1 + e^-x, which is 1 / sigmoid(x), add up within float32."""
 
 Gates = Mapping[tuple[int, Direction, str], NDArray[np.float32]]
 Held = Mapping[tuple[int, Direction, str], NDArray[np.bool_]]
@@ -99,8 +97,7 @@ def _written(sums: Mapping[str, Array], gates: Mapping[str, Array], held: Mappin
     if "update" in sums:
         name, z = "update", sigmoid(sums["update"])
     else:
-        u_f, u_i = (1 + np.exp(-np.maximum(sums[part], LEAST)) for part in ("forget", "input"))
-        name, z = "input", u_f / (u_f + u_i)
+        name, z = "input", normalised(sums["forget"], sums["input"])[1]
     candidate = np.tanh(sums["candidate"])
     for gate, values in ((name, z), ("candidate", candidate)):
         if gate in held:
