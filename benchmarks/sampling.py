@@ -15,12 +15,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from service.model.bundle import TOKENIZER, Bundle
-from service.model.engine import Engine
 from service.model.gate_drift import observe
-from service.model.tokenizer import Tokenizer
 from service.settings import Settings
 from training.export.restore import opened
+from training.scoring.evaluate import Subject
 
 MODEL = Path(__file__).resolve().parents[1] / "models" / "sentiment-bilstm"
 SHORT = "A slow start, but the ending is wonderful and I was moved."
@@ -39,21 +37,19 @@ def milliseconds(act: Callable[[], object]) -> float:
     return 1000 * min(found)
 
 
-def sample(bundle: Bundle, engine: Engine, row: NDArray[np.int32]) -> object:
+def sample(subject: Subject, row: NDArray[np.int32]) -> object:
     """The service's work for a sampled input."""
-    return observe(bundle.manifest.cell, engine.trace([row]).gates(0))
+    return observe(subject.manifest.cell, subject.engine.trace([row]).gates(0))
 
 
 def main() -> None:
     """Measure, and print a line for each text."""
-    bundle = opened(MODEL)
-    engine = Engine(bundle)
-    tokenizer = Tokenizer.load(bundle.file(TOKENIZER), bundle.manifest.features)
+    subject = Subject(opened(MODEL))
     share = float(Settings.model_fields["gate_sample"].default)
     for text in TEXTS:
-        row = tokenizer.encode(text, bundle.manifest.token_limit).rows
+        row = subject.tokenizer.encode(text, subject.manifest.token_limit).rows
         predicted, sampled = (
-            milliseconds(act) for act in (partial(engine.predict, [row]), partial(sample, bundle, engine, row))
+            milliseconds(act) for act in (partial(subject.engine.predict, [row]), partial(sample, subject, row))
         )
         print(
             f"{len(row):4} tokens: prediction {predicted:.2f} ms, sample {sampled:.2f} ms; "

@@ -24,23 +24,19 @@ def ort_app() -> FastAPI:
 def torch_app() -> FastAPI:
     import torch
 
-    from service.model.bundle import TOKENIZER, load
-    from service.model.decoding import decoder
-    from service.model.tokenizer import Tokenizer
+    from service.model.bundle import load
     from training.export.restore import network
+    from training.scoring.evaluate import Subject
 
     torch.set_num_threads(1)
-    bundle = load(bundle_folder())
-    manifest = bundle.manifest
-    made = network(bundle)
-    tokenizer = Tokenizer.load(bundle.file(TOKENIZER), manifest.features)
-    decode = decoder(manifest.task, manifest.labels).decode
+    subject = Subject(load(bundle_folder()))
+    made = network(subject.bundle)
 
     def predict(texts: Sequence[str]) -> list[dict[str, Any]]:
-        (encoded,) = (tokenizer.encode(text, manifest.token_limit) for text in texts)
+        (encoded,) = (subject.tokenizer.encode(text, subject.manifest.token_limit) for text in texts)
         with torch.inference_mode():
             logits = made(torch.from_numpy(encoded.rows)[None], torch.tensor([len(encoded)]))
-        return list(decode(logits.numpy(), [encoded]))
+        return list(subject.decoder.decode(logits.numpy(), [encoded]))
 
     return _app(predict)
 

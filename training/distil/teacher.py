@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -200,14 +200,10 @@ def answer(
     """Logits float32 [texts, labels]; of a text longer than `pieces` word pieces, those of its head."""
     read = reader(texts, pieces)
     logits = np.empty((len(texts), len(LABELS)), np.float32)
-    for positions in _batches(read, rows):
+    for positions in plan([len(each) for each in read], rows, rows * 64, None):
         with torch.inference_mode():
             logits[positions] = _logits(teacher, [read[each] for each in positions]).numpy()
     return logits
-
-
-def _batches(read: Sequence[Sequence[int]], rows: int) -> Iterator[list[int]]:
-    yield from plan([len(each) for each in read], rows, rows * 64, None)
 
 
 def described(tuning: Tuning, mixture: Path, base: Path) -> dict[str, object]:
