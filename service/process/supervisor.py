@@ -182,7 +182,7 @@ class Supervisor:
         if asked:
             _log.info("reloading models", signal=signal.SIGHUP.name, workers=len(self._workers))
         if self._registry is not None:
-            self._refresh(self._registry)
+            self._change(self._registry.refresh)
         self._renewed = time.monotonic()
         for process in self._processes():
             with contextlib.suppress(ProcessLookupError):
@@ -196,10 +196,6 @@ class Supervisor:
         number, decisions = self._agreement.read()
         self._change(partial(self._registry.follow, decisions))
         self._agreed = number
-
-    def _refresh(self, registry: Registry) -> None:
-        """Look at the models folder."""
-        self._change(registry.refresh)
 
     def _change(self, change: Callable[[], object]) -> None:
         """Change the models, unless a signal to stop comes."""

@@ -99,11 +99,14 @@ class UnitStatistics(Shape):
     )
 
 
-class Layer(Shape):
-    """One direction of one layer. By gate: a row for each token with a number for each unit, or their summary."""
-
+class _OfADirection(Shape):
     layer: int = Field(ge=0, description="The layer's number, from 0.")
     direction: Direction = Field(description="The direction of reading.")
+
+
+class Layer(_OfADirection):
+    """One direction of one layer. By gate: a row for each token with a number for each unit, or their summary."""
+
     gates: dict[str, list[list[float]] | Summary] = Field(
         description="By gate: a row for each token with a number for each unit, or with `reduce` their summary."
     )
@@ -198,11 +201,9 @@ class Traces(_Answer):
     traces: list[Trace] = Field(description="One for each input, in order.")
 
 
-class GateFigures(Shape):
+class GateFigures(_OfADirection):
     """Means over the observations of a gate; null before the first. An observation is one unit over one text."""
 
-    layer: int = Field(ge=0, description="The layer's number, from 0.")
-    direction: Direction = Field(description="The direction of reading.")
     gate: str = Field(description="The gate's name.")
     activation: float | None = Field(description="Its mean activation.")
     below: Probability | None = Field(None, description="The share of tokens under 0.1, for gates in 0..1.")
@@ -220,11 +221,9 @@ class Observed(Shape):
     share: float | None = Field(None, description="The sampled share of inputs; only for live traffic.")
 
 
-class GateDrift(Shape):
+class GateDrift(_OfADirection):
     """The population stability index of a gate's mean activations, live against training."""
 
-    layer: int = Field(description="The layer's number, from 0.")
-    direction: Direction = Field(description="The direction of reading.")
     gate: str = Field(description="The gate's name.")
     psi: float = Field(description="Its population stability index.")
 
