@@ -177,7 +177,7 @@ def of_a_model(
     """
 
     def decorate(function: _Function) -> _Function:
-        of_version = path.replace("{name}", "{name}/versions/{version}")
+        of_version = path.replace("{name", "{name}/versions/{version")
         for each, operation in ((path, name), (of_version, f"{name}Version")):
             add(each, response_model=response_model, **described(operation, summary, *errors, **facts))(function)
         return function

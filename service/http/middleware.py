@@ -249,7 +249,7 @@ async def _handled(scope: Scope, receive: Receive, error: Exception) -> ASGIApp 
 
 def _path(route: Any) -> str:
     """A route's path template."""
-    return getattr(route, "path", NO_ROUTE)
+    return getattr(route, "path_format", NO_ROUTE)
 
 
 def _route(scope: Scope) -> object:

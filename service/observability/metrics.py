@@ -123,7 +123,7 @@ FAMILIES = (
     Family(
         "reloads_total",
         "counter",
-        "Models loaded, retired and refused by looks at the models folder, and looks that failed.",
+        "Models loaded and refused by looks at the models folder, models retired, and looks that failed.",
         ("outcome",),
     ),
     Family("model_requests_total", "counter", "Requests by model and outcome.", (*_MODEL, "outcome"), full=True),

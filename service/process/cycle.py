@@ -25,11 +25,24 @@ _lines: dict[tuple[bytes, bytes], bytes] = {}
 class Cycle(RequestResponseCycle):
     """One request and its answer."""
 
+    _unframed = False
+    """True for an answer that ends with its connection, because its client knows no chunks."""
+
     async def send(self, message: Message) -> None:  # type: ignore[override]  # uvicorn has types of its own
-        """uvicorn's, except for the head of an answer that states its length, and a body in one piece."""
+        """uvicorn's, except for the head of an answer that states its length, a body in one piece, and HTTP/1.0."""
         plain = not (self.flow.write_paused or self.disconnected or self.response_complete)
         if not plain or not (self._end(message) if self.response_started else self._begin(message)):
+            if self.scope["http_version"] == "1.0":
+                self._spare_chunks(message)
             await super().send(message)  # type: ignore[arg-type]  # uvicorn has types of its own
+
+    def _spare_chunks(self, message: Message) -> None:
+        """Have uvicorn write an answer of unknown length without chunks, which HTTP/1.0 has not (RFC 9112, 6.1)."""
+        if message["type"] == "http.response.start":
+            self._unframed = all(name.lower() != b"content-length" for name, _ in message.get("headers", ()))
+            self.chunked_encoding = False if self._unframed else self.chunked_encoding
+        elif self._unframed:
+            self.expected_content_length = len(message.get("body", b""))
 
     def _begin(self, message: Message) -> bool:
         """Write the head; False if it is left to uvicorn. Raises `RuntimeError` for a header that is not allowed."""

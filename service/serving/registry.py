@@ -2,8 +2,8 @@
 
 `Registry.refresh` reads the repository on disk and swaps in a new, immutable snapshot at once. A replaced or retired
 model lives as long as a request holds it. `Registry.load` and `Registry.unload` change one name on an administrator's
-request, and `Registry.change` its versions. That change stands until the next one, or until the name is gone from the
-folder. `Registry.follow` repeats the changes of another process.
+request, and `Registry.change` its versions. That change stands until the next one. `Registry.follow` repeats the
+changes of another process.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ class Registry:
         self._followed: dict[str, int] = {}  # the number of the last decision followed for each name
         self._problems: dict[str, list[str]] = {}  # current problems with each name's plan
         self._reported: set[str] = set()
-        self._gone: set[str] = set()  # served or requested names that the last look did not find
+        self._gone: set[str] = set()  # served names that the last look did not find
         self._snapshot = _EMPTY
         self._started = False
         self._refreshing = Lock()
@@ -188,11 +188,10 @@ class Registry:
         return self._plans.get(name) or self._rollout.of(name)
 
     def refresh(self) -> Changes:
-        """Read the repository, load new bundles, retire the names that two looks in a row did not find, and serve the
-        result. Blocks.
+        """Read the repository, load new bundles, and serve the result. Blocks.
 
         A bad bundle never raises. It is listed in `refused`, and its next lower version or the version served before is
-        served.
+        served. A name that is no longer found is served as before: its folder may be on its way back.
 
         The first call raises `StartupError` if the repository is missing, a default model is not served, a version in
         the settings is missing, a canary or shadow does not fit, or the setting demands CUDA and no model runs on it.
@@ -203,7 +202,6 @@ class Registry:
                 found = dict(bundles.discover(self._repository))
             except OSError as error:
                 self._report({f"The models folder {str(self._repository)!r} cannot be read: {error.strerror}."})
-                self._gone = set()
                 return Changes()
             self._store.keep_broken({(name, version) for name, versions in found.items() for version in versions})
             served: dict[str, Served] = {}
@@ -213,7 +211,11 @@ class Registry:
                 self._put(served, name, versions, refused)
             for name in (self._rollout.plans.keys() | self._plans.keys()) - found.keys():
                 self._problems[name] = [f"versions, canary, shadow: the models folder {missing(name, None, ())}"]
-            served |= {name: self.served[name] for name in self._missing(found) if name in self.models}
+            gone = {name: each for name, each in self.served.items() if name not in found}
+            served |= gone
+            for name in sorted(gone.keys() - self._gone):
+                _log.warning("model folder missing", model=name, serves="what was verified before")
+            self._gone = set(gone)
             changes = self._show(served, refused)
             self._started = True
             return changes
@@ -334,13 +336,13 @@ class Registry:
         return found
 
     def index(self) -> list[Entry]:
-        """Every version in the models folder at this moment, by name, then by version. Blocks."""
+        """Every version that is loaded or in the models folder, by name, then by version. Blocks."""
         snapshot, pins = self._snapshot, dict(self._pins)
         reasons = {(each.name, each.version): each.reason for each in snapshot.refused}
-        entries = []
-        for name, versions in self._found().items():
+        entries, found = [], self._found()
+        for name in sorted(found.keys() | snapshot.served.keys()):
             served = snapshot.served.get(name)
-            for version in versions:
+            for version in sorted({*found.get(name, ()), *(served.versions if served is not None else ())}):
                 ready = served is not None and version in served.versions
                 model = served.stable if served is not None else None
                 why = "" if ready else reasons.get((name, version)) or unserved(model, version, pins.get(name))
@@ -434,15 +436,6 @@ class Registry:
         if changes.loaded:
             interpreter.give_back()  # loading takes several times the memory of a model
         return changes
-
-    def _missing(self, found: Mapping[str, list[int]]) -> set[str]:
-        """The served or requested names that this look is the first not to find. They may come back: while a folder is
-        being deleted its names vanish one by one, and by the next look the folder itself is gone. A name missing in two
-        looks in a row is retired."""
-        gone = (self.models.keys() | self._pins.keys()) - found.keys()
-        missing, self._gone = gone - self._gone, gone
-        self._pins = {name: pin for name, pin in self._pins.items() if name not in gone - missing}
-        return missing
 
     def _default(self, task: Task, models: Mapping[str, Model]) -> str | None:
         """A task's default. A default from the settings has no substitute."""

@@ -401,8 +401,7 @@ class Runtime:
             self._opening = None  # it holds what the first look found
             self._note_changes(changes)
         elif self._replaces and self.settings.reload:
-            for _ in range(2):  # the second look retires names that the first did not find
-                await self._reload()
+            await self._reload()
 
     async def _reload(self) -> Changes | None:
         changes = None

@@ -157,12 +157,11 @@ def folder(repository: Path, tmp_path: Path) -> Path:
 
 
 def test_a_model_that_is_retired_gives_way(visiting: Visiting, start: Any, folder: Path) -> None:
-    process: Process = start("--reload", "0.2", models=folder).until_ready()
+    process: Process = start("--admin", models=folder).until_ready()
     visit = visiting(process)
     visit.expected = ("Failed to load resource",)
     page = visit.open(f"#model=ner-bigru&text={TEXT}&with=sentiment-lstm&and={TEXT}")
-    shutil.rmtree(folder / "ner-bigru")
-    visit.until(lambda: visit.api.get("/models/ner-bigru").status_code == 404)
+    assert visit.api.post("/admin/models/ner-bigru/unload").status_code == 200
     page.fill("#text-a", "Ada lived in London")
     page.wait_for_selector("#missing:has-text('no longer serve “ner-bigru”')")
     visit.ready()
@@ -170,8 +169,7 @@ def test_a_model_that_is_retired_gives_way(visiting: Visiting, start: Any, folde
     assert "It serves “ner-bilstm”, “sentiment-bilstm”, “sentiment-lstm”. Shown is “ner-bilstm”." in said
     assert page.input_value("#model-a") == "ner-bilstm"
     assert page.locator("#model-a option[value=ner-bigru]").count() == 0
-    shutil.rmtree(folder / "sentiment-lstm")
-    visit.until(lambda: visit.api.get("/models/sentiment-lstm").status_code == 404)
+    assert visit.api.post("/admin/models/sentiment-lstm/unload").status_code == 200
     page.fill("#text-b", "Not bad")
     page.wait_for_selector("#missing:has-text('no longer serve “sentiment-lstm”')")
     assert not page.is_visible("#model-b")

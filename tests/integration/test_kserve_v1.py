@@ -96,7 +96,9 @@ def test_whether_a_model_answers(client: httpx.Client) -> None:
         ("sentiment-lstm:predict", {"instances": ["a"], "parameters": {"truncate": 1}}, 422, "/parameters/truncate"),
         ("sentiment-lstm:explain", {"instances": ["a"], "parameters": {"explain": 0}}, 422, "/parameters/explain"),
         ("ner-bigru:explain", {"instances": ["a"], "parameters": {"explain": 7}}, 422, "out of range"),
-        ("sentiment-lstm:classify", {"instances": ["a"]}, 405, ""),
+        ("sentiment-lstm:classify", {"instances": ["a"]}, 404, "There is no route"),
+        ("sentiment-lstm:", {"instances": ["a"]}, 404, "There is no route"),
+        ("sentiment-lstm/versions/1:classify", {"instances": ["a"]}, 404, "There is no route"),
     ],
 )
 def test_errors_are_in_the_protocol_s_form(client: httpx.Client, path: str, body: Any, status: int, said: str) -> None:
@@ -128,3 +130,15 @@ def test_kserve_s_own_client(service: Process, client: httpx.Client) -> None:
     assert [each["label"] for each in found["predictions"]] == labels
     assert [each["prediction"]["label"] for each in found["explanations"]] == labels
     assert "There is no model named 'none'" in found["error"]
+
+
+@pytest.mark.parametrize("verb", [":predict", ":explain", "/versions/1:predict", "/versions/1:explain"])
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_a_verb_takes_post_alone(client: httpx.Client, verb: str, slash: str) -> None:
+    answer = client.get(f"/v1/models/sentiment-lstm{verb}{slash}")
+    assert (answer.status_code, answer.headers["Allow"], list(answer.json())) == (405, "POST", ["error"])
+
+
+def test_the_route_of_a_model_is_counted_by_its_template(client: httpx.Client) -> None:
+    assert client.get("/v1/models/sentiment-lstm").status_code == 200
+    assert 'route="/v1/models/{name}",' in client.get("/metrics").text

@@ -80,6 +80,9 @@ def test_many_sequences_do_not_mix(service: Process) -> None:
         assert answer["score"] == pytest.approx([expected["score"]], abs=1e-5)
 
 
+WRONG = "/parameters/sequence_id: Input should be a whole number within int64, or a text"
+
+
 @pytest.mark.parametrize("number", [0, ""])
 def test_no_number_is_no_sequence(service: Process, number: Any) -> None:
     for _ in range(2):
@@ -91,9 +94,11 @@ def test_no_number_is_no_sequence(service: Process, number: Any) -> None:
     [
         (99, {}, "no open sequence 99"),
         (99, {"sequence_end": True}, "no open sequence 99"),
-        (True, {"sequence_start": True}, "sequence_id"),
-        (2**63, {"sequence_start": True}, "within int64"),
-        (1.5, {"sequence_start": True}, "sequence_id"),
+        (True, {"sequence_start": True}, f"{WRONG}, not true."),
+        (2**63, {"sequence_start": True}, f"{WRONG}, not 9223372036854775808."),
+        (-(2**63), {}, f"no open sequence {-(2**63)}"),
+        (1.5, {"sequence_start": True}, f"{WRONG}, not 1.5."),
+        ([7], {"sequence_start": True}, f"{WRONG}, not a list."),
     ],
 )
 def test_a_sequence_that_cannot_be_is_refused(

@@ -429,6 +429,8 @@ def test_rollouts_while_requests_run(tmp_path: Path, models: Path) -> None:
         ({"versions": "1+"}, 422, "/versions"),
         ({"versions": "latest:0"}, 422, "/versions"),
         ({"shadow": {"version": 2, "share": 0}}, 422, "/shadow/share"),
+        ({"shadow": {"version": 0}}, 422, "/shadow/version: Input should be a version, from 1 to 1000000000, not 0."),
+        ({"shadow": {"version": "02"}}, 422, "/shadow/version: Input should be a version"),
         ({"other": 1}, 422, "/other"),
         ({"canary": {"9": 0.5}}, 404, "no version 9"),
         ({"versions": "1+9"}, 404, "no version 9"),

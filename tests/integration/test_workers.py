@@ -177,20 +177,30 @@ def test_a_replacement_serves_what_has_come_since_the_start(start: Start, reposi
         }
 
 
-def test_a_replacement_serves_nothing_that_has_gone_since_the_start(
-    start: Start, repository: Path, tmp_path: Path
+@pytest.mark.parametrize("gone", ["ner-bilstm", "."])
+@pytest.mark.parametrize("reload", ["0.05", "3600"])
+def test_a_replacement_serves_what_has_gone_from_the_folder_since_the_start(
+    start: Start, repository: Path, tmp_path: Path, gone: str, reload: str
 ) -> None:
     models = tmp_path / "models"
     for name in ("sentiment-bilstm", "ner-bilstm"):
         shutil.copytree(repository / name, models / name)
-    service = all_ready(start("--workers", "2", "--reload", "3600", models=models), 2)
-    shutil.rmtree(models / "ner-bilstm")
+    service = all_ready(start("--workers", "2", "--reload", reload, models=models), 2)
+
+    def answers() -> list[bytes]:
+        bodies = [{"model": name, "inputs": "Ada lived"} for name in ("sentiment-bilstm", "ner-bilstm")]
+        return [httpx.post(f"{service.url}/predict", json=body).content for body in bodies]
+
+    before = answers()
+    shutil.rmtree(models / gone)
+    if reload != "3600":
+        service.says("model folder missing" if gone != "." else "cannot be read", times=2)
+    service.signal(signal.SIGHUP)
     for pid in workers_of(service):
         os.kill(pid, signal.SIGKILL)
     service.wait(lambda: service.output.count('"ready"') == 4)
     for _ in range(8):
-        (only,) = httpx.get(f"{service.url}/models").json()["models"]
-        assert only["name"] == "sentiment-bilstm"
+        assert answers() == before
 
 
 def test_a_signal_while_the_models_load_ends_it_at_once(start: Start) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body
 from pydantic import BaseModel
+from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.responses import Response
 
 from service.errors import InvalidField, ModelNotFound
@@ -41,6 +42,13 @@ class _InstancesRoute(ModelRoute):
         return checked(value, V1Request)
 
 
+class _Bare(StringConvertor):
+    """A part of a path without a colon, which would begin a verb."""
+
+    regex = "[^/:]+"
+
+
+register_url_convertor("bare", _Bare())
 router = APIRouter()
 instances = APIRouter(route_class=_InstancesRoute)
 
@@ -58,7 +66,7 @@ async def models(runtime: Running) -> Response:
 
 @of_a_model(
     router.get,
-    "/v1/models/{name}",
+    "/v1/models/{name:bare}",
     "v1Model",
     "Whether a model is ready",
     ModelNotFound,

@@ -23,15 +23,10 @@ from service.serving.rates import Rate
 from service.serving.registry import Model
 from service.serving.runtime import Runtime
 
-_INT64 = 1 << 63
-
 
 def number_of(asked: InferRequest) -> int | str | None:
-    """The sequence of a request; None for 0 and "". Raises `InvalidField`."""
-    number = asked.parameters.sequence_id if asked.parameters is not None else None
-    if isinstance(number, bool) or (isinstance(number, int) and not -_INT64 <= number < _INT64):
-        raise InvalidField("/parameters/sequence_id", "A sequence has a whole number within int64, or a text.")
-    return number or None
+    """The sequence of a request; None for 0 and ""."""
+    return (asked.parameters.sequence_id or None) if asked.parameters is not None else None
 
 
 async def infer(

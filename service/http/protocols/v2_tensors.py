@@ -18,7 +18,7 @@ from pydantic import Field, PrivateAttr
 
 from service.errors import InvalidField, MalformedBody
 from service.http.render import array_as_json, check_finite, dumps, gathered
-from service.http.schemas.base import UNLESS_EMPTY, Lenient
+from service.http.schemas.base import UNLESS_EMPTY, Lenient, one_of
 from service.http.schemas.requests import check_count, checked, read_object
 
 HEADER_LENGTH = b"inference-header-content-length"
@@ -26,6 +26,7 @@ TEXT = "text"
 Datatype = Literal["BYTES", "FP32", "INT64", "BOOL"]
 _LITTLE_ENDIAN: dict[Datatype, str] = {"FP32": "<f4", "INT64": "<i8", "BOOL": "?"}
 _LENGTH = struct.Struct("<I")
+_Int64 = Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)]
 
 
 class InputParameters(Lenient):
@@ -64,7 +65,7 @@ class InferParameters(Lenient):
         None, description="Send every output as raw bytes, unless it says otherwise."
     )
     truncate: bool | None = Field(None, description="Keep the head of a text over the model's token limit.")
-    sequence_id: int | str | None = Field(
+    sequence_id: Annotated[_Int64 | str, one_of("a whole number within int64, or a text")] | None = Field(
         None,
         description='The sequence of the request: a whole number within int64, or a text. 7 and "7" are two sequences; '
         "0 and an empty text mean none.",

@@ -4,13 +4,28 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints, ValidationError, WrapValidator
+from pydantic import ValidatorFunctionWrapHandler as Handler
+from pydantic_core import PydanticCustomError
 
 Name = Annotated[str, StringConstraints(max_length=256)]
 
 UNLESS_EMPTY = BeforeValidator(lambda value: None if value == [] else value)
 """For an optional object in a foreign protocol: an empty list is treated as missing. Some clients write an empty object
 so."""
+
+
+def one_of(expected: str) -> WrapValidator:
+    """The check of a union, with one error at the field. pydantic has an error for each type, and a pointer that ends
+    in the type's name."""
+
+    def check(value: object, handler: Handler) -> object:
+        try:
+            return handler(value)
+        except ValidationError:
+            raise PydanticCustomError("union", f"Input should be {expected}") from None
+
+    return WrapValidator(check)
 
 
 class Strict(BaseModel):

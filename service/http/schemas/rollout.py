@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from service.http.schemas.base import Lenient, Shape, Strict
+from service.http.schemas.base import Lenient, Shape, Strict, one_of
 from service.http.schemas.examples import REQUEST_ID
 from service.http.schemas.responses import Probability, ServedVersion
 from service.rollout import MAX_VERSION
@@ -68,7 +68,9 @@ class RolledOut(Shape):
 class ShadowChoice(Strict):
     """The shadow version, and its share of the requests."""
 
-    version: _Number | _Digits = Field(description="The version.")
+    version: Annotated[_Number | _Digits, one_of(f"a version, from 1 to {MAX_VERSION}")] = Field(
+        description="The version."
+    )
     share: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="Its share of the requests.")
 
 

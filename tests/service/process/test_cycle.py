@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -39,11 +40,20 @@ class _Transport:
         self.closed = True
 
 
-def answered(kind: type[RequestResponseCycle], lines: list[Any], method: str, status: int, *, keep: bool) -> object:
+def answered(
+    kind: type[RequestResponseCycle],
+    lines: list[Any],
+    method: str,
+    status: int,
+    *,
+    keep: bool,
+    version: str = "1.1",
+    pieces: Sequence[bytes] = (BODY,),
+) -> object:
     """All that an answer does: the bytes, whether the connection closes, and the error."""
     transport: Any = _Transport()
     made = kind(
-        scope={"method": method, "http_version": "1.1"},  # type: ignore[typeddict-item]  # the parts of a scope that are read
+        scope={"method": method, "http_version": version},  # type: ignore[typeddict-item]  # the parts of a scope that are read
         transport=transport,
         flow=_Flow(),  # type: ignore[arg-type]  # stands for uvicorn's flow control
         logger=logging.getLogger("test"),
@@ -58,7 +68,8 @@ def answered(kind: type[RequestResponseCycle], lines: list[Any], method: str, st
 
     async def answer() -> None:
         await made.send({"type": "http.response.start", "status": status, "headers": lines})
-        await made.send({"type": "http.response.body", "body": BODY})
+        for number, piece in enumerate(pieces, 1):
+            await made.send({"type": "http.response.body", "body": piece, "more_body": number < len(pieces)})
 
     try:
         asyncio.run(answer())
@@ -83,6 +94,20 @@ def test_an_answer_is_written_as_uvicorn_writes_it(
     theirs = answered(RequestResponseCycle, lines, method, status, keep=keep)
     for _ in range(2):  # the second time the lines are known
         assert answered(Cycle, lines, method, status, keep=keep) == theirs
+
+
+@pytest.mark.parametrize("pieces", [[b""], [b"ab"], [b"ab", b"", b"c"], [b"ab", b"c", b""]])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("lines", [[], [(b"content-type", b"text/event-stream")], [(b"Content-Length", b"%d")]])
+def test_a_client_of_http_1_0_gets_no_chunks(
+    lines: list[tuple[bytes, bytes]], method: str, pieces: list[bytes]
+) -> None:
+    body = b"".join(pieces)
+    lines = [(name, b"%d" % len(body) if value == b"%d" else value) for name, value in lines]
+    found = answered(Cycle, lines, method, 200, keep=False, version="1.0", pieces=pieces)
+    head = b"".join(b"%b: %b\r\n" % (name.lower(), value) for name, value in [DATE, *lines])
+    written = b"HTTP/1.1 200 OK\r\n" + head + b"connection: close\r\n\r\n" + (body if method == "GET" else b"")
+    assert found == (written, True, True, False)
 
 
 def test_headers_that_are_lists_are_uvicorns() -> None:

@@ -241,38 +241,55 @@ def test_a_refresh_that_finds_nothing_new_does_nothing(repository: Path, load: L
     assert len(registry.refused) == 1
 
 
-def test_new_versions_and_names_are_loaded_and_vanished_names_retired(repository: Path, load: Loader) -> None:
+def test_new_versions_and_names_are_loaded(repository: Path, load: Loader) -> None:
     write(repository, "one")
     write(repository, "two")
     registry = registry_of(repository, load)
     registry.refresh()
-    picture, two = registry.models, registry.models["two"]
+    picture, one = registry.models, registry.models["one"]
     load.loaded.clear()
     write(repository, "one")
     write(repository, "three")
-    shutil.rmtree(repository / "two")
     assert not registry.refresh().retired
     assert load.loaded == ["one/2", "three/1"]
-    assert served(registry) == {"one": "2", "two": "1", "three": "1"}, "it may come back, or the folder be going too"
-    assert registry.refresh().retired == ("two",)
-    assert served(registry) == {"one": "2", "three": "1"}
-    assert picture["two"] is two, "the picture that a request holds does not change"
+    assert served(registry) == {"one": "2", "two": "1", "three": "1"}
+    assert picture["one"] is one, "the picture that a request holds does not change"
 
 
-def test_a_look_at_a_folder_that_is_being_deleted_retires_nothing(repository: Path, load: Loader) -> None:
+@pytest.mark.parametrize("what", ["version", "name", "every name", "folder"])
+@pytest.mark.parametrize("how", ["deleted", "moved away"])
+def test_a_model_whose_folder_is_gone_is_served_until_another_is_there(
+    repository: Path, load: Loader, what: str, how: str, tmp_path: Path
+) -> None:
     write(repository, "one")
     write(repository, "two")
     registry = registry_of(repository, load)
     registry.refresh()
-    shutil.rmtree(repository / "one")
+    models = dict(registry.models)
+    gone = {"version": ["one/1"], "name": ["one"], "every name": ["one", "two"], "folder": ["."]}[what]
+    kept = shutil.copytree(repository, tmp_path / "kept")
+    for number, path in enumerate(gone):
+        if how == "deleted":
+            shutil.rmtree(repository / path)
+        else:
+            (repository / path).resolve().rename(tmp_path / str(number))
+    with capture_logs() as logs:
+        for _ in range(3):
+            assert not registry.refresh()
+    assert dict(registry.models) == models
+    assert [(each.name, each.version) for each in registry.index() if each.ready] == [("one", 1), ("two", 1)]
+    missing = [log["model"] for log in logs if log["event"] == "model folder missing"]
+    assert missing == {"version": ["one"], "name": ["one"], "every name": ["one", "two"], "folder": []}[what], "once"
+    shutil.copytree(kept, repository, dirs_exist_ok=True)
+    assert not registry.refresh(), "the same files: verified again"
+    assert all(registry.models[name] is model for name, model in models.items())
+    write(repository, "one", content="new")
+    assert registry.refresh().loaded == (registry.models["one"],)
+    assert served(registry) == {"one": "2", "two": "1"}
+    shutil.rmtree(repository / "two")
+    registry.unload("two")
     registry.refresh()
-    shutil.rmtree(repository)
-    for _ in range(3):
-        assert not registry.refresh()
-    assert served(registry) == {"one": "1", "two": "1"}
-    write(repository, "two")
-    assert not registry.refresh().retired
-    assert registry.refresh().retired == ("one",)
+    assert served(registry) == {"one": "2"}, "an administrator's word retires it"
 
 
 def test_a_version_whose_manifest_changed_is_loaded_again(repository: Path, load: Loader) -> None:
@@ -511,9 +528,8 @@ def test_a_chosen_default_that_vanishes_has_no_substitute(repository: Path, load
     write(repository, "sentiment-bilstm")
     registry = registry_of(repository, load, defaults={"sentiment": "one"})
     registry.refresh()
-    shutil.rmtree(repository / "one")
     with capture_logs() as logs:
-        registry.refresh()
+        registry.unload("one")
         registry.refresh()
     assert [log["reason"] for log in logs if log["log_level"] == "error"] == [
         "The default model for sentiment, 'one', is not loaded. Loaded: sentiment-bilstm."
