@@ -40,6 +40,8 @@ UNITS = "units.json"
 """A file that a bundle may have: a card for each unit, without texts."""
 MAX_TOKENS = 1_000_000
 """Most tokens of one input, for any model: the highest value of a manifest or a setting."""
+SHOWN_LENGTH = 40
+"""Characters of a wrong value that a refusal repeats."""
 MAX_BYTES = 6_000_000
 """A bundle's files together, the limit for the default models."""
 
@@ -278,7 +280,8 @@ class Manifest(Frozen):
     @model_validator(mode="after")
     def _consistent(self) -> Manifest:
         if self.directions not in (("forward",), ("forward", "backward")):
-            raise ValueError("directions: forward, or forward and backward")
+            has = ", ".join(self.directions) or "none"
+            raise ValueError(f"directions: forward, or forward and backward, not {has}")
         if (self.task == "ner") != (self.head == "tagger"):
             raise ValueError("a ner model has head 'tagger', a sentiment model a pooling head")
         self._check_cell()
@@ -290,7 +293,7 @@ class Manifest(Frozen):
         if len(set(self.labels)) != len(self.labels):
             raise ValueError("labels must differ from each other")
         if set(self.files) != set(self.file_names):
-            raise ValueError(f"files: exactly {', '.join(self.file_names)}")
+            raise ValueError(f"files: exactly {', '.join(self.file_names)}, not {', '.join(self.files)[:400]!a}")
         return self
 
     def _check_cell(self) -> None:
@@ -485,13 +488,18 @@ def discover(repository: Path) -> Iterator[tuple[str, list[int]]]:
 
 
 def parsed(kind: type[Part], content: memoryview | bytes, file: str) -> Part:
-    """A file of JSON as its model. Raises `BundleError`, which names the first wrong field."""
+    """A file of JSON as its model. Raises `BundleError`, which names the first wrong field, its value and the right
+    ones."""
     try:
         return kind.model_validate_json(bytes(content))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"])) or "the document"
-        raise BundleError(f"{file}: {where}: {first['msg']}") from error
+        if first["type"] == "value_error":  # it names its fields
+            raise BundleError(f"{file}: {first['ctx']['error']}") from error
+        where, value = ".".join(map(str, first["loc"])), first["input"]
+        short = where and isinstance(value, str | int | float | None) and len(str(value)) <= SHOWN_LENGTH
+        seen = f", not {value!a}" if short and first["type"] != "extra_forbidden" else ""
+        raise BundleError(f"{file}: {where or 'the document'}: {first['msg']}{seen}") from error
 
 
 def _read(path: Path) -> Content:

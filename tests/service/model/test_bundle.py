@@ -278,6 +278,30 @@ def test_a_field_that_is_wrong_is_named(saved: Bundle, field: str, value: object
     assert refusal(saved.path).startswith(f"model.json: {field}")
 
 
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"schema_version": 2}, "schema_version: Input should be 1, not 2"),
+        ({"task": "x\udcff"}, None),
+        ({"head": "x\n"}, r"head: Input should be 'last', 'mean', 'max', 'attention' or 'tagger', not 'x\n'"),
+        ({"task": "x" * 41}, "task: Input should be 'sentiment' or 'ner'"),
+        ({"task": {}}, "task: Input should be 'sentiment' or 'ner'"),
+        ({"licence": None}, "licence: Input should be a valid string, not None"),
+        ({"directions": ["backward"]}, "directions: forward, or forward and backward, not backward"),
+        ({"files": {"é": "0" * 64}}, "files: exactly model.onnx, trace.onnx, weights.safetensors, tokenizer.json, "
+         r"README.md, not '\xe9'"),
+    ],
+)  # fmt: skip
+def test_a_refusal_says_what_is_there_and_what_would_be_right(
+    saved: Bundle, change: dict[str, object], reason: str | None
+) -> None:
+    rewrite(saved, lambda document: document.update(change))
+    if reason is None:  # a lone surrogate is no JSON text
+        assert "Invalid JSON" in refusal(saved.path)
+    else:
+        assert refusal(saved.path) == f"model.json: {reason}"
+
+
 def test_a_field_that_is_unknown(saved: Bundle) -> None:
     rewrite(saved, lambda document: document.update(colour="red"))
     assert refusal(saved.path) == "model.json: colour: Extra inputs are not permitted"
