@@ -23,13 +23,14 @@ def models(models: Path, json: bool) -> int:
 
     The exit status is 3 if a bundle fails; the list says why. `check` verifies one bundle in full.
     """
+    from service.model.bundle import NO_BUNDLE
     from service.scoring.repository import every
 
     found = list(every(models))
     for each in found:
         click.echo(json_.dumps(_facts(each)) if json else _line(each))
     if not found and not json:
-        click.echo(f"{models} holds no bundle NAME/VERSION/", err=True)
+        click.echo(f"{models} {NO_BUNDLE}", err=True)
     return EXIT_INCOMPLETE if any(each.bundle is None for each in found) else EXIT_OK
 
 

@@ -66,6 +66,8 @@ FeatureName = Literal["word", "shape", "prefix", "suffix", "character"]
 CharacterNetwork = Literal["cnn", "lstm"]
 """Network that reads a token's characters: convolutions and their maximum, or a bidirectional LSTM."""
 
+NO_BUNDLE = "holds no bundle NAME/VERSION/ (VERSION is a whole number from 1, without leading zeros)"
+"""Said of a folder."""
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}", re.IGNORECASE)
 _Label = Annotated[str, Field(min_length=1, max_length=256)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import structlog
 
 from service.errors import StartupError
+from service.model.bundle import NO_BUNDLE
 from service.serving.registry import Changes, Registry
 from service.settings import Settings
 
@@ -38,7 +39,7 @@ def open_registry(settings: Settings) -> tuple[Registry, Changes]:
         raise StartupError(f"loading models failed: {type(error).__name__}") from error
     if not registry.models and not (settings.reload or settings.admin):
         reasons = "; ".join(f"{r.name}/{r.version}: {r.reason}" for r in registry.refused)
-        why = f"none of its bundles can be served: {reasons}" if reasons else "it holds no bundle NAME/VERSION/"
+        why = f"none of its bundles can be served: {reasons}" if reasons else f"it {NO_BUNDLE}"
         raise StartupError(f"no model to serve in the folder {str(settings.models)!r}: {why}")
     return registry, changes
 

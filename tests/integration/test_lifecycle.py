@@ -46,10 +46,11 @@ def test_a_host_that_is_not_there(start: Start) -> None:
 
 
 def test_an_empty_folder(start: Start, tmp_path: Path) -> None:
-    (tmp_path / "none").mkdir()
+    (tmp_path / "none" / "sentiment" / "01").mkdir(parents=True)
     process = start(models=tmp_path / "none")
     assert process.exit_status() == 1
     assert "no model" in reason(process)
+    assert "without leading zeros" in reason(process)
 
 
 def test_a_folder_that_is_not_there(start: Start, tmp_path: Path) -> None:

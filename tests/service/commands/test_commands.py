@@ -391,6 +391,8 @@ def test_models(models: Path, tmp_path: Path) -> None:
     assert result.exit_code == 3
     assert "trace.onnx does not match" in result.stdout
     assert invoke(tmp_path / "nowhere", "models").exit_code == 1
+    shutil.copytree(models / "sentiment" / "1", tmp_path / "other" / "sentiment" / "01")
+    assert "VERSION is a whole number from 1, without leading zeros" in invoke(tmp_path / "other", "models").stderr
 
 
 NETWORKS: dict[str, Options] = {
