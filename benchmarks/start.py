@@ -1,7 +1,7 @@
 """The start of the service: seconds and CPU seconds until it is ready, and the memory that it has then.
 
 The baseline is an earlier checkout of this repository, in the folder that GATELIGHT_BASELINE names, run with the same
-Python and the same packages. Without it the baseline is the naive application with one model. Starts alternate, and
+Python and packages and its own models. Without it the baseline is the naive application with one model. Starts alternate, and
 the first of each writes the compiled modules and is not counted.
 
 Seconds end with the first 200 of `/health/ready`. CPU seconds are those of all processes, up to then. Memory is the
@@ -53,23 +53,26 @@ Begin = Callable[[], Started]
 
 def measure(size: Size = FULL, models: Path | None = None) -> Iterator[Row]:
     """Rows of each case: start, CPU, memory. Raises `ServingError`."""
-    models = models or ROOT / "models"
     baseline = os.environ.get(VARIABLE)
+    roots = [ROOT] if baseline is None else [ROOT, Path(baseline).resolve()]
+    all_of = {root: models or root / "models" for root in roots}
     with TemporaryDirectory(prefix="benchmark-") as folder:
-        one = Path(folder)
-        (one / ONE).symlink_to((models / ONE).resolve())
+        one_of = {root: Path(folder) / str(number) for number, root in enumerate(roots)}
+        for root, one in one_of.items():
+            one.mkdir()
+            (one / ONE).symlink_to((all_of[root] / ONE).resolve())
         if baseline is None:
-            version = max((models / ONE).iterdir(), key=lambda path: int(path.name))
+            version = max((all_of[ROOT] / ONE).iterdir(), key=lambda path: int(path.name))
             naive = partial(_start, ROOT, "benchmarks.naive", str(version), ready=partial(answers, path="/docs"))
-            yield from _rows("one model, against the naive application", partial(serve, ROOT, one, 1), naive, size)
+            ours = partial(serve, ROOT, one_of[ROOT], 1)
+            yield from _rows("one model, against the naive application", ours, naive, size)
             return
-        root = Path(baseline).resolve()
-        for case, folder_of, workers in (
-            ("one model, 1 worker", one, 1),
-            ("all models, 1 worker", models, 1),
-            ("all models, 2 workers", models, 2),
+        for case, models_of, workers in (
+            ("one model, 1 worker", one_of, 1),
+            ("all models, 1 worker", all_of, 1),
+            ("all models, 2 workers", all_of, 2),
         ):
-            ours, theirs = (partial(serve, each, folder_of, workers) for each in (ROOT, root))
+            ours, theirs = (partial(serve, root, models_of[root], workers) for root in roots)
             yield from _rows(f"{case}, against an earlier build", ours, theirs, size)
 
 

@@ -29,27 +29,27 @@ def rows_as_json(block: NDArray[np.float32], decimals: int) -> bytes | None:
     None if a number is too large for the table or not finite, or if `decimals` are None or too many. Rounded in float64
     like `np.round`: half to even.
     """
-    found = tables_as_json([block], decimals)
-    return None if found is None else found[0]
+    return tables_as_json([block], decimals)[0]
 
 
-def tables_as_json(blocks: Sequence[NDArray[np.float32]], decimals: int) -> list[bytes] | None:
-    """The same of several blocks of one shape, which takes little longer than one. None if one of them has no text."""
+def tables_as_json(blocks: Sequence[NDArray[np.float32]], decimals: int) -> list[bytes | None]:
+    """The same of each of several blocks of one shape, which takes little longer than one."""
     if not 0 < decimals <= MOST_DECIMALS or not blocks[0].size:
-        return None
+        return [None] * len(blocks)
     scaled = np.stack(blocks, dtype=np.float64)
     scaled *= 10**decimals
     np.rint(scaled, out=scaled)
     table = _table(decimals)
     zero = len(table) // 2
-    if not -zero <= scaled.min() <= scaled.max() <= zero:  # a NaN fails the comparison, too
-        return None
+    there = (scaled.min(axis=(1, 2)) >= -zero) & (scaled.max(axis=(1, 2)) <= zero)  # false for a NaN, too
+    if not there.all():
+        scaled[~there] = 0
     number, rows, units = scaled.shape
     cells = np.empty((number, rows, units + 1), np.uint64)
     cells[:, 0, 0], cells[:, 1:, 0] = _BEGIN
     cells[:, :, 1:] = table.take(scaled.astype(np.intp) + zero)  # other integers would be converted once more
     cells.view(np.uint8)[:, :, -1] = _END
-    return [each.tobytes() for each in cells]
+    return [each.tobytes() if fits else None for each, fits in zip(cells, there.tolist(), strict=True)]
 
 
 @lru_cache

@@ -132,7 +132,7 @@ def _answer(head: dict[str, object], traces: Iterable[TraceAnswer], decimals: in
             yield (
                 b"," * (position > 0) + dumps({"layer": layer.layer, "direction": layer.direction})[:-1] + b',"gates":'
             )
-            yield from _object(_gates(layer, decimals))
+            yield from _gates(layer, decimals)
             if layer.statistics is not None:
                 yield b',"statistics":' + _statistics(layer.statistics, decimals)
             yield b"}"
@@ -140,22 +140,24 @@ def _answer(head: dict[str, object], traces: Iterable[TraceAnswer], decimals: in
     yield b"]}"
 
 
-def _gates(layer: LayerGates, decimals: int | None) -> Iterable[tuple[str, Iterator[bytes]]]:
-    """Each gate's name, and its values as JSON. Small arrays of one shape are printed together."""
+def _gates(layer: LayerGates, decimals: int | None) -> Iterator[bytes]:
+    """The gates as an object. Small arrays of one shape are printed together."""
     arrays = [value for value in layer.gates.values() if not isinstance(value, dict) and value.ndim == 2]
+    printed: Sequence[bytes | None] = [None] * len(layer.gates)
     if decimals is not None and arrays and len(arrays) == len(layer.gates):
-        small = sum(array.size for array in arrays) <= NUMBERS_AT_ONCE
-        printed = tables_as_json(arrays, decimals) if small else None
-        if printed is not None:
-            return ((gate, iter((b"[", rows, b"]"))) for gate, rows in zip(layer.gates, printed, strict=True))
-    return ((gate, _gate(value, decimals)) for gate, value in layer.gates.items())
-
-
-def _gate(value: NDArray[np.float32] | dict[str, NDArray[np.float32]], decimals: int | None) -> Iterator[bytes]:
-    if isinstance(value, dict):
-        yield from _object((statistic, array_as_json(array, decimals)) for statistic, array in value.items())
-    else:
-        yield from array_as_json(value, decimals)
+        if sum(array.size for array in arrays) <= NUMBERS_AT_ONCE:
+            printed = tables_as_json(arrays, decimals)
+    begin = "{"
+    for (gate, value), rows in zip(layer.gates.items(), printed, strict=True):
+        yield f'{begin}"{gate}":'.encode()
+        if rows is not None:
+            yield b"[%b]" % rows
+        elif isinstance(value, dict):
+            yield from _object((statistic, array_as_json(array, decimals)) for statistic, array in value.items())
+        else:
+            yield from array_as_json(value, decimals)
+        begin = ","
+    yield b"}"
 
 
 def _statistics(statistics: dict[str, NDArray[np.float32]], decimals: int | None) -> bytes:

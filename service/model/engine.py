@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import product
 from typing import Literal
 
 import numpy as np
@@ -69,9 +68,11 @@ class Trace:
 
     def gates(self, row: int) -> dict[GateKey, NDArray[np.float32]]:
         """Every gate of one input."""
-        names = dict.fromkeys(name for _, name in self.emitted)
-        layers = dict.fromkeys(layer for layer, _ in self.emitted)
-        return {key: self.gate(key, row) for key in product(layers, self.directions, names)}
+        length, found = self.lengths[row], dict[GateKey, NDArray[np.float32]]()
+        for (layer, name), emitted in self.emitted.items():
+            for direction, read in zip(self.directions, emitted[:length, :, row].swapaxes(0, 1), strict=True):
+                found[layer, direction, name] = read[::-1] if direction == "backward" else read
+        return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ Row t of every array belongs to token t, in both directions. Arrays are views, n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from service.errors import FieldProblem, InvalidField
 from service.model.bundle import Manifest
-from service.model.engine import Trace
+from service.model.engine import GateKey
 from service.model.equations import Direction, gate_names, keeper
 from service.model.unit_statistics import ABOVE, BELOW, horizon, kept, of_gate
 
@@ -108,20 +108,22 @@ def select(
     )
 
 
-def extract(manifest: Manifest, trace: Trace, row: int, selection: Selection) -> list[LayerGates]:
-    """The selected gates of one input of a batch, layer by layer, forward before backward."""
+def extract(
+    manifest: Manifest, gates: Mapping[GateKey, NDArray[np.float32]], selection: Selection
+) -> list[LayerGates]:
+    """The selected ones of all gates of one input, layer by layer, forward before backward."""
     units = selection.units
     columns = slice(units.start, units.stop) if isinstance(units, range) else list(units)
     rule = keeper(manifest.cell)
     found = []
     for layer in selection.layers:
         for direction in selection.directions:
-            arrays = {gate: trace.gate((layer, direction, gate), row)[:, columns] for gate in selection.gates}
+            arrays = {gate: gates[layer, direction, gate][:, columns] for gate in selection.gates}
             statistics: dict[str, NDArray[np.float32]] | None = None
             if selection.statistics:
                 keeping = None
                 if rule is not None:
-                    keeping = trace.gate((layer, direction, rule.gate), row)[:, columns]
+                    keeping = gates[layer, direction, rule.gate][:, columns]
                 statistics = _of_units(manifest, arrays, keeping)
             if selection.reduce == "summary":
                 summaries = {gate: summarise(array) for gate, array in arrays.items()}

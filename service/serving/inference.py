@@ -282,17 +282,18 @@ def intervening(engine: Engine, manifest: Manifest) -> Callable[[Sequence[TraceJ
 
 
 def _traced(engine: Engine, manifest: Manifest, job: TraceJob, trace: Trace, number: int, logits: Logits) -> Traced:
-    layers = extract(manifest, trace, number, job.selection)
+    gates = trace.gates(number)
+    layers = extract(manifest, gates, job.selection)
     if job.selection.reduce == "none":
         layers = [_own(layer) for layer in layers]
     weight, bias, query = engine.head_weight, engine.head_bias, engine.head_query
     found = effects = None
     if job.contributions:
-        held, gates = values_set(manifest, job.settings, len(job.rows)), trace.gates(number)
+        held = values_set(manifest, job.settings, len(job.rows))
         words = word_shares(engine.network, job.rows, gates, held)
         found = contributions(manifest, weight, bias, gates, job.explain, query, held, words)
     if job.deletion:
-        effects = closed_form(engine.network, job.rows, trace.gates(number), job.explain)
+        effects = closed_form(engine.network, job.rows, gates, job.explain)
     return Traced(logits, layers, found, effects)
 
 

@@ -99,7 +99,7 @@ def test_a_long_wrong_list_makes_a_short_answer() -> None:
 def test_layers_ascend_forward_comes_first_and_gates_keep_their_order() -> None:
     manifest = model()
     selection = select(manifest, gates=["hidden", "forget"], layers=[1, 0], directions=["backward", "forward"])
-    found = extract(manifest, trace_of(manifest), 0, selection)
+    found = extract(manifest, trace_of(manifest).gates(0), selection)
     assert [(part.layer, part.direction) for part in found] == [(0, d) for d in BOTH] + [(1, d) for d in BOTH]
     assert all(list(part.gates) == ["hidden", "forget"] for part in found)
 
@@ -108,7 +108,7 @@ def test_layers_ascend_forward_comes_first_and_gates_keep_their_order() -> None:
 def test_a_cut_is_the_trace_row_for_row(units: list[int] | None) -> None:
     manifest = model("gru")
     trace = trace_of(manifest)
-    for part in extract(manifest, trace, 1, select(manifest, units=units)):
+    for part in extract(manifest, trace.gates(1), select(manifest, units=units)):
         for gate, array in part.arrays().items():
             read = trace.emitted[part.layer, gate][:, BOTH.index(part.direction), 1]
             order = (2, 1, 0) if part.direction == "backward" else (0, 1, 2)
@@ -121,14 +121,14 @@ def test_units_in_a_row_are_not_copied() -> None:
     manifest = model()
     trace = trace_of(manifest)
     for units in (None, [1, 2, 3]):
-        for part in extract(manifest, trace, 2, select(manifest, ["cell"], [0], None, units)):
+        for part in extract(manifest, trace.gates(2), select(manifest, ["cell"], [0], None, units)):
             assert np.shares_memory(part.arrays()["cell"], trace.emitted[0, "cell"])
 
 
 def test_summaries_stand_under_flat_names_too() -> None:
     manifest = model("lstm", ("forward",), 1)
     trace = trace_of(manifest)
-    [part] = extract(manifest, trace, 2, select(manifest, gates=["input"], units=[1, 5], reduce="summary"))
+    [part] = extract(manifest, trace.gates(2), select(manifest, gates=["input"], units=[1, 5], reduce="summary"))
     assert part.gates["input"].keys() == set(STATISTICS)  # type: ignore[union-attr]  # summaries, as asked
     flat = part.arrays()
     assert list(flat) == ["input.mean", "input.std", "input.below", "input.above"]
