@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from time import perf_counter
 from typing import Annotated, Any, ClassVar, Generic, NamedTuple, TypeVar, get_args
 
@@ -20,6 +20,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.errors import DeadlineExceeded, InvalidHeader
@@ -144,12 +145,27 @@ class BodyRoute(APIRoute):
     """True if a request may have neither body nor content type."""
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
-        super().__init__(path, endpoint, **options)
+        Route.__init__(self, path, endpoint, methods=options.get("methods"), name=options.get("name"))
+        self._options = options
+        self.app = self.answer  # bypasses the framework's own reading of the body
+
+    def __getattr__(self, name: str) -> Any:
+        """FastAPI's attributes of a route, made when the first is wanted: by its first request or the API document.
+        Reading signatures and building models for all routes would take a twentieth of a start."""
+        own = vars(self)
+        if "_options" in own and "dependant" not in own:
+            made = vars(APIRoute(self.path, self.endpoint, **self._options))
+            own.update({key: value for key, value in made.items() if key not in own})  # at once: threads may meet here
+        if name in own:
+            return own[name]
+        raise AttributeError(name)
+
+    @cached_property
+    def _body(self) -> tuple[type[BaseModel], bool]:
+        """The class of the body, and whether the body is optional."""
         assert self.body_field is not None  # FastAPI's view of `asked`
         asked: Any = self.body_field.field_info
-        self._optional = not asked.is_required()
-        self._kind: type[BaseModel] = (get_args(asked.annotation) or (asked.annotation,))[0]  # without `| None`
-        self.app = self.answer  # bypasses the framework's own reading of the body
+        return (get_args(asked.annotation) or (asked.annotation,))[0], not asked.is_required()  # without `| None`
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """The same, through the framework's layers, for a router included in another."""
@@ -196,7 +212,8 @@ class BodyRoute(APIRoute):
 
     def parse(self, context: RequestContext, content: bytes) -> BaseModel:
         """The checked request from its body. Raises `RequestError`."""
-        return parse(content or b"{}" if self._optional else content, self._kind, context.runtime.settings.max_inputs)
+        kind, optional = self._body
+        return parse(content or b"{}" if optional else content, kind, context.runtime.settings.max_inputs)
 
     async def _content(self, context: RequestContext, receive: Receive) -> bytes:
         headers, runtime = context.headers, context.runtime
