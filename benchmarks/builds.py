@@ -23,11 +23,12 @@ FULL = Size(
         Case("short, 1 connection", 19, 1),
         Case("short, 64 connections", 19, 64),
         Case("review, 16 connections", 230, 16),
+        Case("all gates of 20 tokens, 1 connection", 20, 1, "/gates"),
     ),
     rounds=7,
     seconds=5.0,
 )
-QUICK = Size((Case("short, 2 connections", 5, 2),), rounds=1, seconds=0.5)
+QUICK = Size((Case("short, 2 connections", 5, 2), Case("gates", 5, 2, "/gates")), rounds=1, seconds=0.5)
 
 
 def measure(size: Size = FULL, models: Path | None = None) -> Iterator[Row]:

@@ -144,11 +144,12 @@ def all_contestants(bundle: Bundle, models: Path) -> list[Contestant]:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One load: tokens of each text, and the number of connections."""
+    """One load: tokens of each text, the number of connections, and the route, if it is not the contestant's."""
 
     name: str
     tokens: int
     connections: int
+    route: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +184,7 @@ def asked(field: Field, case: Case, size: Size) -> dict[str, list[Load]]:
     for number in range(size.rounds + 1):
         order = field.names if number % 2 else field.names[::-1]
         for name in order:
-            found = field.ask(name, bodies[name], case.connections, size.seconds)
+            found = field.ask(name, bodies[name], case.connections, size.seconds, case.route)
             if number:
                 loads[name].append(found)
     return loads
@@ -224,14 +225,17 @@ class Field:
         question = self._running[name][0].question
         return [json.dumps(question(text)).encode() for text in texts(tokens)]
 
-    def ask(self, name: str, bodies: Sequence[bytes], connections: int, seconds: float) -> Load:
+    def ask(
+        self, name: str, bodies: Sequence[bytes], connections: int, seconds: float, route: str | None = None
+    ) -> Load:
         """One contestant's turn. Raises `LoadError`."""
         contestant, port, group = self._running[name]
+        route = route or contestant.route
         if not contestant.held:
-            return generator.run(port, contestant.route, bodies, connections, seconds)
+            return generator.run(port, route, bodies, connections, seconds)
         os.killpg(group, signal.SIGCONT)
         try:
-            return generator.run(port, contestant.route, bodies, connections, seconds)
+            return generator.run(port, route, bodies, connections, seconds)
         finally:
             os.killpg(group, signal.SIGSTOP)
 

@@ -1,8 +1,8 @@
 """The start of the service: seconds and CPU seconds until it is ready, and the memory that it has then.
 
 The baseline is an earlier checkout of this repository, in the folder that GATELIGHT_BASELINE names, run with the same
-Python and packages and its own models. Without it the baseline is the naive application with one model. Starts alternate, and
-the first of each writes the compiled modules and is not counted.
+Python and packages and its own models. Without it the baseline is the naive application with one model. Starts
+alternate, and the first of each writes the compiled modules and is not counted.
 
 Seconds end with the first 200 of `/health/ready`. CPU seconds are those of all processes, up to then. Memory is the
 proportional set (PSS) of all processes: shared pages count once. Beside it is the largest resident set of a process.

@@ -143,14 +143,14 @@ def _answer(head: dict[str, object], traces: Iterable[TraceAnswer], decimals: in
 def _gates(layer: LayerGates, decimals: int | None) -> Iterator[bytes]:
     """The gates as an object. Small arrays of one shape are printed together."""
     arrays = [value for value in layer.gates.values() if not isinstance(value, dict) and value.ndim == 2]
-    printed: Sequence[bytes | None] = [None] * len(layer.gates)
-    if decimals is not None and arrays and len(arrays) == len(layer.gates):
-        if sum(array.size for array in arrays) <= NUMBERS_AT_ONCE:
-            printed = tables_as_json(arrays, decimals)
+    alike = len(arrays) == len(layer.gates) and sum(array.size for array in arrays) <= NUMBERS_AT_ONCE
+    printed: dict[str, bytes | None] = {}
+    if decimals is not None and alike:
+        printed = dict(zip(layer.gates, tables_as_json(arrays, decimals), strict=True))
     begin = "{"
-    for (gate, value), rows in zip(layer.gates.items(), printed, strict=True):
+    for gate, value in layer.gates.items():
         yield f'{begin}"{gate}":'.encode()
-        if rows is not None:
+        if rows := printed.get(gate):
             yield b"[%b]" % rows
         elif isinstance(value, dict):
             yield from _object((statistic, array_as_json(array, decimals)) for statistic, array in value.items())

@@ -108,9 +108,7 @@ def select(
     )
 
 
-def extract(
-    manifest: Manifest, gates: Mapping[GateKey, NDArray[np.float32]], selection: Selection
-) -> list[LayerGates]:
+def extract(manifest: Manifest, gates: Mapping[GateKey, NDArray[np.float32]], selection: Selection) -> list[LayerGates]:
     """The selected ones of all gates of one input, layer by layer, forward before backward."""
     units = selection.units
     columns = slice(units.start, units.stop) if isinstance(units, range) else list(units)
