@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
 
@@ -12,6 +13,7 @@ from fastapi.openapi.models import OpenAPI
 
 from service import settings
 from service.http.app import create_app
+from service.http.endpoint import BodyRoute
 from service.http.problems import is_foreign
 from service.http.schemas import examples, responses
 from service.http.schemas.requests import GatesRequest, PredictRequest, parse
@@ -21,6 +23,22 @@ def document(*, secured: bool = False, admin: bool = False) -> dict[str, Any]:
     """The API document of an application."""
     keys = {"api_keys": "a-key-of-the-test"} if secured else {}
     return create_app(settings.read({"admin": admin, **keys}, _env_file=None)).openapi()
+
+
+def test_routes_with_a_body_are_analysed_for_the_document_only() -> None:
+    """It would take a twentieth of a start. Threads that want the same route's attributes all get them."""
+    app = create_app(settings.read({"admin": True}, _env_file=None))
+    routes = [route for route in app.routes if isinstance(route, BodyRoute)]
+    new = BodyRoute("/of/{name}", routes[0].endpoint, methods=["POST"], response_model=None)
+    assert "dependant" not in vars(new)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: (new.body_field, new.operation_id, new.include_in_schema), range(20)))
+    assert len(found) == 20
+    assert all(field is not None for field, _, _ in found)
+    assert new.app == new.answer, "the framework's own reading of bodies never takes over"
+    with pytest.raises(AttributeError, match="nothing_like_it"):
+        _ = new.nothing_like_it
+    assert len(app.openapi()["paths"]) > len({route.path for route in routes}) > 10
 
 
 @pytest.mark.parametrize("request_", examples.PREDICT_REQUESTS.values(), ids=examples.PREDICT_REQUESTS)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from safetensors.numpy import load
 
-from service.http.number_table import LARGEST, rows_as_json
+from service.http.number_table import LARGEST, rows_as_json, tables_as_json
 from service.http.render import NUMBERS_AT_ONCE, PIECE, TraceAnswer, traces_as_json, traces_as_safetensors
 from service.model.contributions import Contributions
 from service.model.gates import LayerGates
@@ -71,6 +71,18 @@ def test_gates_that_are_printed_together_are_those_printed_one_by_one(
     found = json.loads(together)["traces"][0]["layers"][0]["gates"]
     assert list(found) == list(gates)
     assert found == {name: shown(array, decimals) for name, array in gates.items()}
+
+
+def test_a_gate_that_the_table_does_not_hold_leaves_the_others_in_it() -> None:
+    gates = {name: np.full((2, 3), value, np.float32) for name, value in (("forget", 0.5), ("cell", 12.5))}
+    blocks = [gates["forget"], gates["cell"], np.full((2, 3), np.nan, np.float32)]
+    printed = tables_as_json(blocks, 4)
+    assert printed == [rows_as_json(gates["forget"], 4), None, None]
+    assert printed[0] is not None
+    layers = [LayerGates(0, "forward", gates)]
+    body = b"".join(traces_as_json(HEAD, [TraceAnswer([], {"label": "x"}, layers, None, None)], 4))
+    assert printed[0] in body
+    assert b'"cell":[[12.5,12.5,12.5],[12.5,12.5,12.5]]' in body
 
 
 def test_a_gate_that_is_not_finite_is_not_printed_beside_others() -> None:
