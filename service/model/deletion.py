@@ -35,7 +35,8 @@ WINDOW_METHOD = (
     "which are computed; each later h_t changes by the shares kept since, times the change at the last of these steps"
 )
 MAX_LIMITED_TOKENS = 512
-"""Limit for a max or attention head, and for a window of words: 512 tokens take about a quarter of a second."""
+"""Limit for a max or attention head, and for a window of words: 512 tokens take about a quarter of a
+second, with two directions half a second."""
 
 Array = NDArray[np.float64]
 Gates = Mapping[tuple[int, Direction, str], NDArray[np.float32]]

@@ -101,6 +101,19 @@ def test_two_models_are_compared(visit: Visit) -> None:
     visit.picture("compare-models")
 
 
+def test_both_forms_of_peepholes_stand_side_by_side(visit: Visit) -> None:
+    models = ("sentiment-peephole", "sentiment-peephole-full")
+    page = visit.open(f"#model={models[0]}&text={TEXT}&with={models[1]}&and={TEXT}")
+    for gate in ("forget", "input", "output", "candidate", "cell", "hidden"):
+        for side in ("a", "b"):
+            page.wait_for_selector(f"#map-{gate}-{side}")
+    kept = _table(visit, "#keeping", "What is kept")
+    for side, model in enumerate(models, start=2):
+        (layer,) = visit.gates(model=model, inputs=TEXT, reduce="summary")["traces"][0]["layers"]
+        shown = [_value(row[side]) for row in kept]
+        assert shown == pytest.approx(layer["gates"]["forget"]["mean"], abs=6e-5)
+
+
 def test_a_link_opens_the_same_view(visit: Visit) -> None:
     page = visit.open("#model=sentiment-lstm")
     visit.type("Schön & good + 100% <b>?")
