@@ -108,9 +108,9 @@ def test_both_forms_of_peepholes_stand_side_by_side(visit: Visit) -> None:
         for side in ("a", "b"):
             page.wait_for_selector(f"#map-{gate}-{side}")
     kept = _table(visit, "#keeping", "What is kept")
-    for side, model in enumerate(models, start=2):
+    for column, model in enumerate(models, start=2):
         (layer,) = visit.gates(model=model, inputs=TEXT, reduce="summary")["traces"][0]["layers"]
-        shown = [_value(row[side]) for row in kept]
+        shown = [_value(row[column]) for row in kept]
         assert shown == pytest.approx(layer["gates"]["forget"]["mean"], abs=6e-5)
 
 
