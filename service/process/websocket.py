@@ -17,11 +17,15 @@ from typing import Any, cast
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.http11 import Request
 from websockets.protocol import OPEN
-from websockets.utils import apply_mask
 
 from service.errors import Refused
 from service.http.streaming.line import LINE, Take
 from service.process.wire import Reader, Wire
+
+try:
+    from websockets.speedups import apply_mask
+except ImportError:  # websockets without its compiled part
+    from websockets.utils import apply_mask
 
 _TEXT = 0x81
 """The first byte of a frame with a whole text message (RFC 6455, 5.2)."""
