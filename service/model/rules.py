@@ -22,10 +22,11 @@ from tokenizers.pre_tokenizers import Split
 UNKNOWN = "<unk>"
 """Row 0 of every vocabulary: words that no row stands for."""
 
-Style = Literal["web", "ewt", "treebank", "conll"]
+Style = Literal["web", "ewt", "treebank", "conll", "reviews"]
 """``web``: reviews and tweets; hyphens and marks stand alone. ``ewt``: English Web Treebank; hyphens stand alone, runs
 of marks do not. ``treebank``: Penn Treebank; words keep hyphens and slashes. ``conll``: CoNLL-2003; words, scores and
-dates keep hyphens, numbers their signs."""
+dates keep hyphens, numbers their signs. ``reviews``: cuts as ``web`` does, and small numbers keep their digits, as in
+``1 star`` and ``9/10``; the others read every digit as 0."""
 STYLES = cast(tuple[Style, ...], get_args(Style))
 
 # Alternatives are tried in order at each position; a character that none of them matches is white space, or a
@@ -145,6 +146,7 @@ _ALTERNATIVES: dict[Style, tuple[str, ...]] = {
         _SIGNED, _NUMBERS, _FRACTION, _JOINED, _MARKS, *_REST,
     ),
 }  # fmt: skip
+_ALTERNATIVES["reviews"] = _ALTERNATIVES["web"]
 
 # Most words, before anything else is tried: letters up to a space or a comma.
 _SIMPLE = rf"{_START}(?!(?i:cannot|gonna|wanna|gotta|gimme|lemme))(?>[A-Za-z]{{1,30}})(?=[\s,;!?]|\z)"
@@ -152,6 +154,13 @@ _PATTERNS: dict[Style, str] = {style: "|".join((_SIMPLE, *parts)) for style, par
 
 LISTED: frozenset[Style] = frozenset({"conll"})
 """Styles that keep the number of a list's item whole, at the start of a line: ``3.``"""
+
+
+# A digit in a run of three or more, or in a time, a date or a large number; 25, 4.5, 9/10 and 2nd keep theirs.
+_LARGE_NUMBER = (
+    r"(?<=\p{N}\p{N})\p{N}|(?<=\p{N})\p{N}(?=\p{N})|\p{N}(?=\p{N}\p{N})"
+    r"|(?<=[:,])\p{N}|(?<=[:,]\p{N})\p{N}|\p{N}(?=\p{N}?[:,])"
+)
 
 
 @cache
@@ -167,7 +176,7 @@ def hub(style: Style) -> HubTokenizer:
             Lowercase(),
             Replace(Regex("[–—―]|-{2,}"), "--"),
             Replace(Regex(r"\.{2,}"), "..."),
-            Replace(Regex(r"\p{N}"), "0"),
+            Replace(Regex(_LARGE_NUMBER if style == "reviews" else r"\p{N}"), "0"),
             Replace(Regex(r"^(?:[a-z][a-z0-9+]{1,15}://|www\.).*"), "<url>"),
             Replace(Regex(r"^@\w+"), "<user>"),
             Replace(Regex(r"^<br ?/?>"), "<br>"),

@@ -180,3 +180,20 @@ def test_every_repetition_in_a_pattern_is_bounded(style: Style) -> None:
     while (without := re.sub(r"\[[^\[\]]*\]", "", pattern)) != pattern:  # classes, which may be nested
         pattern = without
     assert not re.search(r"[*+]|\{\d+,\}", pattern)
+
+
+@pytest.mark.parametrize(
+    ("token", "kept"),
+    [
+        *[(each, each) for each in ("1", "10", "9/10", "4.5", "2nd", "90s", "24/7")],
+        ("1999", "0000"),
+        ("100", "000"),
+        ("12:30", "00:00"),
+        ("1,000", "0,000"),
+        ("11/22/2003", "11/22/0000"),
+    ],
+)
+def test_small_numbers_keep_their_digits_in_reviews_alone(token: str, kept: str) -> None:
+    for style in STYLES:
+        found = TOKENIZERS[style].normalize(token)
+        assert found == (kept if style == "reviews" else "".join("0" if each.isdigit() else each for each in token))
