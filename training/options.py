@@ -170,7 +170,8 @@ class FitOptions(Columns, NetworkOptions):
     tokenizer: Style | None = Field(
         None,
         description="Rules that cut raw text into tokens. Default: the rules that return most tokens of the first "
-        "training file.",
+        "training file. reviews cuts as web does and keeps the digits of small numbers; a --start of the style web "
+        "takes it too.",
     )
     word_bits: WordBits = Field(
         16,

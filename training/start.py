@@ -1,11 +1,13 @@
 """Fine-tuning: a training that goes on from a bundle, with labels of one's own.
 
 The word table, the other embeddings, the character network, the recurrent layers and the rules for raw text are the
-bundle's. Rows of the head, and of the CRF, go on for the labels that the bundle has; other labels get new ones.
+bundle's. A style that cuts as the bundle's does may take its place: numbers then begin as the bundle read them. Rows of
+the head, and of the CRF, go on for the labels that the bundle has; other labels get new ones.
 """
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +26,8 @@ from training.nets.networks import Architecture, Network, Table
 from training.options import NOT_STATED, FitOptions
 from training.shipped import described, named
 
+_CUT_ALIKE: Mapping[object, tuple[Style, ...]] = {"web": ("reviews",)}
+"""Styles that `--tokenizer` may ask for in place of a bundle's: those that differ in the digits of numbers alone."""
 _OWN = ("embeddings.word.", "head.", "crf.")
 """Beginnings of the names of those weights whose rows are chosen one by one."""
 
@@ -72,6 +76,8 @@ def resolved(options: FitOptions) -> FitOptions:
             "bundle that it came from"
         )
     found = _design(bundle)
+    if options.tokenizer in _CUT_ALIKE.get(found["tokenizer"], ()):
+        found["tokenizer"] = options.tokenizer
     against = [
         f"it has {_option(key, value)}, and {_option(key, getattr(options, key))} was asked for"
         for key, value in found.items()
@@ -92,7 +98,7 @@ def parent(options: FitOptions) -> Parent | None:
     if options.start is None or not options.starts_from_a_bundle:
         return None
     bundle = restore.opened(options.start)
-    style = Tokenizer.load(bundle.file(TOKENIZER), bundle.manifest.features).style
+    style = options.tokenizer or Tokenizer.load(bundle.file(TOKENIZER), bundle.manifest.features).style
     rows = sorted(restore.vocabulary(bundle).items(), key=lambda pair: pair[1])
     return Parent(bundle, restore.network(bundle), dict(rows), style)
 
@@ -102,8 +108,10 @@ def network(
 ) -> tuple[Network, Tokenizer]:
     """The bundle's network with a row for each word of the training data and for each of its labels, and the tokenizer.
 
-    `tokens` are the training data's, normalised. A word that the bundle lacks begins as its unknown word. `tell` gets
-    lines on words and labels. Raises `TrainingError` for word vectors that do not go into the bits asked for.
+    `tokens` are the training data's, normalised. A word that the bundle lacks begins as its unknown word, a number as
+    the bundle read it, with 0 for every digit. `tell` gets lines on words and labels.
+
+    Raises `TrainingError` for word vectors that do not go into the bits asked for.
     """
     own = _own(tokens, start, options)
     words = list(dict.fromkeys([*own, *start.rows]))
@@ -123,10 +131,10 @@ def network(
     before, table = old.embeddings["word"], made.embeddings["word"]
     assert isinstance(before, Table)
     assert isinstance(table, Table)
-    table.weight.data = before.weight.data[[rows.get(word, unknown) for word in words]]
+    table.weight.data = before.weight.data[[rows.get(word, rows.get(_zeroed(word), unknown)) for word in words]]
     table.fine = _fine(before, rows, own, len(words))
     _keep_labels(made, old)
-    lacking = sum(word not in rows for word in own)
+    lacking = sum(word not in rows and _zeroed(word) not in rows for word in own)
     tell(
         f"begins from {start.name}: {len(own) - 1 - lacking:,} of the training data's {len(own) - 1:,} words have a "
         "vector of it, the others begin as its unknown word"
@@ -137,6 +145,10 @@ def network(
     if gone:
         tell(f"note: the training data lack the labels {', '.join(gone)} of {start.name}: the new model lacks them too")
     return made, build(words, features, start.style)
+
+
+def _zeroed(word: str) -> str:
+    return re.sub(r"\d", "0", word)
 
 
 def _design(bundle: Bundle) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -295,6 +296,29 @@ def test_the_rules_for_raw_text_are_the_models(tmp_path: Path) -> None:
     assert made is not None
     assert made.manifest.style == "conll"
     assert Tokenizer.load(made.file(TOKENIZER), made.manifest.features).style == "conll"
+
+
+def test_a_number_with_digits_begins_as_the_model_read_it(tmp_path: Path) -> None:
+    shape, words = architecture(), ["<unk>", "a", "good", "film", "0", "00", "/"]
+    shape = replace(shape, features=(shape.features[0].model_copy(update={"size": len(words)}), *shape.features[1:]))
+    reader = Tokenizer({word: row for row, word in enumerate(words)}, shape.features, "web")
+    export(network(shape), reader, ORIGIN, "CC0-1.0", tmp_path / "models" / "parent", lambda _: [])
+    ratings = tmp_path / "ratings.tsv"
+    ratings.write_text("text\tlabel\n1 film\tnegative\na good 10\tpositive\nroom 1999\tpositive\n")
+    given = options(tmp_path, "sentiment", train=(ratings,), tokenizer="reviews")
+    material = gather(given, quiet)
+    rows = table(material.network)
+
+    def row(text: str) -> torch.Tensor:
+        return rows[int(material.tokenizer.encode(text, 100).rows[0, 0])]
+
+    assert material.tokenizer.style == "reviews"
+    assert material.tokenizer.encode("1", 9).rows[0, 0] != material.tokenizer.encode("0", 9).rows[0, 0]
+    assert torch.equal(row("1"), row("0"))
+    assert torch.equal(row("10"), row("00"))
+    assert not torch.equal(row("1"), row("zebra"))
+    with pytest.raises(TrainingError, match=r"it has --tokenizer web, and --tokenizer treebank was asked for"):
+        gather(options(tmp_path, "sentiment", tokenizer="treebank"), quiet)
 
 
 @pytest.mark.parametrize(
