@@ -105,13 +105,14 @@ def test_vectors_are_written_as_training_reads_them(tmp_path: Path) -> None:
     assert both.shape == (50, 4)
 
 
-def test_negated_sentences_are_written_without_those_of_dev_files(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["negation", "negation-more"])
+def test_negated_sentences_are_written_without_those_of_dev_files(tmp_path: Path, name: str) -> None:
     (tmp_path / "some").mkdir()
-    negation.write(tmp_path, 40)
-    first = read(tmp_path / "negation" / "train.tsv.gz", "sentiment")[0]
+    assert negation.write(tmp_path, 40, 50) == {"negation": 40, "negation-more": 50}
+    first = read(tmp_path / name / "train.tsv.gz", "sentiment")[0]
     (tmp_path / "some" / "dev.tsv").write_text(f"text\tlabel\n{str(first.value).upper()}\tpositive\n", "utf-8")
-    assert negation.write(tmp_path, 40) == 39
-    with gzip.open(tmp_path / "negation" / "train.tsv.gz", "rt", encoding="utf-8") as file:
+    assert negation.write(tmp_path, 40, 50)[name] == (39 if name == "negation" else 49)
+    with gzip.open(tmp_path / name / "train.tsv.gz", "rt", encoding="utf-8") as file:
         assert str(first.value) not in file.read()
 
 

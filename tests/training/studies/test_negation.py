@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-from training.studies.negation import BAD, BLAME, GOOD, PATTERNS, PRAISE, check, training
+from training.studies.negation import BAD, BLAME, GOOD, PATTERNS, PRAISE, beginning, check, training
 
 
 def test_training_sees_no_word_of_the_check_and_no_new_pattern() -> None:
@@ -32,11 +32,44 @@ def test_a_negation_turns_a_word_around_and_nothing_else_does() -> None:
     assert found["It is not good."] == ("negation", "negative")
     assert found["It could not be more dull."] == ("kept", "negative")
     assert found["very good"] == ("intensity", "positive")
+    assert found["Never have I been so disappointed."] == ("kept", "negative")
+    assert found["I wasn't disappointed."] == ("negation", "positive")
+    assert found["I have had smarter."] == ("negation", "negative")
+    assert found["We have yet to find a duller film."] == ("kept", "negative")
+    assert found["It could have been smarter."] == ("negation", "negative")
+    assert found["It could not have been duller."] == ("kept", "negative")
+    assert found["The film never disappoints."] == ("verdict", "positive")
+    assert found["The film deserves 1 star."] == ("rating", "negative")
     assert {label for kind, label in found.values() if kind == "contrast"} == {"negative", "positive"}
 
 
 def test_the_check_has_as_many_sentences_each_way() -> None:
     counts = Counter((kind, example.label) for kind, _, example in check())
-    for kind in ("negation", "kept", "contrast", "intensity"):
-        assert counts[kind, "positive"] == counts[kind, "negative"] > 50
+    for kind in ("negation", "kept", "contrast", "intensity", "verdict", "rating"):
+        assert counts[kind, "positive"] == counts[kind, "negative"] > 20
     assert all(" a a" not in str(each.value) and " a e" not in str(each.value) for _, _, each in check())
+
+
+def test_training_has_every_kind_and_no_verdict_or_rating_of_the_check() -> None:
+    learned = {str(each.value) for each in training(3000)}
+    for part in (
+        "1 star\n",
+        "3/10\n",
+        "Don't bother.",
+        " out of 5",
+        "I have never been so ",
+        "doesn't get better",
+        "is not only ",
+    ):
+        assert any(part in f"{each}\n" for each in learned)
+    assert not learned & {str(example.value) for _, _, example in check()}
+
+
+def test_a_first_stage_has_the_first_patterns_alone() -> None:
+    learned = [str(each.value) for each in beginning(600)]
+    assert learned == [str(each.value) for each in beginning(600)]
+    assert len(set(learned)) == 600
+    for part in ("It isn't ", "It could not be more ", "It started ", "What an incredibly "):
+        assert any(each.startswith(part) for each in learned)
+    for part in (" stars", "Not exactly ", "Don't bother", "It doesn't get "):
+        assert not any(part in each for each in learned)
