@@ -26,7 +26,7 @@ from service.model.network import Network
 from service.model.untrusted import weights
 from service.model.untrusted.memory_limit import patience
 from service.model.untrusted.weights import Arrays, Vetted
-from service.model.weights_layout import HEAD_BIAS, HEAD_QUERY, HEAD_WEIGHT, table_name
+from service.model.weights_layout import HEAD_BIAS, HEAD_QUERY, HEAD_WEIGHT, layer_name, table_name
 
 Provider = Literal["cpu", "cuda"]
 GateKey = tuple[int, Direction, str]
@@ -266,16 +266,26 @@ def _expect_outputs(session: ort.InferenceSession, name: str, expected: list[str
         )
 
 
+def _expect_tensors(weights: Arrays, manifest: Manifest) -> None:
+    """Raises `BundleError` for the weights of another cell or head: the graphs of some look the same from outside."""
+    expected = dict.fromkeys((HEAD_WEIGHT, HEAD_BIAS, *(table_name(each.name) for each in manifest.features)), True)
+    expected[HEAD_QUERY] = manifest.head == "attention"
+    expected |= {f"{layer_name(number)}.P": manifest.cell == "peephole" for number in range(manifest.layers)}
+    for name, wanted in expected.items():
+        if (name in weights) != wanted:
+            has, right = ("no", "one") if wanted else ("a", "none")
+            said = f"by the manifest (cell {manifest.cell}, head {manifest.head}) it has {right}"
+            raise BundleError(f"{WEIGHTS} has {has} tensor {name}, {said}")
+
+
 def _head(
     weights: Arrays, manifest: Manifest
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32] | None]:
     """The head's weight [labels, units of all directions], bias [labels] and, of an attention head, query [units of all
-    directions], when the weights fit the manifest."""
+    directions], when the weights fit the manifest's cell and head."""
+    _expect_tensors(weights, manifest)
     tables = [table_name(each.name) for each in manifest.features]
     names = [HEAD_WEIGHT, HEAD_BIAS, *([HEAD_QUERY] if manifest.head == "attention" else [])]
-    for name in (*names, *tables):
-        if name not in weights:
-            raise BundleError(f"{WEIGHTS} has no tensor {name}")
     weight, bias, *rest = (np.array(weights[name], np.float32) for name in names)
     query = rest[0] if rest else None
     for feature, table in zip(manifest.features, tables, strict=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -16,7 +17,7 @@ from service.errors import BundleError
 from service.model.bundle import MODEL_GRAPH, TRACE_GRAPH, WEIGHTS, Bundle, Head
 from service.model.engine import Engine, Trace, available_providers, pad
 from service.model.equations import gate_names
-from tests.bundles import KINDS, ONE_GRAPH, Kind, Rows, architecture, draft, network, random_rows, tiny_bundle
+from tests.bundles import KINDS, ONE_GRAPH, Kind, Options, Rows, architecture, draft, network, random_rows, tiny_bundle
 
 HEADS: list[Head] = ["last", "mean", "max", "tagger"]
 
@@ -220,6 +221,27 @@ def test_a_graph_without_gates_where_one_serves_both(tmp_path: Path) -> None:
 )
 def test_a_manifest_of_another_network(spoilt: Bundle, fields: dict[str, object]) -> None:
     assert refusal(altered(spoilt, **fields))
+
+
+@pytest.mark.parametrize(
+    ("options", "said", "reason"),
+    [
+        (
+            {"cell": "lstm"},
+            {"cell": "peephole"},
+            "has no tensor recurrent.0.P, by the manifest (cell peephole, head max) it has one",
+        ),
+        ({"cell": "peephole"}, {"cell": "lstm"}, "has a tensor recurrent.0.P, by the manifest (cell lstm, head max)"),
+        ({"head": "attention"}, {"head": "last"}, "has a tensor head.query, by the manifest (cell lstm, head last)"),
+        ({"head": "last"}, {"head": "attention"}, "has no tensor head.query"),
+    ],
+)
+def test_a_manifest_of_another_cell_or_head(
+    tmp_path: Path, options: Options, said: dict[str, str], reason: str
+) -> None:
+    bundle = tiny_bundle(tmp_path / "m", **options)
+    with pytest.raises(BundleError, match=re.escape(reason)):
+        Engine(replace(bundle, manifest=bundle.manifest.model_copy(update=said)))
 
 
 def test_a_manifest_with_too_few_features(tmp_path: Path) -> None:
