@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import product
 from typing import Literal
 
 import numpy as np
@@ -67,12 +68,10 @@ class Trace:
         return read[::-1] if direction == "backward" else read
 
     def gates(self, row: int) -> dict[GateKey, NDArray[np.float32]]:
-        """Every gate of one input."""
-        length, found = self.lengths[row], dict[GateKey, NDArray[np.float32]]()
-        for (layer, name), emitted in self.emitted.items():
-            for direction, read in zip(self.directions, emitted[:length, :, row].swapaxes(0, 1), strict=True):
-                found[layer, direction, name] = read[::-1] if direction == "backward" else read
-        return found
+        """Every gate of one input, in the order of layers, directions and gates."""
+        names = dict.fromkeys(name for _, name in self.emitted)
+        layers = dict.fromkeys(layer for layer, _ in self.emitted)
+        return {key: self.gate(key, row) for key in product(layers, self.directions, names)}
 
 
 @dataclass(frozen=True, slots=True)
