@@ -214,6 +214,7 @@ class Shadowing:
                 _log.error("a shadow failed", model=group[0].of[0], error=type(error).__name__)
                 for each in group:
                     self._count("shadow_dropped_total", each.of, "failed")
+            await asyncio.sleep(0)  # requests come between two groups, also if the first had no result
 
     def _group(self, most: float) -> tuple[list[_Waiting], float]:
         """The next requests of one model and shadow, and the estimate of their seconds. Every request but the first

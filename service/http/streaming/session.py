@@ -170,7 +170,7 @@ class Session:
         try:
             opened.stream.feed(text)
             job = opened.stream.job()
-        except InvalidField as error:
+        except Exception as error:  # raised here, it would end the connection without a message
             self._wake(error)
             return True
         if job is not None:

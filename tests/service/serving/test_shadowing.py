@@ -354,6 +354,42 @@ def test_a_shadow_that_fails_is_counted_and_nobody_notices(models: Path, monkeyp
     running(models, work, versions="one=1", shadow="one=2")
 
 
+@pytest.mark.parametrize("outcome", ["fails", "cannot be read"])
+def test_requests_come_between_two_groups_without_a_result(
+    models: Path, monkeypatch: pytest.MonkeyPatch, outcome: str
+) -> None:
+    monkeypatch.setattr("service.serving.afterwards.usable_cpus", lambda: 1)
+    monkeypatch.setattr(shadowing, "PIECE_SECONDS", 0)
+    monkeypatch.setattr(shadowing, "LONGEST_PIECE", 1e6)
+    ran: list[int] = []
+
+    def run(group: Any, *_: Any) -> Any:
+        ran.append(len(group))
+        return shadowing._Ran([None], []) if outcome == "cannot be read" else 1 / 0
+
+    async def work(runtime: Runtime) -> None:
+        monkeypatch.setattr(shadowing, "_run", run)
+        runtime.batcher._running += 1  # the first request waits for the others
+        exchange = await ask(runtime, "a", [TEXTS[0]])
+        turns: list[int] = []
+
+        async def watch() -> None:
+            while True:
+                turns.append(len(ran))
+                await asyncio.sleep(0)
+
+        for _ in range(3):
+            runtime.note_answer(exchange)
+        runtime.batcher._running -= 1
+        watcher = asyncio.create_task(watch())
+        assert (await settled(runtime, "one", 4))["dropped"] == 4
+        watcher.cancel()
+        assert ran == [1] * 4
+        assert {1, 2, 3} <= set(turns)
+
+    running(models, work, versions="one=1", shadow="one=2")
+
+
 def test_a_shadow_with_a_tokenizer_of_its_own_reads_the_text_anew(
     models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -151,6 +151,18 @@ def test_a_step_that_fails_in_a_callback_is_told(run: Run, monkeypatch: pytest.M
     run(test, inline_ms=100)
 
 
+def test_a_piece_that_cannot_be_read_in_a_callback_is_told(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(talk: Talk) -> None:
+        opened = await Opened.of(talk, "sentiment-lstm")
+        monkeypatch.setattr("service.model.streams.stream.Stream.feed", lambda stream, text: 1 / 0)
+        opened.line.take('{"text": "film "}')
+        await opened.task
+        assert opened.line.sent[-1]["status"] == 500
+        assert opened.line.closed == (1013, "unexpected error")
+
+    run(test, inline_ms=100)
+
+
 def test_a_client_that_goes_before_its_step_is_counted(run: Run) -> None:
     async def test(talk: Talk) -> None:
         opened = await Opened.of(talk, "sentiment-lstm")
