@@ -99,7 +99,6 @@ export async function read(model, text, { layer, direction, signal, changes = {}
     try {
       const asked = { method: "POST", body: request(model, text, { ...selection, ...changes }), accept: SAFETENSORS, signal };
       const bytes = await send("gates", asked);
-      performance.mark("answer"); // what benchmarks/page.py measures from
       return understood(bytes, () => {
         const { metadata, tensors } = readSafetensors(bytes);
         return new Reading(model, text, JSON.parse(metadata.response), tensors, step > 0, changes);

@@ -230,7 +230,6 @@ export class Gates {
       if (!map.panel.reading) map.clear();
       else if (this._fresh || map.canvas.inSight !== false) map.draw(this.view, this._cursorOn(map), this._marked?.map === map ? this._marked : null);
     }
-    if (this._fresh) performance.measure("first picture", "answer");
     this._fresh = false;
     this.overview.draw();
   }
