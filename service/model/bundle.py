@@ -17,14 +17,15 @@ from dataclasses import dataclass, field, replace
 from mmap import mmap
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from service.errors import BundleError
 from service.model import contents, windows
 from service.model.contents import Content
 from service.model.equations import MINIMAL, CellName, Direction, Form, GruReset, Peepholes, equations, one_graph
+from service.model.json_parts import MOST, Count, Finite, Frozen, parsed
 from service.model.rules import Style
 
 SCHEMA_VERSION: Literal[1] = 1
@@ -40,8 +41,6 @@ UNITS = "units.json"
 """A file that a bundle may have: a card for each unit, without texts."""
 MAX_TOKENS = 1_000_000
 """Most tokens of one input, for any model: the highest value of a manifest or a setting."""
-SHOWN_LENGTH = 40
-"""Characters of a wrong value that a refusal repeats."""
 MAX_BYTES = 6_000_000
 """A bundle's files together, the limit for the default models."""
 
@@ -70,21 +69,8 @@ NO_BUNDLE = "holds no bundle NAME/VERSION/ (VERSION is a whole number from 1, wi
 """Said of a folder."""
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}", re.IGNORECASE)
 _Label = Annotated[str, Field(min_length=1, max_length=256)]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
 _Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 _Potential = Annotated[float, Field(ge=-1000, le=1000)]
-MOST = 1 << 53
-"""Largest whole number that every reader of JSON, and float64, represents exactly."""
-Count = Annotated[int, Field(ge=0, le=MOST)]
-
-
-class Frozen(BaseModel):
-    """A part of a file of a bundle: no other fields, no other types."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-Part = TypeVar("Part", bound=Frozen)
 
 
 class Feature(Frozen):
@@ -487,21 +473,6 @@ def discover(repository: Path) -> Iterator[tuple[str, list[int]]]:
                 yield folder.name, found
     if not os.path.samestat(before, repository.stat()):
         raise FileNotFoundError(errno.ENOENT, "it was replaced while it was read")
-
-
-def parsed(kind: type[Part], content: memoryview | bytes, file: str) -> Part:
-    """A file of JSON as its model. Raises `BundleError`, which names the first wrong field, its value and the right
-    ones."""
-    try:
-        return kind.model_validate_json(bytes(content))
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        if first["type"] == "value_error":  # it names its fields
-            raise BundleError(f"{file}: {first['ctx']['error']}") from error
-        where, value = ".".join(map(str, first["loc"])), first["input"]
-        short = where and isinstance(value, str | int | float | None) and len(str(value)) <= SHOWN_LENGTH
-        seen = f", not {value!a}" if short and first["type"] != "extra_forbidden" else ""
-        raise BundleError(f"{file}: {where or 'the document'}: {first['msg']}{seen}") from error
 
 
 def _read(path: Path) -> Content:

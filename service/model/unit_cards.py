@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from service.errors import BundleError
-from service.model.bundle import MOST, UNITS, WEIGHTS, Count, Finite, Frozen, Manifest, parsed
+from service.model.bundle import UNITS, WEIGHTS, Manifest
 from service.model.equations import Direction
+from service.model.json_parts import MOST, Count, Finite, Frozen, parsed
 
 MAX_PLACES = 16
 """Places of one unit."""
