@@ -35,7 +35,7 @@ def models(models: Path, json: bool) -> int:
 
 
 def _facts(found: Found) -> dict[str, object]:
-    facts: dict[str, object] = {"name": found.name, "version": str(found.version), "ok": found.bundle is not None}
+    facts: dict[str, object] = {"name": found.name, "version": str(found.version or ""), "ok": found.bundle is not None}
     if found.bundle is None:
         return {**facts, "reason": found.reason}
     manifest = found.bundle.manifest
@@ -44,7 +44,7 @@ def _facts(found: Found) -> dict[str, object]:
 
 
 def _line(found: Found) -> str:
-    name = f"{found.name}/{found.version}"
+    name = found.name if found.version is None else f"{found.name}/{found.version}"
     if found.bundle is None:
         return f"{name:<28} REFUSED  {found.reason}"
     manifest = found.bundle.manifest

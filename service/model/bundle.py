@@ -449,28 +449,46 @@ def is_version(name: str) -> bool:
 
 
 def versions(folder: Path) -> list[int]:
-    """The version numbers below ``models/NAME``, ascending; [] if the folder does not exist."""
+    """The version numbers below ``models/NAME``, ascending; [] if the folder does not exist. Raises `OSError`.
+
+    A version that cannot be looked at is among them: `load` says what is wrong with it.
+    """
     if not folder.is_dir():
         return []
-    return sorted(int(entry.name) for entry in folder.iterdir() if is_version(entry.name) and entry.is_dir())
+    return sorted(int(entry.name) for entry in folder.iterdir() if is_version(entry.name) and _may_be_folder(entry))
 
 
-def discover(repository: Path) -> Iterator[tuple[str, list[int]]]:
+def _may_be_folder(path: Path) -> bool:
+    """True for a folder, and for a name that cannot be looked at."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return True
+
+
+def discover(repository: Path, unreadable: MutableMapping[str, str] | None = None) -> Iterator[tuple[str, list[int]]]:
     """Every model name below a repository that has a version, with its versions; hidden folders are passed over.
 
-    Raises `OSError` if it cannot be read, or is moved away meanwhile: the caller must not take its models for deleted.
+    A name whose folder cannot be read is left out, and `unreadable` gets the reason. The other names are found.
+
+    Raises `OSError` if the repository itself cannot be read, or is moved away meanwhile: the caller must not take its
+    models for deleted.
     """
     before = repository.stat()
     for folder in sorted(repository.iterdir()):
-        if folder.is_dir() and not folder.name.startswith("."):
-            try:
-                found = versions(folder)
-            except PermissionError:
-                if _NAME.fullmatch(folder.name):
-                    raise
-                continue  # no model's, such as lost+found at the root of a volume
-            if found:
-                yield folder.name, found
+        if folder.name.startswith("."):
+            continue
+        try:
+            found = versions(folder)
+        except FileNotFoundError:  # deleted meanwhile
+            continue
+        except OSError as error:
+            # Other names are no model's, such as lost+found at the root of a volume.
+            if unreadable is not None and _NAME.fullmatch(folder.name):
+                unreadable[folder.name] = f"its folder cannot be read: {error.strerror}"
+            continue
+        if found:
+            yield folder.name, found
     if not os.path.samestat(before, repository.stat()):
         raise FileNotFoundError(errno.ENOENT, "it was replaced while it was read")
 

@@ -18,10 +18,13 @@ class NoSuchModel(ServiceError):
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """One version in a repository: its verified bundle, or the reason why there is none."""
+    """One version in a repository: its verified bundle, or the reason why there is none.
+
+    `version` is None if the folder of the name cannot be read.
+    """
 
     name: str
-    version: int
+    version: int | None
     bundle: Bundle | None
     reason: str = ""
 
@@ -29,10 +32,13 @@ class Found:
 def find(models: Path, name: str) -> Path:
     """The folder of a bundle: ``NAME`` (its highest version) or ``NAME/VERSION`` below `models`, or such a path."""
     for path in (models / name, Path(name)):
-        if bundles.is_version(path.name) and path.is_dir():
-            return path
-        if found := bundles.versions(path):
-            return path / str(found[-1])
+        try:
+            if bundles.is_version(path.name) and path.is_dir():
+                return path
+            if found := bundles.versions(path):
+                return path / str(found[-1])
+        except OSError as error:
+            raise NoSuchModel(f"the folder {path} cannot be read: {error.strerror} (--models)") from error
     try:
         there = ", ".join(each for each, _ in bundles.discover(models))
     except OSError as error:
@@ -47,10 +53,13 @@ def load(path: Path, provider: ProviderSetting, token_limit: int) -> Model:
 
 def every(models: Path) -> Iterator[Found]:
     """Every version of every model, verified: digests and manifest. Raises `NoSuchModel` for no folder."""
+    unreadable: dict[str, str] = {}
     try:
-        found = list(bundles.discover(models))
+        found = list(bundles.discover(models, unreadable))
     except OSError as error:
         raise NoSuchModel(f"the models folder {models}: {error.strerror} (--models)") from error
+    for name, reason in unreadable.items():
+        yield Found(name, None, None, reason)
     for name, versions in found:
         for version in versions:
             try:

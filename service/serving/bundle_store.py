@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,11 +22,17 @@ Key = tuple[str, int]
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A version on disk that cannot be served, and the reason, which holds no path of this machine."""
+    """A version on disk that cannot be served, and the reason, which holds no path of this machine.
+
+    `version` is None if the folder of the name cannot be read.
+    """
 
     name: str
-    version: int
+    version: int | None
     reason: str
+
+    def __str__(self) -> str:
+        return f"{self.name if self.version is None else f'{self.name}/{self.version}'}: {self.reason}"
 
 
 class BundleStore:
@@ -102,6 +108,16 @@ class BundleStore:
 
 def _refused(name: str, version: int, reason: str) -> Refused:
     return Refused(printable(name), version, reason)
+
+
+def unreadable_names(reasons: Mapping[str, str], told: Container[Refused], served: Container[str]) -> list[Refused]:
+    """The names whose folders cannot be read, by their reasons. The log gets those that are not `told`."""
+    refused = [Refused(printable(name), None, reason) for name, reason in reasons.items()]
+    for each in refused:
+        if each not in told:
+            serves = {"serves": "what was verified before"} if each.name in served else {}
+            _log.error("bundle refused", model=each.name, reason=each.reason, **serves)
+    return refused
 
 
 def printable(name: str) -> str:

@@ -8,7 +8,7 @@ changes of another process.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
@@ -23,7 +23,7 @@ from service.model import bundle as bundles
 from service.model.bundle import Task
 from service.model.loading import Load, Model, ProviderSetting, choose_provider, loader
 from service.rollout import Plan, Rollout, Rule, restored
-from service.serving.bundle_store import BundleStore, Refused, printable
+from service.serving.bundle_store import BundleStore, Refused, printable, unreadable_names
 from service.serving.served import (
     UNLOADED,
     Entry,
@@ -84,7 +84,8 @@ class Snapshot:
 
     def states(self, name: str) -> list[VersionState]:
         """The versions of a name, for `GET /models/NAME`. Raises `ModelNotFound`."""
-        return self.find(name).states({each.version: each.reason for each in self.refused if each.name == name})
+        reasons = {each.version: each.reason for each in self.refused if each.name == name and each.version is not None}
+        return self.find(name).states(reasons)
 
 
 _EMPTY = Snapshot(MappingProxyType({}), MappingProxyType({}), MappingProxyType({}), ())
@@ -191,31 +192,36 @@ class Registry:
         """Read the repository, load new bundles, and serve the result. Blocks.
 
         A bad bundle never raises. It is listed in `refused`, and its next lower version or the version served before is
-        served. A name that is no longer found is served as before: its folder may be on its way back.
+        served. A name whose folder cannot be read is listed there too. A name that is not found, or cannot be read, is
+        served as before: its folder may be on its way back.
 
         The first call raises `StartupError` if the repository is missing, a default model is not served, a version in
         the settings is missing, a canary or shadow does not fit, or the setting demands CUDA and no model runs on it.
         Later calls log such an error. If the repository is missing then, the models stay as they are.
         """
         with self._refreshing:
+            unreadable: dict[str, str] = {}
             try:
-                found = dict(bundles.discover(self._repository))
+                found = dict(bundles.discover(self._repository, unreadable))
             except OSError as error:
                 self._report({f"The models folder {str(self._repository)!r} cannot be read: {error.strerror}."})
                 return Changes()
             self._store.keep_broken({(name, version) for name, versions in found.items() for version in versions})
             served: dict[str, Served] = {}
-            refused: list[Refused] = []
+            refused = unreadable_names(unreadable, self._snapshot.refused, self.served)
             self._problems = {}
             for name, versions in found.items():
                 self._put(served, name, versions, refused)
             for name in (self._rollout.plans.keys() | self._plans.keys()) - found.keys():
-                self._problems[name] = [f"versions, canary, shadow: the models folder {missing(name, None, ())}"]
+                why = f"the models folder {missing(name, None, ())}"
+                if name in unreadable:
+                    why = f"{name!r}: {unreadable[name]}"
+                self._problems[name] = [f"versions, canary, shadow: {why}"]
             gone = {name: each for name, each in self.served.items() if name not in found}
             served |= gone
-            for name in sorted(gone.keys() - self._gone):
+            for name in sorted(gone.keys() - self._gone - unreadable.keys()):
                 _log.warning("model folder missing", model=name, serves="what was verified before")
-            self._gone = set(gone)
+            self._gone = gone.keys() - unreadable.keys()
             changes = self._show(served, refused)
             self._started = True
             return changes
@@ -228,7 +234,7 @@ class Registry:
         lacks the version, and `BundleRefused` if it cannot be served. After an error only `refused` may have changed.
         """
         with self._refreshing:
-            versions, plan = self._found().get(name, []), self.plan(name)
+            versions, plan = self._versions(name), self.plan(name)
             own = [each for each in versions if each not in plan.extra]
             may = [each for each in own if not plan.rule.listed or each in plan.rule.listed]
             if version not in versions if version is not None else not may:
@@ -250,7 +256,7 @@ class Registry:
         served, and `Unfit` if one does not fit. After an error nothing has changed.
         """
         with self._refreshing:
-            versions = self._found().get(name, [])
+            versions = self._versions(name)
             for number in sorted(plan.named):
                 if number not in versions:
                     raise NoVersion(name, number, versions)
@@ -324,7 +330,9 @@ class Registry:
         found, problems = served.get(name), self._problems.get(name, [])
         lacking = [each for each in sorted(wanted) if found is None or each not in found.versions]
         # A loaded version whose files have gone bad answers as before: a plan may keep it, but no load may ask for it.
-        broken = [each for each in refused if each.version in (lacking if strict else wanted)]
+        broken = [
+            each for each in refused if each.version is not None and each.version in (lacking if strict else wanted)
+        ]
         if lacking or broken or found is None or (strict and problems):
             self._pins, self._plans, self._problems = pins, plans, before
             self._snapshot = replace(self._snapshot, refused=(*others, *refused))
@@ -349,12 +357,21 @@ class Registry:
                 entries.append(Entry(printable(name), version, ready, why))
         return entries
 
-    def _found(self) -> dict[str, list[int]]:
-        """The content of the models folder; empty if it cannot be read."""
+    def _found(self, unreadable: MutableMapping[str, str] | None = None) -> dict[str, list[int]]:
+        """The content of the models folder; empty if it cannot be read. `unreadable`: see `bundle.discover`."""
         try:
-            return dict(bundles.discover(self._repository))
+            return dict(bundles.discover(self._repository, unreadable))
         except OSError:
             return {}
+
+    def _versions(self, name: str) -> list[int]:
+        """The versions of a name in the models folder. Raises `BundleRefused` if the folder of the name cannot be
+        read."""
+        unreadable: dict[str, str] = {}
+        versions = self._found(unreadable).get(name, [])
+        if name in unreadable:
+            raise BundleRefused(f"{name} cannot be served: {unreadable[name]}.")
+        return versions
 
     def _put(self, served: dict[str, Served], name: str, versions: list[int], refused: list[Refused]) -> None:
         """Load the available versions of a name by its plan, and add them to `served`."""

@@ -57,7 +57,7 @@ async def models(runtime: Running) -> Response:
             "default": {str(task): name for task, name in now.defaults.items()},
             "models": [_described(runtime, model, now) for model in now.models.values()],
             "refused": [
-                {"name": bundle.name, "version": str(bundle.version), "reason": bundle.reason} for bundle in now.refused
+                {"name": each.name, "version": str(each.version or ""), "reason": each.reason} for each in now.refused
             ],
         }
     )

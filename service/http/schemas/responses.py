@@ -376,7 +376,7 @@ class Refused(Shape):
     """A bundle on disk that cannot be served."""
 
     name: str = Field(description="The bundle's name.")
-    version: str = Field(description="Its version.")
+    version: str = Field(description="Its version; empty if the folder of the name cannot be read.")
     reason: str = Field(description="The reason why it cannot be served.")
 
 

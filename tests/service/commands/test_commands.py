@@ -395,6 +395,31 @@ def test_models(models: Path, tmp_path: Path) -> None:
     assert "VERSION is a whole number from 1, without leading zeros" in invoke(tmp_path / "other", "models").stderr
 
 
+def test_models_names_a_folder_that_cannot_be_read_and_lists_the_others(
+    models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    iterdir = Path.iterdir
+
+    def refuse(path: Path) -> Iterator[Path]:
+        if path.name == "ner":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return iterdir(path)
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    result = invoke(models, "models")
+    assert result.exit_code == 3
+    refused, other = result.stdout.splitlines()
+    assert refused.split(maxsplit=2) == ["ner", "REFUSED", "its folder cannot be read: Permission denied"]
+    assert other.split()[:2] == ["sentiment/1", "ok"]
+    assert records(invoke(models, "models", "--json").stdout)[0] == {
+        "name": "ner",
+        "version": "",
+        "ok": False,
+        "reason": "its folder cannot be read: Permission denied",
+    }
+    assert "ner cannot be read: Permission denied" in invoke(models, "check", "ner").stderr
+
+
 NETWORKS: dict[str, Options] = {
     "lstm": {"layers": 2},
     "gru, last": {"cell": "gru", "head": "last", "layers": 2},

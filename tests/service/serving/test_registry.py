@@ -17,7 +17,7 @@ from typing import Any, cast
 import pytest
 from structlog.testing import capture_logs
 
-from service.errors import BundleError, InvalidField, ModelNotFound, StartupError
+from service.errors import BundleError, BundleRefused, InvalidField, ModelNotFound, StartupError
 from service.model import engine as engines
 from service.model.bundle import (
     CARD,
@@ -39,7 +39,11 @@ from service.model.decoding import decoder
 from service.model.engine import Engine, Placement
 from service.model.loading import Model, ProviderSetting, choose_provider, loader
 from service.model.tokenizer import UNKNOWN, build
+from service.rollout import Rollout
+from service.rollout import read as read_rollout
+from service.serving.opening import open_registry
 from service.serving.registry import Registry
+from service.settings import Settings
 
 LABELS: dict[Task, tuple[str, ...]] = {"sentiment": ("negative", "positive"), "ner": ("O", "B-PER", "I-PER")}
 WORDS = (UNKNOWN, "a", "good", "film", ".")
@@ -117,9 +121,16 @@ def registry_of(
     *,
     provider: ProviderSetting = "auto",
     defaults: Mapping[Task, str | None] | None = None,
+    rollout: Rollout | None = None,
 ) -> Registry:
     return Registry(
-        repository, provider=provider, threads=1, token_limit=TOKEN_LIMIT, defaults=defaults or {}, load=load
+        repository,
+        provider=provider,
+        threads=1,
+        token_limit=TOKEN_LIMIT,
+        defaults=defaults or {},
+        rollout=rollout,
+        load=load,
     )
 
 
@@ -219,6 +230,103 @@ def test_folders_that_cannot_be_read(repository: Path, load: Loader, monkeypatch
         registry.refresh()
         assert served(registry) == {"good": "1"}
         assert [(each.name, each.reason) for each in registry.refused] == [("locked", "model.json: Permission denied")]
+
+
+def lock(monkeypatch: pytest.MonkeyPatch, locked: set[Path], *methods: str) -> None:
+    """Make these methods of these paths raise, as for a user without the right to read them."""
+    for method in methods:
+        original = getattr(Path, method)
+
+        def refuse(path: Path, *rest: Any, original: Any = original, **more: Any) -> Any:
+            if path in locked:
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+            return original(path, *rest, **more)
+
+        monkeypatch.setattr(Path, method, refuse)
+
+
+@pytest.mark.parametrize("method", ["iterdir", "is_dir"])
+def test_a_name_that_cannot_be_read_stops_no_other(
+    repository: Path, load: Loader, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    for name in ("a", "locked", "z"):
+        write(repository, name)
+    locked = {repository / "locked"}
+    lock(monkeypatch, locked, method)
+    registry = registry_of(repository, load)
+    with capture_logs() as logs:
+        assert registry.refresh().counts == {"loaded": 2, "retired": 0, "refused": 1}
+        assert not registry.refresh()
+    assert served(registry) == {"a": "1", "z": "1"}
+    (refused,) = registry.refused
+    assert (refused.name, refused.version) == ("locked", None)
+    assert refused.reason == "its folder cannot be read: Permission denied"
+    assert [log["model"] for log in logs if log["event"] == "bundle refused"] == ["locked"], "told once"
+    assert [(each.name, each.version) for each in registry.index()] == [("a", 1), ("z", 1)]
+    with pytest.raises(BundleRefused, match="locked cannot be served: its folder cannot be read: Permission denied"):
+        registry.load("locked")
+    write(repository, "z")
+    assert len(registry.refresh().loaded) == 1, "a look finds what is new beside it"
+    locked.clear()
+    assert [model.name for model in registry.refresh().loaded] == ["locked"]
+    assert registry.refused == ()
+
+
+def test_a_served_name_that_cannot_be_read_later_is_served_as_before(
+    repository: Path, load: Loader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(repository, "one")
+    write(repository, "two")
+    registry = registry_of(repository, load)
+    registry.refresh()
+    before, locked = dict(registry.models), {repository / "one"}
+    with monkeypatch.context() as patch, capture_logs() as logs:
+        lock(patch, locked, "iterdir")
+        assert [each.name for each in registry.refresh().refused] == ["one"]
+        write(repository, "two")
+        registry.refresh()
+    assert [(log["model"], log["serves"]) for log in logs if log["event"] == "bundle refused"] == [
+        ("one", "what was verified before")
+    ]
+    assert not [log for log in logs if log["event"] == "model folder missing"]
+    assert served(registry) == {"one": "1", "two": "2"}
+    assert registry.models["one"] is before["one"]
+    registry.refresh()
+    assert registry.refused == ()
+    assert registry.models["one"] is before["one"]
+
+
+def test_a_version_that_cannot_be_looked_at_stops_no_other(
+    repository: Path, load: Loader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(repository, "one")
+    locked = write(repository, "one").path
+    lock(monkeypatch, {locked, locked / MANIFEST}, "is_dir", "lstat", "iterdir")
+    registry = registry_of(repository, load)
+    registry.refresh()
+    assert served(registry) == {"one": "1"}
+    assert [(each.version, each.reason) for each in registry.refused] == [(2, "model.json: Permission denied")]
+
+
+def test_a_version_wanted_of_a_name_that_cannot_be_read_stops_the_start(
+    repository: Path, load: Loader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(repository, "one")
+    write(repository, "two")
+    lock(monkeypatch, {repository / "two"}, "iterdir")
+    registry = registry_of(repository, load, rollout=read_rollout("two=1", "", ""))
+    with pytest.raises(StartupError, match="'two': its folder cannot be read: Permission denied"):
+        registry.refresh()
+
+
+def test_a_start_with_nothing_but_a_name_that_cannot_be_read_says_which(
+    repository: Path, load: Loader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(repository, "locked")
+    lock(monkeypatch, {repository / "locked"}, "iterdir")
+    expected = "none of its bundles can be served: locked: its folder cannot be read: Permission denied"
+    with pytest.raises(StartupError, match=expected):
+        open_registry(Settings(models=repository))
 
 
 # What changes
