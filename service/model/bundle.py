@@ -25,10 +25,9 @@ from service.errors import BundleError
 from service.model import contents, windows
 from service.model.contents import Content
 from service.model.equations import MINIMAL, CellName, Direction, Form, GruReset, Peepholes, equations, one_graph
-from service.model.json_parts import MOST, Count, Finite, Frozen, parsed
+from service.model.json_parts import MOST, SCHEMA_VERSION, Count, Finite, Frozen, SchemaVersion, parsed
 from service.model.rules import Style
 
-SCHEMA_VERSION: Literal[1] = 1
 MANIFEST = "model.json"
 MODEL_GRAPH = "model.onnx"
 TRACE_GRAPH = "trace.onnx"
@@ -223,7 +222,7 @@ class Manifest(Frozen):
 
     model_config = ConfigDict(serialize_by_alias=True)
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: SchemaVersion = SCHEMA_VERSION
     task: Task
     cell: CellName
     gru_reset: GruReset | None = None
@@ -386,6 +385,8 @@ def load(path: Path) -> Bundle:
         raise BundleError(f"version {version!r} is not a whole number from 1")
     found = {MANIFEST: _read(path / MANIFEST)}
     manifest = parsed(Manifest, found[MANIFEST].data, MANIFEST)
+    if "schema_version" not in manifest.model_fields_set:
+        raise BundleError(f"{MANIFEST}: schema_version: Field required; this service reads version {SCHEMA_VERSION}")
     try:
         extra = sorted({entry.name for entry in path.iterdir()} - {MANIFEST, *manifest.file_names})
     except OSError as error:
@@ -449,10 +450,8 @@ def is_version(name: str) -> bool:
 
 
 def versions(folder: Path) -> list[int]:
-    """The version numbers below ``models/NAME``, ascending; [] if the folder does not exist. Raises `OSError`.
-
-    A version that cannot be looked at is among them: `load` says what is wrong with it.
-    """
+    """The version numbers below ``models/NAME``, ascending, those that cannot be looked at too; [] if the folder does
+    not exist. Raises `OSError`."""
     if not folder.is_dir():
         return []
     return sorted(int(entry.name) for entry in folder.iterdir() if is_version(entry.name) and _may_be_folder(entry))
@@ -469,10 +468,8 @@ def _may_be_folder(path: Path) -> bool:
 def discover(repository: Path, unreadable: MutableMapping[str, str] | None = None) -> Iterator[tuple[str, list[int]]]:
     """Every model name below a repository that has a version, with its versions; hidden folders are passed over.
 
-    A name whose folder cannot be read is left out, and `unreadable` gets the reason. The other names are found.
-
-    Raises `OSError` if the repository itself cannot be read, or is moved away meanwhile: the caller must not take its
-    models for deleted.
+    A name whose folder cannot be read is left out, and `unreadable` gets the reason. Raises `OSError` if the repository
+    itself cannot be read, or is moved away meanwhile: the caller must not take its models for deleted.
     """
     before = repository.stat()
     for folder in sorted(repository.iterdir()):

@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 from service.errors import BundleError
 from service.model.bundle import UNITS, WEIGHTS, Manifest
 from service.model.equations import Direction
-from service.model.json_parts import MOST, Count, Finite, Frozen, parsed
+from service.model.json_parts import MOST, SCHEMA_VERSION, Count, Finite, Frozen, SchemaVersion, parsed
 
 MAX_PLACES = 16
 """Places of one unit."""
@@ -47,7 +47,7 @@ class LayerCards(Frozen):
 class Cards(Frozen):
     """The content of ``units.json``."""
 
-    schema_version: Literal[1] = 1
+    schema_version: SchemaVersion = SCHEMA_VERSION
     data: Annotated[str, Field(min_length=1, max_length=256)]
     """The corpus and its split."""
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]

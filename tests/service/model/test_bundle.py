@@ -302,6 +302,36 @@ def test_a_refusal_says_what_is_there_and_what_would_be_right(
         assert refusal(saved.path) == f"model.json: {reason}"
 
 
+@pytest.mark.parametrize("value", [True, 1.0, None, [1], False])
+def test_a_schema_version_that_only_equals_one(saved: Bundle, value: object) -> None:
+    rewrite(saved, lambda document: document.update(schema_version=value))
+    assert refusal(saved.path).startswith("model.json: schema_version: Input should be 1")
+
+
+def test_a_manifest_without_a_schema_version(saved: Bundle) -> None:
+    rewrite(saved, lambda document: document.pop("schema_version"))
+    assert refusal(saved.path) == "model.json: schema_version: Field required; this service reads version 1"
+
+
+@pytest.mark.parametrize(
+    ("first", "both", "name"),
+    [
+        ('"token_limit": ', '"token_limit": 7, "token_limit": ', "token_limit"),
+        ('"token_limit": ', '"token_limit": 4096, "token_limit": ', "token_limit"),  # equal values too
+        ('"task": ', '"\\u0074ask": "ner", "task": ', "task"),
+        ('"files": {', '"files": {"README.md": "' + "0" * 64 + '", ', "README.md"),
+        ('"seed": ', '"seed": 1, "seed": ', "seed"),
+    ],
+)
+def test_a_name_that_an_object_has_twice(saved: Bundle, first: str, both: str, name: str) -> None:
+    rewrite(saved, lambda document: None)
+    path = saved.file(MANIFEST)
+    text = path.read_text("utf-8")
+    assert text.count(first) == 1
+    path.write_text(text.replace(first, both), "utf-8")
+    assert refusal(saved.path) == f"model.json: an object names {name!a} twice; each name may stand there once"
+
+
 def test_a_field_that_is_unknown(saved: Bundle) -> None:
     rewrite(saved, lambda document: document.update(colour="red"))
     assert refusal(saved.path) == "model.json: colour: Extra inputs are not permitted"

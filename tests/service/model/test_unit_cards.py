@@ -84,12 +84,20 @@ def test_cards_over_the_limit_are_not_even_read(tmp_path: Path) -> None:
         ({"weights": "1" * 64}, r"is of the weights 111111111111…, the bundle has [0-9a-f]{12}…: make the cards anew"),
         ({"inputs": 0}, "inputs"),
         ({"metric": "loss"}, "metric"),
+        ({"schema_version": True}, "schema_version: Input should be 1, not True"),
     ],
 )
 def test_what_are_no_cards_of_the_model_is_refused(tmp_path: Path, changed: dict[str, Any], reason: str) -> None:
     made = tiny_bundle(tmp_path / "tiny")
     with pytest.raises(BundleError, match=reason):
         unit_cards.read(json.dumps(document(made) | changed).encode(), made.manifest)
+
+
+def test_cards_with_a_name_twice_are_refused(tmp_path: Path) -> None:
+    made = tiny_bundle(tmp_path / "tiny")
+    twice = json.dumps(document(made)).replace('"seed": ', '"seed": 9, "seed": ', 1).encode()
+    with pytest.raises(BundleError, match=r"^units.json: an object names 'seed' twice"):
+        unit_cards.read(twice, made.manifest)
 
 
 @pytest.mark.parametrize(("part", "value"), [("cost", []), ("places", [[[0, 1, 0.5]]] * 8), ("changed", [2.0] * 8)])
