@@ -110,6 +110,7 @@ def loader(provider: Provider, threads: int, token_limit: int, *, strict: bool =
     If a recurrent layer does not run on the provider, the model is refused with `strict`; otherwise the log warns.
     Bundles with the same weights share them in memory; versions with the same files share everything.
     """
+    from service.model import network_check
     from service.model.engine import Engine
     from service.model.untrusted import memory_limit
 
@@ -138,12 +139,14 @@ def loader(provider: Provider, threads: int, token_limit: int, *, strict: bool =
                 counts = ", ".join(f"{count} on {name}" for name, count in sorted(where.items()))
                 raise BundleError(f"not all recurrent layers run on {provider} ({counts}), and strict is set: {why}")
             _log.warning("model does not run on the provider chosen", model=bundle.name, recurrent=where, why=why)
+        seconds_per_token = engine.warm_up()
+        network_check.check(engine)
         return Model(
             bundle.without_contents(),
             Tokenizer.read(bundle.content(TOKENIZER), manifest.features),
             engine,
             decoder(manifest.task, manifest.labels, manifest.crf),
-            seconds_per_token=engine.warm_up(),
+            seconds_per_token=seconds_per_token,
             token_limit=min(manifest.token_limit, token_limit),
             parameters=sum(each.array.size for each in weights.read(bundle.content(WEIGHTS)).values()),
         )

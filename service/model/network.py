@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from service.model import windows
 from service.model.activations import Number, sigmoid, softmax
 from service.model.bundle import Feature, Manifest
-from service.model.equations import one_graph
+from service.model.equations import MINIMAL, one_graph
 from service.model.weights_layout import (
     CHARACTER_BIAS,
     CHARACTERS,
@@ -25,6 +25,7 @@ from service.model.weights_layout import (
     INT8_BOUNDS,
     PEEPHOLES,
     STACKING,
+    WORDS,
     fine_name,
     layer_name,
     scale_name,
@@ -100,6 +101,23 @@ class Network:
             second={gate: second[:, blocks[gate]] for gate in apart},
             peephole={gate: rows for gate, rows in seen.items() if rows.size},
         )
+
+    def unknown(self) -> str | None:
+        """Why the equations here cannot follow the network: it has arrays of no known use. None when they can."""
+        manifest = self.manifest
+        known = {table_name(each.name) for each in manifest.features} | {HEAD_WEIGHT, HEAD_BIAS}
+        known |= {scale_name(WORDS), fine_name(WORDS)}
+        layers = [layer_name(layer) for layer in range(manifest.layers)]
+        parts = "WB" if manifest.cell in MINIMAL else "WRBP"
+        known |= {f"{layer}.{part}" for layer in layers for part in parts}
+        if manifest.precision == "int8":
+            known |= {f"{layer}.{part}.{what}" for layer in layers for part in "WR" for what in ("scale", "zero")}
+        if manifest.head == "attention":
+            known.add(HEAD_QUERY)
+        if manifest.characters is not None:
+            known |= {f"{CHARACTERS}.{part}" for part in ("W", "R", "B", "bias")}
+        extra = sorted(self.arrays.keys() - known)
+        return f"the network has parts that have no reference here: {', '.join(extra)}" if extra else None
 
     def logits(self, states: Array) -> Array:
         """The head's logits from one input's top states [tokens, units of all directions]: [labels], or a tagger's

@@ -40,12 +40,17 @@ def random_rows(
     return [generator.integers(0, sizes, (length, len(sizes))).astype(np.int32) for length in lengths]
 
 
+def tolerance(manifest: Manifest) -> float:
+    """The tolerance of logits on another machine: twice the certificate's, and at least `LEAST_TOLERANCE`."""
+    return max(2 * manifest.parity.logits_tolerance, LEAST_TOLERANCE)
+
+
 def check(predict: Logits, trace: Logits, manifest: Manifest, runtime: str) -> None:
     """Compare a ragged batch with its rows alone, and with the trace graph. `runtime` names the version that runs here.
 
     Raises `BundleError` when the logits differ by more than twice the certificate's tolerance.
     """
-    tolerance = max(2 * manifest.parity.logits_tolerance, LEAST_TOLERANCE)
+    limit = tolerance(manifest)
     rows = random_rows(manifest.features, LENGTHS, np.random.default_rng(0))
     together = predict(rows)
     alone = _apart(together, [predict([row])[0] for row in rows], manifest)
@@ -55,15 +60,15 @@ def check(predict: Logits, trace: Logits, manifest: Manifest, runtime: str) -> N
         f"This is ONNX Runtime {runtime}; the bundle was certified with {certified}. Set the provider to cpu, install "
         f"that version, or export the bundle again with `python -m training export`"
     )
-    if not alone <= tolerance:
+    if not alone <= limit:
         raise BundleError(
             f"{MODEL_GRAPH} gives a text in a batch other logits than alone: they differ by {alone:.2g}, the limit is "
-            f"{tolerance:.0e}. The lengths (`{SEQUENCE_LENS}`) are not read as ONNX defines them. {what_to_do}"
+            f"{limit:.0e}. The lengths (`{SEQUENCE_LENS}`) are not read as ONNX defines them. {what_to_do}"
         )
-    if not graphs <= tolerance:
+    if not graphs <= limit:
         raise BundleError(
             f"{MODEL_GRAPH} and {TRACE_GRAPH} disagree: their logits differ by {graphs:.2g}, the limit is "
-            f"{tolerance:.0e}. An operator is not read as it was when they were certified. {what_to_do}"
+            f"{limit:.0e}. An operator is not read as it was when they were certified. {what_to_do}"
         )
 
 

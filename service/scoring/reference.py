@@ -14,21 +14,14 @@ from numpy.typing import NDArray
 from service.model import reference
 from service.model.bundle import WEIGHTS, Bundle
 from service.model.engine import GateKey
-from service.model.equations import MINIMAL
 from service.model.network import Network, pooled
 from service.model.reference import Cell, Float64, Gates, GateWeights
 from service.model.weights import arrays
 from service.model.weights_layout import (
-    CHARACTERS,
     HEAD_BIAS,
     HEAD_QUERY,
     HEAD_WEIGHT,
     STACKING,
-    WORDS,
-    fine_name,
-    layer_name,
-    scale_name,
-    table_name,
 )
 
 
@@ -43,21 +36,8 @@ class Reference:
         return cls(Network(bundle.manifest, arrays(bundle.content(WEIGHTS))))
 
     def unknown(self) -> str | None:
-        """Why this module cannot follow the network: it has arrays of no known use. None when it can."""
-        manifest = self.network.manifest
-        known = {table_name(each.name) for each in manifest.features} | {HEAD_WEIGHT, HEAD_BIAS}
-        known |= {scale_name(WORDS), fine_name(WORDS)}
-        layers = [layer_name(layer) for layer in range(manifest.layers)]
-        parts = "WB" if manifest.cell in MINIMAL else "WRBP"
-        known |= {f"{layer}.{part}" for layer in layers for part in parts}
-        if manifest.precision == "int8":
-            known |= {f"{layer}.{part}.{what}" for layer in layers for part in "WR" for what in ("scale", "zero")}
-        if manifest.head == "attention":
-            known.add(HEAD_QUERY)
-        if manifest.characters is not None:
-            known |= {f"{CHARACTERS}.{part}" for part in ("W", "R", "B", "bias")}
-        extra = sorted(self.network.arrays.keys() - known)
-        return f"the network has parts that have no reference here: {', '.join(extra)}" if extra else None
+        """Why the network cannot be judged; None when it can: `Network.unknown`."""
+        return self.network.unknown()
 
     def deviation(
         self, row: NDArray[np.int32], traced: Mapping[GateKey, NDArray[np.floating]]
