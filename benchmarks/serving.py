@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FAVOURITE = "sentiment-bilstm"
 _STARTS_WITHIN, _STOPS_WITHIN, _ANSWERS_WITHIN = 240.0, 60.0, 30.0
 _LAST_CHARACTERS = 4000
-"""Of the output of a server that did not start."""
+"""The end of the output of a server that did not start."""
 
 Ready = Callable[[int], bool]
 """True if the server on a port is ready. `ServingError` and errors of httpx's transport mean no."""

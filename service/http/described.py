@@ -270,7 +270,7 @@ def _complete(operation: _Json, method: str, route: APIRoute) -> None:
 
 
 def _responses(errors: Iterable[Error]) -> _Json:
-    """By status, references to the descriptions of errors. Of two errors with one status the last one counts."""
+    """By status, references to the descriptions of errors. The last of two errors with one status counts."""
     return {str(each.status): _ref("responses", each.slug) for each in errors}
 
 

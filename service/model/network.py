@@ -195,7 +195,7 @@ class Network:
 
 
 def pooled(manifest: Manifest, states: NDArray[Number], query: NDArray[Number] | None) -> NDArray[Number]:
-    """What the head reads of one input's top states [tokens, units of all directions]: one vector of all units, or a
+    """The head's input from one input's top states [tokens, units of all directions]: one vector of all units, or a
     tagger's states. `query` [units of all directions] is that of an attention head."""
     units = manifest.hidden
     match manifest.head:

@@ -433,6 +433,7 @@ def test_rollouts_while_requests_run(tmp_path: Path, models: Path) -> None:
         ({"shadow": {"version": "02"}}, 422, "/shadow/version: Input should be a version"),
         ({"other": 1}, 422, "/other"),
         ({"canary": {"9": 0.5}}, 404, "no version 9"),
+        ({"shadow": {"version": "1000000000"}}, 404, "no version 1000000000"),
         ({"versions": "1+9"}, 404, "no version 9"),
     ],
 )

@@ -16,7 +16,7 @@ MAX_ENTITIES = 4096
 
 _Text = Annotated[str, Field(min_length=1, max_length=256)]
 _Number = Annotated[int, Field(ge=1, le=MAX_VERSION)]
-_Digits = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,8}$")]
+_Digits = Annotated[str, Field(pattern=rf"^([1-9][0-9]{{0,8}}|{MAX_VERSION})$")]
 _Place = Annotated[int, Field(ge=0)]
 
 

@@ -25,7 +25,7 @@ MOST_KEPT = 512
 thirds of an English text."""
 
 State = bytes
-"""What a network remembers of one text: the statistics of its head in float64, then in float32 the states of all layers
+"""The memory of one text: the statistics of its head in float64, then in float32 the states of all layers
 and the vectors of the words that a window reads before its own word."""
 
 
