@@ -1,6 +1,8 @@
 """Benchmarks: each compares a part of this project with a named baseline, side by side, and gives the ratio.
 
-The figures go into benchmarks/results.json and docs/benchmarks.md. Figures of other benchmarks stay as they are.
+The figures go into benchmarks/results.json and docs/benchmarks.md. Figures of other benchmarks stay as they are. With
+--output FOLDER, or GATELIGHT_RESULTS, they go into results.json and benchmarks.md of that folder, and this checkout
+stays as it is.
 
 `builds` needs GATELIGHT_BASELINE, a checkout of an earlier build, and is left out without it.
 `runtimes` installs other runtimes, each in an environment of its own (GATELIGHT_RUNTIMES names their folder), and makes
@@ -12,6 +14,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -64,7 +67,7 @@ def run(names: Sequence[str], *, quick: bool) -> dict[str, Result]:
     return results
 
 
-def _runtimes(chosen: Sequence[str], *, quick: bool) -> None:
+def _runtimes(chosen: Sequence[str], output: Path | None, *, quick: bool) -> None:
     from benchmarks.runtimes import installed, page
 
     names = [each.name for each in installed.RUNTIMES]
@@ -81,8 +84,11 @@ def _runtimes(chosen: Sequence[str], *, quick: bool) -> None:
     if quick:
         click.echo(page.render(found))
     else:
-        page.write(found)
-        click.echo(f"{page.PAGE} and {page.RESULTS}")
+        file, shown = page.RESULTS, page.PAGE
+        if output is not None:
+            file, shown = output / "runtimes.json", output / page.PAGE.name
+        page.write(found, file, shown)
+        click.echo(f"{shown} and {file}")
 
 
 @click.command(help=__doc__)
@@ -102,10 +108,18 @@ def _runtimes(chosen: Sequence[str], *, quick: bool) -> None:
     metavar="NAME",
     help="With runtimes: run only this one beside ONNX Runtime, and keep the results of the others. May be repeated.",
 )
-def main(names: tuple[str, ...], quick: bool, runtimes: tuple[str, ...]) -> None:
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    envvar="GATELIGHT_RESULTS",
+    show_envvar=True,
+    metavar="FOLDER",
+    help="Write the files into this folder, and leave those of this checkout as they are.",
+)
+def main(names: tuple[str, ...], quick: bool, runtimes: tuple[str, ...], output: Path | None) -> None:
     try:
         if RUNTIMES in names:
-            _runtimes(runtimes, quick=quick)
+            _runtimes(runtimes, output, quick=quick)
         every = [name for name in BENCHMARKS if name != "builds" or start.VARIABLE in os.environ]
         wanted = [name for name in names if name != RUNTIMES] if names else every
         results = run(wanted, quick=quick)
@@ -113,10 +127,7 @@ def main(names: tuple[str, ...], quick: bool, runtimes: tuple[str, ...]) -> None
         click.echo(f"error: {error}", err=True)
         sys.exit(1)
     if results and not quick:
-        known = {**report.read(), **results}
-        together = {name: known[name] for name in BENCHMARKS if name in known}
-        report.write(together)
-        report.publish(together)
+        report.save(results, tuple(BENCHMARKS), output)
 
 
 if __name__ == "__main__":

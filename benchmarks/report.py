@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-from collections.abc import Iterable, Mapping
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -77,6 +78,24 @@ def table(name: str, result: Result) -> Table:
     for row in result.rows:
         drawn.add_row(*_cells(row))
     return drawn
+
+
+def save(results: Results, order: Sequence[str], folder: Path | None = None) -> None:
+    """Write results and page, beside the known figures of other benchmarks. `order` has the names of all benchmarks.
+
+    They replace this checkout's. With `folder`, results.json and benchmarks.md there are written, and this checkout
+    stays as it is; figures that the folder lacks are this checkout's.
+    """
+    file, page = RESULTS, PAGE
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        file, page = folder / RESULTS.name, folder / PAGE.name
+        if not page.exists():
+            shutil.copyfile(PAGE, page)
+    known = {**read(), **read(file), **results}
+    together = {name: known[name] for name in order if name in known}
+    write(together, file)
+    publish(together, page)
 
 
 def read(path: Path = RESULTS) -> dict[str, Result]:

@@ -10,6 +10,7 @@ import json
 import random
 from collections.abc import Callable
 from contextlib import suppress
+from urllib.parse import urlsplit
 
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
@@ -40,6 +41,18 @@ _MESSAGES: tuple[object, ...] = (
     [],
     {},
 )
+
+
+def service_url(text: str) -> str:
+    """The address of a service as `play` takes it: http or https, without a path. Raises `ValueError`, which says what
+    is right."""
+    right = "URL is the address of a service without a path, such as http://127.0.0.1:8000"
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"{right}; /stream is added")
+    if parts.path.strip("/") or parts.query or parts.fragment:
+        raise ValueError(f"{right}; /stream is added. Here: {parts.scheme}://{parts.netloc}")
+    return f"{parts.scheme}://{parts.netloc}"
 
 
 def play(url: str, seed: int) -> bool:

@@ -18,11 +18,12 @@ from dataclasses import dataclass
 from statistics import median, quantiles
 
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import InvalidHandshake
 
 from benchmarks.load import HOST, TEXTS
 from benchmarks.measure import Pair, Row, row
 from benchmarks.serving import ROOT, server
-from benchmarks.stream_scripts import play
+from benchmarks.stream_scripts import play, service_url
 from benchmarks.stream_service import compared, memory
 from service.http.render import dumps
 from service.model import bundle as bundles
@@ -36,6 +37,7 @@ NAME = "sentiment-lstm"
 """The model; it reads forward."""
 MOST_KIB = 16.0
 """The target for the memory of an idle stream beside its socket."""
+USAGE = "python -m benchmarks.streams --scripts COUNT URL; for the figures: python -m benchmarks streams"
 RATE = 20.0
 """Tokens a second of each stream while latency is measured."""
 WORDS = " ".join(TEXTS).split()
@@ -195,9 +197,16 @@ async def _follow(connection: ClientConnection, begins: float, duration: float) 
 def main() -> None:
     """Play scripts against a service; the figures are those of ``python -m benchmarks streams``."""
     if sys.argv[1:2] != ["--scripts"] or len(sys.argv) != 4:
-        sys.exit("python -m benchmarks.streams --scripts COUNT URL; for the figures: python -m benchmarks streams")
-    count, url = int(sys.argv[2]), sys.argv[3]
-    print(f"{sum(play(url, seed) for seed in range(count))} of {count} scripts came to an answer, and none hung")
+        sys.exit(USAGE)
+    if not (sys.argv[2].isascii() and sys.argv[2].isdigit()):
+        sys.exit(f"error: COUNT is a whole number, not {sys.argv[2]!r}. {USAGE}")
+    count = int(sys.argv[2])
+    try:
+        url = service_url(sys.argv[3])
+        done = sum(play(url, seed) for seed in range(count))
+    except (ValueError, OSError, InvalidHandshake) as error:
+        sys.exit(f"error: {sys.argv[3]}: {error}")
+    print(f"{done} of {count} scripts came to an answer, and none hung")
 
 
 if __name__ == "__main__":

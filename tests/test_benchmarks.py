@@ -6,11 +6,13 @@ import json
 import os
 import shutil
 import signal
+import socket
 from pathlib import Path
 
 import httpx
 import pytest
 import torch
+from click.testing import CliRunner
 
 from benchmarks import __main__ as runner
 from benchmarks import (
@@ -31,6 +33,7 @@ from benchmarks import (
     shadow,
     soak,
     start,
+    stream_scripts,
     stream_service,
     stream_soak,
     streams,
@@ -40,6 +43,7 @@ from service.model.bundle import load as load_bundle
 from service.model.bundle import versions
 from service.model.equations import CellName
 from service.model.loading import loader
+from tests import test_docs
 from tests.bundles import tiny_bundle
 
 WHERE = Conditions("2026-01-01", "a processor", 2, 0.0, 1, {"python": "3.11"})
@@ -367,6 +371,66 @@ def test_results_replace_those_of_the_page(tmp_path: Path) -> None:
     assert text.endswith("\nafter\n")
     assert "old" not in text
     assert text.count("| a case | a unit | 1 | 2 | 0.50 | 0.50 – 0.50 |") == 1
+
+
+@pytest.mark.parametrize("how", ["option", "variable"])
+def test_results_go_into_another_folder_and_the_checkout_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    checkout = tmp_path / "checkout"
+    checkout.mkdir()
+    ours = (checkout / "results.json", checkout / "benchmarks.md")
+    for name, source, copy in zip(("RESULTS", "PAGE"), (report.RESULTS, report.PAGE), ours, strict=True):
+        shutil.copyfile(source, copy)
+        monkeypatch.setattr(report, name, copy)
+    before, known = [path.read_bytes() for path in ours], report.read()
+    result = Result("a subject", "a baseline", WHERE, (measure.row("a case", "a unit", [(1.0, 2.0)]),))
+    monkeypatch.setattr(runner, "run", lambda names, *, quick: dict.fromkeys(names, result))
+    out = tmp_path / "new" / "folder"
+    for name in ("padding", "trace"):
+        words = [name, "--output", str(out)] if how == "option" else [name]
+        done = CliRunner(env={"GATELIGHT_RESULTS": None if how == "option" else str(out)}).invoke(runner.main, words)
+        assert done.exit_code == 0, done.output
+    assert [path.read_bytes() for path in ours] == before
+    expected = {name: result if name in ("padding", "trace") else each for name, each in known.items()}
+    assert report.read(out / "results.json") == expected
+    assert report.cut(out / "benchmarks.md")[1] == report.section(report.read(out / "results.json"))
+
+
+def test_a_pages_benchmarks_write_nothing_into_the_checkout(tmp_path: Path) -> None:
+    folder = Path(test_docs.environment(tmp_path)["GATELIGHT_RESULTS"])
+    assert folder.is_relative_to(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["9", "http://127.0.0.1:8000/stream"], "without a path, .*; /stream is added. Here: http://127.0.0.1:8000$"),
+        (["9", "http://127.0.0.1:8000/stream/"], "Here: http://127.0.0.1:8000$"),
+        (["9", "http://127.0.0.1:8000?x=1"], "Here: http://127.0.0.1:8000$"),
+        (["9", "ws://127.0.0.1:8000/stream"], "such as http://127.0.0.1:8000; /stream is added$"),
+        (["9", "127.0.0.1:8000"], "such as http://127.0.0.1:8000; /stream is added$"),
+        (["9", "http://[::1"], "^error: http://"),
+        (["many", "http://127.0.0.1:8000"], "COUNT is a whole number, not 'many'"),
+        (["1"], "--scripts COUNT URL"),
+    ],
+)
+def test_scripts_say_what_address_is_right(monkeypatch: pytest.MonkeyPatch, words: list[str], reason: str) -> None:
+    monkeypatch.setattr("sys.argv", ["streams", "--scripts", *words])
+    with pytest.raises(SystemExit, match=reason):
+        streams.main()
+
+
+def test_scripts_for_no_service_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"http://127.0.0.1:{free.getsockname()[1]}"
+    monkeypatch.setattr("sys.argv", ["streams", "--scripts", "1", address])
+    with pytest.raises(SystemExit, match=f"^error: {address}: "):
+        streams.main()
+
+
+def test_a_trailing_slash_is_the_same_address() -> None:
+    assert stream_scripts.service_url("http://127.0.0.1:8000/") == "http://127.0.0.1:8000"
 
 
 def test_the_page_shows_the_results() -> None:

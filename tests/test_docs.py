@@ -81,7 +81,14 @@ def service(place: Path) -> Iterator[Process]:
 def environment(place: Path) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("SERVICE_", "TRAINING_", "HF_"))}
     path = f"{place / 'bin'}{os.pathsep}{os.environ['PATH']}"
-    return {**kept, "PATH": path, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    return {
+        **kept,
+        "PATH": path,
+        "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": "1",
+        "PYTHONUNBUFFERED": "1",
+        "GATELIGHT_RESULTS": str(place / "results"),  # the pages' benchmarks must not change this checkout
+    }
 
 
 def run(commands: str, place: Path) -> None:
@@ -205,7 +212,7 @@ def facts(parameter: click.Parameter, command: str, prefix: str | None) -> Itera
     default, envvar = getattr(parameter.default, "value", parameter.default), parameter.envvar
     if parameter.param_type_name == "option":
         yield from [*parameter.opts, *parameter.secondary_opts]
-        if prefix:
+        if prefix and getattr(parameter, "allow_from_autoenv", True):
             envvar = "_".join(filter(None, [prefix, *command.replace("-", "_").split(), parameter.name])).upper()
     choices = [str(choice) for choice in getattr(parameter.type, "choices", None) or ()]
     if command == "serve":

@@ -17,6 +17,7 @@ import click
 from dotenv import load_dotenv
 
 from service.errors import BundleError
+from service.version import VERSION
 from training.commands.compare import compare
 from training.commands.console import console, option
 from training.commands.data import data
@@ -67,6 +68,7 @@ _FORESEEN = (
 
 
 @click.group(help=__doc__, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(VERSION, message="%(version)s", allow_from_autoenv=False)
 @option("--debug", is_flag=True, help="Show the source of an error in the code.")
 @click.pass_context
 def app(context: click.Context, debug: bool) -> None:

@@ -106,7 +106,12 @@ class NetworkOptions(_Options):
     vectors: Path | None = Field(
         None, description="Word vectors to start from: GloVe text, .gz of it, or .npz of `words` and `vectors`."
     )
-    words: int = Field(20_000, ge=2, description="Largest number of rows of the word table.")
+    words: int = Field(
+        20_000,
+        ge=2,
+        description="Largest number of rows of the word table. With --start the default "
+        "is room for all words; a lower number keeps the training data's words and drops the last of the model's.",
+    )
 
     @model_validator(mode="after")
     def _forms_are_those_of_the_cell(self) -> Self:

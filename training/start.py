@@ -139,6 +139,11 @@ def network(
         f"begins from {start.name}: {len(own) - 1 - lacking:,} of the training data's {len(own) - 1:,} words have a "
         "vector of it, the others begin as its unknown word"
     )
+    if dropped := len(start.rows.keys() - set(words)):
+        tell(
+            f"note: --words {options.words:,} drops {dropped:,} of the {len(start.rows) - 1:,} words of {start.name}, "
+            "the last of its table: the training data's words come first. Without --words all are kept"
+        )
     new, gone = (_without(first, second) for first, second in ((names, start.labels), (start.labels, names)))
     if new:
         tell(f"note: {start.name} lacks the labels {', '.join(new)}: they are learned from the beginning")

@@ -76,6 +76,7 @@ def _busy(baseline: Results) -> set[str]:
 
 
 def write(found: Found, results: Path = RESULTS, page: Path = PAGE) -> None:
+    results.parent.mkdir(parents=True, exist_ok=True)
     results.write_bytes(_FILE.dump_json(found, indent=1) + b"\n")
     page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text(render(found), encoding="utf-8")

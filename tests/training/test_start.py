@@ -184,7 +184,10 @@ def test_words_that_the_model_lacks_get_rows_and_begin_as_its_unknown_word(tmp_p
 def test_the_number_of_words_is_bounded_where_it_is_given(tmp_path: Path) -> None:
     tiny_bundle(tmp_path / "models" / "parent", task="sentiment")
     every = gather(options(tmp_path, "sentiment"), quiet).network.architecture.features[0].size
-    few = gather(options(tmp_path, "sentiment", words=12), quiet)
+    told: list[str] = []
+    few = gather(options(tmp_path, "sentiment", words=12), told.append)
+    (note,) = [line for line in told if "drops" in line]
+    assert note.startswith("note: --words 12 drops 24 of the 33 words of parent version 1, the last of its table: ")
     assert every > 12 == few.network.architecture.features[0].size
     assert few.tokenizer.rows(["good", "ada"])[:, 0].tolist()[1] == 0
     assert few.tokenizer.rows(["good"])[0, 0] > 0
@@ -193,7 +196,9 @@ def test_the_number_of_words_is_bounded_where_it_is_given(tmp_path: Path) -> Non
     rare = gather(options(tmp_path, "sentiment", train=(data,), words=len(WORDS)), quiet)
     assert rare.tokenizer.rows(["zebras", "of", "!"])[:, 0].tolist()[0] == 0, "once, and unknown to the model"
     assert set(rare.tokenizer.rows(list(WORDS))[:, 0]) == set(range(len(WORDS)))
-    more = gather(options(tmp_path, "sentiment", train=(data,)), quiet)
+    told.clear()
+    more = gather(options(tmp_path, "sentiment", train=(data,)), told.append)
+    assert not [line for line in told if "drops" in line]
     assert more.tokenizer.rows(["zebras"])[0, 0] > 0
 
 

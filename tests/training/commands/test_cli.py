@@ -16,6 +16,7 @@ import torch
 
 from service.errors import BundleError
 from service.model.bundle import CARD, Task, load, versions
+from service.version import VERSION
 from tests import corpora
 from tests.bundles import tiny_bundle
 from tests.patience import PATIENCE
@@ -380,6 +381,11 @@ def test_files_of_another_kind(
 ) -> None:
     Path(name).write_bytes(content)
     assert refused(capsys, monkeypatch, *arguments).startswith(expected)
+
+
+def test_the_version_is_the_service_s(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(monkeypatch, "--version") == 0
+    assert capsys.readouterr().out == f"{VERSION}\n"
 
 
 @pytest.mark.usefixtures("place")
