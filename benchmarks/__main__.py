@@ -41,6 +41,7 @@ from benchmarks.generator import LoadError
 from benchmarks.report import Result
 from benchmarks.serving import ServingError
 from service.errors import BundleError
+from service.model.bundle import discover
 from training.terminal import console, show
 
 MODULES: tuple[Any, ...] = (
@@ -67,9 +68,14 @@ def run(names: Sequence[str], *, quick: bool) -> dict[str, Result]:
     return results
 
 
-def _runtimes(chosen: Sequence[str], output: Path | None, *, quick: bool) -> None:
-    from benchmarks.runtimes import installed, page
+def _runtimes(chosen: Sequence[str], models: Sequence[str], output: Path | None, *, quick: bool) -> None:
+    from benchmarks.runtimes import installed, page, subjects
 
+    there = [name for name, _ in discover(subjects.MODELS)]
+    if unknown := [name for name in models if name not in there]:
+        raise click.UsageError(f"no model {', '.join(unknown)} ships: there are {', '.join(there)}")
+    if models and quick:
+        raise click.UsageError("--quick runs no model that ships: leave out --model or --quick")
     names = [each.name for each in installed.RUNTIMES]
     if unknown := [name for name in chosen if name not in names]:
         raise click.UsageError(f"there is no runtime {', '.join(unknown)}: there are {', '.join(names)}")
@@ -78,8 +84,13 @@ def _runtimes(chosen: Sequence[str], output: Path | None, *, quick: bool) -> Non
     def tell(line: str) -> None:
         click.echo(f"{RUNTIMES}: {line}", err=True)
 
-    found = page.run(tell, wanted, quick=quick)
-    if chosen and not quick:
+    found = page.run(tell, wanted, models=models, quick=quick)
+    if models:
+        try:
+            found = page.with_models(page.read(), found)
+        except page.NotAlike as error:
+            raise click.ClickException(str(error)) from error
+    elif chosen and not quick:
         found = page.joined(page.read(), found)
     if quick:
         click.echo(page.render(found))
@@ -116,10 +127,19 @@ def _runtimes(chosen: Sequence[str], output: Path | None, *, quick: bool) -> Non
     metavar="FOLDER",
     help="Write the files into this folder, and leave those of this checkout as they are.",
 )
-def main(names: tuple[str, ...], quick: bool, runtimes: tuple[str, ...], output: Path | None) -> None:
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    metavar="NAME",
+    help="With runtimes: run only this model that ships, and keep all other results and the times. May be repeated.",
+)
+def main(
+    names: tuple[str, ...], quick: bool, runtimes: tuple[str, ...], models: tuple[str, ...], output: Path | None
+) -> None:
     try:
         if RUNTIMES in names:
-            _runtimes(runtimes, output, quick=quick)
+            _runtimes(runtimes, models, output, quick=quick)
         every = [name for name in BENCHMARKS if name != "builds" or start.VARIABLE in os.environ]
         wanted = [name for name in names if name != RUNTIMES] if names else every
         results = run(wanted, quick=quick)

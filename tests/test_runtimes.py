@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from benchmarks.runtimes.comparison import Outcome, Results, Speed
 from benchmarks.runtimes.installed import BASELINE, RUNTIMES, NotInstalled, Runtime
 from benchmarks.runtimes.subjects import Graph, Subject
 from benchmarks.runtimes.workers import Answered, Batch
+from service.model.bundle import discover
 from tests.integration.conftest import ROOT
 
 
@@ -192,6 +194,73 @@ def test_a_runtime_that_ran_by_itself_takes_its_place_among_the_others() -> None
     assert joined.runtimes[2].speeds == times[:1]  # ONNX Runtime's time over its own was 3 for a batch
     row = "| tract | 9 (run by itself: 2026-12-01, load average 3.5 before) |"
     assert row in page.render(joined).splitlines()
+
+
+def later(version: str = "1.2") -> page.Found:
+    outcomes = {"tagger": {"portable": Outcome("equal", 2e-7)}, "drawn": {"portable": Outcome("wrong", 0.5)}}
+    old = results()
+    conditions = replace(old.conditions, date="2026-12-01", load=3.5)
+    return page.Found(conditions, (), (Results("A", version, outcomes=outcomes), Results("B", missing="no wheels")))
+
+
+def test_models_that_ran_by_themselves_take_their_places_and_keep_the_rest() -> None:
+    old = results()
+    joined = page.with_models(old, later())
+    assert (joined.conditions, joined.cells, joined.runtimes[1]) == (old.conditions, old.cells, old.runtimes[1])
+    first = joined.runtimes[0]
+    assert first.speeds == old.runtimes[0].speeds
+    assert first.outcomes["lstm"] == old.runtimes[0].outcomes["lstm"]
+    assert first.outcomes["drawn"] == {"portable": Outcome("wrong", 0.5)}
+    assert page.with_models(joined, later()) == joined
+
+    lines = page.render(joined).splitlines()
+    assert "Run later than the rest (2026-12-01, load average 3.5 before): drawn, tagger." in lines
+    shipped = lines[lines.index("## Models that ship") :]
+    assert [line.split()[1] for line in shipped if "equal |" in line or "wrong**" in line or "– |" in line][:3] == [
+        "drawn",
+        "shape",
+        "tagger",
+    ]
+    assert not any(line.startswith("Run later") for line in page.render(old).splitlines())
+
+
+def test_models_of_another_version_of_a_runtime_do_not_join() -> None:
+    with pytest.raises(page.NotAlike, match=r'A is 2\.0 here and 1\.2 in results\.json: .* --runtime "A"'):
+        page.with_models(results(), later("2.0"))
+    with pytest.raises(page.NotAlike, match=r"A is 1\.2 here and missing in"):
+        page.with_models(replace(results(), runtimes=()), later())
+
+
+def test_chosen_models_run_without_the_cells_and_without_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def shipped(folder: Path, chosen: Sequence[str]) -> Iterator[Subject]:
+        yield from (replace(subject(np.ones((2, 3), np.float32)), name=name) for name in chosen)
+
+    def compare(runtimes: object, subjects: Iterable[Subject], tell: object) -> list[Results]:
+        asked.extend(each.name for each in subjects)
+        return [Results(BASELINE.name, "1")]
+
+    monkeypatch.setattr(subjects, "shipped", shipped)
+    monkeypatch.setattr(comparison, "compare", compare)
+    monkeypatch.setattr(comparison, "time", lambda *_, **__: pytest.fail("nothing is timed"))
+    assert page.run(lambda _: None, models=["a", "b"]).cells == ()
+    assert asked == ["a", "b"]
+
+
+def test_a_model_that_does_not_ship_is_refused() -> None:
+    done = CliRunner().invoke(main, ["runtimes", "--model", "ner-bilstm", "--model", "ner-crf"])
+    assert done.exit_code == 2
+    assert "no model ner-crf ships: there are ner-bigru," in done.output
+    done = CliRunner().invoke(main, ["runtimes", "--model", "ner-bilstm", "--quick"])
+    assert done.exit_code == 2
+    assert "leave out --model or --quick" in done.output
+
+
+def test_every_model_that_ships_was_run_in_every_runtime() -> None:
+    found = page.read()
+    for results in found.runtimes:
+        assert set(results.outcomes) - set(found.cells) == {name for name, _ in discover(subjects.MODELS)}
 
 
 def test_a_runtime_that_is_not_known_is_refused() -> None:

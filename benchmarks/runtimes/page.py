@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import field, replace
 from itertools import chain
 from pathlib import Path
 
@@ -32,28 +33,42 @@ class Found:
     cells: tuple[str, ...]
     """The names of the subjects that are small networks; the others are models that ship."""
     runtimes: tuple[Results, ...]
+    later: dict[str, str] = field(default_factory=dict)
+    """The models that were run again by themselves, and when."""
+
+
+class NotAlike(Exception):
+    """Results of two runs cannot stand in one table; the message says why."""
 
 
 _FILE = TypeAdapter(Found)
 
 
-def run(tell: Callable[[str], None], runtimes: Sequence[Runtime] = RUNTIMES, *, quick: bool = False) -> Found:
-    """Set up every runtime and ask it for everything; `quick` takes one cell, no shipped model and no time."""
+def run(
+    tell: Callable[[str], None],
+    runtimes: Sequence[Runtime] = RUNTIMES,
+    *,
+    models: Sequence[str] = (),
+    quick: bool = False,
+) -> Found:
+    """Set up every runtime and ask it for everything. With `models` it is asked for these shipped models only, and not
+    timed; `quick` takes one cell, no shipped model and no time."""
     conditions = report.conditions()
-    words = ("lstm",) if quick else None
+    words = () if models else ("lstm",) if quick else None
     with tempfile.TemporaryDirectory(prefix="runtimes-") as scratch:
         folder = Path(scratch)
         small = list(subjects.cells(folder, words))
-        others: Iterable[subjects.Subject] = () if quick else subjects.shipped(folder)
+        others: Iterable[subjects.Subject] = () if quick else subjects.shipped(folder, chosen=models)
         found = comparison.compare(runtimes, chain(small, others), tell)
-        comparison.time(
-            runtimes,
-            subjects.timed(folder, words),
-            found,
-            tell,
-            rounds=1 if quick else 3,
-            seconds=0.001 if quick else 0.1,
-        )
+        if not models:
+            comparison.time(
+                runtimes,
+                subjects.timed(folder, words),
+                found,
+                tell,
+                rounds=1 if quick else 3,
+                seconds=0.001 if quick else 0.1,
+            )
     return Found(conditions, tuple(each.name for each in small), tuple(found))
 
 
@@ -67,7 +82,26 @@ def joined(old: Found, new: Found) -> Found:
         each.speeds = [speed for speed in each.speeds if speed.batch not in busy]
     known = {each.runtime: each for each in old.runtimes} | apart
     order = [each.name for each in RUNTIMES if each.name in known]
-    return Found(old.conditions, old.cells, tuple(known[name] for name in order))
+    return replace(old, runtimes=tuple(known[name] for name in order))
+
+
+def with_models(old: Found, new: Found) -> Found:
+    """The results of `old`, with those of the shipped models of `new` in their places; the times stay.
+
+    Raises `NotAlike` where a runtime has another version than in `old`, or is not there at all.
+    """
+    known = {each.runtime: each for each in old.runtimes}
+    for each in (each for each in new.runtimes if each.version):
+        before = known.get(each.runtime, Results(each.runtime))
+        if before.version != each.version:
+            raise NotAlike(
+                f"{each.runtime} is {each.version} here and {before.version or 'missing'} in {RESULTS.name}: run it "
+                f'for every graph first, with --runtime "{each.runtime}" and without --model'
+            )
+        known[each.runtime] = replace(before, outcomes=before.outcomes | each.outcomes)
+    names = {name for each in new.runtimes for name in each.outcomes}
+    when = f"{new.conditions.date}, load average {new.conditions.load:g} before"
+    return replace(old, runtimes=tuple(known.values()), later=old.later | dict.fromkeys(sorted(names), when))
 
 
 def _busy(baseline: Results) -> set[str]:
@@ -90,7 +124,7 @@ def render(found: Found) -> str:
     """The page in Markdown."""
     there = [each for each in found.runtimes if each.version]
     names = list(dict.fromkeys(name for each in there for name in each.outcomes))
-    shipped = [name for name in names if name not in found.cells]
+    shipped = sorted(name for name in names if name not in found.cells)
     parts = [
         "# Runtimes",
         "Which runtimes give the logits that the service gives, for the served graph (`model.onnx`, which relies on "
@@ -103,10 +137,11 @@ def render(found: Found) -> str:
         f"{TOLERANCES['float16']:.0e}). **wrong**: no error, and logits that are off by as much as is given. "
         "**refused**: the graph cannot be loaded or run; the reasons stand below.",
         "## Cells",
-        f"Networks with random weights, {subjects.UNITS} units; classifiers pool by their maximum. Their peepholes are "
-        "0: `sentiment-peephole` below shows what a runtime that drops them gets wrong.",
+        f"Networks with random weights, {subjects.UNITS} units; classifiers pool by their maximum. Biases and "
+        "peepholes are random too, so a runtime that drops them is wrong.",
         *_verdicts(there, list(found.cells), subjects.GRAPHS),
         "## Models that ship",
+        *_later(found.later),
         *(_verdicts(there, shipped, subjects.GRAPHS) if shipped else ["None was run."]),
         "## Time",
         f"CPU time of a run over that of ONNX Runtime's run of the served graph, both interleaved, with one thread; "
@@ -125,6 +160,12 @@ def render(found: Found) -> str:
 def _version(results: Results) -> str:
     told = results.version or results.missing
     return f"{told} (run by itself: {results.apart})" if results.apart else told
+
+
+def _later(models: dict[str, str]) -> Iterator[str]:
+    """When models were run after the rest, each time once."""
+    for when in dict.fromkeys(models.values()):
+        yield f"Run later than the rest ({when}): {', '.join(name for name in models if models[name] == when)}."
 
 
 def _verdicts(runtimes: Sequence[Results], names: Sequence[str], graphs: Sequence[str]) -> Iterator[str]:

@@ -55,7 +55,7 @@ class Subject:
 def cells(folder: Path, words: Sequence[str] | None = None) -> Iterator[Subject]:
     """A network with random weights for every cell (or those of these `words`), in one direction and in two, as
     classifier and as tagger."""
-    for word, both, task in product(words or NAMED, (False, True), ("sentiment", "ner")):
+    for word, both, task in product(NAMED if words is None else words, (False, True), ("sentiment", "ner")):
         name = f"{'bidirectional ' if both else ''}{word}{', tagger' if task == 'ner' else ''}"
         network = _network(word, both, "ner" if task == "ner" else "sentiment", UNITS)
         yield _subject(name, exported(network, folder / f"{word}-{both}-{task}"), folder)
@@ -63,13 +63,15 @@ def cells(folder: Path, words: Sequence[str] | None = None) -> Iterator[Subject]
 
 def timed(folder: Path, words: Sequence[str] | None = None) -> Iterator[Subject]:
     """A bidirectional classifier of every cell, large enough for its time to mean something."""
-    for word in words or NAMED:
+    for word in NAMED if words is None else words:
         yield _subject(word, exported(_network(word, True, "sentiment", TIMED_UNITS), folder / f"{word}-timed"), folder)
 
 
-def shipped(folder: Path, models: Path = MODELS) -> Iterator[Subject]:
-    """The models that ship, but those of integers: their newest versions."""
+def shipped(folder: Path, models: Path = MODELS, chosen: Sequence[str] = ()) -> Iterator[Subject]:
+    """The models that ship (or those of the `chosen` names), but those of integers: their newest versions."""
     for name, versions in discover(models):
+        if chosen and name not in chosen:
+            continue
         bundle = load(models / name / str(versions[-1]))
         if bundle.manifest.precision == "float32":
             yield _subject(name, bundle, folder, certified=True)
