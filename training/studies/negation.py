@@ -353,11 +353,11 @@ THINGS = ("film", "book", "phone", "hotel", "meal", "service", "app", "story", "
 _CHECKED_THINGS = ("film", "phone", "restaurant", "room", "game", "camera")
 
 
-def training(count: int, seed: int = 1) -> list[Example]:
-    """Sentences to learn from, as many positive as negative. No word of the check is in a pattern."""
+def drawn(count: int, seed: int = 1) -> list[tuple[Kind, Example]]:
+    """Sentences of every kind, as many positive as negative. No word of the check is in a pattern."""
     generator = random.Random(seed)  # noqa: S311  # no secrets
     learned = [pattern for pattern in PATTERNS if not pattern.new]
-    found: dict[str, Example] = {}
+    found: dict[str, tuple[Kind, Example]] = {}
     while len(found) < count:
         positive = len(found) % 2 == 0
         kind = generator.choices(list(_SHARES), list(_SHARES.values()))[0]
@@ -375,12 +375,20 @@ def training(count: int, seed: int = 1) -> list[Example]:
             example = _made(pattern, praise, _LEARNED[pattern.words], thing, generator)
             if pattern.words != "quality":  # few words: a beginning makes more sentences of them
                 example = _said(generator.choice(_BEFORE) + str(example.value), positive)
-        found.setdefault(str(example.value), example)
+        found.setdefault(str(example.value), (kind, example))
     return list(found.values())
 
 
+def training(first: int, among: int, seed: int = 1) -> list[Example]:
+    """What `sentiment-bilstm` learns from: `first` sentences of the first few patterns, then the ratings among
+    `drawn(among)` in random order. More patterns and verdicts beside them cost a point on SST-2."""
+    ratings = [example for kind, example in drawn(among, seed) if kind == "rating"]
+    random.Random(seed).shuffle(ratings)  # noqa: S311  # no secrets
+    return beginning(first, seed) + ratings
+
+
 def beginning(count: int, seed: int = 1) -> list[Example]:
-    """Sentences of the first few patterns, each as often: for a first stage, as `training` without the rest."""
+    """Sentences of the first few patterns, each as often."""
     generator = random.Random(seed)  # noqa: S311  # no secrets
     learned: list[Pattern] = []
     for kind, number in _FIRST.items():
