@@ -69,7 +69,6 @@ def test_every_recipe_is_shell_that_names_data_below_the_folder(tmp_path: Path) 
         "sentiment-bilstm",
         "sentiment-bilstm-max",
         "sentiment-bilstm-pretrained",
-        "sentiment-bilstm-reviews",
         "sentiment-rnn",
         "sentiment-bimingru-window",
         "ner-minlstm-window",

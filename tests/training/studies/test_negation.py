@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-from training.studies.negation import BAD, BLAME, GOOD, PATTERNS, PRAISE, beginning, check, training
+from training.studies.negation import BAD, BLAME, GOOD, PATTERNS, PRAISE, beginning, check, drawn, training
 
 
 def test_training_sees_no_word_of_the_check_and_no_new_pattern() -> None:
-    learned = training(3000)
+    learned = [example for _, example in drawn(3000)]
     words = set(re.findall(r"[a-z]+", " ".join(str(each.value).lower() for each in learned)))
     assert not words & {*GOOD, *BAD}
     assert words & set(PRAISE)
@@ -19,10 +19,10 @@ def test_training_sees_no_word_of_the_check_and_no_new_pattern() -> None:
 
 
 def test_one_seed_makes_the_same_sentences_once_each_and_half_of_them_positive() -> None:
-    assert training(500) == training(500)
-    assert training(500) != training(500, seed=2)
-    assert len({each.value for each in training(500)}) == 500
-    counts = Counter(each.label for each in training(500))
+    assert drawn(500) == drawn(500)
+    assert drawn(500) != drawn(500, seed=2)
+    assert len({each.value for _, each in drawn(500)}) == 500
+    counts = Counter(each.label for _, each in drawn(500))
     assert abs(counts["positive"] - counts["negative"]) < 60
 
 
@@ -51,7 +51,7 @@ def test_the_check_has_as_many_sentences_each_way() -> None:
 
 
 def test_training_has_every_kind_and_no_verdict_or_rating_of_the_check() -> None:
-    learned = {str(each.value) for each in training(3000)}
+    learned = {str(each.value) for _, each in drawn(3000)}
     for part in (
         "1 star\n",
         "3/10\n",
@@ -65,7 +65,7 @@ def test_training_has_every_kind_and_no_verdict_or_rating_of_the_check() -> None
     assert not learned & {str(example.value) for _, _, example in check()}
 
 
-def test_a_first_stage_has_the_first_patterns_alone() -> None:
+def test_the_beginning_has_the_first_patterns_alone() -> None:
     learned = [str(each.value) for each in beginning(600)]
     assert learned == [str(each.value) for each in beginning(600)]
     assert len(set(learned)) == 600
@@ -73,3 +73,13 @@ def test_a_first_stage_has_the_first_patterns_alone() -> None:
         assert any(each.startswith(part) for each in learned)
     for part in (" stars", "Not exactly ", "Don't bother", "It doesn't get "):
         assert not any(part in each for each in learned)
+
+
+def test_the_model_learns_from_the_first_patterns_and_ratings() -> None:
+    learned = training(60, 600)
+    assert learned[:60] == beginning(60)
+    ratings = [example for kind, example in drawn(600) if kind == "rating"]
+    assert len(ratings) > 60
+    assert learned[60:] != ratings  # in random order
+    assert sorted(str(each.value) for each in learned[60:]) == sorted(str(each.value) for each in ratings)
+    assert {each.label for each in ratings} == {"negative", "positive"}
