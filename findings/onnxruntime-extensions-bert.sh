@@ -10,8 +10,8 @@ trap 'rm -rf "$work"' EXIT
 cd "$work"
 export HF_HOME="$work" HF_HUB_OFFLINE=1
 python3 -m venv venv
-venv/bin/pip install --quiet onnxruntime-extensions==0.15.2 onnxruntime==1.32.0 onnx==1.23.2 numpy==2.4.6 \
-  transformers==5.24.0 tokenizers==0.23.3
+venv/bin/pip install --quiet onnxruntime-extensions==0.15.2 onnxruntime==1.32.0 onnx==1.23.2 numpy==2.4.6
+venv/bin/pip install --quiet transformers==5.24.0 tokenizers==0.23.3
 venv/bin/python -W ignore - <<'PY'
 import logging
 from importlib.metadata import version
