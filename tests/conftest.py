@@ -48,6 +48,13 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return min(usable_cpus(), MOST_RUNS)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Networks with random weights are the same in every run and order, those of a module's fixtures too."""
+    if torch := sys.modules.get("torch"):
+        torch.manual_seed(0)
+
+
 @pytest.fixture(autouse=True)
 def keep_denormal_numbers() -> Iterator[None]:
     """Training in this process makes the thread take denormal numbers as 0. Later tests need them: hypothesis does."""

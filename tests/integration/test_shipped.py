@@ -77,7 +77,7 @@ def test_a_tokenizer_has_the_style_of_the_main_corpus(bundle: Bundle) -> None:
     style = Tokenizer.load(bundle.file(TOKENIZER), bundle.manifest.features).style
     assert bundle.manifest.style == style
     others = "ewt" if bundle.manifest.task == "ner" else "web"
-    assert style == ("conll" if bundle.name == "ner-bilstm-conll2003" else others)
+    assert style == {"ner-bilstm-conll2003": "conll", "sentiment-bilstm": "reviews"}.get(bundle.name, others)
 
 
 @shipped
