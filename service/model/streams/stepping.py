@@ -138,6 +138,8 @@ class Stepper:
         with self._learning:
             (places, vectors), rows = self._kept, list(dict.fromkeys(rows))
             missing = [row for row in rows if row not in places]
+            if not missing:  # another thread has learned them meanwhile
+                return places, vectors
             if len(places) + len(missing) > len(vectors):  # replaced, because another thread may read them
                 places, missing = {}, rows
             new = self._embed(np.frombuffer(b"".join(missing), np.int32).reshape(len(missing), -1))

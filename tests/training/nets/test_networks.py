@@ -195,7 +195,7 @@ def test_initialisation_by_name() -> None:
     for start, (square, recurrent) in squares.items():
         net = Network(shape, initial=Initial(input=start, recurrent=start, forget_bias=2.5))
         for gate, part in net.recurrent()[0].directions()[1].weights().items():
-            assert float(part.w.square().mean()) == pytest.approx(square, rel=0.05)
+            assert float(part.w.square().mean()) == pytest.approx(square, rel=0.1)  # five standard deviations
             assert part.r is not None
             assert float(part.r.square().mean()) == pytest.approx(recurrent, rel=0.1)
             assert torch.equal(part.w_bias + part.r_bias, torch.full((64,), 2.5 if gate == "forget" else 0.0))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -209,3 +211,21 @@ def test_threads_that_meet_new_tokens_read_them_right(tmp_path: Path, monkeypatc
     with ThreadPoolExecutor(4) as threads:
         found = list(threads.map(lambda rows: run(stepper, rows, 3)[0][-1], texts))
     np.testing.assert_allclose(found, engine.predict(texts), atol=2e-6)
+
+
+def test_tokens_that_another_thread_learns_meanwhile_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Engine(tiny_bundle(tmp_path / "m", bidirectional=False))
+    stepper = Stepper(engine.network)
+    (rows,) = random_rows(architecture(), (9,))
+    free = stepper._learning
+
+    @contextmanager
+    def late() -> Iterator[None]:
+        """The lock, which another thread has had before."""
+        monkeypatch.setattr(stepper, "_learning", free)
+        run(stepper, rows, 9)
+        with free:
+            yield
+
+    monkeypatch.setattr(stepper, "_learning", late())
+    assert run(stepper, rows, 9)[0][-1] == pytest.approx(engine.predict([rows])[0], abs=2e-6)
