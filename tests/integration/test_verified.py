@@ -125,9 +125,9 @@ def test_no_fault_of_a_file_changes_an_answer_or_loses_one(
                 if reload != "0":
                     service.wait(lambda told=told: service.output.count("bundle refused") > told)  # type: ignore[misc]  # mypy infers no lambda with defaults
                 askers.more()
+                looked = service.output.count("verified again")
                 shutil.copyfile(whole / file, folder / file)
                 if reload != "0":
-                    looked = service.output.count("verified again")
                     service.wait(lambda looked=looked: service.output.count("verified again") > looked)  # type: ignore[misc]  # mypy infers no lambda with defaults
         for file in FILES:  # a copy of the same over what is served
             shutil.copyfile(whole / file, folder / file)
