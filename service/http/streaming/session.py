@@ -47,6 +47,8 @@ MOST_ERRORS = 16
 """Wrong messages allowed on one connection. One more closes it."""
 MOST_MESSAGES = 1024
 """Waiting messages of one connection."""
+_SHORT = 12 * SLICE + 32
+"""Characters of a message with a short piece at most: JSON writes a character with up to 12, ``\\ud83d\\ude00``."""
 
 Admit = Callable[[str | None], Grant | None]
 """Checks an API key. Raises `Unauthorized`, `Forbidden` or `RateLimited`."""
@@ -325,7 +327,7 @@ class Session:
 
 def _text_alone(content: str | bytes) -> str | None:
     """The text of a message that is a short piece of text and nothing else; None for any other message."""
-    if isinstance(content, bytes):
+    if isinstance(content, bytes) or len(content) > _SHORT:
         return None
     try:
         value = orjson.loads(content)

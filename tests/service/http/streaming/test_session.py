@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 
+from service.http.streaming import session
 from service.http.streaming.line import Take
-from service.http.streaming.session import Session
+from service.http.streaming.opened import SLICE
+from service.http.streaming.session import Session, _text_alone
 from tests.bundles import tiny_bundle
 from tests.service.process.talking import Run, Talk, runner
 
@@ -112,6 +114,20 @@ def test_a_plain_piece_does_not_wake_the_task(run: Run) -> None:
         assert (opened.line.closed, talk.runtime.streams._dropped["gone"].value) == (None, 0)
 
     run(test, inline_ms=100)
+
+
+@pytest.mark.parametrize("character", ["a", "é", "\U0001f600"])
+@pytest.mark.parametrize("ascii_only", [True, False])
+def test_a_short_piece_is_read_by_callbacks_however_it_is_written(character: str, *, ascii_only: bool) -> None:
+    text = character * SLICE
+    assert _text_alone(json.dumps({"text": text}, ensure_ascii=ascii_only)) == text
+    assert _text_alone(json.dumps({"text": text + character}, ensure_ascii=ascii_only)) is None
+
+
+def test_a_long_message_is_parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "orjson", None)  # the callbacks' parser; the task has its own
+    assert _text_alone(json.dumps({"text": "a" * 20 * SLICE})) is None
+    assert _text_alone(json.dumps({"text": "a", "more": [0] * 20 * SLICE})) is None
 
 
 @pytest.mark.parametrize("model", ["sentiment-lstm", "ner-gru"])
