@@ -19,6 +19,7 @@ from tempfile import TemporaryDirectory
 
 from benchmarks.measure import Row, in_turns, row
 from benchmarks.serving import ROOT, Ready, answers, is_ready, megabytes, server
+from service.model.bundle import versions
 
 SUBJECT, BASELINE = "the service", "compared with"
 VARIABLE = "GATELIGHT_BASELINE"
@@ -62,8 +63,8 @@ def measure(size: Size = FULL, models: Path | None = None) -> Iterator[Row]:
             one.mkdir()
             (one / ONE).symlink_to((all_of[root] / ONE).resolve())
         if baseline is None:
-            version = max((all_of[ROOT] / ONE).iterdir(), key=lambda path: int(path.name))
-            naive = partial(_start, ROOT, "benchmarks.naive", str(version), ready=partial(answers, path="/docs"))
+            newest = all_of[ROOT] / ONE / str(versions(all_of[ROOT] / ONE)[-1])
+            naive = partial(_start, ROOT, "benchmarks.naive", str(newest), ready=partial(answers, path="/docs"))
             ours = partial(serve, ROOT, one_of[ROOT], 1)
             yield from _rows("one model, against the naive application", ours, naive, size)
             return

@@ -255,6 +255,7 @@ def test_starts_are_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, baseline: Path | None, cases: int
 ) -> None:
     tiny_bundle(tmp_path / "models" / start.ONE)
+    (tmp_path / "models" / start.ONE / ".2.partial").mkdir()  # a copy that was never finished
     monkeypatch.delenv(start.VARIABLE, raising=False)
     if baseline is not None:
         monkeypatch.setenv(start.VARIABLE, str(baseline))
