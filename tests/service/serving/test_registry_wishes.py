@@ -47,6 +47,20 @@ def test_a_model_that_has_not_changed_is_left_alone(registry: Registry, load: Lo
     assert load.loaded == []
 
 
+def test_a_version_loaded_by_number_stays_chosen_without_its_folder(registry: Registry, repository: Path) -> None:
+    registry.load("one", 1)
+    shutil.rmtree(repository / "one" / "1")
+    write(repository, "one", content="third")
+    registry.refresh()
+    assert served(registry)["one"] == "1", "as docs/operations.md says"
+    before = registry.get("one", None)
+    shutil.copytree(repository / "one" / "3", repository / "one" / "1")
+    registry.refresh()
+    assert (served(registry)["one"], registry.get("one", None) is before) == ("1", False)
+    registry.load("one")
+    assert served(registry)["one"] == "3"
+
+
 def test_a_version_that_was_asked_for_is_kept_to(registry: Registry, repository: Path) -> None:
     registry.load("one", 1)
     write(repository, "one", content="third")
