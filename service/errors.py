@@ -275,3 +275,6 @@ class Unavailable(RequestError):
 
 class DeadlineExceeded(RequestError):
     status, slug, title = 504, "deadline-exceeded", "Not ready within the deadline"
+
+    def __init__(self, detail: str = "The answer was not ready within the request's deadline.") -> None:
+        super().__init__(detail)

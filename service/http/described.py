@@ -79,7 +79,7 @@ EXAMPLES: tuple[RequestError, ...] = (
     InvalidHeader("The header X-Request-Timeout holds seconds, over 0, such as 2.5."),
     RateLimited("This key may send 10 requests a second.", retry_after=1),
     Unavailable("The models are loading.", retry_after=2),
-    DeadlineExceeded("The answer was not ready within the request's deadline."),
+    DeadlineExceeded(),
 )
 """One example of each error of the service."""
 Error = type[RequestError]

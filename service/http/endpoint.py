@@ -194,7 +194,7 @@ class BodyRoute(APIRoute):
                     self.check_open(context)
                     answer = await self.run(context, await self._content(context, receive), deadline)
             except TimeoutError:
-                raise DeadlineExceeded("The answer was not ready within the request's deadline.") from None
+                raise DeadlineExceeded() from None
         await answer(scope, receive, send)
 
     @staticmethod
@@ -411,7 +411,7 @@ class Followed:
         job, outcome = self._told
         if not job.intervened:
             context = self._context
-            context.runtime.remember(context.request_id, job.model, outcome.encoded, outcome.predictions)
+            context.runtime.after.remember(context.request_id, job.model, outcome.encoded, outcome.predictions)
 
     def tell(self) -> None:
         """Call it after the answer is sent."""

@@ -112,7 +112,7 @@ class Admission:
         """Accept a submission of `tokens` tokens, or raise `Unavailable` or `DeadlineExceeded`."""
         if deadline <= asyncio.get_running_loop().time():
             self._refused[Refused.DEADLINE] += 1
-            raise late()
+            raise DeadlineExceeded
         self._mean_tokens += _WEIGHT_OF_LAST * (tokens - self._mean_tokens)
         if not self.has_room(lane, tokens):
             self.refuse_full(tokens)
@@ -135,8 +135,3 @@ class Admission:
         """Reject a submission because the service is shutting down."""
         self._refused[Refused.CLOSED] += 1
         raise Unavailable("The service is shutting down.", retry_after=RETRY_WHEN_CLOSED)
-
-
-def late() -> DeadlineExceeded:
-    """The error of a request whose deadline has come."""
-    return DeadlineExceeded("The answer was not ready within the request's deadline.")

@@ -12,7 +12,6 @@ from service.cpus import usable_cpus
 from service.model.decoding import Prediction
 from service.model.loading import Model
 from service.model.tokenizer import Encoded
-from service.observability.metrics import Metrics
 from service.observability.payload_log import (
     FEEDBACK,
     LOST,
@@ -45,22 +44,19 @@ class Afterwards:
     `busy` returns True while the batcher has work. Raises `StartupError` if the redaction hook is missing.
     """
 
-    def __init__(
-        self, settings: Settings, shared: Shared | None, metrics: Metrics, busy: Callable[[], bool], sampler: Sampler
-    ) -> None:
-        worker = shared.worker if shared is not None else 0
-        remembered = shared.remembered if shared is not None else None
-        remembered = remembered or Remembered.of(worker + 1)
+    def __init__(self, settings: Settings, shared: Shared, busy: Callable[[], bool], sampler: Sampler) -> None:
+        worker, metrics = shared.worker, shared.metrics
+        remembered = shared.remembered or Remembered.of(worker + 1)
         self._answered = Answered.open(remembered.answered, worker)
         self._share, self._texts = settings.payload_sample, settings.payload_text
-        self._log = _log_of(settings, worker if shared is not None and shared.workers > 1 else None)
+        self._log = _log_of(settings, worker if shared.workers > 1 else None)
         self._metrics = metrics
         self.feedback = Feedback(metrics, self._answered, Answered.open(remembered.fed, worker))
         # Where a hook redacts the log, a report has no texts: the hook would have to see them first.
         told = self._log is not None and settings.payload_text and not settings.payload_redact
         logged = settings.log_text or told
         recent = Recent(remembered.disagreements, worker)
-        spare = usable_cpus() > (shared.workers if shared is not None else 1)
+        spare = usable_cpus() > shared.workers
         self.shadowing = Shadowing(metrics, busy, sampler, recent, spare=spare, texts=logged)
 
     def start(self) -> None:

@@ -18,8 +18,8 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
-from service.errors import Refused
-from service.serving.admission import Admission, late
+from service.errors import DeadlineExceeded, Refused
+from service.serving.admission import Admission
 from service.serving.queueing import Batch, Outcome, Queue, Ran, Reply, Submission, Times, padded_tokens
 
 Row = TypeVar("Row")
@@ -174,7 +174,7 @@ class Batcher:
             else:
                 passed_over.append(lane)
                 continue
-            if lane.queued_tokens:
+            if lane.queue.tokens:
                 self._turns[lane] = None
         for lane in reversed(passed_over):
             self._turns[lane] = None
@@ -280,16 +280,6 @@ class Lane(Generic[Row, Result]):
         self._run = run
         self.queue = Queue(batcher.max_rows, batcher.token_budget, batcher.large_tokens)
 
-    @property
-    def queued_tokens(self) -> int:
-        """Tokens that wait in this lane's queue, without padding."""
-        return self.queue.tokens
-
-    @property
-    def large_tokens(self) -> int:
-        """Those of large submissions."""
-        return self.queue.large_tokens
-
     def check_room(self) -> None:
         """Raises `Unavailable` if a submission of one token would be rejected. Saves the work before it."""
         self._batcher.admission.check_lane(self)
@@ -388,7 +378,7 @@ class Lane(Generic[Row, Result]):
 
     def is_all(self, window: slice) -> bool:
         """True if no row remains after this batch."""
-        return sum(entry.length for entry in self.queue.rows[window]) == self.queued_tokens
+        return sum(entry.length for entry in self.queue.rows[window]) == self.queue.tokens
 
     def take(self, window: slice) -> Batch[Lane[Any, Any]]:
         """Take a batch out of the queue. From here on it runs."""
@@ -427,7 +417,7 @@ class Lane(Generic[Row, Result]):
 
     def expire(self, submission: Submission) -> None:
         """Answer a submission with `DeadlineExceeded`, unless it has an answer."""
-        self.end(submission, late(), "deadline")
+        self.end(submission, DeadlineExceeded(), "deadline")
 
     def _drop(self, submission: Submission, reason: Drop) -> None:
         if rows := self.queue.drop(submission):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable
 from contextlib import AbstractContextManager
 from enum import Enum, auto
 from functools import partial
@@ -15,15 +15,11 @@ import structlog
 from service.cpus import usable_cpus
 from service.errors import BundleRefused, Refused, StartupError, Unavailable
 from service.model.bundle import Score, Task
-from service.model.decoding import Prediction
-from service.model.tokenizer import Encoded
 from service.observability import logs
-from service.observability.metrics import Metrics
 from service.rollout import Plan
 from service.serving.afterwards import Afterwards
 from service.serving.agreement import LOOK_SECONDS
 from service.serving.batching import Batcher, Drop
-from service.serving.exchange import Exchange
 from service.serving.inference import Inference
 from service.serving.limits import EdgeThreads, TraceNumbers
 from service.serving.opening import Opening
@@ -68,20 +64,21 @@ class Runtime:
     """The state that requests share. Made without a running event loop, started and closed within one."""
 
     def __init__(self, settings: Settings, shared: Shared | None = None, opening: Opening | None = None) -> None:
+        shared = shared or Shared()
         self.settings = settings
         self._opening = opening
-        self.metrics = shared.metrics if shared is not None else Metrics()
+        self.metrics = shared.metrics
         self.metrics.full = settings.full_metrics
-        self._workers = shared.workers if shared is not None else 1
-        self._replaces = shared is not None and shared.replaces
+        self._workers = shared.workers
+        self._replaces = shared.replaces
         self._looked = asyncio.Event()
         """Set after the first look at the models folder."""
         self._asked = asyncio.Event()
         """Set to request a look now."""
-        self._supervised = shared is not None and shared.registry is not None
+        self._supervised = shared.registry is not None
         """True if a supervisor requests looks; it looks first itself."""
         self.phase = Phase.LOADING
-        self._loads = shared is None or shared.loads
+        self._loads = shared.loads
         self.failure: StartupError | None = None
         """The reason why the service cannot go on. The process then ends."""
         threads = settings.threads or max(1, usable_cpus() // self._workers)
@@ -94,18 +91,18 @@ class Runtime:
             large_tokens=settings.large_tokens,
             large_share=settings.large_share,
             lane_share=settings.model_share,
-            ran=self._note_batch,
+            ran=lambda ran: self.metrics.later(partial(self._count_batch, ran)),
         )
         self._track()
-        self._registry = shared.registry if shared is not None else None
+        self._registry = shared.registry
         self.sampler = Sampler(self.metrics, settings.gate_sample, self._served)
-        self.after = Afterwards(settings, shared, self.metrics, lambda: self.batcher.busy, self.sampler)
+        self.after = Afterwards(settings, shared, lambda: self.batcher.busy, self.sampler)
         self.inference = Inference(self.batcher, self.sampler.offer)
-        self.streams = Streams(settings, self.batcher, self.metrics, shared.rates if shared is not None else None)
+        self.streams = Streams(settings, self.batcher, self.metrics, shared.rates)
         self._edge = EdgeThreads(EDGE_THREADS, settings.edge_seconds)
         self._traces = TraceNumbers(settings.trace_numbers)
-        self._agreement = shared.agreement if shared is not None else None
-        self._worker = shared.worker if shared is not None else 0
+        self._agreement = shared.agreement
+        self._worker = shared.worker
         self._loader: asyncio.Task[None] | None = None
         self._follower: asyncio.Task[None] | None = None
         self._changing = asyncio.Lock()
@@ -135,27 +132,9 @@ class Runtime:
         `ModelNotFound`, `VersionNotFound`, `InvalidField` or `Unavailable`."""
         return self.registry.get(name, task, version, key)
 
-    def remember(
-        self, request_id: str, model: Model, encoded: Sequence[Encoded], predictions: Sequence[Prediction]
-    ) -> None:
-        """Remember an answer for feedback. Call it in the event loop, before the answer is sent."""
-        self.after.remember(request_id, model, encoded, predictions)
-
-    def follows(self, model: Model) -> bool:
-        """True if `note_answer` may do something for an answer of the model."""
-        return self.after.follows(self._versions_of(model))
-
-    def note_answer(self, exchange: Exchange) -> None:
-        """Note an answered request. Call it in the event loop after the answer is sent."""
-        self.after.note(exchange, self._versions_of(exchange.model))
-
-    def _versions_of(self, model: Model) -> Served | None:
+    def versions_of(self, model: Model) -> Served | None:
+        """The current versions of an answered request's model; None if its name is no longer served."""
         return self._registry.served.get(model.name) if self._registry is not None else None
-
-    def shadow_report(self, name: str) -> dict[str, Any]:
-        """The comparison of a model's shadow: `Shadowing.report`. Raises `ModelNotFound`, `NoShadow` or
-        `Unavailable`."""
-        return self.after.shadowing.report(self.registry.find(name))
 
     def look(self) -> None:
         """Request a look at the models folder. It follows the current look; repeated requests become one."""
@@ -277,7 +256,7 @@ class Runtime:
 
     def check_ready(self) -> None:
         """Raises `Unavailable` unless the service is ready."""
-        if self.phase in (Phase.DRAINING, Phase.STOPPING):
+        if self.phase in _LEAVING:
             raise Unavailable("The service is shutting down.")
         _ = self.registry
 
@@ -339,9 +318,6 @@ class Runtime:
         board.track("workers", read=lambda: self._loads)
         board.track("threads", read=lambda: self.batcher.threads if self._loads else 0)
         board.track("ready", read=lambda: self.phase is Phase.READY)
-
-    def _note_batch(self, ran: Ran) -> None:
-        self.metrics.later(partial(self._count_batch, ran))
 
     def _count_batch(self, ran: Ran) -> None:
         self.metrics.batch(ran.rows, ran.tokens, ran.padded_tokens, ran.waits, ran.seconds)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from service.observability.metrics import Metrics
 from service.serving import answered, recent
@@ -29,10 +29,10 @@ class Remembered:
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """The data that a worker shares with the others."""
+    """The data that a worker shares with the others. Without arguments: of a process that is alone."""
 
-    workers: int
-    metrics: Metrics
+    workers: int = 1
+    metrics: Metrics = field(default_factory=Metrics)
     registry: Registry | None = None
     """The models loaded before the fork; None if a worker loads its own."""
     replaces: bool = False

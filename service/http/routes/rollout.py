@@ -44,9 +44,10 @@ admin = APIRouter(route_class=_RolloutRoute)
 def note_answer(context: RequestContext, job: Job[Any], outcome: Outcome) -> None:
     """Pass an answered job to shadows and the payload log. A job with interventions is left out, because its answer is
     not the model's answer to the text."""
-    if job.intervened or not context.runtime.follows(job.model):
+    after, served = context.runtime.after, context.runtime.versions_of(job.model)
+    if job.intervened or not after.follows(served):
         return
-    context.runtime.note_answer(
+    after.note(
         Exchange(
             context.request_id,
             context.route,
@@ -57,7 +58,8 @@ def note_answer(context: RequestContext, job: Job[Any], outcome: Outcome) -> Non
             [not isinstance(each, str) for each in job.inputs],
             job.truncate,
             job.split,
-        )
+        ),
+        served,
     )
 
 
@@ -73,7 +75,7 @@ def note_answer(context: RequestContext, job: Job[Any], outcome: Outcome) -> Non
     ),
 )
 async def shadow(name: str, runtime: Running) -> Response:
-    return json_response(runtime.shadow_report(name))
+    return json_response(runtime.after.shadowing.report(runtime.registry.find(name)))
 
 
 @feedback.post(

@@ -62,16 +62,16 @@ async def ask(runtime: Runtime, request_id: str, texts: list[Any], name: str = "
     encoded = encode(model, texts, True, str)
     logits = await runtime.inference.predict(model, encoded, deadline=asyncio.get_running_loop().time() + 60)
     predictions = decode(model, logits, encoded, tokens=False)
-    runtime.remember(request_id, model, encoded, predictions)
+    runtime.after.remember(request_id, model, encoded, predictions)
     exchange = Exchange(request_id, "/predict", model, encoded, predictions, time(), **more)
-    runtime.note_answer(exchange)
+    runtime.after.note(exchange, runtime.versions_of(exchange.model))
     return exchange
 
 
 async def settled(runtime: Runtime, name: str, count: int) -> dict[str, Any]:
     """The report, once so many requests are in it."""
     while True:
-        report = runtime.shadow_report(name)
+        report = runtime.after.shadowing.report(runtime.registry.find(name))
         if report["requests"] + report["dropped"] >= count:
             return report
         await asyncio.sleep(0.005)
@@ -187,9 +187,9 @@ def test_only_what_the_stable_version_answers_is_run_again(models: Path) -> None
         report = await settled(runtime, "one", 1)
         assert report["requests"] == 1
         with pytest.raises(NoShadow, match="alone has no shadow"):
-            runtime.shadow_report("alone")
+            runtime.after.shadowing.report(runtime.registry.find("alone"))
         with pytest.raises(ModelNotFound):
-            runtime.shadow_report("none")
+            runtime.after.shadowing.report(runtime.registry.find("none"))
 
     running(models, work, versions="one=1", shadow="one=2")
 
@@ -205,7 +205,7 @@ def test_nothing_runs_while_the_batcher_is_busy_and_what_is_too_much_is_dropped(
             await ask(runtime, str(number), TEXTS)
         for _ in range(5):
             await asyncio.sleep(shadowing.IDLE_SECONDS)
-        report = runtime.shadow_report("one")
+        report = runtime.after.shadowing.report(runtime.registry.find("one"))
         assert (report["requests"], report["dropped"]) == (0, 3)
         runtime.batcher._running -= 1
         report = await settled(runtime, "one", 5)
@@ -243,7 +243,7 @@ def test_requests_run_again_in_groups(models: Path, monkeypatch: pytest.MonkeyPa
         monkeypatch.setattr(shadowing, "GATHER_SECONDS", 1e6)
         exchange = await ask(runtime, "a", [TEXTS[0]])
         for _ in range(shadowing.GROUP_ROWS - 1):  # a whole group waits for nobody
-            runtime.note_answer(exchange)
+            runtime.after.note(exchange, runtime.versions_of(exchange.model))
         assert (await settled(runtime, "one", 5 + shadowing.GROUP_ROWS))["dropped"] == 0
         assert groups == [5, shadowing.GROUP_ROWS]
 
@@ -271,7 +271,7 @@ def test_without_a_spare_cpu_short_groups_run_in_the_event_loop(models: Path, mo
                 await asyncio.sleep(0)
 
         for _ in range(7):
-            runtime.note_answer(exchange)
+            runtime.after.note(exchange, runtime.versions_of(exchange.model))
         runtime.batcher._running -= 1
         watcher = asyncio.create_task(watch())
         assert (await settled(runtime, "one", 8))["inputs"] == 8
@@ -379,7 +379,7 @@ def test_requests_come_between_two_groups_without_a_result(
                 await asyncio.sleep(0)
 
         for _ in range(3):
-            runtime.note_answer(exchange)
+            runtime.after.note(exchange, runtime.versions_of(exchange.model))
         runtime.batcher._running -= 1
         watcher = asyncio.create_task(watch())
         assert (await settled(runtime, "one", 4))["dropped"] == 4
@@ -405,7 +405,7 @@ def test_a_shadow_with_a_tokenizer_of_its_own_reads_the_text_anew(
         object.__setattr__(served, "tokenizer", type(served.tokenizer).read)  # any other object
         exchange = Exchange("a", "/predict", served, *await given(runtime), time(), tokenised=[False, True])
         monkeypatch.setattr(type(served), "encode", noting)
-        runtime.note_answer(exchange)
+        runtime.after.note(exchange, runtime.versions_of(exchange.model))
         assert (await settled(runtime, "one", 1))["inputs"] == 2
         assert read == [("2", "a good film"), ("2", ["a", "good", "film"])]
 
@@ -423,9 +423,9 @@ def test_the_shadow_s_gates_are_sampled(models: Path, monkeypatch: pytest.Monkey
     async def work(runtime: Runtime) -> None:
         await ask(runtime, "a", TEXTS)
         await settled(runtime, "one", 1)
-        while runtime.shadow_report("one")["gate_drift"] is None:  # noqa: ASYNC110  # nothing tells of it
+        while runtime.after.shadowing.report(runtime.registry.find("one"))["gate_drift"] is None:  # noqa: ASYNC110  # nothing tells of it
             await asyncio.sleep(0.005)
-        assert runtime.shadow_report("one")["gate_drift"] > 0
+        assert runtime.after.shadowing.report(runtime.registry.find("one"))["gate_drift"] > 0
         assert "gatelight_shadow_gate_drift{" in runtime.metrics.text().decode()
 
     running(models, work, versions="one=1", shadow="one=2", gate_sample=1)
@@ -501,7 +501,7 @@ def test_an_answer_is_followed_where_a_shadow_or_the_payload_log_wants_it(models
     found: list[bool] = []
 
     async def work(runtime: Runtime) -> None:
-        found.append(runtime.follows(runtime.model("one", None)))
+        found.append(runtime.after.follows(runtime.versions_of(runtime.model("one", None))))
 
     plain: dict[str, Any] = {"versions": "one=1"}
     running(models, work, **plain)
