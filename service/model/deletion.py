@@ -13,7 +13,7 @@ same way. The effects of two tokens do not add up: the first token's effect pass
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,7 @@ MAX_LIMITED_TOKENS = 512
 """Limit for a max or attention head, and for a window of words: 512 tokens take about a quarter of a
 second, with two directions half a second."""
 
+_Any = TypeVar("_Any", bound=np.generic)
 Array = NDArray[np.float64]
 Gates = Mapping[tuple[int, Direction, str], NDArray[np.float32]]
 
@@ -49,7 +50,7 @@ def has_closed_form(manifest: Manifest) -> bool:
 
 
 def is_limited(manifest: Manifest) -> bool:
-    """Whether the closed form is for `MAX_LIMITED_TOKENS` at most: its time grows with the square of the text's length,
+    """True if the closed form is for at most `MAX_LIMITED_TOKENS`: its time grows with the square of the text's length,
     or it computes gates anew for each token."""
     return manifest.head in ("max", "attention") or manifest.window_words > 1
 
@@ -92,9 +93,9 @@ class _Reader:
     def __init__(self, manifest: Manifest, gates: Gates, direction: Direction, changed: Moved) -> None:
         self.turned = direction == "backward"
         updates = manifest.cell == "mingru"
-        kept = self._in_order(gates[0, direction, "update" if updates else "forget"]).astype(np.float64)
+        kept = self.in_order(gates[0, direction, "update" if updates else "forget"]).astype(np.float64)
         self.kept: Array = 1 - kept if updates else kept
-        self.states: Array = self._in_order(gates[0, direction, "hidden"]).astype(np.float64)
+        self.states: Array = self.in_order(gates[0, direction, "hidden"]).astype(np.float64)
         self.places = changed.places
         tokens = np.arange(len(self.states))
         first = np.where(self.places < 0, tokens[:, None], self.places).min(axis=1, initial=len(tokens))
@@ -107,15 +108,13 @@ class _Reader:
         self.ends = np.maximum(tokens, self.places.max(axis=1, initial=-1))
         self.gaps: Array = state - self.states[self.ends]
 
-    def _in_order(self, rows: NDArray[np.generic]) -> NDArray[np.generic]:
-        return rows[::-1] if self.turned else rows
-
-    def _by_token(self, rows: Array) -> Array:
+    def in_order(self, rows: NDArray[_Any]) -> NDArray[_Any]:
+        """Rows by token in the order in which this direction reads, or back: a view."""
         return rows[::-1] if self.turned else rows
 
     def at_end(self) -> Array:
         """The change of the last state by each token's deletion: [tokens, units]. A single token leaves no state."""
-        return self._by_token(self._carried(len(self.states))[self.ends] * self.gaps)
+        return self.in_order(self._carried(len(self.states))[self.ends] * self.gaps)
 
     def at(self, token: int) -> Array:
         """The same at the state of one token. That token's own row means nothing."""
@@ -125,10 +124,10 @@ class _Reader:
         change[past] = self._carried(place + 1)[self.ends[past]] * self.gaps[past]
         gone, number = np.nonzero(self.places == place)
         change[gone] = self.anew[gone, number] - self.states[place]
-        return self._by_token(change)
+        return self.in_order(change)
 
     def _carried(self, end: int) -> Array:
-        """Of each step before `end`, the product of the shares kept by the steps after it: [end, units]."""
+        """For each step before `end`, the product of the shares kept by the steps after it: [end, units]."""
         shares = np.ones_like(self.kept[:end])
         for k in range(end - 2, -1, -1):
             shares[k] = shares[k + 1] * self.kept[k + 1]
@@ -147,7 +146,7 @@ class _Reader:
         there = (self.places >= 0)[..., None]
         others = (there * (self.anew - self.states[self.places])).sum(axis=1)
         without = total - self.states + others + later[self.ends] * self.gaps
-        return self._by_token(without / (count - 1) - total / count)
+        return self.in_order(without / (count - 1) - total / count)
 
     def without(self, token: int) -> NDArray[np.float32]:
         """All states but that token's, once it is gone: [tokens - 1, units], row by row as the text has them."""
@@ -158,7 +157,7 @@ class _Reader:
         end = self.ends[k] + 1
         states[end:] += np.cumprod(self.kept[end:].astype(np.float32), axis=0) * self.gaps[k].astype(np.float32)
         left = np.delete(states, k, axis=0)
-        return left[::-1] if self.turned else left
+        return self.in_order(left)
 
 
 def _anew(ways: list[_Reader], query: NDArray[np.float32] | None) -> Array:
@@ -169,7 +168,7 @@ def _anew(ways: list[_Reader], query: NDArray[np.float32] | None) -> Array:
         return np.asarray(found, np.float64)
 
     tokens = len(ways[0].states)
-    full = pooled(np.hstack([way.states[::-1] if way.turned else way.states for way in ways]))
+    full = pooled(np.hstack([way.in_order(way.states) for way in ways]))
     if tokens == 1:
         return -full[None]
     moved: Array = np.stack([pooled(np.hstack([way.without(token) for way in ways])) for token in range(tokens)])

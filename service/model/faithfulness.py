@@ -21,11 +21,11 @@ from service.model.decoding import Classifier, Tagger
 from service.model.tokenizer import Encoded
 
 PERCENTS = (1, 5, 10, 20, 50)
-"""Of the tokens, for comprehensiveness and sufficiency."""
+"""Shares of the tokens, for comprehensiveness and sufficiency."""
 MAX_TOKENS = 256
-"""Of one input: a text of n tokens takes about n runs."""
+"""Tokens of one input: a text of n tokens takes about n runs."""
 MAX_RERUN_TOKENS = 500_000
-"""Of all runs of one request."""
+"""Tokens of all runs of one request."""
 
 Array = NDArray[np.float64]
 Logits = NDArray[np.float32]
@@ -181,10 +181,5 @@ def effects(
     the head's `bias` [labels] left."""
     full, *rest = logits
     following = iter(rest)
-    rows: list[list[float] | None] = []
-    for token in range(tokens):
-        if token == explained:
-            rows.append(None)
-        else:
-            rows.append((next(following, bias) - full).tolist())
+    rows = [None if token == explained else (next(following, bias) - full).tolist() for token in range(tokens)]
     return {"labels": list(labels), "tokens": rows, "exact": False, "method": RERUN}

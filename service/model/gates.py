@@ -117,17 +117,13 @@ def extract(manifest: Manifest, gates: Mapping[GateKey, NDArray[np.float32]], se
     for layer in selection.layers:
         for direction in selection.directions:
             arrays = {gate: gates[layer, direction, gate][:, columns] for gate in selection.gates}
-            statistics: dict[str, NDArray[np.float32]] | None = None
+            statistics = None
             if selection.statistics:
-                keeping = None
-                if rule is not None:
-                    keeping = gates[layer, direction, rule.gate][:, columns]
+                keeping = gates[layer, direction, rule.gate][:, columns] if rule is not None else None
                 statistics = _of_units(manifest, arrays, keeping)
-            if selection.reduce == "summary":
-                summaries = {gate: summarise(array) for gate, array in arrays.items()}
-                found.append(LayerGates(layer, direction, summaries, statistics))
-            else:
-                found.append(LayerGates(layer, direction, arrays, statistics))
+            summary = selection.reduce == "summary"
+            shown = {gate: summarise(array) for gate, array in arrays.items()} if summary else arrays
+            found.append(LayerGates(layer, direction, shown, statistics))
     return found
 
 

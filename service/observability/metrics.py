@@ -181,7 +181,7 @@ class Metrics:
     """This process's board, and those of the other workers for `/metrics`."""
 
     full = False
-    """Whether `/metrics` shows every family; else none of those that have hundreds of series a model."""
+    """True if `/metrics` shows every family; else it leaves out those with hundreds of series a model."""
 
     def __init__(self, board: Board | None = None, boards: Sequence[Board] = ()) -> None:
         self.board = board or Board(FAMILIES)
@@ -366,6 +366,11 @@ class _Boards(Collector):
                 yield _metric(family, series.get(family.name, []))
         for figures in self._metrics.derived:
             yield from figures(totals)
+
+
+def value_of(totals: Totals, *key: str) -> float:
+    """The value of a counter or gauge; 0 before its first count."""
+    return totals.get(key, [0.0])[0]
 
 
 def _metric(family: Family, series: Sequence[tuple[Sequence[str], list[float]]]) -> Metric:

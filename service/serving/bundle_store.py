@@ -83,13 +83,13 @@ class BundleStore:
                 return current
             model = self._load(bundle)
         except BundleError as error:
-            problem = _refused(name, version, self._without_paths(str(error)))
+            problem = Refused(printable(name), version, self._without_paths(str(error)))
             self._broken[name, version] = state, problem
             serves = {} if current is None else {"serves": "what was verified before"}
             _log.error("bundle refused", model=name, version=version, reason=problem.reason, **serves)
             return problem
         except Exception as error:
-            problem = _refused(name, version, f"it cannot be loaded ({type(error).__name__})")
+            problem = Refused(printable(name), version, f"it cannot be loaded ({type(error).__name__})")
             if problem not in self._told:
                 _log.exception("bundle refused", model=name, version=version, reason=problem.reason)
             self._told.add(problem)
@@ -104,10 +104,6 @@ class BundleStore:
         for folder in (self._repository.absolute(), self._repository.resolve()):
             reason = reason.replace(f"{folder}/", "").replace(str(folder), "the models folder")
         return reason
-
-
-def _refused(name: str, version: int, reason: str) -> Refused:
-    return Refused(printable(name), version, reason)
 
 
 def unreadable_names(reasons: Mapping[str, str], told: Container[Refused], served: Container[str]) -> list[Refused]:

@@ -11,7 +11,7 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 
 from service.errors import AnswerNotFound, InvalidField
 from service.observability.comparison_metrics import BINS, FEEDBACK_ACCURACY, FEEDBACK_CALIBRATION, FEEDBACK_F1
-from service.observability.metrics import PREFIX, Metrics, Totals
+from service.observability.metrics import PREFIX, Metrics, Totals, value_of
 from service.serving.answered import ENTRIES, Answered
 
 Outcome = Literal["right", "wrong", "repeated", "unscored"]
@@ -68,7 +68,7 @@ class Feedback:
             said = f"not {label!r}" if label is not None else "and entities are for taggers"
             raise InvalidField(
                 "/label" if label is not None else "/entities",
-                f"{name} has the labels {_all(detail['labels'])}, {said}.",
+                f"{name} has the labels {', '.join(detail['labels'])}, {said}.",
             )
         key = f"{request_id}\0{number}"
         if self._fed.knows(key, after=self._answered.time(request_id)):  # an id that came again has a new answer
@@ -118,7 +118,7 @@ def _checked(
     length, end = answer[0], 0
     for at, (start, stop, kind) in sorted(enumerate(entities), key=lambda each: each[1]):
         if kind not in detail["kinds"]:
-            have = _all(detail["kinds"])
+            have = ", ".join(detail["kinds"])
             raise InvalidField(f"/entities/{at}/label", f"{detail['model']} has the labels {have}, not {kind!r}.")
         if not 0 <= start < stop <= length:
             raise InvalidField(
@@ -137,27 +137,19 @@ def _figures(totals: Totals) -> Iterator[Metric]:
         for each in (FEEDBACK_ACCURACY, FEEDBACK_CALIBRATION, FEEDBACK_F1)
     )
     for of in sorted({(key[1], key[2]) for key in totals if key[0] == "feedback_total"}):
-        right, wrong = (_count(totals, "feedback_total", *of, outcome) for outcome in ("right", "wrong"))
+        right, wrong = (value_of(totals, "feedback_total", *of, outcome) for outcome in ("right", "wrong"))
         if right + wrong:
             accuracy.add_metric(of, right / (right + wrong))
         gaps, judged = 0.0, 0.0
         for place in map(str, range(BINS)):
-            hits, misses = (_count(totals, "feedback_scores_total", *of, place, each) for each in ("right", "wrong"))
-            gaps += abs(_count(totals, "feedback_score_sum_total", *of, place) - hits)
+            hits, misses = (value_of(totals, "feedback_scores_total", *of, place, each) for each in ("right", "wrong"))
+            gaps += abs(value_of(totals, "feedback_score_sum_total", *of, place) - hits)
             judged += hits + misses
         if judged:
             calibration.add_metric(of, gaps / judged)
         found, spurious, missed = (
-            _count(totals, "feedback_entities_total", *of, each) for each in ("right", "spurious", "missed")
+            value_of(totals, "feedback_entities_total", *of, each) for each in ("right", "spurious", "missed")
         )
         if found + spurious + missed:
             f1.add_metric(of, 2 * found / (2 * found + spurious + missed))
     yield from (accuracy, calibration, f1)
-
-
-def _count(totals: Totals, *key: str) -> float:
-    return totals.get(key, [0.0])[0]
-
-
-def _all(words: Iterable[str]) -> str:
-    return ", ".join(words)

@@ -38,9 +38,7 @@ def open_registry(settings: Settings) -> tuple[Registry, Changes]:
         _log.exception("unexpected error")
         raise StartupError(f"loading models failed: {type(error).__name__}") from error
     if not registry.models and not (settings.reload or settings.admin):
-        reasons = "; ".join(
-            f"{r.name if r.version is None else f'{r.name}/{r.version}'}: {r.reason}" for r in registry.refused
-        )
+        reasons = "; ".join(map(str, registry.refused))
         why = f"none of its bundles can be served: {reasons}" if reasons else f"it {NO_BUNDLE}"
         raise StartupError(f"no model to serve in the folder {str(settings.models)!r}: {why}")
     return registry, changes

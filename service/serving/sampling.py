@@ -22,7 +22,7 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 
 from service.model.equations import Direction
 from service.model.gate_drift import Counts, Key, Tally, drifts, figures, observe, restored
-from service.observability.metrics import GATE_DRIFT, GATE_FAMILIES, PREFIX, Metrics, Totals
+from service.observability.metrics import GATE_DRIFT, GATE_FAMILIES, PREFIX, Metrics, Totals, value_of
 from service.serving.registry import Model
 
 MAX_TOKENS = 512
@@ -137,8 +137,8 @@ def _trained(model: Model) -> Tally | None:
 def live_tally(totals: Totals, name: str, version: str) -> Tally:
     """The counts of all workers for a model."""
     tally = Tally(
-        texts=int(totals.get(("gate_sampled_texts_total", name, version), [0.0])[0]),
-        tokens=int(totals.get(("gate_sampled_tokens_total", name, version), [0.0])[0]),
+        texts=int(value_of(totals, "gate_sampled_texts_total", name, version)),
+        tokens=int(value_of(totals, "gate_sampled_tokens_total", name, version)),
     )
     whats = {family: what for what, (family, _) in GATE_FAMILIES.items()}
     for (family, *labels), cells in totals.items():

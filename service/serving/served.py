@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal, TypedDict
@@ -145,14 +145,10 @@ def _unlike(stable: Model, model: Model, *, labels: bool) -> str | None:
         )
     if labels and set(one.labels) != set(other.labels):
         return (
-            f"{name} {model.version} has the labels {_listed(other.labels)}, and version {stable.version}, which is "
-            f"served, has {_listed(one.labels)}; both have to have the same"
+            f"{name} {model.version} has the labels {', '.join(other.labels)}, and version {stable.version}, which is "
+            f"served, has {', '.join(one.labels)}; both have to have the same"
         )
     return None
-
-
-def _listed(words: Sequence[str]) -> str:
-    return ", ".join(words)
 
 
 class NoVersion(ModelNotFound):

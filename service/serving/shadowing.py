@@ -42,7 +42,7 @@ from service.observability.comparison_metrics import (
     SHADOW_LATENCY,
     SHADOW_SCORE_CHANGE,
 )
-from service.observability.metrics import PREFIX, Metrics, Totals
+from service.observability.metrics import PREFIX, Metrics, Totals, value_of
 from service.serving.comparison import brief, compare
 from service.serving.exchange import Exchange
 from service.serving.inference import Rows, decode, predicting
@@ -170,9 +170,9 @@ class Shadowing:
             "served": served.stable.version,
             "shadow": shadow.version,
             "share": share,
-            "requests": int(_value(totals, "shadow_requests_total", of)),
-            "dropped": int(sum(_value(totals, "shadow_dropped_total", of, why) for why in ("busy", "failed"))),
-            "inputs": int(_value(totals, "shadow_inputs_total", of)),
+            "requests": int(value_of(totals, "shadow_requests_total", *of)),
+            "dropped": int(sum(value_of(totals, "shadow_dropped_total", *of, why) for why in ("busy", "failed"))),
+            "inputs": int(value_of(totals, "shadow_inputs_total", *of)),
             "agreement": _agreement(totals, of),
             "mean_score_change": _change(totals, of),
             "latency_ratio": _latency(totals, of),
@@ -383,13 +383,9 @@ def _figures(totals: Totals) -> Iterator[Metric]:
         yield metric
 
 
-def _value(totals: Totals, family: str, of: Of, *more: str) -> float:
-    return totals.get((family, *of, *more), [0.0])[0]
-
-
 def _agreement(totals: Totals, of: Of) -> float | None:
-    inputs = _value(totals, "shadow_inputs_total", of)
-    return _value(totals, "shadow_agreements_total", of) / inputs if inputs else None
+    inputs = value_of(totals, "shadow_inputs_total", *of)
+    return value_of(totals, "shadow_agreements_total", *of) / inputs if inputs else None
 
 
 def _change(totals: Totals, of: Of) -> float | None:
@@ -398,8 +394,8 @@ def _change(totals: Totals, of: Of) -> float | None:
 
 
 def _latency(totals: Totals, of: Of) -> float | None:
-    served = _value(totals, "shadow_run_seconds_total", of, "served")
-    return _value(totals, "shadow_run_seconds_total", of, "shadow") / served if served else None
+    served = value_of(totals, "shadow_run_seconds_total", *of, "served")
+    return value_of(totals, "shadow_run_seconds_total", *of, "shadow") / served if served else None
 
 
 def _drift(totals: Totals, of: Of) -> float | None:

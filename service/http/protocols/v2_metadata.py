@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from service.http.protocols import v2_outputs, v2_tensors
 from service.http.protocols.v2_tensors import Datatype
-from service.observability.metrics import Of, Totals
+from service.observability.metrics import Of, Totals, value_of
 from service.serving.registry import Model
 
 PLATFORM = "onnxruntime_onnx"
@@ -63,7 +63,7 @@ def statistics(totals: Totals, models: Iterable[Model]) -> dict[str, object]:
 
 def _statistics(totals: Totals, of: Of) -> dict[str, object]:
     def number(family: str, *labels: str) -> float:
-        return totals.get((family, *of, *labels), [0.0])[0]
+        return value_of(totals, family, *of, *labels)
 
     def requests(outcome: str) -> dict[str, int]:
         count = number("model_requests_total", outcome)
