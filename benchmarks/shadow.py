@@ -1,4 +1,4 @@
-"""What a shadow costs those who ask: the same service with a full shadow and without, at half of what it can do.
+"""The cost of a shadow to the requests: the same service with a full shadow and without, at half of what it can do.
 
 Two real processes serve one model, one of them with a second version as shadow of every request. Each is asked in turns
 by a third process at a steady pace, half the rate that the service without a shadow reaches when it is asked as fast
@@ -40,7 +40,7 @@ from service.model.bundle import MANIFEST, UNITS, WEIGHTS, Bundle
 SUBJECT, BASELINE = "with a full shadow", "without"
 ROOT = Path(__file__).resolve().parents[1]
 LIMIT = 1.1
-"""What the 99th percentile with a shadow may be at most, divided by that without."""
+"""The 99th percentile with a shadow, divided by that without, is at most this."""
 _PATIENCE = 30.0
 _STILL = 0.5
 """Seconds without a run, after which nothing waits for the shadow."""
@@ -63,7 +63,7 @@ QUICK = Size(connections=2, rounds=1, warm_up=0.1, seconds=0.5)
 
 @dataclass(frozen=True, slots=True)
 class Paced:
-    """What came back in one turn, in milliseconds from when each request was due."""
+    """The answers of one turn, in milliseconds from when each request was due."""
 
     median_ms: float
     p99_ms: float

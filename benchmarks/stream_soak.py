@@ -34,7 +34,7 @@ TEXTS = 100
 STATE_EVERY = 5
 """Tokens between two states that a client gets."""
 CLOSE = 1e-5
-"""Of scores: what a stream may differ from `/predict`."""
+"""The most by which a stream's scores may differ from those of `/predict`."""
 PATIENCE = 120.0
 _WORDS = (
     "the film was not very good but great dull Ada Lovelace London e\u0301 \U0001f469\u200d\U0001f467 a lot of it. "

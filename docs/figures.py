@@ -71,7 +71,7 @@ def fill(text: str, found: dict[str, str]) -> str:
 
 
 def _units(ask: Ask) -> dict[str, str]:
-    """What the units of the forward direction do over the review."""
+    """The behaviour of the forward direction's units over the review."""
     trace = ask(REVIEW, reduce="summary", statistics=True, contributions=False)
     of = next(each["statistics"] for each in trace["layers"] if each["layer"] == 0 and each["direction"] == "forward")
     forget, entry, horizon = of["gates"]["forget"], of["gates"]["input"], of["horizon"]

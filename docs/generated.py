@@ -151,7 +151,7 @@ def _parameters(command: click.Command, context: click.Context) -> str:
 
 
 def _row(parameter: click.Parameter, names: str, text: str) -> list[str]:
-    """Of what `--help` prints of an option or argument: its names, and its meaning with facts in brackets."""
+    """A row for an option or argument of `--help`: its names, and its meaning with facts in brackets."""
     found = _FACTS.search(text)
     facts = found[1].split("; ") if found else []
     named = dict(fact.split(": ", 1) for fact in facts if ": " in fact)

@@ -1,4 +1,4 @@
-"""What mkdocs needs of us: the navigation, made of the pages that there are, and the generated reference pages.
+"""Our part of mkdocs: the navigation, made of the pages that there are, and the generated reference pages.
 
 A page below tutorial/, how-to/, reference/ or explanation/ stands in that section. Another page stands in the section
 that `SECTIONS` has for it or its folder, in how-to where it has none.

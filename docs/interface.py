@@ -17,7 +17,7 @@ _BOUNDS = (
     ("minLength", "maxLength", "", " characters"),
     ("minItems", "maxItems", "", " items"),
 )
-"""Of numbers, texts and lists: the words of JSON Schema for the least, the most, and what is more than the least."""
+"""For numbers, texts and lists: the words of JSON Schema for the least, the most, and what is more than the least."""
 
 
 def http_page() -> str:

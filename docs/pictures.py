@@ -27,7 +27,7 @@ SIZE: ViewportSize = {"width": 1180, "height": 860}
 
 
 def views(found: dict[str, str]) -> dict[str, tuple[dict[str, object], str | None]]:
-    """What each picture shows: a state of the page, and the part of it, or all that is in sight."""
+    """The contents of each picture: a state of the page, and the part of it, or all that is in sight."""
     review: dict[str, object] = {"text": REVIEW, "direction": "forward"}
     wrong: dict[str, object] = {"text": found["wrong.text"], "label": "positive"}
     unit = int(found["horizon.unit"])

@@ -26,7 +26,7 @@ _REASON = 300
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a runtime made of one graph: with `wrong` how far its logits are off at most, with `refused` why."""
+    """A runtime's verdict on one graph: with `wrong` the largest error of its logits, with `refused` the reason."""
 
     verdict: Verdict
     difference: float = 0.0
@@ -46,7 +46,7 @@ class Speed:
 
 @dataclass(slots=True)
 class Results:
-    """Of one runtime: its version, or why it could not be set up, and what it made of the graphs."""
+    """One runtime: its version, or why it could not be set up, and its verdicts on the graphs."""
 
     runtime: str
     version: str = ""
@@ -73,7 +73,7 @@ def compare(runtimes: Sequence[Runtime], subjects: Iterable[Subject], tell: Call
 
 
 def outcome(worker: Worker, graph: Graph, subject: Subject) -> Outcome:
-    """What a runtime makes of one graph, over all batches of the subject."""
+    """A runtime's verdict on one graph, over all batches of the subject."""
     largest = 0.0
     for batch, expected in subject.batches:
         answered = worker.ask(graph.path, batch)

@@ -67,7 +67,7 @@ def cache() -> Path:
 
 
 def environment(runtime: Runtime) -> Path:
-    """Where a runtime's environment is, or would be. Its name has the versions: a new pin gets a new one."""
+    """A runtime's environment, which may not exist yet. Its name has the versions: a new pin gets a new one."""
     packages = "-".join((WEB,) if runtime.kind in ("node", "browser") else runtime.packages)
     return cache() / "".join(letter if letter.isalnum() or letter in ".-" else "_" for letter in packages)
 

@@ -20,7 +20,7 @@ from training.export.portable import TOLERANCES
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "runtimes.md"
 _NOISE = 0.1
-"""What ONNX Runtime's time over its own may differ from 1. Beyond it other programs were measured, not the graphs."""
+"""The most by which ONNX Runtime's time over its own may differ from 1. Beyond it, other programs were measured."""
 RESULTS = Path(__file__).with_name("results.json")
 
 

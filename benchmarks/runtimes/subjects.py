@@ -1,4 +1,4 @@
-"""What the runtimes are asked: small networks of every cell, and the models that ship, served and portable."""
+"""The networks that the runtimes run: small networks of every cell, and the models that ship, served and portable."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from training.nets.networks import Architecture, Network
 MODELS = Path(__file__).parents[2] / "models"
 GRAPHS = ("served", "portable", "portable, float16")
 LENGTHS = ((9, 4, 2), (1,), (1, 1), (23,), (12, 1, 30, 7))
-"""Of the rows of each batch whose logits are compared."""
+"""Tokens of the rows of each batch whose logits are compared."""
 TIMED = {"one text": (20,), "a batch": (5, 40, 12, 20, 33, 8, 25, 16, 30, 22, 7, 19, 28, 11, 36, 14)}
-"""Of the rows of each batch that is timed."""
+"""Tokens of the rows of each batch that is timed."""
 UNITS, TIMED_UNITS = 16, 128
 _WORDS = 200
 

@@ -146,7 +146,7 @@ LOADERS: dict[str, Callable[[str], Run]] = {
     each.__name__: each for each in (onnxruntime, openvino, tract, mnn, iree, tvm, onnx)
 }
 DISTRIBUTIONS = {"iree": "iree-base-compiler", "tvm": "apache-tvm"}
-"""Where the package that is installed has another name."""
+"""Runtimes whose installed package has another name."""
 
 
 def version(name: str) -> str:

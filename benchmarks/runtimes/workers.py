@@ -40,7 +40,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """What a runtime said: `logits`, or why it has none."""
+    """A runtime's answer: `logits`, or why it has none."""
 
     logits: NDArray[np.float32] | None
     refused: str = ""

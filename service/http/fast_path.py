@@ -83,7 +83,7 @@ class FastPath:
         """Requests to count and log, with their seconds."""
 
     def known(self, route: object, parameters: Mapping[str, str], context: RequestContext) -> Known | None:
-        """What is to be known about the head of an answered request; None if the like take the ordinary path."""
+        """The head of an answered request, for requests like it; None if they take the ordinary path."""
         headers = context.headers
         length = headers.get(b"content-length", b"")
         plain = context.status == OK and context.predicts and SPECIAL.isdisjoint(headers) and length.isdigit()

@@ -227,7 +227,7 @@ class Manifest(Frozen):
     cell: CellName
     gru_reset: GruReset | None = None
     peepholes: Peepholes | None = None
-    """Of the peephole LSTM; None in manifests from before there were two forms, which are diagonal."""
+    """The form of the peephole LSTM; None in manifests older than the full form, which are diagonal."""
     directions: tuple[Direction, ...]
     window_words: Annotated[int, Field(ge=1, le=windows.MAX_WORDS)] = 1
     """Words that the first layer of a minimal cell reads at each step: see `service.model.windows`."""
@@ -261,7 +261,7 @@ class Manifest(Frozen):
     """int8 models: the same figures of the float32 model that they were made from."""
     parity: Parity
     gate_statistics: GateStatistics | None = Field(None, alias="health")
-    """Of a corpus like the service's traffic; ``health`` in the file."""
+    """The gates on a corpus like the service's traffic; ``health`` in the file."""
     files: dict[str, _Sha256]
 
     @model_validator(mode="after")

@@ -57,7 +57,7 @@ _NOTHING_PICKED = (
 
 
 Split = Literal["tokens", "top-layer positions"]
-"""What is split: tokens, or, with layers below, positions of the top layer."""
+"""The units of a split: tokens, or, with layers below, positions of the top layer."""
 
 
 class Contributions(TypedDict):

@@ -73,7 +73,7 @@ _SHOWN = 16
 
 
 def _problems(manifest: Manifest, table: Mapping[str, Gate], setting: Setting) -> list[tuple[str, str]]:
-    """What is wrong with one entry of `set`: pairs of JSON pointer, relative to the entry, and reason."""
+    """The problems of one entry of `set`: pairs of JSON pointer, relative to the entry, and reason."""
     found = []
     if not 0 <= setting.layer < manifest.layers:
         found.append(("/layer", f"layer {setting.layer} is out of range: the model has {_count(manifest.layers)}."))
@@ -207,7 +207,7 @@ def apply(source: Encoded, interventions: Interventions, explain: int | None = N
 
 
 def values_set(manifest: Manifest, settings: Sequence[Setting], length: int) -> dict[GateKey, NDArray[np.bool_]]:
-    """Which values of the top layer are set, by (layer, direction, gate or state): [tokens, units]."""
+    """The values of the top layer that are set, by (layer, direction, gate or state): [tokens, units]."""
     found: dict[GateKey, NDArray[np.bool_]] = {}
     for each in settings:
         if each.layer == manifest.layers - 1:

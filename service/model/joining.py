@@ -21,7 +21,7 @@ from service.model.gates import HORIZON, LayerGates
 from service.model.tokenizer import Encoded
 
 Logits = NDArray[np.float32]
-"""Of one input: [labels], or [tokens, labels] for a tagger."""
+"""One input's: [labels], or [tokens, labels] for a tagger."""
 Array = NDArray[np.float32]
 
 _Result = TypeVar("_Result")

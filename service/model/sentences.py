@@ -181,7 +181,7 @@ class Splitter:
         return "close" if self._quoted or not following else "open"
 
     def _ends_here(self, token: str, following: str, spaced: bool, opens: bool) -> bool:
-        """Whether the sentence that may end before `token`, on the same line, does."""
+        """True if the sentence that may end before `token`, on the same line, does."""
         if not spaced and self._last not in _WIDE:
             return False
         return self._is_end(token, following, opens)
@@ -195,14 +195,14 @@ class Splitter:
         return self._end in ("dots", "abbreviation") and _is_starter(token, following)
 
     def _starts(self, token: str) -> bool:
-        """Whether a token looks like the beginning of a sentence."""
+        """True if a token looks like the beginning of a sentence."""
         first = token[0]
         if first.islower():
             return not self._cased or self._last in _STOPS or bool(_MARKS.fullmatch(self._last))
         return first.isalnum() or first in _BULLETS or (first == "@" and len(token) > 1)
 
     def _wrapped(self, token: str, following: str, opens: bool) -> bool:
-        """Whether a line was broken before `token` only because it was full."""
+        """True if a line was broken before `token` only because it was full."""
         apart = not following or following[0].isspace()
         if (token in _BULLETS and apart) or _begins_item(token, following) or "://" in token:
             return False
@@ -251,17 +251,17 @@ class Splitter:
 
 
 def _is_starter(token: str, following: str) -> bool:
-    """Whether a word commonly begins a sentence; ``A.`` and ``I.`` are initials."""
+    """True if a word commonly begins a sentence; ``A.`` and ``I.`` are initials."""
     return token in _STARTERS and not (len(token) == 1 and following[:1] == _PERIOD)
 
 
 def _begins_item(token: str, following: str) -> bool:
-    """Whether a line begins with a number or a letter of a list, such as ``1.``, ``b)`` or ``(iv)``."""
+    """True if a line begins with a number or a letter of a list, such as ``1.``, ``b)`` or ``(iv)``."""
     return _ITEM.match(token + following[:LOOKAHEAD]) is not None
 
 
 def _is_ornament(text: str) -> bool:
-    """Whether a text begins with a drawn line, such as ``----`` or ``* * *``."""
+    """True if a text begins with a drawn line, such as ``----`` or ``* * *``."""
     return text[0] in _ORNAMENTS and text[1:2] == text[0]
 
 
@@ -271,7 +271,7 @@ def line_ends(gap: str) -> list[int]:
 
 
 def is_hard_break(gap: str) -> bool:
-    """Whether a gap has a line break that always ends a sentence."""
+    """True if a gap has a line break that always ends a sentence."""
     return _HARD.search(gap) is not None
 
 

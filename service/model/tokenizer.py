@@ -329,7 +329,7 @@ class Tokenizer:
         return _LAST_STOP.search(plain(word[-_TAIL:])[0][-64:]) is not None
 
     def is_item(self, word: str, before: str, behind: str) -> bool:
-        """Whether a word may be the number of a list's item; `before` and `behind` are the characters beside it."""
+        """True if a word may be the number of a list's item; `before` and `behind` are the characters beside it."""
         return self._listed and before in ("", "\n") and behind in (" ", "\t") and bool(_LIST_NUMBER.fullmatch(word))
 
     def _word(self, key: str, limit: int) -> _Word:

@@ -51,7 +51,7 @@ class Cards(Frozen):
     data: Annotated[str, Field(min_length=1, max_length=256)]
     """The corpus and its split."""
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-    """Of the data file, as it lies on disk."""
+    """The SHA-256 of the data file, as it lies on disk."""
     weights: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
     """The SHA-256 of the weights that the cards were made from; None in cards from before that was kept."""
     inputs: Annotated[int, Field(ge=1, le=MOST)]
@@ -61,7 +61,7 @@ class Cards(Frozen):
     seed: Annotated[int, Field(ge=0, le=MOST)]
     metric: Literal["accuracy", "f1"]
     score: Annotated[float, Field(ge=0, le=1)]
-    """Of the whole model, over the same inputs."""
+    """The score of the whole model, over the same inputs."""
     layers: tuple[LayerCards, ...]
 
     @model_validator(mode="after")

@@ -22,7 +22,7 @@ Array = NDArray[np.float32]
 
 
 def saturates(cell: CellName, gate: str) -> bool:
-    """Whether a gate lies in 0..1, so that it can be shut or open; states and candidates lie around 0."""
+    """True if a gate lies in 0..1, so that it can be shut or open; states and candidates lie around 0."""
     return any(each.name == gate and each.low == 0.0 for each in gates(cell))
 
 

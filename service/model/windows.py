@@ -39,6 +39,6 @@ def widen(vectors: NDArray[_Number], before: int, after: int) -> NDArray[_Number
 
 
 def definition(before: int, after: int) -> str:
-    """What x_t is in the first layer, for its printed equations: ``x_t = [e_{t-1}, e_t, e_{t+1}]``."""
+    """The definition of x_t in the first layer, for its printed equations: ``x_t = [e_{t-1}, e_t, e_{t+1}]``."""
     steps = (f"{{t{offset:+d}}}" if offset else "t" for offset in range(-before, after + 1))
     return f"x_t = [{', '.join(f'e_{step}' for step in steps)}]"

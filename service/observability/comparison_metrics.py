@@ -9,7 +9,7 @@ SHADOW_LABELS = (*_MODEL, "shadow")
 CHANGES = (-0.5, -0.2, -0.1, -0.05, -0.02, -0.005, 0.005, 0.02, 0.05, 0.1, 0.2, 0.5)
 """Bounds of changes of score."""
 BINS = 15
-"""Of the calibration error, as in training."""
+"""Bins of the calibration error, as in training."""
 
 COMPARISON_FAMILIES = (
     Family("shadow_requests_total", "counter", "Requests that a shadow ran again.", SHADOW_LABELS),

@@ -271,7 +271,7 @@ def _json(event: EventDict, **_: Any) -> str:
 
 
 def _name_logger(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
-    """Which library's logger an event of `logging` came from."""
+    """Add the name of the library's logger to an event of `logging`."""
     record = event.get("_record")
     if record is not None:
         event["logger"] = record.name

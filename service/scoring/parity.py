@@ -23,7 +23,7 @@ LOGITS_TOLERANCE = 5e-5
 GATES_TOLERANCE = 1e-5
 """Tolerance of gates, against the equations in float64."""
 INT8_TOLERANCE = 0.5
-"""Of logits, for a fused graph that rounds every input and state to 8 bits."""
+"""Tolerance of logits, for a fused graph that rounds every input and state to 8 bits."""
 BATCH_TOLERANCE = 5e-3
 """Tolerance on probabilities: an int8 model's answer depends on the batch by at most this."""
 LENGTHS = (1, 2, 3, 7, 20, 64, 200, 400)

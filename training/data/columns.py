@@ -100,7 +100,7 @@ def _uneven(row: str, found: int, width: int, parted: str) -> str:
     return f"{found} columns parted by {parted}, but {width} in the lines before{hint}"
 
 
-# Which column is which.
+# The columns, by their names and by their content.
 
 
 def _sentences(source: Source, rows: _Rows, width: int) -> Iterator[Example]:

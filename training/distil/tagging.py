@@ -43,7 +43,7 @@ Tokens = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Which labelled sentences are kept."""
+    """The rule by which labelled sentences are kept."""
 
     confidence: float = 0.6
     """The probability that every token's label has at least."""

@@ -29,7 +29,7 @@ from training.scoring.evaluate import of_network
 
 FloatKind = Literal["float32", "float16"]
 TOLERANCES: dict[FloatKind, float] = {"float32": 1e-4, "float16": 1e-2}
-"""Of logits, from torch's in float32."""
+"""Tolerances of logits, against torch's in float32."""
 _REFERENCE_TOKENS = 64
 """The longest batches that onnx's reference evaluator is given: it takes a second for each hundred steps of a Scan."""
 

@@ -181,7 +181,7 @@ class _FullPeephole(Function):
 
 
 def _passed_on(gates: Tensor, cells: Tensor, squashed: Tensor) -> tuple[Tensor, Tensor]:
-    """What the steps of an LSTM pass on of a gradient: each pre-activation's share of the gradient at the cell (input,
+    """The gradients that the steps of an LSTM pass on: each pre-activation's share of the gradient at the cell (input,
     forget, candidate) or at h (output), [time, batch, 4, units], and the cell's share of that at h, [time, batch,
     units].
 

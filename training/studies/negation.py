@@ -21,7 +21,7 @@ Kind = Literal["negation", "kept", "contrast", "intensity", "verdict", "rating"]
 that the sentence stands for decides; intensity leaves the meaning as it is. A verdict is what people say of a thing
 without naming its quality; a rating is a number of stars or points."""
 Words = Literal["quality", "feeling", "comparison"]
-"""What {a} is: a quality of a thing, what somebody feels, or a comparative."""
+"""The kind of word {a}: a quality of a thing, what somebody feels, or a comparative."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -380,7 +380,7 @@ def drawn(count: int, seed: int = 1) -> list[tuple[Kind, Example]]:
 
 
 def training(first: int, among: int, seed: int = 1) -> list[Example]:
-    """What `sentiment-bilstm` learns from: `first` sentences of the first few patterns, then the ratings among
+    """The examples for `sentiment-bilstm`: `first` sentences of the first few patterns, then the ratings among
     `drawn(among)` in random order. More patterns and verdicts beside them cost a point on SST-2."""
     ratings = [example for kind, example in drawn(among, seed) if kind == "rating"]
     random.Random(seed).shuffle(ratings)  # noqa: S311  # no secrets

@@ -28,7 +28,7 @@ from training.scoring.evaluate import HEADLINES, Corpus, Subject, corpus_name, m
 
 _ROWS, _TOKENS = 64, 4_096
 _DECIMALS = 3
-"""Of the states at the places."""
+"""Decimals of the states at the places."""
 _COSTS = 5
 """Decimals of what is lost."""
 Array = NDArray[np.float64]

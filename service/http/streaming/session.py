@@ -95,7 +95,7 @@ class Session:
         """True while callbacks read a piece. The task must not go on meanwhile."""
         self._loop = asyncio.get_running_loop()
         self._woken: asyncio.Future[None] | None = None
-        """What `_next` waits for: a message, the end of the client, or the end of the service."""
+        """`_next` waits for it: a message, the end of the client, or the end of the service."""
         self._since = 0.0
         self._timer: asyncio.TimerHandle | None = None
 

@@ -17,12 +17,12 @@ from service.model.untrusted.protobuf import Message, read
 from service.model.weights import Stored
 
 MAX_NODES = 4096
-"""Of one graph, those in the bodies of its scans too."""
+"""Nodes of one graph, with those in the bodies of its scans."""
 MAX_FOLDED = 1024
-"""Of those that work on constants alone, which loading a graph computes: the time of a warm-up is limited, that of
+"""Nodes that work on constants alone, which loading a graph computes: the time of a warm-up is limited, that of
 loading is not."""
 MAX_FIXED = 65_536
-"""Of a size that a graph fixes for one of its inputs or outputs."""
+"""The largest size that a graph fixes for one of its inputs or outputs."""
 MAX_DEPTH = 2
 """Bodies within bodies."""
 MAX_INLINE = 1 << 20

@@ -21,7 +21,7 @@ from service.model.bundle import MODEL_GRAPH, WEIGHTS, Bundle
 from service.model.untrusted.graph import External, Graph
 
 MAX_WEIGHT: Final = 1e6
-"""Of a weight, either way: with it no sum of products leaves float32."""
+"""The largest weight, either way: up to it no sum of products leaves float32."""
 
 _AT_ONCE = 1 << 16
 """Weights that are looked at together: they fit a core's cache."""
@@ -37,7 +37,7 @@ class Vetted:
     contents."""
 
     weights: Arrays
-    """Of the weights file, by name."""
+    """The arrays of the weights file, by name."""
     graphs: Mapping[str, bytes]
     initializers: Mapping[str, Arrays]
     """Initializers with numbers in the weights file, by graph."""

@@ -147,7 +147,7 @@ class Builder:
         return data
 
     def _has_lengths(self) -> bool:
-        """Whether a recurrent operator is given lengths: all of them take these as their fifth input."""
+        """True if a recurrent operator is given lengths: all of them take these as their fifth input."""
         return any(node.op_type in _TAKE_LENGTHS and any(node.input[4:5]) for node in self.nodes)
 
 

@@ -147,7 +147,7 @@ def bias(builder: Builder, name: str, way: int, units: int) -> str:
 
 
 def _narrowed(builder: Builder, wide: str, rows: int, units: int, shape: tuple[int, ...]) -> str:
-    """Of [all rows, gates * (units + bounds)] the first rows and every gate's own units, in another shape."""
+    """The first of [all rows, gates * (units + bounds)] and every gate's own units, in another shape."""
     apart = builder.node("Reshape", wide, builder.integers(-1, _GATES, units + INT8_BOUNDS))
     ends = builder.integers(rows, units)
     kept = builder.node("Slice", apart, builder.integers(0, 0), ends, builder.integers(0, 2))
