@@ -10,6 +10,7 @@ import json
 import random
 from collections.abc import Callable
 from contextlib import suppress
+from socket import SHUT_RDWR
 from urllib.parse import urlsplit
 
 from websockets.exceptions import ConnectionClosed
@@ -65,7 +66,7 @@ def play(url: str, seed: int) -> bool:
         for _ in range(choice.randrange(1, 12)):
             _act(choice)(connection, choice)
         if choice.random() < 0.2:  # the client vanishes
-            connection.socket.close()
+            connection.socket.shutdown(SHUT_RDWR)
             return done
         say(connection, {"end": True})  # of what is under way
         say(connection, {"tokens": ["a", "last", "film"], "end": True})
