@@ -35,10 +35,11 @@ def _share(path: Path, provider: Provider, rows: int, tokens: int, seconds: floa
         engine.predict(batch)
     print("ready", flush=True)
     sys.stdin.readline()
-    texts, started = 0, time.perf_counter()
-    while (passed := time.perf_counter() - started) < seconds:
+    texts, passed, started = 0, 0.0, time.perf_counter()
+    while not texts or passed < seconds:
         engine.predict(batch)
         texts += rows
+        passed = time.perf_counter() - started
     print(texts / passed, flush=True)
 
 

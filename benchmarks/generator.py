@@ -18,7 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 NAME = "wrk" if shutil.which("wrk") else "benchmarks/load.py"
 _UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3, "m": 6e4}
-_PATIENCE = 30.0
+_PATIENCE = 120.0
 
 
 class LoadError(RuntimeError):

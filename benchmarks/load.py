@@ -41,29 +41,28 @@ def body(model: str, text: str) -> bytes:
 async def answers(
     port: int, requests: Sequence[bytes], connections: int, warm_up: float, seconds: float
 ) -> list[float]:
-    """The seconds that each answer took, of those that came after `warm_up` seconds and within `seconds` from then."""
+    """The seconds that each answer took, of those that came after `warm_up` seconds and within `seconds` from then.
+    Each connection has at least one: its first answer after the warm-up, however late."""
     begin = time.perf_counter() + warm_up
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(_ask(port, requests, first, begin, begin + seconds)) for first in range(connections)]
-    times = [each for task in tasks for each in task.result()]
-    if not times:
-        raise RuntimeError(f"no answer within {seconds:g} seconds")
-    return times
+    return [each for task in tasks for each in task.result()]
 
 
 async def _ask(port: int, requests: Sequence[bytes], first: int, begin: float, end: float) -> list[float]:
-    """One connection's requests: the seconds that each answer took that came between `begin` and `end`."""
+    """One connection's requests: the seconds that each answer took that came between `begin` and `end`, or the first
+    one after `end` if none came between."""
     reader, writer = await asyncio.open_connection(HOST, port)
-    times = []
+    times: list[float] = []
     for number in count(first):
         asked = time.perf_counter()
         writer.write(requests[number % len(requests)])
         await read_answer(reader)
         answered = time.perf_counter()
+        if answered >= begin and (answered <= end or not times):
+            times.append(answered - asked)
         if answered > end:
             break
-        if answered >= begin:
-            times.append(answered - asked)
     writer.close()
     await writer.wait_closed()
     return times
@@ -89,7 +88,8 @@ async def load(
     requests = [request(path, each.encode(), accept) for each in bodies]
     times = sorted(await answers(port, requests, connections, 0, seconds))
     median, p99 = times[len(times) // 2], times[len(times) * 99 // 100]
-    return {"rate": len(times) / seconds, "median_ms": median * 1000, "p99_ms": p99 * 1000}
+    # An answer that took longer than the turn makes the turn longer.
+    return {"rate": len(times) / max(seconds, times[-1]), "median_ms": median * 1000, "p99_ms": p99 * 1000}
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -25,6 +26,7 @@ from service.model.bundle import Bundle, discover, load
 ROOT = Path(__file__).resolve().parents[1]
 FAVOURITE = "sentiment-bilstm"
 _STARTS_WITHIN, _STOPS_WITHIN, _ANSWERS_WITHIN = 240.0, 60.0, 30.0
+_LOWEST_PORT = 10_000
 _LAST_CHARACTERS = 4000
 """The end of the output of a server that did not start."""
 
@@ -118,8 +120,7 @@ def server(
     It is ended afterwards, with all its workers. `log` keeps its output, `pause` is in seconds, between two questions
     whether it is ready. Raises `ServingError` if it does not start.
     """
-    with socket.create_server((HOST, 0)) as listener:
-        port: int = listener.getsockname()[1]
+    port = free_port()
     settings = {name: value for name, value in os.environ.items() if not name.startswith("SERVICE_")}
     settings.pop("PYTHONDONTWRITEBYTECODE", None)  # a start that compiles all modules is not one that comes twice
     command = [str(python), "-m", *program, "--port", str(port)]
@@ -145,6 +146,24 @@ def server(
             yield Server(port, process, time.perf_counter() - started)
         finally:
             _end(process)
+
+
+def free_port() -> int:
+    """A port at which nobody listens, for a server that is told its port.
+
+    It lies below the range from which the system gives ports to programs that leave the choice to it: none of them can
+    get it before the server has it. Where there is no such range, the system chooses.
+    """
+    try:
+        first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text("ascii").split()[0])
+    except OSError:
+        first = 0
+    candidates = range(_LOWEST_PORT, first)
+    while True:
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind((HOST, secrets.choice(candidates) if candidates else 0))
+            port: int = probe.getsockname()[1]
+            return port
 
 
 def _is(ready: Ready, port: int) -> bool:

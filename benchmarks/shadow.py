@@ -41,7 +41,7 @@ SUBJECT, BASELINE = "with a full shadow", "without"
 ROOT = Path(__file__).resolve().parents[1]
 LIMIT = 1.1
 """The 99th percentile with a shadow, divided by that without, is at most this."""
-_PATIENCE = 30.0
+_PATIENCE = 120.0
 _STILL = 0.5
 """Seconds without a run, after which nothing waits for the shadow."""
 
@@ -153,15 +153,17 @@ def _drain(port: int, model: str) -> None:
     seen, limit = -1, time.monotonic() + _PATIENCE
     while time.monotonic() < limit:
         report = _report(port, model)
-        if seen == (seen := report["requests"] + report["dropped"]):
+        # On a busy machine the shadow may begin long after the answers.
+        if report["requests"] and seen == (seen := report["requests"] + report["dropped"]):
             return
         time.sleep(_STILL)
-    raise ServingError("the shadow did not come to its end")
+    raise ServingError(f"the shadow did not come to its end, or ran nothing: {report}")
 
 
 def _most(port: int, model: str, size: Size) -> float:
     """The requests a second that a service answers when it is asked as fast as it answers."""
-    return _run(port, model, 0.0, size).requests / size.seconds
+    found = _run(port, model, 0.0, size)
+    return found.requests / max(size.seconds, found.median_ms / 1000)
 
 
 def _run(port: int, model: str, rate: float, size: Size) -> Paced:
@@ -183,8 +185,8 @@ def _run(port: int, model: str, rate: float, size: Size) -> Paced:
 
 def _report(port: int, model: str) -> dict[str, int]:
     response = httpx.get(f"http://{HOST}:{port}/models/{model}/shadow", timeout=_PATIENCE)
-    if response.status_code != 200 or not response.json()["requests"]:
-        raise ServingError(f"the shadow ran nothing: {response.text[:200]}")
+    if response.status_code != 200:
+        raise ServingError(f"there is no report on the shadow: {response.text[:200]}")
     found: dict[str, int] = response.json()
     return found
 

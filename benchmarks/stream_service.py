@@ -11,15 +11,15 @@ import asyncio
 import json
 import re
 import resource
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import cast
 
 from benchmarks.load import HOST, TEXTS, body, request
 from benchmarks.measure import Pair
 from benchmarks.resources import service
-from benchmarks.serving import ROOT, ServingError, megabytes
+from benchmarks.serving import ROOT, ServingError, answers, megabytes
 from service.model.bundle import Bundle, load, versions
 
 WORDS = " ".join(TEXTS).split()
@@ -28,11 +28,14 @@ READ = 20
 MASK = bytes(4)
 """The mask of a client's frame (RFC 6455, 5.3), here one that changes nothing."""
 _PING, _TEXT = 0x89, 0x81
+_SCHEDULED = 2
+"""CPUCLOCK_SCHED: in Linux the number of a process's CPU clock holds this and the complement of its id."""
 _SPARE = 64
 """Files and connections beside those of the streams."""
 _AT_ONCE = 50
 _PATIENCE = 3600
 """Seconds that an idle connection of the measurement stays open."""
+_CLOSED_WITHIN = 120.0
 _HANDSHAKE = (
     f"GET /stream HTTP/1.1\r\nHost: {HOST}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
@@ -215,7 +218,7 @@ async def _hold(port: int, worker: int, model: str, kind: str, count: int) -> tu
     """KiB for each connection of a kind, and the status of one WebSocket more."""
     for each in ("kept_alive", "sockets", "streams"):
         await asyncio.gather(*(_idle(port, model, each) for _ in range(min(_AT_ONCE, count))))  # warms up
-        await asyncio.sleep(0.5)  # until the service has seen them close
+        await _closed(port)
     before = megabytes(worker, "Pss")
     held: list[Client] = []
     while len(held) < count:
@@ -229,6 +232,15 @@ async def _hold(port: int, worker: int, model: str, kind: str, count: int) -> tu
     for client in (*held, extra):
         client.close()
     return size, status
+
+
+async def _closed(port: int) -> None:
+    """Wait until the service has seen its streams close: it would refuse others in their place."""
+    limit = time.monotonic() + _CLOSED_WITHIN
+    while not await asyncio.to_thread(answers, port, "/metrics", "\ngatelight_streams 0.0\n"):
+        if time.monotonic() > limit:
+            raise ServingError(f"the service has open streams {_CLOSED_WITHIN:g} seconds after their end")
+        await asyncio.sleep(0.1)
 
 
 async def _idle(port: int, model: str, kind: str) -> None:
@@ -253,8 +265,8 @@ async def _open(port: int, model: str, kind: str) -> Client:
 
 
 def seconds(pid: int) -> float:
-    """CPU seconds of a process so far, over all threads."""
-    return sum(int((each / "schedstat").read_text().split()[0]) for each in Path(f"/proc/{pid}/task").iterdir()) / 1e9
+    """CPU seconds of a process so far, over all threads, those too that have ended."""
+    return time.clock_gettime(~pid << 3 | _SCHEDULED)
 
 
 def allow_files(count: int) -> None:

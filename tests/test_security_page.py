@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from benchmarks.serving import free_port
 from service.model.bundle import FILES
 from service.model.engine import WARM_UP_SECONDS
 from service.model.loading import _COPIES, _HEADROOM
@@ -36,8 +36,7 @@ def test_the_numbers_are_those_of_the_code() -> None:
 def test_the_commands_run(tmp_path: Path) -> None:
     if shutil.which("curl") is None:
         pytest.skip("curl is not installed")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = str(free.getsockname()[1])
+    port = str(free_port())
     (tmp_path / "models").symlink_to(ROOT / "models")
     (block,) = re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
     commands = block.replace("8765", port).replace("python -m", f"{sys.executable} -m")
@@ -47,7 +46,7 @@ def test_the_commands_run(tmp_path: Path) -> None:
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=150,
+        timeout=250,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]
