@@ -26,7 +26,7 @@ SHORTER = {"--steps 3000": "--steps 2", "--steps 300": "--steps 2", "--length 20
 LARGEST = 300_000
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_every_command_runs_in_a_short_form(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="matplotlib is not installed")
     (tmp_path / "models").symlink_to(ROOT / "models")

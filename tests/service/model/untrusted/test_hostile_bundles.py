@@ -127,7 +127,11 @@ def test_every_exported_graph_passes(good: Bundle) -> None:
     check(good)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=300,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],  # in place of the suite's
+)
 @given(data=st.data())
 def test_whatever_bytes_are_wrong_in_a_graph_nothing_else_is_raised(good: Bundle, data: st.DataObject) -> None:
     name = data.draw(st.sampled_from([MODEL_GRAPH, TRACE_GRAPH]))
