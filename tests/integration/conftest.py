@@ -53,7 +53,9 @@ class Process:
 
     @property
     def output(self) -> str:
-        return self.log.read_text(encoding="utf-8")
+        """The lines of its log. The end of a line that is being written may not be there yet."""
+        written = self.log.read_bytes()
+        return written[: written.rfind(b"\n") + 1].decode("utf-8")
 
     @property
     def url(self) -> str:
