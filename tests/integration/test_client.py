@@ -12,6 +12,7 @@ import pytest
 from service.client import AsyncClient, Client, Entities, Forbidden, InvalidRequest, NotFound, Sentiment
 from tests.integration.conftest import Process, Start
 from tests.integration.models import HIDDEN
+from tests.patience import PATIENCE
 
 TEXTS = ["A great film.", "Ada Lovelace lived in London.", "bad"]
 
@@ -102,7 +103,7 @@ def test_statistics_of_units(service: Process, model: str, reduce: Literal["none
 def test_models_and_problems(service: Process) -> None:
     with Client(service.url) as client:
         assert client.ready()
-        client.wait_until_ready(1)
+        client.wait_until_ready(PATIENCE)
         models = client.models()
         assert models.default["ner"] == "ner-bilstm"
         assert client.model("ner-bigru") in models.models
@@ -118,7 +119,7 @@ def test_models_and_problems(service: Process) -> None:
 def test_asynchronously(service: Process) -> None:
     async def ask() -> None:
         async with AsyncClient(service.url, batch=1, concurrency=2) as client:
-            await client.wait_until_ready(1)
+            await client.wait_until_ready(PATIENCE)
             together = await asyncio.gather(*(client.predict(TEXTS) for _ in range(4)))
             assert len({str(each.predictions) for each in together}) == 1
             traces = (await client.gates(TEXTS, gates=["forget"])).traces

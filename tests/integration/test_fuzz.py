@@ -30,7 +30,7 @@ from tests.patience import PATIENCE
 
 CASES = int(os.environ.get("FUZZ_CASES", "600"))
 """Requests in all, about; shared between the routes."""
-JSON = {"Content-Type": "application/json"}
+JSON = {"Content-Type": "application/json", "X-Request-Timeout": f"{PATIENCE:g}"}
 CHECKS = [status_code_conformance, content_type_conformance, response_schema_conformance]
 counts: Counter[str] = Counter()
 

@@ -75,7 +75,7 @@ def test_every_connection_is_answered_while_the_workers_take_over(start: Start, 
 
 
 def test_connections_that_send_nothing_are_the_workers(start: Start) -> None:
-    service = start("--workers", "2")
+    service = start("--workers", "2", "--header-seconds", f"{PATIENCE:g}")
     with ExitStack() as stack:
         kept = [stack.enter_context(socket.create_connection(_address(service), timeout=PATIENCE)) for _ in range(40)]
         stack.enter_context(socket.create_connection(_address(service), timeout=PATIENCE)).close()  # and one hangs up
