@@ -16,6 +16,7 @@ from service.http.schemas.responses import ModelDescription, Unloaded, Versions
 from tests.integration.conftest import Process, Start
 from tests.integration.metrics import value
 from tests.integration.models import write_model
+from tests.integration.together import together
 from tests.patience import PATIENCE
 
 GRU = "sentiment-gru"
@@ -112,24 +113,17 @@ def test_a_refused_version_stands_in_models(start: Start, models: Path) -> None:
 
 
 def test_an_unloaded_model_finishes_its_requests(start: Start, models: Path) -> None:
+    add(models, 64)  # slow enough: what follows takes a fraction of the time of 480,000 tokens
     service = start("--admin", "--threads", "1", models=models).until_ready()
-    answers: list[httpx.Response] = []
-    long = {"inputs": ["a fine film . " * 1000] * 120, "model": GRU}
-
-    def ask() -> None:
-        answers.append(httpx.post(f"{service.url}/predict", json=long, timeout=PATIENCE))
-
-    waiting = threading.Thread(target=ask)
-    waiting.start()
-    service.wait(lambda: value(service, "batch_rows_count") > 0)
-    assert not answers
-    unloaded = service.client.post(f"/admin/models/{GRU}/unload")
-    assert Unloaded.model_validate_json(unloaded.content).name == GRU
-    assert service.client.post("/predict", json={"inputs": "a", "model": GRU}).status_code == 404
-    assert not answers, "the long request was to outlast the unloading"
-    waiting.join()
-    assert answers[0].status_code == 200
-    assert len(answers[0].json()["predictions"]) == 120
+    with together(service, "/predict", [{"inputs": ["a fine film . " * 1000] * 120, "model": GRU}]) as asked:
+        service.wait(lambda: value(service, "batch_rows_count") > 0)
+        unloaded = service.client.post(f"/admin/models/{GRU}/unload")
+        assert Unloaded.model_validate_json(unloaded.content).name == GRU
+        assert service.client.post("/predict", json={"inputs": "a", "model": GRU}).status_code == 404
+        assert not asked.answered, "the long request was to outlast the unloading"
+        (answer,) = asked.answers
+    assert answer.status_code == 200
+    assert len(answer.json()["predictions"]) == 120
 
 
 def test_the_last_model_can_go_and_come_back(start: Start, tmp_path: Path, repository: Path) -> None:

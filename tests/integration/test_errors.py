@@ -13,6 +13,7 @@ import pytest
 
 from service.http.schemas.responses import Problem
 from tests.integration.conftest import Process, Start
+from tests.integration.together import together
 from tests.patience import PATIENCE
 
 JSON = {"Content-Type": "application/json"}
@@ -68,7 +69,8 @@ def test_a_pair_of_surrogates_is_one_character(client: httpx.Client) -> None:
 
 
 def test_401_and_429(start: Start) -> None:
-    service = start("--rate-limit", "0.5", SERVICE_API_KEYS="first-key, second-key").until_ready()
+    # The next request of a key is allowed 100 seconds later: however slow the first answer, the second comes too soon.
+    service = start("--rate-limit", "0.01", SERVICE_API_KEYS="first-key, second-key").until_ready()
     client = service.client
     for header in (None, "Basic abc", "Bearer", "Bearer wrong", "Bearer first-key,second-key", "first-key"):
         for path in ("/models", "/", "/openapi.json", "/nowhere"):
@@ -83,7 +85,7 @@ def test_401_and_429(start: Start) -> None:
     assert client.post("/predict", json={"inputs": "a"}, headers=first).status_code == 200
     response = client.post("/predict", json={"inputs": "a"}, headers=first)
     problem(response, 429, "rate-limited")
-    assert 1 <= int(response.headers["Retry-After"]) <= 2
+    assert 1 <= int(response.headers["Retry-After"]) <= 100
     assert client.get("/models", headers={"Authorization": "Bearer second-key"}).status_code == 200
     assert "-key" not in service.output
 
@@ -285,12 +287,8 @@ def test_errors_are_few_however_much_is_wrong(client: httpx.Client) -> None:
 
 def test_503_full(start: Start) -> None:
     service = start("--queue-tokens", "1", "--threads", "1").until_ready()
-    service.client.get("/health/live")
-    with ThreadPoolExecutor(16) as pool:
-        request = {"inputs": [LONG] * 8, "task": "ner"}
-        answers = list(
-            pool.map(lambda _: httpx.post(f"{service.url}/predict", json=request, timeout=PATIENCE), range(16))
-        )
+    with together(service, "/predict", [{"inputs": [LONG] * 8, "task": "ner"}] * 16) as asked:
+        answers = asked.answers
     assert {answer.status_code for answer in answers} == {200, 503}
     for answer in answers:
         if answer.status_code == 503:
@@ -315,7 +313,8 @@ def test_health_is_answered_while_large_requests_run(served: Process) -> None:
     with ThreadPoolExecutor(1) as pool, httpx.Client(base_url=served.url, timeout=PATIENCE) as client:
         client.get("/health/live")
         started = time.perf_counter()
-        large = pool.submit(httpx.post, f"{served.url}/predict", json=request, timeout=PATIENCE)
+        headers = {"X-Request-Timeout": f"{PATIENCE:g}"}
+        large = pool.submit(httpx.post, f"{served.url}/predict", json=request, headers=headers, timeout=PATIENCE)
         waits = []
         while not large.done():
             waits.append(client.get("/health/live").elapsed.total_seconds())

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import contextlib
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import pytest
 
-from benchmarks.soak import Run, delete, requests
+from benchmarks.soak import Run, requests
 from tests.integration.conftest import ROOT, Process, Start
 from tests.integration.metrics import value
+from tests.integration.together import together
 from tests.patience import PATIENCE, until
 
 CALLERS = 8
@@ -59,23 +59,30 @@ def test_the_models_folder_is_deleted_and_comes_back(start: Start, repository: P
     shutil.copytree(repository, models)
     service = start("--reload", "0.1", models=models).until_ready()
     served = value(service, "model_info", **_labels(service))
-    assert set(under_load(service, lambda run: delete(models, 0.5))) == {"right"}
-    service.says("cannot be read")
+
+    async def delete(_: Run) -> None:
+        """Until the service has looked for it, however slow it is."""
+        copy = models.with_name("copy")
+        await asyncio.to_thread(shutil.copytree, models, copy)
+        await asyncio.to_thread(shutil.rmtree, models)
+        await asyncio.to_thread(service.says, "cannot be read")
+        copy.rename(models)
+
+    assert set(under_load(service, delete)) == {"right"}
     assert value(service, "model_info", **_labels(service)) == served == 1
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
 def test_a_full_disk_under_the_log_fails_no_request(repository: Path, tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "service", "serve", "--models", str(repository), "--port", str(port)]
+    command = [sys.executable, "-m", "service", "serve", "--models", str(repository), "--port", "0"]
     with Path("/dev/full").open("wb") as full:
         process = subprocess.Popen(
             command, stdout=full, stderr=full, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}
         )
     try:
-        transport = httpx.HTTPTransport(retries=8)
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", transport=transport, timeout=PATIENCE) as client:
+        until(lambda: _ports(process.pid) or process.poll() is not None)
+        (port,) = _ports(process.pid)
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE) as client:
             while client.get("/health/ready").status_code != 200:
                 assert process.poll() is None
             for _ in range(20):
@@ -90,7 +97,11 @@ def test_a_full_disk_under_the_log_fails_no_request(repository: Path, tmp_path: 
 
 def test_more_callers_than_may_wait_are_refused_and_the_others_answered(start: Start) -> None:
     service = start("--queue-tokens", "60", "--threads", "1").until_ready()
-    outcomes = under_load(service, lambda _: asyncio.sleep(1), callers=10 * CALLERS)
+
+    async def until_refused(run: Run) -> None:
+        await asyncio.to_thread(until, lambda: run.outcomes["503"])
+
+    outcomes = under_load(service, until_refused, callers=10 * CALLERS)
     assert set(outcomes) == {"right", "503"}
     assert value(service, "refusals_total", reason="full") >= outcomes["503"] > 0
     assert "Traceback" not in service.output
@@ -99,14 +110,9 @@ def test_more_callers_than_may_wait_are_refused_and_the_others_answered(start: S
 def test_large_bodies_wait_in_bounded_number_and_small_ones_go_past_them(start: Start) -> None:
     service = start("--edge-seconds", "0.2", "--threads", "1").until_ready()
     large = {"inputs": "a " * 400_000}  # over the token limit, as is known once it has been read
-
-    def ask(body: dict[str, str]) -> httpx.Response:
-        return httpx.post(f"{service.url}/predict", json=body, timeout=PATIENCE)
-
-    with ThreadPoolExecutor(16) as pool:
-        answers = pool.map(ask, [large] * 24)
-        small = [ask({"inputs": "a b"}).status_code for _ in range(20)]
-        found = list(answers)
+    with together(service, "/predict", [large] * 24) as asked:
+        small = [service.client.post("/predict", json={"inputs": "a b"}).status_code for _ in range(20)]
+        found = asked.answers
     assert small == [200] * 20
     refused = [answer for answer in found if answer.status_code == 503]
     assert {answer.status_code for answer in found} == {422, 503}
@@ -118,18 +124,14 @@ def test_large_bodies_wait_in_bounded_number_and_small_ones_go_past_them(start: 
 def test_traces_under_way_are_bounded_together(start: Start) -> None:
     service = start("--trace-numbers", "1000", "--threads", "1").until_ready()
     body = {"inputs": ["a b c d " * 400] * 8, "task": "ner"}
-
-    def ask(body: dict[str, object]) -> httpx.Response:
-        return httpx.post(f"{service.url}/gates", json=body, timeout=PATIENCE)
-
-    with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(ask, [body] * 16))
+    with together(service, "/gates", [body] * 16) as asked:
+        found = asked.answers
     refused = [answer for answer in found if answer.status_code == 503]
     assert {answer.status_code for answer in found} == {200, 503}
     assert all(int(answer.headers["Retry-After"]) >= 1 for answer in refused)
     assert "limit of 1000" in refused[0].json()["detail"]
     assert value(service, "refusals_total", reason="trace") == len(refused)
-    late = httpx.post(f"{service.url}/gates", json=body, headers={"X-Request-Timeout": "0.01"})
+    late = httpx.post(f"{service.url}/gates", json=body, headers={"X-Request-Timeout": "0.01"}, timeout=PATIENCE)
     assert late.status_code == 504
     assert value(service, "trace_numbers") == 0
 
@@ -155,6 +157,17 @@ def test_no_clock_that_can_jump_is_asked() -> None:
             if name in ("time.time", "datetime.now", "datetime.datetime.now") or imported:
                 jumping.append(f"{file.name}:{getattr(node, 'lineno', 0)}")
     assert jumping == []
+
+
+def _ports(pid: int) -> list[int]:
+    """The ports at which a process listens, as Linux has them: its log cannot say so."""
+    sockets = set()
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            sockets.add(str(descriptor.readlink()))
+    lines = [line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text(encoding="ascii").splitlines()[1:]]
+    listening = "0A"
+    return [int(at[1].rpartition(":")[2], 16) for at in lines if at[3] == listening and f"socket:[{at[9]}]" in sockets]
 
 
 def _names(node: ast.ImportFrom) -> list[str]:

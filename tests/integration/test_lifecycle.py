@@ -8,15 +8,14 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import httpx
 import pytest
 
 from tests.integration.conftest import ROOT, Process, Start
-from tests.integration.metrics import value
 from tests.integration.models import write_model
+from tests.integration.together import together
 from tests.patience import PATIENCE
 
 LONG = {"inputs": ["Ada lived in London . " * 800] * 64, "task": "ner"}
@@ -136,25 +135,21 @@ def test_reloading_waits_for_a_model_and_takes_new_versions(start: Start, tmp_pa
 
 
 def test_sigterm_finishes_what_was_accepted(start: Start) -> None:
-    service = start().until_ready()
-    answers: list[httpx.Response] = []
-    waiting = threading.Thread(
-        target=lambda: answers.append(httpx.post(f"{service.url}/predict", json=LONG, timeout=PATIENCE))
-    )
-    waiting.start()
-    service.wait(lambda: value(service, "batch_rows_count") > 0)
-    assert not answers
-    service.signal(signal.SIGTERM)
-    assert service.exit_status() == 0
-    waiting.join()
-    assert answers[0].status_code == 200
-    assert len(answers[0].json()["predictions"]) == 64
+    service = start("--threads", "1", "--grace-seconds", str(int(PATIENCE))).until_ready()
+    with together(service, "/predict", [LONG]) as asked:
+        asked.until_sent()
+        service.signal(signal.SIGTERM)
+        assert service.exit_status() == 0
+        (answer,) = asked.answers
+    # It was answered while the service drained, not before.
+    assert service.output.index('"draining"') < service.output.index('"route":"/predict"')
+    assert answer.status_code == 200
+    assert len(answer.json()["predictions"]) == 64
     assert "Traceback" not in service.output
 
 
 def test_draining_is_not_ready_and_still_answers(start: Start) -> None:
-    service = start("--drain-seconds", "3").until_ready()
-    url = service.url
+    service = start("--drain-seconds", "3600").until_ready()
     service.signal(signal.SIGTERM)
     service.wait(lambda: "draining" in service.output)
     client = service.client
@@ -165,9 +160,16 @@ def test_draining_is_not_ready_and_still_answers(start: Start) -> None:
     answered = client.post("/predict", json={"inputs": "a"})
     assert answered.status_code == 200
     assert answered.headers["Connection"] == "close"
+
+
+def test_draining_ends_by_itself(start: Start) -> None:
+    service = start("--drain-seconds", "0.5").until_ready()
+    url = service.url
+    service.signal(signal.SIGTERM)
     assert service.exit_status() == 0
+    assert '"draining"' in service.output
     with pytest.raises(httpx.ConnectError):
-        httpx.get(f"{url}/health/live")
+        httpx.get(f"{url}/health/live", timeout=PATIENCE)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT])
@@ -193,23 +195,14 @@ def test_a_second_signal_ends_it_at_once(start: Start) -> None:
 
 
 def test_what_takes_longer_than_the_grace_is_answered_503(start: Start) -> None:
-    service = start("--grace-seconds", "1", "--threads", "1").until_ready()
-    answers: list[httpx.Response] = []
-    url = service.url
-
-    def ask() -> None:
-        answers.append(httpx.post(f"{url}/predict", json=LONG, timeout=PATIENCE))
-
-    waiting = [threading.Thread(target=ask) for _ in range(4)]
-    for thread in waiting:
-        thread.start()
-    service.wait(lambda: value(service, "connections") > len(waiting))
-    service.signal(signal.SIGTERM)
-    assert service.exit_status() == 0
-    for thread in waiting:
-        thread.join()
-    statuses = [answer.status_code for answer in answers]
-    assert len(statuses) == len(waiting)
+    # The queue has room for all of them: none is answered 503 because it is full.
+    flags = ("--grace-seconds", "1", "--threads", "1", "--queue-tokens", "4000000")
+    service = start(*flags).until_ready()
+    with together(service, "/predict", [LONG] * 4) as asked:
+        asked.until_sent()
+        service.signal(signal.SIGTERM)
+        assert service.exit_status() == 0
+        statuses = [answer.status_code for answer in asked.answers]
     assert 503 in statuses
     assert set(statuses) <= {200, 503}
     assert "Traceback" not in service.output
