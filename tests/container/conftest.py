@@ -1,4 +1,7 @@
-"""The image, really built, and containers of it, really run, where a container engine answers."""
+"""The image, really built, and containers of it, really run, where a container engine answers.
+
+Another run of these tests may use the same engine at the same time: what a run names in it has the run's own name.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +15,18 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
 
+from tests.patience import PATIENCE
+
 ROOT = Path(__file__).resolve().parents[2]
 MODELS = ROOT / "models"
-IMAGE = "gatelight:test"
+THIS_RUN = f"gatelight-test-{uuid4().hex[:8]}"
+"""Begins the names of this run's projects. Process numbers would not do: another run may be in a container."""
+IMAGE = f"{THIS_RUN}:cpu"
 READY_WITHIN = 120
 STOPS_WITHIN = 40
 """Seconds, docker-compose.yml's `stop_grace_period`."""
@@ -113,7 +121,7 @@ def wait(done: Callable[[], bool], within: float = READY_WITHIN) -> None:
 
 def served(url: str, **headers: str) -> dict[str, str]:
     """The models that a service has, name to version."""
-    answer = httpx.get(f"{url}/models", headers=headers).json()
+    answer = httpx.get(f"{url}/models", headers=headers, timeout=PATIENCE).json()
     return {model["name"]: model["version"] for model in answer["models"]}
 
 
@@ -138,7 +146,7 @@ def engine() -> None:
 @pytest.fixture(scope="session")
 def image(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The image, built as ``docker compose up`` builds it."""
-    Composed("gatelight-test-build", tmp_path_factory.mktemp("build"))("build")
+    Composed(f"{THIS_RUN}-build", tmp_path_factory.mktemp("build"))("build")
     yield IMAGE
     docker("image", "rm", "--force", IMAGE)
 
@@ -147,7 +155,7 @@ def _composer(folder: Path) -> Iterator[Compose]:
     running: list[Composed] = []
 
     def compose(*files: Path, **environment: str) -> Composed:
-        composed = Composed(f"gatelight-test-{os.getpid()}-{folder.name}".lower(), folder, *files, **environment)
+        composed = Composed(f"{THIS_RUN}-{folder.name}".lower(), folder, *files, **environment)
         running.append(composed)
         return composed.up()
 

@@ -26,6 +26,7 @@ from tests.container.conftest import (
     served,
     wait,
 )
+from tests.patience import PATIENCE
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -165,9 +166,19 @@ def test_a_stop_finishes_what_was_taken(compose: Compose) -> None:
     composed = compose()
     container = composed.container
     inputs = ["word " * 900] * 80  # a second or so of work
+    url = composed.url
+    body = {"inputs": inputs, "task": "ner"}
+
+    def taken() -> bool:
+        waiting = re.search(
+            r"^gatelight_queued_tokens (\S+)$", httpx.get(f"{url}/metrics", timeout=PATIENCE).text, re.MULTILINE
+        )
+        assert waiting
+        return float(waiting[1]) > 0
+
     with ThreadPoolExecutor(1) as pool:
-        answer = pool.submit(httpx.post, f"{composed.url}/predict", json={"inputs": inputs, "task": "ner"}, timeout=60)
-        time.sleep(0.5)
+        answer = pool.submit(httpx.post, f"{url}/predict", json=body, timeout=PATIENCE)
+        wait(lambda: answer.done() or taken())
         stop(container)
         assert answer.result().status_code == 200, answer.result().text
         assert len(answer.result().json()["predictions"]) == len(inputs)

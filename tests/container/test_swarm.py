@@ -6,13 +6,15 @@ the kernel.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import re
 import shutil
-import socket
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -20,20 +22,33 @@ import pytest
 import yaml
 
 from service.model import bundle
-from tests.container.conftest import MODELS, ROOT, docker, wait
+from tests.container.conftest import MODELS, ROOT, THIS_RUN, docker, served, wait
+from tests.patience import PATIENCE
+from tests.ports import free_port
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # another run's turn may come first
 
 STACK = ROOT / "deploy" / "swarm.yml"
-NAME = "gatelight-test"
-NEW_IMAGE = "gatelight:test-new-model"
-PROXY_IMAGE = "gatelight:test-proxy"
+NAME = THIS_RUN
+NEW_IMAGE = f"{THIS_RUN}:new-model"
+PROXY_IMAGE = f"{THIS_RUN}:proxy"
+TURN = Path(tempfile.gettempdir()) / "gatelight-test-swarm.lock"
+UPDATED_WITHIN = 600
+"""Seconds. Two replicas are replaced one after the other."""
 PROXY = """FROM debian:bookworm-slim
 RUN apt-get -qq update && apt-get -qq install --yes --no-install-recommends haproxy >/dev/null
 USER haproxy
 CMD ["haproxy", "-f", "/usr/local/etc/haproxy/haproxy.cfg"]
 """
 CLIENTS = 3
+
+
+@contextmanager
+def turn() -> Iterator[None]:
+    """An engine is in one swarm at a time. Runs of these tests on one machine take turns."""
+    with TURN.open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def build(name: str, dockerfile: str, folder: Path) -> None:
@@ -77,8 +92,13 @@ class Load:
         for thread in self._threads:
             thread.join()
 
+    def more(self, count: int = 60) -> None:
+        """Wait for so many more answers."""
+        wanted = self.answered + count
+        wait(lambda: self.answered >= wanted)
+
     def _ask(self) -> None:
-        with httpx.Client(timeout=60) as client:
+        with httpx.Client(timeout=PATIENCE) as client:
             while not self._stop.is_set():
                 try:
                     response = client.post(f"{self._url}/predict", json={"inputs": "A slow start, a wonderful ending."})
@@ -93,22 +113,29 @@ class Load:
 @pytest.fixture(scope="module")
 def stack(image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     build(PROXY_IMAGE, PROXY, tmp_path_factory.mktemp("proxy"))
-    swarm = json.loads(docker("info", "--format", "{{json .Swarm.LocalNodeState}}"))
-    assert swarm == "inactive", "this engine is part of a swarm already"
-    docker("swarm", "init", "--advertise-addr", "127.0.0.1")
-    with socket.create_server(("", 0)) as free:
-        port = str(free.getsockname()[1])
+    with turn():
+        swarm = json.loads(docker("info", "--format", "{{json .Swarm.LocalNodeState}}"))
+        assert swarm == "inactive", "this engine is part of a swarm already"
+        docker("swarm", "init", "--advertise-addr", "127.0.0.1")
+        try:
+            yield deployed(image)
+        finally:
+            try:
+                docker("stack", "rm", NAME)
+            finally:
+                docker("swarm", "leave", "--force")
+    docker("image", "rm", "--force", PROXY_IMAGE, NEW_IMAGE)
+
+
+def deployed(image: str) -> Stack:
+    port = str(free_port())
     variables = {"IMAGE": image, "PROXY_IMAGE": PROXY_IMAGE, "PORT": port, "CPUS": "1", "DRAIN_SECONDS": "2"}
     deploy = ("stack", "deploy", "--resolve-image", "never", "--detach=true", "--compose-file", str(STACK), NAME)
-    try:
-        docker(*deploy, **variables)
-        one = Stack(f"http://127.0.0.1:{port}")
-        wait(lambda: len(one.replicas()) == 2)
-        wait(lambda: ready(one.url))
-        yield one
-    finally:
-        docker("stack", "rm", NAME)
-        docker("swarm", "leave", "--force")
+    docker(*deploy, **variables)
+    one = Stack(f"http://127.0.0.1:{port}")
+    wait(lambda: len(one.replicas()) == 2)
+    wait(lambda: ready(one.url))
+    return one
 
 
 def ready(url: str) -> bool:
@@ -121,11 +148,10 @@ def ready(url: str) -> bool:
 def test_a_replica_is_killed(stack: Stack, measure: Callable[[str], None]) -> None:
     victim = stack.replicas()[0]
     with Load(stack.url) as load:
-        time.sleep(2)
+        load.more()
         docker("kill", victim)
         wait(lambda: len(stack.replicas()) == 2 and victim not in stack.replicas())
-        time.sleep(1)
-    assert load.answered > 50
+        load.more()
     assert len(load.failures) <= CLIENTS, load.failures  # those that it was answering
     measure(f"swarm: {len(load.failures)} of {load.answered} requests failed as a replica was killed")
 
@@ -134,11 +160,11 @@ def test_replicas_come_and_go_without_a_failure(stack: Stack) -> None:
     stack.scale(1)
     with Load(stack.url) as load:
         stack.scale(3)
-        time.sleep(2)
+        load.more()
         stack.scale(1)
-        time.sleep(4)
+        time.sleep(4)  # a replica that goes takes requests for a while
+        load.more()
     assert load.failures == []
-    assert load.answered > 50
 
 
 def test_an_update_to_an_image_with_a_new_model_fails_nothing(
@@ -152,12 +178,17 @@ def test_an_update_to_an_image_with_a_new_model_fails_nothing(
     before = set(stack.replicas())
     with Load(stack.url) as load:
         docker("service", "update", "--detach", "--no-resolve-image", "--image", NEW_IMAGE, f"{NAME}_service")
-        wait(lambda: len(stack.replicas()) == 2 and not before & set(stack.replicas()))
-        time.sleep(2)
+        wait(lambda: updated(stack, before), within=UPDATED_WITHIN)
+        load.more()
     assert load.failures == []
     for _ in range(4):  # whichever replica answers
-        assert "new" in {model["name"] for model in httpx.get(f"{stack.url}/models").json()["models"]}
+        assert "new" in served(stack.url)
     measure(f"swarm: none of {load.answered} requests failed in a rolling update")
+
+
+def updated(stack: Stack, before: set[str]) -> bool:
+    now = set(stack.replicas())
+    return len(now) == 2 and not before & now
 
 
 @pytest.mark.usefixtures("engine")
