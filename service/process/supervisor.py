@@ -340,6 +340,7 @@ class Supervisor:
         if status == STARTUP_STATUS and not any(total(self._boards).get(("ready",), ())):
             raise StartupError("no worker could start; the log says why")
         pause = self._postpone(worker)
+        self._steer()  # before the log says that the place is vacant
         _log.error("worker died", worker=worker.place, status=status, seconds=round(lived, 3), restart_in=pause)
 
     def _postpone(self, worker: _Worker) -> float:

@@ -13,7 +13,7 @@ import threading
 import time
 from collections import Counter
 from contextlib import suppress
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from http.client import HTTPConnection
 from pathlib import Path
 
@@ -76,7 +76,7 @@ def test_workers_share_the_work_and_the_numbers(start: Start) -> None:
     service = all_ready(start("--workers", "2"), 2)
     assert value(service, "workers") == 2
     for _ in range(40):
-        assert httpx.post(f"{service.url}/predict", json={"inputs": "a"}).status_code == 200
+        assert httpx.post(f"{service.url}/predict", json={"inputs": "a"}, timeout=PATIENCE).status_code == 200
     service.says('"/predict"', times=40)
     served = Counter(json.loads(line)["worker"] for line in service.output.splitlines() if '"/predict"' in line)
     assert set(served) == {0, 1}
@@ -171,10 +171,8 @@ def test_a_replacement_serves_what_has_come_since_the_start(start: Start, reposi
         os.kill(pid, signal.SIGKILL)
     service.wait(lambda: service.output.count('"ready"') == 4)
     for _ in range(8):
-        assert {each["name"] for each in httpx.get(f"{service.url}/models").json()["models"]} == {
-            "ner-bilstm",
-            "sentiment-bilstm",
-        }
+        found = httpx.get(f"{service.url}/models", timeout=PATIENCE).json()["models"]
+        assert {each["name"] for each in found} == {"ner-bilstm", "sentiment-bilstm"}
 
 
 @pytest.mark.parametrize("gone", ["ner-bilstm", "."])
@@ -189,7 +187,7 @@ def test_a_replacement_serves_what_has_gone_from_the_folder_since_the_start(
 
     def answers() -> list[bytes]:
         bodies = [{"model": name, "inputs": "Ada lived"} for name in ("sentiment-bilstm", "ner-bilstm")]
-        return [httpx.post(f"{service.url}/predict", json=body).content for body in bodies]
+        return [httpx.post(f"{service.url}/predict", json=body, timeout=PATIENCE).content for body in bodies]
 
     before = answers()
     shutil.rmtree(models / gone)
@@ -203,12 +201,13 @@ def test_a_replacement_serves_what_has_gone_from_the_folder_since_the_start(
         assert answers() == before
 
 
-def test_a_signal_while_the_models_load_ends_it_at_once(start: Start) -> None:
-    service = start("--workers", "2", models=ROOT / "models")
+def test_a_signal_while_the_models_load_ends_it_at_once(start: Start, tmp_path: Path) -> None:
+    models = many_models(tmp_path)  # there are some left when the test has seen the first
+    service = start("--workers", "2", models=models)
     service.says('"model loaded"')
     service.signal()
     assert service.exit_status() == 0
-    assert service.output.count('"model loaded"') < len(list((ROOT / "models").iterdir()))
+    assert service.output.count('"model loaded"') < len(list(models.iterdir()))
     assert '"ready"' not in service.output
     assert "Traceback" not in service.output
 
@@ -308,7 +307,7 @@ def test_a_worker_is_replaced_though_the_models_folder_has_gone(start: Start, re
     all_ready(service, 2)
     assert survivor in workers_of(service)
     for _ in range(16):
-        assert httpx.post(f"{service.url}/predict", json={"inputs": "a"}).status_code == 200
+        assert httpx.post(f"{service.url}/predict", json={"inputs": "a"}, timeout=PATIENCE).status_code == 200
 
 
 def test_connections_go_past_a_place_that_stays_vacant_for_a_while(start: Start) -> None:
@@ -319,21 +318,27 @@ def test_connections_go_past_a_place_that_stays_vacant_for_a_while(start: Start)
             with suppress(ProcessLookupError):  # it has ended since
                 os.kill(victim, signal.SIGKILL)
         time.sleep(0.01)
-    time.sleep(0.1)
-    for _ in range(24):
-        connection = HTTPConnection(
-            service.url.removeprefix("http://"), timeout=2
-        )  # who waits for the replacement fails
-        connection.request("GET", "/health/live")
+    connected: dict[str, datetime] = {}
+    for number in range(24):
+        connection = HTTPConnection(service.url.removeprefix("http://"), timeout=PATIENCE)
+        connection.connect()
+        connected[f"past-{number}"] = datetime.now(UTC)
+        headers = {"Content-Type": "application/json", "X-Request-ID": f"past-{number}"}
+        connection.request("POST", "/predict", '{"inputs":"a"}', headers)
         assert connection.getresponse().status == 200
         connection.close()
     all_ready(service, 2)
+    service.says('"past-', times=24)
+    vacant_until = time_of(service, "worker died", -1) + timedelta(seconds=3.2)
+    early = {name for name, when in connected.items() if when < vacant_until}
+    lines = [each for each in map(json.loads, service.output.splitlines()) if each.get("route") == "/predict"]
+    assert early
+    assert {each["worker"] for each in lines if each["request_id"] in early} == {1}, "none waited for the replacement"
     for _ in range(24):
-        assert httpx.post(f"{service.url}/predict", json={"inputs": "a"}).status_code == 200
-    service.says('"/predict"', times=24)
-    served = {
-        each["worker"] for each in map(json.loads, service.output.splitlines()) if each.get("route") == "/predict"
-    }
+        assert httpx.post(f"{service.url}/predict", json={"inputs": "a"}, timeout=PATIENCE).status_code == 200
+    service.says('"/predict"', times=48)
+    lines = [each for each in map(json.loads, service.output.splitlines()) if each.get("route") == "/predict"]
+    served = {each["worker"] for each in lines if each["request_id"] not in connected}
     assert served == {0, 1}, "and again to both once somebody is there"
 
 
@@ -383,14 +388,14 @@ def test_spawned_workers_serve_too(tmp_path: Path, repository: Path) -> None:
         until(lambda: process.poll() is not None or said("ready ") >= 2, lambda: log.read_text(encoding="utf-8"))
         url = log.read_text(encoding="utf-8").partition("url=")[2].split()[0]
         for _ in range(10):
-            assert httpx.post(f"{url}/predict", json={"inputs": "a"}).status_code == 200
+            assert httpx.post(f"{url}/predict", json={"inputs": "a"}, timeout=PATIENCE).status_code == 200
         for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(encoding="ascii").split():
             if b"resource_tracker" not in Path(f"/proc/{child}/cmdline").read_bytes():
                 os.kill(int(child), signal.SIGKILL)
                 break
         until(lambda: said("ready ") >= 3, lambda: log.read_text(encoding="utf-8"))
         for _ in range(10):
-            assert httpx.post(f"{url}/predict", json={"inputs": "a"}).status_code == 200
+            assert httpx.post(f"{url}/predict", json={"inputs": "a"}, timeout=PATIENCE).status_code == 200
         process.terminate()
         assert process.wait(PATIENCE) == 0
     finally:
