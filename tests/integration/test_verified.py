@@ -21,7 +21,7 @@ from tests.integration.conftest import Process, Start
 from tests.integration.metrics import value
 from tests.integration.models import write_model
 from tests.integration.test_workers import all_ready, workers_of
-from tests.patience import until
+from tests.patience import PATIENCE, until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
@@ -43,7 +43,7 @@ class Askers:
             thread.start()
 
     def _ask(self, name: str) -> None:
-        with httpx.Client(base_url=self.url, timeout=60) as client:
+        with httpx.Client(base_url=self.url, timeout=PATIENCE) as client:
             while self._going:
                 for route in ("/predict", "/gates"):
                     try:
@@ -101,7 +101,19 @@ def serving(start: Start, models: Path, workers: int, *flags: str) -> Process:
 
 def versions(service: Process, name: str = NAMES[0]) -> set[str]:
     """Of a model, as several new connections see it."""
-    return {httpx.get(f"{service.url}/models/{name}").json()["version"] for _ in range(8)}
+    return {httpx.get(f"{service.url}/models/{name}", timeout=PATIENCE).json()["version"] for _ in range(8)}
+
+
+def follow(service: Process, models: Path, workers: int, *, hang_up: bool) -> None:
+    """Write version 2, and wait until every worker serves it, and their supervisor, from which replacements have it."""
+    counted = value(service, "reloads_total", outcome="loaded")
+    told = service.output.count('"model loaded"')
+    write_model(models / NAMES[0], seed=8)
+    if hang_up:
+        service.signal(signal.SIGHUP)
+    service.wait(lambda: value(service, "reloads_total", outcome="loaded") == counted + workers)
+    service.says('"model loaded"', times=told + workers + (workers > 1))
+    assert versions(service) == {"2"}
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -141,11 +153,9 @@ def test_no_fault_of_a_file_changes_an_answer_or_loses_one(
     assert workers_of(service) == pids
     assert versions(service) == {"1"}
     assert "worker died" not in service.output
-    write_model(models / NAMES[0], seed=8)
-    if reload == "0":
-        service.signal(signal.SIGHUP)
-    service.wait(lambda: versions(service) == {"2"})
-    answer = httpx.post(f"{service.url}/predict", json={"model": NAMES[0], "inputs": TEXT}).content
+    follow(service, models, workers, hang_up=reload == "0")
+    body = {"model": NAMES[0], "inputs": TEXT}
+    answer = httpx.post(f"{service.url}/predict", json=body, timeout=PATIENCE).content
     assert answer not in askers.answers[NAMES[0], "/predict"]
 
 
@@ -156,14 +166,12 @@ def test_a_replacement_serves_what_was_verified_while_the_folder_is_broken(
 ) -> None:
     service = serving(start, models, 2, "--reload", reload)
     if loaded == "later":
-        write_model(models / NAMES[0], seed=8)
-        service.signal(signal.SIGHUP)
-        service.wait(lambda: versions(service) == {"2"})
+        follow(service, models, 2, hang_up=True)
     version = versions(service)
 
     def answers() -> set[bytes]:
         body = {"model": NAMES[0], "inputs": TEXT}
-        return {httpx.post(f"{service.url}/predict", json=body).content for _ in range(8)}
+        return {httpx.post(f"{service.url}/predict", json=body, timeout=PATIENCE).content for _ in range(8)}
 
     before = answers()
     assert len(before) == 1
@@ -191,7 +199,8 @@ def test_numbers_that_were_altered_are_noticed_though_the_manifest_is_the_same(
     service.says("weights.safetensors does not match the manifest", times=workers)
     service.says('"serves":"what was verified before"', times=workers)
     assert versions(service) == {"1"}
-    assert value(service, "reloads_total", outcome="refused") >= workers
+    # Counted behind the line of the log, and the supervisor has a line too.
+    service.wait(lambda: value(service, "reloads_total", outcome="refused") >= workers)
 
 
 # SIGHUP
