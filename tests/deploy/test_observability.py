@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ import yaml
 from service.observability.metrics import DERIVED, FAMILIES, PREFIX
 from tests.integration.conftest import Process
 from tests.patience import PATIENCE
+from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
@@ -122,8 +122,7 @@ def ask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], li
     models = tmp_path_factory.mktemp("models")
     shutil.copytree(ROOT / "models" / MODEL, models / MODEL)
     service = Process(folder, models, "--queue-tokens", "40", "--gate-sample", "1", "--full-metrics").until_ready()
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port()}"
     target = service.url.removeprefix("http://")
     configuration = {
         "global": {"scrape_interval": "500ms", "evaluation_interval": "500ms"},
@@ -143,7 +142,7 @@ def ask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], li
             service.client.post("/predict", json={"inputs": ["word " * 30] * 3})
             service.client.post("/gates", json={"inputs": "a good film"})
             try:
-                answer = httpx.get(f"http://{address}/api/v1/query", params={"query": query})
+                answer = httpx.get(f"http://{address}/api/v1/query", params={"query": query}, timeout=PATIENCE)
                 starting = answer.status_code == 503
                 assert starting or answer.status_code == 200, answer.text
                 found: list[Any] = [] if starting else answer.json()["data"]["result"]

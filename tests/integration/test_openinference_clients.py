@@ -11,6 +11,7 @@ import pytest
 
 from tests.integration.conftest import Start
 from tests.integration.triton import InferenceServerException, binary, body, connect, infer, texts, wanted
+from tests.patience import PATIENCE
 
 LENIENT = {
     "KServe": {**body(), "id": "4", "model_name": "another"},
@@ -118,7 +119,8 @@ def test_statistics_count_what_was_asked_of_a_model(inference: Any, client: http
 def test_statistics_are_those_of_all_workers(start: Start) -> None:
     service = start("--workers", "2").until_ready()
     for _ in range(12):  # each on a connection of its own
-        httpx.post(f"{service.url}/predict", json={"inputs": "a", "model": "ner-bigru"}).raise_for_status()
+        body = {"inputs": "a", "model": "ner-bigru"}
+        httpx.post(f"{service.url}/predict", json=body, timeout=PATIENCE).raise_for_status()
     client = connect(service)
     service.wait(lambda: numbers(client, "ner-bigru")["inference_stats"]["success"]["count"] == 12)
     client.close()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 
-import httpx
 import numpy as np
 import onnx
 import pytest
@@ -177,7 +176,7 @@ def test_the_outside_check_of_the_gates_passes(served: Process) -> None:
 
 
 def test_models_says_what_ships(served: Process) -> None:
-    answer: dict[str, object] = httpx.get(f"{served.url}/models").json()
+    answer: dict[str, object] = served.client.get("/models").json()
     assert answer["default"] == {"sentiment": "sentiment-bilstm", "ner": "ner-bilstm"}
 
 
