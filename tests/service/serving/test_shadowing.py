@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import threading
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from pathlib import Path
 from time import time
 from typing import Any
 
 import numpy as np
 import pytest
+import uvloop
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
 
 from service.errors import ModelNotFound, NoShadow
 from service.model.loading import Model
-from service.serving import shadowing
+from service.serving import shadow_runs, shadowing
 from service.serving.comparison import compare
 from service.serving.exchange import Exchange
 from service.serving.inference import decode, encode
@@ -43,7 +44,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def running(models: Path, work: Callable[[Runtime], Awaitable[None]], **settings: Any) -> None:
+def running(
+    models: Path, work: Callable[[Runtime], Awaitable[None]], by: Callable[..., Any] = asyncio.run, **settings: Any
+) -> None:
     async def main() -> None:
         runtime = Runtime(Settings(models=models, _env_file=None, **settings))
         await runtime.start()
@@ -53,7 +56,7 @@ def running(models: Path, work: Callable[[Runtime], Awaitable[None]], **settings
         finally:
             await runtime.close()
 
-    asyncio.run(main())
+    by(main())
 
 
 async def ask(runtime: Runtime, request_id: str, texts: list[Any], name: str = "one", **more: Any) -> Exchange:
@@ -162,7 +165,7 @@ def test_what_a_hook_takes_out_of_the_log_is_compared_and_told_without_texts(mod
         assert report["disagreements"]
         assert all("text" not in each for each in report["disagreements"]), "the hook has not seen them"
 
-    settings = {"payload_log": log, "payload_text": True}
+    settings: dict[str, Any] = {"payload_log": log, "payload_text": True}
     settings["payload_redact"] = "tests.service.observability.test_payload_log:clear"
     running(models, work, versions="one=1", shadow="one=3", **settings)
 
@@ -221,14 +224,14 @@ class Ran:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.requests: list[int] = []
         self.here: list[bool] = []
-        run, loop = shadowing._run, threading.current_thread()
+        run, loop = shadow_runs.run, threading.current_thread()
 
         def noting(group: Any, *more: Any) -> Any:
             self.requests.append(len(group))
             self.here.append(threading.current_thread() is loop)
             return run(group, *more)
 
-        monkeypatch.setattr(shadowing, "_run", noting)
+        monkeypatch.setattr(shadowing, "run", noting)
 
 
 def test_requests_run_again_in_groups(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -250,19 +253,15 @@ def test_requests_run_again_in_groups(models: Path, monkeypatch: pytest.MonkeyPa
     running(models, work, versions="one=1", shadow="one=2")
 
 
-def test_without_a_spare_cpu_short_groups_run_in_the_event_loop(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shadowing, "WEIGHT_OF_LAST", 0)  # the estimates stay
+def test_without_a_spare_cpu_requests_run_one_by_one_in_the_event_loop(
+    models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("service.serving.afterwards.usable_cpus", lambda: 1)
+    monkeypatch.setattr(shadowing, "LONGEST_HERE", 1e6)
+    monkeypatch.setattr(shadowing, "GATHER_SECONDS", 1e6)  # nothing is gathered
 
     async def work(runtime: Runtime) -> None:
         ran = Ran(monkeypatch)
-        runtime.batcher._running += 1  # the first request waits for the others
-        exchange = await ask(runtime, "a", [TEXTS[0]])
-        seconds = exchange.tokens * runtime.model("one", None, "2").seconds_per_token
-        monkeypatch.setattr(shadowing, "PIECE_SECONDS", 3.5 * seconds)
-        monkeypatch.setattr(shadowing, "LONGEST_PIECE", 4 * seconds)
-        monkeypatch.setattr(shadowing, "MEASURED", 10**6)
-        runtime.after.shadowing._groups = 1  # the first group is measured
         turns: list[int] = []
 
         async def watch() -> None:
@@ -270,22 +269,63 @@ def test_without_a_spare_cpu_short_groups_run_in_the_event_loop(models: Path, mo
                 turns.append(len(ran.requests))
                 await asyncio.sleep(0)
 
-        for _ in range(7):
+        exchange = await ask(runtime, "a", [TEXTS[0]])
+        for _ in range(4):
             runtime.after.note(exchange, runtime.versions_of(exchange.model))
-        runtime.batcher._running -= 1
         watcher = asyncio.create_task(watch())
-        assert (await settled(runtime, "one", 8))["inputs"] == 8
+        assert (await settled(runtime, "one", 5))["inputs"] == 5
         watcher.cancel()
-        assert ran.requests == [3, 3, 2]
+        assert ran.requests == [1] * 5
         assert all(ran.here)
-        assert {1, 2, 3} <= set(turns), "the event loop turns between two groups"
+        for number in range(1, 5):
+            assert turns.count(number) >= shadowing.IDLE_TURNS, "the event loop turns between two requests"
 
     running(models, work, versions="one=1", shadow="one=2", gate_sample=0)
 
 
+@pytest.mark.parametrize("by", ["the reader itself", "a task"])
+def test_the_sockets_are_read_before_a_shadow_begins(models: Path, monkeypatch: pytest.MonkeyPatch, by: str) -> None:
+    """A request that has arrived is not seen by the batcher until the event loop has read it."""
+    monkeypatch.setattr("service.serving.afterwards.usable_cpus", lambda: 1)
+    monkeypatch.setattr(shadowing, "LONGEST_HERE", 1e6)
+
+    async def work(runtime: Runtime) -> None:
+        ran, loop = Ran(monkeypatch), asyncio.get_running_loop()
+        ours, theirs = socket.socketpair()
+        theirs.setblocking(False)
+        tasks: list[Any] = []
+
+        async def submit() -> None:
+            runtime.batcher._running += 1
+
+        def read() -> None:
+            theirs.recv(1)
+            if by == "a task":
+                tasks.append(loop.create_task(submit()))
+            else:
+                runtime.batcher._running += 1
+
+        with ours, theirs:
+            loop.add_reader(theirs, read)
+            exchange = await ask(runtime, "a", [TEXTS[0]])
+            await settled(runtime, "one", 1)
+            loop.call_soon(ours.send, b"1")  # in the turn in which the shadow looks for idle time, just before
+            runtime.after.note(exchange, runtime.versions_of(exchange.model))
+            for _ in range(3):
+                await asyncio.sleep(shadowing.IDLE_SECONDS)
+            found = runtime.batcher.busy, list(ran.requests)
+            runtime.batcher._running -= 1
+            loop.remove_reader(theirs)
+            await settled(runtime, "one", 2)
+        assert found == (True, [1])
+        assert ran.requests == [1, 1]
+
+    running(models, work, by=uvloop.run, versions="one=1", shadow="one=2", gate_sample=0)
+
+
 def test_a_long_group_leaves_the_event_loop_to_the_requests(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.serving.afterwards.usable_cpus", lambda: 1)
-    monkeypatch.setattr(shadowing, "LONGEST_PIECE", 0)
+    monkeypatch.setattr(shadowing, "LONGEST_HERE", 0)
 
     async def work(runtime: Runtime) -> None:
         ran = Ran(monkeypatch)
@@ -301,7 +341,7 @@ def test_a_shadow_has_a_thread_where_the_workers_leave_a_cpu(
     models: Path, monkeypatch: pytest.MonkeyPatch, cpus: int, here: bool
 ) -> None:
     monkeypatch.setattr("service.serving.afterwards.usable_cpus", lambda: cpus)
-    monkeypatch.setattr(shadowing, "LONGEST_PIECE", 1e6)
+    monkeypatch.setattr(shadowing, "LONGEST_HERE", 1e6)
 
     async def work(runtime: Runtime) -> None:
         ran = Ran(monkeypatch)
@@ -312,32 +352,12 @@ def test_a_shadow_has_a_thread_where_the_workers_leave_a_cpu(
     running(models, work, versions="one=1", shadow="one=2")
 
 
-def test_the_cost_of_a_shadow_follows_its_runs(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A group is as large as the measured time allows, whatever the warm-up said."""
-
-    async def work(runtime: Runtime) -> None:
-        shadow, shadowing_ = runtime.model("one", None, "2"), runtime.after.shadowing
-        await ask(runtime, "a", TEXTS)
-        await settled(runtime, "one", 1)
-        before = shadowing_._costs[shadow]
-        monkeypatch.setattr(shadowing, "_run", slow(shadowing._run))
-        lengths = [len(each) for each in (await ask(runtime, "b", TEXTS)).encoded]
-        await settled(runtime, "one", 2)
-        cost = 60 / (len(lengths) * max(lengths))
-        assert shadowing_._costs[shadow] == pytest.approx(0.9 * before + 0.1 * cost)
-
-    def slow(run: Any) -> Any:
-        return lambda *group: replace(run(*group), shadow_seconds=60.0)
-
-    running(models, work, versions="one=1", shadow="one=2")
-
-
 def test_batches_of_a_group_are_small_and_of_similar_length() -> None:
     rows = [np.zeros((length, 1), np.int32) for length in (5, 1, 4, 2, 3, 900, 800)]
     order = sorted(range(len(rows)), key=lambda number: len(rows[number]))
-    batches = list(shadowing._batches(order, rows))
+    batches = list(shadow_runs.batches(order, rows))
     assert [number for batch in batches for number in batch] == order
-    assert max(map(len, batches)) == shadowing.BATCH_ROWS
+    assert max(map(len, batches)) == shadow_runs.BATCH_ROWS
     assert [len(rows[number]) for number in batches[0]] == [1, 2, 3, 4]
 
 
@@ -359,16 +379,15 @@ def test_requests_come_between_two_groups_without_a_result(
     models: Path, monkeypatch: pytest.MonkeyPatch, outcome: str
 ) -> None:
     monkeypatch.setattr("service.serving.afterwards.usable_cpus", lambda: 1)
-    monkeypatch.setattr(shadowing, "PIECE_SECONDS", 0)
-    monkeypatch.setattr(shadowing, "LONGEST_PIECE", 1e6)
+    monkeypatch.setattr(shadowing, "LONGEST_HERE", 1e6)
     ran: list[int] = []
 
     def run(group: Any, *_: Any) -> Any:
         ran.append(len(group))
-        return shadowing._Ran([None], []) if outcome == "cannot be read" else 1 / 0
+        return shadow_runs.Ran([None], []) if outcome == "cannot be read" else 1 / 0
 
     async def work(runtime: Runtime) -> None:
-        monkeypatch.setattr(shadowing, "_run", run)
+        monkeypatch.setattr(shadowing, "run", run)
         runtime.batcher._running += 1  # the first request waits for the others
         exchange = await ask(runtime, "a", [TEXTS[0]])
         turns: list[int] = []
