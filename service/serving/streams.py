@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -164,11 +164,6 @@ class Streams:
         """Raises `Unavailable` if too many tokens of the model wait."""
         if (found := self._steps.get(model)) is not None:
             found.lane.check_room()
-
-    async def steps(self, model: Model, stream: Stream, seconds: float) -> AsyncIterator[list[Event]]:
-        """Step a stream until none of its tokens waits, and yield the events of a few tokens at a time. See `step`."""
-        while (events := await self.step(model, stream, seconds)) is not None:
-            yield events
 
     async def step(
         self,

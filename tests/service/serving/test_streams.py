@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import Any
@@ -50,10 +50,14 @@ def made(ran: list[Ran] | None = None, buckets: Buckets | None = None, **setting
     return Streams(Settings(_env_file=None, **settings), batcher, Metrics(), buckets), batcher
 
 
+async def steps(streams: Streams, model: Model, stream: Stream) -> AsyncIterator[list[Any]]:
+    while (events := await streams.step(model, stream, 60.0)) is not None:
+        yield events
+
+
 async def read(streams: Streams, model: Model, stream: Stream, text: str) -> list[Any]:
     stream.feed(text)
-    deadline = 60.0
-    return [event async for events in streams.steps(model, stream, deadline) for event in events]
+    return [event async for events in steps(streams, model, stream) for event in events]
 
 
 def test_tokens_of_many_streams_run_as_one_batch(model: Model) -> None:
@@ -84,8 +88,7 @@ def test_a_long_stream_takes_turns_with_a_short_one(model: Model) -> None:
 
         async def follow(stream: Stream, text: str, name: str) -> None:
             stream.feed(text)
-            steps = streams.steps(model, stream, 60.0)
-            async for events in steps:
+            async for events in steps(streams, model, stream):
                 order.insert(len(order), f"{name} {len(events)}")
 
         await asyncio.gather(follow(long, "film " * 500, "long"), follow(short, "it was ", "short"))
