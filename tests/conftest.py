@@ -56,8 +56,14 @@ def pytest_runtest_setup() -> None:
 
 
 @pytest.fixture(autouse=True)
-def keep_denormal_numbers() -> Iterator[None]:
-    """Training in this process makes the thread take denormal numbers as 0. Later tests need them: hypothesis does."""
+def keep_torch_as_it_was() -> Iterator[None]:
+    """Training sets torch's threads and determinism for the whole process, and makes the thread take denormal numbers
+    as 0. Later tests need them: hypothesis does."""
+    torch = sys.modules.get("torch")
+    threads = torch.get_num_threads() if torch else None
     yield
     if torch := sys.modules.get("torch"):
         torch.set_flush_denormal(False)
+        torch.use_deterministic_algorithms(False)
+        if threads is not None and torch.get_num_threads() != threads:
+            torch.set_num_threads(threads)
