@@ -166,7 +166,9 @@ async def _paced(port: int, model: str, streams: int, duration: float) -> list[f
     async with AsyncExitStack() as stack:
         opened = []
         for _ in range(streams):
-            connection = await stack.enter_async_context(connect(f"ws://{HOST}:{port}/stream", proxy=None))
+            connection = await stack.enter_async_context(
+                connect(f"ws://{HOST}:{port}/stream", proxy=None, open_timeout=60)
+            )
             await connection.send(json.dumps({"model": model}))
             await connection.recv()  # ready
             opened.append(connection)

@@ -46,7 +46,7 @@ from service.model.equations import CellName
 from service.model.loading import loader
 from tests import test_docs
 from tests.bundles import tiny_bundle
-from tests.patience import until
+from tests.patience import PATIENCE, until
 
 WHERE = Conditions("2026-01-01", "a processor", 2, 0.0, 1, {"python": "3.11"})
 
@@ -87,7 +87,9 @@ def test_service_and_naive_application_answer_the_same(tmp_path: Path) -> None:
     ):
         for text in load.TEXTS:
             one, other = (
-                httpx.post(f"http://{load.HOST}:{port}/predict", json={"inputs": text}).json()["predictions"][0]
+                httpx.post(f"http://{load.HOST}:{port}/predict", json={"inputs": text}, timeout=PATIENCE).json()[
+                    "predictions"
+                ][0]
                 for port in (ours.port, its.port)
             )
             assert other["label"] == one["label"]
