@@ -8,7 +8,9 @@ import os
 import shutil
 import signal
 import socket
+import time
 from pathlib import Path
+from threading import Thread
 
 import httpx
 import pytest
@@ -198,6 +200,34 @@ def test_the_limit_of_idle_streams_refuses_one_more(tmp_path: Path) -> None:
     found = stream_service.memory(bundle, 4)
     assert found.refusal == 503
     assert found.beside == found.streams - found.sockets
+
+
+def test_streams_wait_for_the_end_of_those_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = [False, False, True]
+    monkeypatch.setattr(stream_service, "answers", lambda *_: seen.pop(0))
+    asyncio.run(stream_service._closed(1))
+    assert seen == []
+
+
+def test_the_cpu_time_of_a_process_has_that_of_its_ended_threads() -> None:
+    def work() -> None:
+        while time.thread_time() < 0.05:
+            pass
+
+    before, thread = stream_service.seconds(os.getpid()), Thread(target=work)
+    thread.start()
+    thread.join()
+    assert stream_service.seconds(os.getpid()) - before >= 0.05
+
+
+def test_a_free_port_is_none_that_the_system_gives() -> None:
+    file = Path("/proc/sys/net/ipv4/ip_local_port_range")
+    if not file.exists():
+        pytest.skip("this system has no such range")
+    first = int(file.read_text("ascii").split()[0])
+    for _ in range(20):
+        with socket.create_server((load.HOST, port := serving.free_port())):
+            assert port < first or first <= 10_000
 
 
 def test_the_soak_of_streams_tells_wrong_answers_from_right_ones() -> None:
