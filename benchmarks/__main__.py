@@ -15,7 +15,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -44,6 +44,9 @@ from service.errors import BundleError
 from service.model.bundle import discover
 from training.terminal import console, show
 
+if TYPE_CHECKING:
+    from benchmarks.runtimes.installed import Runtime
+
 MODULES: tuple[Any, ...] = (
     *(trace, padding, cells, minimal, bptt, field, many, gates),
     *(decoding, resources, shadow, overhead, streams, start, builds),
@@ -68,26 +71,37 @@ def run(names: Sequence[str], *, quick: bool) -> dict[str, Result]:
     return results
 
 
-def _runtimes(chosen: Sequence[str], models: Sequence[str], output: Path | None, *, quick: bool) -> None:
-    from benchmarks.runtimes import installed, page, subjects
+def _wanted(chosen: Sequence[str], models: Sequence[str], *, quick: bool, times: bool) -> list[Runtime]:
+    """The runtimes to run. Raises `UsageError` over options that do not go together."""
+    from benchmarks.runtimes import installed, subjects
 
     there = [name for name, _ in discover(subjects.MODELS)]
     if unknown := [name for name in models if name not in there]:
         raise click.UsageError(f"no model {', '.join(unknown)} ships: there are {', '.join(there)}")
     if models and quick:
         raise click.UsageError("--quick runs no model that ships: leave out --model or --quick")
+    if times and (models or quick):
+        raise click.UsageError(
+            f"--times measures only times: leave out {'--model' if models else '--quick'} or --times"
+        )
     names = [each.name for each in installed.RUNTIMES]
     if unknown := [name for name in chosen if name not in names]:
         raise click.UsageError(f"there is no runtime {', '.join(unknown)}: there are {', '.join(names)}")
-    wanted = [each for each in installed.RUNTIMES if each is installed.BASELINE or not chosen or each.name in chosen]
+    return [each for each in installed.RUNTIMES if each is installed.BASELINE or not chosen or each.name in chosen]
+
+
+def _runtimes(chosen: Sequence[str], models: Sequence[str], output: Path | None, *, quick: bool, times: bool) -> None:
+    from benchmarks.runtimes import page
+
+    wanted = _wanted(chosen, models, quick=quick, times=times)
 
     def tell(line: str) -> None:
         click.echo(f"{RUNTIMES}: {line}", err=True)
 
-    found = page.run(tell, wanted, models=models, quick=quick)
-    if models:
+    found = page.time(tell, page.read(), wanted) if times else page.run(tell, wanted, models=models, quick=quick)
+    if models or times:
         try:
-            found = page.with_models(page.read(), found)
+            found = (page.with_times if times else page.with_models)(page.read(), found)
         except page.NotAlike as error:
             raise click.ClickException(str(error)) from error
     elif chosen and not quick:
@@ -134,12 +148,22 @@ def _runtimes(chosen: Sequence[str], models: Sequence[str], output: Path | None,
     metavar="NAME",
     help="With runtimes: run only this model that ships, and keep all other results and the times. May be repeated.",
 )
+@click.option(
+    "--times",
+    is_flag=True,
+    help="With runtimes: measure only the times that the results do not have, and keep all that they have.",
+)
 def main(
-    names: tuple[str, ...], quick: bool, runtimes: tuple[str, ...], models: tuple[str, ...], output: Path | None
+    names: tuple[str, ...],
+    quick: bool,
+    runtimes: tuple[str, ...],
+    models: tuple[str, ...],
+    output: Path | None,
+    times: bool,
 ) -> None:
     try:
         if RUNTIMES in names:
-            _runtimes(runtimes, models, output, quick=quick)
+            _runtimes(runtimes, models, output, quick=quick, times=times)
         every = [name for name in BENCHMARKS if name != "builds" or start.VARIABLE in os.environ]
         wanted = [name for name in names if name != RUNTIMES] if names else every
         results = run(wanted, quick=quick)

@@ -11,9 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from click.testing import CliRunner
 from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from safetensors.numpy import load_file
 
 from benchmarks.__main__ import main
 from benchmarks.runtimes import comparison, installed, page, subjects, worker, workers
@@ -21,7 +24,7 @@ from benchmarks.runtimes.comparison import Outcome, Results, Speed
 from benchmarks.runtimes.installed import BASELINE, RUNTIMES, NotInstalled, Runtime
 from benchmarks.runtimes.subjects import Graph, Subject
 from benchmarks.runtimes.workers import Answered, Batch
-from service.model.bundle import discover
+from service.model.bundle import WEIGHTS, discover
 from tests.integration.conftest import ROOT
 
 
@@ -224,6 +227,172 @@ def test_models_that_ran_by_themselves_take_their_places_and_keep_the_rest() -> 
     assert not any(line.startswith("Run later") for line in page.render(old).splitlines())
 
 
+def test_times_are_measured_where_there_are_none_and_beside_a_quiet_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Timed(Answers):
+        def __init__(self, milliseconds: tuple[float, ...]) -> None:
+            super().__init__(Answered(np.ones((2, 3), np.float32)))
+            self.milliseconds = list(milliseconds)
+
+        def ask(self, graph: Path, batch: Batch, seconds: float = 0.0) -> Answered:
+            return replace(self._answered, milliseconds=self.milliseconds.pop(0) if seconds else 0.0)
+
+    one = subject(np.ones((2, 3), np.float32))
+    one = replace(one, graphs={"served": one.graphs["served"], "portable": one.graphs["served"]})
+    one = replace(one, timed={"one text": one.batches[0][0], "a batch": one.batches[0][0]})
+
+    # By row: served, one text; portable, one text (busy); portable, a batch.
+    base, other = Timed((2.0, 2.0, 2.0, 4.0, 2.0, 2.1)), Timed((3.0, 3.0, 5.0))
+    monkeypatch.setattr(comparison, "_workers", lambda *_: {BASELINE.name: base, "A": other})
+    found, said = [Results(BASELINE.name), Results("A")], list[str]()
+    rows = {(one.name, graph, batch) for graph in ("served", "portable") for batch in one.timed}
+    known = {BASELINE.name: rows, "A": {(one.name, "served", "a batch")}}
+    comparison.time((), [one], found, said.append, rounds=1, seconds=1, known=known, noise=0.1)
+    assert found[0].speeds == []
+    assert found[1].speeds == [
+        Speed(one.name, "served", "one text", 1.5),
+        Speed(one.name, "portable", "a batch", 2.5),
+    ]
+    assert "ONNX Runtime took 2.00 of its own time: the machine is too busy" in said
+    assert base.milliseconds == other.milliseconds == []
+
+
+def test_one_cell_is_timed_in_one_direction_too(tmp_path: Path) -> None:
+    both, forward = subjects.timed(tmp_path, ["lstm"])
+    assert (both.name, forward.name) == ("lstm", "forward lstm")
+    weights = [load_file(each.graphs["served"].path.with_name(WEIGHTS)) for each in (both, forward)]
+    assert [arrays["recurrent.0.W"].shape[0] for arrays in weights] == [2, 1]
+    assert [each.name for each in subjects.timed(tmp_path / "gru", ["gru"])] == ["gru"]
+
+
+def test_times_that_were_measured_later_fill_gaps_only() -> None:
+    old = results()
+    conditions = replace(old.conditions, date="2026-12-01", load=3.5)
+    speeds = [
+        Speed("lstm", "portable", "one text", 9.0),  # known
+        Speed("forward lstm", "served", "one text", 1.25),
+        Speed("forward lstm", "portable", "one text", 1.75),
+    ]
+    new = page.Found(conditions, (), (Results("A", "1.2", speeds=speeds), Results("B", missing="no wheels")))
+    joined = page.with_times(old, new)
+    first = joined.runtimes[0]
+    assert replace(first, speeds=old.runtimes[0].speeds) == old.runtimes[0]
+    when = "2026-12-01, load average 3.5 before"
+    assert first.speeds == [*old.runtimes[0].speeds, *(replace(each, later=when) for each in speeds[1:])]
+    assert page.with_times(joined, new) == joined
+    lines = page.render(joined).splitlines()
+    assert "| lstm, portable, one text | 1.23 |" in lines
+    assert "| forward lstm, served, one text | 1.25 |" in lines
+    told = "forward lstm, served, one text (A); forward lstm, portable, one text (A)"
+    assert f"Measured later than the rest ({when}): {told}." in lines
+    with pytest.raises(page.NotAlike, match=r"A is 2\.0 here and 1\.2 in results\.json"):
+        page.with_times(old, replace(new, runtimes=(Results("A", "2.0", speeds=speeds),)))
+
+
+@pytest.mark.parametrize("option", [["--model", "ner-bilstm"], ["--quick"]], ids=" ".join)
+def test_times_go_with_all_models_only(option: list[str]) -> None:
+    done = CliRunner().invoke(main, ["runtimes", "--times", *option])
+    assert done.exit_code == 2
+    assert f"leave out {option[0]} or --times" in done.output
+
+
+def test_the_command_measures_times_and_keeps_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = page.read()
+    speed = Speed("forward lstm", "served", "one text", 123.25)
+
+    def time(tell: object, known: page.Found, runtimes: Sequence[Runtime]) -> page.Found:
+        assert repr(known) == repr(old)  # NaN differs from itself
+        assert [each.name for each in runtimes] == [BASELINE.name, "MNN"]
+        version = next(each.version for each in old.runtimes if each.runtime == "MNN")
+        return page.Found(old.conditions, (), (Results("MNN", version, speeds=[replace(speed, subject="one")]),))
+
+    monkeypatch.setattr(page, "time", time)
+    done = CliRunner().invoke(main, ["runtimes", "--times", "--runtime", "MNN", "--output", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    new = page.read(tmp_path / "runtimes.json")
+    for before, after in zip(old.runtimes, new.runtimes, strict=True):
+        if before.runtime == "MNN":
+            assert after.speeds[-1].ratio == 123.25
+            after = replace(after, speeds=after.speeds[:-1])
+        assert repr(before) == repr(after)
+
+
+def test_a_loader_runs_ncnn_text_by_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    converted: list[tuple[int, ...]] = []
+
+    def network(graph: str, *shape: int) -> worker.Run:
+        converted.append(shape)
+        return lambda tokens, lengths: np.concatenate([tokens, tokens + lengths], axis=-1)
+
+    monkeypatch.setattr(worker, "_ncnn", network)
+    tokens = np.array([[[1], [5], [3]], [[2], [0], [0]], [[7], [8], [9]]], np.int32)
+    run = worker.ncnn(str(graph_without_cells(tmp_path / "tagger.onnx")))
+    logits = run(tokens, np.array([3, 1, 3], np.int32))
+    np.testing.assert_array_equal(
+        logits, [[[1, 4], [5, 8], [3, 6]], [[2, 3], [0, 0], [0, 0]], [[7, 10], [8, 11], [9, 12]]]
+    )
+    assert converted == [(1, 3, 1), (1, 1, 1)]
+
+    classifier = lambda graph, *shape: lambda tokens, lengths: np.array([[tokens.sum(), lengths[0]]])  # noqa: E731
+    monkeypatch.setattr(worker, "_ncnn", classifier)
+    run = worker.ncnn(str(graph_without_cells(tmp_path / "classifier.onnx", tagger=False)))
+    np.testing.assert_array_equal(run(tokens, np.array([3, 1, 2], np.int32)), [[9, 3], [2, 1], [15, 2]])
+
+
+def graph_without_cells(path: Path, *, tagger: bool = True) -> Path:
+    """An embedding and a product, as ncnn has them: it takes one text at a time."""
+    table, weights = np.arange(36, dtype=np.float32).reshape(9, 4) / 36, np.eye(4, 3, dtype=np.float32)
+    nodes = [
+        helper.make_node("Squeeze", ["tokens", "axes"], ["ids"]),
+        helper.make_node("Gather", ["table", "ids"], ["embedded"]),
+        helper.make_node("MatMul", ["embedded", "weights"], ["products"]),
+        helper.make_node("Unsqueeze", ["products", "zero"], ["logits"]),
+    ]
+    arrays = {"table": table, "weights": weights, "axes": np.array([0, 2]), "zero": np.array([0])}
+    graph = helper.make_graph(
+        nodes,
+        "ids",
+        [
+            helper.make_tensor_value_info("tokens", TensorProto.INT32, ["batch", "time", "features"]),
+            helper.make_tensor_value_info("lengths", TensorProto.INT32, ["batch"]),
+        ],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", "time", 3] if tagger else ["batch", 3])],
+        [numpy_helper.from_array(array, name) for name, array in arrays.items()],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=7), path)
+    return path
+
+
+def test_ncnn_answers_what_it_has_layers_for(tmp_path: Path) -> None:
+    runtime = next(each for each in RUNTIMES if each.name == "ncnn")
+    if not installed.is_installed(runtime):
+        pytest.skip("ncnn is not installed (python -m benchmarks runtimes sets it up)")
+    batch = Batch(np.array([[[1], [5], [3]], [[2], [0], [0]]], np.int32), np.array([3, 1], np.int32))
+    expected = np.zeros((2, 3, 3), np.float32)
+    table = np.arange(36, dtype=np.float32).reshape(9, 4)[:, :3] / 36
+    expected[0], expected[1, 0] = table[[1, 5, 3]], table[2]
+    with workers.worker(runtime) as asked:
+        answered = asked.ask(graph_without_cells(tmp_path / "model.onnx"), batch)
+        assert answered.logits is not None, answered.refused
+        np.testing.assert_allclose(answered.logits, expected, atol=1e-6)
+
+
+def test_some_packages_are_installed_without_what_they_require(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+
+    def run(arguments: Sequence[str]) -> None:
+        installed.environment(runtime).mkdir(parents=True, exist_ok=True)
+        asked.append(list(arguments))
+
+    monkeypatch.setenv("GATELIGHT_RUNTIMES", str(tmp_path))
+    monkeypatch.setattr(installed, "_run", run)
+    runtime = Runtime("one", "python", "onnxruntime", ("a==1",), alone=("b==2",))
+    installed.install(runtime)
+    assert [each[-1] for each in asked[1:]] == ["a==1", "b==2"]
+    assert ["--no-deps" in each for each in asked[1:]] == [False, True]
+    assert installed.environment(runtime).name == "a__1-b__2"
+    assert installed.is_installed(runtime)
+
+
 def test_models_of_another_version_of_a_runtime_do_not_join() -> None:
     with pytest.raises(page.NotAlike, match=r'A is 2\.0 here and 1\.2 in results\.json: .* --runtime "A"'):
         page.with_models(results(), later("2.0"))
@@ -301,7 +470,7 @@ def may_refuse(runtime: str, subject: str, graph: str) -> bool:
     scan = any(cell in subject for cell in CELLS_OF_PLAIN_OPERATORS)
     # ONNX Runtime 1.6 infers the types of a Scan in float16 wrongly where the body has no product.
     old = runtime.endswith("oldest for opset 13") and "min" in subject and graph.endswith("float16")
-    return old or (runtime == "MNN" and scan) or runtime == "Apache TVM"
+    return old or (runtime == "MNN" and scan) or runtime in ("Apache TVM", "ncnn")
 
 
 UNSAFE = {"IREE"}

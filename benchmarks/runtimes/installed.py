@@ -25,13 +25,15 @@ class NotInstalled(Exception):
 @dataclass(frozen=True, slots=True)
 class Runtime:
     """One row of the table. `loader` is its function in worker.py, `packages` what pip installs, with one of the
-    `pythons`; where it is empty the runtime is part of the project's own environment."""
+    `pythons`; where it is empty the runtime is part of the project's own environment. Of `alone` pip installs what it
+    names without what that requires."""
 
     name: str
     kind: Kind
     loader: str = ""
     packages: tuple[str, ...] = ()
     pythons: tuple[str, ...] = ()
+    alone: tuple[str, ...] = ()
 
 
 BASELINE = Runtime("ONNX Runtime", "own", "onnxruntime")
@@ -54,6 +56,8 @@ RUNTIMES = (
         ("iree-base-compiler==3.13.0", "iree-base-runtime==3.13.0", "onnx==1.23.2", "sympy==1.14.0", "numpy>=2,<3"),
     ),
     Runtime("Apache TVM", "python", "tvm", ("apache-tvm==0.27.0.post1", "onnx==1.23.2", "numpy>=2,<3")),
+    # pnnx requires torch, for its Python functions; its program needs none.
+    Runtime("ncnn", "python", "ncnn", ("ncnn==1.0.20261020", "onnx==1.23.2", "numpy>=2,<3"), alone=("pnnx==20261020",)),
     Runtime("onnx reference evaluator", "own", "onnx"),
     Runtime("ONNX Runtime Web, Node", "node"),
     Runtime("ONNX Runtime Web, Chromium", "browser"),
@@ -68,7 +72,7 @@ def cache() -> Path:
 
 def environment(runtime: Runtime) -> Path:
     """A runtime's environment, which may not exist yet. Its name has the versions: a new pin gets a new one."""
-    packages = "-".join((WEB,) if runtime.kind in ("node", "browser") else runtime.packages)
+    packages = "-".join((WEB,) if runtime.kind in ("node", "browser") else runtime.packages + runtime.alone)
     return cache() / "".join(letter if letter.isalnum() or letter in ".-" else "_" for letter in packages)
 
 
@@ -100,6 +104,8 @@ def install(runtime: Runtime) -> None:
         _run([_python(runtime.pythons), "-m", "venv", "--clear", str(folder)])
         pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         _run([*pip, "--only-binary", ":all:", *runtime.packages])
+        if runtime.alone:
+            _run([*pip, "--only-binary", ":all:", "--no-deps", *runtime.alone])
     (folder / "complete").touch()
 
 

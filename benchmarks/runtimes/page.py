@@ -72,13 +72,25 @@ def run(
     return Found(conditions, tuple(each.name for each in small), tuple(found))
 
 
+def time(tell: Callable[[str], None], old: Found, runtimes: Sequence[Runtime] = RUNTIMES) -> Found:
+    """Measure the times that `old` does not have. Graphs that a runtime has wrong or refuses have none, nor have rows
+    for which the machine is too busy."""
+    conditions = report.conditions()
+    known = {each.runtime: {speed.row for speed in each.speeds} for each in old.runtimes}
+    found = [Results(each.name) for each in runtimes]
+    with tempfile.TemporaryDirectory(prefix="runtimes-") as scratch:
+        small = subjects.timed(Path(scratch))
+        comparison.time(runtimes, small, found, tell, seconds=0.1, known=known, noise=_NOISE)
+    return Found(conditions, (), tuple(found))
+
+
 def joined(old: Found, new: Found) -> Found:
     """The results of `old`, with those of the runtimes that were run again, by themselves, in their places. Times of a
     kind of batch for which the machine was too busy are dropped."""
     apart = {each.runtime: each for each in new.runtimes if each.runtime != BASELINE.name}
     busy = _busy(next(each for each in new.runtimes if each.runtime == BASELINE.name))
     for each in apart.values():
-        each.apart = f"{new.conditions.date}, load average {new.conditions.load:g} before"
+        each.apart = _when(new.conditions)
         each.speeds = [speed for speed in each.speeds if speed.batch not in busy]
     known = {each.runtime: each for each in old.runtimes} | apart
     order = [each.name for each in RUNTIMES if each.name in known]
@@ -92,21 +104,48 @@ def with_models(old: Found, new: Found) -> Found:
     """
     known = {each.runtime: each for each in old.runtimes}
     for each in (each for each in new.runtimes if each.version):
-        before = known.get(each.runtime, Results(each.runtime))
-        if before.version != each.version:
-            raise NotAlike(
-                f"{each.runtime} is {each.version} here and {before.version or 'missing'} in {RESULTS.name}: run it "
-                f'for every graph first, with --runtime "{each.runtime}" and without --model'
-            )
+        before = _alike(known, each)
         known[each.runtime] = replace(before, outcomes=before.outcomes | each.outcomes)
     names = {name for each in new.runtimes for name in each.outcomes}
-    when = f"{new.conditions.date}, load average {new.conditions.load:g} before"
-    return replace(old, runtimes=tuple(known.values()), later=old.later | dict.fromkeys(sorted(names), when))
+    later = dict.fromkeys(sorted(names), _when(new.conditions))
+    return replace(old, runtimes=tuple(known.values()), later=old.later | later)
+
+
+def with_times(old: Found, new: Found) -> Found:
+    """The results of `old` with those times of `new` that it does not have.
+
+    Raises `NotAlike` where a runtime has another version than in `old`, or is not there at all.
+    """
+    when = _when(new.conditions)
+    known = {each.runtime: each for each in old.runtimes}
+    for each in (each for each in new.runtimes if each.version):
+        before = _alike(known, each)
+        there = {speed.row for speed in before.speeds}
+        added = [replace(speed, later=when) for speed in each.speeds if speed.row not in there]
+        known[each.runtime] = replace(before, speeds=before.speeds + added)
+    return replace(old, runtimes=tuple(known.values()))
+
+
+def _alike(known: dict[str, Results], new: Results) -> Results:
+    """What is known of a runtime. Raises `NotAlike`."""
+    before = known.get(new.runtime, Results(new.runtime))
+    if before.version != new.version:
+        raise NotAlike(
+            f"{new.runtime} is {new.version} here and {before.version or 'missing'} in {RESULTS.name}: run it "
+            f'for every graph first, with --runtime "{new.runtime}" and without --model and --times'
+        )
+    return before
+
+
+def _when(conditions: Conditions) -> str:
+    return f"{conditions.date}, load average {conditions.load:g} before"
 
 
 def _busy(baseline: Results) -> set[str]:
-    """The kinds of batches for which ONNX Runtime's time over its own is far from 1."""
-    return {each.batch for each in baseline.speeds if each.graph == "served" and abs(each.ratio - 1) > _NOISE}
+    """The kinds of batches for which ONNX Runtime's time over its own is far from 1. Rows that were measured later are
+    only there if it was not."""
+    own = [each for each in baseline.speeds if each.graph == "served" and not each.later]
+    return {each.batch for each in own if abs(each.ratio - 1) > _NOISE}
 
 
 def write(found: Found, results: Path = RESULTS, page: Path = PAGE) -> None:
@@ -144,12 +183,13 @@ def render(found: Found) -> str:
         *_later(found.later),
         *(_verdicts(there, shipped, subjects.GRAPHS) if shipped else ["None was run."]),
         "## Time",
-        f"CPU time of a run over that of ONNX Runtime's run of the served graph, both interleaved, with one thread; "
-        f"bidirectional classifiers with {subjects.TIMED_UNITS} units. Chromium tells no CPU time: there it is the "
-        "clock's, in steps of 0.1 ms, which counts other programs too. One text has 20 tokens, a batch "
-        "16 texts of 5 to 40 tokens. Graphs that a runtime has wrong or refuses are not timed. A kind of batch is left "
-        f"out where ONNX Runtime's time over its own, measured beside the others, is off by more than {_NOISE:.0%} for "
-        "any cell: the machine was too busy.",
+        "CPU time of a run over that of ONNX Runtime's run of the served graph, both interleaved, with one thread; "
+        f"bidirectional classifiers with {subjects.TIMED_UNITS} units, and one that reads forward. Chromium tells no "
+        "CPU time: there it is the clock's, in steps of 0.1 ms, which counts other programs too. One text has 20 "
+        "tokens, a batch 16 texts of 5 to 40 tokens. Graphs that a runtime has wrong or refuses are not timed. A kind "
+        f"of batch is left out where ONNX Runtime's time over its own, measured beside the others, is off by more than "
+        f"{_NOISE:.0%} for any cell: the machine was too busy.",
+        *_timed_later(there),
         _speeds(there),
         "## Why graphs were refused",
         _reasons(there),
@@ -168,6 +208,18 @@ def _later(models: dict[str, str]) -> Iterator[str]:
         yield f"Run later than the rest ({when}): {', '.join(name for name in models if models[name] == when)}."
 
 
+def _timed_later(runtimes: Sequence[Results]) -> Iterator[str]:
+    """Which times were measured after the rest, each time once."""
+    speeds = [(each.runtime, speed) for each in runtimes for speed in each.speeds if speed.later]
+    for when in dict.fromkeys(speed.later for _, speed in speeds):
+        rows: dict[str, list[str]] = {}
+        for runtime, speed in speeds:
+            if speed.later == when:
+                rows.setdefault(", ".join((speed.subject, speed.graph, speed.batch)), []).append(runtime)
+        told = "; ".join(f"{row} ({', '.join(names)})" for row, names in rows.items())
+        yield f"Measured later than the rest ({when}): {told}."
+
+
 def _verdicts(runtimes: Sequence[Results], names: Sequence[str], graphs: Sequence[str]) -> Iterator[str]:
     for graph in graphs:
         yield f"### {graph}"
@@ -182,10 +234,10 @@ def _shown(outcome: Outcome | None) -> str:
 
 
 def _speeds(runtimes: Sequence[Results]) -> str:
-    cases = list(dict.fromkeys((each.subject, each.graph, each.batch) for one in runtimes for each in one.speeds))
+    cases = list(dict.fromkeys(each.row for one in runtimes for each in one.speeds))
     busy = _busy(runtimes[0])
     cases = [case for case in cases if case[2] not in busy]
-    ratios = [{(each.subject, each.graph, each.batch): each.ratio for each in one.speeds} for one in runtimes]
+    ratios = [{each.row: each.ratio for each in one.speeds} for one in runtimes]
     rows = [[", ".join(case), *(f"{one[case]:.2f}" if case in one else "–" for one in ratios)] for case in cases]
     return _table(["", *(each.runtime for each in runtimes)], rows)
 

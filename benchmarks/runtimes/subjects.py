@@ -31,6 +31,8 @@ LENGTHS = ((9, 4, 2), (1,), (1, 1), (23,), (12, 1, 30, 7))
 TIMED = {"one text": (20,), "a batch": (5, 40, 12, 20, 33, 8, 25, 16, 30, 22, 7, 19, 28, 11, 36, 14)}
 """Tokens of the rows of each batch that is timed."""
 UNITS, TIMED_UNITS = 16, 128
+FORWARD = "lstm"
+"""The cell that is timed in one direction as well: some runtimes have nothing else right."""
 _WORDS = 200
 
 
@@ -62,9 +64,12 @@ def cells(folder: Path, words: Sequence[str] | None = None) -> Iterator[Subject]
 
 
 def timed(folder: Path, words: Sequence[str] | None = None) -> Iterator[Subject]:
-    """A bidirectional classifier of every cell, large enough for its time to mean something."""
+    """A bidirectional classifier of every cell, large enough for its time to mean something; of `FORWARD` one that
+    reads forward too."""
     for word in NAMED if words is None else words:
-        yield _subject(word, exported(_network(word, True, "sentiment", TIMED_UNITS), folder / f"{word}-timed"), folder)
+        for both in (True, False) if word == FORWARD else (True,):
+            bundle = exported(_network(word, both, "sentiment", TIMED_UNITS), folder / f"{word}-{both}-timed")
+            yield _subject(word if both else f"forward {word}", bundle, folder)
 
 
 def shipped(folder: Path, models: Path = MODELS, chosen: Sequence[str] = ()) -> Iterator[Subject]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -125,6 +126,78 @@ def tvm(graph: str) -> Run:
     ).numpy()
 
 
+def ncnn(graph: str) -> Run:
+    """Converted by pnnx, one text at a time: what pnnx writes is for the sizes that it was given."""
+    import onnx
+
+    tagger = len(onnx.load(graph).graph.output[0].type.tensor_type.shape.dim) == 3
+    networks: dict[int, Run] = {}
+
+    def run(tokens: Any, lengths: Any) -> Any:
+        # Each text: [1, time, columns]
+        texts = [np.array(row[:length][None]) for row, length in zip(tokens, lengths, strict=True)]
+        rows = []
+        for text in texts:
+            if text.shape[1] not in networks:
+                networks[text.shape[1]] = _ncnn(graph, *text.shape)
+            logits = networks[text.shape[1]](text, np.array([text.shape[1]], np.int32))
+            rows.append(logits.reshape((text.shape[1], -1) if tagger else -1))
+        return _padded(rows, tokens.shape[1]) if tagger else np.stack(rows)
+
+    return run
+
+
+def _ncnn(graph: str, *shape: int) -> Run:
+    """The network for tokens of one shape. Raises `RuntimeError` where ncnn does not have all of its layers."""
+    from importlib.util import find_spec
+
+    import ncnn as runtime
+    import onnx
+
+    model = onnx.load(graph)
+    for value, sizes in zip(model.graph.input, (shape, shape[:1]), strict=False):
+        for axis, size in zip(value.type.tensor_type.shape.dim, sizes, strict=True):
+            axis.dim_value = size
+    package = find_spec("pnnx")  # without an import, which would need torch
+    assert package is not None
+    assert package.origin is not None
+    with tempfile.TemporaryDirectory() as folder:
+        onnx.save(model, str(Path(folder, "model.onnx")))
+        # pnnx runs parts of the graph with int32 inputs that it leaves as the memory was. The C library fills it with
+        # the complement of this byte, 0, which is an id of every model.
+        program = str(Path(package.origin).with_name("pnnx"))
+        _program(program, ["model.onnx", "fp16=0"], folder, MALLOC_PERTURB_="255")
+        network, file = runtime.Net(), Path(folder, "model.ncnn.param")
+        network.opt.num_threads = 1
+        network.opt.use_fp16_packed = network.opt.use_fp16_storage = network.opt.use_fp16_arithmetic = False
+        layers = {line.split()[0] for line in file.read_text().splitlines()[2:]}  # two lines of counts come first
+        if missing := sorted(each for each in layers if runtime.layer_to_index(each) < 0):
+            raise RuntimeError(f"pnnx writes layers that ncnn does not have: {', '.join(missing)}")
+        if network.load_param(str(file)) or network.load_model(str(file.with_suffix(".bin"))):
+            raise RuntimeError("load_param or load_model failed")
+        # The program that pnnx writes beside it has the axis that each array takes for that of the batch.
+        axes = dict(re.findall(r"(\w+)\.numpy\(.*batch_index=(\d+)", Path(folder, "model_ncnn.py").read_text()))
+
+    def run(tokens: Any, lengths: Any) -> Any:
+        extractor = network.create_extractor()
+        for name, array in (("in0", tokens), ("in1", lengths)):
+            extractor.input(name, runtime.Mat(array, batch_index=int(axes[name])).clone())
+        status, logits = extractor.extract("out0")
+        if status:
+            raise RuntimeError(f"extract ended with {status}")
+        return logits.numpy(batch_index=int(axes["out0"]))
+
+    return run
+
+
+def _padded(rows: list[Any], time: int) -> Any:
+    """Rows of [time, labels] with lengths of their own → [batch, time, labels], 0 in the padding."""
+    logits = np.zeros((len(rows), time, rows[0].shape[1]), np.float32)
+    for place, row in zip(logits, rows, strict=True):
+        place[: len(row)] = row
+    return logits
+
+
 def _program(name: str, arguments: list[str], folder: str, **environment: str) -> list[str]:
     """Run a program of this environment in `folder`: the lines that it said. Raises `RuntimeError` with its first
     error, or its last line."""
@@ -143,7 +216,7 @@ def _program(name: str, arguments: list[str], folder: str, **environment: str) -
 
 
 LOADERS: dict[str, Callable[[str], Run]] = {
-    each.__name__: each for each in (onnxruntime, openvino, tract, mnn, iree, tvm, onnx)
+    each.__name__: each for each in (onnxruntime, openvino, tract, mnn, iree, tvm, ncnn, onnx)
 }
 DISTRIBUTIONS = {"iree": "iree-base-compiler", "tvm": "apache-tvm"}
 """Runtimes whose installed package has another name."""
