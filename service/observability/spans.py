@@ -147,7 +147,8 @@ class RequestSpan:
                     span.set_attribute(f"gatelight.{name}", fact)
             if status >= 500:
                 span.set_status(StatusCode.ERROR)
-        span.end()
+        # By the clock of the stages: the system's time may be set back meanwhile.
+        span.end(self._at(perf_counter()))
 
     def _stages(self) -> Iterable[Stage]:
         yield from self.stages

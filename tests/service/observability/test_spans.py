@@ -75,6 +75,17 @@ def test_a_request_and_its_stages_are_spans_below_the_callers(models: Path, path
         last = span.start_time
 
 
+def test_a_span_has_its_stages_within_it_though_the_systems_time_is_set_back(
+    models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("opentelemetry.sdk.trace.time_ns", lambda: 1)
+    _, (*stages, whole) = traced(models, "/predict", {"inputs": TEXT})
+    assert [span.name for span in stages] == STAGES
+    assert whole.start_time is not None
+    assert whole.end_time is not None
+    assert all(whole.start_time <= (span.start_time or 0) <= (span.end_time or 0) <= whole.end_time for span in stages)
+
+
 def test_a_span_has_numbers_and_no_text(models: Path) -> None:
     _, spans = traced(models, "/predict", {"inputs": [TEXT, TEXT]}, **{"X-Request-ID": "one"})
     whole = spans[-1]
