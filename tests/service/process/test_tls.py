@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 
 from service import settings
 from service.process import tls
+from tests.patience import next_tick
 
 
 @pytest.fixture
@@ -52,6 +53,7 @@ def test_a_renewed_certificate_is_shown_to_whoever_comes_next(
     options = tls.options(settings.read({"tls_certificate": file}, _env_file=None))
     context = options["ssl_context_factory"](None, None)
     first = shown(context, authority)
+    next_tick(file)
     issue(authority, file)
     assert shown(context, authority) == first, "the file is looked at once in a while"
     now += tls.LOOK_EVERY

@@ -44,6 +44,7 @@ from service.rollout import read as read_rollout
 from service.serving.opening import open_registry
 from service.serving.registry import Registry
 from service.settings import Settings
+from tests.patience import next_tick
 
 LABELS: dict[Task, tuple[str, ...]] = {"sentiment": ("negative", "positive"), "ner": ("O", "B-PER", "I-PER")}
 WORDS = (UNKNOWN, "a", "good", "film", ".")
@@ -405,6 +406,7 @@ def test_a_version_whose_manifest_changed_is_loaded_again(repository: Path, load
     registry = registry_of(repository, load)
     registry.refresh()
     old = registry.models["one"]
+    next_tick(old.bundle.file(MANIFEST))
     shutil.rmtree(repository / "one")
     write(repository, "one", content="new")
     assert registry.refresh().loaded == (registry.models["one"],)
@@ -421,6 +423,7 @@ def test_a_file_that_changed_is_noticed_and_what_was_verified_is_served(
     registry = registry_of(repository, load)
     registry.refresh()
     old, whole, stamp = registry.models["one"], path.read_bytes(), path.stat()
+    next_tick(path)
     if fault == "deleted":
         path.unlink()
     else:

@@ -12,6 +12,7 @@ from service.errors import Forbidden, RateLimited, StartupError, Unauthorized
 from service.http.security.access import Access
 from service.http.security.keys import LOOK_EVERY, MAX_FILE, Grant, Keys, digest, parse
 from service.serving.rates import Buckets
+from tests.patience import next_tick
 
 ONE, TWO, BOSS = "the-first-key-of-all", "another-key-entirely", "the-administrators-key"
 
@@ -257,6 +258,7 @@ def test_a_file_that_cannot_be_used_stops_the_start(content: bytes | None, file:
 
 def test_keys_are_rotated_while_the_service_runs(file: Path, clock: Clock) -> None:
     access = Access(Keys((BOSS,), file=file, clock=clock))
+    next_tick(file)  # the new key is as long as the old one
     file.write_text(f"{TWO}\n", encoding="utf-8")
     check(access, ONE)  # not yet: the file is looked at once in a while
     clock.now += LOOK_EVERY
