@@ -20,6 +20,7 @@ from service.http.app import Application, create_app
 from service.http.fast_path import FastPath, Pending
 from service.process.connection import Protocol
 from service.process.wire import Wire
+from tests.patience import PATIENCE
 
 TEXT = "a great film"
 
@@ -62,7 +63,8 @@ class Talk:
         self.fast = fast
         self.state = ServerState()
         self.state.default_headers = [(b"date", b"today")]
-        config = uvicorn.Config(app, log_config=None, access_log=False, proxy_headers=False, timeout_keep_alive=1)
+        # No connection is idle for so long, however slow the machine is.
+        config = uvicorn.Config(app, log_config=None, access_log=False, proxy_headers=False, timeout_keep_alive=3600)
         self._make = partial(Protocol, config, self.state, {}, wire=self.wire)
 
     def connect(self) -> tuple[Protocol, Line]:
@@ -163,7 +165,7 @@ def runner(models: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
     def run(test: Test, change: Callable[[Application], None] = lambda _: None, **chosen: Any) -> None:
         async def main() -> None:
-            async with asyncio.timeout(60), service(change, **chosen) as talk:
+            async with asyncio.timeout(PATIENCE), service(change, **chosen) as talk:
                 await test(talk)
 
         fast.clear()

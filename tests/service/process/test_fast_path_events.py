@@ -11,8 +11,18 @@ from structlog.testing import capture_logs
 
 from service.errors import Unavailable
 from service.http import fast_path
+from service.serving import batching
 from service.serving.runtime import Phase
 from tests.service.process.talking import TEXT, Line, Run, Talk, answered, holding, request, whole, without_id
+
+
+class Clock:
+    """The time of the running event loop, which is `ahead` of the real time by so many seconds."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        loop, self.ahead = asyncio.get_running_loop(), 0.0
+        time = loop.time
+        monkeypatch.setattr(loop, "time", lambda: time() + self.ahead)
 
 
 async def answered_and_closed(line: Line) -> None:
@@ -66,7 +76,9 @@ def test_many_connections_share_batches(running: Run) -> None:
 
 
 @pytest.mark.parametrize("inline", [True, False])
-def test_batches_run_in_threads_too(running: Run, inline: bool) -> None:
+def test_batches_run_in_threads_too(running: Run, inline: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batching, "WEIGHT_OF_LAST", 0)  # a slow batch sends no later one to a thread
+
     async def test(talk: Talk) -> None:
         asked = request("/predict", {"inputs": TEXT})
         await talk.learned(asked)
@@ -102,12 +114,22 @@ def test_a_deadline_passes_as_ever(running: Run, monkeypatch: pytest.MonkeyPatch
     async def test(talk: Talk) -> None:
         asked = request("/predict", {"inputs": TEXT})
         connection = await talk.learned(asked)
-        release = holding(talk, monkeypatch)
+        release, clock = holding(talk, monkeypatch), Clock(monkeypatch)
         with capture_logs() as lines:
-            late = await talk.ask(asked, on=connection)
-            ordinary = await talk.ask(request("/predict", {"inputs": TEXT}, "Accept: */*"))
-            assert late.startswith(b"HTTP/1.1 504 ")
-            assert without_id(late) == without_id(ordinary)
+            found = []
+            for (protocol, line), sent in (
+                (connection, asked),
+                (talk.connect(), request("/predict", {"inputs": TEXT}, "Accept: */*")),
+            ):
+                line.written = b""
+                protocol.data_received(sent)
+                while not talk.runtime.batcher.admission.queued_tokens:  # noqa: ASYNC110 # nothing tells of it
+                    await asyncio.sleep(0)
+                clock.ahead += talk.runtime.settings.timeout
+                await answered(line)
+                found.append(line.written)
+            assert [each.partition(b"\r\n")[0] for each in found] == [b"HTTP/1.1 504 Gateway Timeout"] * 2
+            assert without_id(found[0]) == without_id(found[1])
             assert talk.runtime.batcher.counters.dropped["deadline"] == 2
             assert not talk.runtime.batcher.admission.queued_tokens
             await asyncio.sleep(0)
@@ -116,7 +138,7 @@ def test_a_deadline_passes_as_ever(running: Run, monkeypatch: pytest.MonkeyPatch
         assert (await talk.ask(asked, on=connection)).startswith(b"HTTP/1.1 200 ")
         assert [each.done() for each in talk.fast] == [True, True]
 
-    running(test, timeout=0.1)
+    running(test)
 
 
 def test_one_timer_ends_every_request_at_its_deadline(running: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,17 +146,19 @@ def test_one_timer_ends_every_request_at_its_deadline(running: Run, monkeypatch:
         asked = request("/predict", {"inputs": TEXT})
         await talk.learned(asked)
         holding(talk, monkeypatch)
+        clock, timeout = Clock(monkeypatch), talk.runtime.settings.timeout
         connections = []
         for _ in range(3):
             connections.append(talk.connect())
             connections[-1][0].data_received(asked)
-            await asyncio.sleep(0.03)
+            clock.ahead += timeout / 4
         for _, line in connections:
+            clock.ahead += timeout / 4
             await answered(line)
             assert line.written.startswith(b"HTTP/1.1 504 ")
         assert not talk.app.fast._waiting  # type: ignore[union-attr]  # it has a fast path
 
-    running(test, timeout=0.1)
+    running(test)
 
 
 def test_a_batch_that_fails_is_an_error_of_every_request(running: Run, monkeypatch: pytest.MonkeyPatch) -> None:
