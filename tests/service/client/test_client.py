@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 import threading
@@ -26,7 +27,7 @@ from service.client import (
 )
 from service.client.base import Base
 from service.client.cutting import PIECE_CHARACTERS, cut
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, until
 from tests.service.stub import Reply, answer, ask, both, problem, stub
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -128,24 +129,27 @@ def test_an_error_that_is_no_problem_of_the_service(asynchronous: bool) -> None:
 
 @both
 def test_nobody_there(asynchronous: bool) -> None:
-    with stub(lambda request, number: answer(request)) as server:
-        pass
-    with pytest.raises(Unreachable):
-        ask(server.url, "a", asynchronous, retries=1, backoff=0.01)
+    with socket.socket() as bound:  # it does not listen, and nobody else can
+        bound.bind(("127.0.0.1", 0))
+        with pytest.raises(Unreachable):
+            ask(f"http://127.0.0.1:{bound.getsockname()[1]}", "a", asynchronous, retries=1, backoff=0.01)
 
 
 @both
 def test_a_service_that_does_not_answer(asynchronous: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.client.base.GRACE", 0.1)
+    monkeypatch.setattr("service.client.base.GRACE", 0.1 - PATIENCE)  # it waits for a tenth of a second
+    over = threading.Event()
 
     def late(request: Any, number: int) -> Reply:
-        time.sleep(1)
+        over.wait(PATIENCE)
         return answer(request)
 
     with stub(late) as server:
-        with pytest.raises(TimedOut, match="waited"):
-            ask(server.url, "a", asynchronous, timeout=0.1)
-        assert server.headers[0]["x-request-timeout"] == "0.100"
+        with pytest.raises(TimedOut, match="waited 120 seconds"):
+            ask(server.url, "a", asynchronous, timeout=PATIENCE)
+        until(lambda: server.headers)  # the client may have gone before its request is read
+        over.set()
+        assert server.headers[0]["x-request-timeout"] == "120.000"
 
 
 @both
