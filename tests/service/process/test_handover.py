@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import select
 import socket
 from collections.abc import Callable, Coroutine, Iterator
 
@@ -85,6 +86,7 @@ def test_after_the_end_nothing_is_accepted(listener: socket.socket) -> None:
             await asyncio.sleep(0)
             await asyncio.sleep(0)
             assert heard == []
+            assert select.select([listener], [], [], PATIENCE)[0]
             listener.accept()[0].close()  # it waits in the queue
 
     run(main())
@@ -129,6 +131,7 @@ def test_a_socket_whose_client_has_gone_leaves_nothing_behind(listener: socket.s
 
         adoption = Adoption(Protocol, None, handshake_seconds=1.0)
         with _connect(listener):
+            assert select.select([listener], [], [], PATIENCE)[0]
             connection = listener.accept()[0]
             connection.setblocking(False)
             adoption.add(connection)

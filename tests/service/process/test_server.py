@@ -23,6 +23,7 @@ from service.process.server import Server
 from service.process.start import allow_connections
 from service.serving import opening
 from service.serving.opening import Opening
+from tests.patience import PATIENCE
 from tests.service.virtual import VirtualLoop, run
 
 
@@ -55,7 +56,7 @@ def test_sockets_stay_open_behind_the_server_that_answers_while_the_models_load(
 
     def load(asked: settings.Settings) -> Any:
         for path in ("live", "ready"):
-            answer = httpx.get(f"{url}/health/{path}")
+            answer = httpx.get(f"{url}/health/{path}", timeout=PATIENCE)
             seen.append((answer.status_code, answer.headers.get("connection")))
         return "the models"
 

@@ -6,12 +6,14 @@ import ctypes
 import socket
 import struct
 import sys
+from collections.abc import Sequence
+from contextlib import suppress
 
 import pytest
 
 from service.errors import StartupError
 from service.process.sockets import listen, refuse, steer, turn_away, url, welcome
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, until
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has these socket options")
 
@@ -32,8 +34,7 @@ def test_several_have_one_port_and_share_its_connections() -> None:
     listeners = listen("127.0.0.1", 0, 3)
     (port,) = {listener.getsockname()[1] for listener in listeners}
     clients = [socket.create_connection(("127.0.0.1", port)) for _ in range(64)]
-    accepted = [_accept_all(listener) for listener in listeners]
-    assert sum(map(len, accepted)) == 64
+    accepted = _accept_all(listeners, 64)
     assert all(accepted)
     for each in (*clients, *listeners, *(server for servers in accepted for server in servers)):
         each.close()
@@ -49,7 +50,7 @@ def test_new_connections_go_where_they_are_steered_and_what_waits_elsewhere_is_k
     clients += [socket.create_connection(listeners[0].getsockname()) for _ in range(8)]
     steer(listeners, [0, 1, 2])
     clients += [socket.create_connection(listeners[0].getsockname()) for _ in range(64)]
-    accepted = [_accept_all(listener) for listener in listeners]
+    accepted = _accept_all(listeners, len(clients))
     order = [[server.getpeername() for server in servers] for servers in accepted]
     names = [client.getsockname() for client in clients]
     reached = [next(n for n, peers in enumerate(order) if name in peers) for name in names]
@@ -84,8 +85,7 @@ def test_new_connections_are_refused_by_any_user_and_those_before_them_are_kept(
         refuse(listener)
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(address)
-    servers = [server for listener in listeners for server in _accept_all(listener)]
-    assert len(servers) == 20
+    servers = [server for accepted in _accept_all(listeners, 20) for server in accepted]
     for server in servers:
         assert server.recv(1) == b"x"
         server.sendall(b"y")
@@ -110,8 +110,7 @@ def test_turned_away_clients_wait_until_they_are_welcome_and_those_before_them_a
     welcome(listener)
     before.append(socket.create_connection(listener.getsockname(), timeout=PATIENCE))
     before[-1].sendall(b"x")
-    servers = _accept_all(listener)
-    assert len(servers) == 21
+    (servers,) = _accept_all([listener], 21)
     listener.close()
     for server in servers:
         assert server.recv(1) == b"x"
@@ -122,12 +121,19 @@ def test_turned_away_clients_wait_until_they_are_welcome_and_those_before_them_a
         client.close()
 
 
-def _accept_all(listener: socket.socket) -> list[socket.socket]:
-    accepted: list[socket.socket] = []
-    while True:
-        try:
-            connection, _ = listener.accept()
-        except BlockingIOError:
-            return accepted
-        connection.setblocking(True)
-        accepted.append(connection)
+def _accept_all(listeners: Sequence[socket.socket], count: int) -> list[list[socket.socket]]:
+    """The connections of each listener, `count` in all. One that its client has already may be still on its way."""
+    accepted: list[list[socket.socket]] = [[] for _ in listeners]
+
+    def all_there() -> bool:
+        for listener, found in zip(listeners, accepted, strict=True):
+            with suppress(BlockingIOError):
+                while True:
+                    connection, _ = listener.accept()
+                    connection.setblocking(True)
+                    found.append(connection)
+        return sum(map(len, accepted)) >= count
+
+    until(all_there)
+    assert sum(map(len, accepted)) == count
+    return accepted

@@ -23,7 +23,7 @@ from service.process import start
 from service.serving import opening
 from service.serving.opening import Opening
 from tests.bundles import tiny_bundle
-from tests.patience import until
+from tests.patience import PATIENCE, until
 
 ROOT = Path(__file__).resolve().parents[3]
 HEAVY = {
@@ -82,7 +82,7 @@ def ended(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     try:
         until(ready)
         process.send_signal(signal.SIGTERM)
-        printed, _ = process.communicate(timeout=60)
+        printed, _ = process.communicate(timeout=PATIENCE)
     finally:
         process.kill()
         process.wait()
@@ -147,7 +147,7 @@ def test_the_socket_is_open_and_the_models_load_before_the_server_is_imported(
             return 0
 
     def server() -> type[Server]:
-        assert begun.wait(60)
+        assert begun.wait(PATIENCE)
         seen.append("imported")
         return Server
 
@@ -200,7 +200,7 @@ def test_the_thread_has_ended_when_the_models_are_there(
         outcome = raised
     assert outcome == (error or "the models")
     assert loading.done
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("models")]
+    assert not any(thread.is_alive() for thread in loading._executor._threads)
 
 
 def test_models_that_are_there_before_the_server_need_no_server_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:

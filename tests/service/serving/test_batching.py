@@ -733,10 +733,10 @@ def test_every_call_is_answered_once_and_every_batch_is_within_its_bounds(
 
 
 def test_real_threads_do_the_work_and_end() -> None:
-    names: set[str] = set()
+    threads: set[threading.Thread] = set()
 
     def work(rows: Sequence[int]) -> Sequence[int]:
-        names.add(threading.current_thread().name)
+        threads.add(threading.current_thread())
         time.sleep(0.002)
         return [row * row for row in rows]
 
@@ -751,9 +751,9 @@ def test_real_threads_do_the_work_and_end() -> None:
         await batcher.close()
 
     asyncio.run(main())
-    assert names
-    assert all(name.startswith("batch") for name in names)
-    assert not names & {thread.name for thread in threading.enumerate()}
+    assert threads
+    assert all(thread.name.startswith("batch") for thread in threads)
+    assert not any(thread.is_alive() for thread in threads)
 
 
 def test_what_batches_take_is_measured_where_the_loop_has_a_coarse_clock() -> None:
