@@ -19,6 +19,7 @@ from service.model.equations import equations, gate_names
 from tests import deviation
 from tests.bundles import Kind, named
 from tests.integration.models import HIDDEN
+from tests.patience import PATIENCE
 
 TEXTS: list[str | list[str]] = ["A great film.", "Ada lived in London . " * 30, "bad", ["It", "'s", "not", "a film"]]
 MODELS: dict[str, tuple[Kind, int, int]] = {
@@ -45,7 +46,7 @@ Array = NDArray[np.float64]
 
 
 def gates(client: httpx.Client, **request: Any) -> dict[str, Any]:
-    response = client.post("/gates", json=request)
+    response = client.post("/gates", json=request, headers={"X-Request-Timeout": f"{PATIENCE:g}"})
     assert response.status_code == 200, response.text
     Traces.model_validate_json(response.content)
     answer: dict[str, Any] = response.json()
