@@ -6,7 +6,8 @@ import asyncio
 import json
 import socket
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from time import time
 from typing import Any
@@ -26,7 +27,7 @@ from service.serving.inference import decode, encode
 from service.serving.runtime import Runtime
 from service.settings import Settings
 from tests.bundles import tiny_bundle
-from tests.patience import until
+from tests.patience import PATIENCE, until
 from tests.service.serving.test_inference import loaded
 
 TEXTS = ["A great film .", "a dull movie", "it is not good , it's bad", "very fine"]
@@ -54,9 +55,21 @@ def running(
         try:
             await work(runtime)
         finally:
+            if runtime.after._log is not None:
+                await asyncio.to_thread(runtime.after._log.close, PATIENCE)
             await runtime.close()
 
     by(main())
+
+
+@contextmanager
+def held(runtime: Runtime) -> Iterator[None]:
+    """Let no shadow run meanwhile, as if the batcher were busy."""
+    shadowing_ = runtime.after.shadowing
+    busy = shadowing_._busy
+    shadowing_._busy = lambda: True
+    yield
+    shadowing_._busy = busy
 
 
 async def ask(runtime: Runtime, request_id: str, texts: list[Any], name: str = "one", **more: Any) -> Exchange:
@@ -155,10 +168,9 @@ def test_what_a_hook_takes_out_of_the_log_is_compared_and_told_without_texts(mod
     log = tmp_path / "log"
 
     async def work(runtime: Runtime) -> None:
-        runtime.batcher._running += 1  # the shadow begins when the hook is done
-        exchanges = [await ask(runtime, each, TEXTS) for each in "ab"]
-        await asyncio.to_thread(until, lambda: log.exists() and log.read_bytes().count(b"\n") == len(exchanges))
-        runtime.batcher._running -= 1
+        with held(runtime):  # the shadow begins when the hook is done
+            exchanges = [await ask(runtime, each, TEXTS) for each in "ab"]
+            await asyncio.to_thread(until, lambda: log.exists() and log.read_bytes().count(b"\n") == len(exchanges))
         report = await settled(runtime, "one", 2)
         assert (report["inputs"], report["dropped"]) == (8, 0)
         assert all(each["label"] for exchange in exchanges for each in exchange.predictions)
@@ -215,7 +227,7 @@ def test_nothing_runs_while_the_batcher_is_busy_and_what_is_too_much_is_dropped(
         assert (report["requests"], report["dropped"], report["inputs"]) == (2, 3, 8)
         assert 'why="busy"} 3.0' in runtime.metrics.text().decode()
 
-    running(models, work, versions="one=1", shadow="one=2")
+    running(models, work, versions="one=1", shadow="one=2", threads=2)  # one is busy
 
 
 class Ran:
@@ -239,8 +251,9 @@ def test_requests_run_again_in_groups(models: Path, monkeypatch: pytest.MonkeyPa
 
     async def work(runtime: Runtime) -> None:
         groups = Ran(monkeypatch).requests
-        for number in range(5):
-            await ask(runtime, str(number), [TEXTS[0]])
+        with held(runtime):
+            for number in range(5):
+                await ask(runtime, str(number), [TEXTS[0]])
         await settled(runtime, "one", 5)
         assert groups == [5]
         monkeypatch.setattr(shadowing, "GATHER_SECONDS", 1e6)
@@ -388,8 +401,10 @@ def test_requests_come_between_two_groups_without_a_result(
 
     async def work(runtime: Runtime) -> None:
         monkeypatch.setattr(shadowing, "run", run)
-        runtime.batcher._running += 1  # the first request waits for the others
-        exchange = await ask(runtime, "a", [TEXTS[0]])
+        with held(runtime):  # the first request waits for the others
+            exchange = await ask(runtime, "a", [TEXTS[0]])
+            for _ in range(3):
+                runtime.after.note(exchange, runtime.versions_of(exchange.model))
         turns: list[int] = []
 
         async def watch() -> None:
@@ -397,9 +412,6 @@ def test_requests_come_between_two_groups_without_a_result(
                 turns.append(len(ran))
                 await asyncio.sleep(0)
 
-        for _ in range(3):
-            runtime.after.note(exchange, runtime.versions_of(exchange.model))
-        runtime.batcher._running -= 1
         watcher = asyncio.create_task(watch())
         assert (await settled(runtime, "one", 4))["dropped"] == 4
         watcher.cancel()
@@ -440,7 +452,10 @@ def test_the_shadow_s_gates_are_sampled(models: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr("service.model.gate_drift.ENOUGH_TEXTS", 1)
 
     async def work(runtime: Runtime) -> None:
-        await ask(runtime, "a", TEXTS)
+        with held(runtime):
+            await ask(runtime, "a", TEXTS)
+            while runtime.sampler._busy:  # noqa: ASYNC110  # nothing tells of it
+                await asyncio.sleep(0.005)
         await settled(runtime, "one", 1)
         while runtime.after.shadowing.report(runtime.registry.find("one"))["gate_drift"] is None:  # noqa: ASYNC110  # nothing tells of it
             await asyncio.sleep(0.005)
