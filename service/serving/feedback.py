@@ -61,7 +61,8 @@ class Feedback:
             return Taken("unscored")
         answers = detail["answers"]
         if number >= len(answers):
-            raise InvalidField("/input", f"The request had {len(answers)} inputs, numbered from 0; not {number}.")
+            had = "1 input" if len(answers) == 1 else f"{len(answers)} inputs"
+            raise InvalidField("/input", f"The request had {had}, numbered from 0; not {number}.")
         name, version = detail["model"], detail["version"]
         spans = set(_checked(entities, detail, answers[number])) if "kinds" in detail else None
         if spans is None and (label is None or label not in detail["labels"]):

@@ -91,14 +91,14 @@ def test_entities_are_judged(worker: Worker) -> None:
 @pytest.mark.parametrize(
     ("request_id", "number", "label", "entities", "pointer", "said"),
     [
-        ("sent", 3, "positive", None, "/input", "3 inputs"),
+        ("sent", 3, "positive", None, "/input", "had 3 inputs,"),
         ("sent", 0, "neutral", None, "/label", "negative, positive, not 'neutral'"),
         ("sent", 0, "Positive", None, "/label", "not 'Positive'"),
         ("sent", 0, None, [], "/entities", "entities are for taggers"),
         ("sent", 0, "positive", [], "/label", "not both"),
         ("sent", 0, None, None, "/label", "one of them"),
         ("tagged", 0, "PER", None, "/label", "finds entities"),
-        ("tagged", 1, None, [], "/input", "1 inputs"),
+        ("tagged", 1, None, [], "/input", "had 1 input,"),
         ("tagged", 0, None, [(0, 3, "ORG")], "/entities/0/label", "LOC, PER, not 'ORG'"),
         ("tagged", 0, None, [(0, 3, "B-PER")], "/entities/0/label", "LOC, PER"),
         ("tagged", 0, None, [(4, 6, "PER"), (3, 3, "PER")], "/entities/1", "from 3 to 3"),
