@@ -4,6 +4,8 @@ A caller submits rows to a `Lane` (one for each model and graph) and awaits thei
 its ready callbacks, batches are cut from the lanes in turn; the lane with the least run time so far comes first. A
 short batch runs in the event loop, at most one in each turn of it. Any other batch runs in a thread of the batcher, and
 rows that arrive meanwhile form the next. A lone caller waits for nothing, and batches grow by themselves under load.
+The next batch of a submission of several is handed to the threads ahead, so that none of them waits for the event loop,
+and is called back if it has not begun when anything else comes.
 `service.serving.queueing` cuts a batch from a lane's queue; `service.serving.admission` bounds the waiting tokens.
 """
 
@@ -16,11 +18,11 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 from service.errors import DeadlineExceeded, Refused
 from service.serving.admission import Admission
-from service.serving.queueing import Batch, Outcome, Queue, Ran, Reply, Submission, Times, padded_tokens
+from service.serving.queueing import Batch, Entry, Outcome, Queue, Ran, Reply, Submission, Times, padded_tokens
 
 Row = TypeVar("Row")
 Result = TypeVar("Result")
@@ -45,6 +47,14 @@ class Counters:
     """Rejected submissions by reason. No work was begun for them."""
     dropped: Counter[Drop] = field(default_factory=Counter)
     """Accepted rows that never ran because their submission had ended, by the cause of its end."""
+
+
+class Ahead(NamedTuple):
+    """A batch that waits for a thread without the event loop, and the place of its rows in the queue of its lane."""
+
+    batch: Batch[Lane[Any, Any]]
+    window: slice
+    future: Future[Outcome]
 
 
 class Batcher:
@@ -95,6 +105,8 @@ class Batcher:
             refused=self.counters.refused,
         )
         self._running = 0
+        self.ahead: Ahead | None = None
+        """The batch that was handed ahead, until `settle_ahead`."""
         self._submissions = 0
         self._flush_is_due = False
         self._closed = False
@@ -134,6 +146,8 @@ class Batcher:
         """Accept a submission of `tokens` tokens, or raise `Unavailable` or `DeadlineExceeded`. Called by lanes."""
         if self._closed:
             self.admission.refuse_closed()
+        if self.ahead is not None:  # others come: no batch may be ahead of theirs
+            self.settle_ahead()
         self.admission.admit(lane, tokens, deadline)
         self._submissions += 1
 
@@ -160,7 +174,7 @@ class Batcher:
         self._flush_is_due = False
         now = asyncio.get_running_loop().time()
         short: Batch[Lane[Any, Any]] | None = None
-        passed_over: list[Lane[Any, Any]] = []
+        passed_over: dict[Lane[Any, Any], slice] = {}
         while self._turns and (short is None or self._running < self.threads):
             lane = min(self._turns, key=_given)
             del self._turns[lane]
@@ -172,7 +186,7 @@ class Batcher:
             elif self._running < self.threads:
                 self._run_in_thread(self._take(lane, window))
             else:
-                passed_over.append(lane)
+                passed_over[lane] = window
                 continue
             if lane.queue.tokens:
                 self._turns[lane] = None
@@ -183,17 +197,44 @@ class Batcher:
             self._run_here(short)
             if self._turns:
                 self._flush_soon()
+        elif passed_over:
+            self._hand_ahead(*next(iter(passed_over.items())))
+
+    def _hand_ahead(self, lane: Lane[Any, Any], window: slice) -> None:
+        """Let the next free thread begin this batch without the event loop, if all its rows are of submissions of
+        several batches. The rows stay in the queue until `settle_ahead`."""
+        rows = lane.queue.rows[window]
+        if all(entry.submission.spread for entry in rows):
+            batch = lane.batch(rows)
+            with contextlib.suppress(RuntimeError):  # no thread: the next turn meets the same error
+                self.ahead = Ahead(batch, window, self._submit(batch))
+
+    def settle_ahead(self) -> None:
+        """Take the batch that was handed ahead out of its queue if it has begun. Otherwise it is called back, and its
+        rows wait like all others. Called before a queue changes."""
+        ahead, self.ahead = self.ahead, None
+        if ahead is None:
+            return
+        if ahead.future.cancel():
+            self._flush_soon()
+            return
+        lane = ahead.batch.lane
+        self._running += 1
+        self._take(lane, ahead.window)
+        del self._turns[lane]
+        if lane.queue.tokens:
+            self._turns[lane] = None
 
     def _may_run_here(self, lane: Lane[Any, Any], window: slice) -> bool:
         """True if a batch may run in the event loop: a short one. With several threads it must be the only batch,
         because finished threads wait for the loop while it runs one."""
-        alone = not self._running and not self._turns and lane.is_all(window)
+        alone = not self._running and not self._turns and lane.queue.is_all(window)
         return lane.estimate(window) < self.inline_seconds and (self.threads == 1 or alone)
 
     def _take(self, lane: Lane[Any, Any], window: slice) -> Batch[Lane[Any, Any]]:
         self._given = lane.given
         lane.given += lane.estimate(window)
-        batch = lane.take(window)
+        batch = lane.batch(lane.queue.take(window))
         self.counters.batches += 1
         self.counters.rows += len(batch.entries)
         self.counters.tokens += batch.tokens
@@ -225,22 +266,28 @@ class Batcher:
             batch.lane.deliver(batch, outcome)
 
     def _run_in_thread(self, batch: Batch[Lane[Any, Any]]) -> None:
-        loop = asyncio.get_running_loop()
-        self._running += 1
-
-        def landed(future: Future[Outcome]) -> None:
-            with contextlib.suppress(RuntimeError):  # the loop was closed without `close`: no caller waits
-                loop.call_soon_threadsafe(self._land, batch, future)
-
         try:
-            future = self._executor.submit(batch.run)
+            self._submit(batch)
         except RuntimeError as error:  # the system gives no thread, or `close` was cancelled
-            self._running -= 1
             self._fail(batch, error)
         else:
-            future.add_done_callback(landed)
+            self._running += 1
+
+    def _submit(self, batch: Batch[Lane[Any, Any]]) -> Future[Outcome]:
+        loop = asyncio.get_running_loop()
+
+        def landed(future: Future[Outcome]) -> None:
+            if not future.cancelled():
+                with contextlib.suppress(RuntimeError):  # the loop was closed without `close`: no caller waits
+                    loop.call_soon_threadsafe(self._land, batch, future)
+
+        future = self._executor.submit(batch.run)
+        future.add_done_callback(landed)
+        return future
 
     def _land(self, batch: Batch[Lane[Any, Any]], future: Future[Outcome]) -> None:
+        if self.ahead is not None:
+            self.settle_ahead()
         self._running -= 1
         if error := future.exception():
             self._fail(batch, error)
@@ -376,13 +423,9 @@ class Lane(Generic[Row, Result]):
         rows = self.queue.rows[window]
         return padded_tokens(rows) * self.seconds_per_token + len(rows) * self._seconds_per_row
 
-    def is_all(self, window: slice) -> bool:
-        """True if no row remains after this batch."""
-        return sum(entry.length for entry in self.queue.rows[window]) == self.queue.tokens
-
-    def take(self, window: slice) -> Batch[Lane[Any, Any]]:
-        """Take a batch out of the queue. From here on it runs."""
-        return Batch(self, self._run, self.queue.take(window), self._batcher.clock)
+    def batch(self, entries: Sequence[Entry]) -> Batch[Lane[Any, Any]]:
+        """These rows of the queue, ready to run."""
+        return Batch(self, self._run, entries, self._batcher.clock)
 
     def deliver(self, batch: Batch[Lane[Any, Any]], outcome: Outcome) -> None:
         """Give the results of a batch to its callers, and correct the estimate by the measured time."""
@@ -420,6 +463,8 @@ class Lane(Generic[Row, Result]):
         self.end(submission, DeadlineExceeded(), "deadline")
 
     def _drop(self, submission: Submission, reason: Drop) -> None:
+        if self._batcher.ahead is not None:
+            self._batcher.settle_ahead()
         if rows := self.queue.drop(submission):
             self._batcher.counters.dropped[reason] += rows
 

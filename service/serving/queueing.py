@@ -14,6 +14,7 @@ from bisect import bisect_left, insort
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from itertools import count
+from operator import attrgetter
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 Home = TypeVar("Home")
@@ -66,6 +67,7 @@ class Submission:
         "results",
         "rows",
         "since",
+        "spread",
         "times",
         "tokens",
     )
@@ -89,6 +91,8 @@ class Submission:
         self.results: list[Any] = [None] * len(rows)
         self.missing = len(rows)
         self.large = False
+        self.spread = False
+        """True if its rows do not fit into one batch."""
         one = self.missing == 1 == len(lengths)
         self.tokens = lengths[0] if one else sum(lengths)
         """Tokens of the rows that have not begun."""
@@ -106,6 +110,9 @@ class Entry(NamedTuple):
     order: int
     submission: Submission
     position: int
+
+
+_LENGTH = attrgetter("length")
 
 
 class Queue:
@@ -133,6 +140,7 @@ class Queue:
         self._join(submission)
         if submission.backlog:
             self._refill(submission)
+            submission.spread = bool(submission.backlog)
 
     def window(self) -> slice:
         """The best window of `rows` (see the module). Among windows of equal size, that of the shortest rows."""
@@ -150,6 +158,10 @@ class Queue:
             if best.stop - best.start >= most:
                 break
         return best
+
+    def is_all(self, window: slice) -> bool:
+        """True if no row remains after this batch."""
+        return _tokens(self.rows[window]) == self.tokens
 
     def take(self, window: slice) -> list[Entry]:
         """Remove these rows; they begin to run."""
@@ -236,15 +248,16 @@ class Batch(Generic[Home]):
     ) -> None:
         self.lane = lane
         self.entries = entries
-        self.tokens = sum(entry.length for entry in entries)
+        self.tokens = _tokens(entries)
         self.padded_tokens = padded_tokens(entries)
-        self.since = clock()
+        self.since = 0.0
+        """The begin, by the clock."""
         self._run = run
         self._clock = clock
 
     def run(self) -> Outcome:
         """Run the batch. Returns the results and the seconds."""
-        started = self._clock()
+        self.since = started = self._clock()
         try:
             results = self._run([entry.submission.rows[entry.position] for entry in self.entries])
         except StopIteration as error:  # a future cannot hold StopIteration: its callers would wait for ever
@@ -257,6 +270,11 @@ class Batch(Generic[Home]):
         """Measurements of the batch after its run. `of` identifies its lane."""
         waits = [self.since - entry.submission.since for entry in self.entries]
         return Ran(len(self.entries), self.tokens, self.padded_tokens, waits, seconds, of)
+
+
+def _tokens(rows: Sequence[Entry]) -> int:
+    """Tokens of some rows, without padding."""
+    return sum(map(_LENGTH, rows))
 
 
 def padded_tokens(ascending: Sequence[Entry]) -> int:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import selectors
+from collections import deque
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor, Future
+from functools import partial
 from typing import Any, TypeVar
 
 Result = TypeVar("Result")
@@ -57,32 +59,29 @@ def run(main: Callable[[VirtualLoop], Coroutine[Any, Any, Result]]) -> Result:
 
 
 class Threads(Executor):
-    """Stands in for threads: work is done when it is submitted, and known after the `seconds` that it said it took."""
+    """Stands in for threads: work is done as soon as one of them is free, and known after the `seconds` that it said it
+    took."""
 
-    def __init__(self, loop: VirtualLoop) -> None:
+    def __init__(self, loop: VirtualLoop, number: int = 1) -> None:
         self._loop = loop
+        self._number = number
+        self._waiting: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
         self.seconds = 0.0
         """What the work at hand takes: set by the work."""
         self.inside = False
         self.busy = 0
         self.most_busy = 0
+        self.most_waiting = 0
+        """The most that has waited for a thread at once, beside what was cancelled."""
         self.ended: bool | None = None
         """Whether `shutdown` was told to wait; None before it was called."""
 
     def submit(self, work: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         assert self.ended is None
-        self.busy += 1
-        self.most_busy = max(self.most_busy, self.busy)
-        self.inside = True
         future: Future[Any] = Future()
-        try:
-            result = work(*args, **kwargs)
-        except BaseException as error:
-            self._loop.call_later(self.seconds, self._finish, future.set_exception, error)
-        else:
-            self._loop.call_later(self.seconds, self._finish, future.set_result, result)
-        finally:
-            self.seconds, self.inside = 0.0, False
+        self._waiting.append((future, partial(work, *args, **kwargs)))
+        self._begin()
+        self.most_waiting = max(self.most_waiting, sum(not future.cancelled() for future, _ in self._waiting))
         return future
 
     def clock(self) -> float:
@@ -92,6 +91,26 @@ class Threads(Executor):
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         self.ended = wait
 
+    def _begin(self) -> None:
+        while self._waiting and self.busy < self._number:
+            future, work = self._waiting.popleft()
+            if future.set_running_or_notify_cancel():
+                self.busy += 1
+                self.most_busy = max(self.most_busy, self.busy)
+                self._do(future, work)
+
+    def _do(self, future: Future[Any], work: Callable[[], Any]) -> None:
+        self.inside = True
+        try:
+            result = work()
+        except BaseException as error:
+            self._loop.call_later(self.seconds, self._finish, future.set_exception, error)
+        else:
+            self._loop.call_later(self.seconds, self._finish, future.set_result, result)
+        finally:
+            self.seconds, self.inside = 0.0, False
+
     def _finish(self, tell: Callable[[Any], None], outcome: Any) -> None:
         self.busy -= 1
         tell(outcome)
+        self._begin()
