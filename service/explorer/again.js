@@ -10,7 +10,7 @@ export const MOST = 5000;
 const SHOWN = 10;
 const LONGEST = 32;
 
-/** `inputs()` gives the file's inputs, or null without a file; it throws DataFileError. */
+/** `inputs()` promises the file's inputs, once it is read, or null without a file; it throws DataFileError. */
 export function createAgain({ inputs, onOpen }) {
   const span = h("input", { type: "number", id: "span", min: "1", max: String(LONGEST), step: "1", value: "1" });
   const find = h("button", { type: "button", id: "find", on: { click: search } }, "Find this again");
@@ -56,14 +56,15 @@ export function createAgain({ inputs, onOpen }) {
     clear();
     const of = shown;
     if (of.token === null) return void (told.textContent = "Pick a token first: a cell of a heat map, or a point of the chart.");
+    const mine = (searching = new AbortController());
     let every;
     try {
-      every = inputs();
+      every = await inputs();
     } catch (error) {
-      return void (told.textContent = error.message);
+      return void (mine.signal.aborted || (told.textContent = error.message));
     }
+    if (mine.signal.aborted) return;
     if (!every) return void (told.textContent = "Pick a data file first.");
-    const mine = (searching = new AbortController());
     const count = Math.min(of.token + 1, LONGEST, Math.max(1, Math.trunc(Number(span.value)) || 1));
     const first = of.token - count + 1;
     const { reading, layer, direction, gate, units } = of;

@@ -13,12 +13,13 @@ export function createCard({ onOpen }) {
   const notice = h("p", { class: "notice", id: "file-notice", role: "status", hidden: true });
   const places = h("ol", { class: "places", id: "unit-places", "aria-label": "Where the unit is most active" });
   const file = h("input", { type: "file", id: "data-file", on: { change: pick } });
-  const again = createAgain({ inputs, onOpen });
+  const again = createAgain({ inputs: () => opening.then(inputs, inputs), onOpen });
   const element = h("div", { class: "card", id: "unit-card" }, h("h3", {}, "The unit's card"), facts, places,
     h("div", { class: "row" }, h("div", { class: "field" }, h("label", { for: file.id }, "Data file"), file)),
     h("p", { class: "hint" }, "The bundle holds numbers of lines and no text. Pick the file, and its texts are shown. It stays in this page; texts that are shown or searched are sent to the service to be read."),
     notice, again.element);
   let data = null; // the file: {name, text, sha256}, and its inputs for a task
+  let opening = Promise.resolve(null); // the reading of the file that was picked last
   let shown = null; // what the card is of
   let card = null;
   let asking = null;
@@ -57,8 +58,9 @@ export function createCard({ onOpen }) {
     data = null;
     tell("");
     const picked = file.files[0];
+    opening = picked ? open(picked) : Promise.resolve(null);
     try {
-      const found = picked ? await open(picked) : null;
+      const found = await opening;
       if (picked !== file.files[0]) return; // another one by now
       data = found;
     } catch (error) {

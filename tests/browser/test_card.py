@@ -204,6 +204,17 @@ def test_what_a_search_needs_is_said(visiting: Visiting, carded: Process, place:
     assert page.locator("[data-distance]").first.locator("[data-here]").count() == 2
 
 
+def test_a_search_waits_until_the_file_is_read(visiting: Visiting, carded: Process, place: Place) -> None:
+    visit = visiting(carded)
+    visit.page.add_init_script(
+        "const read = Blob.prototype.arrayBuffer; Blob.prototype.arrayBuffer = async function () {"
+        "await new Promise((done) => setTimeout(done, 500)); return read.call(this) }"
+    )
+    visit.open(f"#model=sentiment-tiny&text=the+film+is+good{CHOSEN}")
+    given(visit, place.texts)
+    assert found(visit)[0][1] == 0
+
+
 def test_another_file_than_the_cards_is_told_and_can_be_searched(
     visiting: Visiting, carded: Process, tmp_path: Path
 ) -> None:

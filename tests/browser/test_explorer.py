@@ -158,6 +158,8 @@ def test_a_click_draws_the_units_curves(visit: Visit) -> None:
     assert page.locator("#unit path[data-series]").count() == len(gates)
     page.click("#unit details summary")
     rows = page.locator("#unit tbody tr")
+    rows.first.wait_for()  # the page fills it a moment after the click
+    assert rows.count() == len(trace["tokens"])
     for token, row in enumerate(rows.all_inner_texts()):
         cells = row.split("\t")
         assert cells[1] == trace["tokens"][token]["text"]

@@ -10,6 +10,7 @@ import pytest
 
 from tests.browser.conftest import Visit, Visiting
 from tests.integration.conftest import ROOT, Process
+from tests.ports import free_port
 
 TEXT = "A slow start, but a wonderful end."
 LINK = f"#live=1&liveModel=sentiment-lstm&liveText={quote(TEXT)}"
@@ -71,6 +72,7 @@ def test_an_edit_in_the_middle_begins_the_text_anew(visit: Visit) -> None:
 
 
 def test_play_pause_and_step(visit: Visit) -> None:
+    visit.page.add_init_script(_SPY)
     page = visit.open(LINK)
     page.click("#live-step")
     page.wait_for_selector("#live-answer:has-text('“A”')")
@@ -83,10 +85,9 @@ def test_play_pause_and_step(visit: Visit) -> None:
     visit.until(lambda: "“slow”" not in page.inner_text("#live-answer"))
     page.click("#live-play")
     assert page.get_attribute("#live-play", "aria-pressed") == "false"
-    visit.pause(400)
-    count = len(_rows(page))
-    visit.pause(400)
-    assert len(_rows(page)) == count
+    count = page.evaluate("sent.length")
+    visit.pause(1000)  # longer than between two words at the slow pace
+    assert page.evaluate("sent.length") == count
     page.select_option("#live-pace", "fast")
     page.click("#live-play")
     assert _finished(visit) == _predicted(visit, TEXT)
@@ -102,7 +103,7 @@ def test_a_link_restores_model_text_and_place(visit: Visit) -> None:
     for _ in range(4):
         page.click("#live-step")
     page.wait_for_selector("#live-answer:has-text('“but”')")
-    visit.until(lambda: "liveAt=" in page.url)
+    visit.until(lambda: f"liveAt={len('A slow start, but ')}" in page.url)  # the address of the last step
     before = _rows(page)
     other = visit.open(page.url.partition("/#")[2].join(["#", ""]))
     other.wait_for_selector("#live-answer:has-text('“but”')")
@@ -133,12 +134,15 @@ def test_without_websockets_the_text_goes_by_post(visiting: Visiting, service: P
 
 
 _SPY = (
-    "const Real = WebSocket; window.sockets = []; window.sent = [];"
+    "const Real = WebSocket; window.sockets = []; window.sent = []; window.notices = [];"
     "window.WebSocket = class extends Real {"
     "constructor(...given) { super(...given); sockets.push(this) }"
-    "send(data) { sent.push(JSON.parse(data)); super.send(data) } }"
+    "send(data) { sent.push(JSON.parse(data)); super.send(data) } };"
+    "addEventListener('DOMContentLoaded', () => new MutationObserver(() =>"
+    "notices.push(document.querySelector('#live-notice:not([hidden])')?.textContent ?? ''))"
+    ".observe(document.body, { subtree: true, childList: true, attributes: true }));"
 )
-"""Keeps the page's sockets, and the messages that it sends."""
+"""Keeps the page's sockets, the messages that it sends, and its notices, which may have gone when the test looks."""
 
 
 def test_a_lost_connection_is_made_again(visit: Visit) -> None:
@@ -147,7 +151,7 @@ def test_a_lost_connection_is_made_again(visit: Visit) -> None:
     visit.open(f"{LINK}&liveAt=14")
     page.wait_for_selector("#live-answer:has-text('“,”')")
     page.evaluate("sockets.at(-1).close(4000)")  # as the page sees a connection that ends
-    page.wait_for_selector("#live-notice:has-text('lost')")
+    visit.until(lambda: page.evaluate("notices.some((notice) => notice.includes('lost'))"))
     visit.until(lambda: page.evaluate("sockets.length") == 2)
     page.wait_for_selector("#live-notice", state="hidden")
     page.wait_for_selector("#live-answer:has-text('“,”')")
@@ -158,7 +162,9 @@ def test_a_lost_connection_is_made_again(visit: Visit) -> None:
 
 @pytest.mark.parametrize("same_key", [True, False])
 def test_a_stream_goes_on_after_a_restart(visiting: Visiting, start: Any, same_key: bool) -> None:
-    first = start(SERVICE_STATE_KEY="a-key-of-the-first-service", models=ROOT / "models").until_ready()
+    # The page gives up after half a minute: few small models are there in a fraction of it.
+    port = str(free_port())
+    first = start("--port", port, SERVICE_STATE_KEY="a-key-of-the-first-service").until_ready()
     visit = visiting(first)
     visit.expected = ("WebSocket", "ERR_", "Failed to load")
     page = visit.page
@@ -172,7 +178,7 @@ def test_a_stream_goes_on_after_a_restart(visiting: Visiting, start: Any, same_k
     first.exit_status()
     page.click("#live-step")  # kept until there is a connection
     key = "a-key-of-the-first-service" if same_key else "another-key-of-the-next"
-    start("--port", first.url.rpartition(":")[2], SERVICE_STATE_KEY=key, models=ROOT / "models").until_ready()
+    start("--port", port, SERVICE_STATE_KEY=key).until_ready()
     page.wait_for_selector("#live-notice", state="hidden")
     page.wait_for_selector("#live-answer:has-text('“,”')")
     assert [row[1] for row in _rows(page)] == ["A", "👩‍👩‍👧", "slow", "start", ","]

@@ -13,14 +13,15 @@ import pytest
 from tests.browser.conftest import Visit, Visiting
 from tests.integration.conftest import Process
 from tests.integration.models import write_model
+from tests.ports import free_port
 
 TEXT = "a very good film"
 OVERLOAD = {"status": 503, "content_type": "application/problem+json", "body": json.dumps({"detail": "Full."})}
 
 
 def test_a_restarted_service_is_found_again(visiting: Visiting, start: Any) -> None:
-    process = start().until_ready()
-    port = process.url.rpartition(":")[2]
+    port = str(free_port())
+    process = start("--port", port).until_ready()
     visit = visiting(process)
     visit.expected = ("Failed to load resource",)
     page = visit.open(f"#text={TEXT}")
@@ -98,10 +99,20 @@ def test_a_retry_keeps_to_the_time_the_service_asks_for(visit: Visit, status: in
 def test_what_a_proxy_answers_in_its_place_passes(visit: Visit, answer: dict[str, Any]) -> None:
     visit.expected = ("Failed to load resource",)
     page = visit.page
-    left = [None]
-    page.route("**/models", lambda route: route.fulfill(**answer) if left and left.pop() is None else route.continue_())
+    asked: list[Any] = []
+
+    def instead(route: Any) -> None:
+        asked.append(route)
+        if len(asked) == 1:
+            route.fulfill(**answer)  # the next waits until the test has seen what the page says
+        elif len(asked) > 2:
+            route.continue_()
+
+    page.route("**/models", instead)
     page.goto(visit.url)
     page.wait_for_selector(".problem")
+    visit.until(lambda: len(asked) > 1)
+    asked[1].continue_()
     page.wait_for_selector(".verdict")
 
 
@@ -131,19 +142,24 @@ def test_one_of_two_that_are_compared_recovers(visit: Visit) -> None:
     visit.expected = ("Failed to load resource",)
     page = visit.open(f"#text={TEXT}&with=sentiment-bigru&and={TEXT}")
     page.wait_for_selector("#keeping .chart")
-    left = [None]
+    asked: list[Any] = []
 
     def once(route: Any) -> None:
-        if route.request.post_data_json["model"] == "sentiment-bigru" and left:
-            left.pop()
-            route.fulfill(**OVERLOAD)
-        else:
+        if route.request.post_data_json["model"] != "sentiment-bigru":
+            route.continue_()
+            return
+        asked.append(route)
+        if len(asked) == 1:
+            route.fulfill(**OVERLOAD)  # the next waits until the test has seen what the page says
+        elif len(asked) > 2:
             route.continue_()
 
     page.route("**/gates", once)
     page.fill("#text-b", "not a good film")
     page.wait_for_selector("#retry:has-text('Trying again')")
     assert not page.is_visible("#gates")
+    visit.until(lambda: len(asked) > 1)
+    asked[1].continue_()
     page.wait_for_selector("#keeping .chart")
     assert not page.is_visible("#retry")
 

@@ -122,7 +122,7 @@ def test_what_is_taken_along_is_what_is_shown(visit: Visit, tmp_path: Path) -> N
     held.let_go()
     visit.ready()
     assert "A dull film." in page.inner_text("#take pre")
-    assert "A%20dull" in page.evaluate("location.hash").replace("+", "%20")
+    visit.until(lambda: "A%20dull" in page.evaluate("location.hash").replace("+", "%20"))  # written a moment later
     _refuse(page, 422, "No.")
     page.fill("#text-a", "A lost film.")
     page.wait_for_selector(".problem:has-text('No.')")
