@@ -20,7 +20,7 @@ from safetensors.numpy import load_file
 
 from benchmarks.__main__ import main
 from benchmarks.runtimes import comparison, installed, page, subjects, worker, workers
-from benchmarks.runtimes.comparison import Outcome, Results, Speed
+from benchmarks.runtimes.comparison import Outcome, Results, Row, Speed
 from benchmarks.runtimes.installed import BASELINE, RUNTIMES, NotInstalled, Runtime
 from benchmarks.runtimes.subjects import Graph, Subject
 from benchmarks.runtimes.workers import Answered, Batch
@@ -264,6 +264,27 @@ def test_one_cell_is_timed_in_one_direction_too(tmp_path: Path) -> None:
     assert [each.name for each in subjects.timed(tmp_path / "gru", ["gru"])] == ["gru"]
 
 
+def test_times_of_cells_that_a_runtime_has_wrong_are_not_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, set[Row]] = {}
+
+    def time(*_: object, known: dict[str, set[Row]], **__: object) -> None:
+        asked.update(known)
+
+    monkeypatch.setattr(comparison, "time", time)
+    outcomes = {
+        "lstm": {"served": Outcome("wrong", 0.1), "portable": Outcome("equal", 1e-7)},
+        "bidirectional lstm": {"served": Outcome("equal", 1e-7), "portable": Outcome("refused", reason="no")},
+    }
+    speeds = [Speed("lstm", "served", "one text", 1.5)]
+    old = replace(results(), runtimes=(Results("A", "1", outcomes=outcomes, speeds=speeds),))
+    assert [each.runtime for each in page.time(lambda _: None, old, RUNTIMES[-2:]).runtimes] == [RUNTIMES[-2].name]
+    assert asked["A"] == {
+        ("lstm", "served", "one text"),
+        *(("forward lstm", "served", batch) for batch in subjects.TIMED),
+        *(("lstm", "portable", batch) for batch in subjects.TIMED),
+    }
+
+
 def test_times_that_were_measured_later_fill_gaps_only() -> None:
     old = results()
     conditions = replace(old.conditions, date="2026-12-01", load=3.5)
@@ -282,8 +303,7 @@ def test_times_that_were_measured_later_fill_gaps_only() -> None:
     lines = page.render(joined).splitlines()
     assert "| lstm, portable, one text | 1.23 |" in lines
     assert "| forward lstm, served, one text | 1.25 |" in lines
-    told = "forward lstm, served, one text (A); forward lstm, portable, one text (A)"
-    assert f"Measured later than the rest ({when}): {told}." in lines
+    assert f"Measured later than the rest ({when}): A (forward lstm)." in lines
     with pytest.raises(page.NotAlike, match=r"A is 2\.0 here and 1\.2 in results\.json"):
         page.with_times(old, replace(new, runtimes=(Results("A", "2.0", speeds=speeds),)))
 

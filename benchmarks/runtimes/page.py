@@ -14,7 +14,7 @@ from pydantic.dataclasses import dataclass
 from benchmarks import report
 from benchmarks.report import Conditions
 from benchmarks.runtimes import comparison, subjects
-from benchmarks.runtimes.comparison import Outcome, Results
+from benchmarks.runtimes.comparison import Outcome, Results, Row
 from benchmarks.runtimes.installed import BASELINE, RUNTIMES, Runtime
 from training.export.portable import TOLERANCES
 
@@ -74,14 +74,26 @@ def run(
 
 def time(tell: Callable[[str], None], old: Found, runtimes: Sequence[Runtime] = RUNTIMES) -> Found:
     """Measure the times that `old` does not have. Graphs that a runtime has wrong or refuses have none, nor have rows
-    for which the machine is too busy."""
+    for which the machine is too busy. Browsers are left out: their clock counts what else the machine does."""
     conditions = report.conditions()
-    known = {each.runtime: {speed.row for speed in each.speeds} for each in old.runtimes}
+    runtimes = [each for each in runtimes if each.kind != "browser"]
+    known = {each.runtime: {speed.row for speed in each.speeds} | _not_equal(each) for each in old.runtimes}
     found = [Results(each.name) for each in runtimes]
     with tempfile.TemporaryDirectory(prefix="runtimes-") as scratch:
         small = subjects.timed(Path(scratch))
         comparison.time(runtimes, small, found, tell, seconds=0.1, known=known, noise=_NOISE)
     return Found(conditions, (), tuple(found))
+
+
+def _not_equal(results: Results) -> set[Row]:
+    """The rows of times of those cells that a runtime has wrong or refuses, in the graph with fewer units."""
+    return {
+        (subjects.timed_name(name), graph, batch)
+        for name, graphs in results.outcomes.items()
+        for graph, outcome in graphs.items()
+        for batch in subjects.TIMED
+        if outcome.verdict != "equal"
+    }
 
 
 def joined(old: Found, new: Found) -> Found:
@@ -188,7 +200,7 @@ def render(found: Found) -> str:
         "CPU time: there it is the clock's, in steps of 0.1 ms, which counts other programs too. One text has 20 "
         "tokens, a batch 16 texts of 5 to 40 tokens. Graphs that a runtime has wrong or refuses are not timed. A kind "
         f"of batch is left out where ONNX Runtime's time over its own, measured beside the others, is off by more than "
-        f"{_NOISE:.0%} for any cell: the machine was too busy.",
+        f"{_NOISE:.0%} for any cell: the machine was too busy. Times that were measured later have none of Chromium.",
         *_timed_later(there),
         _speeds(there),
         "## Why graphs were refused",
@@ -212,11 +224,11 @@ def _timed_later(runtimes: Sequence[Results]) -> Iterator[str]:
     """Which times were measured after the rest, each time once."""
     speeds = [(each.runtime, speed) for each in runtimes for speed in each.speeds if speed.later]
     for when in dict.fromkeys(speed.later for _, speed in speeds):
-        rows: dict[str, list[str]] = {}
+        names: dict[str, list[str]] = {}
         for runtime, speed in speeds:
-            if speed.later == when:
-                rows.setdefault(", ".join((speed.subject, speed.graph, speed.batch)), []).append(runtime)
-        told = "; ".join(f"{row} ({', '.join(names)})" for row, names in rows.items())
+            if speed.later == when and speed.subject not in names.setdefault(runtime, []):
+                names[runtime].append(speed.subject)
+        told = "; ".join(f"{runtime} ({', '.join(subjects)})" for runtime, subjects in names.items())
         yield f"Measured later than the rest ({when}): {told}."
 
 

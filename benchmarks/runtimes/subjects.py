@@ -72,6 +72,12 @@ def timed(folder: Path, words: Sequence[str] | None = None) -> Iterator[Subject]
             yield _subject(word if both else f"forward {word}", bundle, folder)
 
 
+def timed_name(cell: str) -> str:
+    """The name that a classifier of `cells` has among those that are timed, if it is there."""
+    word = cell.removeprefix("bidirectional ")
+    return f"forward {cell}" if word == cell else word
+
+
 def shipped(folder: Path, models: Path = MODELS, chosen: Sequence[str] = ()) -> Iterator[Subject]:
     """The models that ship (or those of the `chosen` names), but those of integers: their newest versions."""
     for name, versions in discover(models):
