@@ -88,6 +88,7 @@ def test_whether_a_model_answers(client: httpx.Client) -> None:
         ("sentiment-lstm:predict", {"instances": [["a", "b"]]}, 422, "/instances/0"),
         ("sentiment-lstm:predict", {"instances": [{}]}, 422, "/instances/0"),
         ("sentiment-lstm:predict", {"instances": ["a", {"text": 1}]}, 422, "/instances/1/text"),
+        ("sentiment-lstm:predict", {"instances": ["a", {"text": "a", "tokens": ["a"]}]}, 422, "/instances/1"),
         ("sentiment-lstm:predict", {"instances": [{"tokens": ["a", 1]}]}, 422, "/instances/0/tokens/1"),
         ("sentiment-lstm:predict", {"instances": ["a", ""]}, 422, "/instances/1"),
         ("sentiment-lstm:predict", {"instances": ["a"] * 257}, 413, "257, the limit is 256"),

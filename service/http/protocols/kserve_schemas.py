@@ -46,11 +46,13 @@ def _checked_instance(item: object, where: str) -> Input:
         return item
     if not isinstance(item, dict):
         raise InvalidField(where, 'An object is expected, such as {"text": "A great film."}.')
-    if isinstance(text := item.get("text"), str):
+    text, tokens = item.get("text"), item.get("tokens")
+    if text is not None and tokens is not None:
+        raise InvalidField(where, "It has both `text` and `tokens`; send one of them.")
+    if isinstance(text, str):
         return text
     if text is not None:
         raise InvalidField(f"{where}/text", "A text is expected.")
-    tokens = item.get("tokens")
     if not isinstance(tokens, list):
         raise InvalidField(where, "It has neither `text`, a string, nor `tokens`, a list of strings.")
     for number, token in enumerate(tokens):
