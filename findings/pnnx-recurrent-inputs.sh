@@ -9,7 +9,8 @@ trap 'rm -rf "$work"' EXIT
 cd "$work"
 python3 -m venv venv
 venv/bin/pip install --quiet ncnn==1.0.20261020 onnx==1.23.2 onnxruntime==1.32.0 numpy==2.4.6
-venv/bin/pip install --quiet --no-deps pnnx==20261020  # its program needs no torch
+# pnnx requires torch; its program needs none.
+PIP_NO_DEPS=1 venv/bin/pip install --quiet pnnx==20261020
 venv/bin/python -W ignore - <<'PY'
 import re
 import subprocess
