@@ -2,7 +2,8 @@
 
 Each client reads texts over `WS /stream`, cut at random, and keeps the last state that it got. When its connection
 ends, it goes on from that state with whichever worker answers. Every last answer is held against `/predict` of the
-whole text. These must hold: no answer is wrong, every killed worker is replaced, and in the end no stream is open.
+whole text. These must hold: no answer is wrong, every killed worker is replaced, streams, waiting bytes and connections
+fall back to what they were before, and memory does not grow.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from benchmarks.load import HOST
 from benchmarks.serving import ROOT
-from benchmarks.soak import LAST_CHARACTERS, killed, processes, resident, soaked
+from benchmarks.soak import GROWTH, LAST_CHARACTERS, killed, processes, resident, soaked
+from benchmarks.stream_counts import counts, figure, left, told
 
 MODELS = ("sentiment-lstm", "sentiment-mingru", "ner-lstm")
 TEXTS = 100
@@ -54,8 +56,17 @@ class Run:
     expected: list[Any] = field(default_factory=list)
     outcomes: Counter[str] = field(default_factory=Counter)
     recoveries: list[float] = field(default_factory=list)
+    memory: list[float] = field(default_factory=list)
+    """Megabytes of the largest worker: at each look under load, and at last without a stream."""
+    left: dict[str, float] = field(default_factory=dict)
+    """The counts that did not fall back, with their excess."""
     most_open: int = 0
     going: bool = True
+
+    @property
+    def base(self) -> str:
+        """The address of the service."""
+        return self.url.replace("ws", "http", 1)[: -len("/stream")]
 
     async def follow(self, seed: int) -> None:
         """One client: text after text."""
@@ -112,12 +123,16 @@ class Run:
             self.recoveries.append(seconds)
 
     async def metric(self, name: str) -> float:
-        """A figure of `/metrics`, over all workers; -1 if no answer comes."""
-        with suppress(httpx.HTTPError):
+        """A figure of `/metrics`, over all workers; -1 if no answer comes, or it has none."""
+        with suppress(httpx.HTTPError, ValueError):
             async with httpx.AsyncClient(timeout=PATIENCE) as client:
-                text = (await client.get(f"{self.url.replace('ws', 'http', 1)[: -len('/stream')]}/metrics")).text
-            return sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith(f"gatelight_{name} "))
+                return figure((await client.get(f"{self.base}/metrics")).text, name)
         return -1.0
+
+    def look_at_memory(self) -> float:
+        """Note the memory of the largest worker, in megabytes."""
+        self.memory.append(max(map(resident, processes(self.pid)), default=0.0))
+        return self.memory[-1]
 
 
 def equal(found: Any, expected: Any) -> bool:
@@ -140,40 +155,40 @@ def texts(seed: int = 0) -> list[tuple[str, str]]:
 
 async def play(run: Run, minutes: float, streams: int, workers: int, kill_every: float) -> None:
     """Learn the right answers, then load for so long, with a worker killed now and then."""
-    base = run.url.replace("ws", "http", 1)[: -len("/stream")]
-    async with httpx.AsyncClient(base_url=base, timeout=PATIENCE) as client:
+    before = await asyncio.to_thread(counts, run.base)
+    async with httpx.AsyncClient(base_url=run.base, timeout=PATIENCE) as client:
         for model, text in run.texts:
             answer = (await client.post("/predict", json={"model": model, "inputs": text})).raise_for_status()
             run.expected.append(answer.json()["predictions"][0])
     end = time.monotonic() + 60 * minutes
     clients = [asyncio.create_task(run.follow(seed)) for seed in range(streams)]
-    memory = [max(map(resident, processes(run.pid)))]
     while time.monotonic() < end:
         await asyncio.sleep(min(kill_every, max(0.0, end - time.monotonic())))
         run.most_open = max(run.most_open, int(await run.metric("streams")))
+        memory = run.look_at_memory()
         if time.monotonic() < end:
             await run.kill_a_worker(workers)
-        memory.append(max(map(resident, processes(run.pid))))
         print(
-            f"{len(memory) - 1} killed, {run.most_open} open at most, {memory[-1]:.0f} MB, {dict(run.outcomes)}",
+            f"{len(run.recoveries)} killed, {run.most_open} open at most, {memory:.0f} MB, {dict(run.outcomes)}",
             flush=True,
         )
     run.going = False
     await asyncio.gather(*clients)
-    for _ in range(100):
-        if await run.metric("streams") == 0:
-            return
-        await asyncio.sleep(0.1)
-    run.outcomes["left open"] += 1
+    run.left = await asyncio.to_thread(left, run.base, before)
+    run.look_at_memory()
 
 
 def verdicts(run: Run) -> dict[str, bool]:
     """The conditions, each with its result."""
     right, wrong = run.outcomes["right"], run.outcomes["wrong"]
+    first, last = run.memory[0], run.memory[-1]
+    growth = last / first - 1 if first and last else 1.0  # no worker was there to be looked at
     return {
         f"no answer is wrong: {right} right, {wrong} wrong": right > 0 and not wrong,
         f"each of {len(run.recoveries)} killed workers is replaced": not run.outcomes["not replaced"],
-        "no stream is open at the end": not run.outcomes["left open"],
+        f"streams, waiting bytes and connections are back to what they were; over: {told(run.left)}": not run.left,
+        f"the largest worker, {first:.0f} MB under the first load, grows by no more than {GROWTH:.0%} "
+        f"and has {last:.0f} MB at the end": growth <= GROWTH,
     }
 
 
@@ -195,6 +210,7 @@ def main() -> None:
         lines, status = log.read_text(encoding="utf-8", errors="replace"), service.process.returncode
     print(f"clients: {dict(run.outcomes)}; {run.most_open} streams open at most")
     print(f"recoveries of killed workers, seconds: {[round(each, 1) for each in run.recoveries]}")
+    print(f"memory of the largest worker, MB: {min(run.memory):.0f} to {max(run.memory):.0f}")
     held = verdicts(run) | {
         "no error is unexpected": "unexpected error" not in lines,
         f"the exit status after SIGTERM is 0: {status}": not status,

@@ -3,7 +3,8 @@
 CPU time is of one process without HTTP, unless a row says otherwise. Memory is a real worker's, and latency is from a
 piece to its event, over WebSockets.
 
-``python -m benchmarks.streams --scripts 10000 URL`` plays random scripts of messages.
+``python -m benchmarks.streams --scripts 10000 URL`` plays random scripts of messages against a service without other
+clients, and compares its streams, waiting bytes and connections after them with those before.
 """
 
 from __future__ import annotations
@@ -17,12 +18,14 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from statistics import median, quantiles
 
+from httpx import HTTPError, InvalidURL
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidHandshake
 
 from benchmarks.load import HOST, TEXTS
 from benchmarks.measure import Pair, Row, row
 from benchmarks.serving import ROOT, server
+from benchmarks.stream_counts import counts, left, told
 from benchmarks.stream_scripts import play, service_url
 from benchmarks.stream_service import compared, memory
 from service.http.render import dumps
@@ -205,10 +208,15 @@ def main() -> None:
     count = int(sys.argv[2])
     try:
         url = service_url(sys.argv[3])
+        before = counts(url)
         done = sum(play(url, seed) for seed in range(count))
-    except (ValueError, OSError, InvalidHandshake) as error:
+        over = left(url, before)
+    except (ValueError, OSError, InvalidHandshake, HTTPError, InvalidURL) as error:
         sys.exit(f"error: {sys.argv[3]}: {error}")
     print(f"{done} of {count} scripts came to an answer, and none hung")
+    if over:
+        sys.exit(f"error: {sys.argv[3]}: over what they were before: {told(over)} (no other client may be there)")
+    print("streams, waiting bytes and connections are back to what they were")
 
 
 if __name__ == "__main__":

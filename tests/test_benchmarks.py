@@ -9,8 +9,10 @@ import shutil
 import signal
 import socket
 import time
+from collections import Counter
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import httpx
 import pytest
@@ -36,6 +38,7 @@ from benchmarks import (
     shadow,
     soak,
     start,
+    stream_counts,
     stream_scripts,
     stream_service,
     stream_soak,
@@ -49,6 +52,7 @@ from service.model.loading import loader
 from tests import test_docs
 from tests.bundles import tiny_bundle
 from tests.patience import PATIENCE, until
+from tests.service.stub import Reply, stub
 
 WHERE = Conditions("2026-01-01", "a processor", 2, 0.0, 1, {"python": "3.11"})
 
@@ -243,6 +247,66 @@ def test_the_soak_of_streams_tells_wrong_answers_from_right_ones() -> None:
         assert not stream_soak.equal({**right, **wrong}, right)
     assert stream_soak.texts() == stream_soak.texts()
     assert {model for model, _ in stream_soak.texts()} == set(stream_soak.MODELS)
+
+
+NONE_OPEN = {"streams": 0.0, "stream_waiting_bytes": 0.0, "connections": 1.0}
+
+
+def metrics(**counts: float) -> Reply:
+    lines = [f"gatelight_{name} {count}" for name, count in {**NONE_OPEN, **counts}.items()]
+    return 200, {}, "\n".join(["# TYPE gatelight_streams gauge", 'gatelight_streams_x{a="b"} 7.0', *lines, ""]).encode()
+
+
+def test_counts_of_streams_are_waited_for_until_they_have_fallen_back() -> None:
+    answers = [metrics(), metrics(streams=2, connections=3), (503, {}, b"busy"), metrics(connections=2), metrics()]
+    with stub(lambda _, number: answers[min(number, len(answers)) - 1]) as server:
+        before = stream_counts.counts(server.url)
+        assert before == NONE_OPEN
+        assert stream_counts.left(server.url, before, PATIENCE) == {}
+        assert len(server.seen) == len(answers)  # it asked until they had
+        assert stream_counts.left(server.url, {**before, "streams": 5.0}, PATIENCE) == {}  # fewer than before is fine
+
+
+@pytest.mark.parametrize("name", stream_counts.COUNTS)
+def test_counts_of_streams_that_stay_are_told(name: str) -> None:
+    with stub(lambda *_: metrics(**{name: NONE_OPEN[name] + 3})) as server:
+        over = stream_counts.left(server.url, NONE_OPEN, 0.0)
+    assert over == {name: 3.0}
+    assert stream_counts.told(over) == f"{name} +3"
+
+
+def test_counts_that_are_not_there_are_an_error() -> None:
+    with stub(lambda *_: (200, {}, b"up 1\n")) as server, pytest.raises(ValueError, match="no gatelight_streams"):
+        stream_counts.counts(server.url)
+    with stub(lambda *_: (503, {}, b"")) as server, pytest.raises(ValueError, match="gave no answer within 0 seconds"):
+        stream_counts.left(server.url, NONE_OPEN, 0.0)
+
+
+def soaked(**changes: Any) -> list[bool]:
+    """The verdicts on a soak of streams in which all was well but for these changes."""
+    run = stream_soak.Run("ws://host:1/stream", 1, 1.0, [], outcomes=Counter(right=9), memory=[141.0, 160.0, 153.0])
+    assert run.base == "http://host:1"
+    for name, value in changes.items():
+        setattr(run, name, value)
+    return list(stream_soak.verdicts(run).values())
+
+
+@pytest.mark.parametrize(
+    ("changes", "held"),
+    [
+        ({}, [True, True, True, True]),
+        ({"outcomes": Counter(right=9, wrong=1)}, [False, True, True, True]),
+        ({"outcomes": Counter()}, [False, True, True, True]),
+        ({"outcomes": Counter({"right": 9, "not replaced": 1})}, [True, False, True, True]),
+        ({"left": {"connections": 1.0}}, [True, True, False, True]),
+        ({"memory": [141.0, 156.0]}, [True, True, True, False]),
+        ({"memory": [0.0, 0.0]}, [True, True, True, False]),  # no worker was there
+    ],
+)
+def test_the_soak_of_streams_judges_answers_workers_counts_and_memory(
+    changes: dict[str, Any], held: list[bool]
+) -> None:
+    assert soaked(**changes) == held
 
 
 def test_the_soak_draws_each_curve(tmp_path: Path) -> None:
@@ -473,6 +537,7 @@ def test_a_pages_benchmarks_write_nothing_into_the_checkout(tmp_path: Path) -> N
         (["9", "ws://127.0.0.1:8000/stream"], "such as http://127.0.0.1:8000; /stream is added$"),
         (["9", "127.0.0.1:8000"], "such as http://127.0.0.1:8000; /stream is added$"),
         (["9", "http://[::1"], "^error: http://"),
+        (["9", "http://127.0.0.1:123456"], "^error: http://127.0.0.1:123456: "),
         (["many", "http://127.0.0.1:8000"], "COUNT is a whole number, not 'many'"),
         (["1"], "--scripts COUNT URL"),
     ],
@@ -481,6 +546,34 @@ def test_scripts_say_what_address_is_right(monkeypatch: pytest.MonkeyPatch, word
     monkeypatch.setattr("sys.argv", ["streams", "--scripts", *words])
     with pytest.raises(SystemExit, match=reason):
         streams.main()
+
+
+@pytest.mark.parametrize("over", [{}, {"connections": 2.0}])
+def test_scripts_compare_the_counts_after_them_with_those_before(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], over: dict[str, float]
+) -> None:
+    played: list[int] = []
+
+    def left(url: str, before: dict[str, float]) -> dict[str, float]:
+        assert (url, before, played) == (server.url, NONE_OPEN, [0, 1, 2])
+        return over
+
+    def play(url: str, seed: int) -> bool:
+        played.append(seed)
+        return seed > 0
+
+    monkeypatch.setattr(streams, "play", play)
+    monkeypatch.setattr(streams, "left", left)
+    with stub(lambda *_: metrics()) as server:
+        monkeypatch.setattr("sys.argv", ["streams", "--scripts", "3", server.url])
+        if over:
+            with pytest.raises(SystemExit, match=r"over what they were before: connections \+2"):
+                streams.main()
+        else:
+            streams.main()
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "2 of 3 scripts came to an answer, and none hung"
+    assert len(said) == (1 if over else 2)
 
 
 def test_scripts_for_no_service_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
