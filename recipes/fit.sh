@@ -109,8 +109,7 @@ for model in $*; do
                 --licence "weights CC BY-SA 4.0; the texts they learned from are licensed for research" ;;
         sentiment-*)
             # Attention over the states: better on sentences than their maximum, and as good on reviews. A random window of
-            # each review an epoch: five times faster than whole ones, and another view of it each time. With SEED=3
-            # sentiment-bilstm is the one that ships.
+            # each review an epoch: five times faster than whole ones, and another view of it each time.
             set -- --task sentiment --cell $cell $way --hidden 128 --pooling attention \
                 --train "$DATA/sentiment/sst2/train_phrases.tsv.gz" --train "$DATA/sentiment/sst2/train.tsv" \
                 --train "$DATA/sentiment/imdb/train.tsv.gz" \

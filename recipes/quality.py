@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 
 from recipes import domains, seeds
 from service.model.bundle import discover, load
@@ -33,7 +33,8 @@ def rows(models: Path) -> Iterator[tuple[str, ...]]:
 
 def of_seeds(file: Path = seeds.FILE) -> Iterator[tuple[str, ...]]:
     """The same columns for models that were trained with several seeds: median, and range."""
-    for name, by_seed in seeds.known(file).items():
+    for name, every in seeds.known(file).items():
+        by_seed = {number: figures | _mean(figures) for number, figures in every.items()}
         numbers = sorted(by_seed, key=int)
         for figure in by_seed[numbers[0]]:
             data, _, metric = figure.rpartition(" ")
@@ -42,6 +43,19 @@ def of_seeds(file: Path = seeds.FILE) -> Iterator[tuple[str, ...]]:
                 counted = f"{len(values)} ({', '.join(numbers)})"
                 beside = PUBLISHED.get(name, {}).get(figure, "")
                 yield name, data, metric, counted, f"{median(values):.4f} ({min(values):.4f}–{max(values):.4f})", beside
+
+
+def _mean(figures: dict[str, float]) -> dict[str, float]:
+    """The unweighted mean of one seed's figures: accuracy over all sets, or F1 over `domains.AVERAGED`.
+
+    Empty unless there are several sets.
+    """
+    found: dict[str, list[float]] = {}
+    for figure, value in figures.items():
+        data, _, metric = figure.rpartition(" ")
+        if metric == "accuracy" or (metric == "f1" and data in domains.AVERAGED):
+            found.setdefault(metric, []).append(value)
+    return {f"mean of {len(all_)} sets {metric}": fmean(all_) for metric, all_ in found.items() if len(all_) > 1}
 
 
 def table(models: Path) -> str:

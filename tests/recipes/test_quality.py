@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
+
+import pytest
 
 from recipes import seeds
 from recipes.quality import PUBLISHED, ROOT, of_seeds, rows, table
@@ -50,6 +53,44 @@ def test_seeds_are_gathered_and_shown_as_median_and_range(tmp_path: Path) -> Non
     file = tmp_path / "seeds.json"
     file.write_text(json.dumps(seeds.gathered([tmp_path / str(seed) / "m" for seed in (3, 1, 2)])), "utf-8")
     assert list(of_seeds(file)) == [("m", "some dev", "accuracy", "3 (1, 2, 3)", "0.7000 (0.5000–0.8000)", "")]
+
+
+def test_means_over_sets_are_taken_for_each_seed(tmp_path: Path) -> None:
+    file = tmp_path / "seeds.json"
+    tagged = {"1": [0.5, 0.7], "2": [0.7, 0.6], "3": [0.9, 0.2]}
+    sets = {
+        seed: {"a dev accuracy": one, "b test accuracy": two, "a dev macro_f1": 0.1}
+        for seed, (one, two) in tagged.items()
+    }
+    entities = {"tweebank dev f1": 0.4, "wikineural dev f1": 0.6, "uner-ewt dev f1": 0.9, "tweebank dev precision": 0.1}
+    file.write_text(json.dumps({"m": sets, "t": {"1": entities}}), "utf-8")
+    found = {row[:3]: row[4] for row in of_seeds(file) if row[1].startswith("mean")}
+    # Of the means 0.6, 0.65 and 0.55, and not of the medians 0.7 and 0.6.
+    assert found == {
+        ("m", "mean of 2 sets", "accuracy"): "0.6000 (0.5500–0.6500)",
+        ("t", "mean of 2 sets", "f1"): "0.5000 (0.5000–0.5000)",
+    }
+
+
+def test_the_page_has_the_medians_and_ranges_of_three_seeds() -> None:
+    page = (ROOT / "docs" / "quality.md").read_text("utf-8")
+    section = page.partition("## How far are several seeds apart?")[2].partition("\n## ")[0]
+    numbers = re.compile(r"\| ([0-9.]+) \| ([0-9.]+)–([0-9.]+) \|")
+    shown = [[float(each) for each in found.groups()] for found in numbers.finditer(section)]
+    wanted = {
+        "sst2 dev",
+        "imdb dev",
+        "uci-amazon dev",
+        "uci-yelp dev",
+        "uner-ewt dev",
+        "uner-ewt test",
+        "conll2003 dev",
+    }
+    for name, data, metric, _, value, _ in of_seeds():
+        named = name in {"sentiment-bilstm", "ner-bilstm", "ner-bilstm-conll2003"} and metric in {"accuracy", "f1"}
+        if named and (data in wanted or data.startswith("mean of")):
+            figures = [100 * float(each) for each in re.findall(r"[0-9.]+", value)]
+            assert any(row == pytest.approx(figures, abs=0.056) for row in shown), (name, data)  # rounded twice
 
 
 def test_every_recipe_is_shell_that_names_data_below_the_folder(tmp_path: Path) -> None:
