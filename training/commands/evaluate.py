@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -11,9 +12,8 @@ from service.commands.options import takes
 from service.model.bundle import Bundle
 from training.commands.console import data_option, json_option, model_argument, note, opened, option
 from training.options import Columns
-from training.scoring.evaluate import Report, Subject
-from training.scoring.raw import RawReport
-from training.scoring.raw import of_bundle as raw_of_bundle
+from training.scoring.evaluate import Corpus, Report, Subject
+from training.scoring.raw import of_bundle, texts_of_bundle
 from training.terminal import show
 
 
@@ -21,26 +21,31 @@ from training.terminal import show
 @model_argument
 @data_option
 @json_option
-@option("--raw", is_flag=True, help="Also score a tagger on raw text: its sentences, joined as people write them.")
+@option("--raw", is_flag=True, help="Also score on raw text: the file's tokens, joined as people write them.")
 @takes(Columns)
 def evaluate(columns: Columns, model: Path, data: tuple[Path, ...], json: bool, raw: bool) -> None:
     """Score a bundle with the runtime that serves it."""
     found = opened(model)
-    if raw and found.manifest.task != "ner":
-        raise click.BadParameter("a classifier reads raw text anyway: it is for taggers", param_hint="--raw")
     subject = Subject(found)
     for path in data:
         report = subject.measure(subject.read(path, columns.layout, note))
         if report.remark:
             note(f"warning: {report.remark}")
-        on_raw = raw_of_bundle(found, report.corpus) if raw else None
+        on_raw = _on_raw(found, report.corpus) if raw else None
         if json:
-            print(report.as_json(found.name, found.version, on_raw.as_json() if on_raw else None))
+            print(report.as_json(found.name, found.version, on_raw))
         else:
             _print_report(found, report, on_raw)
 
 
-def _print_report(found: Bundle, report: Report, raw: RawReport | None) -> None:
+def _on_raw(found: Bundle, corpus: Corpus) -> dict[str, float]:
+    """The figures on raw text, by name."""
+    if found.manifest.task == "ner":
+        return of_bundle(found, corpus).as_json()
+    return texts_of_bundle(found, corpus)
+
+
+def _print_report(found: Bundle, report: Report, raw: Mapping[str, float] | None) -> None:
     corpus = report.corpus
     counts = f"{len(corpus.gold):,} inputs, {corpus.truncated} cut, {corpus.set_aside} without a token set aside"
     table = Table("metric", "value", title=f"{found.name} version {found.version} on {corpus.name}: {counts}")
@@ -50,7 +55,7 @@ def _print_report(found: Bundle, report: Report, raw: RawReport | None) -> None:
         table.add_row("calibration error of perfect scores", f"{report.by_chance:.4f}")
     for kind, of_type in sorted(report.entities.types.items()) if report.entities else ():
         table.add_row(f"f1 of {kind}", f"{of_type.f1:.4f}")
-    for name, figure in raw.as_json().items() if raw else ():
+    for name, figure in raw.items() if raw else ():
         shown = f"{figure:.4f}" if isinstance(figure, float) else f"{figure:,}"
         table.add_row(f"raw text: {name.replace('_', ' ')}", shown)
     show(table)

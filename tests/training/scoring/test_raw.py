@@ -11,8 +11,9 @@ import pytest
 from click.testing import CliRunner
 from numpy.typing import NDArray
 
-from service.model.bundle import CARD, load
+from service.model.bundle import TOKENIZER, load
 from service.model.decoding import decoder
+from service.model.tokenizer import Tokenizer
 from tests import corpora
 from tests.bundles import LABELS, architecture, tiny_bundle, tokenizer
 from training.cli import app
@@ -102,12 +103,36 @@ def test_evaluate_gives_both_figures(tmp_path: Path) -> None:
     assert "raw" not in json.loads(CliRunner().invoke(app, [*arguments[:-1], "--json"]).stdout)
 
 
-def test_a_classifier_has_no_raw_figure(tmp_path: Path) -> None:
+def test_a_classifier_is_scored_on_its_texts_as_people_write_them(tmp_path: Path) -> None:
     bundle = tiny_bundle(tmp_path / "m")
-    data = corpora.sentiment(tmp_path / "set" / "dev.tsv")
-    result = CliRunner().invoke(app, ["evaluate", str(bundle.path), "--data", str(data), "--raw"])
-    assert result.exit_code == 2
-    assert bundle.file(CARD).exists()
+    parted = ["It 's good .", "do n't ( ever ) go , please", "good", "It did n't work !", "so-called 7 / 10"]
+    joined = ["It's good.", "don't (ever) go, please", "good", "It didn't work!", "so-called 7/10"]
+    labels = ["positive", "negative", "positive", "negative", "positive"]
+
+    def evaluated(name: str, texts: list[str], *more: str) -> dict[str, object]:
+        file = tmp_path / name / "dev.tsv"
+        file.parent.mkdir()
+        rows = [f"{text}\t{label}" for text, label in zip(texts, labels, strict=True)]
+        file.write_text("\n".join(["text\tlabel", *rows, ""]), "utf-8")
+        arguments = ["evaluate", str(bundle.path), "--data", str(file), *more]
+        done = CliRunner().invoke(app, [*arguments, "--json"])
+        assert done.exit_code == 0, done.output
+        if more:
+            assert "raw text: same tokens" in CliRunner().invoke(app, arguments).stdout
+        line: dict[str, object] = json.loads(done.stdout)
+        return line
+
+    raw, by_hand = evaluated("parted", parted, "--raw")["raw"], evaluated("joined", joined)
+    tokens = Tokenizer.load(bundle.file(TOKENIZER), bundle.manifest.features)
+
+    def words(text: str) -> list[str]:
+        return [text[start:end] for _, (start, end) in tokens.split(text)]
+
+    pairs = zip(parted, joined, strict=True)
+    same = sum(words(one) == words(other) for one, other in pairs) / len(parted)
+    assert same > 0
+    metrics = ("accuracy", "macro_f1", "macro_recall", "calibration_error")
+    assert raw == {**{metric: by_hand[metric] for metric in metrics}, "same_tokens": same}
 
 
 def test_other_rules_and_another_export_measure_raw_text_anew(tmp_path: Path) -> None:
