@@ -83,7 +83,7 @@ LARGE = json.dumps({"inputs": ["Ada lived in London . " * 800] * 115, "task": "n
 
 
 def test_a_half_closed_connection_is_answered_after_long_work(start: Start) -> None:
-    service = start("--threads", "1", "--inline-ms", "0").until_ready()
+    service = start("--threads", "1", "--inline-ms", "0", "--timeout", "120").until_ready()
     with connected(service) as connection:
         connection.sendall(request(POST, json.dumps({"inputs": ["Ada lived . " * 900] * 25, "task": "ner"}).encode()))
         connection.shutdown(socket.SHUT_WR)
@@ -108,7 +108,7 @@ HEAD = POST + b"Content-Length: %d\r\n\r\n" % len(LARGE)
     ids=["apart", "at once", "in two", "with another behind", "with a large one behind"],
 )
 def test_hang_ups_are_seen_whatever_the_size(start: Start, pieces: list[bytes], reset: bool) -> None:
-    service = start("--threads", "1", "--inline-ms", "0").until_ready()
+    service = start("--threads", "1", "--inline-ms", "0", "--timeout", "120").until_ready()
     with connected(service) as connection:
         for piece in pieces:
             connection.sendall(piece)
