@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import sys
 from dataclasses import asdict
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -12,6 +16,8 @@ import pytest
 from service.client import AsyncClient, Client, Entities, Forbidden, InvalidRequest, NotFound, Sentiment
 from tests.integration.conftest import Process, Start
 from tests.integration.models import HIDDEN
+from tests.integration.streams import TEXT, predicted, write_repository
+from tests.integration.test_workers import all_ready, workers_of
 from tests.patience import PATIENCE
 
 TEXTS = ["A great film.", "Ada Lovelace lived in London.", "bad"]
@@ -136,3 +142,84 @@ def test_with_a_key(start: Start) -> None:
         client.predict("a")
     with Client(service.url, api_key="a-key") as client:
         assert client.predict("a").predictions
+
+
+PIECES = (TEXT[:50], TEXT[50:111], TEXT[111:])
+"""Both cuts lie within a word."""
+FORWARD = ("sentiment-lstm", "ner-gru")
+PATIENT: dict[str, Any] = {"timeout": PATIENCE, "retries": 1000, "backoff": 0.01, "max_wait": 0.1}
+"""A client that outlasts the replacement of workers, however slow the machine is."""
+
+
+@pytest.fixture
+def two_workers(start: Start, tmp_path: Path) -> Process:
+    if sys.platform != "linux":
+        pytest.skip("reads /proc")
+    write_repository(tmp_path / "models")
+    return all_ready(start("--workers", "2", models=tmp_path / "models"), 2)
+
+
+def whole(service: Process) -> dict[str, Any]:
+    """What `/predict` says of the whole text, by model."""
+    return {model: predicted(service, model, TEXT, tokens=model.startswith("ner")) for model in FORWARD}
+
+
+def kill_all_workers(service: Process) -> None:
+    """Kill every worker of a service, and wait until none of them is there. Others take their places."""
+    victims = set(workers_of(service))
+    assert victims
+    for victim in victims:
+        os.kill(victim, signal.SIGKILL)
+    service.wait(lambda: not victims & set(workers_of(service)))
+
+
+def check_stream(prediction: dict[str, Any], events: list[dict[str, Any]], expected: dict[str, Any]) -> None:
+    """Hold the answer of a stream, and its events, against the prediction for the whole text."""
+    tokens = [event for event in events if event["type"] == "token"]
+    assert [event["t"] for event in tokens] == list(range(len(tokens)))  # none is lost, none comes twice
+    if "scores" in expected:
+        assert prediction["label"] == expected["label"]
+        assert prediction["scores"] == pytest.approx(expected["scores"], abs=1e-5)
+        assert tokens[-1]["end"] == len(TEXT)
+    else:
+        assert expected["entities"]
+        assert prediction["entities"] == [
+            {**each, "score": pytest.approx(each["score"], abs=1e-5)} for each in expected["entities"]
+        ]
+        places = ("text", "start", "end")
+        assert [[event[name] for name in places] for event in tokens] == [
+            [token[name] for name in places] for token in expected["tokens"]
+        ]
+
+
+def test_a_stream_outlives_all_workers(two_workers: Process) -> None:
+    expected = whole(two_workers)
+    with Client(two_workers.url, **PATIENT) as client:
+        streams = {model: client.stream(model=model) for model in FORWARD}
+        events: dict[str, list[Any]] = {model: [] for model in FORWARD}
+        for piece in PIECES[:-1]:
+            for model, stream in streams.items():
+                events[model] += stream.send(piece)
+            kill_all_workers(two_workers)
+        for model, stream in streams.items():
+            prediction = stream.end(PIECES[-1])
+            check_stream(prediction, events[model] + stream.events, expected[model])
+
+
+def test_an_asynchronous_stream_outlives_all_workers(two_workers: Process) -> None:
+    expected = whole(two_workers)
+
+    async def ask() -> None:
+        async with AsyncClient(two_workers.url, **PATIENT) as client:
+            streams = {model: client.stream(model=model) for model in FORWARD}
+            events: dict[str, list[Any]] = {model: [] for model in FORWARD}
+            for piece in PIECES[:-1]:
+                found = await asyncio.gather(*(stream.send(piece) for stream in streams.values()))
+                for model, new in zip(FORWARD, found, strict=True):
+                    events[model] += new
+                await asyncio.to_thread(kill_all_workers, two_workers)
+            predictions = await asyncio.gather(*(stream.end(PIECES[-1]) for stream in streams.values()))
+            for model, prediction in zip(FORWARD, predictions, strict=True):
+                check_stream(prediction, events[model] + streams[model].events, expected[model])
+
+    asyncio.run(ask())
