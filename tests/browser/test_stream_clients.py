@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.browser.conftest import Visit
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "how-to" / "streams.md").read_text(encoding="utf-8")
 
 TEXT = "Ada Lovelace met Charles Babbage in London.  It was a wonderful 👩‍👩‍👧 day, e\u0301 &amp; all.\nNot bad!"
 CUTS = (0, 2, 3, 17, 38, 44, 46, 66, 70, 79, len(TEXT))
@@ -113,3 +118,66 @@ def test_a_browser_is_told_why_a_stream_does_not_open(visit: Visit) -> None:
     events = page.evaluate(script, [{"model": "sentiment-bilstm"}, []])
     assert [(event["type"], event["status"]) for event in events] == [("error", 422)]
     assert "sentiment-lstm" in events[0]["detail"]
+
+
+def snippet(visit: Visit, first: str) -> str:
+    """A block of the page on streams, by its first word, for the service of this visit. It runs as it stands there."""
+    (code,) = re.findall(rf"^```text\n({first} .*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+    assert code.count("127.0.0.1:8000") == 1
+    return f"(async () => {{\n{code.replace('127.0.0.1:8000', visit.url.removeprefix('http://'))}\n}})()"
+
+
+class Logged:
+    """What a page's scripts write with `console.log`, in order."""
+
+    def __init__(self, page: Any) -> None:
+        self._handles: list[Any] = []
+        page.on("console", lambda message: self._handles.extend(message.args[:1] if message.type == "log" else []))
+
+    @property
+    def values(self) -> list[Any]:
+        # Not taken when a message comes: a question to the browser lets later messages overtake this one.
+        return [handle.json_value() for handle in self._handles]
+
+
+def scores(visit: Visit, text: str) -> Any:
+    """What `/predict` says of the whole text, to the accuracy of a stream."""
+    body = {"model": "sentiment-lstm", "inputs": text}
+    answer = visit.api.post("/predict", json=body).raise_for_status().json()
+    return pytest.approx(answer["predictions"][0]["scores"], abs=1e-5)
+
+
+def test_the_websocket_of_the_page_on_streams_runs(visit: Visit) -> None:
+    page = visit.open()
+    page.evaluate(
+        """() => document.body.prepend(
+            Object.assign(document.createElement("input"), { id: "box" }),
+            Object.assign(document.createElement("button"), { id: "finish", textContent: "Finish" }),
+        )"""
+    )
+    logged = Logged(page)
+    page.evaluate(snippet(visit, "const socket"))
+    visit.until(lambda: [event["type"] for event in logged.values] == ["ready"])
+    box = page.locator("#box")
+    box.press_sequentially("Not badd")
+    box.press("Backspace")  # it was sent, and stays read; a deletion sends nothing
+    box.press_sequentially(" at all, ")
+    page.keyboard.insert_text("👩‍👩‍👧 e\u0301 &amp; 我!")  # as it is pasted, or comes from an input method
+    page.click("#finish")
+    visit.until(lambda: logged.values[-1]["type"] == "done")
+    events = logged.values
+    text = "Not badd at all, 👩‍👩‍👧 e\u0301 &amp; 我!"
+    assert {event["type"] for event in events} == {"ready", "token", "done"}
+    assert [event["text"] for event in events if event["type"] == "token"][:5] == ["Not", "badd", "at", "all", ","]
+    assert events[-1]["prediction"]["scores"] == scores(visit, text)
+
+
+def test_the_fetch_of_the_page_on_streams_runs(visit: Visit) -> None:
+    page = visit.open()
+    logged = Logged(page)
+    page.evaluate(snippet(visit, "const answer"))
+    visit.until(lambda: re.search(r"event: done\n.*\n\n$", "".join(logged.values)))
+    blocks = "".join(logged.values).removesuffix("\n\n").split("\n\n")
+    events = [json.loads(block.partition("\ndata: ")[2]) for block in blocks]
+    assert [event["type"] for event in events] == ["ready", *["token"] * 5, "done"]
+    assert events[-1]["prediction"]["scores"] == scores(visit, "The film is great.")

@@ -12,10 +12,14 @@ from pathlib import Path
 import httpx
 import pytest
 import trustme
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
+from websockets.sync.client import connect
 
 from deploy.image import health
 from tests.integration.conftest import Start
 from tests.integration.metrics import value
+from tests.integration.streams import of
+from tests.integration.streams import socket as websocket
 from tests.patience import PATIENCE
 
 ONE, TWO, SCRAPER = "first-key-0123456789", "second-key-0123456789", "scraper-key-0123456789"
@@ -66,6 +70,35 @@ def test_the_log_names_route_and_key_of_what_is_refused(start: Start, tmp_path: 
     ]
     assert [line["route"] for line in lines if line["status"] == 401] == ["/models"]
     assert not any(key in service.output for key in (ONE, TWO, SCRAPER))
+
+
+def test_a_key_for_metrics_opens_no_stream(start: Start, tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text(f"{ONE} name=acme\n{SCRAPER} metrics\n", encoding="utf-8")
+    service = start("--api-keys-file", str(file)).until_ready()
+    with pytest.raises(InvalidStatus) as refused, websocket(service, {"Authorization": f"Bearer {SCRAPER}"}):
+        pass  # refused before the handshake, as HTTP
+    assert refused.value.response.status_code == 403
+    assert refused.value.response.headers["Content-Type"] == "application/problem+json"
+    assert "/metrics alone" in json.loads(refused.value.response.body or b"")["detail"]
+    with websocket(service) as opened:
+        opened.send(model="sentiment-lstm", key=SCRAPER)
+        error = opened.receive()
+        assert (error["type"], error["status"]) == ("error", 403)
+        assert "/metrics alone" in error["detail"]
+        with pytest.raises(ConnectionClosed) as closed:
+            opened.receive()
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 1008
+    post = {"model": "sentiment-lstm", "text": "a film"}
+    for key, status in ((SCRAPER, 403), (ONE, 200)):
+        sent = {"Authorization": f"Bearer {key}"}
+        assert service.client.post("/stream", json=post, headers=sent).status_code == status
+    with websocket(service) as opened:
+        opened.send(model="sentiment-lstm", key=ONE)
+        assert opened.receive()["type"] == "ready"
+    service.says('"key":"acme"')
+    assert not any(key in service.output for key in (ONE, SCRAPER))
 
 
 def test_a_file_of_keys_that_is_not_there_stops_the_start(start: Start, tmp_path: Path) -> None:
@@ -162,6 +195,34 @@ def test_https(start: Start, files: tuple[Path, Path], authority: trustme.CA, mo
         httpx.get(f"{service.url}/health/live", timeout=PATIENCE)
     with pytest.raises(httpx.HTTPError):
         httpx.get(f"{service.url.replace('https', 'http')}/health/live", timeout=PATIENCE)
+    assert "Traceback" not in service.output
+
+
+def test_streams_over_tls(start: Start, files: tuple[Path, Path], authority: trustme.CA) -> None:
+    service = start("--tls-certificate", str(files[0]), "--tls-key", str(files[1]))
+    text = "It was a f\u00eate, Mr. Babbage: not bad &amp; not dull! "
+    context = trusting(authority)
+    with httpx.Client(base_url=service.url, verify=context, timeout=PATIENCE) as client:
+        service.wait(lambda: client.get("/health/ready").status_code == 200)
+        bodies = [{"model": "sentiment-lstm", "inputs": each} for each in (text, text * 200)]
+        expected = [client.post("/predict", json=body).json()["predictions"][0] for body in bodies]
+    with websocket(service, {"Origin": service.url}, ssl=context) as opened:
+        assert isinstance(opened.connection.socket, ssl.SSLSocket)
+        opened.send(model="sentiment-lstm", every=200)
+        assert opened.receive()["type"] == "ready"
+        pieces = list(text), [text * 200]  # each character a message; one message of several TLS records
+        for whole, wanted in zip(pieces, expected, strict=True):
+            for piece in whole:
+                opened.send(text=piece)
+            opened.send(end=True)
+            events = opened.until("done")
+            assert of("error", events) == []
+            assert events[-1]["prediction"]["scores"] == pytest.approx(wanted["scores"], abs=1e-5)
+    with pytest.raises(ssl.SSLCertVerificationError), websocket(service):
+        pass
+    plain = service.url.replace("https", "http").replace("http", "ws", 1)
+    with pytest.raises((InvalidHandshake, ConnectionClosed, OSError, EOFError)), connect(plain + "/stream", proxy=None):
+        pass
     assert "Traceback" not in service.output
 
 
