@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -15,6 +16,7 @@ import yaml
 from docs.interface import whole_document
 from service.settings import Settings, variable
 from tests.deploy.kustomize import render
+from tests.patience import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
 KSERVE = ROOT / "deploy" / "kserve" / "inferenceservice.yaml"
@@ -72,6 +74,44 @@ def test_probes_and_variables_are_the_service_s(component: str) -> None:
     assert (ROOT / "models" / name).is_dir()
     known = {variable(name) for name in Settings.model_fields}
     assert {each["name"] for each in one["env"]} <= known
+
+
+CONTROLLER = {
+    "predictor": (),
+    "explainer": (
+        "--model_name",
+        "gatelight",
+        "--predictor_host",
+        "gatelight.space",
+        "--http_port",
+        "8080",
+        "--workers",
+        "4",
+    ),
+}
+"""Arguments that KServe's controller adds to a container of one's own, the last two if `containerConcurrency` is set
+(`GetContainer` in its `pkg/apis/serving/v1beta1`)."""
+
+
+@components
+@pytest.mark.parametrize("added", [True, False])
+def test_the_container_starts_the_service_with_the_controller_s_arguments(
+    component: str, added: bool, tmp_path: Path
+) -> None:
+    image = re.search(r"^FROM common AS serving\n(?:.*\n)*?CMD (.+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    assert image is not None
+    own, one = json.loads(image[1]), container(component)
+    args = [*one.get("args", ()), *(CONTROLLER[component] if added else ())]
+    # Kubernetes: a command replaces the image's entry point (there is none) and its CMD, arguments replace its CMD.
+    line = [*one["command"], *args] if "command" in one else args or own
+    stub = tmp_path / "python"
+    stub.write_text('#!/bin/sh\necho "$$"\nprintf "%s\\n" "$@"\n')
+    stub.chmod(0o755)
+    path = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    started = subprocess.Popen(line, env=path, stdout=subprocess.PIPE, text=True)
+    said, _ = started.communicate(timeout=PATIENCE)
+    assert said.split() == [str(started.pid), *own[1:]], "the first process is the service, so that signals reach it"
+    assert own[0] == stub.name
 
 
 @pytest.mark.skipif(not CLIENTS.exists(), reason="kserve is not installed: make clients")
