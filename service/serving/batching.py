@@ -206,7 +206,7 @@ class Batcher:
         rows = lane.queue.rows[window]
         if all(entry.submission.spread for entry in rows):
             batch = lane.batch(rows)
-            with contextlib.suppress(RuntimeError):  # no thread: the next turn meets the same error
+            with contextlib.suppress(RuntimeError):  # no thread: the rows wait for the next turn
                 self.ahead = Ahead(batch, window, self._submit(batch))
 
     def settle_ahead(self) -> None:
@@ -281,7 +281,11 @@ class Batcher:
                 with contextlib.suppress(RuntimeError):  # the loop was closed without `close`: no caller waits
                     loop.call_soon_threadsafe(self._land, batch, future)
 
-        future = self._executor.submit(batch.run)
+        try:
+            future = self._executor.submit(batch.run)
+        except RuntimeError:
+            batch.void = True  # Python queues the work before it starts a thread, so another thread may find it
+            raise
         future.add_done_callback(landed)
         return future
 
@@ -340,8 +344,8 @@ class Lane(Generic[Row, Result]):
         records when the rows ran.
 
         Raises `Unavailable`, before any work, if too much waits or the batcher is closed; `DeadlineExceeded` at the
-        deadline; and any exception of `run` for a batch with one of the rows. After a cancellation or the deadline no
-        further row of the caller runs.
+        deadline; and any exception of `run` for a batch with one of the rows. Once the event loop has processed a
+        cancellation or the deadline, no further row of the caller begins.
         """
         if not rows:
             return []

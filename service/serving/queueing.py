@@ -237,7 +237,7 @@ Outcome = tuple[Sequence[Any], float]
 class Batch(Generic[Home]):
     """Rows that run together."""
 
-    __slots__ = ("_clock", "_run", "entries", "lane", "padded_tokens", "since", "tokens")
+    __slots__ = ("_clock", "_run", "entries", "lane", "padded_tokens", "since", "tokens", "void")
 
     def __init__(
         self,
@@ -252,11 +252,15 @@ class Batch(Generic[Home]):
         self.padded_tokens = padded_tokens(entries)
         self.since = 0.0
         """The begin, by the clock."""
+        self.void = False
+        """True if no caller waits for this run: its rows run in another batch, or were answered with an error."""
         self._run = run
         self._clock = clock
 
     def run(self) -> Outcome:
-        """Run the batch. Returns the results and the seconds."""
+        """Run the batch, unless it is void. Returns the results and the seconds."""
+        if self.void:
+            return [], 0.0
         self.since = started = self._clock()
         try:
             results = self._run([entry.submission.rows[entry.position] for entry in self.entries])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -164,6 +164,52 @@ def test_no_thread_for_a_batch_ahead_is_an_error_of_its_callers() -> None:
             await world.submit(*[10] * 12)
 
     in_world(scenario)
+
+
+@pytest.mark.parametrize("ahead", [True, False])
+def test_no_row_runs_twice_where_a_thread_finds_work_that_was_refused_one(ahead: bool) -> None:
+    """Python's own pool queues the work before it starts a thread for it. So a thread that runs already finds it."""
+    ran: list[int] = []
+    begun, held = threading.Event(), threading.Event()
+
+    class Threads(ThreadPoolExecutor):
+        starts = 0
+
+        def _adjust_thread_count(self) -> None:
+            self.starts += 1
+            if self.starts == 2:
+                raise RuntimeError("can't start new thread")
+            super()._adjust_thread_count()
+
+    def work(rows: Sequence[int]) -> Sequence[int]:
+        begun.set()
+        assert held.wait(60)
+        ran.extend(rows)
+        return rows
+
+    async def main() -> None:
+        batcher = Batcher(
+            threads=1 if ahead else 2,
+            token_budget=64,
+            max_rows=4,
+            max_queued_tokens=100,
+            inline_seconds=0.0,
+            executor=Threads(2),
+        )
+        lane, deadline = batcher.lane(work, 1e-3), asyncio.get_running_loop().time() + 60
+        first = asyncio.ensure_future(
+            lane.submit(range(8 if ahead else 4), [3] * (8 if ahead else 4), deadline=deadline)
+        )
+        await asyncio.to_thread(begun.wait, 60)
+        if not ahead:
+            with pytest.raises(RuntimeError, match="new thread"):
+                await lane.submit([4], [3], deadline=deadline)
+        held.set()
+        await first
+        await batcher.close()
+
+    asyncio.run(main())
+    assert sorted(ran) == list(range(8 if ahead else 4))
 
 
 def test_close_waits_for_the_batch_ahead() -> None:
