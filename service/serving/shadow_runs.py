@@ -75,10 +75,9 @@ def _predict(model: Model, encoded: Sequence[Encoded], around: Around) -> tuple[
     run_batch = predicting(model.engine, model.bundle.manifest)
     clock = time.thread_time if model.engine.provider == "cpu" else time.perf_counter
     rows = [each.rows for each in parts(encoded)]
-    order = sorted(range(len(rows)), key=lambda number: len(rows[number]))
     found: dict[int, Logits] = {}
     seconds = 0.0
-    for group in batches(order, rows):
+    for group in batches(list(map(len, rows))):
         batch = [rows[number] for number in group]
         with around():
             started = clock()
@@ -88,11 +87,16 @@ def _predict(model: Model, encoded: Sequence[Encoded], around: Around) -> tuple[
     return logits_of(encoded, [found[number] for number in range(len(rows))]), seconds
 
 
-def batches(order: Sequence[int], rows: Sequence[Rows]) -> Iterator[list[int]]:
+def padded_tokens(lengths: Sequence[int]) -> int:
+    """Tokens of all batches with their padding, for rows of these lengths."""
+    return sum(lengths[batch[-1]] * len(batch) for batch in batches(lengths))
+
+
+def batches(lengths: Sequence[int]) -> Iterator[list[int]]:
     """Numbers of rows, shortest first, in batches of at most `BATCH_ROWS` rows and `BATCH_TOKENS` tokens."""
     batch: list[int] = []
-    for number in order:
-        if batch and (len(batch) >= BATCH_ROWS or len(rows[number]) * (len(batch) + 1) > BATCH_TOKENS):
+    for number in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if batch and (len(batch) >= BATCH_ROWS or lengths[number] * (len(batch) + 1) > BATCH_TOKENS):
             yield batch
             batch = []
         batch.append(number)

@@ -9,9 +9,10 @@ groups first, because each change of threads costs the event loop time.
 If every CPU has a worker, a thread takes more from the requests than its priority says: Python's lock goes to and fro,
 and a request that interrupts the run finds the caches filled by it. The event loop then runs the shadow itself, one
 request at a time. A request that arrives meanwhile waits for the rest of that run. In a queue with priorities
-(A. Cobham, *Priority assignment in waiting line problems*, 1954) n runs of d seconds add n·d² / 2(1 - ρ) to the mean
-wait, if the requests keep the loop busy for a share ρ of the time. So short runs cost less than groups, although a
-group needs less time per request; and a run must not begin before the loop has read its sockets and found nothing.
+(A. Cobham, *Priority assignment in waiting line problems*, 1954) n runs a second, each of d seconds, add
+n·d² / 2(1 - ρ) seconds to the mean wait, if the requests keep the loop busy for a share ρ of the time. So short runs
+cost less than groups, although a group needs less time per request; and a run must not begin before the loop has read
+its sockets and found nothing.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from typing import Any
 import structlog
 
 from service.model.decoding import Prediction
+from service.model.joining import bounds
 from service.model.loading import Model
 from service.observability.metrics import Metrics
 from service.serving.comparison import brief, compare
@@ -36,23 +38,25 @@ from service.serving.recent import Recent
 from service.serving.sampling import Sampler
 from service.serving.served import Served
 from service.serving.shadow_report import Of, figures, report
-from service.serving.shadow_runs import Measured, Ran, run, yielding
+from service.serving.shadow_runs import Measured, Ran, padded_tokens, run, yielding
 
 MAX_WAITING = 256
 """Requests that may wait for shadows in each worker; more are dropped."""
 MAX_WAITING_TOKENS = 65_536
 """Tokens of the waiting requests; the first request is always accepted."""
 GROUP_ROWS, GROUP_TOKENS = 16, 4096
-"""Limits of one group in the thread: its rows (texts or sentences) and its tokens."""
+"""Limits of one group in the thread: its rows (texts or sentences) and its tokens. A request with more rows runs in the
+thread, on every machine; the event loop turns after the comparisons of so many rows."""
 GATHER_SECONDS = 0.05
 """The longest time that a request waits for others of its group."""
 LONGEST_HERE = 0.002
 """Requests with a longer estimate run in the thread, on every machine."""
 IDLE_TURNS = 2
 """Turns of the event loop without work before a run: the first reads the sockets, the second begins the tasks of the
-requests that were read."""
+requests that were read. This holds for uvloop. asyncio's own loop, which runs the service on Windows only, begins those
+tasks one turn later."""
 IDLE_SECONDS = 0.002
-"""Interval between two looks for idle time. A look costs about ten microseconds."""
+"""Interval between two looks for idle time. A look takes `IDLE_TURNS` turns of the event loop."""
 MEASURED = 16
 """The served version runs one of this many groups again, for the ratio of run times."""
 
@@ -142,7 +146,7 @@ class Shadowing:
             self._groups += 1
             group = self._group()
             try:
-                self._note(group, await self._run(group, measured))
+                await self._note(group, await self._run(group, measured))
             except Exception as error:  # a failed shadow must not fail a request
                 _log.error("a shadow failed", model=group[0].of[0], error=type(error).__name__)
                 for each in group:
@@ -183,13 +187,14 @@ class Shadowing:
     async def _run(self, group: Sequence[_Waiting], measured: Measured) -> Ran:
         """Run a group: one short request here, any other group in the thread."""
         shadow, exchanges = group[0].shadow, [each.exchange for each in group]
-        seconds = exchanges[0].tokens * shadow.seconds_per_token * (1 if measured == "no" else 2)
-        if not self._spare and seconds <= LONGEST_HERE:
+        lengths = [end - first for source in exchanges[0].encoded for first, end in bounds(source)]
+        seconds = padded_tokens(lengths) * shadow.seconds_per_token * (1 if measured == "no" else 2)
+        if not self._spare and len(lengths) <= GROUP_ROWS and seconds <= LONGEST_HERE:
             return run(exchanges, shadow, measured)
         work = partial(run, exchanges, shadow, measured, yielding)
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
-    def _note(self, group: Sequence[_Waiting], ran: Ran) -> None:
+    async def _note(self, group: Sequence[_Waiting], ran: Ran) -> None:
         of = group[0].of
         if ran.served_seconds:
             self._count("shadow_run_seconds_total", of, "served", by=ran.served_seconds)
@@ -198,13 +203,15 @@ class Shadowing:
             if predictions is None:
                 self._count("shadow_dropped_total", of, "failed")
                 continue
-            self._compare(waiting.exchange, predictions, of)
+            await self._compare(waiting.exchange, predictions, of)
             self._count("shadow_requests_total", of)
         self._sampler.offer(group[0].shadow, ran.rows)
 
-    def _compare(self, exchange: Exchange, predictions: Sequence[Prediction], of: Of) -> None:
+    async def _compare(self, exchange: Exchange, predictions: Sequence[Prediction], of: Of) -> None:
         change = self._metrics.board.histogram("shadow_score_change", *of)
         for number, (served, shadow) in enumerate(zip(exchange.predictions, predictions, strict=True)):
+            if number and number % GROUP_ROWS == 0:
+                await asyncio.sleep(0)  # a comparison takes 2 to 3 microseconds: requests come between
             found = compare(served, shadow)
             self._count("shadow_inputs_total", of)
             for each in found.changes:

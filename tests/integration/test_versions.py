@@ -232,7 +232,7 @@ def test_a_shadow_is_compared_over_both_workers(service: Process) -> None:
         assert {each["request_id"] for each in found["disagreements"]} & set(ids)
     flipped: dict[str, Any] = {}
 
-    def compared() -> bool:  # one group in eight runs the served version again, for the ratio
+    def compared() -> bool:  # one group in `MEASURED` runs the served version again, for the ratio
         other = service.client.post("/predict", json={"model": NAME, "inputs": TEXTS, "version": "2"})
         assert other.status_code == 200
         flipped.update(report(service, NAME, 1))

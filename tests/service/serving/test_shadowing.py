@@ -7,12 +7,11 @@ import json
 import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from time import time
 from typing import Any
 
-import numpy as np
 import pytest
 import uvloop
 from cloudevents.core.formats.json import JSONFormat
@@ -336,17 +335,65 @@ def test_the_sockets_are_read_before_a_shadow_begins(models: Path, monkeypatch: 
     running(models, work, by=uvloop.run, versions="one=1", shadow="one=2", gate_sample=0)
 
 
-def test_a_long_group_leaves_the_event_loop_to_the_requests(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+SHORT, LONG = "a film", " ".join(["film"] * 20)
+
+
+@pytest.mark.parametrize(
+    ("name", "texts", "tokens", "here"),
+    [
+        ("one", TEXTS, 0, False),
+        ("one", [LONG], 20, True),
+        ("one", [LONG], 19, False),
+        ("one", [SHORT, SHORT, LONG, SHORT], 79, False),  # one batch of four rows: 80 tokens with padding, 26 without
+        ("one", [SHORT, SHORT, LONG, SHORT], 80, True),
+        ("one", [SHORT, SHORT, LONG, SHORT, SHORT], 28, True),  # the longest has a batch of its own
+        ("tags", [f"{SHORT} . {LONG.title()} . {SHORT} ."], 40, False),  # sentences are rows: 63 with padding
+        ("one", [SHORT] * shadowing.GROUP_ROWS, 1e6, True),
+        ("one", [SHORT] * (shadowing.GROUP_ROWS + 1), 1e6, False),
+        ("tags", ["It was good . " * (shadowing.GROUP_ROWS + 1)], 1e6, False),
+    ],
+)
+def test_a_long_request_leaves_the_event_loop_to_the_others(
+    models: Path, monkeypatch: pytest.MonkeyPatch, name: str, texts: list[str], tokens: float, here: bool
+) -> None:
     monkeypatch.setattr("service.serving.afterwards.usable_cpus", lambda: 1)
-    monkeypatch.setattr(shadowing, "LONGEST_HERE", 0)
 
     async def work(runtime: Runtime) -> None:
+        seconds = runtime.model(name, None, "2").seconds_per_token
+        monkeypatch.setattr(
+            shadowing, "LONGEST_HERE", 2 * (tokens + 0.5) * seconds
+        )  # the first run is of both versions
         ran = Ran(monkeypatch)
-        await ask(runtime, "a", TEXTS)
-        assert (await settled(runtime, "one", 1))["inputs"] == len(TEXTS)
-        assert ran.here == [False]
+        await ask(runtime, "a", texts, name)
+        assert (await settled(runtime, name, 1))["inputs"] == len(texts)
+        assert ran.here == [here]
 
-    running(models, work, versions="one=1", shadow="one=2")
+    running(models, work, versions="one=1,tags=1", shadow="one=2,tags=2")
+
+
+def test_requests_come_between_the_comparisons_of_many_texts(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[int] = []
+
+    def counting(served: Any, shadow: Any) -> Any:
+        compared[-1] += 1
+        return compare(served, shadow)
+
+    async def watch() -> None:
+        while True:
+            compared.append(0)
+            await asyncio.sleep(0)
+
+    async def work(runtime: Runtime) -> None:
+        watcher = asyncio.create_task(watch())
+        await asyncio.sleep(0)
+        monkeypatch.setattr(shadowing, "compare", counting)
+        monkeypatch.setattr(shadowing, "yielding", nullcontext)  # the watcher leaves its thread no idle CPU
+        await ask(runtime, "a", [SHORT] * 50)
+        assert (await settled(runtime, "one", 1))["inputs"] == 50
+        watcher.cancel()
+        assert max(compared) == shadowing.GROUP_ROWS
+
+    running(models, work, versions="one=1", shadow="one=2", gate_sample=0)
 
 
 @pytest.mark.parametrize(("cpus", "here"), [(1, True), (2, False)])
@@ -366,12 +413,11 @@ def test_a_shadow_has_a_thread_where_the_workers_leave_a_cpu(
 
 
 def test_batches_of_a_group_are_small_and_of_similar_length() -> None:
-    rows = [np.zeros((length, 1), np.int32) for length in (5, 1, 4, 2, 3, 900, 800)]
-    order = sorted(range(len(rows)), key=lambda number: len(rows[number]))
-    batches = list(shadow_runs.batches(order, rows))
-    assert [number for batch in batches for number in batch] == order
+    lengths = [5, 1, 4, 2, 3, 2100, 1900, 1800]
+    batches = list(shadow_runs.batches(lengths))
+    assert batches == [[1, 3, 4, 2], [0, 7], [6], [5]]
     assert max(map(len, batches)) == shadow_runs.BATCH_ROWS
-    assert [len(rows[number]) for number in batches[0]] == [1, 2, 3, 4]
+    assert shadow_runs.padded_tokens(lengths) == 4 * 4 + 2 * 1800 + 1900 + 2100
 
 
 def test_a_shadow_that_fails_is_counted_and_nobody_notices(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
