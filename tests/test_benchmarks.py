@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -39,6 +40,7 @@ from benchmarks import (
     soak,
     start,
     stream_counts,
+    stream_lag,
     stream_scripts,
     stream_service,
     stream_soak,
@@ -48,7 +50,7 @@ from benchmarks.report import Conditions, Result
 from service.model.bundle import load as load_bundle
 from service.model.bundle import versions
 from service.model.equations import CellName
-from service.model.loading import loader
+from service.model.loading import Model, loader
 from tests import test_docs
 from tests.bundles import tiny_bundle
 from tests.patience import PATIENCE, until
@@ -307,6 +309,39 @@ def test_the_soak_of_streams_judges_answers_workers_counts_and_memory(
     changes: dict[str, Any], held: list[bool]
 ) -> None:
     assert soaked(**changes) == held
+
+
+@pytest.fixture(scope="module")
+def forward_taggers() -> list[Model]:
+    return list(stream_lag.taggers(serving.ROOT / "models"))
+
+
+@pytest.mark.parametrize(
+    ("how", "split", "within"), [("sentence by sentence", True, 0), ("one sequence", False, 3)], ids=["split", "whole"]
+)
+def test_the_page_on_streams_says_how_far_settled_labels_lie_behind(
+    forward_taggers: list[Model], how: str, split: bool, within: int
+) -> None:
+    """As one sequence the figures depend on where a model finds its entities."""
+    page = (test_docs.DOCS / "how-to" / "streams.md").read_text(encoding="utf-8")
+    (row,) = re.findall(rf"^\| {how} \(.*\) \| (\d+) \| (\d+) \| (\d+) \|$", page, re.MULTILINE)
+    assert f"`settle` {stream_lag.SETTLE}." in page
+    text = stream_lag.running_text(stream_lag.FILE)
+    assert {model.name for model in forward_taggers} == {"ner-lstm", "ner-gru"}
+    for model in forward_taggers:
+        assert f"`{model.name}`" in page
+        found = stream_lag.lag(stream_lag.lags(model, text, split=split))
+        assert f"{found.tokens:,} tokens of `examples/ner/dev.conll`" in page
+        assert [found.median, found.p99, found.most] == pytest.approx(list(map(int, row)), abs=within)
+        assert found.most < 2 * stream_lag.SETTLE
+
+
+def test_labels_behind_a_stream_are_counted_in_tokens(forward_taggers: list[Model]) -> None:
+    model = forward_taggers[0]
+    assert stream_lag.lags(model, "It is good. It is.") == [3, 2, 1, 0, 2, 1, 0]
+    (whole,) = {len(stream_lag.lags(model, "film " * 50, split=False, settle=settle)) for settle in (1, 7, 64)}
+    assert whole == 50
+    assert stream_lag.lag([0] * 98 + [7, 9]) == stream_lag.Lag(100, 0, 7, 9)
 
 
 def test_the_soak_draws_each_curve(tmp_path: Path) -> None:
