@@ -124,9 +124,7 @@ class RawText(Frozen):
     )
     entities: Count = Field(description="The entities in them.")
     recut: Count = Field(description="Those that the tokenizer cuts into other tokens than the corpus does.")
-    across: Count = Field(
-        description="Those that begin or end inside a token of the raw text: no answer can give them."
-    )
+    across: Count = Field(description="Those that begin or end inside a token of raw text: no answer can give them.")
     f1_tokens: float = Field(ge=0, le=1, description="F1 of entities when the corpus's tokens are sent.")
     f1: float = Field(ge=0, le=1, description="F1 of entities, by offsets, when raw text is sent.")
 
@@ -186,8 +184,12 @@ class Faithful(Frozen):
 
     method: _Label = Field(description="`split` is the one of `/gates`.")
     deletion: Interval = Field(description="Area under the probability while tokens go; lower is better.")
+    insertion: Interval | None = Field(None, description="The same while tokens come; higher is better.")
     comprehensiveness: Interval = Field(description="Probability lost without its first tokens; higher is better.")
     sufficiency: Interval = Field(description="Probability lost with them alone; lower is better.")
+    log_odds: Interval | None = Field(
+        None, description="Change of log-probability without its first 20 %; lower is better."
+    )
     cost: Finite = Field(description="CPU time, in predictions of the same input.")
 
 
@@ -248,8 +250,7 @@ class Manifest(Frozen):
     origin: Origin
     precision: Precision = "float32"
     gates_graph: Literal["trace.onnx", "model.onnx"] = "trace.onnx"
-    """The graph that gives the gates. With ``model.onnx`` one graph serves predictions and gates, and the bundle has no
-    ``trace.onnx``."""
+    """The graph that gives the gates. If it is ``model.onnx``, it serves both, and there is no ``trace.onnx``."""
     quality: Annotated[tuple[Score, ...], Field(max_length=256)] = ()
     guess: Annotated[tuple[Score, ...], Field(max_length=256)] = ()
     """Accuracy of always answering the commonest label, or F1 of no entity at all, on the data of `quality`."""

@@ -79,12 +79,11 @@ def faithfulness(
 
 def kept(name: str, study: Study) -> Faithfulness:
     """A study as the manifest keeps it."""
-    measures = ("deletion", "comprehensiveness", "sufficiency")
     methods = [
         Faithful(
             method=result.method,
             cost=round(result.cost, 1),
-            **{each: _interval(result.figures[each]) for each in measures},
+            **{measure.replace("-", "_"): _interval(result.figures[measure]) for measure in _SHOWN},
         )
         for result in study.results
     ]

@@ -197,21 +197,25 @@ def labels_across(found: RawText) -> str | None:
 
 
 def _faithfulness(name: str, manifest: Manifest) -> list[str]:
-    """How faithful the split into tokens is, beside other ways to explain the same answers."""
+    """How faithful the split into tokens is, or the other ways to explain the answers of a model without a split."""
     if not manifest.faithfulness:
         return []
+    split = any(one.method == "split" for each in manifest.faithfulness for one in each.methods)
+    subject = "the split into tokens is, beside other ways" if split else "ways"
     return [
-        "How faithful the split into tokens is, beside other ways to explain the same answers "
+        f"How faithful {subject} to explain the same answers{'' if split else ' are'} "
         f"(`python -m training faithfulness models/{name} --data FILE`): the area under the label's probability while "
-        "the tokens that come first are deleted (lower is better), the probability lost without them "
-        "(comprehensiveness: higher is better) and with them alone (sufficiency: lower is better). In brackets are "
-        "bootstrap intervals of 95 %; the cost is in predictions of the same input.",
+        "the tokens that come first are deleted (lower is better) and while they are inserted (higher is better), the "
+        "probability lost without them (comprehensiveness: higher is better) and with them alone (sufficiency: lower "
+        "is better), and the change of its logarithm without the first 20 % (log-odds: lower is better). In brackets "
+        "are bootstrap intervals of 95 %; the cost is in predictions of the same input.",
         "",
-        "| data | inputs | method | deletion | comprehensiveness | sufficiency | cost |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+        "| data | inputs | method | deletion | insertion | comprehensiveness | sufficiency | log-odds | cost |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
         *(
             f"| {each.data} | {each.inputs:,} | {one.method} | {_interval(one.deletion)} | "
-            f"{_interval(one.comprehensiveness)} | {_interval(one.sufficiency)} | {one.cost:g} |"
+            f"{_interval(one.insertion)} | {_interval(one.comprehensiveness)} | {_interval(one.sufficiency)} | "
+            f"{_interval(one.log_odds)} | {one.cost:g} |"
             for each in manifest.faithfulness
             for one in each.methods
         ),
@@ -219,8 +223,8 @@ def _faithfulness(name: str, manifest: Manifest) -> list[str]:
     ]
 
 
-def _interval(found: Interval) -> str:
-    return f"{found.mean:.3f} [{found.low:.3f}, {found.high:.3f}]"
+def _interval(found: Interval | None) -> str:
+    return "–" if found is None else f"{found.mean:.3f} [{found.low:.3f}, {found.high:.3f}]"
 
 
 def _loss(manifest: Manifest) -> list[str]:

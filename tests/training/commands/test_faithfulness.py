@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from service.model.bundle import CARD, MANIFEST, load
 from tests import corpora
 from tests.bundles import tiny_bundle
 from training.cli import app
+from training.export.card import render
 from training.studies.attributions import METHODS
 from training.studies.faithfulness import MEASURES
 
@@ -42,6 +44,50 @@ def test_the_table_has_the_methods_that_were_named_and_the_first_is_the_measure(
     assert "leave-one-out" not in shown
     first = lines_of(run(*arguments, "--json"))[0]
     assert all(figure["mean"] == 0 for figure in first["against_first"].values())  # type: ignore[attr-defined]  # values of parsed JSON
+
+
+def test_every_figure_is_recorded_in_manifest_and_card(tmp_path: Path) -> None:
+    bundle, data = tiny_bundle(tmp_path / "tiny"), corpora.sentiment(tmp_path / "set" / "dev.tsv")
+    arguments = ("faithfulness", bundle.path, "--data", data, "--most", "4", "--methods", "split,random", "--json")
+    lines = lines_of(run(*arguments, "--record"))
+    kept = load(bundle.path)
+    (found,) = kept.manifest.faithfulness
+    assert (found.data, found.inputs, [each.method for each in found.methods]) == ("set dev", 4, ["split", "random"])
+    card = kept.file(CARD).read_text("utf-8")
+    for line, method in zip(lines, found.methods, strict=True):
+        figures: dict[str, dict[str, float]] = line["figures"]  # type: ignore[assignment]  # values of parsed JSON
+        for name in ("deletion", "insertion", "comprehensiveness", "sufficiency", "log-odds"):
+            interval = getattr(method, name.replace("-", "_"))
+            assert interval.mean == pytest.approx(figures[name]["mean"], abs=1e-4), name
+            assert f"{interval.mean:.3f} [{interval.low:.3f}, {interval.high:.3f}]" in card, name
+    # Figures on other data stay; those on the same data are replaced.
+    other = corpora.sentiment(tmp_path / "other" / "dev.tsv", step=3)
+    lines_of(run(*arguments, "--data", other, "--record"))
+    assert [each.data for each in load(bundle.path).manifest.faithfulness] == ["set dev", "other dev"]
+
+
+def test_a_card_without_a_split_does_not_promise_one(tmp_path: Path) -> None:
+    bundle, data = tiny_bundle(tmp_path / "tiny", cell="rnn"), corpora.sentiment(tmp_path / "dev.tsv")
+    methods = ("--methods", "leave-one-out,random")
+    lines_of(run("faithfulness", bundle.path, "--data", data, "--most", "2", *methods, "--json", "--record"))
+    card = load(bundle.path).file(CARD).read_text("utf-8")
+    assert "How faithful ways to explain the same answers are" in card
+    assert "the split into tokens" not in card
+
+
+def test_a_figure_that_an_earlier_release_left_out_is_a_dash(tmp_path: Path) -> None:
+    """Manifests without insertion and log-odds still load, and their cards say that these figures are missing."""
+    bundle, data = tiny_bundle(tmp_path / "tiny"), corpora.sentiment(tmp_path / "set" / "dev.tsv")
+    methods = ("--methods", "split")
+    lines_of(run("faithfulness", bundle.path, "--data", data, "--most", "2", *methods, "--json", "--record"))
+    manifest = json.loads((bundle.path / MANIFEST).read_text("utf-8"))
+    for name in ("insertion", "log_odds"):
+        del manifest["faithfulness"][0]["methods"][0][name]
+    (bundle.path / MANIFEST).write_text(json.dumps(manifest), "utf-8")
+    older = load(bundle.path).manifest
+    assert older.faithfulness[0].methods[0].insertion is None
+    row = next(line for line in render("tiny", older).splitlines() if line.startswith("| set dev | 2 | split |"))
+    assert [cell for cell in row.split(" | ") if cell == "–"] == ["–", "–"]
 
 
 def test_the_curves_are_drawn(tmp_path: Path) -> None:
