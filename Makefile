@@ -30,9 +30,9 @@ $(VENV)-clients/complete: tests/clients/requirements.txt
 	$(VENV)-clients/bin/python -m pip install --quiet --disable-pip-version-check --retries 1 --no-deps --requirement $<
 	@touch $@
 
-test-extras: $(VENV)/complete  ## the tests of the extras ray, tensorboard and distil, which it installs and `make test` skips
-	$(INSTALL) '.[ray,tensorboard,distil]'
-	$(BIN)/python -m pytest tests/deploy/test_ray.py tests/training/loop/test_logs.py tests/training/distil
+test-extras: $(VENV)/complete  ## the tests of the extras ray, tensorboard, distil and captum, which it installs and `make test` skips
+	$(INSTALL) '.[ray,tensorboard,distil,captum]'
+	$(BIN)/python -m pytest tests/deploy/test_ray.py tests/training/loop/test_logs.py tests/training/distil tests/training/studies/test_attributions.py
 
 lint: $(VENV)/complete  ## style, types and the rules of who imports whom
 	$(BIN)/ruff check
@@ -101,7 +101,7 @@ quality: $(VENV)/serving  ## the measured quality of the models that ship, besid
 
 lock:  ## write constraints.txt anew from what pyproject.toml allows today
 	rm -rf $(VENV)-lock && $(PYTHON) -m venv $(VENV)-lock
-	$(VENV)-lock/bin/python -m pip install --quiet --editable '.[cpu,training,dev,data,client,otel,plots,tensorboard,ray,distil]'
+	$(VENV)-lock/bin/python -m pip install --quiet --editable '.[cpu,training,dev,data,client,otel,plots,tensorboard,ray,distil,captum]'
 	$(VENV)-lock/bin/python -m pip freeze --exclude-editable | sed 's/^torch==\([^+]*\)+.*/torch==\1/' > constraints.txt
 	rm -rf $(VENV)-lock
 

@@ -146,9 +146,12 @@ def test_gradients_reach_every_word_of_a_window(tmp_path: Path, bidirectional: b
     assert shares.sum() == pytest.approx(change.item(), abs=5e-3)
 
 
-def test_captum_finds_the_same_gradients() -> None:
-    captum = pytest.importorskip("captum.attr", reason="captum is not installed")
-    of, one = subject("lstm", 3), case(3)
+@pytest.mark.parametrize(
+    ("kind", "shape"), [("lstm", 3), ("lstm", 5), ("gru", 1), ("gru-before", 4), ("peephole", 2), ("peephole-full", 0)]
+)
+def test_captum_finds_the_same_gradients(kind: Kind, shape: int) -> None:
+    captum = pytest.importorskip("captum.attr", reason="the extra captum is not installed")
+    of, one = subject(kind, shape), case(shape)
     with torch.no_grad():
         inputs = of.network.embed(torch.tensor(one.row)[None])
     inputs.requires_grad_(True)  # captum warns where it is not
