@@ -2,7 +2,8 @@
 
 A client that takes its answer slowly is cut off, and no other client is refused because of it. An answer has to be
 taken within `answer_seconds`, and 64 KiB of it in every `read_seconds`. If more than `max_unsent` bytes wait, the
-client with most of them loses the slowest of its connections.
+client with most of them loses the slowest of its connections. A client with no more than its equal share of
+`max_unsent` loses none.
 """
 
 from __future__ import annotations
@@ -86,12 +87,17 @@ class Wire:
             first.refuse(Unavailable(detail, retry_after=RETRY_WHEN_CROWDED), Refused.UNREAD)
 
     def make_room(self) -> None:
-        """Cut slow readers until the unsent bytes are within the limit, one is left, or all left began just now."""
+        """Cut slow readers until the unsent bytes are within the limit, or one is left.
+
+        An address with at most its equal share of the limit is spared, and so is an answer that began just now.
+        """
         while self.unsent > self.settings.max_unsent and len(self.waiting) > 1:
             held = Counter[str]()
             for reader in self.waiting:
                 held[reader.address] += reader.size
-            slow = [reader for reader in self.waiting if reader.seconds >= PATIENCE]
+            share = self.settings.max_unsent / len(held)  # over the limit, some address holds more than this
+            over = [reader for reader in self.waiting if held[reader.address] > share]
+            slow = [reader for reader in over if reader.seconds >= PATIENCE]
             if not slow:
                 return
             max(slow, key=lambda reader: (held[reader.address], reader.seconds_to_go())).cut(Refused.UNSENT)
