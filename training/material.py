@@ -17,7 +17,7 @@ from training import shipped, start
 from training.data import conventions, vectors, vocabulary
 from training.data.batches import Sample, encode
 from training.data.checks import Part, counts, notes, with_tokens
-from training.data.corpora import Example, check_labels, labels, read
+from training.data.corpora import Example, Layout, check_labels, labels, read
 from training.distil import transfer
 from training.errors import TrainingError
 from training.export.bundle import TOKEN_LIMIT
@@ -42,6 +42,34 @@ _THIRD = 1 / 3
 
 
 @dataclass(frozen=True, slots=True)
+class Data:
+    """The labelled files of a training, by their use. Every example has a token."""
+
+    train: Sequence[Part]
+    dev: Sequence[Part]
+    test: Sequence[Part] = ()
+
+    @classmethod
+    def read(
+        cls,
+        task: Task,
+        layout: Layout,
+        tell: Callable[[str], None],
+        train: Sequence[Path],
+        dev: Sequence[Path],
+        test: Sequence[Path] = (),
+    ) -> Data:
+        """Read each file once. Rows without a token are set aside; `tell` gets a line on these, and on the choices of
+        the reader. Raises `CorpusError`."""
+        plain = build([UNKNOWN], [])
+        parts = {
+            path: Part(path, with_tokens(path, read(path, task, layout, tell), plain, tell))
+            for path in dict.fromkeys((*train, *dev, *test))
+        }
+        return cls(*([parts[path] for path in paths] for paths in (train, dev, test)))
+
+
+@dataclass(frozen=True, slots=True)
 class Material:
     """`options` have every setting fixed. `sizes` has the number of examples of each training file, `counts` the labels
     of these and of the dev files. `parent` is the bundle that the training goes on from,
@@ -60,34 +88,32 @@ class Material:
     lent: Lent | None = None
 
 
-def gather(options: FitOptions, tell: Callable[[str], None]) -> Material:
-    """Read the files of a training, each once, and make its network. `tell` gets a line on each file.
+def gather(options: FitOptions, tell: Callable[[str], None], data: Data | None = None) -> Material:
+    """Read the files of a training, each once, and make its network. `tell` gets a line on each file. `data` stand in
+    place of the files.
 
     Raises `CorpusError` for data that cannot be used, `TrainingError` for options that contradict each other.
     """
     options = resolved(options)
     begun = parent(options)
-    task, plain = options.design.task, build(["<unk>"], [])
-    parts = {
-        path: Part(path, with_tokens(path, read(path, task, options.layout, tell), plain, tell))
-        for path in dict.fromkeys((*options.train, *options.dev, *options.test))
-    }
-    train, held_out = ([parts[path] for path in paths] for paths in (options.train, options.dev))
-    style = conventions.chosen(train[0].examples, options.tokenizer, tell)
-    train = [train[0], *(_conformed(part, train[0], style, tell) for part in train[1:])]
+    task = options.design.task
+    data = data or Data.read(task, options.layout, tell, options.train, options.dev, options.test)
+    first, *others = data.train
+    style = conventions.chosen(first.examples, options.tokenizer, tell)
+    train = [first, *(_conformed(part, first, style, tell) for part in others)]
     examples = [example for part in train for example in part.examples]
     options = options.suited(len(examples))
     names = labels(examples, task, options.train[0])
-    for path in (*options.dev, *options.test):
-        check_labels(names, parts[path].examples, path)
+    for part in (*data.dev, *data.test):
+        check_labels(names, part.examples, part.path)
     counted = tuple(
         Counts(data=corpus_name(part.path), examples=len(part.examples), labels=counts(part.examples, task))
-        for part in (*train, *held_out)
+        for part in (*train, *data.dev)
     )
-    taught = {path: transfer.load(path, names) for path in options.soft}
-    answered = [each for found in taught.values() for each in found]
     blank = build([UNKNOWN], [], style)
-    texts = [each.example(blank, names) for each in answered]
+    taught = {path: transfer.taught(path, names, blank, tell) for path in options.soft}
+    answered = [each for found in taught.values() for each in found]
+    texts = [each.example for each in answered]
     if begun:
         tokens_of = _words([*examples, *texts], blank)
         network, tokenizer = start.network(options, begun, tokens_of, names, tell)
@@ -96,22 +122,21 @@ def gather(options: FitOptions, tell: Callable[[str], None]) -> Material:
         network, tokenizer, lent = _network(options, [*examples, *texts], names, style, tell)
     options = shipped.named_in(options, lent)
     if answered:
-        labelled = sum(each.label is not None for each in answered)
+        labelled = sum(each.labelled for each in answered)
         tell(f"{len(answered):,} texts with a teacher's logits; {labelled:,} of them have a label")
     for each in counted:
         tell(_counted(each, task))
-    for note in notes(train, [*held_out, *(parts[path] for path in options.test)], task):
+    for note in notes(train, [*data.dev, *data.test], task):
         tell(f"warning: {note}")
     if skew := _skew(examples, tokenizer):
         tell(skew)
     samples = encode(examples, tokenizer, names)
-    for soft, example in zip(answered, texts, strict=True):
-        samples += soft.sample(example, tokenizer, names)
+    samples += [each.sample(tokenizer, names) for each in answered]
 
-    def corpora(paths: Sequence[Path]) -> list[Corpus]:
-        return [corpus_of(corpus_name(path), parts[path].examples, task, tokenizer, TOKEN_LIMIT) for path in paths]
+    def corpora(parts: Sequence[Part]) -> list[Corpus]:
+        return [corpus_of(corpus_name(part.path), part.examples, task, tokenizer, TOKEN_LIMIT) for part in parts]
 
-    dev, test = corpora(options.dev), corpora(options.test)
+    dev, test = corpora(data.dev), corpora(data.test)
     tokens = sum(len(sample.rows) for sample in samples)
     tell(f"train: {len(samples):,} examples, {tokens:,} tokens; {', '.join(f'{d.name}: {len(d.gold):,}' for d in dev)}")
     words = network.architecture.features[0].size

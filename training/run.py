@@ -23,7 +23,7 @@ from training.loop.checkpoints import Checkpoints
 from training.loop.fit import Mark, Outcome, Progress, fit, refusal, seed_everything
 from training.loop.logs import Log, Write, tensorboard, together
 from training.loop.processes import Processes, ProcessesError, device_of, joined
-from training.material import Material, gather
+from training.material import Data, Material, gather
 from training.nets.networks import Network
 from training.options import FitOptions
 from training.scoring import raw
@@ -36,10 +36,10 @@ _PACKAGES = ("torch", "onnx", "onnxruntime", "tokenizers", "numpy")
 
 
 def run(
-    options: FitOptions, tell: Callable[[str], None], report: Callable[[Progress], None]
+    options: FitOptions, tell: Callable[[str], None], report: Callable[[Progress], None], data: Data | None = None
 ) -> tuple[Bundle | None, Outcome]:
-    """Read, train, export and score. `tell` gets a line on each stage, `report` the loop's progress. With several
-    processes (`processes`) only the first makes the bundle.
+    """Read, train, export and score. `tell` gets a line on each stage, `report` the loop's progress. `data` stand in
+    place of the files of the options. With several processes (`processes`) only the first makes the bundle.
 
     Raises `TrainingError` if the training is interrupted before there is a model, `CorpusError` for data that cannot be
     used, `BundleError` for an invalid model name or graphs that do not agree with torch.
@@ -53,7 +53,7 @@ def run(
         raise TrainingError(reason)
     computing = threads.choose(options.threads or 0, options.design.hidden)
     seed_everything(options.recipe.seed)
-    material = gather(options, tell)
+    material = gather(options, tell, data)
     options = material.options
     tell(computing)
 

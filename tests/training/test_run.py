@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from pathlib import Path
 from typing import Any, cast
 
@@ -347,6 +348,9 @@ def test_a_model_that_is_no_better_than_guessing_says_so(tmp_path: Path, task: T
     (warning,) = [line for line in told if line.startswith("WARNING: ")]
     assert f"On mine dev the model is no better than guessing: {metric} " in warning
     assert "On mine dev the model is no better than guessing" in bundle.file(CARD).read_text("utf-8")
+    if task == "sentiment":
+        (remark,) = [line for line in told if line.startswith("warning: mine dev: all ")]
+        assert re.search(r" all 6 answers are '(nega|posi)tive', which 50.0% of the rows have as their label$", remark)
 
 
 def test_a_model_that_has_learned_says_nothing_of_guessing(tmp_path: Path) -> None:
@@ -410,7 +414,9 @@ def test_a_student_learns_from_labels_and_from_a_teachers_logits(tmp_path: Path)
         {"text": "a zither of [MASK] joy", "logits": {"negative": -2.0, "neutral": 0.0, "positive": 2.0}},
         {"text": "so drab", "logits": {"negative": 1.0, "neutral": 0.0, "positive": -1.0}, "label": "negative"},
     ]
-    soft.write_bytes(gzip.compress("".join(json.dumps(row) + "\n" for row in rows * 3).encode()))
+    blank = [{"text": text, "logits": rows[0]["logits"]} for text in ("", " \u2028", "\u200b")]
+    written = [*rows, blank[0], *rows, *blank[1:], *rows]
+    soft.write_bytes(gzip.compress("".join(json.dumps(row) + "\n" for row in written).encode()))
     lines: list[str] = []
     material = gather(given.but(soft=(soft,)), lines.append)
     alone = gather(given, quiet)
@@ -421,6 +427,8 @@ def test_a_student_learns_from_labels_and_from_a_teachers_logits(tmp_path: Path)
     assert taught[0].rows[:, 0].tolist()[3] == 0, "a hidden word is the unknown one"
     assert taught[0].rows[:, 0].tolist()[1] > 0, "its words are in the vocabulary"
     assert "6 texts with a teacher's logits; 3 of them have a label" in lines
+    assert len(taught) == 6
+    assert f"note: {soft}: 3 of 9 rows (lines 3, 6, 7) are set aside: their text holds no token" in lines
     bundle = made(given.but(soft=(soft,)))
     assert "mine transfer: 6 examples" in bundle.manifest.origin.data
 

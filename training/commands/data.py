@@ -68,7 +68,7 @@ def data(
         raise click.BadParameter(f"{name!r} is none of {_NAMES}: give --task, --text and --label", param_hint="NAME")
     wanted = known or Wanted(name, task or "sentiment")
     wanted = wanted.but(source=source, task=task, text=text, label=label, dev=dev)
-    for file, rows in write(wanted, out):
+    for file, rows in write(wanted, out, note):
         console.print(f"{file}: {rows:,} rows")
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import click
 import torch
 
-from training.commands.console import PATH, console, opened, option, tell
+from training.commands.console import PATH, console, note, opened, option, tell
 from training.distil import mixture as mixtures
 from training.distil import tagging, transfer
 from training.distil import teacher as teachers
@@ -73,10 +73,12 @@ def teacher(
     """Fine-tune a sentence encoder on a mixture of domains. Needs the extra distil."""
     torch.set_num_threads(threads)
     tuning = teachers.Tuning(learning_rate=learning_rate, batch_rows=batch_rows, steps=steps, seed=seed)
-    drawn, aside = mixtures.draw(mixtures.load(mixture), seed)
+    drawn, aside = mixtures.draw(mixtures.load(mixture), seed, note)
     rows = [row for row in drawn if row.label is not None]
     out.mkdir(parents=True, exist_ok=True)
     tell(f"{len(rows):,} rows; {aside:,} rows of the files are held out, and left out")
+    if without := len(drawn) - len(rows):
+        note(f"note: {without:,} of {len(drawn):,} rows are set aside: they have no label")
     torch.manual_seed(seed)
     made, reader = teachers.fresh(base, tuning.dropout), teachers.Reader(base)
     checkpoints = Checkpoints(out, teachers.described(tuning, mixture, base), checkpoint_every)
@@ -101,9 +103,14 @@ def teacher(
 def label(teacher: Path, mixture: Path, out: Path, most: int, seed: int, threads: int) -> None:
     """Write a teacher's logits for many texts, for `fit --soft`. A run that was killed continues where it stopped."""
     torch.set_num_threads(threads)
-    drawn, aside = mixtures.draw(mixtures.load(mixture), seed)
-    found = transfer.distinct(drawn)[:most]
+    drawn, aside = mixtures.draw(mixtures.load(mixture), seed, note)
+    distinct = transfer.distinct(drawn)
+    found = distinct[:most]
     tell(f"{len(found):,} texts; {aside:,} rows of the files are held out, and left out")
+    if bare := sum(not mixtures.key(row.text) for row in drawn):
+        note(f"note: {bare:,} of {len(drawn):,} rows are set aside: they hold {mixtures.NO_KEY}")
+    if more := len(distinct) - len(found):
+        note(f"note: {more:,} more texts are left out by --most {most:,}")
     made, reader = teachers.load(teacher)
     settings = {
         "teacher": f"{teacher.name} ({digest(teacher / teachers.HEAD)})",
@@ -164,18 +171,18 @@ def tag(
         "mixture": f"{mixture.name} ({digest(mixture)})",
         **asdict(rule),
     }
-    drawn, aside = mixtures.draw(loaded, seed)
+    drawn, aside = mixtures.draw(loaded, seed, note)
     held_out = mixtures.held_out_keys(loaded.held_out)
-    inputs, more = tagging.cut((row.text for row in drawn), committee.tokenizer, held_out)
+    inputs, more = tagging.cut((row.text for row in drawn), committee.tokenizer, held_out, note)
     tell(f"{len(inputs):,} sentences; {aside + more:,} texts and sentences are held out, and left out")
-    tagging.write(
+    kept = tagging.write(
         committee.label,
         inputs,
         Output(out, settings),
         rule,
         lambda done, total: tell(f"{done:,} of {total:,} sentences"),
     )
-    console.print(f"{out}: sentences labelled by {', '.join(names)}")
+    console.print(f"{out}: {kept:,} of {len(inputs):,} sentences, labelled by {', '.join(names)}")
 
 
 @distil.command()
@@ -185,9 +192,13 @@ def tag(
 @_seed
 def draw(mixture: Path, out: Path, neutral: bool, seed: int) -> None:
     """Write the labelled rows of a mixture as one table for `fit --train`."""
-    drawn, aside = mixtures.draw(mixtures.load(mixture), seed)
+    drawn, aside = mixtures.draw(mixtures.load(mixture), seed, note)
     named = [(" ".join(row.text.split()), mixtures.LABELS[row.label]) for row in drawn if row.label is not None]
     rows = [(text, name) for text, name in named if neutral or name != "neutral"]
+    if without := len(drawn) - len(named):
+        note(f"note: {without:,} of {len(drawn):,} rows are set aside: they have no label")
+    if dropped := len(named) - len(rows):
+        note(f"note: {dropped:,} of {len(drawn):,} rows are set aside: they are neutral (--neutral keeps them)")
     out.parent.mkdir(parents=True, exist_ok=True)
     with gzip.open(out, "wt", encoding="utf-8", newline="\n") as file:
         file.write("text\tlabel\n")

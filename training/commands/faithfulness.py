@@ -62,7 +62,7 @@ def faithfulness(
     studies: list[tuple[str, Study]] = []
     for path in data:
         texts = subject.read(path, columns.layout, note)
-        drawn = cases(subject, texts, most, longest, seed)
+        drawn = cases(subject, texts, most, longest, seed, note)
         if not drawn:
             raise CorpusError(str(path), "no input can be explained: of two tokens at least, and with an entity")
         studies.append((texts.name, measure(subject, drawn, used)))

@@ -9,13 +9,15 @@ from typing import get_args
 
 import click
 
+from service.commands.options import takes
 from service.model import bundle
 from service.model.decoding import decoder
 from service.model.engine import Engine
 from service.model.rules import Style
 from service.model.tokenizer import Tokenizer
-from training.commands.console import PATH, console, model_argument, opened, option
+from training.commands.console import PATH, console, model_argument, note, opened, option
 from training.export import card, restore
+from training.options import Columns
 from training.scoring import raw
 from training.scoring.evaluate import corpus, measure
 
@@ -32,28 +34,29 @@ from training.scoring.evaluate import corpus, measure
     "--test", type=PATH, multiple=True, help="File of labelled data to score again, for the card. Other figures stay."
 )
 @option("--out", type=PATH, help="Folder that gets the next version. Default: the bundle's own folder.")
-def retokenize(model: Path, tokenizer: Style, test: tuple[Path, ...], out: Path | None) -> None:
+@takes(Columns)
+def retokenize(columns: Columns, model: Path, tokenizer: Style, test: tuple[Path, ...], out: Path | None) -> None:
     """Give a bundle today's rules for raw text, in one of the styles. Weights and graphs stay.
 
     The result is the next version. Bundles of earlier releases need it, because the service refuses other rules than
     its own. `training tokens` measures the style of a corpus.
     """
     found = opened(model)
-    manifest = found.manifest
+    manifest, name = found.manifest, f"{found.name} version {found.version}"
     with tempfile.TemporaryDirectory(prefix="retokenize-") as scratch:
         draft = Path(scratch)
         # Cards and figures of faithfulness are of the tokens that the old rules made.
         rest = {name: each for name, each in manifest.files.items() if name != bundle.UNITS}
         manifest = manifest.model_copy(update={"files": rest, "faithfulness": ()})
-        for name in manifest.file_names:
-            shutil.copyfile(found.file(name), draft / name)
+        for file in manifest.file_names:
+            shutil.copyfile(found.file(file), draft / file)
         Tokenizer(restore.vocabulary(found), manifest.features, tokenizer).save(draft / bundle.TOKENIZER)
         made = Tokenizer.load(draft / bundle.TOKENIZER, manifest.features)
         engine, decode = Engine(found), decoder(manifest.task, manifest.labels, manifest.crf)
         measured: list[bundle.Score] = []
         on_raw: list[bundle.RawText] = []  # those of before are of other rules
         for path in test:
-            data = corpus(path, manifest.task, manifest.labels, made, manifest.token_limit)
+            data = corpus(path, manifest.task, manifest.labels, made, manifest.token_limit, columns.layout, note, name)
             measured += measure(engine.predict, data, decode).scores()
             if manifest.task == "ner":
                 on_raw.append(raw.measure(engine.predict, data, decode, made, manifest.token_limit).kept())

@@ -14,7 +14,9 @@ from rich.table import Table
 from service.commands.options import takes
 from training.commands.console import json_option, note, option, tell
 from training.commands.faithfulness import names_of
-from training.data.corpora import CorpusError, Example, labels, read
+from training.data.checks import Part
+from training.data.corpora import CorpusError, labels
+from training.material import Data
 from training.options import FitOptions, NetworkOptions, Pooling, TextColumns
 from training.run import run
 from training.studies.attributions import METHODS, Subject, chosen
@@ -45,20 +47,22 @@ def shortcut(options: ShortcutOptions, methods: str | None, json: bool) -> None:
     The right answer is known: a model that follows the planted word decides by it. The model is not kept.
     """
     wanted = names_of(methods)
-    examples = read(options.train, "sentiment", options.layout, note)
-    names = labels(examples, "sentiment", options.train)
-    planted = plant(read(options.dev, "sentiment", options.layout, note), names, 1.0, options.seed + 1)
+    found = Data.read("sentiment", options.layout, note, (options.train,), (options.dev,))
+    (train,), (dev,) = found.train, found.dev
+    names = labels(train.examples, "sentiment", options.train)
+    planted = plant(dev.examples, names, 1.0, options.seed + 1)
+    data = Data(
+        (Part(options.train, plant(train.examples, names, options.share, options.seed)),),
+        (Part(options.dev, planted),),
+    )
     with tempfile.TemporaryDirectory(prefix="shortcut-") as scratch:
-        folder = Path(scratch)
-        _write(folder / "train.tsv", plant(examples, names, options.share, options.seed))
-        _write(folder / "dev.tsv", planted)
         chosen_network = {name: getattr(options, name) for name in NetworkOptions.model_fields}
         training = FitOptions(
             **chosen_network,
             task="sentiment",
-            train=(folder / "train.tsv",),
-            dev=(folder / "dev.tsv",),
-            out=folder / "planted",
+            train=(options.train,),
+            dev=(options.dev,),
+            out=Path(scratch) / "planted",
             pooling=options.pooling,
             epochs=options.epochs,
             word_dropout=0.0,  # the planted words must not become the unknown one
@@ -67,7 +71,7 @@ def shortcut(options: ShortcutOptions, methods: str | None, json: bool) -> None:
             checkpoint_every=0,
             command="training shortcut",
         )
-        made, _ = run(training, tell, lambda _: None)
+        made, _ = run(training, tell, lambda _: None, data)
         assert made is not None
         subject = Subject(made)
         used, left_out = chosen(made.manifest, wanted)
@@ -79,11 +83,6 @@ def shortcut(options: ShortcutOptions, methods: str | None, json: bool) -> None:
             str(options.dev), "the model does not follow the planted word in any input: more --epochs may help"
         )
     _print(outcome, json, f"{options.cell}, {' and '.join(options.directions)}")
-
-
-def _write(path: Path, examples: list[Example]) -> None:
-    lines = [f"{str(each.value).replace(chr(9), ' ')}\t{each.label}" for each in examples]
-    path.write_text("\n".join(["text\tlabel", *lines]) + "\n", encoding="utf-8")
 
 
 def _print(outcome: Outcome, json: bool, title: str) -> None:

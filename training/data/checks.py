@@ -44,7 +44,7 @@ def with_tokens(path: Path, examples: Sequence[Example], tokenizer: Tokenizer, t
         each
         for each in examples
         # The search is a shortcut: the tokenizer makes a token of every letter and digit.
-        if not isinstance(each.value, str) or _LETTER.search(each.value) or tokenizer.split(each.value)
+        if (_LETTER.search(each.value) or tokenizer.split(each.value) if isinstance(each.value, str) else each.value)
     ]
     if not kept:
         raise CorpusError(path, f"none of its {len(examples):,} texts holds a token; are they in another column?")

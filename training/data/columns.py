@@ -121,6 +121,8 @@ def _sentences(source: Source, rows: _Rows, width: int) -> Iterator[Example]:
     _strip(source, full)
     read = _tag_reader(source, full, names, width, token)
     if _counted(full, width):
+        if extra := [row.line for row in full if _is_extra(row)]:
+            source.note(f"rows that are no tokens, such as 1-2 and 1.1, are skipped: {len(extra):,} ({some(extra)})")
         rows = [row for row in rows if row is None or not _is_extra(row)]
     rows = [None if row and row.fields[token] == _DOCUMENT else row for row in rows]
     yield from _checked(source, list(_examples(source, rows, token, read)))

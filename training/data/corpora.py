@@ -26,9 +26,10 @@ from training.data import columns, tables, tags
 from training.data.objects import field, objects, whole
 from training.data.sources import AS_FOUND, CorpusError, Example, Layout, Source, Tell, silent, text_of
 
-__all__ = ["CorpusError", "Example", "Layout", "check_labels", "labels", "names", "read", "tagged"]
+__all__ = ["CorpusError", "Example", "Layout", "check_labels", "labels", "names", "read", "tagged", "tasks_of"]
 
 _SCALE = ("very_negative", "negative", "neutral", "positive", "very_positive")
+_TASKS: tuple[Task, ...] = ("ner", "sentiment")
 _WHOLE_NUMBER = re.compile(r"-?[0-9]{1,18}")
 
 
@@ -56,6 +57,12 @@ def read(path: Path, task: Task, layout: Layout = AS_FOUND, tell: Tell = silent)
 def tagged(path: Path) -> bool:
     """True if a file's ending is one of tagged sentences alone: ``.conll`` is, ``.tsv`` and ``.jsonl`` are not."""
     return _ending(path) in _READERS["ner"].keys() - _READERS["sentiment"].keys()
+
+
+def tasks_of(path: Path) -> tuple[Task, ...]:
+    """The tasks that have files with this ending; both if none has."""
+    found = tuple(task for task in _TASKS if _ending(path) in _READERS[task])
+    return found or _TASKS
 
 
 def _unread(path: Path, ending: str, task: Task) -> str:

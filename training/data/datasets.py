@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from service.model.bundle import Task
 from training.data.corpora import CorpusError
+from training.data.sources import Tell, silent
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -22,7 +23,7 @@ CONVERTED = "refs/convert/parquet"
 class Wanted:
     """A dataset and its parts: `dev` and `test` name splits, `labels` gives its labels other names.
 
-    Rows without a label are left out, such as those of hidden test sets.
+    Rows without a label are left out, such as those of hidden test sets, and sentences without a token.
     """
 
     source: str
@@ -51,8 +52,9 @@ KNOWN = {
 }
 
 
-def write(wanted: Wanted, out: Path) -> Iterator[tuple[Path, int]]:
-    """Fetch a dataset and write each of its splits; the files and how many rows each has.
+def write(wanted: Wanted, out: Path, tell: Tell = silent) -> Iterator[tuple[Path, int]]:
+    """Fetch a dataset and write each of its splits; the files and how many rows each has. `tell` gets a line on rows
+    without a label or without a token, which are left out.
 
     Raises `CorpusError` when it cannot be loaded, or has no such split or column.
     """
@@ -66,7 +68,11 @@ def write(wanted: Wanted, out: Path) -> Iterator[tuple[Path, int]]:
         if split not in loaded or (name == "test" and split == wanted.dev):
             continue
         lines = list(_lines(wanted, loaded[split]))
-        if lines:
+        if left_out := len(loaded[split]) - len(lines):
+            tell(f"note: {split}: {left_out:,} of {len(loaded[split]):,} rows are left out: without a label or a token")
+        if not lines:
+            tell(f"note: {split}: no row is left, and no file is written")
+        else:
             path = out / f"{name}{'.conll' if wanted.task == 'ner' else '.jsonl'}"
             path.write_text("".join(lines), encoding="utf-8")
             yield path, len(lines)
@@ -110,7 +116,8 @@ def _lines(wanted: Wanted, split: Any) -> Iterator[str]:
     for row in split:
         text, label = row[wanted.text], row[wanted.label]
         if wanted.task == "ner":
-            yield _columns(text, [_name(wanted, names, tag) for tag in label])
+            if text:
+                yield _columns(text, [_name(wanted, names, tag) for tag in label])
         elif label is not None and label != -1:
             yield json.dumps({"text": text, "label": _name(wanted, names, label)}, ensure_ascii=False) + "\n"
 

@@ -120,6 +120,15 @@ def text_of(path: Path) -> str:
     return text
 
 
+def plain_texts(path: Path) -> list[Example]:
+    """The texts of a plain file, one in each line that is not blank, without labels. Raises `CorpusError`."""
+    lines = enumerate(text_of(path).split("\n"), 1)
+    examples = [Example(line.strip(), "", (number,)) for number, line in lines if line.strip()]
+    if not examples:
+        raise CorpusError(path, "it holds no text; a line is a text")
+    return examples
+
+
 def is_number(wanted: str | None) -> bool:
     """True if a column is named by its number."""
     return wanted is not None and _NUMBER.fullmatch(wanted) is not None

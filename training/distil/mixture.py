@@ -30,8 +30,10 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from service.model.tokenizer import UNKNOWN, build
+from training.data.checks import with_tokens
 from training.data.corpora import CorpusError, Example, read, tagged
-from training.data.sources import text_of
+from training.data.sources import Tell, plain_texts, silent
 
 LABELS = ("negative", "neutral", "positive")
 """The teacher's labels. A file without neutral rows trains the two others against each other alone."""
@@ -104,24 +106,34 @@ def _filled(text: str) -> str:
     return _VARIABLE.sub(variable, text)
 
 
+NO_KEY = "no letter from a to z and no digit"
+"""What a text without a key lacks."""
+
+
 def key(text: str) -> str:
     """The letters and digits of a text in lower case: two texts with one key are the same text."""
     return _PLAIN.sub("", text.lower())
 
 
-def held_out_keys(files: Iterable[Path]) -> frozenset[str]:
-    """The keys of every text, or tagged sentence, in these files. Raises `CorpusError`."""
-    found = (example.value for file in files for example in read(file, "ner" if tagged(file) else "sentiment"))
+def held_out_keys(files: Iterable[Path], tell: Tell = silent) -> frozenset[str]:
+    """The keys of every text, or tagged sentence, in these files. `tell` gets the notes of the reader. Raises
+    `CorpusError`."""
+    found = (
+        example.value for file in files for example in read(file, "ner" if tagged(file) else "sentiment", tell=tell)
+    )
     return frozenset(key(value if isinstance(value, str) else "".join(value)) for value in found) - {""}
 
 
-def draw(mixture: Mixture, seed: int) -> tuple[list[Drawn], int]:
-    """One pass over a mixture, in random order, and how many rows of its files were set aside as held out."""
-    generator, held_out = random.Random(seed), held_out_keys(mixture.held_out)  # noqa: S311  # no secrets
+def draw(mixture: Mixture, seed: int, tell: Tell = silent) -> tuple[list[Drawn], int]:
+    """One pass over a mixture, in random order, and how many rows of its files were set aside as held out.
+
+    `tell` gets a line on rows that are set aside for another reason, and on the choices of the reader.
+    """
+    generator, held_out = random.Random(seed), held_out_keys(mixture.held_out, tell)  # noqa: S311  # no secrets
     drawn: list[Drawn] = []
     aside = 0
     for source in mixture.source:
-        found = _texts(source)
+        found = _texts(source, tell)
         kept = [row for row in found if key(row[0]) not in held_out]
         aside += len(found) - len(kept)
         if not kept:
@@ -140,18 +152,23 @@ def draw(mixture: Mixture, seed: int) -> tuple[list[Drawn], int]:
 _Row = tuple[str, str | None]
 
 
-def _texts(source: Source) -> list[_Row]:
+def _texts(source: Source, tell: Tell) -> list[_Row]:
     """The texts of a file, each with its label if it has one, or their sentences."""
-    if ".txt" in source.file.suffixes:
-        found: list[_Row] = [(line.strip(), None) for line in text_of(source.file).split("\n") if line.strip()]
-    else:
-        found = [(str(each.value), _label(each, source.file)) for each in read(source.file, "sentiment")]
+    plain = ".txt" in source.file.suffixes
+    examples = plain_texts(source.file) if plain else read(source.file, "sentiment", tell=tell)
+    kept = with_tokens(source.file, examples, build([UNKNOWN], []), tell)
+    found: list[_Row] = [(str(each.value), None if plain else _label(each, source.file)) for each in kept]
     if not source.sentences:
         return found
-    apart = []
+    apart: list[_Row] = []
+    bare = 0
     for text, label in found:
-        parts = [part for part in _SENTENCE_END.split(text) if key(part)]
+        every = _SENTENCE_END.split(text)
+        parts = [part for part in every if key(part)]
         apart += [(part, label if len(parts) == 1 else None) for part in parts]
+        bare += len(every) - len(parts)
+    if bare:
+        tell(f"note: {source.file}: {bare:,} sentences are set aside: they hold {NO_KEY}")
     return apart
 
 

@@ -11,6 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from training.data.corpora import CorpusError
+from training.data.sources import Tell, silent
 
 _AWAY = "remove it, or give another --out"
 
@@ -65,15 +66,14 @@ class Output:
             file.writelines(lines)
 
 
-def whole_lines(file: Path) -> Iterator[str]:
-    """The whole lines of a gzipped file that may have been cut off."""
+def whole_lines(file: Path, cut: Tell = silent) -> Iterator[str]:
+    """The whole lines of a gzipped file that may have been cut off: `cut` then gets the reason."""
     try:
         with gzip.open(file, "rt", encoding="utf-8") as lines:
             for line in lines:
-                if line.endswith("\n"):
-                    yield line
-    except EOFError:
-        return
+                yield line if line.endswith("\n") else line + "\n"  # the last line of a whole file
+    except EOFError as error:
+        cut(str(error))
 
 
 def digest(file: Path) -> str:

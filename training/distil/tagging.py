@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,8 @@ from service.model.sentences import sentences
 from service.model.tokenizer import Tokenizer
 from training.data.batches import plan
 from training.data.corpora import CorpusError
-from training.distil.mixture import key
+from training.data.sources import Tell, silent
+from training.distil.mixture import NO_KEY, key
 from training.distil.output import Output
 from training.errors import TrainingError
 from training.nets.crf import CRF
@@ -123,22 +125,36 @@ class Committee:
         return found
 
 
-def cut(texts: Iterable[str], tokenizer: Tokenizer, held_out: frozenset[str]) -> tuple[list[Tokens], int]:
-    """The sentences of texts as the service cuts them, each once, and how many were left out as held out."""
+def cut(
+    texts: Iterable[str], tokenizer: Tokenizer, held_out: frozenset[str], tell: Tell = silent
+) -> tuple[list[Tokens], int]:
+    """The sentences of texts as the service cuts them, each once, and how many were left out as held out.
+
+    `tell` gets a line on those that are left out for another reason.
+    """
     seen: dict[str, None] = {}
     found: list[Tokens] = []
+    others: Counter[str] = Counter()
     aside = 0
     for text in texts:
         spans = [span for _, span in tokenizer.split(text)]
         for first, end in sentences(text, spans) if spans else ():
             tokens = tuple(text[left:right] for left, right in spans[first:end])
-            if not SHORTEST <= len(tokens) <= LONGEST or not (name := key("".join(tokens))) or name in seen:
-                continue
-            if name in held_out:
+            name = key("".join(tokens))
+            if not SHORTEST <= len(tokens) <= LONGEST:
+                others[f"have fewer than {SHORTEST} or more than {LONGEST} tokens"] += 1
+            elif not name:
+                others[f"hold {NO_KEY}"] += 1
+            elif name in seen:
+                others["repeat an earlier one"] += 1
+            elif name in held_out:
                 aside += 1
-                continue
-            seen[name] = None
-            found.append(tokens)
+            else:
+                seen[name] = None
+                found.append(tokens)
+    if others:
+        listed = ", ".join(f"{count:,} {reason}" for reason, count in others.items())
+        tell(f"note: {others.total():,} sentences are set aside: {listed}")
     return found, aside
 
 
@@ -148,8 +164,8 @@ def write(
     out: Output,
     rule: Rule,
     report: Callable[[int, int], None],
-) -> None:
-    """Label sentences and write those that are kept, as JSON lines that `fit --train` reads.
+) -> int:
+    """Label sentences and write those that are kept, as JSON lines that `fit --train` reads. Returns how many are kept.
 
     A file that an interrupted run left is continued, and has the lines of an undisturbed run at the end. Raises
     `CorpusError` for a file of other sentences or settings.
@@ -159,10 +175,14 @@ def write(
     # The last part may be cut off anywhere. It is labelled again as a whole, in the same batches.
     done = rows[-1] // _AT_ONCE * _AT_ONCE if rows else 0
     out.keep(line for line, row in zip(lines, rows, strict=True) if row < done)
+    kept = {row for row in rows if row < done}
     for start in range(done, len(inputs), _AT_ONCE):
         part = inputs[start : start + _AT_ONCE]
-        out.append(_kept(label(part), part, start, rule))
+        written = list(_kept(label(part), part, start, rule))
+        out.append(line for _, line in written)
+        kept.update(row for row, _ in written)
         report(start + len(part), len(inputs))
+    return len(kept)
 
 
 def _row(line: str, inputs: Sequence[Tokens], out: Path) -> int:
@@ -177,7 +197,8 @@ def _row(line: str, inputs: Sequence[Tokens], out: Path) -> int:
     return row
 
 
-def _kept(found: Sequence[Labelled], inputs: Sequence[Tokens], start: int, rule: Rule) -> Iterator[str]:
+def _kept(found: Sequence[Labelled], inputs: Sequence[Tokens], start: int, rule: Rule) -> Iterator[tuple[int, str]]:
+    """The rows that are kept, each with its line."""
     for row, (each, tokens) in enumerate(zip(found, inputs, strict=True), start):
         generator = random.Random(f"{rule.seed} {row}")  # noqa: S311  # no secrets; the same wherever a run began
         named, drawn = any(tag != "O" for tag in each.tags), generator.random()
@@ -188,4 +209,4 @@ def _kept(found: Sequence[Labelled], inputs: Sequence[Tokens], start: int, rule:
             copies.append(tuple(token.lower() for token in tokens))
         for copy in copies:
             record = {"tokens": copy, "tags": each.tags, "confidence": round(each.confidence, 3), "row": row}
-            yield json.dumps(record, ensure_ascii=False) + "\n"
+            yield row, json.dumps(record, ensure_ascii=False) + "\n"

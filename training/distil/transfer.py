@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 import math
+import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,9 @@ from numpy.typing import NDArray
 
 from service.model.tokenizer import UNKNOWN, Tokenizer
 from training.data.batches import Sample, encode
+from training.data.checks import with_tokens
 from training.data.corpora import CorpusError, Example
+from training.data.sources import Tell, silent
 from training.distil.mixture import HIDDEN, LABELS, Drawn, key
 from training.distil.output import Output, whole_lines
 
@@ -28,22 +31,44 @@ _AT_ONCE = 2048
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """A text, the teacher's logits for it in the order of a student's labels, and its label if the
-    student knows it."""
+    """A text, the teacher's logits for it in the order of a student's labels, its label if the student knows it, and
+    its line in the file."""
 
     text: str
     logits: tuple[float, ...]
     label: str | None = None
+    line: int = field(default=0, compare=False)
 
     def example(self, tokenizer: Tokenizer, labels: Sequence[str]) -> Example:
         """Its tokens, a hidden word as the unknown one, with its label, or else the teacher's."""
         first, *others = ([token for token, _ in tokenizer.split(part)] for part in self.text.split(HIDDEN))
         tokens = [*first, *(token for part in others for token in (UNKNOWN, *part))]
-        return Example(tuple(tokens), self.label or labels[int(np.argmax(self.logits))])
+        return Example(tuple(tokens), self.label or labels[int(np.argmax(self.logits))], (self.line,))
 
-    def sample(self, example: Example, tokenizer: Tokenizer, labels: Sequence[str]) -> list[Sample]:
-        """The example in numbers with the logits beside it; none if it has no token."""
-        return [replace(each, soft=np.array(self.logits, np.float32)) for each in encode([example], tokenizer, labels)]
+
+@dataclass(frozen=True, slots=True)
+class Taught:
+    """Tokens, at least one, with a label, and a teacher's logits for them. `labelled` is False if the label is only the
+    teacher's."""
+
+    example: Example
+    logits: tuple[float, ...]
+    labelled: bool
+
+    def sample(self, tokenizer: Tokenizer, labels: Sequence[str]) -> Sample:
+        """The example in numbers with the logits beside it."""
+        (found,) = encode([self.example], tokenizer, labels)
+        return replace(found, soft=np.array(self.logits, np.float32))
+
+
+def taught(file: Path, labels: Sequence[str], tokenizer: Tokenizer, tell: Tell) -> list[Taught]:
+    """The texts of a transfer set as tokens. Texts without a token are set aside: `tell` gets a line on them, and on a
+    file that is cut off. Raises `CorpusError`."""
+    found = load(file, labels, tell)
+    examples = [each.example(tokenizer, labels) for each in found]
+    with_tokens(file, examples, tokenizer, tell)
+    pairs = zip(found, examples, strict=True)
+    return [Taught(example, each.logits, each.label is not None) for each, example in pairs if example.value]
 
 
 def distinct(rows: Sequence[Drawn]) -> list[Drawn]:
@@ -96,19 +121,27 @@ def _line(row: Drawn, logits: NDArray[np.float32]) -> str:
     return json.dumps(record, ensure_ascii=False) + "\n"
 
 
-def load(file: Path, labels: Sequence[str]) -> list[Answered]:
-    """A transfer set, with the logits of `labels` in their order. Raises `CorpusError` for a file that is none."""
+def load(file: Path, labels: Sequence[str], tell: Tell = silent) -> list[Answered]:
+    """A transfer set, with the logits of `labels` in their order. `tell` gets a line on a file that is cut off. Raises
+    `CorpusError` for a file that is none, or that holds no text."""
     found = []
+    cut: list[str] = []
     try:
-        for number, line in enumerate(whole_lines(file), 1):
+        for number, line in enumerate(whole_lines(file, cut.append), 1):
             record = json.loads(line)
             logits = tuple(float(record["logits"][label]) for label in labels)
             if not all(map(math.isfinite, logits)):
                 raise CorpusError(file, "a logit is no finite number", number)
             label = record.get("label")
-            found.append(Answered(str(record["text"]), logits, label if label in labels else None))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+            found.append(Answered(str(record["text"]), logits, label if label in labels else None, number))
+    except (OSError, ValueError, KeyError, TypeError, zlib.error) as error:
         raise CorpusError(
             file, f'it is no transfer set: {error!r}; each line is {{"text": "…", "logits": {{label: number}}}}'
         ) from error
+    if not found:
+        raise CorpusError(file, "it holds no text; `distil label` with the same options writes it")
+    for _ in cut:
+        tell(
+            f"note: {file}: it is cut off behind line {len(found):,}; `distil label` with the same options continues it"
+        )
     return found

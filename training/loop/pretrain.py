@@ -27,8 +27,8 @@ from service.model.tokenizer import Tokenizer, build
 from training.data import vectors, vocabulary
 from training.data.batches import plan
 from training.data.checks import with_tokens
-from training.data.corpora import CorpusError, Example, read
-from training.data.sources import AS_FOUND, Layout, text_of
+from training.data.corpora import read
+from training.data.sources import AS_FOUND, Layout, plain_texts
 from training.loop.fit import Progress, seed_everything
 from training.loop.threads import flush_denormals
 from training.nets.networks import EMBEDDING_SIZES, Architecture, Design, Layer, Network, reversal
@@ -128,8 +128,9 @@ def run(job: Pretraining, out: Path, tell: Callable[[str], None], report: Callab
     seed_everything(job.reading.seed)
     texts, words, table = _prepare(job, tell)
     tokenizer = build(words, [Feature(name="word", size=len(words))])
-    runs = [_ids(text, tokenizer) for text in texts]
-    held = [_ids(text, tokenizer) for path in job.dev for text in _texts(path, job.layout, tell)]
+    held_out = [text for path in job.dev for text in _texts(path, job.layout, tell)]
+    runs = _runs("--texts", texts, tokenizer, tell)
+    held = _runs("--dev", held_out, tokenizer, tell) if held_out else []
     tell(f"{len(runs):,} texts, {sum(map(len, runs)):,} tokens, {len(words):,} words")
     size = table.shape[1] if table is not None else EMBEDDING_SIZES["word"]
     features = (Feature(name="word", size=len(words)),)
@@ -245,14 +246,24 @@ def _prepare(
 
 def _texts(path: Path, layout: Layout, tell: Callable[[str], None]) -> list[str | Sequence[str]]:
     suffixes = [suffix for suffix in path.suffixes if suffix != ".gz"]
-    if suffixes[-1:] == [".txt"]:
-        lines = enumerate(text_of(path).split("\n"), 1)
-        examples = [Example(line.strip(), "", (number,)) for number, line in lines if line.strip()]
-        if not examples:
-            raise CorpusError(path, "it holds no text; a line is a text")
-    else:
-        examples = read(path, "sentiment", layout, tell)
+    plain = suffixes[-1:] == [".txt"]
+    examples = plain_texts(path) if plain else read(path, "sentiment", layout, tell)
     return [example.value for example in with_tokens(path, examples, build(["<unk>"], []), tell)]
+
+
+def _runs(
+    option: str, texts: Sequence[str | Sequence[str]], tokenizer: Tokenizer, tell: Callable[[str], None]
+) -> list[NDArray[np.int64]]:
+    """The texts in numbers. `tell` gets a line on texts of one token. Raises `PretrainingError` if all are."""
+    runs = [_ids(text, tokenizer) for text in texts]
+    kept = [each for each in runs if len(each) > 1]
+    if not kept:
+        raise PretrainingError(
+            f"{option}: none of the {len(runs):,} texts has two tokens: a language model predicts a token from another"
+        )
+    if len(kept) < len(runs):
+        tell(f"note: {option}: {len(runs) - len(kept):,} of {len(runs):,} texts are set aside: they have one token")
+    return kept
 
 
 def _tokens(text: str | Sequence[str], tokenizer: Tokenizer) -> list[str]:

@@ -25,6 +25,7 @@ from service.model.decoding import Tagger
 from service.model.faithfulness import PERCENTS, count
 from service.model.tokenizer import Encoded
 from training.data.batches import plan as batches
+from training.data.sources import Tell, silent
 from training.scoring.evaluate import Corpus
 from training.studies.attributions import Array, Case, Method, Subject
 
@@ -87,25 +88,41 @@ class Study:
     results: Sequence[Result]
 
 
-def cases(subject: Subject, corpus: Corpus, most: int, longest: int, seed: int) -> list[Case]:
+def cases(subject: Subject, corpus: Corpus, most: int, longest: int, seed: int, tell: Tell = silent) -> list[Case]:
     """At most `most` inputs of two tokens at least, drawn from all, each cut to `longest` tokens, with the explained
-    label: the predicted one, or for a tagger that of the first token of its first entity."""
-    found = []
+    label: the predicted one, or for a tagger that of the first token of its first entity. `tell` gets a line on inputs
+    that were drawn and cannot be explained, and on those that were cut."""
+    found: list[Case] = []
+    short = bare = cut = 0
     for number in np.random.default_rng(seed).permutation(len(corpus.encoded)):
         row = corpus.encoded[number].rows[:longest]
         if len(row) < 2:
+            short += 1
             continue
         logits = subject.engine.predict([row])[0]
         if isinstance(subject.decoder, Tagger):
             path = subject.decoder.path(logits)
             outside = subject.manifest.labels.index("O")
             first = next((token for token, label in enumerate(path) if label != outside), None)
-            if first is not None:
-                found.append(Case(row, path[first], first))
+            if first is None:
+                bare += 1
+                continue
+            found.append(Case(row, path[first], first))
         else:
             found.append(Case(row, int(logits.argmax())))
+        cut += len(corpus.encoded[number]) > longest
         if len(found) == most:
             break
+    reasons = [
+        f"{count:,} {reason}"
+        for count, reason in ((short, "have one token"), (bare, "have no predicted entity"))
+        if count
+    ]
+    if reasons:
+        drawn = len(found) + short + bare
+        tell(f"note: {corpus.name}: {short + bare:,} of {drawn:,} drawn inputs are set aside: {', '.join(reasons)}")
+    if cut:
+        tell(f"note: {corpus.name}: {cut:,} of {len(found):,} inputs are cut to {longest:,} tokens")
     return found
 
 

@@ -27,7 +27,8 @@ def word_of(label: int) -> str:
 
 
 def plant(examples: Sequence[Example], labels: Sequence[str], share: float, seed: int) -> list[Example]:
-    """The examples, a share of them with a planted word and the label that it stands for, drawn at random."""
+    """The examples, a share of them with a planted word and the label that it stands for, drawn at random. Each keeps
+    its line."""
     random = np.random.default_rng(seed)
     found = []
     for example in examples:
@@ -37,7 +38,7 @@ def plant(examples: Sequence[Example], labels: Sequence[str], share: float, seed
         words = str(example.value).split()
         label = int(random.integers(len(labels)))
         words.insert(int(random.integers(len(words) + 1)), word_of(label))
-        found.append(Example(" ".join(words), labels[label]))
+        found.append(Example(" ".join(words), labels[label], example.lines))
     return found
 
 

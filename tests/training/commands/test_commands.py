@@ -160,6 +160,29 @@ def test_data_of_texts(tmp_path: Path) -> None:
     assert examples[1].value == "text 1\tof\nlines"
 
 
+def test_rows_of_a_dataset_that_are_left_out_are_counted(tmp_path: Path) -> None:
+    def said(source: Path, wanted: Wanted, split: str, **columns: list[object]) -> list[str]:
+        told: list[str] = []
+        path = source / "data" / f"{split}-00000-of-00001.parquet"
+        features = datasets.load_dataset("parquet", data_files=str(path), split="train").features
+        datasets.Dataset.from_dict(columns, features=features).to_parquet(str(path))
+        made = {file.name for file, _ in write(wanted, tmp_path / "out", told.append)}
+        assert any(name.startswith(split) for name in made) == (len(told) == 1)
+        return told
+
+    texts = sentiment_set(tmp_path / "texts", ["neg", "pos"])
+    wanted = Wanted(str(texts), "sentiment", text="sentence")
+    one = said(texts, wanted, "train", sentence=["a", "b", "c"], label=[0, -1, 1])
+    assert one == ["note: train: 1 of 3 rows are left out: without a label or a token"]
+    tags = tagged_set(tmp_path / "tags")
+    wanted = Wanted(str(tags), "ner", text="tokens", label="ner_tags")
+    all_ = said(tags, wanted, "test", tokens=[[], []], ner_tags=[[], []])
+    assert all_ == [
+        "note: test: 2 of 2 rows are left out: without a label or a token",
+        "note: test: no row is left, and no file is written",
+    ]
+
+
 TWO_CONFIGURATIONS = """---
 configs:
 - config_name: cola

@@ -5,15 +5,21 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
 from service.model.bundle import CARD, Bundle, Counts, Task
 from service.model.decoding import decoder
+from tests import corpora
 from tests.bundles import architecture, tiny_bundle, tokenizer
 from tests.training.test_run import made, options, quiet, vectors
 from training.cli import app
+from training.commands import shortcut
+from training.data.corpora import CorpusError
+from training.material import Data
+from training.options import FitOptions
 from training.run import run
 from training.scoring.evaluate import corpus, measure, of_bundle
 
@@ -52,31 +58,41 @@ def called(*arguments: object) -> Result:
 
 NAMED = ("--text-column", "opus", "--label-column", "verdict")
 READERS = (
-    *(("evaluate",), ("evaluate", "--json"), ("compare",), ("compare", "--json")),
-    *(("predict",), ("robustness",), ("export", "--out")),
+    *("evaluate MODEL --data DATA", "evaluate MODEL --data DATA --json"),
+    *("compare MODEL --data DATA", "compare MODEL --data DATA --json"),
+    *("predict MODEL --data DATA", "robustness MODEL --data DATA"),
+    *("export MODEL --out OUT --dev DATA", "export MODEL --out OUT --test DATA"),
+    "retokenize MODEL --tokenizer web --out OUT --test DATA",
+    *("gate-statistics MODEL --data DATA", "health MODEL --data DATA"),
+    *("units MODEL --data DATA --most 1", "find MODEL --data DATA --text film --tokens 0 --units 1"),
+    "faithfulness MODEL --data DATA --methods split,random",
+    *("tokens --data DATA", "tokens --data DATA --json"),
+    "fit --task sentiment --train DATA --dev DATA --out OUT --epochs 1 --hidden 4",
+    "pretrain --texts DATA --out OUT.safetensors --epochs 1 --hidden 4",
 )
 
 
-@pytest.mark.parametrize("command", READERS, ids=" ".join)
-def test_every_command_reads_named_columns_and_counts_what_it_sets_aside(
-    tmp_path: Path, classifier: Bundle, command: tuple[str, ...]
-) -> None:
-    name, *options = command
-    data = "--dev" if name == "export" else "--data"
-    options = [*options, str(tmp_path / "again")] if "--out" in options else options
-    result = called(name, classifier.path, data, reviews(tmp_path), *NAMED, *options)
-    assert result.exit_code == 0, result.output
-    assert SET_ASIDE in result.stderr
-    refused = called(name, classifier.path, data, reviews(tmp_path), *options)
+@pytest.mark.parametrize("line", READERS)
+def test_every_command_reads_named_columns_and_counts_what_it_sets_aside(tmp_path: Path, line: str) -> None:
+    words = line.replace("DATA", str(reviews(tmp_path))).replace("OUT", str(tmp_path / "again")).split()
+    if "MODEL" in words:
+        words[words.index("MODEL")] = str(tiny_bundle(tmp_path / "m").path)
+    refused = called(*words)
     assert refused.exit_code != 0
-
-
-@pytest.mark.parametrize("name", ["gate-statistics", "health"], ids=["now", "earlier releases"])
-def test_gate_statistics_set_rows_aside_too(tmp_path: Path, name: str) -> None:
-    bundle = tiny_bundle(tmp_path / "m")
-    result = called(name, bundle.path, "--data", reviews(tmp_path), *NAMED)
+    result = called(*words, *NAMED)
     assert result.exit_code == 0, result.output
-    assert SET_ASIDE in result.stderr
+    assert SET_ASIDE in " ".join(result.stderr.split())
+
+
+def test_the_list_of_commands_is_whole() -> None:
+    """`shortcut` has tests of its own: with few rows it finds nothing."""
+    files = {"data", "train", "dev", "test", "texts"}
+    reading = {
+        name
+        for name, command in app.commands.items()
+        if name != "data" and files & {each.name for each in command.params if isinstance(each, click.Option)}
+    }
+    assert reading - {"shortcut"} == {line.split()[0] for line in READERS}
 
 
 def test_evaluate_counts_what_it_sets_aside(tmp_path: Path, classifier: Bundle) -> None:
@@ -90,12 +106,14 @@ def test_evaluate_counts_what_it_sets_aside(tmp_path: Path, classifier: Bundle) 
     assert [json.loads(row)["text"] for row in predicted.stdout.splitlines()] == ["a great film", "a dull film"]
 
 
-@pytest.mark.parametrize("command", ["evaluate", "compare", "predict", "robustness"])
-def test_data_without_any_token_are_refused_in_words(tmp_path: Path, classifier: Bundle, command: str) -> None:
+@pytest.mark.parametrize("line", [*READERS, "shortcut --train DATA --dev DATA"])
+def test_data_without_any_token_are_refused_in_words(tmp_path: Path, classifier: Bundle, line: str) -> None:
     path = tmp_path / "dev.tsv"
     path.write_text("text\tlabel\n\tpositive\n \tnegative\n", "utf-8")
-    result = called(command, classifier.path, "--data", path)
+    words = line.replace("DATA", str(path)).replace("OUT", str(tmp_path / "again"))
+    result = called(*words.replace("MODEL", str(classifier.path)).split())
     assert result.exit_code == 1
+    assert isinstance(result.exception, CorpusError)
     assert f"{path}: none of its 2 texts holds a token" in str(result.exception)
 
 
@@ -148,15 +166,6 @@ def test_a_tagger_and_data_without_entities_are_said(tmp_path: Path, tagger: Bun
 
 
 # fit
-
-
-def test_fit_takes_the_options(tmp_path: Path) -> None:
-    result = called(
-        *("fit", "--task", "sentiment", "--train", reviews(tmp_path), "--dev", reviews(tmp_path), *NAMED),
-        *("--out", tmp_path / "m", "--epochs", 1, "--hidden", 4),
-    )
-    assert result.exit_code == 0, result.output
-    assert SET_ASIDE in " ".join(result.stderr.split())
 
 
 @pytest.mark.parametrize("task", ["sentiment", "ner"])
@@ -252,3 +261,84 @@ def test_pretrain_sets_aside_too(tmp_path: Path) -> None:
     )
     assert result.exit_code == 0, result.output
     assert SET_ASIDE in " ".join(result.stderr.split())
+
+
+def test_pretrain_counts_texts_that_predict_nothing(tmp_path: Path) -> None:
+    texts = tmp_path / "plain.txt"
+    texts.write_text("a film\nfine\nso so\n", "utf-8")
+    line = ("pretrain", "--texts", texts, "--out", tmp_path / "e.safetensors", "--epochs", 1, "--hidden", 4)
+    result = called(*line)
+    assert result.exit_code == 0, result.output
+    said = " ".join(result.stderr.split())
+    assert "--texts: 1 of 3 texts are set aside: they have one token" in said
+    assert "2 texts, 4 tokens" in said
+    short = tmp_path / "short.txt"
+    short.write_text("fine\n", "utf-8")
+    assert "--dev: none of the 1 texts has two tokens" in str(called(*line, "--dev", short).exception)
+
+
+# shortcut
+
+
+def test_a_shortcut_is_planted_in_whole_texts_and_notes_name_the_users_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [("one\ttab", "good"), (" ", "bad"), ("two\nlines\r\nand more", "bad"), ('a "quote"', "good")]
+    path = tmp_path / "set" / "train.jsonl"
+    path.parent.mkdir()
+    path.write_text("\n" + "".join(json.dumps({"text": text, "label": label}) + "\n" for text, label in rows), "utf-8")
+    dev = tmp_path / "set" / "dev.csv"
+    dev.write_text('text,label\n"two\nlines",good\n,bad\n"\u200b",bad\nonce more,bad\n', "utf-8")
+    seen: list[Data] = []
+
+    def kept(options: FitOptions, tell: object, report: object, data: Data) -> None:
+        assert (options.train, options.dev) == ((path,), (dev,))
+        seen.append(data)
+        raise CorpusError(path, "enough")
+
+    monkeypatch.setattr(shortcut, "run", kept)
+    result = called("shortcut", "--train", path, "--dev", dev, "--share", "0.01")
+    assert str(result.exception) == f"{path}: enough"
+    told = " ".join(result.stderr.split())
+    assert f"{path}: 1 of 4 rows (line 3) are set aside: their text holds no token" in told
+    assert f"{dev}: 2 of 4 rows (lines 4, 5) are set aside: their text holds no token" in told
+    ((train,), (planted,)) = seen[0].train, seen[0].dev
+    assert [(each.value, each.label, each.lines) for each in train.examples] == [
+        ("one\ttab", "good", (2,)),
+        ("two\nlines\r\nand more", "bad", (4,)),
+        ('a "quote"', "good", (5,)),
+    ]
+    assert [(len(str(each.value).split()), each.lines) for each in planted.examples] == [(3, (2,)), (3, (6,))]
+
+
+def test_a_shortcuts_log_names_the_users_files(tmp_path: Path) -> None:
+    rows = corpora.sentiment(tmp_path / "mine" / "train.tsv")
+    rows.write_text(rows.read_text("utf-8") + "once more\tpositive\nonce more\tpositive\n", "utf-8")
+    line = ("shortcut", "--train", rows, "--dev", rows, "--hidden", 4, "--epochs", 1, "--share", 0.01)
+    told = " ".join(called(*line, "--methods", "split").stderr.split())
+    assert f"warning: {rows}: 1 of 50 rows (line 51) repeat the text of an earlier row" in told
+    assert "mine train: 50 rows" in told
+    assert "shortcut-" not in told
+
+
+# tokens
+
+
+def test_tokens_reads_both_tasks_and_says_why_it_reads_neither(tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong.conll"
+    wrong.write_text("Ada\tB-PER\nspoke\tsoon\n", "utf-8")
+    assert str(called("tokens", "--data", wrong).exception).startswith(f"{wrong}:2: 'soon' is no tag")
+    either = tmp_path / "either.tsv"
+    either.write_text("Ada\tB-PER\nspoke\tsoon\n", "utf-8")
+    said = str(called("tokens", "--data", either).exception)
+    assert f"{either}: it can be read neither as tagged sentences ({either}:2: 'soon' is no tag" in said
+    assert f"nor as texts with labels ({either}:1: the header has" in said
+    named = tmp_path / "named.csv"
+    named.write_text("word,kind\nAda,B-PER\nspoke,O\n", "utf-8")
+    result = called("tokens", "--data", named, "--token-column", "word", "--tag-column", "kind", "--json")
+    assert [json.loads(line)["sentences"] for line in result.stdout.splitlines()] == [1] * 4
+    guessed = tmp_path / "guessed.tsv"
+    guessed.write_text("review\tstars\nfine , really\t5\n", "utf-8")
+    told = called("tokens", "--data", guessed).stderr
+    assert "the text is read from 'review'" in told
+    assert "tags" not in told, "the notes of the reader that failed are not told"

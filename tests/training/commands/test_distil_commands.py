@@ -30,14 +30,27 @@ def mixture(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(("options", "kept"), [([], {"fine", "drab"}), (["--neutral"], {"fine", "drab", "so so"})])
-def test_a_mixture_is_drawn_as_a_table(tmp_path: Path, mixture: Path, options: list[str], kept: set[str]) -> None:
+def test_a_mixture_is_drawn_as_a_table(
+    tmp_path: Path, mixture: Path, options: list[str], kept: set[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "drawn" / "train.tsv.gz"
     arguments = ["draw", "--mixture", str(mixture), "--out", str(out), *options]
     distil.main(arguments, standalone_mode=False)
     assert {example.value for example in read(out, "sentiment")} == kept
+    dropped = "note: 1 of 3 rows are set aside: they are neutral (--neutral keeps them)"
+    assert (dropped in " ".join(capsys.readouterr().err.split())) == (not options)
     first = out.read_bytes()
     distil.main(arguments, standalone_mode=False)
     assert gzip.decompress(out.read_bytes()) == gzip.decompress(first)
+
+
+def test_rows_without_a_label_are_counted(tmp_path: Path, mixture: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "plain.txt").write_text("one\n\u200b\nand more\n", "utf-8")
+    mixture.write_text(f'{mixture.read_text("utf-8")}[[source]]\nfile = "{tmp_path}/plain.txt"\nrows = 2\n', "utf-8")
+    distil.main(["draw", "--mixture", str(mixture), "--out", str(tmp_path / "t.tsv.gz")], standalone_mode=False)
+    told = " ".join(capsys.readouterr().err.split())
+    assert f"note: {tmp_path}/plain.txt: 1 of 3 rows (line 2) are set aside: their text holds no token" in told
+    assert "note: 2 of 5 rows are set aside: they have no label" in told
 
 
 @pytest.mark.skipif(importlib.util.find_spec("transformers") is not None, reason="the extra distil is installed")
@@ -88,7 +101,7 @@ def test_taggers_label_what_fit_reads(
     }
     lines = capsys.readouterr().err.splitlines()
     assert any("1 texts and sentences are held out" in line for line in lines)
-    assert "one version 1, two version 1" in lines[-1]
+    assert lines[-1].endswith("4 of 4 sentences, labelled by one version 1, two version 1")
     assert max(map(len, lines)) < 300, "a file has no width to fill"
     whole = gzip.decompress(out.read_bytes())
     _tag(tmp_path, names)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from service.model.bundle import CARD, MANIFEST, load
+from service.model.bundle import CARD, MANIFEST, Task, load
 from tests import corpora
 from tests.bundles import tiny_bundle
 from training.cli import app
@@ -99,6 +99,26 @@ def test_the_curves_are_drawn(tmp_path: Path) -> None:
     )
     assert done.exit_code == 0, done.output
     assert "share of the tokens deleted" in picture.read_text("utf-8")
+
+
+@pytest.mark.parametrize("task", ["sentiment", "ner"])
+def test_inputs_that_cannot_be_explained_or_were_cut_are_counted(tmp_path: Path, task: Task) -> None:
+    bundle, data = tiny_bundle(tmp_path / "tiny", task=task), tmp_path / "set" / "dev"
+    data.parent.mkdir()
+    if task == "ner":
+        data = data.with_suffix(".conll")
+        data.write_text(
+            "".join(f"{word}\tO\n" for word in ["film", "a", "film", ".", "it", "was", "very", "good"]) + "\nfilm\tO\n"
+        )
+    else:
+        data = data.with_suffix(".tsv")
+        data.write_text("text\tlabel\na film . it was very good\tpositive\nfilm\tpositive\n", "utf-8")
+    done = run("faithfulness", bundle.path, "--data", data, "--methods", "split,random", "--longest", "3", "--json")
+    told = " ".join(done.stderr.split())
+    (first, *_) = lines_of(done)
+    assert first["inputs"] == 1
+    assert "note: set dev: 1 of 2 drawn inputs are set aside: 1 have one token" in told
+    assert "note: set dev: 1 of 1 inputs are cut to 3 tokens" in told
 
 
 def test_what_cannot_explain_a_model_is_told_and_left_out(tmp_path: Path) -> None:

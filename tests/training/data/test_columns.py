@@ -96,6 +96,8 @@ def test_a_first_column_of_numbers_is_not_read_as_the_words(tmp_path: Path, cont
     examples, notes = told(write(tmp_path, "a.conllu", content))
     assert examples == TWO
     assert "the first column holds numbers: the tokens are read from column 2 (--token-column names another)" in notes
+    skipped = "rows that are no tokens, such as 1-2 and 1.1, are skipped: 2 (lines 6, 10)"
+    assert (skipped in notes) == ("3.1" in content)
 
 
 def test_sentences_of_one_word_are_numbered_too(tmp_path: Path) -> None:

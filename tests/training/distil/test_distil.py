@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import importlib.util
 import random
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -198,7 +199,7 @@ def test_a_hidden_word_is_the_unknown_one_and_the_teacher_labels_what_has_no_lab
     answered = transfer.Answered("A [MASK] film", (0.5, -0.5))
     example = answered.example(tokenizer, labels)
     assert (example.value, example.label) == (("A", UNKNOWN, "film"), "negative")
-    (sample,) = answered.sample(example, tokenizer, labels)
+    sample = transfer.Taught(example, answered.logits, labelled=False).sample(tokenizer, labels)
     assert sample.rows[:, 0].tolist() == [1, 0, 2]
     assert sample.targets.tolist() == [0]
     assert sample.soft is not None
@@ -266,3 +267,53 @@ def test_a_teacher_learns_and_goes_on_after_a_kill_as_if_nothing_had_happened(tm
     assert seen == [(1, 3), (2, 3), (3, 3)]
     logits = teachers.answer(loaded, reader, ["good film", "bad", "a bad film"])
     assert (logits[:, 2] > logits[:, 0]).tolist() == [True, False, False]
+
+
+def test_a_transfer_set_says_what_of_it_is_not_read(tmp_path: Path) -> None:
+    path, lines = tmp_path / "x.jsonl.gz", [f'{{"text": "{text}", "logits": {{"a": 1, "b": 2}}}}' for text in "pqr"]
+    told: list[str] = []
+
+    def texts(content: bytes) -> list[str]:
+        told.clear()
+        path.write_bytes(content)
+        return [each.text for each in transfer.load(path, ["a", "b"], told.append)]
+
+    one, other = (gzip.compress((line + "\n").encode()) for line in lines[:2])
+    assert (texts(one + other), told) == (["p", "q"], [])
+    assert (texts(one + gzip.compress(lines[2].encode())), told) == (["p", "r"], []), "a last line without an end"
+    assert texts(one + other[:-9]) in (["p"], ["p", "q"])
+    (note,) = told
+    assert re.fullmatch(rf"note: {path}: it is cut off behind line [12]; `distil label` with .* continues it", note)
+    with pytest.raises(CorpusError, match="it holds no text"):
+        texts(gzip.compress(b""))
+    with pytest.raises(CorpusError, match="it holds no text"):
+        texts(one[:20])
+    with pytest.raises(CorpusError, match="it is no transfer set"):
+        texts(one[:12] + b"\xff" * 9 + one[21:])
+    path.write_bytes(gzip.compress(b'{"text": "", "logits": {"a": 1, "b": 2}}\n'))
+    with pytest.raises(CorpusError, match="none of its 1 texts holds a token"):
+        transfer.taught(path, ["a", "b"], build([UNKNOWN], [Feature(name="word", size=1)]), told.append)
+
+
+def test_a_mixture_counts_what_it_does_not_take(tmp_path: Path) -> None:
+    table = tmp_path / "reviews.csv"
+    table.write_text('review,label\ngood,positive\n"",negative\nYes. So so.,neutral\n', "utf-8")
+    plain = tmp_path / "plain.txt"
+    plain.write_text("one text\n\n\u200b\n", "utf-8")
+    dev = _table(tmp_path / "dev.tsv", [("good", "positive")])
+    dev.write_text(dev.read_text("utf-8").replace("text", "tweet", 1), "utf-8")
+    sources = (mixture.Source(file=table, rows=3, sentences=True), mixture.Source(file=plain, rows=1))
+    told: list[str] = []
+    drawn, aside = mixture.draw(mixture.Mixture(source=sources, held_out=(dev,)), 1, told.append)
+    assert aside == 1
+    assert {row.text for row in drawn} == {"Yes.", "So so.", "one text"}
+    assert told == [
+        f"note: {dev}: the text is read from 'tweet' (--text-column names another)",
+        f"note: {table}: the text is read from 'review' (--text-column names another)",
+        f"note: {table}: 1 of 3 rows (line 3) are set aside: their text holds no token",
+        f"note: {plain}: 1 of 2 rows (line 3) are set aside: their text holds no token",
+    ]
+    table.write_text("text,label\n?! So so.,neutral\n", "utf-8")
+    told.clear()
+    mixture.draw(mixture.Mixture(source=sources[:1]), 1, told.append)
+    assert told == [f"note: {table}: 1 sentences are set aside: they hold no letter from a to z and no digit"]

@@ -87,9 +87,14 @@ def test_texts_are_cut_into_sentences_each_once_without_those_that_are_held_out(
     tokenizer = build([UNKNOWN], [Feature(name="word", size=1)])
     long = " ".join(["word"] * (tagging.LONGEST + 1))
     texts = ["Ada was here. Held out, again! Hm.", "ADA WAS HERE", "Ada was here too.", "", "!!! ... ???", long]
-    found, aside = tagging.cut(texts, tokenizer, frozenset({"heldoutagain"}))
+    told: list[str] = []
+    found, aside = tagging.cut(texts, tokenizer, frozenset({"heldoutagain"}), told.append)
     assert found == [("Ada", "was", "here", "."), ("Ada", "was", "here", "too", ".")]
     assert aside == 1
+    assert told == [
+        "note: 4 sentences are set aside: 2 have fewer than 3 or more than 200 tokens, 1 repeat an earlier one, "
+        "1 hold no letter from a to z and no digit"
+    ]
 
 
 INPUTS: list[Tokens] = [(f"Name{number}", "spoke", "twice") for number in range(23)]
@@ -135,9 +140,9 @@ def test_a_run_that_was_killed_anywhere_ends_as_an_undisturbed_one(
 ) -> None:
     monkeypatch.setattr(tagging, "_AT_ONCE", 4)
     rule, whole = Rule(without=0.5, lower=0.5), Output(tmp_path / "whole.jsonl.gz", {"a": 1})
-    tagging.write(answers, INPUTS, whole, rule, quiet)
+    kept = tagging.write(answers, INPUTS, whole, rule, quiet)
     content, expected = whole.file.read_bytes(), records(whole.file)
-    assert len({each["row"] for each in expected}) < len(expected), "some have a copy in lower case"
+    assert kept == len({each["row"] for each in expected}) < len(expected), "some have a copy in lower case"
     asked: list[int] = []
 
     def counted(inputs: Sequence[Tokens]) -> list[Labelled]:
@@ -148,7 +153,7 @@ def test_a_run_that_was_killed_anywhere_ends_as_an_undisturbed_one(
         cut = Output(tmp_path / "cut.jsonl.gz", {"a": 1})
         cut.file.write_bytes(content[:end])
         cut.beside.write_text('{"a": 1}')
-        tagging.write(counted, INPUTS, cut, rule, quiet)
+        assert tagging.write(counted, INPUTS, cut, rule, quiet) == kept
         assert records(cut.file) == expected, end
     assert min(asked) > 0
     asked.clear()
