@@ -12,12 +12,12 @@ import json
 import re
 import resource
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import cast
 
 from benchmarks.load import HOST, TEXTS, body, request
-from benchmarks.measure import Pair
+from benchmarks.measure import Pair, in_turns
 from benchmarks.resources import service
 from benchmarks.serving import ROOT, ServingError, answers, megabytes
 from service.model.bundle import Bundle, load, versions
@@ -195,6 +195,33 @@ async def _compare(port: int, worker: int, model: str, count: int) -> Pair:
     stream.close()
     asker.close()
     return 1000 * (between - before), 1000 * (after - between)
+
+
+def gates(bundle: Bundle, names: Sequence[str], count: int, rounds: int) -> list[Pair]:
+    """Milliseconds of the worker's CPU for a stream of `count` words, with gates of layer 0 in each event and
+    with none."""
+    with service(bundle.path.parents[1], 1) as running:
+        (worker,) = running.workers
+
+        def spent(**asked: object) -> float:
+            return asyncio.run(_read(running.port, worker, {"model": bundle.name, **asked}, count))
+
+        spent()
+        turns = in_turns(rounds, lambda: spent(gates=names, layers=[0]), spent)
+    return [(one, other) for one, other in turns]
+
+
+async def _read(port: int, worker: int, opening: dict[str, object], count: int) -> float:
+    """Milliseconds of the worker's CPU for a stream that is open already."""
+    client = await Client.connect(port)
+    await client.upgrade()
+    client.send(opening)
+    await client.receive()
+    before = seconds(worker)
+    await words(client, count)
+    spent = seconds(worker) - before
+    client.close()
+    return 1000 * spent
 
 
 def memory(bundle: Bundle, streams: int) -> Memory:

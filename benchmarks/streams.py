@@ -13,7 +13,7 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from statistics import median, quantiles
@@ -22,8 +22,9 @@ from httpx import HTTPError, InvalidURL
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidHandshake
 
+from benchmarks import step_graph, stream_service
 from benchmarks.load import HOST, TEXTS
-from benchmarks.measure import Pair, Row, row
+from benchmarks.measure import Pair, Row, in_turns, row
 from benchmarks.serving import ROOT, server
 from benchmarks.stream_counts import counts, left, told
 from benchmarks.stream_scripts import play, service_url
@@ -31,6 +32,7 @@ from benchmarks.stream_service import compared, memory
 from service.http.render import dumps
 from service.model import bundle as bundles
 from service.model.bundle import Bundle
+from service.model.equations import gate_names
 from service.model.loading import Model, loader
 from service.model.streams.stepping import Job, Stepper
 from service.model.streams.stream import Stream, Wanted, wanted
@@ -75,7 +77,15 @@ def measure(size: Size = FULL, bundle: Bundle | None = None) -> Iterator[Row]:
     )
     case = f"{size.words} words over a WebSocket; over HTTP, /predict of each growing text"
     yield row(case, "ms of CPU of the worker", list(compared(bundle, size.words, size.rounds)))
-    yield row("one gate in each event; none", "ms of CPU", gates(model, stepper, size))
+    for streams in (1, size.streams) if step_graph.fits(model.engine.network) else ():
+        case = f"a step of {streams} {'stream' if streams == 1 else 'streams'} in NumPy; with a graph of ONNX"
+        yield row(case, "ms of CPU", stepped(model, stepper, streams, size))
+    every = gate_names(bundle.manifest.cell)
+    of_layer = f"all {len(every)} gates of a layer in each event"
+    yield row("one gate in each event; none", "ms of CPU", gates(model, stepper, every[:1], size))
+    yield row(f"{of_layer}; none", "ms of CPU", gates(model, stepper, every, size))
+    case = f"{of_layer}, over a WebSocket; none"
+    yield row(case, "ms of CPU of the worker", stream_service.gates(bundle, every, 3 * size.words, size.rounds))
     held = memory(bundle, size.idle)
     yield row(f"each of {size.idle:,} idle streams, beside its WebSocket; the target", "KiB", [(held.beside, MOST_KIB)])
     yield row(
@@ -144,9 +154,24 @@ def naive(model: Model, stepper: Stepper, size: Size = FULL) -> list[Pair]:
     ]
 
 
-def gates(model: Model, stepper: Stepper, size: Size = FULL) -> list[Pair]:
-    """Milliseconds of a text, with one gate of one layer in each event and with none."""
-    asked = wanted(model.bundle.manifest, ["forget"], [0], None, 1, 4)
+def stepped(model: Model, stepper: Stepper, streams: int, size: Size = FULL) -> list[Pair]:
+    """Milliseconds of a step of so many streams, in NumPy and with a graph of ONNX."""
+    graph = step_graph.run(model.engine.network)
+    jobs = [Job([model.tokenizer.row("film")], stepper.start)] * streams
+    times = size.words * (5 if streams == 1 else 1)
+    return [
+        (1000 * one / times, 1000 * other / times)
+        for one, other in in_turns(
+            size.rounds,
+            lambda: seconds(lambda: [stepper.run(jobs) for _ in range(times)]),
+            lambda: seconds(lambda: [graph(jobs) for _ in range(times)]),
+        )
+    ]
+
+
+def gates(model: Model, stepper: Stepper, names: Sequence[str], size: Size = FULL) -> list[Pair]:
+    """Milliseconds of a text, with these gates of layer 0 in each event and with none."""
+    asked = wanted(model.bundle.manifest, names, [0], None, 1, 4)
     return [
         (
             1000 * seconds(lambda: read(Stream(model, stepper, asked), stepper, 3 * size.words)),

@@ -16,6 +16,7 @@ from threading import Thread
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
@@ -39,6 +40,7 @@ from benchmarks import (
     shadow,
     soak,
     start,
+    step_graph,
     stream_counts,
     stream_lag,
     stream_scripts,
@@ -51,6 +53,7 @@ from service.model.bundle import load as load_bundle
 from service.model.bundle import versions
 from service.model.equations import CellName
 from service.model.loading import Model, loader
+from service.model.streams.stepping import Job, Stepper
 from tests import test_docs
 from tests.bundles import tiny_bundle
 from tests.patience import PATIENCE, until
@@ -194,11 +197,29 @@ def test_pages_are_read_better_sentence_by_sentence() -> None:
 def test_streams_are_measured_in_process_and_over_websockets(tmp_path: Path) -> None:
     bundle = tiny_bundle(tmp_path / "models" / "a-model", bidirectional=False)
     rows = list(streams.measure(streams.QUICK, bundle))
-    kinds = ["ms of CPU", "tokens/CPU-s", "ms of CPU", "ms of CPU of the worker", "ms of CPU", "KiB", "KiB", "ms"]
+    cpu, worker = "ms of CPU", "ms of CPU of the worker"
+    kinds = [cpu, "tokens/CPU-s", cpu, worker, cpu, cpu, cpu, cpu, worker, "KiB", "KiB", "ms"]
     assert [row.measure for row in rows] == kinds
     assert all(row.baseline > 0 for row in rows)
     assert all(row.subject > 0 for row in rows if row.measure != "KiB")  # five streams may fit into freed memory
     assert all(row.baseline == streams.MOST_KIB for row in rows if row.measure == "KiB")
+
+
+def test_a_step_by_a_graph_is_that_of_the_service(tmp_path: Path) -> None:
+    for head in ("mean", "attention", "last"):
+        bundle = tiny_bundle(tmp_path / head, bidirectional=False, head=head)
+        network = loader("cpu", 1, 100)(bundle).engine.network
+        assert step_graph.fits(network)
+        stepper, run = Stepper(network), step_graph.run(network)
+        states = [stepper.start] * 3
+        for token in range(4):
+            jobs = [Job([np.array([(7 * token + n) % 33], np.int32).tobytes()], s) for n, s in enumerate(states)]
+            logits, after = run(jobs)
+            expected = stepper.run(jobs)
+            np.testing.assert_allclose(logits, [each.logits[0] for each in expected], atol=1e-6)
+            states = [each.state for each in expected]
+            assert [len(state) for state in after] == [len(state) for state in states]
+    assert not step_graph.fits(loader("cpu", 1, 100)(tiny_bundle(tmp_path / "both")).engine.network)
 
 
 def test_the_limit_of_idle_streams_refuses_one_more(tmp_path: Path) -> None:

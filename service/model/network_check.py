@@ -2,7 +2,8 @@
 
 The graphs answer requests; the printed equations, streams, interventions and shares come from the manifest. A manifest
 of another form of the cell, window, head or number type would be wrong without an error. So the equations run in NumPy
-on one short random text, and their logits are compared with the trace graph's.
+on one short random text, and their logits are compared with the trace graph's. A model that reads forward is also read
+token by token, as streams are: these logits and gates must be the trace graph's, too.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from numpy.typing import NDArray
 from service.errors import BundleError
 from service.model import interventions, self_check
 from service.model.bundle import WEIGHTS, Manifest
-from service.model.engine import Engine
+from service.model.engine import Engine, Trace
 from service.model.network import Network
+from service.model.streams import comparing
 from service.model.weights_layout import STACKING, layer_name, scale_name
 
 TOKENS = 5
@@ -24,8 +26,8 @@ TOKENS = 5
 def check(engine: Engine) -> None:
     """Compare a bundle's weights and its trace graph with the network that its manifest describes.
 
-    Takes about a millisecond. Raises `BundleError`, which names the fields of the manifest that decide. Networks with
-    tensors of no known use are only checked by the shapes of the known ones.
+    Takes one to four milliseconds. Raises `BundleError`, which names the fields of the manifest that decide. Networks
+    with tensors of no known use are only checked by the shapes of the known ones.
     """
     network = engine.network
     _check_precision(network)
@@ -37,7 +39,8 @@ def check(engine: Engine) -> None:
         expected = interventions.run(network, [row], [()]).logits[0]
     except (ValueError, IndexError, KeyError, TypeError) as error:  # shapes that do not fit, tensors that are missing
         raise BundleError(f"{WEIGHTS} does not fit the manifest ({_said(network.manifest)})") from error
-    found = engine.trace([row]).logits[0]
+    trace = engine.trace([row])
+    found = trace.logits[0]
     limit = self_check.tolerance(network.manifest) * max(1.0, float(np.abs(expected).max()))
     difference = float(np.abs(found - expected).max())
     if not difference <= limit:  # NaN is refused too
@@ -45,6 +48,20 @@ def check(engine: Engine) -> None:
             f"{network.manifest.gates_graph} is not the network of the manifest ({_said(network.manifest)}): by its "
             f"equations the logits differ by {difference:.2g}, the limit is {limit:.0e}. Correct the manifest, or "
             f"export the bundle again with `python -m training export`"
+        )
+    if network.manifest.directions == ("forward",):
+        _check_step(network, row, trace)
+
+
+def _check_step(network: Network, row: NDArray[np.int32], trace: Trace) -> None:
+    """The step that reads streams gives what the trace graph gives."""
+    limit = self_check.tolerance(network.manifest)
+    logits, gates = comparing.differences(network, [row], trace.logits, trace)
+    if not (logits <= limit and gates <= limit):  # NaN is refused too
+        raise BundleError(
+            f"token by token, as streams are read, the answer is not that of {network.manifest.gates_graph}: the "
+            f"logits differ by {logits:.2g}, the gates by {gates:.2g}, the limit is {limit:.0e}. This is NumPy "
+            f"{np.__version__}: install the version of constraints.txt"
         )
 
 

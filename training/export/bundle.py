@@ -31,6 +31,7 @@ from service.model.bundle import (
 from service.model.decoding import log_softmax
 from service.model.engine import Engine, Trace
 from service.model.equations import one_graph
+from service.model.streams.comparing import differences
 from service.model.tokenizer import Tokenizer
 from service.scoring.parity import BATCH_TOLERANCE, GATES_TOLERANCE, INT8_TOLERANCE, LOGITS_TOLERANCE, batches
 from training.export import card, reference
@@ -94,11 +95,12 @@ def export(
 
 def certify(network: Network, engine: Engine, precision: Precision = "float32") -> Parity:
     """Compare torch, the fused graph, the trace graph and the equations in float64, at many lengths and batch sizes;
-    and answers in a batch with the same inputs alone."""
+    answers in a batch with the same inputs alone; and, for a model that reads forward, the steps of streams with torch
+    and with the traced gates."""
     tolerance = INT8_TOLERANCE if precision == "int8" else LOGITS_TOLERANCE
     torch_logits = of_network(network, torch.device("cpu"))
     generator = np.random.default_rng(0)
-    model = trace = gates = batch = 0.0
+    model = trace = gates = batch = step = step_gates = 0.0
     count = 0
     for rows in batches(network.architecture.features, generator):
         expected, traced, predicted = torch_logits(rows), engine.trace(rows), engine.predict(rows)
@@ -107,12 +109,21 @@ def certify(network: Network, engine: Engine, precision: Precision = "float32") 
         trace = float(np.maximum(trace, _largest(traced.logits, expected, rows)))
         gates = float(np.maximum(gates, _deviation(network, rows, traced)))
         batch = float(np.maximum(batch, _dependence(engine, predicted, rows)))
+        if network.architecture.directions == ("forward",):
+            of_logits, of_gates = differences(engine.network, rows, expected, traced)
+            step, step_gates = float(np.maximum(step, of_logits)), float(np.maximum(step_gates, of_gates))
         count += 1
     if not (model <= tolerance and trace <= LOGITS_TOLERANCE and gates <= GATES_TOLERANCE):
         raise BundleError(
             f"the graphs do not agree with torch: logits differ by {model:.1e} (model.onnx) and {trace:.1e} "
             f"(trace.onnx), the limits are {tolerance:.0e} and {LOGITS_TOLERANCE:.0e}; gates by {gates:.1e}, the limit "
             f"is {GATES_TOLERANCE:.0e}"
+        )
+    # Each side is within the tolerance of the equations. The steps of an int8 model round, its traced gates do not.
+    if not (step <= tolerance and (precision == "int8" or step_gates <= 2 * GATES_TOLERANCE)):
+        raise BundleError(
+            f"the steps of streams do not agree with torch and the traced gates: logits differ by {step:.1e}, the "
+            f"limit is {tolerance:.0e}; gates by {step_gates:.1e}, the limit is {2 * GATES_TOLERANCE:.0e}"
         )
     if not batch <= BATCH_TOLERANCE:
         raise BundleError(f"answers depend on the batch by {batch:.1e}, the limit is {BATCH_TOLERANCE:.0e}")

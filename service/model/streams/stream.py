@@ -13,11 +13,13 @@ from typing import Any, Protocol
 
 import numpy as np
 import orjson
+from numpy.typing import NDArray
 
 from service.errors import InvalidField, TooLarge
 from service.model.bundle import Manifest
 from service.model.decoding import Classifier, Prediction, Tagger, softmax
 from service.model.gates import Selection, select
+from service.model.streams.cells import Array
 from service.model.streams.reading import Reader, Token
 from service.model.streams.stepping import Job, Stepped, Stepper, check
 from service.model.streams.tagging import Event, Tagging
@@ -221,18 +223,17 @@ class Stream:
     def _scores(self, logits: Sequence[float]) -> dict[str, float]:
         return dict(zip(self._model.decoder.labels, softmax(logits), strict=True))
 
-    def _gates(self, stepped: Stepped, row: int) -> dict[str, dict[str, list[float]]]:
-        selection, decimals = self.wanted.selection, self.wanted.decimals
+    def _gates(self, stepped: Stepped, row: int) -> dict[str, dict[str, NDArray[np.floating]]]:
+        """The gates of a token by layer, each an array [units]. Printing one takes less time than a list."""
+        selection, decimals, where, place = self.wanted.selection, self.wanted.decimals, self._units, stepped.place
         assert selection is not None
         assert stepped.gates is not None
-        where = self._units
-        found: dict[str, dict[str, list[float]]] = {}
+        found: dict[str, dict[str, NDArray[np.floating]]] = {}
         for layer in selection.layers:
-            gates, shown = stepped.gates[row][layer], {}
+            gates, shown = stepped.gates[row][layer], found.setdefault(str(layer), {})
             for gate in selection.gates:
-                numbers = gates[gate][stepped.place, where]
-                shown[gate] = (numbers if decimals is None else numbers.astype(np.float64).round(decimals)).tolist()
-            found[str(layer)] = shown
+                numbers = gates[gate][place, where]  # a view of what the next step changes
+                shown[gate] = numbers.copy() if decimals is None else _rounded(numbers, decimals)
         return found
 
     # The state between two pieces
@@ -273,6 +274,16 @@ class Stream:
             rows = np.frombuffer(parts[2], np.float32).reshape(-1, len(model.decoder.labels))
             stream._tagging.resume(tagging, rows)
         return stream
+
+
+def _rounded(numbers: Array, decimals: int) -> NDArray[np.float64]:
+    """`np.round` in float64, with half of its overhead."""
+    found = numbers.astype(np.float64)
+    power = np.float64(10**decimals)
+    found *= power
+    np.rint(found, found)
+    found /= power
+    return found
 
 
 def _packed(entity: Mapping[str, Any]) -> list[Any]:

@@ -44,6 +44,7 @@ from service.scoring.rows import Row, Source
 from service.scoring.work import batches, cut
 from service.serving.queueing import LIKE
 from service.settings import Settings, choices, variable
+from tests import spoilt
 from tests.bundles import ORIGIN, Options, architecture, network, tiny_bundle, tokenizer
 from tests.patience import until
 from training.export.bundle import export
@@ -440,7 +441,7 @@ NETWORKS: dict[str, Options] = {
 
 @pytest.mark.parametrize("options", NETWORKS.values(), ids=NETWORKS)
 def test_check(tmp_path: Path, options: Options) -> None:
-    _holds(tiny_bundle(tmp_path / "m", **options))
+    _holds(tiny_bundle(tmp_path / "m", **options), 3 if options.get("bidirectional", True) else 5)
 
 
 def test_check_follows_integers(tmp_path: Path) -> None:
@@ -449,12 +450,31 @@ def test_check_follows_integers(tmp_path: Path) -> None:
     _holds(export(network(shape), tokenizer(shape), ORIGIN, "none", folder, lambda _: [], precision="int8"))
 
 
-def _holds(bundle: Bundle) -> None:
+def test_check_follows_the_steps_of_streams(tmp_path: Path) -> None:
+    _holds(tiny_bundle(tmp_path / "m", bidirectional=False, layers=2), 5)
+    shape = architecture(bidirectional=False)
+    folder = tmp_path / "int8" / "m"  # its traced gates are not rounded, those of its steps are
+    _holds(export(network(shape), tokenizer(shape), ORIGIN, "none", folder, lambda _: [], precision="int8"), 4)
+
+
+def test_check_sees_a_wrong_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny_bundle(tmp_path / "m", bidirectional=False)
+    spoilt.steps(monkeypatch, spoilt.add(3e-5))  # so little that it is loaded
+    result = invoke(tmp_path, "check", "m")
+    assert result.exit_code == 3
+    assert "FAIL  gates token by token, and of trace.onnx" in result.stdout
+    spoilt.steps(monkeypatch, spoilt.add(1e-2))
+    result = invoke(tmp_path, "check", "m")
+    assert result.exit_code == 3
+    assert "FAIL  m/1: token by token, as streams are read, the answer is not that of trace.onnx" in result.stdout
+
+
+def _holds(bundle: Bundle, checks: int = 3) -> None:
     result = invoke(bundle.path.parents[1], "check", "m", "--json")
     assert result.exit_code == 0, result.output
     facts = json.loads(result.stdout)
     assert facts["not_checked"] is None
-    assert len(facts["checks"]) == 3
+    assert len(facts["checks"]) == checks
     for each in facts["checks"]:
         assert 0 < each["found"] < each["limit"]
 

@@ -17,6 +17,7 @@ from service.model.bundle import MANIFEST, Bundle
 from service.model.engine import Engine
 from service.model.loading import loader
 from service.model.weights_layout import HEAD_BIAS
+from tests import spoilt
 from tests.bundles import KINDS, ORIGIN, Kind, Options, architecture, network, tiny_bundle, tokenizer
 from training.export.bundle import export
 
@@ -124,6 +125,24 @@ def test_logits_that_are_not_finite(tmp_path: Path) -> None:
     engine.network = replace(engine.network, arrays={**engine.network.arrays, HEAD_BIAS: bias})
     with pytest.raises(BundleError, match="the logits differ by nan"):
         network_check.check(engine)
+
+
+@pytest.mark.parametrize("change", spoilt.CHANGES.values(), ids=spoilt.CHANGES)
+@pytest.mark.parametrize("options", [{}, {"task": "ner"}, {"cell": "gru", "layers": 2}, {"cell": "minlstm"}], ids=str)
+def test_another_step_of_streams(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Any, options: Options
+) -> None:
+    forward: Options = {**options, "bidirectional": False}
+    made = tiny_bundle(tmp_path / "m", **forward)
+    assert loader("cpu", 1, 100)(made).seconds_per_token > 0
+    spoilt.steps(monkeypatch, change)
+    graph = "model.onnx" if options.get("cell") == "minlstm" else "trace.onnx"
+    assert f"token by token, as streams are read, the answer is not that of {graph}: the logits differ" in refusal(made)
+
+
+def test_a_model_that_reads_backward_needs_no_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spoilt.steps(monkeypatch, spoilt.swap)
+    assert loader("cpu", 1, 100)(tiny_bundle(tmp_path / "m")).seconds_per_token > 0
 
 
 @pytest.mark.parametrize("path", sorted(MODELS.glob("*/*/model.json")), ids=lambda path: path.parent.parent.name)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,6 +36,7 @@ from service.model.bundle import (
 from service.model.engine import Engine, Trace
 from service.model.tokenizer import Tokenizer
 from service.scoring.parity import GATES_TOLERANCE, LOGITS_TOLERANCE, batches
+from tests import spoilt
 from tests.bundles import KINDS, ORIGIN, Kind, Rows, architecture, draft, network, random_rows, tiny_bundle, tokenizer
 from tests.bundles import table as table_of
 from training.export.bundle import certify, export
@@ -303,6 +305,16 @@ def test_refused_when_only_one_graph_is_wrong(
     found = re.search(rf"(\S+) \({which}\)", str(caught.value))
     assert found
     assert float(found[1]) > LOGITS_TOLERANCE
+    assert left_below(tmp_path) == []
+
+
+@pytest.mark.parametrize("change", spoilt.CHANGES.values(), ids=spoilt.CHANGES)
+def test_refused_when_only_the_step_of_streams_is_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Any
+) -> None:
+    spoilt.steps(monkeypatch, change)
+    with pytest.raises(BundleError, match="the steps of streams do not agree with torch and the traced gates"):
+        exported(tmp_path / "m", network(architecture(bidirectional=False)))
     assert left_below(tmp_path) == []
 
 

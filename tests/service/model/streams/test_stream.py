@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.errors import InvalidField, TooLarge
+from service.http.render import dumps
 from service.model.joining import logits_of, parts
 from service.model.loading import Model, loader
 from service.model.streams import stream as streams
@@ -180,6 +183,29 @@ def test_gates_are_given_for_the_units_and_layers_asked_for(served: dict[str, Mo
             expected = trace.gate((1, "forward", gate), 0)[event["t"], [3, 0]]
             assert event["gates"]["1"][gate] == pytest.approx(expected.tolist(), abs=2e-6)
         assert list(event["gates"]) == ["1"]
+
+
+@pytest.mark.parametrize("decimals", [0, 1, 4, 8, 17, None])
+def test_gates_are_rounded_as_numpy_rounds(served: dict[str, Model], decimals: int | None) -> None:
+    model = served["attention"]
+    text = "the film is not great at all "
+    exact, reading = (
+        Reading(model, asked=wanted(model.bundle.manifest, ["forget", "cell"], [0, 1], None, 1, each))
+        for each in (None, decimals)
+    )
+    for each in (exact, reading):
+        each.feed(text)
+    assert reading.of("token")
+    for event, whole in zip(reading.of("token"), exact.of("token"), strict=True):
+        printed = json.loads(dumps(event))["gates"]
+        for layer in ("0", "1"):
+            for gate in ("forget", "cell"):
+                numbers = np.array(whole["gates"][layer][gate], np.float64)
+                expected = numbers if decimals is None else numbers.round(decimals)
+                found = np.array(printed[layer][gate])
+                if decimals is None:  # printed with the digits of float32
+                    found = found.astype(np.float32).astype(np.float64)
+                np.testing.assert_array_equal(found, expected)
 
 
 def test_what_cannot_be_asked_for_is_refused(

@@ -1,0 +1,65 @@
+"""The steps of streams compared with the graphs: the same texts, read token by token, must give the same numbers.
+
+The step is code of its own, so it is certified like the graphs: at every export, by ``check``, and on a short text
+before a bundle serves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.model.engine import Trace
+from service.model.network import Network
+from service.model.streams.stepping import Job, Stepped, Stepper
+
+
+def differences(
+    network: Network, rows: Sequence[NDArray[np.int32]], logits: NDArray[np.float32], trace: Trace
+) -> tuple[float, float]:
+    """Read a batch as streams, each in two pieces. Returns the largest differences of logits and of gates.
+
+    They are relative to values over 1, and NaN if a number is NaN.
+    `rows` are int32 [tokens, columns of all features]; `logits` [batch, labels], or [batch, time, labels] for a tagger;
+    `trace` has the batch's gates. Raises `InvalidField` for a network that also reads backward.
+    """
+    stepper = Stepper(network)
+    tagger = network.manifest.head == "tagger"
+    of_logits = of_gates = 0.0
+    tokens = [[token.tobytes() for token in row] for row in rows]
+    halves = [(len(row) + 1) // 2 for row in rows]  # the second piece begins from the state of the first
+    firsts = stepper.run([Job(row[:half], stepper.start, True) for row, half in zip(tokens, halves, strict=True)])
+    longer = [number for number, row in enumerate(tokens) if len(row) > 1]
+    later = stepper.run([Job(tokens[at][halves[at] :], firsts[at].state, True) for at in longer]) if longer else []
+    seconds = dict(zip(longer, later, strict=True))
+    for number, first in enumerate(firsts):
+        pieces = [(0, first)]
+        if number in seconds:
+            pieces.append((halves[number], seconds[number]))
+        found = np.array([each for _, piece in pieces for each in piece.logits], np.float32)  # [tokens, labels]
+        one = _apart(found, logits[number, : len(found)]) if tagger else _apart(found[-1], logits[number])
+        of_logits = _worse(of_logits, one)
+        for start, piece in pieces:
+            of_gates = _worse(of_gates, _of_gates(piece, trace, number, start))
+    return of_logits, of_gates
+
+
+def _of_gates(piece: Stepped, trace: Trace, row: int, start: int) -> float:
+    """The same for the gates of one piece, whose first token has the number `start` in its text."""
+    assert piece.gates is not None
+    worst = 0.0
+    for (layer, gate), emitted in trace.emitted.items():  # [time, directions, batch, units]
+        stop = start + len(piece.logits)
+        found = np.stack([layers[layer][gate][piece.place] for layers in piece.gates[: len(piece.logits)]])
+        worst = _worse(worst, _apart(found, emitted[start:stop, 0, row]))
+    return worst
+
+
+def _apart(found: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
+    return float((np.abs(found - expected) / np.maximum(1, np.abs(expected))).max())
+
+
+def _worse(one: float, other: float) -> float:
+    return float(np.maximum(one, other))  # Python's maximum would drop NaN
