@@ -77,10 +77,17 @@ for operator, attributes in (
     off = difference(operator, **attributes)
     print(f"{operator} with {attributes or 'the default linear_before_reset=0'}: off by {off:.2g}, no error")
     assert off > 0.01
-for operator, states in (("GRU", {"initial_h": "1"}), ("RNN", {"initial_h": "1"}), ("LSTM", {"initial_c": "1"})):
+for operator, states in (
+    ("GRU", {"initial_h": "lengths"}),
+    ("RNN", {"initial_h": "lengths"}),
+    ("LSTM", {"initial_h": "B", "initial_c": "lengths"}),
+):
     said = convert(operator, lengths=True)
-    read = dict(re.findall(r"\$(\w+)=(\w+)", said))
-    print(f"{operator} with sequence_lens: {said.split('num_layers')[0].split(maxsplit=1)[0]} takes {read}, bias={'bias=True' in said}")
-    assert states.items() <= read.items() and "#1=(1)i32" in said  # 1 is the input of lengths
-    assert ("bias=True" in said) == (operator != "LSTM")
+    # The lines of pnnx's file: a kind, a name, two counts, numbers of inputs and outputs, parameters.
+    lines = [line.split() for line in Path("m.pnnx.param").read_text().splitlines()]
+    names = {line[4]: line[1] for line in lines if line[0] == "pnnx.Attribute"} | {"0": "X", "1": "lengths"}
+    read = {state: names[number] for state, number in re.findall(r"\$(initial_\w)=(\w+)", said)}
+    print(f"{operator} with sequence_lens: {said.split()[0]} takes {read}, bias={'bias=True' in said}")
+    assert read == states and "#1=(1)i32" in said  # 1 is the input of lengths
+    assert ("bias=True" in said) == ("bias_ih_l0" in said) == (operator != "LSTM")
 PY
