@@ -57,22 +57,17 @@ export function createAgain({ inputs, onOpen }) {
     const of = shown;
     if (of.token === null) return void (told.textContent = "Pick a token first: a cell of a heat map, or a point of the chart.");
     const mine = (searching = new AbortController());
-    let every;
-    try {
-      every = await inputs();
-    } catch (error) {
-      return void (mine.signal.aborted || (told.textContent = error.message));
-    }
-    if (mine.signal.aborted) return;
-    if (!every) return void (told.textContent = "Pick a data file first.");
-    const count = Math.min(of.token + 1, LONGEST, Math.max(1, Math.trunc(Number(span.value)) || 1));
-    const first = of.token - count + 1;
-    const { reading, layer, direction, gate, units } = of;
-    const pattern = Array.from({ length: count }, (_, at) => units.map((unit) => reading.value(layer, direction, gate, first + at, unit)));
-    const words = reading.tokens.slice(first, of.token + 1).map(({ text }) => text).join(" ");
-    const all = every.slice(0, MOST);
+    told.textContent = "The file is being read…";
     stop.hidden = false;
     try {
+      const every = await stoppable(inputs(), mine.signal);
+      if (!every) return void (told.textContent = "Pick a data file first.");
+      const count = Math.min(of.token + 1, LONGEST, Math.max(1, Math.trunc(Number(span.value)) || 1));
+      const first = of.token - count + 1;
+      const { reading, layer, direction, gate, units } = of;
+      const pattern = Array.from({ length: count }, (_, at) => units.map((unit) => reading.value(layer, direction, gate, first + at, unit)));
+      const words = reading.tokens.slice(first, of.token + 1).map(({ text }) => text).join(" ");
+      const all = every.slice(0, MOST);
       const { best, unread } = await nearestOf(all, of, pattern, mine);
       if (mine.signal.aborted) return;
       told.textContent = `${gate} of ${units.length > 1 ? `${units.length} units` : `unit ${units[0]}`} as at “${words}”, in ${all.length} inputs` +
@@ -82,14 +77,20 @@ export function createAgain({ inputs, onOpen }) {
         where({ line: input.lines[Array.isArray(input.value) ? token : 0], token }), ` distance ${number(distance, 4)} `,
         excerpt(input, trace, token, count, onOpen))));
     } catch (error) {
-      if (error.name !== "AbortError") told.textContent = error.message;
-      else if (searching === mine) told.textContent = "The search was stopped.";
+      if (searching !== mine) return; // another search, or none
+      told.textContent = error.name === "AbortError" ? "The search was stopped." : error.message;
     } finally {
       if (searching === mine) stop.hidden = true;
     }
   }
 
   return { element, show, clear };
+}
+
+/** The value of a promise, or an AbortError as soon as the signal is given: the reading of a file cannot be stopped. */
+function stoppable(promise, signal) {
+  const stopped = new Promise((_, fail) => signal.addEventListener("abort", () => fail(signal.reason), { once: true }));
+  return Promise.race([promise, stopped]);
 }
 
 /** The first place of an input [tokens][units] that is nearest to a pattern [tokens][units]. */

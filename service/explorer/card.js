@@ -56,13 +56,14 @@ export function createCard({ onOpen }) {
   async function pick() {
     again.clear();
     data = null;
-    tell("");
     const picked = file.files[0];
+    tell(picked ? "The file is being read…" : "");
     opening = picked ? open(picked) : Promise.resolve(null);
     try {
       const found = await opening;
       if (picked !== file.files[0]) return; // another one by now
       data = found;
+      tell("");
     } catch (error) {
       if (!(error instanceof DataFileError)) throw error;
       return tell(error.message);

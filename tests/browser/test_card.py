@@ -215,6 +215,35 @@ def test_a_search_waits_until_the_file_is_read(visiting: Visiting, carded: Proce
     assert found(visit)[0][1] == 0
 
 
+def test_the_reading_of_a_file_is_told_and_can_be_stopped(visiting: Visiting, carded: Process, place: Place) -> None:
+    visit = visiting(carded)
+    visit.page.add_init_script(
+        "const read = Blob.prototype.arrayBuffer; Blob.prototype.arrayBuffer = async function () {"
+        "await new Promise((done) => (window.goOn = done)); return read.call(this) }"
+    )
+    page = visit.open(f"#model=sentiment-tiny&text=the+film+is+good{CHOSEN}")
+    given(visit, place.texts)
+    page.wait_for_selector("#file-notice:has-text('The file is being read…')")
+    page.click("#find")
+    assert page.inner_text("#found-status") == "The file is being read…"
+    page.click("#find-stop")
+    page.wait_for_selector("#found-status:has-text('The search was stopped.')")
+    assert page.is_hidden("#find-stop")
+    page.click("#find")
+    assert page.is_visible("#find-stop")
+    page.evaluate("window.goOn()")
+    page.wait_for_selector("#found-status:has-text('The nearest come first')")
+    assert page.is_hidden("#find-stop")
+    assert page.is_hidden("#file-notice")
+    # A search of a file that went is over when another file is picked.
+    given(visit, place.texts)
+    page.click("#find")
+    page.set_input_files("#data-file", [])
+    visit.until(lambda: page.is_hidden("#file-notice"))
+    assert page.inner_text("#found-status") == ""
+    assert page.is_hidden("#find-stop")
+
+
 def test_another_file_than_the_cards_is_told_and_can_be_searched(
     visiting: Visiting, carded: Process, tmp_path: Path
 ) -> None:
