@@ -149,10 +149,11 @@ def server(
 
 
 def free_port() -> int:
-    """A port at which nobody listens, for a server that is told its port.
+    """A port of all addresses at which nobody listens, for a server that is told its port. Another run chooses another.
 
     It lies below the range from which the system gives ports to programs that leave the choice to it: none of them can
-    get it before the server has it. Where there is no such range, the system chooses.
+    get it before the server has it. On systems without such a range, the system
+    chooses.
     """
     try:
         first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text("ascii").split()[0])
@@ -161,7 +162,7 @@ def free_port() -> int:
     candidates = range(_LOWEST_PORT, first)
     while True:
         with socket.socket() as probe, suppress(OSError):
-            probe.bind((HOST, secrets.choice(candidates) if candidates else 0))
+            probe.bind(("", secrets.choice(candidates) if candidates else 0))
             port: int = probe.getsockname()[1]
             return port
 

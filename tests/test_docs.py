@@ -38,7 +38,7 @@ SHORTER = {
     r"^(python -m benchmarks [a-z]+)(?= *(?:#|$))": r"\1 --quick",
     r"^(python -m benchmarks\.overhead .* --profile \"[^\"]+\")": r"\1 --requests 64",
 }
-"""What makes seconds of minutes: commands as the pages have them, and their short forms."""
+"""By commands of the pages that take minutes: short forms that take seconds."""
 
 
 def blocks(page: Path) -> Iterator[tuple[str, str]]:

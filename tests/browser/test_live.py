@@ -8,9 +8,9 @@ from urllib.parse import quote
 
 import pytest
 
+from benchmarks.serving import free_port
 from tests.browser.conftest import Visit, Visiting
 from tests.integration.conftest import ROOT, Process
-from tests.ports import free_port
 
 TEXT = "A slow start, but a wonderful end."
 LINK = f"#live=1&liveModel=sentiment-lstm&liveText={quote(TEXT)}"

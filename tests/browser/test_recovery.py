@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from benchmarks.serving import free_port
 from tests.browser.conftest import Visit, Visiting
 from tests.integration.conftest import Process
 from tests.integration.models import write_model
-from tests.ports import free_port
 
 TEXT = "a very good film"
 OVERLOAD = {"status": 503, "content_type": "application/problem+json", "body": json.dumps({"detail": "Full."})}

@@ -21,10 +21,10 @@ import httpx
 import pytest
 import yaml
 
+from benchmarks.serving import free_port
 from service.model import bundle
 from tests.container.conftest import MODELS, ROOT, THIS_RUN, docker, served, wait
 from tests.patience import PATIENCE
-from tests.ports import free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # another run's turn may come first
 

@@ -15,10 +15,10 @@ import httpx
 import pytest
 import yaml
 
+from benchmarks.serving import free_port
 from service.observability.metrics import DERIVED, FAMILIES, PREFIX
 from tests.integration.conftest import Process
 from tests.patience import PATIENCE
-from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
