@@ -2,7 +2,7 @@
 
 In a guide a figure stands between two comments, `<!--=name-->0.98<!--/-->`, which nobody sees who reads the page.
 `python -m docs.pictures` puts today's figures there; tests/test_reading.py says when they are no longer those of the
-model that ships. What the guides conclude from a figure is asserted here, as a claim: a model for which it does not
+model that ships. The guides' conclusions from figures are asserted here, as claims: a model for which one does not
 hold needs other words, not other figures.
 """
 

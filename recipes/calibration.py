@@ -148,7 +148,7 @@ def corpora(subject: Subject, data: Path) -> Iterator[Corpus]:
 
 
 def texts(subject: Subject, corpus: Corpus) -> Texts:
-    """What a classifier says to a set, through the runtime that serves it."""
+    """A classifier's answers for a set, through the runtime that serves it."""
     labels = subject.manifest.labels
     logits = np.zeros((len(corpus.gold), len(labels)))
 

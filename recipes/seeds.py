@@ -1,4 +1,4 @@
-"""What other seeds give: the figures of bundles that one recipe made with several, gathered in ``seeds.json``.
+"""The figures of other seeds: those of bundles that one recipe made with several, gathered in ``seeds.json``.
 
     SEED=2 OUT=/tmp/seeds/2 recipes/fit.sh ner-bilstm        # and 1, and 3
     python -m recipes.seeds /tmp/seeds/*/ner-bilstm
@@ -30,7 +30,7 @@ def gathered(folders: list[Path]) -> dict[str, Figures]:
 
 
 def known(file: Path = FILE) -> dict[str, Figures]:
-    """What was gathered before."""
+    """The figures that were gathered before."""
     read: dict[str, Figures] = json.loads(file.read_text("utf-8"))
     return read
 

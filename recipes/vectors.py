@@ -23,10 +23,10 @@ from training.data.vectors import Vectors, load
 
 Matrix = NDArray[np.float32]
 COLUMNS = 152
-"""Of the two side by side: what a network of a quarter more arithmetic than one with GloVe's 100 has room for."""
+"""Columns of both side by side. A network of a quarter more arithmetic than one with GloVe's 100 has room for them."""
 _RIDGE = 1.0
 _WEIGHT = 0.8
-"""Of the encoder's vectors beside GloVe's, both scaled to a mean length of 1."""
+"""The weight of the encoder's vectors beside GloVe's, both scaled to a mean length of 1."""
 
 
 def guess(known: Matrix, wanted: Matrix, inputs: Matrix) -> Matrix:

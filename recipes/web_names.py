@@ -3,11 +3,11 @@
     python -m recipes.web_names $DATA/ner
 
 reads ``btc/train.conll`` (Broad Twitter Corpus) and ``wnut17/train.conll`` below that folder, both CC BY 4.0, and
-writes ``web/train.conll`` in the three types of Universal NER, for the default tagger. Of WNUT-17, corporations and
-groups become ORG, and products and works are no names here. Where ``uner-ewt/train.conll`` is there too,
+writes ``web/train.conll`` in the three types of Universal NER, for the default tagger. Corporations and groups
+of WNUT-17 become ORG, and products and works are no names here. If ``uner-ewt/train.conll`` is there too,
 ``emerging/train.conll`` gets people and places in the types of WNUT-17: sentences that name an organisation are left
-out, which may be a corporation or a group there. Of BTC, tweets are left out that mark a user's name behind an @,
-which no other corpus does.
+out, which may be a corporation or a group there. Tweets of BTC that mark a user's name
+behind an @ are left out: no other corpus marks them.
 """
 
 from __future__ import annotations

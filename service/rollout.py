@@ -1,4 +1,4 @@
-"""Which versions of a model are served, and which share of the requests each gets: the settings' own grammar.
+"""The versions of a model that are served, and their shares of the requests: the settings' own grammar.
 
     versions  latest:2 | all | NAME=1+3, NAME=latest:2, NAME=all      separated by commas
     canary    NAME=4:0.1, NAME=4:0.1+5:0.2                            share of the requests that name no version

@@ -160,7 +160,7 @@ def _conformed(part: Part, first: Part, style: Style, tell: Callable[[str], None
 
 
 def _counted(found: Counts, task: Task) -> str:
-    """How often each label occurs. Of many labels, only the most frequent are listed."""
+    """How often each label occurs. Only the most frequent of many labels are listed."""
     by_count = sorted(found.labels.items(), key=lambda pair: -pair[1])
     listed = ", ".join(f"{label} {count:,}" for label, count in by_count[:_SHOWN])
     more = f", {len(by_count) - _SHOWN:,} more labels" if len(by_count) > _SHOWN else ""

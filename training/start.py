@@ -183,8 +183,8 @@ def _option(name: str, value: object) -> str:
 
 
 def _own(tokens: Sequence[str], start: Parent, options: FitOptions) -> list[str]:
-    """The words of the training data by falling frequency, behind the unknown word. Where not all fit, those go first
-    that occur once and that the bundle does not know."""
+    """The words of the training data by falling frequency, behind the unknown word. If not all fit, those go first that
+    occur once and that the bundle does not know."""
     counts = Counter(tokens)
     counts.pop(UNKNOWN, None)
     found = sorted(counts, key=lambda word: (-counts[word], word))

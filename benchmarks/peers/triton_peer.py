@@ -1,7 +1,7 @@
 """NVIDIA Triton by PyTriton: its HTTP server and its dynamic batcher before the model in Python, on two threads.
 
-There is one instance. Of two, which start together, the second waits one second for the first; on a busy machine
-that is too short.
+There is one instance. Two would start together, and the second waits one second for the first; on a busy machine that
+is too short.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Whether the service of this container is ready: what Docker asks every ten seconds.
 
-Of the standard library alone, and of it as little as will do: it takes some 50 ms of one core. Over TLS the certificate
-is not looked at: it names another host than this one, and who else should answer here?
+It imports as little as possible, from the standard library alone: it takes some 50 ms of one core. Over TLS the
+certificate is not checked: it names another host than this one, and nothing else can answer here.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What to score, with what, and where to."""
+    """One job: the data to score, the model, and the place of the results."""
 
     model: str
     output: str

@@ -31,7 +31,7 @@ _Item = TypeVar("_Item", str, int)
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which activations of a model to return: all that lie in every one of the four lists.
+    """A choice of a model's activations: all that lie in every one of the four lists.
 
     `gates` and `units` keep the order asked for; layers ascend and forward comes before backward.
     """

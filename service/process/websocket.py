@@ -105,8 +105,8 @@ class WebSocket(WebSocketsSansIOProtocol):
             cast(dict[str, Any], self.scope)[LINE] = self
 
     def hear(self, take: Take) -> None:
-        """Give every message to `take`; see `Line`. What only ASGI or the handshake needs is freed: a third of the
-        memory of an idle WebSocket."""
+        """Give every message to `take`; see `Line`. Attributes that only ASGI or the handshake needs are freed: a
+        third of the memory of an idle WebSocket."""
         waiting: asyncio.Queue[Any] = self.queue
         self._take = take
         vars(self).update(queue=_Gone(take), request=None, response=None)

@@ -1,4 +1,4 @@
-"""Which submissions may wait for the batcher, and when the callers of the others should return.
+"""The submissions that may wait for the batcher, and the time at which callers of the others should return.
 
 The waiting tokens are bounded. Large submissions get a share of that bound, so that small ones always find room. No
 lane may fill more than a share of the room that the other lanes leave.

@@ -23,7 +23,7 @@ ENTRIES = 10_000
 DETAIL_BYTES = 4 * 1024 * 1024
 """Bytes for the answers of one worker, about 400 an answer. New answers overwrite the oldest."""
 LARGEST_DETAIL = 64 * 1024
-"""Bytes. Of a larger answer only the id is kept."""
+"""Bytes. Only the id of a larger answer is kept."""
 
 _DIGEST = 16
 _HEAD = 16  # the number of answers, and the bytes of details, written so far

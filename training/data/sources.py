@@ -137,7 +137,7 @@ def is_number(wanted: str | None) -> bool:
 def position(wanted: str, names: Sequence[str], count: int) -> int | None:
     """The column that `wanted` means, from 0: a number, or the only column of that name; None for neither.
 
-    Where no name is the same, one with other capitals will do.
+    A name with other capitals is taken if no name is the same.
     """
     if not is_number(wanted):
         if wanted not in names:

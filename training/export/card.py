@@ -127,7 +127,7 @@ def render(name: str, manifest: Manifest) -> str:
 
 
 def _counts(manifest: Manifest) -> list[str]:
-    """How often each label occurs, with a column for each file. Of many labels, only the most frequent are listed."""
+    """How often each label occurs, with a column for each file. Only the most frequent of many labels are listed."""
     files = manifest.origin.counts
     totals = Counter[str]()
     for file in files:
