@@ -71,37 +71,54 @@ def run(names: Sequence[str], *, quick: bool) -> dict[str, Result]:
     return results
 
 
-def _wanted(chosen: Sequence[str], models: Sequence[str], *, quick: bool, times: bool) -> list[Runtime]:
+def _wanted(
+    chosen: Sequence[str], models: Sequence[str], networks: Sequence[str], *, quick: bool, times: bool
+) -> list[Runtime]:
     """The runtimes to run. Raises `UsageError` over options that do not go together."""
     from benchmarks.runtimes import installed, subjects
 
     there = [name for name, _ in discover(subjects.MODELS)]
     if unknown := [name for name in models if name not in there]:
         raise click.UsageError(f"no model {', '.join(unknown)} ships: there are {', '.join(there)}")
+    every = [each.name for each in subjects.CELLS]
+    if unknown := [name for name in networks if name not in every]:
+        raise click.UsageError(f"there is no cell {'; '.join(unknown)}: there are {'; '.join(every)}")
     if models and quick:
         raise click.UsageError("--quick runs no model that ships: leave out --model or --quick")
-    if times and (models or quick):
-        raise click.UsageError(
-            f"--times measures only times: leave out {'--model' if models else '--quick'} or --times"
-        )
+    if networks and quick:
+        raise click.UsageError("--quick runs the cell lstm: leave out --cell or --quick")
+    if times and (models or networks or quick):
+        other = "--model" if models else "--cell" if networks else "--quick"
+        raise click.UsageError(f"--times measures only times: leave out {other} or --times")
     names = [each.name for each in installed.RUNTIMES]
     if unknown := [name for name in chosen if name not in names]:
         raise click.UsageError(f"there is no runtime {', '.join(unknown)}: there are {', '.join(names)}")
     return [each for each in installed.RUNTIMES if each is installed.BASELINE or not chosen or each.name in chosen]
 
 
-def _runtimes(chosen: Sequence[str], models: Sequence[str], output: Path | None, *, quick: bool, times: bool) -> None:
+def _runtimes(
+    chosen: Sequence[str],
+    models: Sequence[str],
+    networks: Sequence[str],
+    output: Path | None,
+    *,
+    quick: bool,
+    times: bool,
+) -> None:
     from benchmarks.runtimes import page
 
-    wanted = _wanted(chosen, models, quick=quick, times=times)
+    wanted = _wanted(chosen, models, networks, quick=quick, times=times)
 
     def tell(line: str) -> None:
         click.echo(f"{RUNTIMES}: {line}", err=True)
 
-    found = page.time(tell, page.read(), wanted) if times else page.run(tell, wanted, models=models, quick=quick)
-    if models or times:
+    if times:
+        found = page.time(tell, page.read(), wanted)
+    else:
+        found = page.run(tell, wanted, models=models, cells=networks, quick=quick)
+    if models or networks or times:
         try:
-            found = (page.with_times if times else page.with_models)(page.read(), found)
+            found = (page.with_times if times else page.with_chosen)(page.read(), found)
         except page.NotAlike as error:
             raise click.ClickException(str(error)) from error
     elif chosen and not quick:
@@ -149,6 +166,14 @@ def _runtimes(chosen: Sequence[str], models: Sequence[str], output: Path | None,
     help="With runtimes: run only this model that ships, and keep all other results and the times. May be repeated.",
 )
 @click.option(
+    "--cell",
+    "networks",
+    multiple=True,
+    metavar="NAME",
+    help="With runtimes: run only this small network, by its name in the page's tables ('bidirectional lstm, tagger'), "
+    "and keep all other results and the times. May be repeated, also beside --model.",
+)
+@click.option(
     "--times",
     is_flag=True,
     help="With runtimes: measure only the times that the results do not have, and keep all that they have.",
@@ -158,12 +183,13 @@ def main(
     quick: bool,
     runtimes: tuple[str, ...],
     models: tuple[str, ...],
+    networks: tuple[str, ...],
     output: Path | None,
     times: bool,
 ) -> None:
     try:
         if RUNTIMES in names:
-            _runtimes(runtimes, models, output, quick=quick, times=times)
+            _runtimes(runtimes, models, networks, output, quick=quick, times=times)
         every = [name for name in BENCHMARKS if name != "builds" or start.VARIABLE in os.environ]
         wanted = [name for name in names if name != RUNTIMES] if names else every
         results = run(wanted, quick=quick)

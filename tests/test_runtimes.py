@@ -1,48 +1,29 @@
-"""`python -m benchmarks runtimes`: the verdicts, the page, and the runtimes that are set up here."""
+"""`python -m benchmarks runtimes`: the verdicts, the times, and the runtimes that are set up here."""
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
-from click.testing import CliRunner
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import load_file
 
-from benchmarks.__main__ import main
-from benchmarks.runtimes import comparison, installed, page, subjects, worker, workers
-from benchmarks.runtimes.comparison import Outcome, Results, Row, Speed
+from benchmarks.runtimes import comparison, installed, subjects, worker, workers
+from benchmarks.runtimes.comparison import Outcome, Results, Speed
 from benchmarks.runtimes.installed import BASELINE, RUNTIMES, NotInstalled, Runtime
 from benchmarks.runtimes.subjects import Graph, Subject
 from benchmarks.runtimes.workers import Answered, Batch
-from service.model.bundle import WEIGHTS, discover
+from service.model.bundle import WEIGHTS
 from tests.integration.conftest import ROOT
-
-
-class Answers:
-    """A worker that gives the same logits to everything."""
-
-    version = "1"
-
-    def __init__(self, answered: Answered) -> None:
-        self._answered = answered
-
-    def ask(self, graph: Path, batch: Batch, seconds: float = 0.0) -> Answered:
-        return self._answered
-
-
-def subject(expected: NDArray[np.float32], lengths: tuple[int, ...] = (2, 1)) -> Subject:
-    batch = Batch(np.zeros((len(lengths), 2, 1), np.int32), np.array(lengths, np.int32))
-    return Subject("one", {"served": Graph(Path("g"), 1e-4)}, ((batch, expected),), {})
+from tests.runtimes import UNSAFE, Answers, may_refuse, subject
 
 
 def outcome(logits: NDArray[np.float32] | None, expected: NDArray[np.float32], refused: str = "") -> Outcome:
@@ -143,90 +124,6 @@ def test_environments_lie_outside_and_are_named_by_what_is_in_them(monkeypatch: 
     assert ROOT not in installed.environment(RUNTIMES[1]).parents
 
 
-def results() -> page.Found:
-    outcomes = {
-        "lstm": {"served": Outcome("wrong", 0.166), "portable": Outcome("equal", 1e-7)},
-        "drawn": {"served": Outcome("refused", reason="no a|b"), "portable": Outcome("equal", 1e-7)},
-        "shape": {"served": Outcome("wrong", float("inf"), "shape (1, 1)"), "portable": Outcome("equal", 1e-7)},
-    }
-    speeds = [
-        *(Speed("lstm", "served", "one text", 1.05), Speed("lstm", "portable", "one text", 1.234)),
-        *(Speed("lstm", "served", "a batch", 4.62), Speed("lstm", "portable", "a batch", 9.876)),
-    ]
-    there = Results("A", "1.2", outcomes=outcomes, speeds=speeds)
-    conditions = page.read().conditions
-    return page.Found(conditions, ("lstm",), (there, Results("B", missing="no wheels")))
-
-
-def test_the_page_shows_every_verdict() -> None:
-    text = page.render(results())
-    for line in (
-        "| A | 1.2 |",
-        "| B | no wheels |",
-        "| lstm | **wrong** (0.17) |",
-        "| drawn | refused |",
-        "| lstm, portable, one text | 1.23 |",
-        "| A | served | drawn | `no a\\|b` |",
-    ):
-        assert line in text.splitlines()
-
-
-def test_times_of_a_busy_machine_are_left_out() -> None:
-    text = page.render(results())
-    assert "| lstm, portable, one text | 1.23 |" in text
-    assert "a batch |" not in text
-
-
-def test_a_runtime_that_ran_by_itself_takes_its_place_among_the_others() -> None:
-    old = results()
-    quiet = [Speed("lstm", "served", "one text", 1.0), Speed("lstm", "served", "a batch", 3.0)]
-    times = [Speed("lstm", "portable", "one text", 2.5), Speed("lstm", "portable", "a batch", 7.5)]
-    equal = {"lstm": {"portable": Outcome("equal", 1e-7)}}
-    base = Results(BASELINE.name, "1", speeds=quiet)
-    conditions = replace(old.conditions, date="2026-12-01", load=3.5)
-    new = page.Found(conditions, ("lstm",), (base, Results("tract", "9", outcomes=equal, speeds=times)))
-    known = replace(old, runtimes=(Results(BASELINE.name, "1.2"), Results("OpenVINO", "2"), Results("tract", "8")))
-
-    joined = page.joined(known, new)
-    assert [(each.runtime, each.version) for each in joined.runtimes] == [
-        (BASELINE.name, "1.2"),
-        ("OpenVINO", "2"),
-        ("tract", "9"),
-    ]
-    assert joined.conditions == old.conditions
-    assert joined.runtimes[2].speeds == times[:1]  # ONNX Runtime's time over its own was 3 for a batch
-    row = "| tract | 9 (run by itself: 2026-12-01, load average 3.5 before) |"
-    assert row in page.render(joined).splitlines()
-
-
-def later(version: str = "1.2") -> page.Found:
-    outcomes = {"tagger": {"portable": Outcome("equal", 2e-7)}, "drawn": {"portable": Outcome("wrong", 0.5)}}
-    old = results()
-    conditions = replace(old.conditions, date="2026-12-01", load=3.5)
-    return page.Found(conditions, (), (Results("A", version, outcomes=outcomes), Results("B", missing="no wheels")))
-
-
-def test_models_that_ran_by_themselves_take_their_places_and_keep_the_rest() -> None:
-    old = results()
-    joined = page.with_models(old, later())
-    assert (joined.conditions, joined.cells, joined.runtimes[1]) == (old.conditions, old.cells, old.runtimes[1])
-    first = joined.runtimes[0]
-    assert first.speeds == old.runtimes[0].speeds
-    assert first.outcomes["lstm"] == old.runtimes[0].outcomes["lstm"]
-    assert first.outcomes["drawn"] == {"portable": Outcome("wrong", 0.5)}
-    assert page.with_models(joined, later()) == joined
-
-    lines = page.render(joined).splitlines()
-    assert "Run later than the rest (2026-12-01, load average 3.5 before): drawn, tagger." in lines
-    shipped = lines[lines.index("## Models that ship") :]
-    assert [line.split()[1] for line in shipped if "equal |" in line or "wrong**" in line or "– |" in line][:3] == [
-        "drawn",
-        "shape",
-        "tagger",
-    ]
-    assert not any(line.startswith("Run later") for line in page.render(old).splitlines())
-
-
 def test_times_are_measured_where_there_are_none_and_beside_a_quiet_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     class Timed(Answers):
         def __init__(self, milliseconds: tuple[float, ...]) -> None:
@@ -262,78 +159,6 @@ def test_one_cell_is_timed_in_one_direction_too(tmp_path: Path) -> None:
     weights = [load_file(each.graphs["served"].path.with_name(WEIGHTS)) for each in (both, forward)]
     assert [arrays["recurrent.0.W"].shape[0] for arrays in weights] == [2, 1]
     assert [each.name for each in subjects.timed(tmp_path / "gru", ["gru"])] == ["gru"]
-
-
-def test_times_of_cells_that_a_runtime_has_wrong_are_not_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: dict[str, set[Row]] = {}
-
-    def time(*_: object, known: dict[str, set[Row]], **__: object) -> None:
-        asked.update(known)
-
-    monkeypatch.setattr(comparison, "time", time)
-    outcomes = {
-        "lstm": {"served": Outcome("wrong", 0.1), "portable": Outcome("equal", 1e-7)},
-        "bidirectional lstm": {"served": Outcome("equal", 1e-7), "portable": Outcome("refused", reason="no")},
-    }
-    speeds = [Speed("lstm", "served", "one text", 1.5)]
-    old = replace(results(), runtimes=(Results("A", "1", outcomes=outcomes, speeds=speeds),))
-    assert [each.runtime for each in page.time(lambda _: None, old, RUNTIMES[-2:]).runtimes] == [RUNTIMES[-2].name]
-    assert asked["A"] == {
-        ("lstm", "served", "one text"),
-        *(("forward lstm", "served", batch) for batch in subjects.TIMED),
-        *(("lstm", "portable", batch) for batch in subjects.TIMED),
-    }
-
-
-def test_times_that_were_measured_later_fill_gaps_only() -> None:
-    old = results()
-    conditions = replace(old.conditions, date="2026-12-01", load=3.5)
-    speeds = [
-        Speed("lstm", "portable", "one text", 9.0),  # known
-        Speed("forward lstm", "served", "one text", 1.25),
-        Speed("forward lstm", "portable", "one text", 1.75),
-    ]
-    new = page.Found(conditions, (), (Results("A", "1.2", speeds=speeds), Results("B", missing="no wheels")))
-    joined = page.with_times(old, new)
-    first = joined.runtimes[0]
-    assert replace(first, speeds=old.runtimes[0].speeds) == old.runtimes[0]
-    when = "2026-12-01, load average 3.5 before"
-    assert first.speeds == [*old.runtimes[0].speeds, *(replace(each, later=when) for each in speeds[1:])]
-    assert page.with_times(joined, new) == joined
-    lines = page.render(joined).splitlines()
-    assert "| lstm, portable, one text | 1.23 |" in lines
-    assert "| forward lstm, served, one text | 1.25 |" in lines
-    assert f"Measured later than the rest ({when}): A (forward lstm)." in lines
-    with pytest.raises(page.NotAlike, match=r"A is 2\.0 here and 1\.2 in results\.json"):
-        page.with_times(old, replace(new, runtimes=(Results("A", "2.0", speeds=speeds),)))
-
-
-@pytest.mark.parametrize("option", [["--model", "ner-bilstm"], ["--quick"]], ids=" ".join)
-def test_times_go_with_all_models_only(option: list[str]) -> None:
-    done = CliRunner().invoke(main, ["runtimes", "--times", *option])
-    assert done.exit_code == 2
-    assert f"leave out {option[0]} or --times" in done.output
-
-
-def test_the_command_measures_times_and_keeps_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    old = page.read()
-    speed = Speed("forward lstm", "served", "one text", 123.25)
-
-    def time(tell: object, known: page.Found, runtimes: Sequence[Runtime]) -> page.Found:
-        assert repr(known) == repr(old)  # NaN differs from itself
-        assert [each.name for each in runtimes] == [BASELINE.name, "MNN"]
-        version = next(each.version for each in old.runtimes if each.runtime == "MNN")
-        return page.Found(old.conditions, (), (Results("MNN", version, speeds=[replace(speed, subject="one")]),))
-
-    monkeypatch.setattr(page, "time", time)
-    done = CliRunner().invoke(main, ["runtimes", "--times", "--runtime", "MNN", "--output", str(tmp_path)])
-    assert done.exit_code == 0, done.output
-    new = page.read(tmp_path / "runtimes.json")
-    for before, after in zip(old.runtimes, new.runtimes, strict=True):
-        if before.runtime == "MNN":
-            assert after.speeds[-1].ratio == 123.25
-            after = replace(after, speeds=after.speeds[:-1])
-        assert repr(before) == repr(after)
 
 
 def test_a_loader_runs_ncnn_text_by_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -413,51 +238,6 @@ def test_some_packages_are_installed_without_what_they_require(tmp_path: Path, m
     assert installed.is_installed(runtime)
 
 
-def test_models_of_another_version_of_a_runtime_do_not_join() -> None:
-    with pytest.raises(page.NotAlike, match=r'A is 2\.0 here and 1\.2 in results\.json: .* --runtime "A"'):
-        page.with_models(results(), later("2.0"))
-    with pytest.raises(page.NotAlike, match=r"A is 1\.2 here and missing in"):
-        page.with_models(replace(results(), runtimes=()), later())
-
-
-def test_chosen_models_run_without_the_cells_and_without_times(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str] = []
-
-    def shipped(folder: Path, chosen: Sequence[str]) -> Iterator[Subject]:
-        yield from (replace(subject(np.ones((2, 3), np.float32)), name=name) for name in chosen)
-
-    def compare(runtimes: object, subjects: Iterable[Subject], tell: object) -> list[Results]:
-        asked.extend(each.name for each in subjects)
-        return [Results(BASELINE.name, "1")]
-
-    monkeypatch.setattr(subjects, "shipped", shipped)
-    monkeypatch.setattr(comparison, "compare", compare)
-    monkeypatch.setattr(comparison, "time", lambda *_, **__: pytest.fail("nothing is timed"))
-    assert page.run(lambda _: None, models=["a", "b"]).cells == ()
-    assert asked == ["a", "b"]
-
-
-def test_a_model_that_does_not_ship_is_refused() -> None:
-    done = CliRunner().invoke(main, ["runtimes", "--model", "ner-bilstm", "--model", "ner-crf"])
-    assert done.exit_code == 2
-    assert "no model ner-crf ships: there are ner-bigru," in done.output
-    done = CliRunner().invoke(main, ["runtimes", "--model", "ner-bilstm", "--quick"])
-    assert done.exit_code == 2
-    assert "leave out --model or --quick" in done.output
-
-
-def test_every_model_that_ships_was_run_in_every_runtime() -> None:
-    found = page.read()
-    for results in found.runtimes:
-        assert set(results.outcomes) - set(found.cells) == {name for name, _ in discover(subjects.MODELS)}
-
-
-def test_a_runtime_that_is_not_known_is_refused() -> None:
-    done = CliRunner().invoke(main, ["runtimes", "--runtime", "Caffe"])
-    assert done.exit_code == 2
-    assert "there is no runtime Caffe: there are ONNX Runtime," in done.output
-
-
 def test_programs_of_a_runtime_say_why_they_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = tmp_path / "convert"
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
@@ -472,39 +252,6 @@ def test_programs_of_a_runtime_say_why_they_end(tmp_path: Path, monkeypatch: pyt
             worker._program("convert", [], str(tmp_path))
     program.write_text('#!/bin/sh\necho "$0 $1 $PLACE in $PWD"\n')
     assert worker._program("convert", ["x"], str(tmp_path), PLACE="here") == [f"{program} x here in {tmp_path}"]
-
-
-def test_the_page_is_that_of_the_results(tmp_path: Path) -> None:
-    assert page.PAGE.read_text(encoding="utf-8") == page.render(page.read())
-    page.write(results(), tmp_path / "results.json", tmp_path / "new" / "page.md")
-    assert page.read(tmp_path / "results.json") == results()
-    assert json.loads((tmp_path / "results.json").read_text())["cells"] == ["lstm"]
-
-
-CELLS_OF_PLAIN_OPERATORS = ("peephole", "min")
-"""Their portable graphs have a Scan."""
-
-
-def may_refuse(runtime: str, subject: str, graph: str) -> bool:
-    """True where a portable graph needs what a runtime has not."""
-    scan = any(cell in subject for cell in CELLS_OF_PLAIN_OPERATORS)
-    # ONNX Runtime 1.6 infers the types of a Scan in float16 wrongly where the body has no product.
-    old = runtime.endswith("oldest for opset 13") and "min" in subject and graph.endswith("float16")
-    return old or (runtime == "MNN" and scan) or runtime in ("Apache TVM", "ncnn")
-
-
-UNSAFE = {"IREE"}
-"""Runtimes that take portable graphs and get some of them wrong; the page says which."""
-
-
-def test_portable_graphs_are_equal_wherever_they_were_run() -> None:
-    for results in page.read().runtimes:
-        if results.runtime in UNSAFE:
-            continue
-        for name, graphs in results.outcomes.items():
-            for graph in ("portable", "portable, float16"):
-                expected = "refused" if may_refuse(results.runtime, name, graph) else "equal"
-                assert graphs[graph].verdict == expected, (results.runtime, name, graph)
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 
 from benchmarks.runtimes.installed import BASELINE, NotInstalled, Runtime
-from benchmarks.runtimes.subjects import Graph, Subject
+from benchmarks.runtimes.subjects import Files, Graph, Subject
 from benchmarks.runtimes.workers import Batch, Worker, worker
 from training.export.portable import difference
 
@@ -66,6 +66,8 @@ class Results:
     """With a runtime that was run by itself later: when."""
     outcomes: dict[str, dict[str, Outcome]] = field(default_factory=dict)
     """By subject, then by graph."""
+    files: dict[str, Files] = field(default_factory=dict)
+    """By model that ships: the files that were run."""
     speeds: list[Speed] = field(default_factory=list)
 
 
@@ -80,6 +82,8 @@ def compare(runtimes: Sequence[Runtime], subjects: Iterable[Subject], tell: Call
                 found[name].outcomes[subject.name] = {
                     word: outcome(each, graph, subject) for word, graph in subject.graphs.items()
                 }
+                if subject.files is not None:
+                    found[name].files[subject.name] = subject.files
     return list(found.values())
 
 

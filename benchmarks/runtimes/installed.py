@@ -24,9 +24,9 @@ class NotInstalled(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """One row of the table. `loader` is its function in worker.py, `packages` what pip installs, with one of the
-    `pythons`; where it is empty the runtime is part of the project's own environment. Of `alone` pip installs what it
-    names without what that requires."""
+    """One row of the table. `loader` is its function in worker.py. pip installs `packages` with one of the `pythons`,
+    and those of `alone` without their dependencies. A runtime without packages is part of the project's own
+    environment."""
 
     name: str
     kind: Kind

@@ -34,7 +34,7 @@ class Found:
     """The names of the subjects that are small networks; the others are models that ship."""
     runtimes: tuple[Results, ...]
     later: dict[str, str] = field(default_factory=dict)
-    """The models that were run again by themselves, and when."""
+    """The subjects that were run again by themselves, and when."""
 
 
 class NotAlike(Exception):
@@ -49,18 +49,22 @@ def run(
     runtimes: Sequence[Runtime] = RUNTIMES,
     *,
     models: Sequence[str] = (),
+    cells: Sequence[str] = (),
     quick: bool = False,
 ) -> Found:
-    """Set up every runtime and ask it for everything. With `models` it is asked for these shipped models only, and not
-    timed; `quick` takes one cell, no shipped model and no time."""
+    """Set up every runtime and ask it for everything. With `models` or `cells` it is asked for these shipped models and
+    small networks only, and not timed; `quick` takes one cell, no shipped model and no time."""
     conditions = report.conditions()
-    words = () if models else ("lstm",) if quick else None
+    chosen = bool(models or cells)
+    words = ("lstm",) if quick else () if chosen and not cells else None
     with tempfile.TemporaryDirectory(prefix="runtimes-") as scratch:
         folder = Path(scratch)
-        small = list(subjects.cells(folder, words))
-        others: Iterable[subjects.Subject] = () if quick else subjects.shipped(folder, chosen=models)
+        small = list(subjects.cells(folder, words, chosen=cells))
+        others: Iterable[subjects.Subject] = ()
+        if not quick and (models or not chosen):
+            others = subjects.shipped(folder, chosen=models)
         found = comparison.compare(runtimes, chain(small, others), tell)
-        if not models:
+        if not chosen:
             comparison.time(
                 runtimes,
                 subjects.timed(folder, words),
@@ -106,21 +110,28 @@ def joined(old: Found, new: Found) -> Found:
         each.speeds = [speed for speed in each.speeds if speed.batch not in busy]
     known = {each.runtime: each for each in old.runtimes} | apart
     order = [each.name for each in RUNTIMES if each.name in known]
-    return replace(old, runtimes=tuple(known[name] for name in order))
+    return replace(old, cells=_cells(old, new), runtimes=tuple(known[name] for name in order))
 
 
-def with_models(old: Found, new: Found) -> Found:
-    """The results of `old`, with those of the shipped models of `new` in their places; the times stay.
+def with_chosen(old: Found, new: Found) -> Found:
+    """The results of `old`, with those of the models and small networks of `new` in their places; the times stay.
 
     Raises `NotAlike` where a runtime has another version than in `old`, or is not there at all.
     """
     known = {each.runtime: each for each in old.runtimes}
     for each in (each for each in new.runtimes if each.version):
         before = _alike(known, each)
-        known[each.runtime] = replace(before, outcomes=before.outcomes | each.outcomes)
+        outcomes, files = before.outcomes | each.outcomes, before.files | each.files
+        known[each.runtime] = replace(before, outcomes=outcomes, files=files)
     names = {name for each in new.runtimes for name in each.outcomes}
-    later = dict.fromkeys(sorted(names), _when(new.conditions))
-    return replace(old, runtimes=tuple(known.values()), later=old.later | later)
+    ran = [each.runtime for each in new.runtimes if each.version]
+    some = any(each.version and each.runtime not in ran for each in old.runtimes)
+    later = dict.fromkeys(sorted(names), _when(new.conditions) + (f", in {'; '.join(ran)}" if some else ""))
+    return replace(old, cells=_cells(old, new), runtimes=tuple(known.values()), later=old.later | later)
+
+
+def _cells(old: Found, new: Found) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(old.cells + new.cells))
 
 
 def with_times(old: Found, new: Found) -> Found:
@@ -139,12 +150,12 @@ def with_times(old: Found, new: Found) -> Found:
 
 
 def _alike(known: dict[str, Results], new: Results) -> Results:
-    """What is known of a runtime. Raises `NotAlike`."""
+    """The results that are known of a runtime. Raises `NotAlike`."""
     before = known.get(new.runtime, Results(new.runtime))
     if before.version != new.version:
         raise NotAlike(
             f"{new.runtime} is {new.version} here and {before.version or 'missing'} in {RESULTS.name}: run it "
-            f'for every graph first, with --runtime "{new.runtime}" and without --model and --times'
+            f'for every graph first, with --runtime "{new.runtime}" and without --model, --cell and --times'
         )
     return before
 
@@ -189,10 +200,14 @@ def render(found: Found) -> str:
         "**refused**: the graph cannot be loaded or run; the reasons stand below.",
         "## Cells",
         f"Networks with random weights, {subjects.UNITS} units; classifiers pool by their maximum. Biases and "
-        "peepholes are random too, so a runtime that drops them is wrong.",
+        "peepholes are random too, so a runtime that drops them is wrong. Two-layer networks take the last state "
+        "of each direction.",
+        *_later({name: when for name, when in found.later.items() if name in found.cells}),
         *_verdicts(there, list(found.cells), subjects.GRAPHS),
         "## Models that ship",
-        *_later(found.later),
+        "The number after a name is the version that was run; `benchmarks/runtimes/results.json` has the SHA-256 of "
+        "its weights and of its `model.onnx`.",
+        *_later({name: when for name, when in found.later.items() if name not in found.cells}),
         *(_verdicts(there, shipped, subjects.GRAPHS) if shipped else ["None was run."]),
         "## Time",
         "CPU time of a run over that of ONNX Runtime's run of the served graph, both interleaved, with one thread; "
@@ -200,7 +215,7 @@ def render(found: Found) -> str:
         "CPU time: there it is the clock's, in steps of 0.1 ms, which counts other programs too. One text has 20 "
         "tokens, a batch 16 texts of 5 to 40 tokens. Graphs that a runtime has wrong or refuses are not timed. A kind "
         f"of batch is left out where ONNX Runtime's time over its own, measured beside the others, is off by more than "
-        f"{_NOISE:.0%} for any cell: the machine was too busy. Times that were measured later have none of Chromium.",
+        f"{_NOISE:.0%} for any cell: the machine was too busy. Times that were measured later leave out Chromium.",
         *_timed_later(there),
         _speeds(there),
         "## Why graphs were refused",
@@ -214,14 +229,14 @@ def _version(results: Results) -> str:
     return f"{told} (run by itself: {results.apart})" if results.apart else told
 
 
-def _later(models: dict[str, str]) -> Iterator[str]:
-    """When models were run after the rest, each time once."""
-    for when in dict.fromkeys(models.values()):
-        yield f"Run later than the rest ({when}): {', '.join(name for name in models if models[name] == when)}."
+def _later(names: dict[str, str]) -> Iterator[str]:
+    """Each time at which subjects were run after the rest, with their names."""
+    for when in dict.fromkeys(names.values()):
+        yield f"Run later than the rest ({when}): {'; '.join(name for name in names if names[name] == when)}."
 
 
 def _timed_later(runtimes: Sequence[Results]) -> Iterator[str]:
-    """Which times were measured after the rest, each time once."""
+    """Each time at which speeds were measured after the rest, with their runtimes."""
     speeds = [(each.runtime, speed) for each in runtimes for speed in each.speeds if speed.later]
     for when in dict.fromkeys(speed.later for _, speed in speeds):
         names: dict[str, list[str]] = {}
@@ -235,8 +250,17 @@ def _timed_later(runtimes: Sequence[Results]) -> Iterator[str]:
 def _verdicts(runtimes: Sequence[Results], names: Sequence[str], graphs: Sequence[str]) -> Iterator[str]:
     for graph in graphs:
         yield f"### {graph}"
-        rows = [[name, *(_shown(each.outcomes.get(name, {}).get(graph)) for each in runtimes)] for name in names]
+        rows = [
+            [_titled(name, runtimes), *(_shown(each.outcomes.get(name, {}).get(graph)) for each in runtimes)]
+            for name in names
+        ]
         yield _table(["", *(each.runtime for each in runtimes)], rows)
+
+
+def _titled(name: str, runtimes: Sequence[Results]) -> str:
+    """A subject's name, with the version of a model that ships; with each where runtimes ran different ones."""
+    versions = sorted({each.files[name].version for each in runtimes if name in each.files})
+    return " ".join((name, " and ".join(map(str, versions)))).strip()
 
 
 def _shown(outcome: Outcome | None) -> str:

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 
 from benchmarks.runtimes.workers import Batch
 from benchmarks.trace import exported
-from service.model.bundle import MODEL_GRAPH, WEIGHTS, Bundle, Feature, Task, discover, load
+from service.model.bundle import MODEL_GRAPH, WEIGHTS, Bundle, Feature, Head, Task, discover, load
 from service.model.engine import Engine, pad
 from service.model.self_check import random_rows
 from training.export import restore
@@ -45,22 +45,72 @@ class Graph:
 
 
 @dataclass(frozen=True, slots=True)
+class Files:
+    """The files of a model that ships: the bundle's version, and the SHA-256 of its weights and of `model.onnx`."""
+
+    version: int
+    weights: str
+    graph: str
+
+    @classmethod
+    def of(cls, bundle: Bundle) -> Files:
+        digests = bundle.manifest.files  # `load` compared them with the files
+        return cls(bundle.version, digests[WEIGHTS], digests[MODEL_GRAPH])
+
+
+@dataclass(frozen=True, slots=True)
 class Subject:
-    """One model: its graphs by their word in `GRAPHS`, and batches with the logits that the service gives."""
+    """One model: its graphs by their word in `GRAPHS`, and batches with the logits that the service gives. `files` are
+    those of a model that ships."""
 
     name: str
     graphs: dict[str, Graph]
     batches: tuple[tuple[Batch, NDArray[np.float32]], ...]
     timed: dict[str, Batch]
+    files: Files | None = None
 
 
-def cells(folder: Path, words: Sequence[str] | None = None) -> Iterator[Subject]:
-    """A network with random weights for every cell (or those of these `words`), in one direction and in two, as
-    classifier and as tagger."""
-    for word, both, task in product(NAMED if words is None else words, (False, True), ("sentiment", "ner")):
-        name = f"{'bidirectional ' if both else ''}{word}{', tagger' if task == 'ner' else ''}"
-        network = _network(word, both, "ner" if task == "ner" else "sentiment", UNITS)
-        yield _subject(name, exported(network, folder / f"{word}-{both}-{task}"), folder)
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A small network with random weights. `word` is that of its cell in `NAMED`."""
+
+    word: str
+    both: bool = False
+    """True with two directions."""
+    task: Task = "sentiment"
+    layers: int = 1
+    head: Head = "max"
+
+    @property
+    def name(self) -> str:
+        """Its name in the table: `two-layer bidirectional lstm, last`."""
+        layers = "" if self.layers == 1 else "two-layer "
+        head = {"max": "", "tagger": ", tagger"}.get(self.head, f", {self.head}")
+        return f"{layers}{'bidirectional ' if self.both else ''}{self.word}{head}"
+
+    @property
+    def folder(self) -> str:
+        return "-".join(map(str, (self.word, self.both, self.task, self.layers, self.head)))
+
+
+CELLS = (
+    *(
+        cell
+        for word, both in product(NAMED, (False, True))
+        for cell in (Cell(word, both), Cell(word, both, "ner", head="tagger"))
+    ),
+    # The second layer reads rows that were turned, and turned back; no model that ships has the head `last`.
+    Cell("lstm", both=True, layers=2, head="last"),
+    Cell("peephole", both=True, layers=2, head="last"),
+)
+"""Every cell in one direction and in two, as classifier and as tagger; and two layers of an operator and of a Scan."""
+
+
+def cells(folder: Path, words: Sequence[str] | None = None, *, chosen: Sequence[str] = ()) -> Iterator[Subject]:
+    """The networks of `CELLS`, or those of the cells of these `words`, or those of the `chosen` names."""
+    for cell in CELLS:
+        if (words is None or cell.word in words) and (not chosen or cell.name in chosen):
+            yield _subject(cell.name, exported(_network(cell, UNITS), folder / cell.folder), folder)
 
 
 def timed(folder: Path, words: Sequence[str] | None = None) -> Iterator[Subject]:
@@ -68,7 +118,7 @@ def timed(folder: Path, words: Sequence[str] | None = None) -> Iterator[Subject]
     reads forward too."""
     for word in NAMED if words is None else words:
         for both in (True, False) if word == FORWARD else (True,):
-            bundle = exported(_network(word, both, "sentiment", TIMED_UNITS), folder / f"{word}-{both}-timed")
+            bundle = exported(_network(Cell(word, both), TIMED_UNITS), folder / f"{word}-{both}-timed")
             yield _subject(word if both else f"forward {word}", bundle, folder)
 
 
@@ -88,19 +138,19 @@ def shipped(folder: Path, models: Path = MODELS, chosen: Sequence[str] = ()) -> 
             yield _subject(name, bundle, folder, certified=True)
 
 
-def _network(word: str, both: bool, task: Task, units: int) -> Network:
-    cell, form = NAMED[word]
-    labels = ("O", "B-PER", "I-PER") if task == "ner" else ("negative", "positive")
+def _network(wanted: Cell, units: int) -> Network:
+    cell, form = NAMED[wanted.word]
+    labels = ("O", "B-PER", "I-PER") if wanted.task == "ner" else ("negative", "positive")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = Network(
             Architecture(
-                task=task,
+                task=wanted.task,
                 cell=cell,
-                directions=("forward", "backward") if both else ("forward",),
-                layers=1,
+                directions=("forward", "backward") if wanted.both else ("forward",),
+                layers=wanted.layers,
                 hidden=units,
-                head="tagger" if task == "ner" else "max",
+                head=wanted.head,
                 labels=labels,
                 features=(Feature(name="word", size=_WORDS),),
                 reset="before" if form == "before" else "after",
@@ -139,5 +189,9 @@ def _subject(name: str, bundle: Bundle, folder: Path, *, certified: bool = False
         batches.append((Batch(*pad(rows, rows[0].shape[1])), engine.predict(rows)))
     timed = {word: random_rows(bundle.manifest.features, lengths, generator) for word, lengths in TIMED.items()}
     return Subject(
-        name, graphs, tuple(batches), {word: Batch(*pad(rows, rows[0].shape[1])) for word, rows in timed.items()}
+        name,
+        graphs,
+        tuple(batches),
+        {word: Batch(*pad(rows, rows[0].shape[1])) for word, rows in timed.items()},
+        Files.of(bundle) if certified else None,
     )

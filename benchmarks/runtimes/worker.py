@@ -1,7 +1,7 @@
 """Runs inside a runtime's own environment, with Python 3.8 or newer and NumPy alone: graphs in, logits out.
 
 A line of JSON on standard input names a graph and a batch; a line on standard output has the logits, or why there are
-none. The first line out is the runtime's version. What libraries print goes to standard error.
+none. The first line out is the runtime's version. The output of libraries goes to standard error.
 """
 
 from __future__ import annotations
@@ -163,8 +163,8 @@ def _ncnn(graph: str, *shape: int) -> Run:
     assert package.origin is not None
     with tempfile.TemporaryDirectory() as folder:
         onnx.save(model, str(Path(folder, "model.onnx")))
-        # pnnx runs parts of the graph with int32 inputs that it leaves as the memory was. The C library fills it with
-        # the complement of this byte, 0, which is an id of every model.
+        # pnnx runs parts of the graph with int32 inputs that it leaves uninitialised. The C library fills new memory
+        # with the complement of this byte, 0, which is an id of every model.
         program = str(Path(package.origin).with_name("pnnx"))
         _program(program, ["model.onnx", "fp16=0"], folder, MALLOC_PERTURB_="255")
         network, file = runtime.Net(), Path(folder, "model.ncnn.param")
