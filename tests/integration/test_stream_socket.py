@@ -18,6 +18,7 @@ import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from service.serving.streams import DROPS
 from tests.integration.conftest import Process, Start, _starter
 from tests.integration.metrics import value
 from tests.integration.streams import TEXT, cut, of, predicted, socket, stream, tokens, write_repository
@@ -290,6 +291,8 @@ def test_a_silent_stream_is_closed(start: Start, repository: Path) -> None:
     assert code == 1008
     assert [message["type"] for message in messages] == ["ready", "token", "token", "state", "error"]
     assert messages[-1]["status"] == 408
+    assert dropped(process) == {"idle": 1}
+    assert value(process, "stream_tokens_total") == 2
 
 
 def test_a_client_that_does_not_read_is_cut(start: Start, repository: Path) -> None:
@@ -302,6 +305,51 @@ def test_a_client_that_does_not_read_is_cut(start: Start, repository: Path) -> N
                 opened.send(text="a film " * 400)
         process.wait(lambda: value(process, "refusals_total", reason="slow-reader") >= 1)
         process.wait(lambda: value(process, "streams") == 0 and value(process, "stream_waiting_bytes") == 0)
+        assert dropped(process) == {"gone": 1}
+
+
+def dropped(process: Process) -> dict[str, float]:
+    """The streams that a service has ended, by reason."""
+    found = {reason: value(process, "dropped_streams_total", reason=reason) for reason in DROPS}
+    return {reason: count for reason, count in found.items() if count}
+
+
+def test_streams_that_end_early_are_counted_by_reason(start: Start, repository: Path) -> None:
+    process = start("--workers", "2", "--stream-rate", "10", models=repository).until_ready()
+    process.wait(lambda: value(process, "ready") == 2)
+    with stream(process, model="sentiment-lstm") as opened:
+        opened.send(text="a film was good", end=True)
+        assert opened.until("done")[-1]["tokens"] == 4
+    process.wait(lambda: value(process, "stream_tokens_total") == 4)
+    process.wait(lambda: value(process, "streams") == 0)
+    assert dropped(process) == {}  # a client that goes when its text has ended was not dropped
+    with stream(process, model="sentiment-lstm") as opened:
+        opened.send(text="\u200b" * 7000)  # no token ends in it
+        assert code_of(opened)[0] == 1008
+    process.wait(lambda: dropped(process) == {"failed": 1})
+    with stream(process, model="sentiment-lstm") as opened:
+        opened.send(text="film " * 4000)  # 400 seconds at this rate
+        opened.until("token")
+        opened.connection.socket.shutdown(sockets.SHUT_RDWR)
+    process.wait(lambda: dropped(process) == {"failed": 1, "gone": 1})
+    with stream(process, model="sentiment-lstm") as opened:
+        for worker in children(process):
+            os.kill(worker, signal.SIGTERM)
+        assert code_of(opened) == (1012, [])
+    process.wait(lambda: dropped(process) == {"failed": 1, "gone": 1, "shutdown": 1})
+
+
+def test_no_extension_is_negotiated(service: Process) -> None:
+    """Compression in particular: it would hold memory for each stream, and small messages could swell."""
+    with stream(service, model="sentiment-lstm") as opened:
+        connection = opened.connection
+        assert connection.request is not None
+        assert connection.response is not None
+        assert "permessage-deflate" in connection.request.headers["Sec-WebSocket-Extensions"]
+        assert "Sec-WebSocket-Extensions" not in connection.response.headers
+        assert connection.protocol.extensions == []
+        connection.socket.sendall(b"\xc1\x82" + bytes(4) + b"{}")  # the first bit of an extension is set
+        assert code_of(opened) == (1002, [])
 
 
 def test_a_shutdown_ends_streams_with_their_state(start: Start, repository: Path) -> None:
@@ -377,16 +425,20 @@ def test_random_scripts_of_messages_leave_nothing_behind(service: Process) -> No
 
 
 def test_streams_and_predictions_run_side_by_side(service: Process) -> None:
-    """Many at once: each has its own answer."""
+    """Many at once: each stream and each request has its own answer."""
     found: dict[int, Any] = {}
+    together = threading.Barrier(12, timeout=PATIENCE)
 
     def follow(number: int) -> None:
         text = f"the film number {number} was " + "very " * (number % 5) + "good"
+        asked = []
         with stream(service, model="sentiment-lstm") as opened:
+            together.wait()  # all are open, and each asks while it has a piece under way
             for piece in cut(text, number):
                 opened.send(text=piece)
+                asked.append(predicted(service, "sentiment-lstm", text))
             opened.send(end=True)
-            found[number] = (text, opened.until("done")[-1]["prediction"])
+            found[number] = (text, opened.until("done")[-1]["prediction"], asked)
 
     threads = [threading.Thread(target=follow, args=(number,)) for number in range(12)]
     for thread in threads:
@@ -394,6 +446,8 @@ def test_streams_and_predictions_run_side_by_side(service: Process) -> None:
     for thread in threads:
         thread.join(PATIENCE)
     assert len(found) == 12
-    for text, prediction in found.values():
-        assert prediction["scores"] == pytest.approx(predicted(service, "sentiment-lstm", text)["scores"], abs=1e-5)
-    assert json.dumps(sorted(found))
+    for text, prediction, asked in found.values():
+        alone = predicted(service, "sentiment-lstm", text)["scores"]
+        assert prediction["scores"] == pytest.approx(alone, abs=1e-5)
+        assert [each["scores"] for each in asked] == [pytest.approx(alone, abs=1e-5)] * len(asked)
+        assert asked
