@@ -8,6 +8,7 @@ import weakref
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -263,6 +264,94 @@ def test_lanes_take_turns() -> None:
 
     world = in_world(scenario, lanes=3)
     assert [ran.lane for ran in world.ran] == [0, 1, 2, 0, 1, 2, 0, 1, 0, 0, 0]
+
+
+class Both:
+    """A lane of predictions and a lane of streams, each with more callers than a batch takes: as soon as one has its
+    answer, it asks again. `spent` has the seconds that the batches of each ran."""
+
+    def __init__(
+        self, loop: VirtualLoop, *, threads: int, streams: int, inline_seconds: float, estimate: float
+    ) -> None:
+        """`estimate` is the first estimate of a cost, as a multiple of the true one."""
+        self.loop, self.threads = loop, Threads(loop, threads)
+        self.batcher = Batcher(
+            threads=threads, token_budget=4096, max_rows=8, max_queued_tokens=1_000_000, inline_seconds=inline_seconds,
+            executor=self.threads, clock=self.threads.clock,
+        )  # fmt: skip
+        self.spent = [0.0, 0.0]
+        self.longest = [0.0, 0.0]
+        self._true = (TICK / 64, 20 * TICK / 64), (0.0, TICK / 16)  # for a token, for a row
+        self.lanes: list[Lane[int, int]] = [
+            self.batcher.lane(partial(self._run, number), estimate * self._true[0][number], self._true[1][number])
+            for number in range(2)
+        ]
+        self._callers = [[200 + 20 * number for number in range(20)], [1 + number % 16 for number in range(streams)]]
+
+    def _run(self, number: int, rows: Sequence[int]) -> Sequence[int]:
+        (tokens, row), inline = (each[number] for each in self._true), not self.threads.inside
+        seconds = max(rows) * len(rows) * tokens + len(rows) * row
+        self.spent[number] += seconds
+        self.longest[number] = max(self.longest[number], seconds)
+        if inline:
+            self.loop.advance(seconds)
+        else:
+            self.threads.seconds = seconds
+        return rows
+
+    async def play(self, warm: float, seconds: float) -> list[float]:
+        """Let all callers ask for so long. Returns the seconds that each lane ran after the first `warm` ones."""
+        going = True
+
+        async def ask(lane: Lane[int, int], length: int) -> None:
+            while going:
+                assert await lane.submit([length], [length], deadline=self.loop.time() + 1e6) == [length]
+
+        pairs = zip(self.lanes, self._callers, strict=True)
+        tasks = [asyncio.ensure_future(ask(lane, length)) for lane, lengths in pairs for length in lengths]
+        await asyncio.sleep(warm)
+        before = list(self.spent)
+        await asyncio.sleep(seconds)
+        found = [after - begun for after, begun in zip(self.spent, before, strict=True)]
+        going = False
+        await asyncio.gather(*tasks)
+        await self.batcher.close()
+        return found
+
+
+@pytest.mark.parametrize(
+    ("threads", "streams", "estimate", "warm"),
+    [
+        (1, 8, 1.0, 10.0),  # exactly a batch's rows
+        (1, 64, 1.0, 10.0),
+        (2, 8, 1.0, 10.0),
+        (2, 64, 1.0, 10.0),
+        (1, 64, 0.1, 400.0),  # estimates that measured batches have to correct first
+        (1, 64, 10.0, 400.0),
+    ],
+)
+def test_streams_and_predictions_that_both_wait_run_for_the_same_time(
+    threads: int, streams: int, estimate: float, warm: float
+) -> None:
+    async def main(loop: VirtualLoop) -> None:
+        both = Both(loop, threads=threads, streams=streams, inline_seconds=0.0, estimate=estimate)
+        predictions, stepped = await both.play(warm=warm, seconds=100.0)
+        batches = 2 * threads * sum(both.longest)  # those that run as it begins, and as it ends
+        assert predictions + stepped == pytest.approx(threads * 100.0, abs=batches)
+        assert predictions == pytest.approx(stepped, abs=batches)
+        assert batches < 0.15 * predictions
+
+    run(main)
+
+
+def test_streams_that_step_in_the_loop_run_no_longer_than_predictions_in_a_thread() -> None:
+    async def main(loop: VirtualLoop) -> None:
+        both = Both(loop, threads=1, streams=64, inline_seconds=0.7, estimate=1.0)
+        predictions, stepped = await both.play(warm=10.0, seconds=100.0)
+        assert both.batcher.counters.inline_batches > 50
+        assert predictions == pytest.approx(stepped, abs=2 * sum(both.longest))
+
+    run(main)
 
 
 # In the loop or in a thread
