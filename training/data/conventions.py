@@ -47,8 +47,8 @@ def chosen(examples: Sequence[Example], wanted: Style | None, tell: Callable[[st
 def agreement(sentences: Sequence[Sequence[str]], style: Style) -> Agreement:
     """Write tokenised sentences as people write them, cut them by a style's rules, and compare.
 
-    Of 4,000 sentences or more, 2,000 to 3,000 are looked at, spread over the whole. Raises `ValueError` for none, and
-    for one without a token.
+    If there are 4,000 sentences or more, it takes 2,000 to 3,000, spread over the whole. Raises `ValueError` for none,
+    and for one without a token.
     """
     if not sentences or not all(sentences):
         raise ValueError("a sentence without a token cannot be compared" if sentences else "no sentence to compare")

@@ -107,7 +107,7 @@ def _filled(text: str) -> str:
 
 
 NO_KEY = "no letter from a to z and no digit"
-"""What a text without a key lacks."""
+"""The characters that a text without a key lacks."""
 
 
 def key(text: str) -> str:
