@@ -80,6 +80,11 @@ class Agreement:
             if locked:
                 self._lock.release()
 
+    @property
+    def workers(self) -> int:
+        """The number of workers."""
+        return len(self._followed)
+
     def note_followed(self, worker: int, number: int) -> None:
         """Note that a worker has followed all decisions up to `number`."""
         self._followed[worker] = number

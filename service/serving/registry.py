@@ -32,6 +32,7 @@ from service.serving.served import (
     Served,
     VersionState,
     missing,
+    no_other,
     put_together,
     unserved,
 )
@@ -279,21 +280,27 @@ class Registry:
             self._show(rest, [each for each in self.refused if each.name != name])
 
     def decision(self, name: str) -> dict[str, Any]:
-        """The requests for a name since the start, as JSON values, with the number of the last decision followed."""
-        pin, plan = self._pins.get(name), self._plans.get(name)
-        return {"pin": pin, "plan": plan and plan.plain(), "number": self._followed.get(name, 0)}
+        """The requests for a name since the start, as JSON values, with the versions that this process serves and the
+        number of the last decision followed."""
+        pin, plan, served = self._pins.get(name), self._plans.get(name), self.served.get(name)
+        return {
+            "pin": pin,
+            "plan": plan and plan.plain(),
+            "versions": list(served.versions) if served is not None else [],
+            "number": self._followed.get(name, 0),
+        }
 
-    def follow(self, decisions: Mapping[str, Mapping[str, Any]]) -> None:
+    def follow(self, decisions: Mapping[str, Mapping[str, Any]]) -> list[str]:
         """Repeat the changes of another process: the values of its `decision`, each with its growing ``number``.
-        Blocks.
+        Returns the names that this process cannot serve as decided. Blocks.
 
         If a model cannot be loaded here, the error is logged and this process serves the same as before.
         """
+        lacking: list[str] = []
         with self._refreshing:
             found, served, refused = self._found(), dict(self.served), list(self.refused)
             newer = {name: each for name, each in decisions.items() if each["number"] > self._followed.get(name, 0)}
             for name, decision in newer.items():
-                self._followed[name] = decision["number"]
                 self._pins.pop(name, None)
                 self._plans.pop(name, None)
                 if decision["pin"] is not None:
@@ -304,8 +311,13 @@ class Registry:
                 refused = [each for each in refused if each.name != name]
                 served.pop(name, None)
                 self._put(served, name, found.get(name, []), refused)
+                if set(decision["versions"]) - (served[name].versions.keys() if name in served else set()):
+                    lacking.append(name)
             if newer:
                 self._show(served, refused)
+            # Last: after an error, the next call repeats all of it.
+            self._followed |= {name: each["number"] for name, each in newer.items()}
+        return lacking
 
     def note_followed(self, name: str, number: int) -> None:
         """Note that this process made the decision `number` itself."""
@@ -385,7 +397,8 @@ class Registry:
         for version in sorted(set(versions) - plan.extra, reverse=True):
             if len(models) < most and (not plan.rule.listed or version in plan.rule.listed):
                 self._add(models, name, version, before, refused)
-        if not models and before is not None and before.stable.bundle.version not in plan.extra:
+        mistaken = bool(plan.rule.listed) and plan.extra.issuperset(plan.rule.listed)  # no version could be stable
+        if not models and not mistaken and before is not None and before.stable.bundle.version not in plan.extra:
             models[before.stable.bundle.version] = before.stable  # better than none
         problems = [
             f"{setting}: the models folder {missing(name, version, versions)}"
@@ -400,11 +413,8 @@ class Registry:
             served[name], unlike = put_together(stable, models, plan)
             problems += unlike
         elif plan.extra:
-            there = ", ".join(map(str, versions))
-            problems.append(
-                f"canary and shadow: {name!r} has no other version that can be served; it has {there}, and one has "
-                "to be neither"
-            )
+            why = no_other(plan, versions)
+            problems.append(f"canary and shadow: one served version of {name!r} has to be neither, but {why}")
         if problems:
             self._problems[name] = problems
 

@@ -37,7 +37,9 @@ EDGE_THREADS = 2
 """Threads for that work. It holds Python's lock most of the time, so more threads would gain nothing."""
 RETRY_WHILE_LOADING = 2.0
 AGREE_SECONDS = 5.0
-"""A change requested from one worker waits this long for the others to follow."""
+"""A change requested from one worker waits this long for all to follow."""
+FOLLOW_AGAIN_SECONDS = 1.0
+"""Interval between two tries of a worker to follow a decision, after an error that is no broken bundle."""
 MAIN_METRICS = ("accuracy", "f1")
 """Metrics of a model's quality in `/metrics`. With full metrics, all of its manifest."""
 REFUSALS = (Refused.FULL, Refused.CLOSED, Refused.DEADLINE)
@@ -203,7 +205,7 @@ class Runtime:
         return await self._change(decide)
 
     async def _wait_for_others(self, name: str, number: int) -> None:
-        """Wait at most `AGREE_SECONDS` until every worker has followed a decision."""
+        """Wait until every worker has followed a decision. Raises `Unavailable` after `AGREE_SECONDS`."""
         agreement = self._agreement
         if agreement is None:
             return
@@ -214,20 +216,33 @@ class Runtime:
             await asyncio.sleep(AGREE_SECONDS / 500)
         if behind:
             _log.warning("workers have not followed a change yet", model=name, workers=list(behind))
+            raise Unavailable(
+                f"The change of {name!r} is made, but {len(behind)} of {agreement.workers} workers have not followed "
+                f"it within {AGREE_SECONDS:g} s: {', '.join(map(str, behind))}. The log says why. Send it again to try "
+                "again.",
+                retry_after=FOLLOW_AGAIN_SECONDS,
+            )
 
     async def _follow(self) -> None:
         """Follow the decisions of other workers until this one ends."""
         assert self._agreement is not None
-        number = 0
+        seen = followed = 0
         while True:
-            if self._agreement.number != number:
+            if self._agreement.number != seen:
                 number, decisions = self._agreement.read()
                 try:
-                    await self._change(partial(Registry.follow, decisions=decisions))
+                    lacking = await self._change(partial(Registry.follow, decisions=decisions))
                 except Exception:  # a bad folder on disk must not take down the loaded models
                     _log.exception("a change was not followed")
+                    await asyncio.sleep(FOLLOW_AGAIN_SECONDS)
+                    continue
+                seen = number
+                if lacking:  # the next look at the models folder tries them again
+                    _log.error("a change was not followed", models=lacking)
+                else:
+                    followed = number
                 self._note_ready()
-            self._agreement.note_followed(self._worker, number)
+            self._agreement.note_followed(self._worker, followed)
             await asyncio.sleep(LOOK_SECONDS)
 
     async def _to_its_end(self, change: Coroutine[Any, Any, _Value]) -> _Value:

@@ -164,6 +164,16 @@ def missing(name: str, version: int | None, there: Iterable[int]) -> str:
     return f"has no version {version} of {name!r}; it has {versions}" if versions else f"has no bundle of {name!r}"
 
 
+def no_other(plan: Plan, versions: Iterable[int]) -> str:
+    """The reason why no version that is neither canary nor shadow is served."""
+    others = [each for each in versions if each not in plan.extra]
+    own = [each for each in others if not plan.rule.listed or each in plan.rule.listed]
+    listed = ", ".join(map(str, own or others))
+    if own:
+        return f"{listed} cannot be served"
+    return f"versions is {plan.rule}; add one of {listed} to it" if others else "it has no other"
+
+
 class NoModelForTask(ModelNotFound):
     """A request named only a task, and no model of it is loaded."""
 

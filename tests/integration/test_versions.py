@@ -6,7 +6,9 @@ import json
 import re
 import shutil
 import ssl
+import statistics
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +20,8 @@ from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
 
 from service.client import Client, NotFound
+from service.rollout import position
+from service.serving.afterwards import SAMPLING
 from tests.integration.conftest import Process
 from tests.integration.metrics import value
 from tests.integration.models import write_model
@@ -276,6 +280,21 @@ def test_feedback_on_any_worker_s_answer(service: Process) -> None:
     assert value(service, "feedback_accuracy", model=ALONE, version="1") == 1
 
 
+def test_feedback_on_an_answer_that_is_too_old(tmp_path: Path, models: Path) -> None:
+    """Two workers that remember 8 answers together."""
+    (tmp_path / "sitecustomize.py").write_text("from service.serving import answered\nanswered.ENTRIES = 8\n", "utf-8")
+    path = f"{tmp_path}:{Path(__file__).resolve().parents[2]}"
+    service = Process(tmp_path, models, "--workers", "2", PYTHONPATH=path).until_ready()
+    ids = [ask(service, model=ALONE).headers["x-request-id"] for _ in range(20)]
+    answers = [post(f"{service.url}/feedback", {"request_id": each, "label": "positive"}) for each in ids]
+    assert [each.status_code for each in answers] == [404] * 12 + [202] * 8
+    assert "among the last 8" in answers[0].json()["detail"]
+    assert [post(f"{service.url}/feedback", {"request_id": ids[-1], "label": "positive"}).json()["outcome"]] == [
+        "repeated"
+    ]
+    service.close()
+
+
 def test_feedback_of_entities_through_the_client(service: Process) -> None:
     with Client(service.url) as client:
         found = client.predict(["Ada lived in London .", "a film"], model=TAGS)
@@ -432,6 +451,20 @@ def test_rollouts_while_requests_run(tmp_path: Path, models: Path) -> None:
     service.close()
 
 
+def test_every_worker_has_followed_a_rollout_when_it_is_answered(changing: Process) -> None:
+    """Prints how long 20 rollouts of loaded versions took: ``pytest -s``."""
+    assert changing.client.post(f"{ADMIN}/rollout", json={"versions": "1", "canary": {"2": 0}}).status_code == 200
+    seconds = []
+    for number in range(20):
+        begun = time.perf_counter()
+        changed = changing.client.post(f"{ADMIN}/rollout", json={"canary": {"2": 1 - number % 2}})
+        seconds.append(time.perf_counter() - begun)
+        assert changed.status_code == 200, changed.text
+        assert {ask(changing, key=str(key)).json()["version"] for key in range(6)} == {str(2 - number % 2)}
+    print(f"20 rollouts, seconds: median {statistics.median(seconds):.3f}, longest {max(seconds):.3f}")
+    assert changing.client.post(f"{ADMIN}/rollout", json={"versions": "latest:1", "canary": {}}).status_code == 200
+
+
 @pytest.mark.parametrize(
     ("body", "status", "said"),
     [
@@ -448,6 +481,8 @@ def test_rollouts_while_requests_run(tmp_path: Path, models: Path) -> None:
         ({"canary": {"9": 0.5}}, 404, "no version 9"),
         ({"shadow": {"version": "1000000000"}}, 404, "no version 1000000000"),
         ({"versions": "1+9"}, 404, "no version 9"),
+        ({"versions": "1", "shadow": {"version": 1}}, 409, "but versions is 1; add one of 2, 3, 4 to it."),
+        ({"versions": "1+2", "shadow": {"version": 1}, "canary": {"2": 0.5}}, 409, "add one of 3, 4 to it."),
     ],
 )
 def test_bodies_of_rollout(changing: Process, body: dict[str, Any], status: int, said: str) -> None:
@@ -504,10 +539,51 @@ def test_a_hook_redacts(tmp_path: Path, models: Path) -> None:
     )
     log = tmp_path / "log.jsonl"
     flags = ("--payload-log", str(log), "--payload-text", "--payload-redact", "mine:redact")
-    service = Process(tmp_path, models, *flags, PYTHONPATH=f"{tmp_path}:{Path(__file__).resolve().parents[2]}")
+    service = Process(
+        tmp_path, models, "--workers", "2", *flags, PYTHONPATH=f"{tmp_path}:{Path(__file__).resolve().parents[2]}"
+    )
     service.until_ready()
-    ask(service, "a very secret film")
-    service.wait(log.exists)
-    service.wait(lambda: bool(log.read_text()))
-    assert "secret" not in log.read_text()
+    ids: set[str] = set()
+    paths = [log.with_name(f"log.{worker}.jsonl") for worker in range(2)]
+
+    def both() -> bool:
+        ids.add(ask(service, "a very secret film").headers["x-request-id"])
+        return all(each.exists() and each.stat().st_size for each in paths)
+
+    service.wait(both)
+    events = logged(service, tmp_path, ids)
+    assert {json.dumps(each["data"]["request"]["inputs"]) for each in events.values()} == {json.dumps(["…"])}
+    assert not any("secret" in each.read_text() for each in paths)
+    service.close()
+
+
+def logged(service: Process, folder: Path, ids: set[str]) -> dict[str, Any]:
+    """The logged events of both workers by request, once all of these are there."""
+    found: dict[str, Any] = {}
+
+    def there() -> bool:
+        for path in folder.glob("log.[01].jsonl*"):
+            written = path.read_bytes()
+            found.update(
+                (event["id"], event) for event in map(json.loads, written[: written.rfind(b"\n") + 1].splitlines())
+            )
+        return ids <= found.keys()
+
+    service.wait(there)
+    return found
+
+
+def test_a_sample_is_logged_and_files_are_rotated_by_both_workers(tmp_path: Path, models: Path) -> None:
+    flags = ("--payload-log", str(tmp_path / "log.jsonl"), "--payload-sample", "0.5", "--payload-bytes", "65536")
+    service = Process(tmp_path, models, "--workers", "2", *flags, "--payload-files", "9").until_ready()
+    ids: set[str] = set()
+
+    def rotated() -> bool:
+        ids.update(ask(service, TEXTS * 60).headers["x-request-id"] for _ in range(10))
+        return all((tmp_path / f"log.{worker}.jsonl.1").exists() for worker in range(2))
+
+    service.wait(rotated)
+    events = logged(service, tmp_path, {each for each in ids if position(SAMPLING, each) < 0.5})
+    assert events.keys() == {each for each in ids if position(SAMPLING, each) < 0.5}
+    assert all(path.stat().st_size <= 65536 for path in tmp_path.glob("log.*"))
     service.close()

@@ -54,7 +54,7 @@ def test_who_is_behind() -> None:
     assert list(one.behind(0)) == []
     assert list(one.behind(1)) == [0, 1]
     one.note_followed(1, 5)
-    assert list(one.behind(5)) == [0]
+    assert (list(one.behind(5)), one.workers) == ([0], 2)
 
 
 def test_a_reader_never_sees_half_a_decision() -> None:

@@ -5,19 +5,23 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from service import settings
-from service.errors import ModelNotFound
+from service.errors import ModelNotFound, Unavailable
 from service.model.bundle import Bundle
 from service.model.loading import Model
 from service.observability.metrics import Metrics
 from service.rollout import Plan
 from service.serving import runtime as runtimes
+from service.serving.agreement import Agreement
+from service.serving.bundle_store import Refused
 from service.serving.registry import Registry
 from service.serving.runtime import Phase, Runtime
 from service.serving.shared import Shared
@@ -94,7 +98,7 @@ def _with_shadow(plan: Plan) -> Plan:
 def test_changes_of_one_name_in_two_workers_are_both_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, meanwhile: bool
 ) -> None:
-    monkeypatch.setattr(runtimes, "AGREE_SECONDS", 0.0)
+    monkeypatch.setattr(Agreement, "behind", lambda *_: [])  # they follow when they change something themselves
 
     async def main() -> None:
         (one, first), (other, second) = _workers(tmp_path)
@@ -121,5 +125,77 @@ def test_changes_of_one_name_in_two_workers_are_both_made(
         assert (second.plan("one").canary, second.plan("one").shadow) == ({1: 0.25}, None), "2 is the shadow no more"
         for runtime in (one, other):
             await runtime.close()
+
+    asyncio.run(main())
+
+
+async def _while_they_follow(workers: list[tuple[Runtime, Registry]], work: Callable[[], Awaitable[None]]) -> None:
+    followers = [asyncio.create_task(runtime._follow()) for runtime, _ in workers]
+    try:
+        await work()
+    finally:
+        for each in followers:
+            each.cancel()
+        for runtime, _ in workers:
+            await runtime.close()
+
+
+def test_a_change_is_answered_with_an_error_while_a_worker_is_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtimes, "AGREE_SECONDS", 0.5)
+    said = r"^The change of 'one' is made, but 1 of 2 workers have not followed it within 0\.5 s: 1\. The log says why"
+
+    async def main() -> None:
+        workers = _workers(tmp_path)
+        (one, first), (_, second) = workers
+        store = second._store
+
+        async def work() -> None:
+            with monkeypatch.context() as broken:  # its own copy of the version went bad
+                bad = Refused("one", 1, "it is broken here")
+                get = store.get
+                broken.setattr(store, "get", lambda *of: bad if of[1] == 1 else get(*of))
+                for change in (lambda: one.change("one", _with_canary), lambda: one.load("one", 1)):
+                    with capture_logs() as logged, pytest.raises(Unavailable, match=said) as error:
+                        await change()
+                    assert error.value.retry_after
+                    assert [each["models"] for each in logged if each["event"] == "a change was not followed"] == [
+                        ["one"]
+                    ]
+            assert first.models["one"].version == "1"
+            await one.load("one", 2)  # both can follow the next one
+            assert {each.models["one"].version for each in (first, second)} == {"2"}
+            await one.load("one", 1)
+            await one.unload("one")
+            assert "one" not in second.models
+
+        await _while_they_follow(workers, work)
+
+    asyncio.run(main())
+
+
+def test_a_worker_that_met_an_error_follows_a_moment_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtimes, "AGREE_SECONDS", PATIENCE)
+    monkeypatch.setattr(runtimes, "FOLLOW_AGAIN_SECONDS", 0.01)
+
+    async def main() -> None:
+        workers = _workers(tmp_path)
+        (one, _), (other, second) = workers
+        follow, errors = other._change, [OSError("no thread"), MemoryError()]
+
+        def change(work: Callable[[Registry], Any]) -> Any:
+            if errors:
+                raise errors.pop()
+            return follow(work)
+
+        async def work() -> None:
+            with capture_logs() as logged:
+                await one.load("one", 1)
+            assert [each["event"] for each in logged].count("a change was not followed") == 2
+            assert second.models["one"].version == "1"
+
+        monkeypatch.setattr(other, "_change", change)
+        await _while_they_follow(workers, work)
 
     asyncio.run(main())

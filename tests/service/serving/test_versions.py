@@ -146,7 +146,7 @@ def test_the_shadow_of_a_share_of_what_the_stable_version_answers(five: Path, lo
         ("", "", "one=9", "shadow: the models folder has no version 9 of 'one'"),
         ("", "three=1:0.1", "", "the models folder has no bundle of 'three'"),
         ("three=1", "", "", "the models folder has no bundle of 'three'"),
-        ("", "two=1:0.5", "", "'two' has no other version that can be served; it has 1, and one has to be neither"),
+        ("", "two=1:0.5", "", "one served version of 'two' has to be neither, but it has no other"),
     ],
 )
 def test_a_version_that_is_not_there_stops_the_start(
@@ -235,7 +235,14 @@ def test_a_plan_is_changed_and_loads_what_it_names(five: Path, load: Loader) -> 
         (Plan(Rule(listed=(1, 9))), ModelNotFound, "no version 9"),
         (Plan(canary={1: 0.5}), BundleRefused, "one 1 cannot be served: model.onnx does not match"),
         (Plan(Rule(listed=(1,))), BundleRefused, "one 1 cannot be served"),
-        (Plan(Rule(listed=(5,)), canary={5: 0.5}), Unfit, "no other version"),
+        (
+            Plan(Rule(listed=(5,)), canary={5: 0.5}),
+            Unfit,
+            r"neither, but versions is 5; add one of 1, 2, 3, 4 to it\.$",
+        ),
+        (Plan(Rule(listed=(2,)), shadow=(2, 1.0)), Unfit, "neither, but versions is 2; add one of 1, 3, 4, 5 to it"),
+        (Plan(shadow=(5, 1.0), canary=dict.fromkeys((2, 3, 4), 0.1)), Unfit, "neither, but 1 cannot be served"),
+        (Plan(canary=dict.fromkeys((1, 2, 3, 4, 5), 0.1)), Unfit, "neither, but it has no other"),
     ],
 )
 def test_a_plan_that_cannot_be_changes_nothing(
@@ -302,9 +309,9 @@ def test_another_process_follows(five: Path, load: Loader) -> None:
     other.follow({name: {**registry.decision(name), "number": 2} for name in ("one", "two")})
     assert {name: list(each.versions) for name, each in other.served.items()} == {"one": [1, 2]}
     registry.note_followed("one", 7)
-    registry.follow({"one": {"pin": 3, "plan": None, "number": 7}})
+    registry.follow({"one": {"pin": 3, "plan": None, "versions": [3], "number": 7}})
     assert served(registry)["one"] == "1", "its own decision"
-    registry.follow({"one": {"pin": None, "plan": None, "number": 8}})
+    registry.follow({"one": {"pin": None, "plan": None, "versions": [5], "number": 8}})
     assert served(registry)["one"] == "5"
 
 
@@ -313,5 +320,22 @@ def test_what_cannot_be_followed_changes_nothing(five: Path, load: Loader) -> No
     registry.load("one", 2)
     shutil.rmtree(five / "one" / "2")
     with capture_logs():
-        other.follow({"one": {**registry.decision("one"), "number": 1}})
+        assert other.follow({"one": {**registry.decision("one"), "number": 1}}) == ["one"]
+        assert other.follow({"one": {**registry.decision("one"), "number": 1}}) == [], "it is told once"
     assert served(other)["one"] == "5"
+    registry.unload("two")
+    assert other.follow({"two": {**registry.decision("two"), "number": 2}}) == []
+
+
+def test_a_decision_that_met_an_error_is_followed_by_the_next_call(
+    five: Path, load: Loader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry, other = opened(five, load), opened(five, load)
+    registry.load("one", 2)
+    decisions = {"one": {**registry.decision("one"), "number": 1}}
+    with monkeypatch.context() as broken:
+        broken.setattr(Registry, "_put", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            other.follow(decisions)
+    assert other.follow(decisions) == []
+    assert served(other)["one"] == "2"
