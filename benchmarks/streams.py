@@ -226,6 +226,9 @@ async def _follow(connection: ClientConnection, begins: float, duration: float) 
 
 def main() -> None:
     """Play scripts against a service; the figures are those of ``python -m benchmarks streams``."""
+    if sys.argv[1:] in (["--help"], ["-h"]):
+        print(USAGE)
+        return
     if sys.argv[1:2] != ["--scripts"] or len(sys.argv) != 4:
         sys.exit(USAGE)
     if not (sys.argv[2].isascii() and sys.argv[2].isdigit()):
