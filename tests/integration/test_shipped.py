@@ -162,6 +162,7 @@ def test_names_with_initials_are_found_in_raw_text_as_in_tokens(name: str, serve
         ("I can&#39;t recommend this", "I can't recommend this"),
         ("A cafe\u0301 film, nai\u0308ve &amp; good", "A café film, naïve & good"),
         ("Bad. Https://A.B/:D/x Bad, FTP://y.", "Bad. https://a.b Bad, http://y."),
+        ("Bad. WWW.X.org/:D/x=3 Bad, Www.y.de.", "Bad. www.x.org Bad, www.y.de."),
     ],
 )
 def test_what_nobody_sees_changes_no_score(sent: str, plain: str, served: Process) -> None:
@@ -178,6 +179,15 @@ def test_the_outside_check_of_the_gates_passes(served: Process) -> None:
 def test_models_says_what_ships(served: Process) -> None:
     answer: dict[str, object] = served.client.get("/models").json()
     assert answer["default"] == {"sentiment": "sentiment-bilstm", "ner": "ner-bilstm"}
+
+
+def test_models_tells_what_raw_text_costs_each_tagger(served: Process) -> None:
+    listed = {each["name"]: each["raw_text"] for each in served.client.get("/models").json()["models"]}
+    for bundle in SHIPPED:
+        measured = [each.model_dump(mode="json") for each in bundle.manifest.raw_text]
+        assert listed[bundle.name] == measured, bundle.name
+        assert served.client.get(f"/models/{bundle.name}").json()["raw_text"] == measured
+    assert {name for name, measured in listed.items() if measured} >= {"ner-bilstm", "ner-bilstm-conll2003"}
 
 
 def test_the_metrics_of_all_of_them_are_few(start: Start) -> None:

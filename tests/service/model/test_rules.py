@@ -41,6 +41,8 @@ def tokens(text: str, style: Style) -> str:
         ("on Jan. 5, in the U.S. and the U.K", "on|Jan.|5|,|in|the|U.S.|and|the|U.K"),
         ("Is No. 1 the no. 2? No. Yes", "Is|No.|1|the|no.|2|?|No|.|Yes"),
         ("a Ph.D. student", "a|Ph.D.|student"),
+        ("at 5 a.m. Monday", "at|5|a.m.|Monday"),
+        ("at 10:30 A.M. EST, 6 P.M. Friday", "at|10:30|A.M.|EST|,|6|P.M.|Friday"),
         # The full stop that ends a text stands alone, but behind U.S.
         ("He works for Apple Inc.", "He|works|for|Apple|Inc|."),
         ("This is plan B. ", "This|is|plan|B|."),
@@ -62,6 +64,9 @@ def tokens(text: str, style: Style) -> str:
         ("mail ada@lovelace.org!", "mail|ada@lovelace.org|!"),
         ("@ada #naïve #cafe\u0301s #हिन्दी", "@ada|#naïve|#cafe\u0301s|#हिन्दी"),
         ("rene\u0301@cafe\u0301.fr", "rene\u0301@cafe\u0301.fr"),
+        # Marks that compose with no letter.
+        ("ask x\u0301@a.b now", "ask|x\u0301@a.b|now"),
+        ("a@x\u0301.b, #x\u0301y @q\u0308z", "a@x\u0301.b|,|#x\u0301y|@q\u0308z"),
         # Faces, and what is none.
         ("good :) bad :-( lol:D ;) =) :'( :P", "good|:)|bad|:-(|lol|:D|;)|=)|:'(|:P"),
         ("(Windows 8) (see 8) x=8)", "(|Windows|8|)|(|see|8|)|x|=|8|)"),

@@ -353,6 +353,7 @@ def words(*tokens: str) -> list[str]:
         (["'s", "’s", "’S"], "'s"),
         (["1996", "2004", "٣٣٣٣", "１９９６"], "0000"),
         (["http://a.b/c", "https://x.org", "www.example.com", "HTTP://A"], "<url>"),
+        (["WWW.X.org", "Https://A", "ftp://f.g", "FTP://F", "Www.a.b"], "<url>"),
         (["@ada", "@x_1"], "<user>"),
         (["<br>", "<br />", "<BR/>"], "<br>"),
         (['"', "``", "''", "“", "”", "„", "«", "»", "’’"], '"'),
