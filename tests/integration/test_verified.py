@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -16,22 +17,26 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.model.bundle import FILES, MANIFEST
+from service.model import bundle as bundles
+from service.model.bundle import MANIFEST, UNITS
 from tests.integration.conftest import Process, Start
 from tests.integration.metrics import value
 from tests.integration.models import write_model
 from tests.integration.test_workers import all_ready, workers_of
 from tests.patience import PATIENCE, until
+from tests.service.model.test_unit_cards import with_cards
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 NAMES = ("sentiment-bilstm", "ner-bilstm")
+CARD_OF_A_UNIT = "/units/0/forward/3"
+ASKED = ("/predict", "/gates", CARD_OF_A_UNIT)
 TEXT = "Ada Lovelace was a great film, and it is not bad."
 
 
 class Askers:
-    """One client a model, which asks for a prediction and for gates in turn: a text is never in a batch with others,
-    and its answer must be the same from bit to bit."""
+    """One client a model, which asks for a prediction, for gates and for a unit's card in turn: a text is never in a
+    batch with others, and its answer must be the same from bit to bit."""
 
     def __init__(self, service: Process, names: tuple[str, ...] = NAMES) -> None:
         self.url = service.url
@@ -45,9 +50,12 @@ class Askers:
     def _ask(self, name: str) -> None:
         with httpx.Client(base_url=self.url, timeout=PATIENCE) as client:
             while self._going:
-                for route in ("/predict", "/gates"):
+                for route in ASKED:
                     try:
-                        response = client.post(route, json={"model": name, "inputs": TEXT})
+                        if route == CARD_OF_A_UNIT:
+                            response = client.get(f"/models/{name}{route}")
+                        else:
+                            response = client.post(route, json={"model": name, "inputs": TEXT})
                     except httpx.TransportError as error:
                         self.outcomes[type(error).__name__] += 1
                         continue
@@ -87,10 +95,11 @@ FAULTS: tuple[Callable[[Path], None], ...] = (overwrite, truncate, empty, delete
 
 @pytest.fixture
 def models(repository: Path, tmp_path: Path) -> Path:
-    """A repository of the test's own, of one model a task."""
+    """A repository of the test's own, of one model a task. The first has cards of its units."""
     folder = tmp_path / "models"
     for name in NAMES:
         shutil.copytree(repository / name, folder / name)
+    with_cards(bundles.load(folder / NAMES[0] / "1"))
     return folder
 
 
@@ -124,11 +133,13 @@ def test_no_fault_of_a_file_changes_an_answer_or_loses_one(
     service = serving(start, models, workers, "--reload", reload)
     folder = models / NAMES[0] / "1"
     whole = shutil.copytree(folder, tmp_path / "whole")
+    files = bundles.load(folder).manifest.file_names
+    assert UNITS in files
     pids = workers_of(service)
     askers = Askers(service)
     try:
         askers.more()
-        for file in (MANIFEST, *FILES):
+        for file in (MANIFEST, *files):
             for fault in FAULTS:
                 if not (folder / file).stat().st_size:
                     continue
@@ -141,15 +152,17 @@ def test_no_fault_of_a_file_changes_an_answer_or_loses_one(
                 shutil.copyfile(whole / file, folder / file)
                 if reload != "0":
                     service.wait(lambda looked=looked: service.output.count("verified again") > looked)  # type: ignore[misc]  # mypy infers no lambda with defaults
-        for file in FILES:  # a copy of the same over what is served
+        for file in files:  # a copy of the same over what is served
             shutil.copyfile(whole / file, folder / file)
         askers.more()
     finally:
         askers.stop()
     assert set(askers.outcomes) == {"200"}
     assert {key: len(found) for key, found in askers.answers.items()} == {
-        (name, route): 1 for name in NAMES for route in ("/predict", "/gates")
+        (name, route): 1 for name in NAMES for route in ASKED
     }
+    (card,) = askers.answers[NAMES[0], CARD_OF_A_UNIT]
+    assert json.loads(card)["places"], "from its file"
     assert workers_of(service) == pids
     assert versions(service) == {"1"}
     assert "worker died" not in service.output
@@ -171,7 +184,12 @@ def test_a_replacement_serves_what_was_verified_while_the_folder_is_broken(
 
     def answers() -> set[bytes]:
         body = {"model": NAMES[0], "inputs": TEXT}
-        return {httpx.post(f"{service.url}/predict", json=body, timeout=PATIENCE).content for _ in range(8)}
+        card = f"{service.url}/models/{NAMES[0]}{CARD_OF_A_UNIT}"
+        return {
+            httpx.post(f"{service.url}/predict", json=body, timeout=PATIENCE).content
+            + httpx.get(card, timeout=PATIENCE).content
+            for _ in range(8)
+        }
 
     before = answers()
     assert len(before) == 1
@@ -225,7 +243,7 @@ def test_a_hangup_reloads_and_loses_nothing(start: Start, models: Path, workers:
     finally:
         askers.stop()
     assert set(askers.outcomes) == {"200"}
-    assert [len(found) for found in askers.answers.values()] == [1, 1]
+    assert [len(found) for found in askers.answers.values()] == [1, 1, 1]
     assert workers_of(service) == pids
     service.signal()
     assert service.exit_status() == 0
