@@ -62,6 +62,8 @@ _STRAIGHT = frozenset(('"', "'"))
 _BULLETS = frozenset("-*•‣◦▪▫·●○■□–—✓✔➢➤→")
 _SMILEY = re.compile(r"[:;=8][-o*']?[)(\[\]dDpP/\\|*3]|<3|\^[_.-]?\^")
 _ENUMERATOR = re.compile(r"\d{1,3}|[A-Za-z]|[ivxIVX]{1,5}")
+_NUMERAL = re.compile("[A-Z]|[IVXLC]+")
+"""The letter of a figure or a section, or a Roman number."""
 _ITEM = re.compile(r"(?:\(?(?:\d{1,3}|[a-z]|[ivx]{1,5})[.)]|\(?(?:[A-Z]|[IVX]{1,5})\))(?!\S)")
 _LETTERS = re.compile(r"[^\W\d_]{1,2}(?:\.[^\W\d_]{1,2})*")
 """Initials, and abbreviations such as ``U.S`` and ``a.m``: one letter, or pairs at most with periods between them."""
@@ -83,6 +85,7 @@ _TITLES = _words("""
 _BEFORE_NUMBERS = _words("""
     no nos p pp vol vols fig figs sec art arts ch chap para op nr
 """)
+"""A number follows, or the letter of a figure."""
 _ABBREVIATIONS = _words("""
     inc ltd co corp cos bros plc llc jr sr esq etc al dept univ assn intl natl ave blvd rd apt approx est cf ca ed eds
     esp eg ie ext fax ph attn conf tel jan feb apr jun jul aug sep sept oct nov dec mon tue tues wed thu thur thurs fri
@@ -191,7 +194,8 @@ class Splitter:
         if self._end == "stop":
             return opens or self._starts(token)
         if self._end == "numbered":
-            return not token[0].isdigit() and self._starts(token)
+            number = token[0].isdigit() or (_NUMERAL.fullmatch(token) and not _is_starter(token, following))
+            return not number and self._starts(token)
         return self._end in ("dots", "abbreviation") and _is_starter(token, following)
 
     def _starts(self, token: str) -> bool:
@@ -227,23 +231,24 @@ class Splitter:
             if gap or not self._count:
                 return "stop"
             if token == _PERIOD:
-                return self._behind(word)
+                return self._behind(self._last)
             return "abbreviation" if word in _EXCLAIMED else "stop"
         if _DOTS.fullmatch(token):
             return "dots"
         if len(token) > 1 and token[-1] == _PERIOD:
-            return self._behind(token[:-1].lower())
+            return self._behind(token[:-1])
         if closes or token in _STRAIGHT or _SMILEY.fullmatch(token) or unicodedata.category(token[0]) == "So":
             return self._end
         return "break" if token[0] == "<" and _BREAK.fullmatch(token) else ""
 
     def _behind(self, word: str) -> _End:
-        """The kind of end that a period behind a word, in lower case, makes."""
+        """The kind of end that a period behind a word makes."""
+        initial, word = len(word) == 1 and word.isupper(), word.lower()
         if self._count <= 1 and _ENUMERATOR.fullmatch(word):
             return ""
         if word in _TITLES:
             return "title"
-        if word in _BEFORE_NUMBERS:
+        if word in _BEFORE_NUMBERS and not initial:  # `P.` begins a name, `p.` stands before the number of a page
             return "numbered"
         if word in _ABBREVIATIONS or ((len(word) == 1 or "." in word) and _LETTERS.fullmatch(word)):
             return "abbreviation"

@@ -137,6 +137,8 @@ ON_ONE_LINE = [
     ["See http://example.com/a.", "Then call."],
     ["他去了巴黎。", "她留下了。"],
     ["No.", "She left."],
+    ["He said no.", "Rome is far."],
+    ["He read to p. 4.", "Then he left."],
     ["He came in 1997.", "1998 was better."],
     ["It ended.", "-- Reuters, London"],
     ["Thanks.", "@mary is here."],
@@ -154,6 +156,8 @@ def test_a_stop_ends_a_sentence(cut: Tokenizer, expected: list[str]) -> None:
     [
         "President George W. Bush met Samuel L. Jackson.",
         "J. R. R. Tolkien and J.R.R. Tolkien wrote it.",
+        "Kent 214 (P. Johnson 84, S. P. Rhodes 5) beat Essex.",  # `p.` is a page, `P.` a name
+        "She read Vol. II, Ch. IV and Sec. B of it.",
         "Mr. Smith, Dr. Jones and Sen. John Kerry (D., Mass.) met.",
         "The U.S. Army and the U.K. Parliament met St. Louis vs. Chicago at No. 5, p. 6.",
         "Apple Inc. said on Jan. 5 at 5 a.m. Monday that Smith Jr. left.",
