@@ -9,8 +9,10 @@ import re
 import shutil
 import signal
 import socket
+import subprocess
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -47,6 +49,7 @@ from benchmarks import (
     stream_service,
     stream_soak,
     streams,
+    threads,
 )
 from benchmarks.report import Conditions, Result
 from service.model.bundle import load as load_bundle
@@ -660,3 +663,23 @@ def test_a_requests_own_work_is_measured_and_counted(tmp_path: Path) -> None:
         first, second = (turns.take("64 connections", count=True) for _ in range(2))
     # Operations are counted, not timed; a timer of the service may add a few to a turn of 64 requests.
     assert first[1] == pytest.approx(second[1], rel=0.005)
+
+
+def test_a_step_is_measured_with_several_threads_beside_busy_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = torch.get_num_threads()
+    begun: list[subprocess.Popen[bytes]] = []
+
+    class Kept(subprocess.Popen[bytes]):
+        def __init__(self, command: Sequence[str]) -> None:
+            super().__init__(command)
+            begun.append(self)
+
+    monkeypatch.setattr(subprocess, "Popen", Kept)
+    found = threads.measure((1, 2), 1, threads.Size(hidden=4, rows=1, tokens=3, rounds=1))
+    assert list(found) == [1, 2]
+    assert min(found.values()) > 0
+    assert torch.get_num_threads() == before
+    (busy,) = begun
+    assert busy.returncode is not None, "it has ended"
+    printed = CliRunner().invoke(threads.main, ["--busy", "0", "--hidden", "4", "--rounds", "1"]).stdout.splitlines()
+    assert [line.split(":")[0] for line in printed] == ["1 thread beside 0 busy", "2 threads beside 0 busy"]

@@ -15,10 +15,10 @@ _MOST = 4
 def choose(wanted: int, hidden: int) -> str:
     """Set torch's threads and return a sentence that says how many and why. `wanted` is 0 for a choice by size.
 
-    A recurrent step of up to 256 units is too little work to share. Beside another busy process a second thread made
-    such a step 14 to 31 times slower, since each thread waits for the other at every step. The choice depends on the
-    machine and the network alone, never on the load: the number of threads changes the rounding, and a resumed training
-    must give the same numbers.
+    A recurrent step of up to 256 units is too little work to share. Beside busy processes a second thread made such a
+    step 27 times slower (`python -m benchmarks.threads`), since each thread waits for the other at every step. The
+    choice depends on the machine and the network alone, never on the load: the number of threads changes the rounding,
+    and a resumed training must give the same numbers.
     """
     cpus = usable_cpus()
     if wanted:
