@@ -16,11 +16,11 @@ from functools import partial
 from typing import Literal, get_args
 from weakref import WeakKeyDictionary
 
-from service.errors import InvalidField, RateLimited, Refused, RequestError, Unavailable
+from service.errors import InvalidField, RateLimited, Refused, RequestError, TooLarge, Unavailable
 from service.model.loading import Model
 from service.model.streams.sealing import Owner, Seal
 from service.model.streams.stepping import Job, Stepped, Stepper, check
-from service.model.streams.stream import MOST_STEPS, Stream, Wanted
+from service.model.streams.stream import MOST_ENTITY_BYTES, MOST_STEPS, Stream, Wanted
 from service.model.streams.tagging import Event
 from service.observability.metrics import Metrics
 from service.serving.batching import Batcher, Lane
@@ -36,6 +36,9 @@ ROOM_SECONDS = 0.05
 """Interval at which a stream checks again for room in the batcher's queue."""
 RETRY_SECONDS = 1.0
 """Retry-After of a client that found too many open streams."""
+
+_FEW_BYTES = 1024
+"""Bytes of entities below which a state that is too large keeps none."""
 
 Dropped = Literal["idle", "shutdown", "gone", "failed"]
 DROPS: tuple[Dropped, ...] = get_args(Dropped)
@@ -157,8 +160,16 @@ class Streams:
             raise InvalidField("/state", "The state was made by another release of the service.") from error
 
     def seal(self, model: Model, stream: Stream) -> str:
-        """The sealed state of a stream. Raises `TooLarge`."""
-        return self._seal.close(owner_of(model), stream.keep())
+        """The sealed state of a stream. If it would be too large, it has fewer entities. Raises `TooLarge` if nothing
+        helps."""
+        owner, most = owner_of(model), MOST_ENTITY_BYTES
+        while True:
+            try:
+                return self._seal.close(owner, stream.keep(most))
+            except TooLarge:
+                if not most:
+                    raise
+            most = most // 2 if most > _FEW_BYTES else 0
 
     def check_room(self, model: Model) -> None:
         """Raises `Unavailable` if too many tokens of the model wait."""

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from tests.bundles import tiny_bundle
 from tests.integration.conftest import Process, Start, _starter
-from tests.integration.streams import TEXT, cut, of, predicted, stream, tokens, write_repository
+from tests.integration.streams import TEXT, cut, of, predicted, socket, stream, tokens, write_repository
 from tests.patience import PATIENCE
 
 MODELS = ["sentiment-lstm", "sentiment-gru", "ner-gru"]
@@ -205,12 +207,52 @@ def test_a_state_expires_and_a_retired_version_is_told(start: Start, tmp_path: P
     state = post(process, model="sentiment-lstm", text="film ")["state"]
     process.wait(lambda: process.client.post("/stream", json={"text": "x", "state": state}).status_code == 422)
     assert "too old" in post(process, 422, text="x", state=state)["detail"]
+
+
+def test_a_state_of_a_retired_version_says_so(start: Start, tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    write_repository(models)
+    process = start(models=models).until_ready()
+    states = {name: post(process, model=name, text="film ")["state"] for name in MODELS}
     write_repository(models)  # version 2
-    state = post(process, model="sentiment-lstm", text="film ")["state"]
     process.signal(signal.SIGHUP)
-    process.wait(lambda: process.client.get("/models/sentiment-lstm").json()["version"] == "2")
-    detail = post(process, 422, text="x", state=state)["detail"]
-    assert "version 1" in detail or "too old" in detail
+    process.wait(lambda: all(process.client.get(f"/models/{name}").json()["version"] == "2" for name in MODELS))
+    for name, state in states.items():
+        detail = post(process, 422, text="x", state=state)["detail"]
+        assert f"The state is of {name!r}, version 1, which is not served any more" in detail
+        assert post(process, model=name, text="film ")["version"] == "2"
+
+
+def test_a_stream_ends_on_the_version_that_it_began_on(start: Start, tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    write_repository(models)
+    process = start(models=models).until_ready()
+    expected = {name: predicted(process, name, TEXT) for name in MODELS}
+    at = len(TEXT) // 2
+    with ExitStack() as stack:
+        opened = {name: stack.enter_context(stream(process, model=name)) for name in MODELS}
+        for each in opened.values():
+            each.send(text=TEXT[:at])
+            each.until("token")
+        tiny_bundle(models / "sentiment-lstm", bidirectional=False, head="attention", layers=2, seed=2)
+        tiny_bundle(models / "sentiment-gru", bidirectional=False, cell="gru", head="mean", seed=2)
+        tiny_bundle(models / "ner-gru", bidirectional=False, task="ner", cell="gru", crf=True, seed=2)
+        process.signal(signal.SIGHUP)
+        process.wait(lambda: all(process.client.get(f"/models/{name}").json()["version"] == "2" for name in MODELS))
+        for name, each in opened.items():
+            assert predicted(process, name, TEXT) != expected[name]
+            each.send(text=TEXT[at:], end=True)
+            prediction = each.until("done")[-1]["prediction"]
+            if "scores" in prediction:
+                assert prediction["scores"] == pytest.approx(expected[name]["scores"], abs=1e-5)
+            else:
+                spans = [
+                    [(e["label"], e["start"], e["end"]) for e in p["entities"]] for p in (prediction, expected[name])
+                ]
+                assert spans[0] == spans[1]
+    with socket(process) as later:
+        later.send(model="sentiment-lstm")
+        assert later.receive()["version"] == "2"
 
 
 def test_the_tokens_of_a_key_count_over_all_workers(start: Start, repository: Path) -> None:

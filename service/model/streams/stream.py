@@ -30,7 +30,8 @@ MOST_STEPS = 16
 MOST_NUMBERS = 65_536
 """Activations in one event. As JSON they stay under 1 MiB, the default limit of WebSocket clients."""
 MOST_ENTITY_BYTES = 14 * 1024
-"""Bytes of JSON for the entities in a state, which the prediction at the end needs: some hundreds."""
+"""Bytes of JSON for the entities in a state, which the prediction at the end needs: some hundreds. A state that would
+be too large keeps fewer."""
 _ENTITY = ("label", "text", "start", "end", "score", "token_start", "token_end")
 _DIGITS = 7
 """Digits of a score in a state."""
@@ -238,11 +239,11 @@ class Stream:
 
     # The state between two pieces
 
-    def keep(self) -> bytes:
-        """The state, for `resume`."""
+    def keep(self, most: int = MOST_ENTITY_BYTES) -> bytes:
+        """The state, for `resume`, with the first entities that fit into `most` bytes."""
         tagging, logits = (None, None) if self._tagging is None else self._tagging.keep()
         entities = [_packed(entity) for entity in self._entities]
-        kept = list(_of_size(entities, MOST_ENTITY_BYTES))
+        kept = list(_of_size(entities, most))
         truncated = self._truncated or len(kept) < len(entities)
         pending = [[each.text, each.start, each.row.hex(), each.begins, each.gap] for each in self._pending]
         counts = [self.count, self.read]

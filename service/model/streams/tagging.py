@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,9 @@ Event = dict[str, Any]
 
 _LONGEST = 4
 """An entity that is still open after this many times the lag is cut."""
+MOST_OPEN_BYTES = 4096
+"""Bytes of the text of unsettled tokens. With more, the tokens in front of the last half of them settle before the lag:
+a state must have room for all. Words of 32 bytes reach it with the largest lag that the service allows."""
 
 
 @dataclass(slots=True)
@@ -32,6 +36,10 @@ class _Open:
     gap: str
     start: int
     back: list[int] = field(default_factory=list)  # for each label, the best label of the token before
+
+    @property
+    def bytes(self) -> int:
+        return len(self.text.encode()) + len(self.gap.encode())
 
 
 @dataclass(slots=True)
@@ -46,12 +54,14 @@ class Tagging:
     _logits: list[Sequence[float]] = field(default_factory=list)
     _best: Floats | None = None  # [labels], scores of the best sequences that end with the last token
     _before: Before | None = None
+    _bytes: int = 0  # of the open tokens' text
 
     def add(self, token: Token, logits: Sequence[float]) -> str:
         """Add one token of the sentence, logits [labels]. Returns its provisional label, from the best sequence so
         far."""
         self._open.append(_Open(token.text, token.gap, token.start, self._advance(logits)))
         self._logits.append(logits)
+        self._bytes += self._open[-1].bytes
         assert self._best is not None
         return self.tagger.labels[int(self._best.argmax())]
 
@@ -89,6 +99,7 @@ class Tagging:
         self._before = None if ended else self.tagger.after(scores[:count], found.labels[count - 1], self._before)
         self._best = None
         del self._open[:count], self._logits[:count]
+        self._bytes = sum(each.bytes for each in self._open)
         for each, logits in zip(self._open, self._logits, strict=True):
             each.back = self._advance(logits)
         return events
@@ -96,6 +107,8 @@ class Tagging:
     def _is_due(self) -> bool:
         """True if an entity of the best sequence ended `lag` tokens ago, or the open sentence is long."""
         count = len(self._open)
+        if self._bytes > MOST_OPEN_BYTES and count > 1:
+            return True
         if count <= self.lag:
             return False
         if count >= 2 * self.lag:
@@ -121,11 +134,15 @@ class Tagging:
 
     def _settled(self, path: Sequence[int]) -> int:
         """The number of tokens settled by the lag. It cuts no entity, except a very long one."""
-        most = len(path) - self.lag
+        most, large = len(path) - self.lag, self._bytes > MOST_OPEN_BYTES
+        if large:
+            kept = list(accumulate(each.bytes for each in reversed(self._open)))  # by the last 1, 2, … tokens
+            fitting = sum(size <= MOST_OPEN_BYTES // 2 for size in kept)
+            most = max(most, len(path) - max(1, fitting))
         count = most
         while count > 0 and self._continues(path, count):
             count -= 1
-        return most if not count and len(path) >= _LONGEST * self.lag else count
+        return most if not count and (large or len(path) >= _LONGEST * self.lag) else count
 
     # The state between two pieces
 
@@ -143,5 +160,6 @@ class Tagging:
         self._best = None
         self._logits = logits.tolist()
         self._open = [_Open(*token) for token in tokens]
+        self._bytes = sum(each.bytes for each in self._open)
         for each, row in zip(self._open, self._logits, strict=True):
             each.back = self._advance(row)
