@@ -344,7 +344,8 @@ class Supervisor:
         _log.error("worker died", worker=worker.place, status=status, seconds=round(lived, 3), restart_in=pause)
 
     def _postpone(self, worker: _Worker) -> float:
-        """Schedule the next start of a worker. Returns the seconds until then."""
+        """Schedule the next start of a worker; no change waits for it meanwhile. Returns the seconds until then."""
+        self._agreement.note_gone(worker.place)
         now = time.monotonic()
         worker.failures = 0 if now - worker.started >= STABLE_SECONDS else worker.failures + 1
         # The bounded exponent prevents an overflow after days of failed starts.

@@ -25,6 +25,7 @@ LOCK_SECONDS = 1.0
 
 _HEAD = 16  # two numbers: twice the last decision (odd during a write), and the bytes in use
 _TRIES = 100
+_GONE = 2**64 - 1  # of a place without a worker: no decision has a higher number
 
 
 class Agreement:
@@ -88,6 +89,10 @@ class Agreement:
     def note_followed(self, worker: int, number: int) -> None:
         """Note that a worker has followed all decisions up to `number`."""
         self._followed[worker] = number
+
+    def note_gone(self, worker: int) -> None:
+        """Note that a worker has ended. Nobody waits for its place until the replacement follows the decisions."""
+        self._followed[worker] = _GONE
 
     def behind(self, number: int) -> Sequence[int]:
         """The workers that have not followed a decision yet."""

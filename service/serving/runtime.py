@@ -13,7 +13,7 @@ from typing import Any, TypeVar, get_args
 import structlog
 
 from service.cpus import usable_cpus
-from service.errors import BundleRefused, Refused, StartupError, Unavailable
+from service.errors import BundleRefused, ModelNotFound, Refused, StartupError, Unavailable
 from service.model.bundle import Score, Task
 from service.observability import logs
 from service.rollout import Plan
@@ -26,7 +26,7 @@ from service.serving.opening import Opening
 from service.serving.queueing import Ran
 from service.serving.registry import Changes, Entry, Model, Registry
 from service.serving.sampling import Sampler
-from service.serving.served import Served
+from service.serving.served import UNLOADED, Served
 from service.serving.shared import Shared
 from service.serving.streams import Streams
 from service.settings import Settings
@@ -105,6 +105,7 @@ class Runtime:
         self._traces = TraceNumbers(settings.trace_numbers)
         self._agreement = shared.agreement
         self._worker = shared.worker
+        self._lacking: set[str] = set()  # names that a decision could not be followed for, to be told once
         self._loader: asyncio.Task[None] | None = None
         self._follower: asyncio.Task[None] | None = None
         self._changing = asyncio.Lock()
@@ -180,8 +181,17 @@ class Runtime:
         """Stop serving a model; its current requests finish: `Registry.unload`."""
 
         async def unload() -> None:
-            _, number = await self._decide(name, lambda registry: registry.unload(name))
-            self._count_reloads("retired")
+            try:
+                _, number = await self._decide(name, lambda registry: registry.unload(name))
+            except ModelNotFound:
+                # Sent again: it is unloaded here, and waits for the workers that were behind.
+                if self._agreement is None or self._registry is None:
+                    raise
+                number = self._agreement.number
+                if self._registry.decision(name)["pin"] != UNLOADED or not self._agreement.behind(number):
+                    raise
+            else:
+                self._count_reloads("retired")
             await self._wait_for_others(name, number)
 
         await self._to_its_end(unload())
@@ -195,7 +205,7 @@ class Runtime:
 
         def decide(registry: Registry) -> tuple[_Value, int]:
             while True:  # each turn after the first follows a decision that another worker has made meanwhile
-                registry.follow(agreement.read()[1])
+                self._lacking.update(registry.follow(agreement.read()[1]))
                 changed = change(registry)
                 number = agreement.decide(name, registry.decision(name))
                 if number is not None:
@@ -231,14 +241,15 @@ class Runtime:
             if self._agreement.number != seen:
                 number, decisions = self._agreement.read()
                 try:
-                    lacking = await self._change(partial(Registry.follow, decisions=decisions))
+                    self._lacking.update(await self._change(partial(Registry.follow, decisions=decisions)))
                 except Exception:  # a bad folder on disk must not take down the loaded models
                     _log.exception("a change was not followed")
                     await asyncio.sleep(FOLLOW_AGAIN_SECONDS)
                     continue
                 seen = number
-                if lacking:  # the next look at the models folder tries them again
-                    _log.error("a change was not followed", models=lacking)
+                if self._lacking:  # tried again by the next decision on the name, or when its files change
+                    _log.error("a change was not followed", models=sorted(self._lacking))
+                    self._lacking.clear()
                 else:
                     followed = number
                 self._note_ready()
@@ -370,6 +381,7 @@ class Runtime:
             self._looked.set()
         self._show_models()
         if self._agreement is not None and self.settings.admin:
+            self._agreement.note_followed(self._worker, 0)  # from here on, changes wait for this worker
             _, decisions = self._agreement.read()
             if decisions:
                 await self._change(partial(Registry.follow, decisions=decisions))

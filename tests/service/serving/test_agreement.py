@@ -55,6 +55,10 @@ def test_who_is_behind() -> None:
     assert list(one.behind(1)) == [0, 1]
     one.note_followed(1, 5)
     assert (list(one.behind(5)), one.workers) == ([0], 2)
+    one.note_gone(0)
+    assert list(one.behind(2**63)) == [1], "nobody waits for a worker that has ended"
+    one.note_followed(0, 0)
+    assert list(one.behind(5)) == [0], "but for the one that replaces it"
 
 
 def test_a_reader_never_sees_half_a_decision() -> None:

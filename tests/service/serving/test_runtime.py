@@ -175,6 +175,63 @@ def test_a_change_is_answered_with_an_error_while_a_worker_is_behind(
     asyncio.run(main())
 
 
+def test_an_unload_sent_again_waits_for_the_workers_that_are_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtimes, "AGREE_SECONDS", 0.2)
+
+    async def main() -> None:
+        workers = _workers(tmp_path)
+        (one, _), (_, second) = workers
+        for _ in range(2):
+            with pytest.raises(Unavailable, match="2 of 2 workers have not followed"):
+                await one.unload("one")
+        with pytest.raises(ModelNotFound):
+            await one.unload("two")  # it never was there
+
+        behind, first = Agreement.behind, iter([[1]])
+
+        async def work() -> None:
+            monkeypatch.setattr(runtimes, "AGREE_SECONDS", PATIENCE)
+            monkeypatch.setattr(Agreement, "behind", lambda *of: next(first, None) or behind(*of))
+            await one.unload("one")
+            assert "one" not in second.models
+            with pytest.raises(ModelNotFound):
+                await one.unload("one")
+
+        await _while_they_follow(workers, work)
+
+    asyncio.run(main())
+
+
+def test_a_decision_that_was_not_followed_is_told_beside_a_change_of_another_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtimes, "AGREE_SECONDS", 0.2)
+    write(tmp_path, "two", content="d")
+
+    async def main() -> None:
+        workers = _workers(tmp_path)
+        (one, _), (other, second) = workers
+        get = second._store.get
+        bad = Refused("one", 1, "it is broken here")
+        monkeypatch.setattr(second._store, "get", lambda *of: bad if of[:2] == ("one", 1) else get(*of))
+        with pytest.raises(Unavailable):  # nobody looks yet
+            await one.load("one", 1)
+        with pytest.raises(Unavailable):  # reads the decision on the other name before it changes this one
+            await other.unload("two")
+
+        with capture_logs() as logged:
+
+            async def work() -> None:
+                await _until(lambda: any(each["event"] == "a change was not followed" for each in logged))
+
+            await _while_they_follow(workers, work)
+        assert [each["models"] for each in logged if each["event"] == "a change was not followed"] == [["one"]]
+
+    asyncio.run(main())
+
+
 def test_a_worker_that_met_an_error_follows_a_moment_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runtimes, "AGREE_SECONDS", PATIENCE)
     monkeypatch.setattr(runtimes, "FOLLOW_AGAIN_SECONDS", 0.01)
