@@ -177,8 +177,9 @@ def test_a_loader_runs_ncnn_text_by_text(tmp_path: Path, monkeypatch: pytest.Mon
     )
     assert converted == [(1, 3, 1), (1, 1, 1)]
 
-    classifier = lambda graph, *shape: lambda tokens, lengths: np.array([[tokens.sum(), lengths[0]]])  # noqa: E731
-    monkeypatch.setattr(worker, "_ncnn", classifier)
+    monkeypatch.setattr(
+        worker, "_ncnn", lambda graph, *shape: lambda tokens, lengths: np.array([[tokens.sum(), lengths[0]]])
+    )
     run = worker.ncnn(str(graph_without_cells(tmp_path / "classifier.onnx", tagger=False)))
     np.testing.assert_array_equal(run(tokens, np.array([3, 1, 2], np.int32)), [[9, 3], [2, 1], [15, 2]])
 
