@@ -48,6 +48,14 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return min(usable_cpus(), MOST_RUNS)
 
 
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Names a value of bytes that nobody can read by its length. Test processes must agree on every name, and a packed
+    value that each of them makes for itself holds the second in which it was made."""
+    if isinstance(val, bytes) and not (val.isascii() and val.decode("ascii").isprintable()):
+        return f"{len(val)}-bytes"
+    return None
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup() -> None:
     """Networks with random weights are the same in every run and order, those of a module's fixtures too."""

@@ -1,10 +1,13 @@
-"""`make test` needs Python and make alone: `.ci/run` adds nothing to it, and the pins suit every Python it accepts."""
+"""`make test` needs Python and make alone: `.ci/run` adds nothing to it, the pins suit every Python it accepts, and its
+processes agree on the names of the tests."""
 
 from __future__ import annotations
 
+import gzip
 import re
 from importlib import metadata
 
+import pytest
 from packaging.specifiers import SpecifierSet
 
 from tests.integration.conftest import ROOT
@@ -35,3 +38,14 @@ def _requires_python(name: str) -> str:
         return str(metadata.metadata(name).json.get("requires_python", ""))
     except metadata.PackageNotFoundError:
         return ""
+
+
+@pytest.mark.parametrize("packed", [gzip.compress(b"a", mtime=second) for second in (0, 1_800_000_000)])
+def test_a_name_holds_no_time(packed: bytes, request: pytest.FixtureRequest) -> None:
+    """Two processes that pack a value in different seconds name the test alike, or xdist runs none."""
+    assert request.node.name.startswith(f"test_a_name_holds_no_time[{len(packed)}-bytes")
+
+
+@pytest.mark.parametrize("text", [b"plain"])
+def test_a_name_holds_bytes_that_can_be_read(text: bytes, request: pytest.FixtureRequest) -> None:
+    assert request.node.name.endswith(f"[{text.decode()}]")
