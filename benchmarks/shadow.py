@@ -51,7 +51,7 @@ class Size:
     """Connections, rounds, and the seconds of a turn: before counting, and counted; the share of the highest rate."""
 
     connections: int = 16
-    rounds: int = 31
+    rounds: int = 111
     warm_up: float = 0.3
     seconds: float = 1.5
     share: float = 0.5
