@@ -21,7 +21,7 @@ from training.export.restore import opened
 from training.scoring import raw
 from training.scoring.calibration import calibration_error, error_by_chance
 from training.scoring.evaluate import Subject, corpus_name
-from training.scoring.metrics import EntityScores, Scored
+from training.scoring.metrics import Scored
 
 FILE = Path(__file__).resolve().parent / "domains.json"
 TAGGED = ("conll2003", "uner-ewt", "worldwide-news", "fewnerd-wiki", "wikineural", "tweebank")
@@ -81,32 +81,21 @@ def _classified(subject: Subject, path: Path, examples: Sequence[Example]) -> di
 
 def _tagged(subject: Subject, path: Path, examples: Sequence[Example]) -> dict[str, float]:
     """Entity scores, and the calibration of entities' scores, on tokens and on raw text, over `COMMON` alone."""
-    found = subject.corpus(corpus_name(path), examples)
+    found = subject.corpus(corpus_name(path), examples, COMMON)
     report = raw.of_bundle(subject.bundle, found)
-    tokens, text = common(report.tokens), common(report.raw)
+    tokens, text = report.tokens, report.raw
     figures = {"f1": tokens.f1, "precision": tokens.precision, "recall": tokens.recall, "raw_f1": text.f1}
     figures |= _calibration(report.scored_tokens, "") | _calibration(report.scored_raw, "raw_")
     return {"inputs": len(found.gold), **figures}
 
 
 def _calibration(scored: Sequence[Scored], prefix: str) -> dict[str, float]:
-    """The calibration error of entities of `COMMON`, and that of perfect scores; nothing if there is no such entity."""
-    kept = [each for each in scored if each.kind in COMMON]
-    if not kept:
+    """The calibration error of entities, and that of perfect scores; nothing if there is no entity."""
+    if not scored:
         return {}
-    confidence = [each.score for each in kept]
-    error = calibration_error(confidence, [each.right for each in kept])
+    confidence = [each.score for each in scored]
+    error = calibration_error(confidence, [each.right for each in scored])
     return {f"{prefix}calibration_error": error, f"{prefix}calibration_by_chance": error_by_chance(confidence)}
-
-
-def common(scores: EntityScores) -> EntityScores:
-    """The scores over the types of `COMMON` alone."""
-    found = [scores.types[kind] for kind in COMMON if kind in scores.types]
-    return EntityScores(
-        sum(each.correct for each in found),
-        sum(each.predicted for each in found),
-        sum(each.support for each in found),
-    )
 
 
 def average(found: dict[str, dict[str, float]], task: str) -> float:

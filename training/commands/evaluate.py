@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import click
 from rich.table import Table
 
 from service.commands.options import takes
-from service.model.bundle import Bundle
-from training.commands.console import data_option, json_option, model_argument, note, opened, option
+from service.model.bundle import CARD, Bundle, Manifest, RawText, Score, replace_manifest
+from training.commands.console import data_option, json_option, listed, model_argument, note, opened, option
+from training.export import card
 from training.options import Columns
-from training.scoring.evaluate import Corpus, Report, Subject
-from training.scoring.raw import of_bundle, texts_of_bundle
+from training.scoring.evaluate import Report, Subject, guess_score
+from training.scoring.raw import RawReport, of_bundle, texts_of_bundle
 from training.terminal import show
+
+_Figure = TypeVar("_Figure", bound=Score | RawText)
 
 
 @click.command()
@@ -22,27 +26,67 @@ from training.terminal import show
 @data_option
 @json_option
 @option("--raw", is_flag=True, help="Also score on raw text: the file's tokens, joined as people write them.")
+@option(
+    "--types",
+    help="Entity types that count, such as LOC,ORG,PER, for data that lacks the others: these are left out of data and "
+    "answers. Default: all.",
+)
+@option("--record", is_flag=True, help="Write the figures into the bundle: its manifest and its card.")
 @takes(Columns)
-def evaluate(columns: Columns, model: Path, data: tuple[Path, ...], json: bool, raw: bool) -> None:
+def evaluate(
+    columns: Columns, model: Path, data: tuple[Path, ...], json: bool, raw: bool, types: str | None, record: bool
+) -> None:
     """Score a bundle with the runtime that serves it."""
     found = opened(model)
     subject = Subject(found)
+    counted = _types(found.manifest, types)
+    written = found.manifest
     for path in data:
-        report = subject.measure(subject.read(path, columns.layout, note))
+        report = subject.measure(subject.read(path, columns.layout, note, counted))
         if report.remark:
             note(f"warning: {report.remark}")
-        on_raw = _on_raw(found, report.corpus) if raw else None
+        tagged = of_bundle(found, report.corpus) if raw and found.manifest.task == "ner" else None
+        on_raw = _on_raw(found, report, tagged) if raw else None
         if json:
             print(report.as_json(found.name, found.version, on_raw))
         else:
             _print_report(found, report, on_raw)
+        written = recorded(written, report, tagged.kept() if tagged else None)
+    if record:
+        replace_manifest(found, written, {CARD: card.render(found.name, written).encode()})
 
 
-def _on_raw(found: Bundle, corpus: Corpus) -> dict[str, float]:
+def _types(manifest: Manifest, types: str | None) -> list[str]:
+    """``LOC,PER`` → types that the model has; none if all count. Raises `click.BadParameter`."""
+    if types is None:
+        return []
+    if manifest.task != "ner":
+        raise click.BadParameter("a classifier has no entities; it is for taggers", param_hint="--types")
+    known = sorted({label.partition("-")[2] for label in manifest.labels if "-" in label})
+    return sorted(listed(types, known, "entity type", "--types"))
+
+
+def recorded(manifest: Manifest, report: Report, raw: RawText | None = None) -> Manifest:
+    """A manifest with these figures in the place of earlier ones on the same data, or behind those on other data."""
+    figures: dict[str, object] = {
+        "quality": _merged(manifest.quality, report.scores()),
+        "guess": _merged(manifest.guess, [guess_score(report.corpus)]),
+    }
+    if raw:
+        figures["raw_text"] = _merged(manifest.raw_text, [raw])
+    return manifest.model_copy(update=figures)
+
+
+def _merged(kept: Sequence[_Figure], anew: Sequence[_Figure]) -> tuple[_Figure, ...]:
+    """New figures on one set of data, where the earlier ones on it were."""
+    name = anew[0].data
+    at = next((place for place, each in enumerate(kept) if each.data == name), len(kept))
+    return (*kept[:at], *anew, *(each for each in kept[at:] if each.data != name))
+
+
+def _on_raw(found: Bundle, report: Report, tagged: RawReport | None) -> dict[str, float]:
     """The figures on raw text, by name."""
-    if found.manifest.task == "ner":
-        return of_bundle(found, corpus).as_json()
-    return texts_of_bundle(found, corpus)
+    return tagged.as_json() if tagged else texts_of_bundle(found, report.corpus)
 
 
 def _print_report(found: Bundle, report: Report, raw: Mapping[str, float] | None) -> None:

@@ -46,6 +46,8 @@ class Corpus:
     encoded: list[Encoded]
     set_aside: int = 0
     """Rows of the file that are not among them: their texts hold no token."""
+    types: tuple[str, ...] = ()
+    """The entity types that count, in `gold` and in answers; () means all."""
 
     @property
     def truncated(self) -> int:
@@ -103,27 +105,40 @@ def corpus(
     layout: Layout = AS_FOUND,
     tell: Tell = silent,
     owner: str = "the training data",
+    types: Sequence[str] = (),
 ) -> Corpus:
     """Read labelled data for scoring; inputs over `limit` tokens are cut, as the service would with `truncate`.
 
-    Rows without a token are set aside. `tell` gets a line on these, and on the choices of the reader. Raises
-    `CorpusError` for data that cannot be read, or with a label that the model does not have.
+    Rows without a token are set aside. `tell` gets a line on these, and on the choices of the reader. With `types`
+    only entities of these count, and the name says so. Raises `CorpusError` for data that cannot be read, or with a
+    label that the model does not have.
     """
     examples = read(path, task, layout, tell)
     kept = with_tokens(path, examples, tokenizer, tell)
+    if types:
+        kept = [of_types(example, types) for example in kept]
     check_labels(labels, kept, path, owner)
-    return replace(corpus_of(corpus_name(path), kept, task, tokenizer, limit), set_aside=len(examples) - len(kept))
+    name = corpus_name(path) + (f" ({' '.join(types)})" if types else "")
+    return replace(corpus_of(name, kept, task, tokenizer, limit, types), set_aside=len(examples) - len(kept))
 
 
-def corpus_of(name: str, examples: Sequence[Example], task: Task, tokenizer: Tokenizer, limit: int) -> Corpus:
-    """Examples for scoring, under a name; texts without a token are left out."""
+def corpus_of(
+    name: str, examples: Sequence[Example], task: Task, tokenizer: Tokenizer, limit: int, types: Sequence[str] = ()
+) -> Corpus:
+    """Examples for scoring, under a name; texts without a token are left out. With `types` only entities of these
+    count."""
     encoded, gold = [], []
-    for example in examples:
+    for example in [of_types(each, types) for each in examples] if types else examples:
         if isinstance(example.value, str) and not tokenizer.split(example.value):
             continue
         encoded.append(tokenizer.encode(example.value, limit, truncate=True))
         gold.append(example.label)
-    return Corpus(name, task, gold, encoded)
+    return Corpus(name, task, gold, encoded, types=tuple(types))
+
+
+def of_types(example: Example, types: Sequence[str]) -> Example:
+    """A tagged sentence in which entities of other types are ``O``."""
+    return replace(example, label=tuple(tag if tag[2:] in types else "O" for tag in example.label))
 
 
 def corpus_name(path: Path) -> str:
@@ -144,8 +159,16 @@ def answers(
             seen(positions, logits)
         answers = decode.decode(logits, inputs, tokens=True)
         for position, answer in zip(positions, answers, strict=True):
-            predictions[position] = answer
+            predictions[position] = _of_types(answer, corpus.types) if corpus.types else answer
     return predictions
+
+
+def _of_types(answer: dict[str, object], types: Sequence[str]) -> dict[str, object]:
+    """A tagger's answer without its entities of other types."""
+    entities = [each for each in cast(list[dict[str, Any]], answer["entities"]) if each["label"] in types]
+    tokens = cast(list[dict[str, Any]], answer["tokens"])
+    tokens = [token if token["label"][2:] in types else token | {"label": "O"} for token in tokens]
+    return answer | {"entities": entities, "tokens": tokens}
 
 
 def measure(predict: Predictor, corpus: Corpus, decode: Classifier | Tagger, seen: _Seen | None = None) -> Report:
@@ -242,14 +265,14 @@ class Subject:
     def decoder(self) -> Classifier | Tagger:
         return decoder(self.manifest.task, self.manifest.labels, self.manifest.crf)
 
-    def read(self, data: Path, layout: Layout = AS_FOUND, tell: Tell = silent) -> Corpus:
+    def read(self, data: Path, layout: Layout = AS_FOUND, tell: Tell = silent, types: Sequence[str] = ()) -> Corpus:
         """Read labelled data: see `corpus`. Raises `UnknownLabel` for labels that it has not."""
         task, labels, limit = self.manifest.task, self.manifest.labels, self.manifest.token_limit
-        return corpus(data, task, labels, self.tokenizer, limit, layout, tell, self.name)
+        return corpus(data, task, labels, self.tokenizer, limit, layout, tell, self.name, types)
 
-    def corpus(self, name: str, examples: Sequence[Example]) -> Corpus:
+    def corpus(self, name: str, examples: Sequence[Example], types: Sequence[str] = ()) -> Corpus:
         """Examples for scoring, under a name: see `corpus_of`."""
-        return corpus_of(name, examples, self.manifest.task, self.tokenizer, self.manifest.token_limit)
+        return corpus_of(name, examples, self.manifest.task, self.tokenizer, self.manifest.token_limit, types)
 
     def answers(self, found: Corpus, seen: _Seen | None = None) -> list[dict[str, object]]:
         """The answer to every input: see `answers`."""

@@ -92,7 +92,7 @@ def measure(
         for part in _by_sentence(tokenizer.encode(each.text, limit, truncate=True))
     ]
     found: list[dict[Span, float]] = [{} for _ in joined]  # with the score of each entity
-    parts = Corpus(corpus.name, "ner", [], [part for _, part in read])
+    parts = replace(corpus, gold=[], encoded=[part for _, part in read])
     for (at, _), answer in zip(read, answers(predict, parts, decode), strict=True):
         entities = answer["entities"]
         assert isinstance(entities, list)

@@ -10,18 +10,20 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Literal
 
 import pytest
 import torch
 
 from service.errors import BundleError
-from service.model.bundle import CARD, Task, load, versions
+from service.model.bundle import CARD, Score, Task, load, replace_manifest, versions
 from service.version import VERSION
 from tests import corpora
 from tests.bundles import tiny_bundle
 from tests.patience import PATIENCE
 from training import cli
 from training.commands import fit as fit_command
+from training.export.card import render
 from training.loop.fit import Recipe
 from training.nets.networks import Design
 from training.options import FitOptions
@@ -521,6 +523,51 @@ def test_evaluate_says_how_many_it_cut(
     assert main(monkeypatch, "evaluate", "models/tiny", "--data", "long.tsv", "--json") == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["inputs"], found["truncated"]) == (2, 1)
+
+
+@pytest.mark.parametrize("task", ["sentiment", "ner"])
+def test_evaluate_records_its_figures_in_manifest_and_card(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], task: Task
+) -> None:
+    _, dev = data(place, task)
+    made = tiny_bundle(place / "models" / "tiny", task=task)
+    metric: Literal["accuracy", "f1"] = "accuracy" if task == "sentiment" else "f1"
+    earlier = [Score(data=name, metric=metric, value=0.9, examples=1) for name in ("mine dev", "other dev")]
+    replace_manifest(made, made.manifest.model_copy(update={"quality": tuple(earlier)}))
+    arguments = ("evaluate", "models/tiny", "--data", str(dev), "--raw", "--json")
+    assert main(monkeypatch, *arguments) == 0
+    assert load(made.path).manifest.quality == tuple(earlier), "nothing is written without --record"
+    capsys.readouterr()
+    assert main(monkeypatch, *arguments, "--record") == 0
+    line = json.loads(capsys.readouterr().out)
+    kept = load(made.path).manifest
+    found = {each.metric: each.value for each in kept.quality if each.data == "mine dev"}
+    assert found == {name: pytest.approx(line[name], abs=1e-5) for name in found}
+    assert len(found) == 4
+    assert [each.data for each in kept.quality] == [*["mine dev"] * 4, "other dev"]
+    assert [(each.data, each.f1) for each in kept.raw_text] == [
+        ("mine dev", pytest.approx(line["raw"]["f1"], abs=1e-5)) for _ in range(task == "ner")
+    ]
+    assert [each.data for each in kept.guess] == ["mine dev"]
+    assert load(made.path).file(CARD).read_text("utf-8") == render("tiny", kept)
+
+
+def test_evaluate_counts_the_types_that_were_named(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("some").mkdir()
+    Path("some/dev.conll").write_text("Ada\tB-PER\nin\tO\nParis\tB-LOC\n\nLatin\tB-MISC\n", "utf-8")
+    made = tiny_bundle(place / "models" / "tiny", task="ner")
+    arguments = ("evaluate", "models/tiny", "--data", "some/dev.conll", "--json", "--record")
+    assert "'B-MISC' is not in tiny" in refused(capsys, monkeypatch, *arguments)
+    assert main(monkeypatch, *arguments, "--types", "PER,LOC") == 0
+    assert json.loads(capsys.readouterr().out)["data"] == "some dev (LOC PER)"
+    assert {each.data for each in load(made.path).manifest.quality} >= {"some dev (LOC PER)"}
+    assert main(monkeypatch, *arguments, "--types", "PER,MISC") == 2
+    assert "there is no entity type 'MISC'; known are LOC, PER" in " ".join(capsys.readouterr().err.split())
+    tiny_bundle(place / "models" / "other")
+    assert main(monkeypatch, "evaluate", "models/other", "--data", "x.tsv", "--types", "PER") == 2
+    assert "a classifier has no entities" in " ".join(capsys.readouterr().err.split())
 
 
 def test_bundles_that_cannot_be_evaluated(

@@ -25,12 +25,12 @@ TOKENS = tokenizer(architecture(task="ner"))
 NAMES = {tuple(TOKENS.rows([word])[0].tolist()) for word in ("Ada", "London")}
 
 
-def found(tmp_path: Path, text: str, limit: int = 100) -> RawReport:
+def found(tmp_path: Path, text: str, limit: int = 100, types: Sequence[str] = ()) -> RawReport:
     """What a tagger comes to that tags every token shaped like ``Ada`` or ``London`` as a person of its own."""
     path = tmp_path / "set" / "dev.conll"
     path.parent.mkdir(exist_ok=True)
     path.write_text(text, "utf-8")
-    data = corpus(path, "ner", LABELS["ner"], TOKENS, limit)
+    data = corpus(path, "ner", LABELS["ner"], TOKENS, limit, types=types)
 
     def predict(rows: Sequence[NDArray[np.int32]]) -> NDArray[np.float32]:
         logits = np.zeros((len(rows), max(map(len, rows)), len(LABELS["ner"])), np.float32)
@@ -68,6 +68,17 @@ def test_scores_of_entities_are_compared_by_token_and_by_offset(tmp_path: Path) 
     nothing = found(tmp_path, "ran\tO\n")
     assert nothing.scored_raw == ()
     assert "calibration_error" not in nothing.as_json()
+
+
+def test_entities_of_other_types_count_neither_by_token_nor_by_offset(tmp_path: Path) -> None:
+    # Every name is taken for a person; the data have a place among them, and a type that the tagger has not.
+    text = "Ada\tB-PER\nin\tO\nLondon\tB-LOC\n\nLatin\tB-MISC\n"
+    for types, counts in ((["PER"], (1, 2, 1)), (["LOC"], (0, 0, 1))):
+        report = found(tmp_path, text, types=types)
+        assert report.data == f"set dev ({types[0]})"
+        for each in (report.tokens, report.raw):
+            assert (each.correct, each.predicted, each.support) == counts
+        assert len(report.scored_tokens) == len(report.scored_raw) == counts[1]
 
 
 def test_an_entity_that_ends_inside_a_token_of_raw_text_is_told(tmp_path: Path) -> None:
