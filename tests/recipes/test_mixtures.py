@@ -132,6 +132,19 @@ def test_a_taggers_figures_have_the_calibration_of_common_types(tmp_path: Path) 
     assert lines[-1].startswith(f"| `m` 1 | tweebank dev | 18 | {100 * figures['calibration_error']:.1f} |")
 
 
+def test_entities_of_types_that_the_corpora_do_not_share_are_not_counted(tmp_path: Path) -> None:
+    """Random weights that know no other type: every entity that they find is left out, as is the data's own."""
+    bundle = tiny_bundle(tmp_path / "m", task="ner", labels=("O", "B-MISC"))
+    for name, tag in (("uner-ewt", "B-PER"), ("tweebank", "B-MISC")):
+        (tmp_path / "ner" / name).mkdir(parents=True)
+        (tmp_path / "ner" / name / "dev.conll").write_text(f"Ada\t{tag}\nran\tO\n\nLatin\t{tag}\n", "utf-8")
+    found = dict(domains.figures(bundle, tmp_path))
+    assert set(found) == {"uner-ewt dev", "tweebank dev"}
+    for figures in found.values():
+        assert not {"calibration_error", "raw_calibration_error"} & set(figures)
+        assert figures["f1"] == figures["raw_f1"] == 0.0
+
+
 def test_the_last_version_stands_in_the_table_of_calibration() -> None:
     old = {"a dev": {"inputs": 5.0, "accuracy": 0.5, "calibration_error": 0.1, "calibration_by_chance": 0.05}}
     new = {"a dev": {"inputs": 5, "accuracy": 0.5, "calibration_error": 0.022, "calibration_by_chance": 0.031}}
