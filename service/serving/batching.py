@@ -37,12 +37,8 @@ WEIGHT_OF_LAST = 0.1
 class Counters:
     """Totals of the batcher since its start. They only grow."""
 
-    batches: int = 0
     inline_batches: int = 0
     failed_batches: int = 0
-    rows: int = 0
-    tokens: int = 0
-    padded_tokens: int = 0
     refused: Counter[Refused] = field(default_factory=Counter)
     """Rejected submissions by reason. No work was begun for them."""
     dropped: Counter[Drop] = field(default_factory=Counter)
@@ -234,25 +230,15 @@ class Batcher:
     def _take(self, lane: Lane[Any, Any], window: slice) -> Batch[Lane[Any, Any]]:
         self._given = lane.given
         lane.given += lane.estimate(window)
-        batch = lane.batch(lane.queue.take(window))
-        self.counters.batches += 1
-        self.counters.rows += len(batch.entries)
-        self.counters.tokens += batch.tokens
-        self.counters.padded_tokens += batch.padded_tokens
-        return batch
+        return lane.batch(lane.queue.take(window))
 
     def may_run_at_once(self, estimate: float, rows: int) -> bool:
         """True if nothing runs or waits and a batch of `estimate` seconds is short. Called by lanes."""
         return not (self.busy or self._closed) and estimate < self.inline_seconds and rows <= self.max_rows
 
-    def count_at_once(self, given: float, seconds: float, rows: int, tokens: int) -> float:
+    def count_at_once(self, given: float, seconds: float) -> float:
         """Count a batch that ran at once, and return the `given` of its lane. Called by lanes."""
-        counters = self.counters
-        counters.batches += 1
-        counters.inline_batches += 1
-        counters.rows += rows
-        counters.tokens += tokens
-        counters.padded_tokens += tokens
+        self.counters.inline_batches += 1
         self._given = max(given, self._given)  # an idle lane saves up no credit
         return self._given + seconds
 
@@ -398,7 +384,7 @@ class Lane(Generic[Row, Result]):
             batcher.counters.failed_batches += 1
             raise
         seconds = batcher.clock() - started
-        self.given = batcher.count_at_once(self.given, seconds, len(rows), tokens)
+        self.given = batcher.count_at_once(self.given, seconds)
         if batcher.ran is not None:
             batcher.ran(Ran(len(rows), tokens, tokens, [0.0] * len(rows), seconds, self._of))
         self._correct(seconds, len(rows), tokens)
