@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from rich.table import Table
 from service.model.joining import bounds, logits_of, parts
 from service.model.loading import Model, loader
 from service.model.tokenizer import Encoded
-from service.serving.inference import decode, predicting
+from service.serving.inference import decode, run_predictions
 from training.data.batches import plan
 from training.data.corpora import read
 from training.data.detokenize import hyphens_apart, join
@@ -86,7 +87,7 @@ def found(model: Model, texts: Sequence[str], *, split: bool) -> tuple[list[Enco
     """Texts as a model reads them, and the entities that it finds."""
     encoded = [model.encode(text, truncate=True, split=split) for text in texts]
     rows = [part.rows for part in parts(encoded)]
-    run = predicting(model.engine, model.bundle.manifest)
+    run = partial(run_predictions, model.engine, model.bundle.manifest)
     logits: list[Any] = [None] * len(rows)
     for batch in plan([len(each) for each in rows], ROWS, ROWS * LIMIT, None):
         for number, answer in zip(batch, run([rows[number] for number in batch]), strict=True):

@@ -22,7 +22,7 @@ from service.model.joining import Logits, Traced, logits_of, parts, traces_of
 from service.model.loading import Model
 from service.model.tokenizer import Encoded
 from service.scoring.rows import Row
-from service.serving.inference import decode, predicting, trace_jobs, tracing
+from service.serving.inference import decode, run_predictions, run_traces, trace_jobs
 from service.serving.queueing import LIKE
 
 Record = dict[str, object]
@@ -161,9 +161,7 @@ def _begin(
     model: Model, window: _Window, pool: ThreadPoolExecutor, options: Options, selection: Selection | None
 ) -> list[tuple[list[int], Future[Sequence[Any]]]]:
     engine, manifest = model.engine, model.bundle.manifest
-    run: Callable[[list[Any]], Sequence[Any]] = (
-        predicting(engine, manifest) if selection is None else tracing(engine, manifest)
-    )
+    run: Callable[..., Sequence[Any]] = run_predictions if selection is None else run_traces
     sentences = parts(window.encoded)
     lengths = [len(sentence) for sentence in sentences]
     jobs: Sequence[Any] = (
@@ -173,7 +171,7 @@ def _begin(
     )
 
     def work(share: list[list[int]]) -> list[Any]:
-        return [result for batch in share for result in run([jobs[number] for number in batch])]
+        return [result for batch in share for result in run(engine, manifest, [jobs[number] for number in batch])]
 
     found = batches(lengths, options.batch_rows, options.batch_tokens)
     return [(list(chain.from_iterable(share)), pool.submit(work, share)) for share in _shares(found, lengths)]

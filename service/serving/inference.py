@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -171,11 +172,14 @@ class Inference:
         lanes = self._lanes.get(model)
         if lanes is None:
             engine, manifest, seconds = model.engine, model.bundle.manifest, model.seconds_per_token
+            predict = partial(run_predictions, engine, manifest)
+            trace = partial(run_traces, engine, manifest)
+            intervene = partial(run_interventions, engine, manifest)
             of = (model.name, model.version)
             lanes = self._lanes[model] = _Lanes(
-                self._batcher.lane(predicting(engine, manifest), seconds, of=of),
-                self._batcher.lane(tracing(engine, manifest), seconds * TRACE_COST, TRACE_ROW_SECONDS, of=of),
-                self._batcher.lane(intervening(engine, manifest), seconds * INTERVENED_COST, TRACE_ROW_SECONDS, of=of),
+                self._batcher.lane(predict, seconds, of=of),
+                self._batcher.lane(trace, seconds * TRACE_COST, TRACE_ROW_SECONDS, of=of),
+                self._batcher.lane(intervene, seconds * INTERVENED_COST, TRACE_ROW_SECONDS, of=of),
             )
         return lanes
 
@@ -244,41 +248,29 @@ def trace_jobs(
     return jobs
 
 
-def predicting(engine: Engine, manifest: Manifest) -> Callable[[Sequence[Rows]], list[Logits]]:
-    """A function that runs a batch of rows through the fused graph."""
-
-    def run(rows: Sequence[Rows]) -> list[Logits]:
-        return _each(manifest, engine.predict(rows), rows)
-
-    return run
+def run_predictions(engine: Engine, manifest: Manifest, rows: Sequence[Rows]) -> list[Logits]:
+    """Run a batch of rows through the fused graph."""
+    return _each(manifest, engine.predict(rows), rows)
 
 
-def tracing(engine: Engine, manifest: Manifest) -> Callable[[Sequence[TraceJob]], list[Traced]]:
-    """A function that runs a batch of jobs through the trace graph."""
-
-    def run(jobs: Sequence[TraceJob]) -> list[Traced]:
-        trace = engine.trace([job.rows for job in jobs])
-        logits = _each(manifest, trace.logits, [job.rows for job in jobs])
-        return [_traced(engine, manifest, job, trace, number, logits[number]) for number, job in enumerate(jobs)]
-
-    return run
+def run_traces(engine: Engine, manifest: Manifest, jobs: Sequence[TraceJob]) -> list[Traced]:
+    """Run a batch of jobs through the trace graph."""
+    trace = engine.trace([job.rows for job in jobs])
+    logits = _each(manifest, trace.logits, [job.rows for job in jobs])
+    return [_traced(engine, manifest, job, trace, number, logits[number]) for number, job in enumerate(jobs)]
 
 
-def intervening(engine: Engine, manifest: Manifest) -> Callable[[Sequence[TraceJob | RunJob]], list[Traced]]:
-    """A function that runs a batch of jobs with the values set in them."""
-
-    def batch(jobs: Sequence[TraceJob | RunJob]) -> list[Traced]:
-        rows = [job.rows for job in jobs]
-        trace = run(engine.network, rows, [job.settings for job in jobs])
-        logits = _each(manifest, trace.logits, rows)
-        return [
-            _traced(engine, manifest, job, trace, number, logits[number])
-            if isinstance(job, TraceJob)
-            else Traced(logits[number], [], None)
-            for number, job in enumerate(jobs)
-        ]
-
-    return batch
+def run_interventions(engine: Engine, manifest: Manifest, jobs: Sequence[TraceJob | RunJob]) -> list[Traced]:
+    """Run a batch of jobs with the values set in them."""
+    rows = [job.rows for job in jobs]
+    trace = run(engine.network, rows, [job.settings for job in jobs])
+    logits = _each(manifest, trace.logits, rows)
+    return [
+        _traced(engine, manifest, job, trace, number, logits[number])
+        if isinstance(job, TraceJob)
+        else Traced(logits[number], [], None)
+        for number, job in enumerate(jobs)
+    ]
 
 
 def _traced(engine: Engine, manifest: Manifest, job: TraceJob, trace: Trace, number: int, logits: Logits) -> Traced:

@@ -17,7 +17,7 @@ from service.model.joining import Logits, logits_of, parts
 from service.model.loading import Model
 from service.model.tokenizer import Encoded
 from service.serving.exchange import Exchange
-from service.serving.inference import Rows, decode, predicting
+from service.serving.inference import Rows, decode, run_predictions
 
 BATCH_ROWS, BATCH_TOKENS = 4, 4096
 """Limits of one batch: its rows and its tokens with padding. A batch of 16 rows takes longer per row: more padding, and
@@ -72,7 +72,6 @@ def _encoded(exchange: Exchange, shadow: Model) -> Sequence[Encoded] | None:
 
 def _predict(model: Model, encoded: Sequence[Encoded], around: Around) -> tuple[list[Logits], float]:
     """The logits of each input, and the seconds of the batches: CPU time for a model on the CPU."""
-    run_batch = predicting(model.engine, model.bundle.manifest)
     clock = time.thread_time if model.engine.provider == "cpu" else time.perf_counter
     rows = [each.rows for each in parts(encoded)]
     found: dict[int, Logits] = {}
@@ -81,7 +80,7 @@ def _predict(model: Model, encoded: Sequence[Encoded], around: Around) -> tuple[
         batch = [rows[number] for number in group]
         with around():
             started = clock()
-            logits = run_batch(batch)
+            logits = run_predictions(model.engine, model.bundle.manifest, batch)
             seconds += clock() - started
         found.update(zip(group, logits, strict=True))
     return logits_of(encoded, [found[number] for number in range(len(rows))]), seconds

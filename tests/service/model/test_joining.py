@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -12,7 +14,7 @@ from service.model.decoding import Prediction
 from service.model.gates import select
 from service.model.joining import bounds, logits_of, parts, traces_of
 from service.model.loading import Model, loader
-from service.serving.inference import decode, predicting, trace_jobs, tracing
+from service.serving.inference import decode, run_predictions, run_traces, trace_jobs
 from tests.bundles import tiny_bundle
 
 LIMIT = 64
@@ -45,8 +47,7 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 def predict(model: Model, text: str, *, split: bool) -> Prediction:
     encoded = [model.encode(text, truncate=True, split=split)]
-    run = predicting(model.engine, model.bundle.manifest)
-    logits = [run([part.rows])[0] for part in parts(encoded)]
+    logits = [run_predictions(model.engine, model.bundle.manifest, [part.rows])[0] for part in parts(encoded)]
     return decode(model, logits_of(encoded, logits), encoded, tokens=True)[0]
 
 
@@ -75,7 +76,7 @@ def test_traces_join_to_a_row_for_each_token(model: Model, text: str, explain: i
     encoded = [model.encode(text, truncate=True), model.encode("Ada . Bob .", truncate=True, split=False)]
     explain %= len(encoded[0])
     selection = select(manifest, statistics=True)
-    run = tracing(model.engine, manifest)
+    run = partial(run_traces, model.engine, manifest)
     rows = [run([job])[0] for job in trace_jobs(encoded[:1], selection, True, explain)]
     rows += run(trace_jobs(encoded[1:], selection, True, None))
     whole, other = traces_of(encoded, rows)
