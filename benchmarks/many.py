@@ -26,7 +26,8 @@ from service.cpus import usable_cpus
 from service.model.bundle import Bundle
 from service.model.loading import Model
 from service.scoring import repository
-from service.scoring.work import Options, batches
+from service.scoring.work import Options
+from service.serving.queueing import batches
 
 SUBJECT, BASELINE = "the project", "in process"
 ROWS, TOKENS = Options().batch_rows, Options().batch_tokens

@@ -23,7 +23,7 @@ from service.model.loading import Model
 from service.model.tokenizer import Encoded
 from service.scoring.rows import Row
 from service.serving.inference import decode, run_predictions, run_traces, trace_jobs
-from service.serving.queueing import LIKE
+from service.serving.queueing import batches
 
 Record = dict[str, object]
 FIRST_WINDOW = 16
@@ -92,22 +92,6 @@ def score(model: Model, windows: Iterable[list[Row]], options: Options) -> Itera
                 yield _finish(model, *running, options)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
-
-
-def batches(lengths: Sequence[int], most_rows: int, most_tokens: int) -> Iterator[list[int]]:
-    """Places of rows, the longest first, in batches. The shortest row of a batch has at least `LIKE` of the longest."""
-    batch: list[int] = []
-    longest = 0
-    for place in sorted(range(len(lengths)), key=lambda place: -lengths[place]):
-        full = len(batch) == most_rows or longest * (len(batch) + 1) > most_tokens
-        if batch and (full or lengths[place] < LIKE * longest):
-            yield batch
-            batch = []
-        if not batch:
-            longest = lengths[place]
-        batch.append(place)
-    if batch:
-        yield batch
 
 
 def _encoded(

@@ -6,7 +6,7 @@ selection: the gates of a whole batch are large and must not outlive it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -27,7 +27,7 @@ from service.model.joining import Logits, Traced, bounds, cut, logits_of, parts,
 from service.model.tokenizer import Encoded
 from service.model.window_shares import word_shares
 from service.serving.batching import Batcher, Lane
-from service.serving.queueing import Reply, Submission, Times
+from service.serving.queueing import Reply, Submission, Times, batches
 from service.serving.registry import Model
 
 Rows = NDArray[np.int32]
@@ -217,7 +217,8 @@ def decode(model: Model, logits: Sequence[Logits], encoded: Sequence[Encoded], *
         return model.decoder.decode(logits[0][None] if len(logits) == 1 else np.stack(logits), encoded)
     rows, sources = cut(encoded, logits), parts(encoded)
     predictions: list[Prediction] = [{}] * len(sources)
-    for group in _alike([len(source) for source in sources]):
+    lengths = [len(source) for source in sources]
+    for group in batches(lengths, len(lengths), DECODED_TOGETHER, like=0.5):
         together = padded([rows[number] for number in group])
         alike = [sources[number] for number in group]
         for number, prediction in zip(group, model.decoder.decode(together, alike, tokens=tokens), strict=True):
@@ -300,17 +301,6 @@ def _own(layer: LayerGates) -> LayerGates:
     """Copies of the activations. A NumPy view would keep the whole batch in memory."""
     own = {gate: array.copy() for gate, array in layer.arrays().items()}
     return LayerGates(layer.layer, layer.direction, own, layer.statistics)
-
-
-def _alike(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Numbers of inputs in groups of similar length, each at most `DECODED_TOGETHER` tokens with padding."""
-    group: list[int] = []
-    for number in sorted(range(len(lengths)), key=lengths.__getitem__):
-        if group and (lengths[number] * (len(group) + 1) > DECODED_TOGETHER or lengths[number] > 2 * lengths[group[0]]):
-            yield group
-            group = []
-        group.append(number)
-    yield group
 
 
 def padded(logits: Sequence[Logits]) -> Logits:

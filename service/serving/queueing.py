@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from operator import attrgetter
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
@@ -274,6 +274,25 @@ class Batch(Generic[Home]):
         """Measurements of the batch after its run. `of` identifies its lane."""
         waits = [self.since - entry.submission.since for entry in self.entries]
         return Ran(len(self.entries), self.tokens, self.padded_tokens, waits, seconds, of)
+
+
+def batches(lengths: Sequence[int], most_rows: int, most_tokens: int, *, like: float = LIKE) -> Iterator[list[int]]:
+    """Numbers of rows, the longest first, in batches of at most `most_rows` rows and `most_tokens` tokens with padding.
+
+    No row is shorter than `like` of the longest of its batch. A row over `most_tokens` is alone.
+    """
+    batch: list[int] = []
+    longest = 0
+    for number in sorted(range(len(lengths)), key=lambda number: -lengths[number]):
+        full = len(batch) == most_rows or longest * (len(batch) + 1) > most_tokens
+        if batch and (full or lengths[number] < like * longest):
+            yield batch
+            batch = []
+        if not batch:
+            longest = lengths[number]
+        batch.append(number)
+    if batch:
+        yield batch
 
 
 def _tokens(rows: Sequence[Entry]) -> int:

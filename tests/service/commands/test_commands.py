@@ -41,8 +41,8 @@ from service.scoring.batch import Batch
 from service.scoring.progress import Progress
 from service.scoring.repository import load
 from service.scoring.rows import Row, Source
-from service.scoring.work import batches, cut
-from service.serving.queueing import LIKE
+from service.scoring.work import cut
+from service.serving.queueing import LIKE, batches
 from service.settings import Settings, choices, variable
 from tests import spoilt
 from tests.bundles import ORIGIN, Options, architecture, network, tiny_bundle, tokenizer
