@@ -7,14 +7,13 @@ lists, models are those that are loaded.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import accumulate
 from time import time
 from types import MappingProxyType
 from typing import Any
 
-from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
-from prometheus_client.registry import Collector
 
 from service.errors import Refused
 from service.model.gate_drift import BOUNDS, What
@@ -193,8 +192,7 @@ class Metrics:
         """Requests that were answered and not counted yet: seconds, inputs and the stages' seconds, by all else."""
         self._works: list[Callable[[], None]] = []
         self.derived: list[Callable[[Totals], Iterator[Metric]]] = []
-        self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(_Boards(self))
+        """Functions that compute more of `/metrics` at each scrape, from the counts of all workers."""
 
     def gather(self, soon: Callable[[Callable[[], None]], object] | None) -> None:
         """Count the requests of an event loop together, when the function given to `soon` is called. None ends this."""
@@ -288,10 +286,6 @@ class Metrics:
             numbers = self._models[of] = _ModelNumbers(self.board, of)
         return numbers
 
-    def derive(self, figures: Callable[[Totals], Iterator[Metric]]) -> None:
-        """Add figures to `/metrics` that are computed at each scrape from the counts of all workers."""
-        self.derived.append(figures)
-
     def totals(self) -> Totals:
         """The counts of all workers, by family and labels."""
         return total(self.boards)
@@ -301,7 +295,19 @@ class Metrics:
 
         Any thread may call it: in full, with sampled gates of eight models, it takes some 30 ms.
         """
-        return generate_latest(self._registry)
+        return generate_latest(self)
+
+    def collect(self) -> Iterator[Metric]:
+        """The numbers of all workers, as Prometheus's client takes them."""
+        series: dict[str, list[tuple[Sequence[str], list[float]]]] = {}
+        totals = self.totals()
+        for (name, *labels), cells in sorted(totals.items()):
+            series.setdefault(name, []).append((labels, cells))
+        for family in self.board.families.values():
+            if self.full or not family.full:
+                yield _metric(family, series.get(family.name, []))
+        for figures in self.derived:
+            yield from figures(totals)
 
 
 class _BatchNumbers:
@@ -350,24 +356,6 @@ class _ModelNumbers:
         return found
 
 
-class _Boards(Collector):
-    """The numbers of all boards, as Prometheus's client takes them."""
-
-    def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
-
-    def collect(self) -> Iterator[Metric]:
-        series: dict[str, list[tuple[Sequence[str], list[float]]]] = {}
-        totals = self._metrics.totals()
-        for (name, *labels), cells in sorted(totals.items()):
-            series.setdefault(name, []).append((labels, cells))
-        for family in self._metrics.board.families.values():
-            if self._metrics.full or not family.full:
-                yield _metric(family, series.get(family.name, []))
-        for figures in self._metrics.derived:
-            yield from figures(totals)
-
-
 def value_of(totals: Totals, *key: str) -> float:
     """The value of a counter or gauge; 0 before its first count."""
     return totals.get(key, [0.0])[0]
@@ -378,7 +366,8 @@ def _metric(family: Family, series: Sequence[tuple[Sequence[str], list[float]]])
     if family.kind == "histogram":
         histogram = HistogramMetricFamily(name, family.help, labels=family.labels)
         for labels, (*counts, sum_) in series:
-            histogram.add_metric(labels, _cumulative(family.buckets, counts), sum_)
+            bounds = (*map(str, family.buckets), "+Inf")
+            histogram.add_metric(labels, list(zip(bounds, accumulate(counts), strict=True)), sum_)
             if family.buckets[0] < 0:  # there the client leaves sum and count out, as a sum that can fall is no counter
                 named = dict(zip(family.labels, labels, strict=True))
                 histogram.add_sample(name + "_count", named, sum(counts))
@@ -391,12 +380,3 @@ def _metric(family: Family, series: Sequence[tuple[Sequence[str], list[float]]])
             continue  # a series of a model that has gone
         metric.add_metric(labels, value)
     return metric
-
-
-def _cumulative(bounds: Sequence[float], counts: Sequence[float]) -> list[tuple[str, float]]:
-    """Prometheus's buckets: how many were at most so large."""
-    sums, so_far = [], 0.0
-    for bound, count in zip((*bounds, float("inf")), counts, strict=True):
-        so_far += count
-        sums.append(("+Inf" if bound == float("inf") else str(bound), so_far))
-    return sums

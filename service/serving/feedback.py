@@ -40,7 +40,7 @@ class Feedback:
         self._metrics = metrics
         self._answered = answered
         self._fed = fed
-        metrics.derive(_figures)
+        metrics.derived.append(_figures)
 
     def take(
         self, request_id: str, number: int, label: str | None, entities: Sequence[tuple[int, int, str]] | None

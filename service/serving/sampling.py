@@ -50,7 +50,7 @@ class Sampler:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="sampler")
         self._busy = False
         self._rests_until = 0.0
-        metrics.derive(self._drift)
+        metrics.derived.append(self._drift)
 
     def offer(self, model: Model, rows: Sequence[NDArray[np.int32]]) -> None:
         """Note inputs that were predicted. Call it in the event loop; it returns at once."""

@@ -97,7 +97,7 @@ class Shadowing:
         self._worker: asyncio.Task[None] | None = None
         self._closed = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="shadow")
-        metrics.derive(figures)
+        metrics.derived.append(figures)
 
     def offer(self, exchange: Exchange, shadow: Model) -> None:
         """Queue an answered request for its shadow. Call it in the event loop; it returns at once."""
