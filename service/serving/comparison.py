@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from service.model.decoding import OUTSIDE, Prediction
+from service.model.decoding import OUTSIDE
 
 
 class Comparison(NamedTuple):
@@ -20,14 +19,13 @@ class Comparison(NamedTuple):
     flips: tuple[tuple[str, str], ...]
 
 
-def compare(served: Prediction, shadow: Prediction) -> Comparison:
+def compare(served: dict[str, Any], shadow: dict[str, Any]) -> Comparison:
     """Compare the predictions of one input by their labels, or by the spans and labels of their entities."""
-    one, other = _any(served), _any(shadow)
-    if "entities" not in one:
-        label, now = one["label"], other["label"]
-        change = other["scores"].get(label, 0.0) - one["score"]
+    if "entities" not in served:
+        label, now = served["label"], shadow["label"]
+        change = shadow["scores"].get(label, 0.0) - served["score"]
         return Comparison(label == now, (change,), () if label == now else ((label, now),))
-    before, after = ({_span(each): each for each in which["entities"]} for which in (one, other))
+    before, after = ({(each["start"], each["end"]): each for each in which["entities"]} for which in (served, shadow))
     changes, flips = [], []
     for span in sorted(before.keys() | after.keys()):
         label, now = (which[span]["label"] if span in which else OUTSIDE for which in (before, after))
@@ -38,18 +36,9 @@ def compare(served: Prediction, shadow: Prediction) -> Comparison:
     return Comparison(not flips, tuple(changes), tuple(flips))
 
 
-def brief(prediction: Prediction, *, text: bool) -> dict[str, Any]:
+def brief(prediction: dict[str, Any], *, text: bool) -> dict[str, Any]:
     """A prediction in a few fields. `text` includes the words of entities."""
-    found = _any(prediction)
-    if "entities" not in found:
-        return {"label": found["label"], "score": found["score"]}
+    if "entities" not in prediction:
+        return {"label": prediction["label"], "score": prediction["score"]}
     names = ("label", "start", "end", "score", *(("text",) if text else ()))
-    return {"entities": [{name: each[name] for name in names} for each in found["entities"]]}
-
-
-def _span(entity: Mapping[str, Any]) -> tuple[int, int]:
-    return entity["start"], entity["end"]
-
-
-def _any(prediction: Prediction) -> dict[str, Any]:
-    return prediction
+    return {"entities": [{name: each[name] for name in names} for each in prediction["entities"]]}

@@ -39,11 +39,6 @@ class Exchange(NamedTuple):
         ]
 
 
-def kinds(labels: Sequence[str]) -> list[str]:
-    """The kinds of entities in a tagger's labels, in their order."""
-    return list(dict.fromkeys(label[2:] for label in labels if label[1:2] == "-"))
-
-
 def detail(model: Model, encoded: Sequence[Encoded], predictions: Sequence[Any]) -> dict[str, Any]:
     """The part of an answer that feedback needs, without texts: see `service.serving.feedback`."""
     manifest = model.bundle.manifest
@@ -51,8 +46,8 @@ def detail(model: Model, encoded: Sequence[Encoded], predictions: Sequence[Any])
     if manifest.head != "tagger":
         answers: list[Any] = [[labels.index(each["label"]), each["score"]] for each in predictions]
         return {"model": model.name, "version": model.version, "labels": labels, "answers": answers}
-    names = kinds(manifest.labels)
-    numbers = {kind: number for number, kind in enumerate(names)}
+    kinds = list(dict.fromkeys(label[2:] for label in labels if label[1:2] == "-"))
+    numbers = {kind: number for number, kind in enumerate(kinds)}
     answers = [
         [
             len(source.text),
@@ -60,4 +55,4 @@ def detail(model: Model, encoded: Sequence[Encoded], predictions: Sequence[Any])
         ]
         for source, prediction in zip(encoded, predictions, strict=True)
     ]
-    return {"model": model.name, "version": model.version, "kinds": names, "answers": answers}
+    return {"model": model.name, "version": model.version, "kinds": kinds, "answers": answers}
