@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import import_module
@@ -152,12 +152,8 @@ class PayloadLog:
         if self._thread.is_alive():
             self._thread.join(seconds)
 
-    def _events(self) -> Iterator[_Waiting]:
-        while (waiting := self._queue.get()) is not None:
-            yield waiting
-
     def _work(self) -> None:
-        for waiting in self._events():
+        for waiting in iter(self._queue.get, None):
             self._write(waiting)
             self._done += waiting.characters
         for file in self._files.values():

@@ -33,7 +33,6 @@ from service.serving.shadowing import Shadowing
 from service.serving.shared import Remembered, Shared
 from service.settings import Settings
 
-MODEL_SOURCE = "/models/"
 SAMPLING = "payload"
 """Salt of the hash that samples requests by their ids."""
 
@@ -49,7 +48,14 @@ class Afterwards:
         remembered = shared.remembered or Remembered.of(worker + 1)
         self._answered = Answered.open(remembered.answered, worker)
         self._share, self._texts = settings.payload_sample, settings.payload_text
-        self._log = _log_of(settings, worker if shared.workers > 1 else None)
+        self._log: PayloadLog | None = None
+        if settings.payload_log is not None:
+            self._log = PayloadLog(
+                path_of(settings.payload_log, worker if shared.workers > 1 else None),
+                most_bytes=settings.payload_bytes,
+                kept=settings.payload_files,
+                redact=read_redact(settings.payload_redact),
+            )
         self._metrics = metrics
         self.feedback = Feedback(metrics, self._answered, Answered.open(remembered.fed, worker))
         # Where a hook redacts the log, a report has no texts: the hook would have to see them first.
@@ -104,7 +110,7 @@ class Afterwards:
         `Feedback.take`."""
         taken = self.feedback.take(request_id, number, label, entities)
         if self._log is not None:
-            of = {"inferenceservicename": taken.model, "modelversion": taken.version} if taken.model else {}
+            of = {"inferenceservicename": taken.model, "modelversion": taken.version}
             right: Event = (
                 {"label": label}
                 if entities is None
@@ -115,18 +121,6 @@ class Afterwards:
             build = partial(event, FEEDBACK, identity, "/feedback", time(), data, **extensions)
             self._log.offer(build, 0, feedback=True)
         return taken
-
-
-def _log_of(settings: Settings, worker: int | None) -> PayloadLog | None:
-    """The payload log of this process; None if the settings want none."""
-    if settings.payload_log is None:
-        return None
-    return PayloadLog(
-        path_of(settings.payload_log, worker),
-        most_bytes=settings.payload_bytes,
-        kept=settings.payload_files,
-        redact=read_redact(settings.payload_redact),
-    )
 
 
 def prediction_event(exchange: Exchange, *, canary: bool, texts: bool) -> Event:
@@ -160,7 +154,7 @@ def prediction_event(exchange: Exchange, *, canary: bool, texts: bool) -> Event:
     return event(
         PREDICTION,
         exchange.request_id,
-        f"{MODEL_SOURCE}{model.name}",
+        f"/models/{model.name}",
         exchange.then,
         data,
         inferenceservicename=model.name,
