@@ -8,12 +8,13 @@ give the same results as `simple`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from statistics import fmean
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from fastapi import APIRouter, Body
+from numpy.typing import NDArray
 from pydantic import Field
 
 from service.errors import FieldProblem, InvalidField
@@ -164,16 +165,12 @@ def _classes(prediction: Prediction, logits: Logits, parameters: Parameters, lab
     """Labels with scores, the best first."""
     scores: Any = prediction["scores"]
     if parameters.function_to_apply in ("sigmoid", "none"):
-        apply = _SCORES[parameters.function_to_apply]
-        scores = dict(zip(labels, apply(logits.astype(np.float64)).tolist(), strict=True))
+        found: NDArray[np.float64] = logits.astype(np.float64)
+        if parameters.function_to_apply == "sigmoid":
+            found = sigmoid(found)
+        scores = dict(zip(labels, found.tolist(), strict=True))
     best = sorted(scores.items(), key=lambda item: -item[1])
     return [{"label": label, "score": score} for label, score in best[: parameters.top_k]]
-
-
-_SCORES: dict[str, Callable[[Any], Any]] = {
-    "sigmoid": sigmoid,
-    "none": lambda logits: logits,
-}
 
 
 def _entities(prediction: Prediction, text: str, parameters: Parameters) -> _Results:
