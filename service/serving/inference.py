@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -303,10 +303,10 @@ def _own(layer: LayerGates) -> LayerGates:
     return LayerGates(layer.layer, layer.direction, own, layer.statistics)
 
 
-def padded(logits: Sequence[Logits]) -> Logits:
-    """Arrays [tokens, labels] as one [inputs, longest, labels], padded with 0."""
-    longest = max(map(len, logits))
-    together = np.zeros((len(logits), longest, logits[0].shape[1]), np.float32)
-    for number, rows in enumerate(logits):
+def padded(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Arrays [tokens, …] as one [inputs, longest, …], padded with 0."""
+    longest = max(map(len, arrays))
+    together = np.zeros((len(arrays), longest, *arrays[0].shape[1:]), arrays[0].dtype)
+    for number, rows in enumerate(arrays):
         together[number, : len(rows)] = rows
     return together

@@ -138,7 +138,8 @@ def arrays(
             rows = (row + [""] * (longest - len(row)) for row in per_token(name))
             return (len(lengths), longest), [label for row in rows for label in row]
         elif manifest.head == "tagger":
-            found = _padded_rows(per_token(name), np.float32 if name == "score" else np.int64)
+            kind = np.float32 if name == "score" else np.int64
+            found = padded([np.array(row, kind) for row in per_token(name)])
         else:
             found = np.array([prediction[name] for prediction in predictions], np.float32)
         return found.shape, found
@@ -149,13 +150,6 @@ def arrays(
 def _gate(layers: Sequence[LayerGates], layer: int, direction: str, gate: str) -> NDArray[np.float32]:
     """One gate of one input, [tokens, units]."""
     return next(each for each in layers if (each.layer, each.direction) == (layer, direction)).arrays()[gate]
-
-
-def _padded_rows(rows: Sequence[Sequence[float]], kind: type[np.float32 | np.int64]) -> NDArray[Any]:
-    together = np.zeros((len(rows), max(map(len, rows))), kind)
-    for number, row in enumerate(rows):
-        together[number, : len(row)] = row
-    return together
 
 
 def describe(specs: Mapping[str, Spec]) -> list[dict[str, object]]:
