@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from service.http.protocols import v2_outputs, v2_tensors
 from service.http.protocols.v2_tensors import Datatype
@@ -13,12 +13,6 @@ PLATFORM = "onnxruntime_onnx"
 BACKEND = "onnxruntime"
 TEXT_INPUT = {"name": v2_tensors.TEXT, "datatype": "BYTES", "shape": [-1]}
 
-_TYPES: Mapping[Datatype, str] = {
-    "BYTES": "TYPE_STRING",
-    "FP32": "TYPE_FP32",
-    "INT64": "TYPE_INT64",
-    "BOOL": "TYPE_BOOL",
-}
 _STAGES = {
     "queue": ("queue",),
     "compute_input": ("tokenise",),
@@ -45,15 +39,19 @@ def config(model: Model, versions: Iterable[int], threads: int) -> dict[str, obj
         "backend": BACKEND,
         "version_policy": {"specific": {"versions": list(versions)}},
         "max_batch_size": 0,
-        "input": [{"name": v2_tensors.TEXT, "data_type": _TYPES["BYTES"], "dims": [-1]}],
+        "input": [{"name": v2_tensors.TEXT, "data_type": _type("BYTES"), "dims": [-1]}],
         "output": [
-            {"name": name, "data_type": _TYPES[datatype], "dims": list(shape)}
+            {"name": name, "data_type": _type(datatype), "dims": list(shape)}
             for name, (datatype, shape) in v2_outputs.every(manifest).items()
         ],
         "instance_group": [{"name": model.name, "kind": kind, "count": threads}],
         "default_model_filename": "model.onnx",
         "parameters": {name: {"string_value": value} for name, value in facts.items()},
     }
+
+
+def _type(datatype: Datatype) -> str:
+    return "TYPE_STRING" if datatype == "BYTES" else f"TYPE_{datatype}"
 
 
 def statistics(totals: Totals, models: Iterable[Model]) -> dict[str, object]:
