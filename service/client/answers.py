@@ -307,11 +307,6 @@ def read(kind: type[_Kind], content: bytes) -> _Kind:
     return typed(kind, json.loads(content))
 
 
-def predictions(content: bytes) -> Predictions:
-    """An answer of `/predict`. Raises `InvalidAnswer`."""
-    return read(Predictions, content)
-
-
 @reading
 def traces(content: bytes) -> Traces:
     """A safetensors answer of `/gates`: its arrays are views of the bytes that came. Raises `InvalidAnswer`."""

@@ -19,15 +19,14 @@ from service.client.base import (
     GateFields,
     PredictFields,
     Request,
-    check_count,
     feedback_body,
     predicting,
     tracing,
     unit_path,
     with_sources,
 )
-from service.client.cutting import Answer, Inputs, Piece, joined
-from service.client.problems import Problem, TooLarge, Unreachable, check
+from service.client.cutting import Answer, Inputs, Piece, cut, joined
+from service.client.problems import Problem, TooLarge, Unreachable, check, of_transport
 from service.client.streams import AsyncTextStream, StreamFields
 from service.client.whole import aread_whole, is_ready
 
@@ -126,7 +125,7 @@ class AsyncClient(Base[httpx.AsyncClient]):
             await asyncio.sleep(POLL_SECONDS)
 
     async def _all(self, request: Request[Answer], inputs: Inputs) -> Answer:
-        pieces = self.pieces(inputs)
+        pieces = cut(inputs, self._batch)
         allowed = asyncio.Semaphore(self._concurrency)
 
         async def bounded(piece: Piece) -> list[Answer]:
@@ -151,9 +150,7 @@ class AsyncClient(Base[httpx.AsyncClient]):
             return [answer for half in piece.halves() for answer in await self._piece(request, half)]
         except Problem as error:
             raise error.shifted(piece.first) from None
-        answer = read(response.content)
-        check_count(answer, piece)
-        return [with_sources(answer, response)]
+        return [with_sources(read(response.content), piece, response)]
 
     async def _get(self, kind: type[_Kind], path: str) -> _Kind:
         return read(kind, (await self._send("GET", path)).content)
@@ -162,6 +159,6 @@ class AsyncClient(Base[httpx.AsyncClient]):
         try:
             response = await self._http.request(method, path, **options)
         except httpx.RequestError as error:
-            raise self.failure(error) from error
+            raise of_transport(error, self._timeout) from error
         check(response)
         return response

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from secrets import token_hex
 from typing import Any, Generic, Literal, NotRequired, TypedDict, TypeVar, get_type_hints
 from urllib.parse import quote
@@ -13,8 +14,8 @@ from httpx_retries import Retry, RetryTransport
 
 from service.client import answers
 from service.client.answers import Entity, Predictions, Traces
-from service.client.cutting import Answer, Inputs, Piece, cut, listed
-from service.client.problems import ClientError, InvalidAnswer, of_transport
+from service.client.cutting import Answer, Piece
+from service.client.problems import InvalidAnswer
 from service.client.whole import SAFETENSORS
 from service.version import VERSION
 
@@ -132,12 +133,6 @@ class Base(Generic[_Http]):
             transport=RetryTransport(transport=type(self)._transport(limits=limits, **options), retry=retry),
         )
 
-    def pieces(self, inputs: Inputs) -> list[Piece]:
-        return cut(listed(inputs), self._batch)
-
-    def failure(self, error: httpx.RequestError) -> ClientError:
-        return of_transport(error, self._timeout)
-
 
 Request = tuple[str, dict[str, Any], dict[str, str], Callable[[bytes], Answer]]
 """Path, body without its inputs, headers, and a function from the bytes of the answer to the answer."""
@@ -145,7 +140,7 @@ Request = tuple[str, dict[str, Any], dict[str, str], Callable[[bytes], Answer]]
 
 def predicting(fields: PredictFields) -> Request[Predictions]:
     body = members(PredictFields, fields)
-    return "/predict", body, _route(body), answers.predictions
+    return "/predict", body, _route(body), partial(answers.read, Predictions)
 
 
 def tracing(fields: GateFields) -> Request[Traces]:
@@ -177,18 +172,14 @@ def feedback_body(
     return {"request_id": request_id, "input": number, "entities": found}
 
 
-def with_sources(answer: Answer, response: httpx.Response) -> Answer:
-    """The answer, with the id of its request for each input."""
-    count = len(answer.predictions if isinstance(answer, Predictions) else answer.traces)
-    request_id = response.headers.get("X-Request-ID", "")
-    return replace(answer, sources=[(request_id, number) for number in range(count)])
-
-
-def check_count(answer: Predictions | Traces, piece: Piece) -> None:
-    """Raise `InvalidAnswer` unless there is one result an input."""
+def with_sources(answer: Answer, piece: Piece, response: httpx.Response) -> Answer:
+    """The answer to a piece, with the id of its request for each input. Raises `InvalidAnswer` unless there is one
+    result an input."""
     found = len(answer.predictions if isinstance(answer, Predictions) else answer.traces)
     if found != len(piece.inputs):
         raise InvalidAnswer(f"The answer has {found} results for {len(piece.inputs)} inputs.")
+    request_id = response.headers.get("X-Request-ID", "")
+    return replace(answer, sources=[(request_id, number) for number in range(found)])
 
 
 def members(kind: type, fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -40,23 +40,17 @@ class Piece:
         return Piece(self.first, self.inputs[:middle]), Piece(self.first + middle, self.inputs[middle:])
 
 
-def listed(inputs: Inputs) -> list[str | list[str]] | str:
-    """Inputs as JSON has them. Raises `ValueError` for an empty list."""
-    if isinstance(inputs, str):
-        return inputs
-    found = [each if isinstance(each, str) else list(each) for each in inputs]
-    if not found:
-        raise ValueError("there is no input")
-    return found
-
-
-def cut(inputs: list[str | list[str]] | str, most: int) -> list[Piece]:
-    """Pieces of at most `most` inputs and about `PIECE_CHARACTERS` characters, one input at least."""
+def cut(inputs: Inputs, most: int) -> list[Piece]:
+    """Pieces of at most `most` inputs and about `PIECE_CHARACTERS` characters, one input at least. Raises `ValueError`
+    for an empty list."""
     if isinstance(inputs, str):
         return [Piece(0, [inputs], alone=True)]
+    plain = [each if isinstance(each, str) else list(each) for each in inputs]
+    if not plain:
+        raise ValueError("there is no input")
     pieces: list[Piece] = []
     size = 0
-    for number, each in enumerate(inputs):
+    for number, each in enumerate(plain):
         characters = _characters(each)
         if not pieces or len(pieces[-1].inputs) == most or size + characters > PIECE_CHARACTERS:
             pieces.append(Piece(number, []))

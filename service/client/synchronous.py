@@ -19,15 +19,14 @@ from service.client.base import (
     GateFields,
     PredictFields,
     Request,
-    check_count,
     feedback_body,
     predicting,
     tracing,
     unit_path,
     with_sources,
 )
-from service.client.cutting import Answer, Inputs, Piece, joined
-from service.client.problems import Problem, TooLarge, Unreachable, check
+from service.client.cutting import Answer, Inputs, Piece, cut, joined
+from service.client.problems import Problem, TooLarge, Unreachable, check, of_transport
 from service.client.streams import StreamFields, TextStream
 from service.client.whole import is_ready, read_whole
 
@@ -128,7 +127,7 @@ class Client(Base[httpx.Client]):
             time.sleep(POLL_SECONDS)
 
     def _all(self, request: Request[Answer], inputs: Inputs) -> Answer:
-        pieces = self.pieces(inputs)
+        pieces = cut(inputs, self._batch)
         if len(pieces) == 1:
             return joined(self._piece(request, pieces[0]))
         with ThreadPoolExecutor(min(self._concurrency, len(pieces)), thread_name_prefix="client") as pool:
@@ -150,9 +149,7 @@ class Client(Base[httpx.Client]):
             return [answer for half in piece.halves() for answer in self._piece(request, half)]
         except Problem as error:
             raise error.shifted(piece.first) from None
-        answer = read(response.content)
-        check_count(answer, piece)
-        return [with_sources(answer, response)]
+        return [with_sources(read(response.content), piece, response)]
 
     def _get(self, kind: type[_Kind], path: str) -> _Kind:
         return read(kind, self._send("GET", path).content)
@@ -161,6 +158,6 @@ class Client(Base[httpx.Client]):
         try:
             response = self._http.request(method, path, **options)
         except httpx.RequestError as error:
-            raise self.failure(error) from error
+            raise of_transport(error, self._timeout) from error
         check(response)
         return response
