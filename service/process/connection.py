@@ -11,19 +11,20 @@ import asyncio
 from typing import Any, cast
 
 import httptools
+import structlog
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from service.errors import HeaderTooLarge, MalformedRequest, Refused, RequestError, RequestTooSlow, Unavailable
+from service.http import problems
 from service.http.context import KEY, RequestContext, new_context
-from service.http.middleware import CLIENT_GONE
+from service.http.middleware import CLIENT_GONE, rejection
 from service.http.security.access import HEALTH
 from service.process import head
 from service.process.cycle import Cycle
 from service.process.deadline import Deadline, Reading
 from service.process.fast_connection import FastConnection
 from service.process.outgoing import Outgoing
-from service.process.refusal import answer, reason_of
 from service.process.websocket import WebSocket
 from service.process.wire import RETRY_WHEN_CROWDED, Reader, Wire
 
@@ -36,6 +37,7 @@ PROBE_SECONDS = 0.05
 """Seconds from a client's last byte to the first probe for a hang-up. Each further wait is twice as long."""
 NOTHING, HEAD, BODY = Reading
 _SLOW = {"header": Refused.SLOW_HEADER, "body": Refused.SLOW_BODY}
+_log = structlog.get_logger()
 _HEALTH = frozenset((path + slash).encode() for path in HEALTH for slash in ("", "/"))
 
 
@@ -198,10 +200,10 @@ class Protocol(FastConnection):
         if behind is not None and self._upgrades:
             self._upgrade(behind)
             return
-        if behind is not None:
+        if behind is not None:  # the offer is ignored (RFC 9110, 7.8): read again without it
             parser, self.parser = self.parser, httptools.HttpRequestParser(self)
-            again = head.without_offer(parser.get_method(), parser.get_http_version(), self.url, self.headers)
-            self._feed(again + behind, last)
+            lines = [each for each in self.headers if each[0] != b"upgrade"]
+            self._feed(head.written(parser.get_method(), parser.get_http_version(), self.url, lines) + behind, last)
         if self._bare_bytes > self._limits.max_header and (self._reading is BODY or (last and self._reading is HEAD)):
             raise HeaderTooLarge(self._bare_bytes, self._limits.max_header)
 
@@ -444,7 +446,8 @@ class Protocol(FastConnection):
         if isinstance(error, _BehindTheLast) or (self._final and self._reading is NOTHING):
             self._hear_no_more()
         else:
-            self.refuse(error, reason_of(error))
+            reason = error.reason if isinstance(error, RequestError) else None
+            self.refuse(error, reason or Refused.INTERNAL)
 
     def refuse(self, error: Exception, reason: Refused) -> None:
         """Answer with an error in the place of the current request, and close after it."""
@@ -457,7 +460,10 @@ class Protocol(FastConnection):
             self.on_message_begin()
         method = self.parser.get_method().decode("ascii") if self.url else "GET"
         context = cast(Any, self.scope).get(KEY) or new_context(self.headers)
-        response: Any = answer(error, method, self.url, context.request_id, reason)
+        if reason is Refused.INTERNAL:
+            _log.error("unexpected error", exc_info=error)
+        path = self.url.partition(b"?")[0].decode("latin-1")
+        response: Any = rejection(problems.of(error), context.request_id, method, path)
         self.scope["method"] = method
         self._hear_no_more()
         self._wire.refused(reason, request_id=context.request_id, status=response.status_code)

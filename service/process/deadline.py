@@ -37,13 +37,10 @@ class Deadline:
             self._timer.cancel()
             self._timer = None
         self.reading = reading
-        if reading is Reading.HEAD:
-            self._start("header", self._limits.header_seconds)
-        elif reading is Reading.BODY:
-            self._start("body", self._limits.body_seconds)
-
-    def _start(self, what: str, seconds: float) -> None:
-        self._timer = self._loop.call_later(seconds, self._end, what, seconds)
+        if reading is not Reading.NOTHING:
+            head = reading is Reading.HEAD
+            what, seconds = ("header", self._limits.header_seconds) if head else ("body", self._limits.body_seconds)
+            self._timer = self._loop.call_later(seconds, self._end, what, seconds)
 
     def _end(self, what: str, seconds: float) -> None:
         self._timer, self.reading = None, Reading.NOTHING

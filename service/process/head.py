@@ -1,4 +1,4 @@
-"""A request's head: RFC 9112's rules for it, its size, and the head without an offer to change the protocol."""
+"""A request's head: RFC 9112's rules for it, its size, its target and its bytes."""
 
 from __future__ import annotations
 
@@ -97,14 +97,6 @@ def _target(url: bytes) -> tuple[str, bytes, bytes]:
 
 
 _known_target = lru_cache(maxsize=256)(_target)
-
-
-def without_offer(method: bytes, version: str, target: bytes, lines: Lines) -> bytes:
-    """The same head without `Upgrade`, for a parser that stops at such an offer and leaves the body unread.
-
-    A server may ignore an offer and answer the request as HTTP/1.1 (RFC 9110, 7.8).
-    """
-    return written(method, version, target, [(name, value) for name, value in lines if name != b"upgrade"])
 
 
 def written(method: bytes, version: str, target: bytes, lines: Lines) -> bytes:
