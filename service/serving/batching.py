@@ -108,20 +108,6 @@ class Batcher:
         self._closed = False
         self._drained = asyncio.Event()
 
-    def lane(
-        self,
-        run: Callable[[Sequence[Row]], Sequence[Result]],
-        seconds_per_token: float,
-        seconds_per_row: float = 0.0,
-        of: object = None,
-    ) -> Lane[Row, Result]:
-        """A new queue. `run` takes rows of similar length and returns one result a row; it must be thread-safe.
-
-        `seconds_per_token` is the first estimate of the cost of a padded token; measured batches correct it.
-        `seconds_per_row` is the cost of a row beside its tokens. `of` identifies the lane in the reports to `ran`.
-        """
-        return Lane(self, run, seconds_per_token, seconds_per_row, of)
-
     @property
     def busy(self) -> bool:
         """True if a batch runs or waits."""
@@ -298,14 +284,19 @@ class Batcher:
 
 
 class Lane(Generic[Row, Result]):
-    """A queue of rows that may run together. Made by `Batcher.lane`."""
+    """A queue of rows that may run together. `run` takes rows of similar length and returns one result a row; it must
+    be thread-safe.
+
+    `seconds_per_token` is the first estimate of the cost of a padded token; measured batches correct it.
+    `seconds_per_row` is the cost of a row beside its tokens. `of` identifies the lane in the reports to `ran`.
+    """
 
     def __init__(
         self,
         batcher: Batcher,
         run: Callable[[Sequence[Row]], Sequence[Result]],
         seconds_per_token: float,
-        seconds_per_row: float,
+        seconds_per_row: float = 0.0,
         of: object = None,
     ) -> None:
         self._of = of

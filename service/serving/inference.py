@@ -177,9 +177,9 @@ class Inference:
             intervene = partial(run_interventions, engine, manifest)
             of = (model.name, model.version)
             lanes = self._lanes[model] = _Lanes(
-                self._batcher.lane(predict, seconds, of=of),
-                self._batcher.lane(trace, seconds * TRACE_COST, TRACE_ROW_SECONDS, of=of),
-                self._batcher.lane(intervene, seconds * INTERVENED_COST, TRACE_ROW_SECONDS, of=of),
+                Lane(self._batcher, predict, seconds, of=of),
+                Lane(self._batcher, trace, seconds * TRACE_COST, TRACE_ROW_SECONDS, of=of),
+                Lane(self._batcher, intervene, seconds * INTERVENED_COST, TRACE_ROW_SECONDS, of=of),
             )
         return lanes
 

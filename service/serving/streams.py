@@ -261,9 +261,8 @@ class Streams:
         steps = self._steps.get(model)
         if steps is None:
             stepper = Stepper(model.engine.network)
-            lane = self._batcher.lane(
-                stepper.run, model.seconds_per_token * STEP_COST, STEP_ROW_SECONDS, of=(model.name, model.version)
-            )
+            seconds, of = model.seconds_per_token * STEP_COST, (model.name, model.version)
+            lane = Lane(self._batcher, stepper.run, seconds, STEP_ROW_SECONDS, of)
             steps = self._steps[model] = _Steps(stepper, lane)
         return steps
 

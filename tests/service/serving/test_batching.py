@@ -97,7 +97,7 @@ class World:
                 raise PoisonError
             return rows
 
-        return self.batcher.lane(work, TICK)
+        return Lane(self.batcher, work, TICK)
 
     def rows(self, lengths: Iterable[int], poisoned: Iterable[int] = ()) -> list[Row]:
         self._calls += 1
@@ -283,7 +283,7 @@ class Both:
         self.longest = [0.0, 0.0]
         self._true = (TICK / 64, 20 * TICK / 64), (0.0, TICK / 16)  # for a token, for a row
         self.lanes: list[Lane[int, int]] = [
-            self.batcher.lane(partial(self._run, number), estimate * self._true[0][number], self._true[1][number])
+            Lane(self.batcher, partial(self._run, number), estimate * self._true[0][number], self._true[1][number])
             for number in range(2)
         ]
         self._callers = [[200 + 20 * number for number in range(20)], [1 + number % 16 for number in range(streams)]]
@@ -452,7 +452,7 @@ def test_a_run_that_breaks_its_word_is_an_error_of_its_callers(broken: str, inli
 
     async def scenario(world: World) -> None:
         world.batcher.inline_seconds = inline_seconds
-        lane = world.batcher.lane(work, TICK)
+        lane = Lane(world.batcher, work, TICK)
         with pytest.raises(RuntimeError, match="run r"):
             await lane.submit([1, 2], [1, 1], deadline=1e6)
 
@@ -607,7 +607,7 @@ def test_a_call_that_has_its_answer_is_let_go_long_before_its_deadline() -> None
     async def scenario(world: World) -> None:
         row = Heavy()
         gone = weakref.ref(row)
-        lane: Lane[Heavy, bool] = world.batcher.lane(lambda rows: [True for _ in rows], TICK)
+        lane: Lane[Heavy, bool] = Lane(world.batcher, lambda rows: [True for _ in rows], TICK)
         assert await lane.submit([row], [1], deadline=1e6) == [True]
         del row
         gc.collect()
@@ -826,7 +826,7 @@ def test_real_threads_do_the_work_and_end() -> None:
 
     async def main() -> None:
         batcher = Batcher(threads=2, token_budget=64, max_rows=4, max_queued_tokens=10_000, inline_seconds=0.0)
-        lane = batcher.lane(work, 1e-3)
+        lane = Lane(batcher, work, 1e-3)
         deadline = asyncio.get_running_loop().time() + 60
         answers = await asyncio.gather(
             *(lane.submit(range(number), range(1, number + 1), deadline=deadline) for number in range(20))
@@ -849,7 +849,7 @@ def test_what_batches_take_is_measured_where_the_loop_has_a_coarse_clock() -> No
 
     async def main() -> None:
         batcher = Batcher(threads=1, token_budget=64, max_rows=4, max_queued_tokens=100, inline_seconds=1e6)
-        lane = batcher.lane(work, 0.0)
+        lane = Lane(batcher, work, 0.0)
         for _ in range(30):
             await lane.submit([1], [1], deadline=asyncio.get_running_loop().time() + 60)
         assert lane.seconds_per_token > 0.0025
@@ -865,7 +865,7 @@ def test_a_short_batch_runs_at_once_while_nothing_else_is_to_be_done() -> None:
         batcher = Batcher(
             threads=1, token_budget=100, max_rows=4, max_queued_tokens=100, inline_seconds=1.0, ran=reports.append
         )
-        lane: Lane[int, int] = batcher.lane(lambda rows: [row * 2 for row in rows], 0.01, of=("m", "1"))
+        lane: Lane[int, int] = Lane(batcher, lambda rows: [row * 2 for row in rows], 0.01, of=("m", "1"))
         assert lane.run_here([1, 2], [1, 3]) == [2, 4]
         assert batcher.counters.inline_batches == 1
         assert [(each.rows, each.tokens, each.of) for each in reports] == [(2, 4, ("m", "1"))]
@@ -888,7 +888,7 @@ def test_a_short_batch_runs_at_once_while_nothing_else_is_to_be_done() -> None:
 def test_a_batch_that_runs_at_once_and_fails_is_counted() -> None:
     async def go(loop: VirtualLoop) -> None:
         batcher = Batcher(threads=1, token_budget=9, max_rows=4, max_queued_tokens=9, inline_seconds=1.0)
-        lane: Lane[int, int] = batcher.lane(lambda rows: [1 // row for row in rows], 0.01)
+        lane: Lane[int, int] = Lane(batcher, lambda rows: [1 // row for row in rows], 0.01)
         with pytest.raises(ZeroDivisionError):
             lane.run_here([0], [1])
         assert batcher.counters.failed_batches == 1

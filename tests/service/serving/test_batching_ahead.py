@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from service.errors import DeadlineExceeded, Unavailable
-from service.serving.batching import Batcher
+from service.serving.batching import Batcher, Lane
 from tests.service.serving.test_batching import TICK, PoisonError, World, in_world
 
 
@@ -33,7 +33,7 @@ def test_a_thread_goes_on_with_a_large_submission_while_the_loop_is_held_up() ->
         )
         loop = asyncio.get_running_loop()
         lengths = [3] * 4 + [2] * 4 + [1] * 4
-        answer = asyncio.ensure_future(batcher.lane(work, 1e-3).submit(range(12), lengths, deadline=loop.time() + 60))
+        answer = asyncio.ensure_future(Lane(batcher, work, 1e-3).submit(range(12), lengths, deadline=loop.time() + 60))
         await asyncio.sleep(0)  # the submission
         await asyncio.sleep(0)  # its first batch, and the next ahead
         held.set()
@@ -196,7 +196,7 @@ def test_no_row_runs_twice_where_a_thread_finds_work_that_was_refused_one(ahead:
             inline_seconds=0.0,
             executor=Threads(2),
         )
-        lane, deadline = batcher.lane(work, 1e-3), asyncio.get_running_loop().time() + 60
+        lane, deadline = Lane(batcher, work, 1e-3), asyncio.get_running_loop().time() + 60
         first = asyncio.ensure_future(
             lane.submit(range(8 if ahead else 4), [3] * (8 if ahead else 4), deadline=deadline)
         )

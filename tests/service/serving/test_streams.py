@@ -167,7 +167,7 @@ def test_steps_wait_in_their_lane_while_the_batcher_has_other_work(model: Model)
     async def run() -> None:
         ran: list[Ran] = []
         streams, batcher = made(ran)
-        other: Lane[int, int] = batcher.lane(lambda rows: rows, 1e-6)
+        other: Lane[int, int] = Lane(batcher, lambda rows: rows, 1e-6)
         opened = [streams.begin(model, Wanted(), split=True) for _ in range(3)]
         prediction = asyncio.ensure_future(other.submit([1], [1], deadline=asyncio.get_running_loop().time() + 60))
         await asyncio.sleep(0)  # the prediction waits
