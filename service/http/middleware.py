@@ -101,7 +101,7 @@ class Edge:
         own = self._headers
         if self._spans is not None and scope["path"] not in HEALTH:
             own = (*own, self._begin_span(self._spans, context, method))
-        outgoing = _Outgoing(send, context, own, self._runtime)
+        outgoing = _outgoing(send, context, own, self._runtime)
         try:
             await self._answer(scope, receive, outgoing, context)
         finally:
@@ -155,7 +155,7 @@ class Edge:
         logs.in_request({"request_id": context.request_id, "trace_id": span.trace_id})
         return b"traceparent", span.header
 
-    async def _answer(self, scope: Scope, receive: Receive, outgoing: _Outgoing, context: RequestContext) -> None:
+    async def _answer(self, scope: Scope, receive: Receive, outgoing: Send, context: RequestContext) -> None:
         """Run the application and turn any error into an answer, unless an answer has begun."""
         path = scope["path"]
         try:
@@ -208,31 +208,25 @@ def rejection(problem: problems.Problem, request_id: str, method: str, path: str
     return response
 
 
-class _Outgoing:
+def _outgoing(send: Send, context: RequestContext, more: Headers, runtime: Runtime) -> Send:
     """A `send` that adds the service's headers to an answer and records its status."""
 
-    __slots__ = ("_context", "_headers", "_runtime", "_send")
-
-    def __init__(self, send: Send, context: RequestContext, headers: Headers, runtime: Runtime) -> None:
-        self._send = send
-        self._headers = headers
-        self._context = context
-        self._runtime = runtime
-
-    def __call__(self, message: Message) -> Awaitable[None]:
+    def outgoing(message: Message) -> Awaitable[None]:
         if message["type"] == "http.response.start":
-            self._context.status = message["status"]
+            context.status = message["status"]
             own = message.get("headers", ())
-            headers = [*own, (b"x-request-id", self._context.request_id.encode("ascii"))]
+            headers = [*own, (b"x-request-id", context.request_id.encode("ascii"))]
             if len(own) <= _PLAIN:
-                headers += self._headers
+                headers += more
             else:
                 names = {name for name, _ in own}
-                headers += [each for each in self._headers if each[0] not in names]
-            if self._runtime.leaving:
+                headers += [each for each in more if each[0] not in names]
+            if runtime.leaving:
                 headers.append((b"connection", b"close"))
             message["headers"] = headers
-        return self._send(message)
+        return send(message)
+
+    return outgoing
 
 
 async def _handled(scope: Scope, receive: Receive, error: Exception) -> ASGIApp | None:
