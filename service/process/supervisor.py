@@ -201,8 +201,8 @@ class Supervisor:
         """Change the models, unless a signal to stop comes."""
         try:
             self._loading = True
-            if change() is not False:
-                _freeze()
+            change()
+            _freeze()
         except _Stopped:
             pass
         except Exception:  # a bad folder on disk must not take down the loaded models
