@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -110,19 +111,17 @@ class Compression:
         return self._app(scope, receive, _Packing(scope, send, self._runtime, least))
 
 
+@dataclass(slots=True, eq=False)
 class _Packing:
     """A `send` that collects an answer to compress, and passes on any other."""
 
-    __slots__ = ("_coding", "_least", "_pieces", "_runtime", "_scope", "_send", "_start")
-
-    def __init__(self, scope: Scope, send: Send, runtime: Runtime, least: int) -> None:
-        self._scope = scope
-        self._send = send
-        self._runtime = runtime
-        self._least = least
-        self._start: Message | None = None
-        self._coding = b""
-        self._pieces: list[bytes] = []
+    _scope: Scope
+    _send: Send
+    _runtime: Runtime
+    _least: int
+    _start: Message | None = None
+    _coding: bytes = b""
+    _pieces: list[bytes] = field(default_factory=list)
 
     def __call__(self, message: Message) -> Awaitable[None]:
         if message["type"] == "http.response.start":

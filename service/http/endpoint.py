@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property, partial
 from time import perf_counter
 from typing import Annotated, Any, ClassVar, Generic, NamedTuple, TypeVar, get_args
@@ -96,34 +97,27 @@ class Job(NamedTuple, Generic[Asked]):
         return {"model": self.model.name, "version": self.model.version, "task": self.model.task}
 
 
+@dataclass(slots=True, eq=False)
 class Answer:
     """A whole answer with status 200: pieces of bytes and their media type."""
 
-    __slots__ = ("_headers", "_media_type", "_pieces")
-
-    def __init__(
-        self,
-        pieces: Sequence[bytes],
-        media_type: str = JSON,
-        headers: Sequence[tuple[bytes, bytes]] = (),
-    ) -> None:
-        self._pieces = pieces
-        self._media_type = media_type
-        self._headers = headers
+    pieces: Sequence[bytes]
+    media_type: str = JSON
+    headers: Sequence[tuple[bytes, bytes]] = ()
 
     def plain(self) -> tuple[bytes, str] | None:
         """Body and media type, if the answer is one piece without further headers."""
-        if self._headers or len(self._pieces) != 1:
+        if self.headers or len(self.pieces) != 1:
             return None
-        return self._pieces[0], self._media_type
+        return self.pieces[0], self.media_type
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        length = sum(map(len, self._pieces))
-        headers = [(b"content-type", self._media_type.encode()), (b"content-length", str(length).encode())]
-        headers += self._headers
+        length = sum(map(len, self.pieces))
+        headers = [(b"content-type", self.media_type.encode()), (b"content-length", str(length).encode())]
+        headers += self.headers
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        last = len(self._pieces) - 1
-        for number, piece in enumerate(self._pieces):
+        last = len(self.pieces) - 1
+        for number, piece in enumerate(self.pieces):
             await send({"type": "http.response.body", "body": piece, "more_body": number < last})
 
 
@@ -391,15 +385,14 @@ def answer_of(
     return Followed(answer, context, job, outcome)
 
 
+@dataclass(slots=True, eq=False)
 class Followed:
     """Remembers an answer for feedback, sends it, then calls the functions of `RequestContext.after`."""
 
-    __slots__ = ("_context", "_told", "answer")
-
-    def __init__(self, answer: ASGIApp, context: RequestContext, job: Job[Any], outcome: Outcome) -> None:
-        self.answer = answer
-        self._context = context
-        self._told = job, outcome
+    answer: ASGIApp
+    _context: RequestContext
+    _job: Job[Any]
+    _outcome: Outcome
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.remember()
@@ -408,15 +401,14 @@ class Followed:
 
     def remember(self) -> None:
         """Call it before the answer is sent: feedback may reach another worker at once."""
-        job, outcome = self._told
+        job, outcome, context = self._job, self._outcome, self._context
         if not job.intervened:
-            context = self._context
             context.runtime.after.remember(context.request_id, job.model, outcome.encoded, outcome.predictions)
 
     def tell(self) -> None:
         """Call it after the answer is sent."""
         for tell in self._context.after:
-            tell(self._context, *self._told)
+            tell(self._context, self._job, self._outcome)
 
 
 def cost_in(content: bytes) -> float:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any, NamedTuple, Protocol
 
@@ -169,21 +170,17 @@ class FastPath:
             self._set_timer(waiting[0].posted.submission.deadline)
 
 
+@dataclass(slots=True, eq=False)
 class Pending:
     """A request that waits for its batch. The batcher gives it the results, as it would give them to a future."""
 
-    __slots__ = ("_done", "_path", "connection", "context", "encoded", "job", "posted")
-    posted: Posted
-
-    def __init__(
-        self, path: FastPath, context: RequestContext, job: Job[Any], encoded: list[Encoded], connection: Connection
-    ) -> None:
-        self._path = path
-        self._done = False
-        self.context = context
-        self.job = job
-        self.encoded = encoded
-        self.connection = connection
+    _path: FastPath
+    context: RequestContext
+    job: Job[Any]
+    encoded: list[Encoded]
+    connection: Connection
+    posted: Posted = field(init=False)
+    _done: bool = False
 
     def done(self) -> bool:
         """True once it has its results or an error, or takes the ordinary path."""

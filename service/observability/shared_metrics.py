@@ -59,14 +59,12 @@ class Family:
         return OF_MODELS if "model" in self.labels else 1.0
 
 
+@dataclass(slots=True, eq=False)
 class Number:
     """One counter or gauge."""
 
-    __slots__ = ("_cells", "_place")
-
-    def __init__(self, cells: memoryview[float], place: int) -> None:
-        self._cells = cells
-        self._place = place
+    _cells: memoryview[float]
+    _place: int
 
     @property
     def value(self) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 from enum import Enum, auto
 
 from service.settings import Settings
@@ -17,17 +18,15 @@ class Reading(Enum):
     BODY = auto()
 
 
+@dataclass(slots=True, eq=False)
 class Deadline:
-    """Calls `expire` with the name of the late part and its limit in seconds."""
+    """Calls `_expire` with the name of the late part and its limit in seconds."""
 
-    __slots__ = ("_expire", "_limits", "_loop", "_timer", "reading")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, limits: Settings, expire: Callable[[str, float], None]) -> None:
-        self._loop = loop
-        self._limits = limits
-        self._expire = expire
-        self.reading = Reading.NOTHING
-        self._timer: asyncio.TimerHandle | None = None
+    _loop: asyncio.AbstractEventLoop
+    _limits: Settings
+    _expire: Callable[[str, float], None]
+    reading: Reading = Reading.NOTHING
+    _timer: asyncio.TimerHandle | None = None
 
     def set(self, reading: Reading) -> None:
         """Start the timer for the current part unless it runs."""

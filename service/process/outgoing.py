@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sized
+from dataclasses import dataclass
 
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
@@ -13,6 +14,7 @@ _SAME = len(b"HTTP/1.1 ")
 _CLOSE = b"connection: close\r\n"
 
 
+@dataclass(slots=True, eq=False)
 class Outgoing:
     """One answer on its way out. Its head waits for the start of its body, so that both leave in one packet.
 
@@ -20,25 +22,15 @@ class Outgoing:
     once.
     """
 
-    __slots__ = ("_begun", "_behind", "_close", "_cycle", "_head", "_probed", "_tasks", "_transport", "task")
-
-    def __init__(
-        self,
-        transport: asyncio.Transport,
-        cycle: RequestResponseCycle,
-        behind: Sized,
-        tasks: set[asyncio.Task[None]],
-        close: Callable[[bool], None],
-    ) -> None:
-        self._transport = transport
-        self._cycle: RequestResponseCycle | None = cycle
-        self._behind = behind
-        self._close = close
-        self._head = b""
-        self._begun = False
-        self._probed = 0
-        self._tasks = tasks
-        self.task: asyncio.Task[None] | None = None
+    _transport: asyncio.Transport
+    _cycle: RequestResponseCycle | None
+    _behind: Sized
+    _tasks: set[asyncio.Task[None]]
+    _close: Callable[[bool], None]
+    task: asyncio.Task[None] | None = None
+    _head: bytes = b""
+    _begun: bool = False
+    _probed: int = 0
 
     def is_closing(self) -> bool:
         return self._transport.is_closing()

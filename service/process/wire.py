@@ -103,22 +103,20 @@ class Wire:
             max(slow, key=lambda reader: (held[reader.address], reader.seconds_to_go())).cut(Refused.UNSENT)
 
 
+@dataclass(slots=True, eq=False)
 class Reader:
     """The client of one connection while it is slower than its answer: counted, watched, and cut if too slow."""
 
-    __slots__ = ("_before", "_loop", "_since", "_timer", "_total", "_transport", "_wire", "address", "size")
-
-    def __init__(self, wire: Wire, loop: asyncio.AbstractEventLoop, transport: asyncio.Transport, address: str) -> None:
-        self._wire = wire
-        self._loop = loop
-        self._transport = transport
-        self._timer: asyncio.TimerHandle | None = None
-        self._since = 0.0
-        self._total = 0
-        self._before = 0
-        self.address = address
-        self.size = 0
-        """Bytes that this reader adds to `Wire.unsent`."""
+    _wire: Wire
+    _loop: asyncio.AbstractEventLoop
+    _transport: asyncio.Transport
+    address: str
+    size: int = 0
+    """Bytes that this reader adds to `Wire.unsent`."""
+    _timer: asyncio.TimerHandle | None = None
+    _since: float = 0.0
+    _total: int = 0
+    _before: int = 0
 
     @property
     def seconds(self) -> float:
