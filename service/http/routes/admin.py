@@ -15,8 +15,7 @@ from service.http.endpoint import BodyRoute
 from service.http.render import json_response
 from service.http.schemas import examples, responses
 from service.http.schemas.base import Strict
-
-MAX_VERSION = 10**9
+from service.rollout import MAX_VERSION
 
 
 class VersionRequest(Strict):
