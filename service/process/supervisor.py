@@ -401,8 +401,6 @@ def _freeze() -> None:
 
 def _drain(sleeper: socket.socket) -> None:
     """Empty the pipe that signals write to."""
-    try:
+    with contextlib.suppress(BlockingIOError):
         while sleeper.recv(64):
             pass
-    except BlockingIOError:
-        pass
