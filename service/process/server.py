@@ -39,7 +39,6 @@ from service.process.supervisor import Loaded
 from service.process.websocket import WebSocket
 from service.process.wire import Wire, reset
 from service.serving.opening import Opening
-from service.serving.registry import Changes, Registry
 from service.serving.runtime import Phase, Runtime
 from service.serving.shared import Shared
 from service.settings import Settings
@@ -280,7 +279,6 @@ class LoadingServer(Server):
         shared = Shared(1, metrics, loads=False)
         super().__init__(create_app(settings, shared), settings)
         self._opening = opening
-        self.loaded: tuple[Registry, Changes] | StartupError | None = None
         self.accepted: list[socket.socket] = []
         """At the end, the connections that have sent nothing."""
 
@@ -291,10 +289,8 @@ class LoadingServer(Server):
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # until the supervisor has its own handlers
 
     async def main_loop(self) -> None:
-        try:
-            self.loaded = await self._opening.registry()
-        except StartupError as error:
-            self.loaded = error
+        with contextlib.suppress(StartupError):  # `load_and_answer` raises it
+            await self._opening.registry()
 
     async def _listen(self, make: Callable[[], asyncio.Protocol], sockets: Sequence[socket.socket]) -> None:
         self._acceptor = Acceptor(sockets, self._adoption.add, self._settings.max_connections)
@@ -324,10 +320,11 @@ def load_and_answer(
     """
     server = LoadingServer(settings, metrics, opening)
     server.run(sockets=[listener.dup() for listener in listeners])
-    if isinstance(server.loaded, tuple):
-        return Loaded(*server.loaded, server.accepted)
-    close_all(server.accepted)
-    raise server.loaded or StartupError("the models were not loaded")
+    try:
+        return Loaded(*opening.wait(), server.accepted)
+    except StartupError:
+        close_all(server.accepted)
+        raise
 
 
 def _any_waits(listeners: list[socket.socket]) -> bool:

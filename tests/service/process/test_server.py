@@ -63,10 +63,10 @@ def test_sockets_stay_open_behind_the_server_that_answers_while_the_models_load(
     monkeypatch.setattr(opening, "open_registry", load)
     monkeypatch.setattr(server.LoadingServer, "capture_signals", contextlib.nullcontext)
     asked = settings.read({"models": tmp_path}, _env_file=None)
-    loading = server.LoadingServer(asked, Metrics(), Opening(asked))
-    loading.run([listener.dup()])
+    loading = Opening(asked)
+    server.LoadingServer(asked, Metrics(), loading).run([listener.dup()])
     assert seen == [(200, "close"), (503, "close")]
-    assert str(loading.loaded) == "the models"
+    assert str(loading.wait()) == "the models"
     with socket.create_connection(listener.getsockname()), listener:
         listener.accept()[0].close()
 
