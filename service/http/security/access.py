@@ -52,23 +52,19 @@ class Access:
         buckets: Buckets | None = None,
     ) -> None:
         self._keys = keys
-        self._asked_for = bool(keys)
+        self.open = not keys
+        """True if every request but those of admin routes is accepted."""
         self._rate = rate
         self._origins = frozenset(origin.encode() for origin in origins)
         self._clock = clock
         self._buckets = buckets or Buckets()
-
-    @property
-    def open(self) -> bool:
-        """True if every request but those of admin routes is accepted."""
-        return not self._asked_for
 
     def check(self, headers: Mapping[bytes, bytes], path: str) -> Grant | None:
         """Accept a request. Returns the rights of its key. Raises `Unauthorized`, `Forbidden` or `RateLimited`."""
         admin = path.startswith(ADMIN)
         if admin and (origin := headers.get(b"origin")) is not None and origin not in self._origins:
             raise Forbidden("Web pages of other origins cannot load and unload models.")
-        if not self._asked_for:
+        if self.open:
             return None
         grants = self._keys.current()
         try:
@@ -103,7 +99,7 @@ class Access:
             raise Forbidden(
                 "Web pages of this origin may not open streams; the setting cors_origins names those that may."
             )
-        if self._asked_for and b"authorization" not in headers:
+        if not self.open and b"authorization" not in headers:
             return None, True
         return self.check(headers, path), False
 
