@@ -18,6 +18,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 from service.errors import DeadlineExceeded, Refused
@@ -28,6 +29,8 @@ Row = TypeVar("Row")
 Result = TypeVar("Result")
 
 Drop = Literal["cancelled", "deadline", "failed"]
+
+_given = attrgetter("given")
 
 WEIGHT_OF_LAST = 0.1
 """Weight of the last batch in a lane's running average of seconds per token."""
@@ -448,7 +451,3 @@ class Lane(Generic[Row, Result]):
             self._batcher.settle_ahead()
         if rows := self.queue.drop(submission):
             self._batcher.counters.dropped[reason] += rows
-
-
-def _given(lane: Lane[Any, Any]) -> float:
-    return lane.given

@@ -150,11 +150,6 @@ class Registry:
             yield from each.versions.values()
 
     @property
-    def defaults(self) -> Mapping[Task, str]:
-        """The default model of each task that has one."""
-        return self._snapshot.defaults
-
-    @property
     def refused(self) -> tuple[Refused, ...]:
         """The versions on disk that cannot be served; for each name only those above the served one."""
         return self._snapshot.refused
@@ -173,9 +168,7 @@ class Registry:
             if default is None:
                 raise NoModelForTask(task, snapshot.models)
             name = default
-        served = snapshot.served.get(name)
-        if served is None:
-            raise ModelNotFound(name, snapshot.models)
+        served = snapshot.find(name)
         model = served.choose(key) if version is None else served.get(version)
         if task is not None and model.task != task:
             raise InvalidField("/model", f"The model {name!r} is of the task {model.task!r}, not {task!r}.")

@@ -620,7 +620,7 @@ def test_the_default_of_a_task(
     write(repository, "another-task", "ner")
     registry = registry_of(repository, load, defaults={"sentiment": chosen, "ner": None})
     registry.refresh()
-    assert registry.defaults == {"ner": "another-task"} | ({"sentiment": default} if default else {})
+    assert registry.snapshot.defaults == {"ner": "another-task"} | ({"sentiment": default} if default else {})
     assert registry.get(None, "ner").name == "another-task"
     if default:
         assert registry.get(None, None) is registry.get(None, "sentiment") is registry.get(default, None)
@@ -645,7 +645,7 @@ def test_a_chosen_default_that_vanishes_has_no_substitute(repository: Path, load
     assert [log["reason"] for log in logs if log["log_level"] == "error"] == [
         "The default model for sentiment, 'one', is not loaded. Loaded: sentiment-bilstm."
     ]
-    assert registry.defaults == {}
+    assert registry.snapshot.defaults == {}
     with pytest.raises(ModelNotFound):
         registry.get(None, None)
     assert registry.get("sentiment-bilstm", None)

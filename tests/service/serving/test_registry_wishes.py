@@ -137,7 +137,7 @@ def test_an_unloaded_model_stays_out_until_it_is_loaded(registry: Registry, repo
     write(repository, "one", content="third")
     registry.refresh()
     assert served(registry) == {"two": "2"}
-    assert registry.defaults == {"sentiment": "two"}
+    assert registry.snapshot.defaults == {"sentiment": "two"}
     with pytest.raises(ModelNotFound, match="Loaded: two"):
         registry.unload("one")
     assert registry.load("one").version == "3"
