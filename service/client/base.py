@@ -154,7 +154,6 @@ def _route(body: dict[str, Any]) -> dict[str, str]:
 
 
 def unit_path(name: str, unit: int, layer: int, direction: str, version: str | None) -> str:
-    """The path of a unit's card."""
     model = quote(name, safe="") if version is None else f"{quote(name, safe='')}/versions/{quote(version, safe='')}"
     return f"/models/{model}/units/{layer}/{quote(direction, safe='')}/{unit}"
 

@@ -102,7 +102,6 @@ def new_context(headers: Sequence[tuple[bytes, bytes]]) -> RequestContext:
 
 
 def context_of(scope: Scope) -> RequestContext:
-    """The context in an ASGI scope."""
     context: RequestContext = scope[KEY]
     return context
 

@@ -242,7 +242,6 @@ async def _handled(scope: Scope, receive: Receive, error: Exception) -> ASGIApp 
 
 
 def _path(route: Any) -> str:
-    """A route's path template."""
     return getattr(route, "path_format", NO_ROUTE)
 
 

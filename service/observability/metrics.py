@@ -258,7 +258,6 @@ class Metrics:
                     numbers.stage(stage).add(sum(each))
 
     def refused(self, reason: Refused) -> None:
-        """Something was refused."""
         self.board.number("refusals_total", str(reason)).add()
 
     def batch(self, rows: int, tokens: int, padded_tokens: int, waits: Sequence[float], seconds: float) -> None:
@@ -339,7 +338,6 @@ class _ModelNumbers:
         self._batches: dict[int, tuple[Number, Number]] = {}
 
     def stage(self, name: str) -> Number:
-        """The seconds of a stage."""
         found = self._stages.get(name)
         if found is None:
             found = self._stages[name] = self._board.number("model_stage_seconds_total", *self._of, name)

@@ -77,7 +77,6 @@ class RotatedFile:
             self._number = None
 
     def _rotate(self) -> None:
-        """Put the file aside."""
         for number in range(self._kept, 0, -1):
             older = self._aside(number)
             if older.exists():

@@ -89,7 +89,6 @@ class Histogram:
         self._sum = place + len(buckets) + 1
 
     def observe(self, *values: float) -> None:
-        """Count values."""
         cells, place = self._cells, self._place
         if len(values) == 1:
             cells[place + bisect_left(self._buckets, values[0])] += 1.0

@@ -100,7 +100,6 @@ _known_target = lru_cache(maxsize=256)(_target)
 
 
 def written(method: bytes, version: str, target: bytes, lines: Lines) -> bytes:
-    """The bytes of a head."""
     first = b"%s %s HTTP/%s" % (method, target, version.encode("ascii"))
     return b"\r\n".join((first, *(name + b": " + value for name, value in lines), b"", b""))
 

@@ -66,7 +66,6 @@ class Wire:
         return sum(self.bodies.values())
 
     def refused(self, reason: Refused, **details: object) -> None:
-        """Count and log a refusal."""
         self.metrics.refused(reason)
         _log.info("refused", reason=str(reason), **details)
 
@@ -157,7 +156,6 @@ class Reader:
             self.watch()
 
     def cut(self, reason: Refused) -> None:
-        """Reset the connection."""
         self._wire.metrics.refused(reason)
         _log.info("cut", reason=str(reason), seconds=round(self.seconds, 1), bytes_left=self._untaken())
         self.stop()

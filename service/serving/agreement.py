@@ -83,7 +83,6 @@ class Agreement:
 
     @property
     def workers(self) -> int:
-        """The number of workers."""
         return len(self._followed)
 
     def note_followed(self, worker: int, number: int) -> None:

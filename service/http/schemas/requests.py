@@ -72,7 +72,6 @@ class InputsRequest(Strict):
     inputs: Annotated[str | list[Input], PlainValidator(_checked_inputs), JsonSchema(_INPUTS_SCHEMA)]
 
     def items(self) -> list[Input]:
-        """The inputs as a list."""
         return [self.inputs] if isinstance(self.inputs, str) else self.inputs
 
     def pointer(self, position: int) -> str:
@@ -185,7 +184,6 @@ class GatesRequest(PredictRequest):
 
     @property
     def wanted(self) -> Wanted:
-        """The wanted measurements."""
         return Wanted(self.faithfulness, self.deletion)
 
 
