@@ -30,7 +30,6 @@ from service.http.coding import coding_of, unpacked, unpacking_seconds
 from service.http.context import RequestContext, context_of
 from service.http.render import JSON
 from service.http.schemas.requests import Input, parse
-from service.http.time_limit import TimeLimit
 from service.model.decoding import Prediction
 from service.model.joining import Logits, Traced, traces_of
 from service.model.tokenizer import Encoded
@@ -184,7 +183,7 @@ class BodyRoute(APIRoute):
         else:
             deadline = asyncio.get_running_loop().time() + _seconds(context.headers, settings)
             try:
-                with TimeLimit(deadline):
+                async with asyncio.timeout_at(deadline):
                     self.check_open(context)
                     answer = await self.run(context, await self._content(context, receive), deadline)
             except TimeoutError:
