@@ -100,9 +100,10 @@ class StartupError(ServiceError):
 
 class RequestError(ServiceError):
     """One request cannot be answered. `detail` is a text for its sender. `reason` is the label under which the
-    rejection is counted; None if it is not a rejection or is counted already."""
+    rejection is counted; None if it is not a rejection or is counted already. `problems` are the wrong fields."""
 
     reason: Refused | None = None
+    problems: Sequence[FieldProblem] = ()
     status: ClassVar[int] = 500
     slug: ClassVar[str] = "internal-error"
     title: ClassVar[str] = "Internal error"

@@ -229,7 +229,7 @@ async def _http_problem(request: Request, error: HTTPException) -> Response:
         allowed = ", ".join(_methods(request.scope))
         found = MethodNotAllowed(f"{request.url.path} takes {allowed}.", allowed)
     context = context_of(request.scope)
-    return problems.of(found).response(context.request_id, request.method, request.url.path)
+    return problems.response(found, context.request_id, request.method, request.url.path)
 
 
 def _no_route(request: Request) -> str:

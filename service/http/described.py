@@ -40,8 +40,8 @@ from service.errors import (
     UnsupportedCoding,
     UnsupportedMediaType,
 )
+from service.http import problems
 from service.http.endpoint import BodyRoute, JobRoute
-from service.http.problems import MEDIA_TYPE, Problem, is_foreign, of
 from service.http.render import JSON
 from service.http.schemas.examples import REQUEST_ID
 from service.http.schemas.responses import Problem as ProblemShape
@@ -217,7 +217,7 @@ def document(routes: Sequence[BaseRoute], *, secured: bool) -> _Json:
         "components": {
             "schemas": dict(sorted({**schemas, **errors["$defs"]}.items())),
             "responses": {
-                **{each.slug: _response(each) for each in map(of, (*EXAMPLES, Exception()))},
+                **{each.slug: _response(each) for each in (*EXAMPLES, RequestError(problems.INTERNAL))},
                 "protocol-error": _protocol_error(),
             },
             "parameters": _PARAMETERS,
@@ -256,7 +256,7 @@ def _complete(operation: _Json, method: str, route: APIRoute) -> None:
             headers.append("X-Route-Key")
     if isinstance(route, JobRoute):
         errors.append(ModelNotFound)
-    foreign = is_foreign(method, route.path)
+    foreign = problems.is_foreign(method, route.path)
     responses = {"500": _ref("responses", RequestError.slug), **_responses(errors), **operation["responses"]}
     operation["responses"] = {
         status: _ref("responses", "protocol-error") if foreign and status >= "400" else response
@@ -282,11 +282,11 @@ def _refs(kind: str, named: _Json) -> _Json:
     return {name: _ref(kind, name) for name in named}
 
 
-def _response(problem: Problem) -> _Json:
-    own = {name: {**_OF_ERRORS[name], "required": True} for name in problem.headers}
-    content = {"schema": _ref("schemas", ProblemShape.__name__), "example": problem.body(REQUEST_ID)}
+def _response(error: RequestError) -> _Json:
+    own = {name: {**_OF_ERRORS[name], "required": True} for name in problems.headers(error)}
+    content = {"schema": _ref("schemas", ProblemShape.__name__), "example": problems.body(error, REQUEST_ID)}
     headers = {**_refs("headers", _HEADERS), **own}
-    return {"description": f"{problem.title}.", "headers": headers, "content": {MEDIA_TYPE: content}}
+    return {"description": f"{error.title}.", "headers": headers, "content": {problems.MEDIA_TYPE: content}}
 
 
 def _protocol_error() -> _Json:

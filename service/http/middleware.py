@@ -140,9 +140,8 @@ class Edge:
         except RequestError as error:
             if error.reason is not None:
                 self._runtime.metrics.refused(error.reason)
-            problem = problems.of(error)
-            context.status = HTTPStatus(problem.status)
-            await rejection(problem, context.request_id, "GET", scope["path"])(scope, receive, send)
+            context.status = HTTPStatus(error.status)
+            await rejection(error, context.request_id, "GET", scope["path"])(scope, receive, send)
         finally:
             milliseconds = round((perf_counter() - started) * 1000, 3)
             _log.info("stream", route=scope["path"], status=int(context.status), ms=milliseconds, **context.log)
@@ -182,7 +181,7 @@ class Edge:
                 raise  # half an answer is sent: the server must close the connection
         if not context.status:
             answer = await _handled(scope, receive, failure)
-            answer = answer or problems.of(failure).response(context.request_id, scope["method"], path)
+            answer = answer or problems.response(failure, context.request_id, scope["method"], path)
             await answer(scope, receive, outgoing)
 
     def _admit(self, scope: Scope, context: RequestContext) -> None:
@@ -201,9 +200,9 @@ class Edge:
             self._runtime.batcher.admission.refuse_closed()
 
 
-def rejection(problem: problems.Problem, request_id: str, method: str, path: str) -> Response:
-    """A problem as an answer with the headers that `Edge` adds, for a request that does not pass it."""
-    response = problem.response(request_id, method, path)
+def rejection(error: Exception, request_id: str, method: str, path: str) -> Response:
+    """An error as an answer with the headers that `Edge` adds, for a request that does not pass it."""
+    response = problems.response(error, request_id, method, path)
     response.raw_headers += [(b"x-request-id", request_id.encode("ascii")), *SAFE]
     return response
 

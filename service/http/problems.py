@@ -7,22 +7,11 @@ error, ``{"error": "…"}``, with the same statuses.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
 import orjson
 from starlette.responses import Response
 
-from service.errors import (
-    FieldProblem,
-    InvalidField,
-    MethodNotAllowed,
-    RateLimited,
-    RequestError,
-    Unauthorized,
-    Unavailable,
-    UnsupportedCoding,
-)
+from service.errors import MethodNotAllowed, RateLimited, RequestError, Unauthorized, Unavailable, UnsupportedCoding
 from service.http.render import JSON
 
 MEDIA_TYPE = "application/problem+json"
@@ -31,38 +20,6 @@ _LONGEST_WAIT = 86_400.0
 TYPE_PREFIX = "/openapi.json#/components/responses/"
 
 INTERNAL = "Something went wrong here, not in the request. The log has it under this request_id."
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """One error as an answer."""
-
-    status: int
-    slug: str
-    title: str
-    detail: str
-    errors: Sequence[FieldProblem] = ()
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-    def body(self, request_id: str) -> dict[str, object]:
-        """The answer's JSON, as plain values."""
-        body: dict[str, object] = {
-            "type": TYPE_PREFIX + self.slug,
-            "title": self.title,
-            "status": self.status,
-            "detail": self.detail,
-            "request_id": request_id,
-        }
-        if self.errors:
-            body["errors"] = [{"pointer": error.pointer, "detail": error.detail} for error in self.errors]
-        return body
-
-    def response(self, request_id: str, method: str, path: str) -> Response:
-        """The answer to a request, in the error form of its protocol."""
-        if is_foreign(method, path):
-            return Response(orjson.dumps({"error": self.detail}), self.status, dict(self.headers), JSON)
-        return Response(orjson.dumps(self.body(request_id)), self.status, dict(self.headers), MEDIA_TYPE)
-
 
 FOREIGN = (("/v1", ""), ("/v1/", ""), ("/v2", ""), ("/v2/", ""), ("/models/", "POST"))
 """Routes of the foreign protocols: an exact path or a prefix, and the method; empty for any."""
@@ -76,12 +33,9 @@ def is_foreign(method: str, path: str) -> bool:
     )
 
 
-def of(error: Exception) -> Problem:
-    """The problem of an error. An unexpected error reveals no details."""
-    if isinstance(error, RequestError):
-        errors = error.problems if isinstance(error, InvalidField) else ()
-        return Problem(error.status, error.slug, error.title, error.detail, errors, _headers(error))
-    return Problem(RequestError.status, RequestError.slug, RequestError.title, INTERNAL)
+def of(error: Exception) -> RequestError:
+    """The error that an answer tells of. An unexpected one reveals no details."""
+    return error if isinstance(error, RequestError) else RequestError(INTERNAL)
 
 
 def is_unexpected(error: Exception) -> bool:
@@ -89,7 +43,30 @@ def is_unexpected(error: Exception) -> bool:
     return of(error).status == RequestError.status
 
 
-def _headers(error: RequestError) -> dict[str, str]:
+def response(error: Exception, request_id: str, method: str, path: str) -> Response:
+    """An error as the answer to a request, in the form of its protocol."""
+    told = of(error)
+    if is_foreign(method, path):
+        return Response(orjson.dumps({"error": told.detail}), told.status, headers(told), JSON)
+    return Response(orjson.dumps(body(told, request_id)), told.status, headers(told), MEDIA_TYPE)
+
+
+def body(error: RequestError, request_id: str) -> dict[str, object]:
+    """The JSON of an answer, as plain values."""
+    found: dict[str, object] = {
+        "type": TYPE_PREFIX + error.slug,
+        "title": error.title,
+        "status": error.status,
+        "detail": error.detail,
+        "request_id": request_id,
+    }
+    if error.problems:
+        found["errors"] = [{"pointer": each.pointer, "detail": each.detail} for each in error.problems]
+    return found
+
+
+def headers(error: RequestError) -> dict[str, str]:
+    """The headers that an error adds to its answer."""
     if isinstance(error, Unauthorized):
         return {"WWW-Authenticate": error.challenge}
     if isinstance(error, MethodNotAllowed):

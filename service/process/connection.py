@@ -16,7 +16,6 @@ from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from service.errors import HeaderTooLarge, MalformedRequest, Refused, RequestError, RequestTooSlow, Unavailable
-from service.http import problems
 from service.http.context import KEY, RequestContext, new_context
 from service.http.middleware import CLIENT_GONE, rejection
 from service.http.security.access import HEALTH
@@ -463,7 +462,7 @@ class Protocol(FastConnection):
         if reason is Refused.INTERNAL:
             _log.error("unexpected error", exc_info=error)
         path = self.url.partition(b"?")[0].decode("latin-1")
-        response: Any = rejection(problems.of(error), context.request_id, method, path)
+        response: Any = rejection(error, context.request_id, method, path)
         self.scope["method"] = method
         self._hear_no_more()
         self._wire.refused(reason, request_id=context.request_id, status=response.status_code)

@@ -145,7 +145,7 @@ def open_stream(
 def error_event(error: Exception) -> Event:
     """An error as a message."""
     problem = problems.of(error)
-    pointers = [{"pointer": each.pointer, "detail": each.detail} for each in problem.errors]
+    pointers = [{"pointer": each.pointer, "detail": each.detail} for each in problem.problems]
     return {
         "type": "error",
         "status": problem.status,

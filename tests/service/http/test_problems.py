@@ -61,26 +61,26 @@ ERRORS: list[tuple[Exception, int, str]] = [
 
 
 def test_no_wait_is_longer_than_a_day() -> None:
-    assert problems.of(RateLimited("no", retry_after=math.inf)).headers == {"Retry-After": "86400"}
+    assert problems.headers(RateLimited("no", retry_after=math.inf)) == {"Retry-After": "86400"}
 
 
 @pytest.mark.parametrize(("error", "status", "slug"), ERRORS)
 def test_each_error_has_its_status_and_slug(error: Exception, status: int, slug: str) -> None:
     problem = problems.of(error)
     assert (problem.status, problem.slug) == (status, slug)
-    Problem.model_validate(problem.body("id"))
-    assert b"secret" not in bytes(problem.response("id", "POST", "/predict").body)
+    Problem.model_validate(problems.body(problem, "id"))
+    assert b"secret" not in bytes(problems.response(error, "id", "POST", "/predict").body)
 
 
 def test_bad_fields_are_listed() -> None:
     error = InvalidField("/3", "is empty").under("/inputs")
-    assert problems.of(error).body("id")["errors"] == [{"pointer": "/inputs/3", "detail": "is empty"}]
+    assert problems.body(error, "id")["errors"] == [{"pointer": "/inputs/3", "detail": "is empty"}]
 
 
 @pytest.mark.parametrize(("seconds", "header"), [(None, "1"), (0, "1"), (0.2, "1"), (1.2, "2"), (30, "30")])
 def test_retry_after_is_whole_seconds(seconds: float | None, header: str) -> None:
     for kind in (RateLimited, Unavailable):
-        assert problems.of(kind("no", retry_after=seconds)).headers == {"Retry-After": header}
+        assert problems.headers(kind("no", retry_after=seconds)) == {"Retry-After": header}
 
 
 def test_every_error_of_the_tree_is_described() -> None:
