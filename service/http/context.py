@@ -74,10 +74,6 @@ class RequestContext:
         sent = self.headers.get(ROUTE_KEY, b"").strip()
         return sent.decode("latin-1") if sent else self.request_id
 
-    def begin(self, runtime: Runtime, after: Sequence[Callable[..., None]] = ()) -> None:
-        """Attach the request to a running service."""
-        self.runtime, self.after = runtime, after
-
     def took(self, stage: str, started: float) -> None:
         """A stage that began at `started`, a time of `perf_counter`, has ended."""
         ended = perf_counter()

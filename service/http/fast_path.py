@@ -97,7 +97,7 @@ class FastPath:
         if runtime.leaving:
             return None
         context = RequestContext(request_id(None), known.headers, perf_counter())
-        context.begin(runtime, self._after)
+        context.runtime, context.after = runtime, self._after
         context.path, context.route = known.parameters, route.path
         deadline = asyncio.get_running_loop().time() + self._timeout
         try:

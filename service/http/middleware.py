@@ -93,7 +93,7 @@ class Edge:
         context: RequestContext | None = scope.get(KEY)
         if context is None:  # not from a connection of this service
             scope[KEY] = context = new_context(scope["headers"])
-        context.begin(self._runtime, self._after)
+        context.runtime, context.after = self._runtime, self._after
         logs.in_request({"request_id": context.request_id})
         method = scope["method"]
         if method == "HEAD":  # the server removes the body, so routes need not handle HEAD
@@ -127,7 +127,7 @@ class Edge:
         """Serve a WebSocket from handshake to close. A bad handshake gets an HTTP answer."""
         started = perf_counter()
         scope[KEY] = context = new_context(scope["headers"])
-        context.begin(self._runtime)
+        context.runtime = self._runtime
         logs.in_request({"request_id": context.request_id})
         context.status = HTTPStatus.SWITCHING_PROTOCOLS
         try:

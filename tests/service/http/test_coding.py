@@ -151,7 +151,7 @@ def test_what_a_compressed_body_costs_is_not_told_by_its_size(coding: bytes, sen
 
     shared, estimates = runtime()
     context = RequestContext("id", {b"content-type": b"application/json", b"content-encoding": coding}, 0.0)
-    context.begin(shared)
+    context.runtime = shared
     asyncio.run(
         _ask(
             Noting("/", nothing, response_model=None), {"type": "http", KEY: context, "path_params": {}}, receive, send
