@@ -18,7 +18,7 @@ from service.version import VERSION
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import SpanProcessor
-    from opentelemetry.trace import Span
+    from opentelemetry.trace import Span, Tracer
 
 NAME = "gatelight"
 EXPORTERS = ("otlp", "console", "none")
@@ -94,13 +94,7 @@ class Spans:
         span = self._tracer.start_span(
             method, self._propagator.extract(carrier), SpanKind.SERVER, attributes, start_time=now
         )
-        return RequestSpan(self, span, method, now)
-
-    def stage(self, parent: Span, name: str, start: int, end: int) -> None:
-        """A span below another, of a stage that is over; times are nanoseconds since 1970."""
-        from opentelemetry.trace import set_span_in_context
-
-        self._tracer.start_span(name, set_span_in_context(parent), start_time=start).end(end)
+        return RequestSpan(self._tracer, span, method, now)
 
     def close(self) -> None:
         """Send the remaining spans. Blocks."""
@@ -110,10 +104,10 @@ class Spans:
 class RequestSpan:
     """One request's span."""
 
-    __slots__ = ("_began", "_began_at", "_method", "_span", "_spans", "batched", "stages")
+    __slots__ = ("_began", "_began_at", "_method", "_span", "_tracer", "batched", "stages")
 
-    def __init__(self, spans: Spans, span: Span, method: str, now: int) -> None:
-        self._spans = spans
+    def __init__(self, tracer: Tracer, span: Span, method: str, now: int) -> None:
+        self._tracer = tracer
         self._span = span
         self._method = method
         self._began, self._began_at = now, perf_counter()
@@ -132,12 +126,13 @@ class RequestSpan:
 
     def end(self, route: str | None, status: int, facts: Mapping[str, object]) -> None:
         """The answer is out."""
-        from opentelemetry.trace import StatusCode
+        from opentelemetry.trace import StatusCode, set_span_in_context
 
         span = self._span
         if span.is_recording():
+            within = set_span_in_context(span)
             for name, start, end in sorted(self._stages(), key=lambda stage: stage[1]):
-                self._spans.stage(span, name, self._at(start), self._at(end))
+                self._tracer.start_span(name, within, start_time=self._at(start)).end(self._at(end))
             if route is not None:
                 span.update_name(f"{self._method} {route}")
                 span.set_attribute("http.route", route)
