@@ -13,6 +13,7 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import count
 from operator import attrgetter
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
@@ -234,28 +235,22 @@ Outcome = tuple[Sequence[Any], float]
 """One result a row, and the seconds of the batch."""
 
 
+@dataclass(slots=True, eq=False)
 class Batch(Generic[Home]):
     """Rows that run together."""
 
-    __slots__ = ("_clock", "_run", "entries", "lane", "padded_tokens", "since", "tokens", "void")
+    lane: Home
+    _run: Callable[[Sequence[Any]], Sequence[Any]]
+    entries: Sequence[Entry]
+    _clock: Callable[[], float]
+    since: float = 0.0
+    """The begin, by the clock."""
+    void: bool = False
+    """True if no caller waits for this run: its rows run in another batch, or were answered with an error."""
 
-    def __init__(
-        self,
-        lane: Home,
-        run: Callable[[Sequence[Any]], Sequence[Any]],
-        entries: Sequence[Entry],
-        clock: Callable[[], float],
-    ) -> None:
-        self.lane = lane
-        self.entries = entries
-        self.tokens = _tokens(entries)
-        self.padded_tokens = padded_tokens(entries)
-        self.since = 0.0
-        """The begin, by the clock."""
-        self.void = False
-        """True if no caller waits for this run: its rows run in another batch, or were answered with an error."""
-        self._run = run
-        self._clock = clock
+    @property
+    def padded_tokens(self) -> int:
+        return padded_tokens(self.entries)
 
     def run(self) -> Outcome:
         """Run the batch, unless it is void. Returns the results and the seconds."""
@@ -273,7 +268,7 @@ class Batch(Generic[Home]):
     def report(self, seconds: float, of: object) -> Ran:
         """Measurements of the batch after its run. `of` identifies its lane."""
         waits = [self.since - entry.submission.since for entry in self.entries]
-        return Ran(len(self.entries), self.tokens, self.padded_tokens, waits, seconds, of)
+        return Ran(len(self.entries), _tokens(self.entries), self.padded_tokens, waits, seconds, of)
 
 
 def batches(lengths: Sequence[int], most_rows: int, most_tokens: int, *, like: float = LIKE) -> Iterator[list[int]]:
