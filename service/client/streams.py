@@ -7,7 +7,7 @@ with the same state (replicas share the setting `state_key`).
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from service.client.base import ModelFields, members
@@ -31,9 +31,11 @@ Piece = str | Sequence[str]
 
 
 class _Base:
-    """The part of a stream that does not wait. `state` can be kept, and given to a later stream."""
+    """The part of a stream that does not wait. `post` sends a body to `/stream` and returns the answer, or an awaitable
+    of it. `state` can be kept, and given to a later stream."""
 
-    def __init__(self, fields: StreamFields, state: str | None) -> None:
+    def __init__(self, post: Callable[[dict[str, Any]], Any], fields: StreamFields, state: str | None) -> None:
+        self._post = post
         self._fields = members(StreamFields, fields)
         self.state = state
         self.events: list[Event] = []
@@ -72,10 +74,6 @@ def _read(content: bytes, *, end: bool) -> tuple[list[Event], str | None, dict[s
 class TextStream(_Base):
     """A text in pieces. Made by `Client.stream`."""
 
-    def __init__(self, post: Callable[[dict[str, Any]], bytes], fields: StreamFields, state: str | None) -> None:
-        super().__init__(fields, state)
-        self._post = post
-
     def send(self, piece: Piece) -> list[Event]:
         """Send the next piece: the events that it came to. Raises `ClientError`; the stream is as it was then."""
         return self._take(self._post(self._body(piece, end=False)), end=False)
@@ -88,12 +86,6 @@ class TextStream(_Base):
 
 class AsyncTextStream(_Base):
     """A text in pieces. Made by `AsyncClient.stream`."""
-
-    def __init__(
-        self, post: Callable[[dict[str, Any]], Awaitable[bytes]], fields: StreamFields, state: str | None
-    ) -> None:
-        super().__init__(fields, state)
-        self._post = post
 
     async def send(self, piece: Piece) -> list[Event]:
         """Send the next piece: the events that it came to. Raises `ClientError`; the stream is as it was then."""
