@@ -27,7 +27,7 @@ from service.http.context import context_of
 from service.http.described import document
 from service.http.endpoint import BodyRoute
 from service.http.fast_path import FastPath
-from service.http.middleware import Edge, Headers
+from service.http.middleware import Edge
 from service.http.protocols import huggingface, kserve, v2
 from service.http.routes import admin, explorer, native, operations, rollout, units
 from service.http.security.access import ADMIN, Access
@@ -191,7 +191,8 @@ def create_app(
     for router in routers:  # not `include_router`, which analyses every route again in each process
         app.router.routes += router.routes
     app.router.routes += socket.routes
-    edge = partial(Edge, runtime=runtime, headers=_hsts(settings.hsts_seconds), spans=spans, after=app.state.after)
+    hsts = ((b"strict-transport-security", b"max-age=%d" % settings.hsts_seconds),) if settings.hsts_seconds else ()
+    edge = partial(Edge, runtime=runtime, headers=hsts, spans=spans, after=app.state.after)
     app.add_middleware(Compression, runtime=runtime)
     app.add_middleware(
         edge,
@@ -214,10 +215,6 @@ def create_app(
         )
         app.add_middleware(cors)
     return app
-
-
-def _hsts(seconds: int) -> Headers:
-    return ((b"strict-transport-security", f"max-age={seconds}".encode()),) if seconds else ()
 
 
 async def _http_problem(request: Request, error: HTTPException) -> Response:
