@@ -42,18 +42,12 @@ def softmax(logits: Sequence[float]) -> list[float]:
 
 def log_softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:
     """Log-probabilities along the last axis, always finite. Raises `ValueError` for a logit that is not finite."""
-    shifted = _shifted(logits)
+    shifted = logits.astype(np.float64)
+    if not np.isfinite(shifted).all():
+        raise ValueError(NOT_FINITE)
+    shifted -= shifted.max(axis=-1, keepdims=True)  # so that no exponential overflows
     shifted -= np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
     return shifted
-
-
-def _shifted(logits: NDArray[np.floating]) -> NDArray[np.float64]:
-    """A float64 copy with 0 as the largest value along the last axis, so that no exponential overflows."""
-    wide = logits.astype(np.float64)
-    if not np.isfinite(wide).all():
-        raise ValueError(NOT_FINITE)
-    wide -= wide.max(axis=-1, keepdims=True)
-    return wide
 
 
 class Classifier:
@@ -149,11 +143,12 @@ class Tagger:
         scores = log_softmax(np.where(inputs[:, :, None], logits, np.float32(0)))
         paths, probabilities, (rows, firsts, ends), chances = self._labelled(scores, lengths, inputs, None)
         entities: list[list[dict[str, object]]] = [[] for _ in encoded]
-        kinds = paths[rows, firsts]
-        for row, kind, score, first, end in zip(
-            *(array.tolist() for array in (rows, kinds, chances, firsts, ends)), strict=True
+        for row, label, score, first, end in zip(
+            *(array.tolist() for array in (rows, paths[rows, firsts], chances, firsts, ends)), strict=True
         ):
-            entities[row].append(_entity(self._kinds[kind], score, first, end, encoded[row]))
+            source = encoded[row]
+            left, right = source.spans[first][0], source.spans[end - 1][1]
+            entities[row].append(self.entity(label, score, source.text[left:right], left, first, end))
         predictions: list[Prediction] = [
             {"entities": found, "truncated": source.truncated} for found, source in zip(entities, encoded, strict=True)
         ]
@@ -217,7 +212,12 @@ class Tagger:
         return Before(label, forwarded(scores, self._transitions, self._start, forward))
 
     def entity(self, label: int, score: float, text: str, start: int, first: int, end: int) -> dict[str, object]:
-        """An entity that begins with a label; its text stands at `start`, its tokens are first to end - 1."""
+        """An entity that begins with a label; its text stands at `start`, its tokens are first to end - 1.
+
+        Its score is the probability that every one of its tokens bears its label: under a softmax head the product
+        of the tokens' probabilities, because given the text each token's label is drawn independently; under a CRF the
+        marginal probability of the labels together, and of no continuation.
+        """
         return {
             "label": self._kinds[label],
             "text": text,
@@ -239,13 +239,12 @@ class Tagger:
         probabilities."""
         start = self.first(before)
         paths = self._paths(scores, lengths, inputs, start)
+        spans = self._spans(paths, inputs)
         if self._learned:
             forward = self._start if before is None else before.forward
             field = marginals(scores, lengths, self._transitions, forward, self._continues, paths)
-            spans = self._spans(paths, inputs)
             return paths, field.tokens, spans, field.spans(*spans)
         probabilities = np.exp(np.take_along_axis(scores, paths[:, :, None], axis=2)[:, :, 0])
-        spans = self._spans(paths, inputs)
         return paths, probabilities, spans, products(probabilities, *spans)
 
     def _spans(self, paths: NDArray[np.intp], inputs: NDArray[np.bool_]) -> tuple[NDArray[np.intp], ...]:
@@ -299,22 +298,3 @@ def legal(labels: Sequence[str]) -> tuple[NDArray[np.float64], NDArray[np.float6
                 if before == OUTSIDE or before[2:] != label[2:]:
                     transitions[row, column] = -np.inf
     return transitions, start
-
-
-def _entity(kind: str, score: float, first: int, end: int, source: Encoded) -> dict[str, object]:
-    """An entity of the tokens first to end - 1.
-
-    Its score is the probability that every one of its tokens bears its label: under a softmax head the product
-    of the tokens' probabilities, because given the text each token's label is drawn independently; under a CRF the
-    marginal probability of the labels together, and of no continuation.
-    """
-    left, right = source.spans[first][0], source.spans[end - 1][1]
-    return {
-        "label": kind,
-        "text": source.text[left:right],
-        "start": left,
-        "end": right,
-        "score": score,
-        "token_start": first,
-        "token_end": end,
-    }
