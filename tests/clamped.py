@@ -14,7 +14,7 @@ from service.model.bundle import Bundle
 from service.model.engine import GateKey
 from service.model.interventions import Setting
 from service.model.reference import GateWeights
-from service.scoring.reference import Reference
+from service.scoring import reference
 
 Array = NDArray[np.float64]
 Set = Callable[[str, Array], Array]
@@ -73,11 +73,11 @@ def step(bundle: Bundle, cell: dict[str, GateWeights], x: Array, h: Array, c: Ar
 
 def run(bundle: Bundle, row: NDArray[np.int32], settings: Sequence[Setting]) -> tuple[Array, dict[GateKey, Array]]:
     """The logits and every gate [tokens, units] of one row."""
-    reference, manifest = Reference.read(bundle), bundle.manifest
-    states, gates, units = reference.inputs(row), {}, manifest.hidden
+    network, manifest = reference.read(bundle), bundle.manifest
+    states, gates, units = network.read(row).astype(np.float64), {}, manifest.hidden
     for layer in range(manifest.layers):
         outputs = []
-        for cell, direction in zip(reference.cells(layer), manifest.directions, strict=True):
+        for cell, direction in zip(reference.cells(network, layer), manifest.directions, strict=True):
             found: dict[int, dict[str, Array]] = {}
             h = c = np.zeros(units)
             order = range(len(row)) if direction == "forward" else reversed(range(len(row)))
@@ -98,4 +98,4 @@ def run(bundle: Bundle, row: NDArray[np.int32], settings: Sequence[Setting]) -> 
                 gates[layer, direction, gate] = np.array([each[gate] for each in rows])
             outputs.append(gates[layer, direction, "hidden"])
         states = np.concatenate(outputs, axis=1)
-    return reference.logits(states), gates
+    return reference.logits(network, states), gates

@@ -18,7 +18,7 @@ from service.model.bundle import MODEL_GRAPH, Bundle, Feature, Manifest
 from service.model.engine import Engine
 from service.model.self_check import random_rows
 from service.model.streams.comparing import differences
-from service.scoring.reference import Reference
+from service.scoring import reference
 
 LOGITS_TOLERANCE = 5e-5
 """Tolerance of a float32 graph's logits."""
@@ -50,20 +50,20 @@ def check(bundle: Bundle, engine: Engine, seed: int = 0) -> tuple[list[Check], s
     """Every check of a bundle, and why the equations were not checked; None if they were."""
     manifest = bundle.manifest
     parity = manifest.parity
-    reference = Reference.read(bundle)
-    unknown = reference.unknown()
+    network = reference.read(bundle)
+    unknown = network.unknown()
     graphs = gates = logits = steps = step_gates = 0.0
-    reads_streams, whole = manifest.directions == ("forward",), manifest.precision == "int8"
+    reads_streams, whole = unknown is None and manifest.directions == ("forward",), manifest.precision == "int8"
     for rows in batches(manifest.features, np.random.default_rng(seed)):
         fused, traced = engine.predict(rows), engine.trace(rows)
         for number, row in enumerate(rows):
             ours, theirs = _of(manifest, fused, number, row), _of(manifest, traced.logits, number, row)
             graphs = _worse(graphs, np.abs(ours - theirs))
             if unknown is None and number in (0, len(rows) - 1):
-                difference, states = reference.deviation(row, traced.gates(number))
+                difference, states = reference.deviation(network, row, traced.gates(number))
                 gates = _worse(gates, np.array(difference))
-                logits = _worse(logits, np.abs(reference.logits(states) - theirs))
-        if reads_streams and unknown is None:
+                logits = _worse(logits, np.abs(reference.logits(network, states) - theirs))
+        if reads_streams:
             # Streams of an int8 model round as model.onnx does; trace.onnx has the rounded weights in float32.
             of_logits, of_gates = differences(engine.network, rows, fused if whole else traced.logits, traced)
             steps, step_gates = _worse(steps, np.array(of_logits)), _worse(step_gates, np.array(of_gates))
@@ -76,7 +76,7 @@ def check(bundle: Bundle, engine: Engine, seed: int = 0) -> tuple[list[Check], s
     if unknown is None:
         checks.append(Check("gates and their equations in float64", gates, parity.gates_tolerance))
         checks.append(Check("logits and the traced states in float64", logits, LOGITS_TOLERANCE))
-    if reads_streams and unknown is None:
+    if reads_streams:
         graph = MODEL_GRAPH if whole else manifest.gates_graph
         checks.append(Check(f"logits token by token, as streams are read, and of {graph}", steps, both_limit))
         if not whole:
