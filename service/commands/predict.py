@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, Literal
 
 import click
 
@@ -73,22 +74,13 @@ from service.commands.console import EXIT_INCOMPLETE, EXIT_OK, foreseen, model_n
 @foreseen
 def predict(
     files: tuple[str, ...],
-    model: str,
-    models: Path,
-    kind: str | None,
-    column: str,
     keep: tuple[str, ...],
     output: Path | None,
-    form: str,
+    form: Literal["jsonl", "csv"],
     resume: bool,
-    truncate: bool,
-    tokens: bool,
-    split: bool,
     gates: bool,
-    reduce: str | None,
-    threads: int,
-    provider: str,
-    quiet: bool,
+    reduce: Literal["none", "summary"] | None,
+    **options: Any,
 ) -> int:
     """Score files, or standard input, without a server.
 
@@ -115,23 +107,8 @@ def predict(
         raise click.UsageError("--keep names a column twice.")
     if len(set(files)) < len(files):
         raise click.UsageError("a file is named twice.")
-    batch = Batch(
-        files=list(files) or ["-"],
-        model=model,
-        models=models,
-        kind=kind,  # type: ignore[arg-type]  # click has checked the choices
-        column=column,
-        keep=keep,
-        output=output,
-        form=form,  # type: ignore[arg-type]  # as above
-        resume=resume,
-        truncate=truncate,
-        tokens=tokens,
-        split=split,
-        reduce=(reduce or "none") if gates else None,  # type: ignore[arg-type]  # as above
-        threads=threads,
-        provider=provider,  # type: ignore[arg-type]  # as above
-        quiet=quiet,
-    )
+    shown = (reduce or "none") if gates else None
+    # the other options are fields of the same names
+    batch = Batch(list(files) or ["-"], keep=keep, output=output, form=form, resume=resume, reduce=shown, **options)
     interpreter.tune()
     return EXIT_INCOMPLETE if run(batch) else EXIT_OK
