@@ -26,12 +26,10 @@ from service.cpus import usable_cpus
 from service.model.bundle import Bundle
 from service.model.loading import Model
 from service.scoring import repository
-from service.scoring.work import Options
+from service.scoring.work import BATCH_ROWS, BATCH_TOKENS
 from service.serving.queueing import batches
 
 SUBJECT, BASELINE = "the project", "in process"
-ROWS, TOKENS = Options().batch_rows, Options().batch_tokens
-"""Most rows and padded tokens in a batch, as the service has them by default."""
 _MEAN, _LONGEST = 39, 200
 _LIMIT = 120.0
 
@@ -58,7 +56,7 @@ def measure(size: Size = FULL, bundle: Bundle | None = None) -> Iterator[Row]:
     bundle = bundle or shipped()
     sample = mixed(max(size.request, size.file))
     with ThreadPoolExecutor(usable_cpus()) as pool:
-        ceiling = _Ceiling(repository.load(bundle.path, "cpu", TOKENS), pool)
+        ceiling = _Ceiling(repository.load(bundle.path, "cpu", BATCH_TOKENS), pool)
         with server("service", "serve", "--models", str(bundle.path.parents[1]), "--provider", "cpu") as service:
             asked = json.dumps({"model": bundle.name, "inputs": sample[: size.request]}).encode()
             for connections in (1, 2):
@@ -99,7 +97,7 @@ class _Ceiling:
     def _once(self, sample: Sequence[str]) -> None:
         rows = [self._model.encode(text, truncate=True).rows for text in sample]
         predict = self._model.engine.predict
-        cut = batches([len(each) for each in rows], ROWS, TOKENS)
+        cut = batches([len(each) for each in rows], BATCH_ROWS, BATCH_TOKENS)
         for _ in self._pool.map(lambda places: predict([rows[place] for place in places]), cut):
             pass
 

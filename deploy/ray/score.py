@@ -136,7 +136,7 @@ def _values(part: Part, column: str) -> Iterator[object]:
 
 def work(model: Model, job: Job, part: Part, threads: int) -> dict[str, int]:
     """Score one part and put its file into place. How many rows and tokens it had, and how many were set aside."""
-    options = Options(truncate=job.truncate, threads=threads)
+    options = Options(truncate=job.truncate, tokens=False, split=True, reduce=None, threads=threads)
     records, tokens, aside = [], 0, 0
     for done in score(model, cut(read(part, job.column)), options):
         tokens += done.tokens

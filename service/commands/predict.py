@@ -109,6 +109,8 @@ def predict(
         raise click.UsageError("a file is named twice.")
     shown = (reduce or "none") if gates else None
     # the other options are fields of the same names
-    batch = Batch(list(files) or ["-"], keep=keep, output=output, form=form, resume=resume, reduce=shown, **options)
+    batch = Batch(
+        files=list(files) or ["-"], keep=keep, output=output, form=form, resume=resume, reduce=shown, **options
+    )
     interpreter.tune()
     return EXIT_INCOMPLETE if run(batch) else EXIT_OK

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from service.cpus import usable_cpus
 from service.model.bundle import CARD, MAX_TOKENS, UNITS
-from service.model.gates import Reduce
 from service.model.loading import ProviderSetting
 from service.observability import logs
 from service.scoring import repository
@@ -20,25 +18,20 @@ from service.scoring.work import Done, Options, cut, score
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
-    """Files, model and output of a scoring run. `reduce` None asks for no gates, `threads` 0 takes every CPU."""
+class Batch(Options):
+    """Files, model and output of a scoring run: the options of ``predict``, which has their defaults."""
 
     files: list[str]
     model: str
-    models: Path = Path("models")
-    kind: Format | None = None
-    column: str = "text"
-    keep: tuple[str, ...] = ()
-    output: Path | None = None
-    form: Form = "jsonl"
-    resume: bool = False
-    truncate: bool = False
-    tokens: bool = False
-    split: bool = True
-    reduce: Reduce | None = None
-    threads: int = 0
-    provider: ProviderSetting = "cpu"
-    quiet: bool = False
+    models: Path
+    kind: Format | None
+    column: str
+    keep: tuple[str, ...]
+    output: Path | None
+    form: Form
+    resume: bool
+    provider: ProviderSetting
+    quiet: bool
 
 
 def run(batch: Batch) -> int:
@@ -68,7 +61,6 @@ def run(batch: Batch) -> int:
     output = Output(batch.output, Lines(batch.form, model.bundle.manifest, batch.keep), about, resume=batch.resume)
     last = place(batch.files, output.last) if output.last is not None else (0, 0)
     before = output.rejected
-    options = Options(batch.truncate, batch.tokens, batch.split, batch.reduce, batch.threads or usable_cpus())
 
     def fresh(row: Row) -> bool:
         """False for the rows that an earlier run wrote."""
@@ -79,7 +71,7 @@ def run(batch: Batch) -> int:
         windows = cut(chain.from_iterable(source.rows() for source in sources))
         # Skip the rows of an earlier run. Score the window in which it stopped again, so that its
         # rows run in the same batches; its rows that are written already are left out.
-        for done in score(model, _passing(windows, fresh, progress), options):
+        for done in score(model, _passing(windows, fresh, progress), batch):
             rows = [each for each in done.rows if fresh(each[0])]
             output.write(Done(rows, done.tokens))
             progress.add(len(rows), done.tokens, done.rows[-1][0])

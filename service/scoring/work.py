@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from service.cpus import usable_cpus
 from service.errors import InvalidField
 from service.model.contributions import note
 from service.model.gates import Reduce, Selection, select
@@ -36,19 +37,19 @@ SHARE_TOKENS = 2048
 """Padded tokens, about, that are handed to a thread at once: handing on a batch of a few short texts would cost a tenth
 of running it."""
 DECIMALS = 4
+BATCH_ROWS, BATCH_TOKENS = 16, 4096
+"""Rows, and padded tokens, of one batch at most."""
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The output wanted for each row. `reduce` None asks for no gates."""
+    """The output wanted for each row. `reduce` None asks for no gates, `threads` 0 takes every CPU."""
 
-    truncate: bool = False
-    tokens: bool = False
-    split: bool = True
-    reduce: Reduce | None = None
-    threads: int = 1
-    batch_rows: int = 16
-    batch_tokens: int = 4096
+    truncate: bool
+    tokens: bool
+    split: bool
+    reduce: Reduce | None
+    threads: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +81,11 @@ def score(model: Model, windows: Iterable[list[Row]], options: Options) -> Itera
     """Score windows of rows, one after the other."""
     selection = None if options.reduce is None else select(model.bundle.manifest, reduce=options.reduce)
     encoded = _encoded(model, windows, options, selection)
-    with ThreadPoolExecutor(options.threads, thread_name_prefix="score") as pool:
+    with ThreadPoolExecutor(options.threads or usable_cpus(), thread_name_prefix="score") as pool:
         running: tuple[_Window, list[tuple[list[int], Future[Sequence[Any]]]]] | None = None
         try:
             for window in encoded:
-                begun = window, _begin(model, window, pool, options, selection)
+                begun = window, _begin(model, window, pool, selection)
                 if running is not None:
                     yield _finish(model, *running, options)
                 running = begun
@@ -142,7 +143,7 @@ def _parts(window: _Window, selection: Selection) -> Iterator[_Window]:
 
 
 def _begin(
-    model: Model, window: _Window, pool: ThreadPoolExecutor, options: Options, selection: Selection | None
+    model: Model, window: _Window, pool: ThreadPoolExecutor, selection: Selection | None
 ) -> list[tuple[list[int], Future[Sequence[Any]]]]:
     engine, manifest = model.engine, model.bundle.manifest
     run: Callable[..., Sequence[Any]] = run_predictions if selection is None else run_traces
@@ -157,7 +158,7 @@ def _begin(
     def work(share: list[list[int]]) -> list[Any]:
         return [result for batch in share for result in run(engine, manifest, [jobs[number] for number in batch])]
 
-    found = batches(lengths, options.batch_rows, options.batch_tokens)
+    found = batches(lengths, BATCH_ROWS, BATCH_TOKENS)
     return [(list(chain.from_iterable(share)), pool.submit(work, share)) for share in _shares(found, lengths)]
 
 
