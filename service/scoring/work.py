@@ -63,10 +63,13 @@ class Done:
 @dataclass(frozen=True, slots=True)
 class _Window:
     rows: list[Row]
-    reasons: dict[int, str]
-    places: list[int]
-    """Place of each scored row in the window."""
-    encoded: list[Encoded]
+    read: list[Encoded | str]
+    """Each row encoded, or the reason why it cannot be scored."""
+
+    @property
+    def encoded(self) -> list[Encoded]:
+        """The rows that are scored."""
+        return [each for each in self.read if not isinstance(each, str)]
 
 
 def cut(rows: Iterable[Row], most: int = WINDOW_ROWS) -> Iterator[list[Row]]:
@@ -108,36 +111,27 @@ def _encoded(
 
 
 def _encode(model: Model, rows: list[Row], options: Options) -> _Window:
-    window = _Window(rows, {}, [], [])
-    for place, row in enumerate(rows):
+    def read(row: Row) -> Encoded | str:
         if row.value is None:
-            window.reasons[place] = row.reason
-            continue
+            return row.reason
         try:
-            found = model.encode(row.value, truncate=options.truncate, split=options.split)
+            return model.encode(row.value, truncate=options.truncate, split=options.split)
         except InvalidField as error:
-            window.reasons[place] = error.problems[0].detail.replace("set truncate to true", "use --truncate")
-        else:
-            window.places.append(place)
-            window.encoded.append(found)
-    return window
+            return error.problems[0].detail.replace("set truncate to true", "use --truncate")
+
+    return _Window(rows, [read(row) for row in rows])
 
 
 def _parts(window: _Window, selection: Selection) -> Iterator[_Window]:
     """Cut a window into parts with traces that fit into memory."""
-    encoded = dict(zip(window.places, window.encoded, strict=True))
-    part, numbers = _Window([], {}, [], []), 0
-    for place, row in enumerate(window.rows):
-        more = selection.numbers(len(encoded[place])) if place in encoded else 0
+    part, numbers = _Window([], []), 0
+    for row, read in zip(window.rows, window.read, strict=True):
+        more = 0 if isinstance(read, str) else selection.numbers(len(read))
         if part.rows and numbers + more > TRACED_NUMBERS:
             yield part
-            part, numbers = _Window([], {}, [], []), 0
-        if place in encoded:
-            part.places.append(len(part.rows))
-            part.encoded.append(encoded[place])
-        else:
-            part.reasons[len(part.rows)] = window.reasons[place]
+            part, numbers = _Window([], []), 0
         part.rows.append(row)
+        part.read.append(read)
         numbers += more
     yield part
 
@@ -147,12 +141,13 @@ def _begin(
 ) -> list[tuple[list[int], Future[Sequence[Any]]]]:
     engine, manifest = model.engine, model.bundle.manifest
     run: Callable[..., Sequence[Any]] = run_predictions if selection is None else run_traces
-    sentences = parts(window.encoded)
+    encoded = window.encoded
+    sentences = parts(encoded)
     lengths = [len(sentence) for sentence in sentences]
     jobs: Sequence[Any] = (
         [sentence.rows for sentence in sentences]
         if selection is None
-        else trace_jobs(window.encoded, selection, manifest.head != "tagger", None)
+        else trace_jobs(encoded, selection, manifest.head != "tagger", None)
     )
 
     def work(share: list[list[int]]) -> list[Any]:
@@ -183,23 +178,27 @@ def _finish(
     for batch, future in begun:
         for number, outcome in zip(batch, future.result(), strict=True):
             found[number] = outcome
-    records = _records(model, window, found, options)
-    outcomes: dict[int, Record | str] = {**dict(zip(window.places, records, strict=True)), **window.reasons}
-    return Done([(row, outcomes[place]) for place, row in enumerate(window.rows)], sum(map(len, window.encoded)))
+    encoded = window.encoded
+    records = iter(_records(model, encoded, found, options))
+    rows = [
+        (row, read if isinstance(read, str) else next(records))
+        for row, read in zip(window.rows, window.read, strict=True)
+    ]
+    return Done(rows, sum(map(len, encoded)))
 
 
-def _records(model: Model, window: _Window, found: list[Any], options: Options) -> list[Record]:
+def _records(model: Model, encoded: list[Encoded], found: list[Any], options: Options) -> list[Record]:
     if not found:
         return []
-    traced: list[Traced] | None = traces_of(window.encoded, found) if options.reduce is not None else None
-    logits: list[Logits] = logits_of(window.encoded, found) if traced is None else [each.logits for each in traced]
-    predictions = decode(model, logits, window.encoded, tokens=options.tokens)
+    traced: list[Traced] | None = traces_of(encoded, found) if options.reduce is not None else None
+    logits: list[Logits] = logits_of(encoded, found) if traced is None else [each.logits for each in traced]
+    predictions = decode(model, logits, encoded, tokens=options.tokens)
     if traced is None:
         return list(predictions)
     why = note(model.bundle.manifest, None)
     return [
         {"tokens": source.tokens(), **_sentences(source), **prediction, **_trace(each, why)}
-        for prediction, each, source in zip(predictions, traced, window.encoded, strict=True)
+        for prediction, each, source in zip(predictions, traced, encoded, strict=True)
     ]
 
 
