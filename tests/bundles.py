@@ -23,13 +23,13 @@ from service.model.bundle import (
     Origin,
     Parity,
     Task,
-    digest,
 )
 from service.model.equations import CellName, Form, one_graph
 from service.model.features import CHARACTERS, SHAPES
 from service.model.tokenizer import UNKNOWN, Tokenizer, build
 from training.export.bundle import export
 from training.export.onnx import graph
+from training.export.writing import digest
 from training.nets.cells import NAMED
 from training.nets.networks import Architecture, Network, Table, WordBits
 

@@ -1,4 +1,4 @@
-"""The model bundle on disk: ``models/NAME/VERSION/``. Training writes through this module, the service reads it.
+"""The model bundle on disk: ``models/NAME/VERSION/``. `training.export.writing` writes it, the service reads it.
 
 A bundle is a folder of the files below and a manifest, ``model.json``, that holds each file's SHA-256. Both graphs
 keep their weights in one file, ``weights.safetensors``, as ONNX external data: the offsets point past its header.
@@ -10,8 +10,6 @@ from __future__ import annotations
 import errno
 import os
 import re
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field, replace
 from mmap import mmap
@@ -402,43 +400,6 @@ def load(path: Path) -> Bundle:
     return Bundle(name, int(version), path, manifest, MappingProxyType(found))
 
 
-def save(folder: Path, manifest: Manifest, files: Path) -> Bundle:
-    """Write a bundle as ``folder/VERSION`` (highest + 1), whole or not at all, and load it back.
-
-    The files are taken from the folder `files`; their digests replace those that `manifest` has.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as scratch:
-        draft = Path(scratch) / "bundle"
-        draft.mkdir()
-        for file in manifest.file_names:
-            shutil.copyfile(files / file, draft / file)
-        complete = manifest.model_copy(update={"files": {file: digest(draft / file) for file in manifest.file_names}})
-        (draft / MANIFEST).write_text(complete.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        final = folder / str(max(versions(folder), default=0) + 1)
-        draft.rename(final)
-    return load(final)
-
-
-def replace_manifest(bundle: Bundle, manifest: Manifest, files: Mapping[str, bytes] = MappingProxyType({})) -> Bundle:
-    """Give a bundle another manifest, and new content of some files, and load it back; its other files stay as they
-    are.
-
-    Each file is replaced whole or not at all, the manifest last. A service that reads the folder between the first
-    replacement and the last one refuses the bundle, and takes it when it reads the folder again.
-    """
-    with tempfile.TemporaryDirectory(dir=bundle.path.parent, prefix=".writing-") as scratch:
-        draft = Path(scratch)
-        for name, content in files.items():
-            (draft / name).write_bytes(content)
-        digests = manifest.files | {name: digest(draft / name) for name in files}
-        complete = manifest.model_copy(update={"files": digests})
-        (draft / MANIFEST).write_text(complete.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        for name in (*files, MANIFEST):
-            (draft / name).replace(bundle.path / name)
-    return load(bundle.path)
-
-
 def check_name(name: str) -> None:
     """Raises `BundleError` for an invalid name of a model."""
     if not _NAME.fullmatch(name):
@@ -493,8 +454,3 @@ def discover(repository: Path, unreadable: MutableMapping[str, str] | None = Non
 
 def _read(path: Path) -> Content:
     return contents.read(path, LIMITS[path.name], share=path.name == WEIGHTS)
-
-
-def digest(path: Path) -> str:
-    """The SHA-256 of one of a bundle's files, in hexadecimal. Raises `BundleError`."""
-    return contents.digest(path, LIMITS[path.name])

@@ -54,12 +54,6 @@ def read(path: Path, most: int, *, share: bool = False) -> Content:
         return Content(memoryview(data), hashlib.sha256(data).hexdigest())
 
 
-def digest(path: Path, most: int) -> str:
-    """A plain file's SHA-256, in hexadecimal. Raises `BundleError`."""
-    with _plain(path, most) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _shared(file: BufferedReader, size: int) -> Content:
     """The first `size` bytes of a file, or all bytes of a shorter file. Each piece is hashed while it is in the
     cache."""

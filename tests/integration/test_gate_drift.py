@@ -13,12 +13,13 @@ import pytest
 
 from service.http.schemas.responses import GateReport
 from service.model import bundle as bundles
-from service.model.bundle import TOKENIZER, replace_manifest
+from service.model.bundle import TOKENIZER
 from service.model.engine import Engine
 from service.model.tokenizer import Tokenizer
 from tests.integration.conftest import Start
 from tests.integration.models import write_model
 from tests.patience import until
+from training.export.writing import replace_manifest
 from training.scoring.gate_drift import measure
 
 TRAINED = ["a great film", "the movie is fine", "a very good film", "it was great", "a good movie ."] * 8

@@ -10,10 +10,11 @@ import httpx
 import pytest
 
 from service.client import Client, NotFound
-from service.model.bundle import UNITS, replace_manifest
+from service.model.bundle import UNITS
 from tests.bundles import tiny_bundle
 from tests.integration.conftest import Start
 from tests.service.model.test_unit_cards import document, with_cards
+from training.export.writing import replace_manifest
 
 
 def test_a_card_is_served(start: Start, tmp_path: Path) -> None:

@@ -13,9 +13,10 @@ import pytest
 from recipes import seeds
 from recipes.quality import PUBLISHED, ROOT, of_seeds, rows, table
 from recipes.web_names import emerging_names, web_names, write
-from service.model.bundle import Score, replace_manifest
+from service.model.bundle import Score
 from tests.bundles import tiny_bundle
 from training.data.corpora import read
+from training.export.writing import replace_manifest
 
 
 def test_every_model_that_ships_is_in_the_table() -> None:

@@ -10,9 +10,10 @@ import click
 from rich.table import Table
 
 from service.commands.options import takes
-from service.model.bundle import CARD, Bundle, Manifest, RawText, Score, replace_manifest
+from service.model.bundle import CARD, Bundle, Manifest, RawText, Score
 from training.commands.console import data_option, json_option, listed, model_argument, note, opened, option
 from training.export import card
+from training.export.writing import replace_manifest
 from training.options import Columns
 from training.scoring.evaluate import Report, Subject, guess_score
 from training.scoring.raw import RawReport, of_bundle, texts_of_bundle

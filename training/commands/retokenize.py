@@ -16,7 +16,7 @@ from service.model.engine import Engine
 from service.model.rules import Style
 from service.model.tokenizer import Tokenizer
 from training.commands.console import PATH, console, model_argument, note, opened, option
-from training.export import card, restore
+from training.export import card, restore, writing
 from training.options import Columns
 from training.scoring import raw
 from training.scoring.evaluate import corpus, measure
@@ -66,7 +66,7 @@ def retokenize(columns: Columns, model: Path, tokenizer: Style, test: tuple[Path
         manifest = manifest.model_copy(update={"style": tokenizer, "quality": quality, "raw_text": tuple(on_raw)})
         folder = out or found.path.parent
         (draft / bundle.CARD).write_text(card.render(folder.name, manifest), encoding="utf-8")
-        saved = bundle.save(folder, manifest, draft)
+        saved = writing.save(folder, manifest, draft)
     console.print(f"{saved.name} version {saved.version}: {saved.path}", markup=False, highlight=False)
     for score in measured:
         before = was.get((score.data, score.metric))

@@ -25,8 +25,6 @@ from service.model.bundle import (
     Precision,
     RawText,
     Score,
-    digest,
-    save,
 )
 from service.model.decoding import log_softmax
 from service.model.engine import Engine, Trace
@@ -37,6 +35,7 @@ from service.scoring.parity import BATCH_TOLERANCE, GATES_TOLERANCE, INT8_TOLERA
 from training.export import card, reference
 from training.export.onnx import graph, integers
 from training.export.onnx.embedding import round_to_storage
+from training.export.writing import digest, save
 from training.nets.networks import Network
 from training.scoring import calibration
 from training.scoring.evaluate import of_network

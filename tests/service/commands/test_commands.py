@@ -28,7 +28,7 @@ from click.testing import CliRunner, Result
 
 from service.__main__ import main
 from service.errors import StartupError
-from service.model.bundle import CARD, Bundle, replace_manifest
+from service.model.bundle import CARD, Bundle
 from service.model.bundle import load as load_bundle
 from service.model.engine import Engine
 from service.model.loading import loader
@@ -48,6 +48,7 @@ from tests import spoilt
 from tests.bundles import ORIGIN, Options, architecture, network, tiny_bundle, tokenizer
 from tests.patience import until
 from training.export.bundle import export
+from training.export.writing import replace_manifest
 
 ROOT = Path(__file__).resolve().parents[3]
 TEXTS = ["A great film.", "bad", "Ada Lovelace lived in London. " * 20, "the film is not bad", "a"]

@@ -23,14 +23,13 @@ from service.model.bundle import (
     Bundle,
     Manifest,
     check_name,
-    digest,
     discover,
     is_version,
     load,
-    save,
     versions,
 )
 from tests.bundles import architecture, manifest
+from training.export.writing import digest, save
 
 
 @pytest.fixture

@@ -13,11 +13,12 @@ import pytest
 from service.errors import BundleError
 from service.http.schemas import responses
 from service.model import bundle, unit_cards
-from service.model.bundle import LIMITS, UNITS, WEIGHTS, Bundle, replace_manifest
+from service.model.bundle import LIMITS, UNITS, WEIGHTS, Bundle
 from service.model.engine import Engine
 from service.model.loading import loader
 from tests.bundles import tiny_bundle
 from tests.integration.conftest import ROOT
+from training.export.writing import replace_manifest
 
 
 def document(made: Bundle) -> dict[str, Any]:

@@ -32,7 +32,6 @@ from service.model.bundle import (
     Origin,
     Parity,
     Task,
-    save,
 )
 from service.model.bundle import load as load_bundle
 from service.model.decoding import decoder
@@ -45,6 +44,7 @@ from service.serving.opening import open_registry
 from service.serving.registry import Registry
 from service.settings import Settings
 from tests.patience import next_tick
+from training.export.writing import save
 
 LABELS: dict[Task, tuple[str, ...]] = {"sentiment": ("negative", "positive"), "ner": ("O", "B-PER", "I-PER")}
 WORDS = (UNKNOWN, "a", "good", "film", ".")

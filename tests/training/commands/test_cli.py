@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from service.errors import BundleError
-from service.model.bundle import CARD, Score, Task, load, replace_manifest, versions
+from service.model.bundle import CARD, Score, Task, load, versions
 from service.version import VERSION
 from tests import corpora
 from tests.bundles import tiny_bundle
@@ -24,6 +24,7 @@ from tests.patience import PATIENCE
 from training import cli
 from training.commands import fit as fit_command
 from training.export.card import render
+from training.export.writing import replace_manifest
 from training.loop.fit import Recipe
 from training.nets.networks import Design
 from training.options import FitOptions

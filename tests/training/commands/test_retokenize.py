@@ -15,6 +15,7 @@ from service.model.tokenizer import Tokenizer
 from tests.bundles import tiny_bundle
 from tests.service.model.test_unit_cards import with_cards
 from training.cli import app
+from training.export import writing
 
 RUN = CliRunner()
 
@@ -25,8 +26,8 @@ def test_a_bundle_gets_the_rules_of_a_style_and_keeps_its_weights(tmp_path: Path
     rules = json.loads(old.file(bundle.TOKENIZER).read_text("utf-8"))
     rules["pre_tokenizer"]["pattern"]["Regex"] = r"\S+"
     old.file(bundle.TOKENIZER).write_text(json.dumps(rules), "utf-8")
-    digests = {**old.manifest.files, bundle.TOKENIZER: bundle.digest(old.file(bundle.TOKENIZER))}
-    earlier = bundle.replace_manifest(old, old.manifest.model_copy(update={"files": digests}))
+    digests = {**old.manifest.files, bundle.TOKENIZER: writing.digest(old.file(bundle.TOKENIZER))}
+    earlier = writing.replace_manifest(old, old.manifest.model_copy(update={"files": digests}))
     earlier = with_cards(earlier, metric="f1")
     with pytest.raises(BundleError, match="retokenize"):
         Tokenizer.load(earlier.file(bundle.TOKENIZER), earlier.manifest.features)

@@ -27,6 +27,7 @@ from service.model.untrusted.protobuf import read
 from service.model.untrusted.weights import check
 from tests.bundles import tiny_bundle
 from tests.service.hostile import CASES, Case
+from training.export.writing import digest
 
 ROOT = Path(__file__).resolve().parents[4]
 
@@ -54,7 +55,7 @@ def seal(folder: Path) -> None:
     """Make the manifest's digests right, as whoever means harm would."""
     manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     if set(manifest.get("files", ())) == set(FILES):
-        manifest["files"] = {name: bundles.digest(folder / name) for name in FILES}
+        manifest["files"] = {name: digest(folder / name) for name in FILES}
         (folder / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
 
 
