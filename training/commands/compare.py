@@ -7,10 +7,10 @@ from pathlib import Path
 import click
 from rich.table import Table
 
-from service.commands.options import takes
 from service.errors import BundleError
 from service.model.bundle import Bundle
 from training.commands.console import PATH, console, json_option, note, opened, option
+from training.commands.options import takes
 from training.data.corpora import UnknownLabel
 from training.errors import TrainingError
 from training.options import Columns

@@ -9,9 +9,9 @@ from typing import TypeVar
 import click
 from rich.table import Table
 
-from service.commands.options import takes
 from service.model.bundle import CARD, Bundle, Manifest, RawText, Score
 from training.commands.console import data_option, json_option, listed, model_argument, note, opened, option
+from training.commands.options import takes
 from training.export import card
 from training.export.writing import replace_manifest
 from training.options import Columns

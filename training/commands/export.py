@@ -7,10 +7,10 @@ from pathlib import Path
 
 import click
 
-from service.commands.options import takes
 from service.model import bundle
 from service.model.engine import Engine
 from training.commands.console import PATH, console, model_argument, note, opened, option
+from training.commands.options import takes
 from training.data.sources import Layout
 from training.export.bundle import export as export_network
 from training.export.portable import FloatKind

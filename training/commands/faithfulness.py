@@ -10,9 +10,9 @@ from pathlib import Path
 import click
 from rich.table import Table
 
-from service.commands.options import takes
 from service.model.bundle import CARD, Faithful, Faithfulness, Interval, Manifest
 from training.commands.console import PATH, data_option, json_option, listed, model_argument, note, opened, option, tell
+from training.commands.options import takes
 from training.data.corpora import CorpusError
 from training.export import card
 from training.export.writing import replace_manifest

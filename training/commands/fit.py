@@ -8,9 +8,9 @@ from pathlib import Path
 
 import click
 
-from service.commands.options import takes
 from training.commands import recipe
 from training.commands.console import PATH, Display, bar, command_line, console, option, tell
+from training.commands.options import takes
 from training.loop.logs import check_tensorboard
 from training.loop.processes import started
 from training.options import FitOptions

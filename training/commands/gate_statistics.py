@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from service.commands.options import takes
 from service.model.gate_drift import figures, restored
 from training.commands.console import PATH, console, model_argument, note, opened, option
+from training.commands.options import takes
 from training.export.writing import replace_manifest
 from training.options import Columns
 from training.scoring.evaluate import Subject

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from service.commands.options import takes
 from training.commands.console import data_option, model_argument, note, opened, option
+from training.commands.options import takes
 from training.options import Columns
 from training.scoring.evaluate import Subject, tags_of
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from service.commands.options import takes
 from training.commands.console import Display, bar, console, tell
+from training.commands.options import takes
 from training.loop.pretrain import Pretraining, run
 from training.options import PretrainOptions
 

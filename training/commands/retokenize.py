@@ -9,13 +9,13 @@ from typing import get_args
 
 import click
 
-from service.commands.options import takes
 from service.model import bundle
 from service.model.decoding import decoder
 from service.model.engine import Engine
 from service.model.rules import Style
 from service.model.tokenizer import Tokenizer
 from training.commands.console import PATH, console, model_argument, note, opened, option
+from training.commands.options import takes
 from training.export import card, restore, writing
 from training.options import Columns
 from training.scoring import raw

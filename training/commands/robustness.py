@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 from rich.table import Table
 
-from service.commands.options import takes
 from training.commands.console import data_option, json_option, model_argument, note, opened, option
+from training.commands.options import takes
 from training.data.checks import with_tokens
 from training.data.corpora import check_labels, read
 from training.options import Columns

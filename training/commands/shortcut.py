@@ -11,9 +11,9 @@ import click
 from pydantic import Field
 from rich.table import Table
 
-from service.commands.options import takes
 from training.commands.console import json_option, note, option, tell
 from training.commands.faithfulness import names_of
+from training.commands.options import takes
 from training.data.checks import Part
 from training.data.corpora import CorpusError, labels
 from training.material import Data

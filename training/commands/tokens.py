@@ -8,9 +8,9 @@ from pathlib import Path
 import click
 from rich.table import Table
 
-from service.commands.options import takes
 from service.model.tokenizer import UNKNOWN, build
 from training.commands.console import PATH, json_option, note, option
+from training.commands.options import takes
 from training.data.checks import with_tokens
 from training.data.conventions import agreements
 from training.data.corpora import CorpusError, Example, Layout, read, tasks_of

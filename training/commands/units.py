@@ -11,12 +11,12 @@ import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.table import Table
 
-from service.commands.options import takes
 from service.errors import InvalidField
 from service.model.bundle import UNITS, Manifest
 from service.model.equations import gate_names
 from service.model.unit_cards import MAX_PLACES, Cards, card, keys
 from training.commands.console import PATH, console, json_option, model_argument, note, opened, option
+from training.commands.options import takes
 from training.export.writing import replace_manifest
 from training.options import Columns
 from training.scoring.evaluate import Subject

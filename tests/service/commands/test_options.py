@@ -10,7 +10,8 @@ import pytest
 from click.testing import CliRunner
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from service.commands.options import option, takes
+from service.commands.options import option
+from training.commands.options import takes
 
 
 class Oven(BaseModel):

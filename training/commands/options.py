@@ -1,0 +1,53 @@
+"""A command's options as one model, made from the model's fields."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import click
+from click.core import ParameterSource
+from pydantic import BaseModel, ValidationError
+
+from service.commands.options import option
+
+_UNSAID = (None, ParameterSource.DEFAULT)
+"""Sources of values that neither the command line, a variable nor a file gave."""
+
+
+def takes(model: type[BaseModel]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options of a model, and call it with the model as its first argument.
+
+    Each field that has a description is an option. Values that the model refuses end the command with status 2.
+    """
+    fields = {name: field for name, field in model.model_fields.items() if field.description}
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(command)
+        def run(**values: object) -> None:
+            context = click.get_current_context()
+            found = {name: values.pop(name) for name in fields}
+            # Defaults are left to the model, which can then tell what was given (`model_fields_set`).
+            unsaid = {name for name in fields if context.get_parameter_source(name) in _UNSAID}
+            given = {name: value for name, value in found.items() if name not in unsaid}
+            try:
+                options = model(**given)
+            except ValidationError as error:
+                raise click.UsageError(_reason(error)) from error
+            command(options, **values)
+
+        ordered = sorted(fields.items(), key=lambda pair: not pair[1].is_required())  # help shows the required first
+        for name, field in reversed(ordered):  # click lists the options of decorators from the last one up
+            run = option(name, field)(run)
+        return run
+
+    return decorate
+
+
+def _reason(error: ValidationError) -> str:
+    """The first thing that a model refuses, with the option that it is about."""
+    first = error.errors(include_url=False)[0]
+    message = first["msg"].removeprefix("Value error, ")
+    if not first["loc"]:
+        return message
+    return f"Invalid value for '--{str(first['loc'][0]).replace('_', '-')}': {message}"
