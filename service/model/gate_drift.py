@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from service.model.bundle import GateDistributions, GateStatistics, Spread
+from service.model.bundle import GateStatistics
 from service.model.equations import CellName, Direction, keeper
 from service.model.unit_statistics import horizon, kept, saturates, saturation
 
@@ -96,27 +96,6 @@ def drift(before: NDArray[np.float64], now: NDArray[np.float64]) -> float:
     """
     p, q = ((bins + _PRIOR) / (bins + _PRIOR).sum() for bins in (before, now))
     return float(((p - q) * np.log(p / q)).sum())
-
-
-def stored(data: str, tally: Tally) -> GateStatistics:
-    """A tally as the manifest keeps it. `data` names the corpus."""
-    spreads: dict[tuple[int, Direction, str], dict[What, Spread]] = {}
-    for (layer, direction, gate, what), counts in tally.counts.items():
-        spread = Spread(counts=tuple(int(count) for count in counts.bins), sum=counts.sum)
-        spreads.setdefault((layer, direction, gate), {})[what] = spread
-    gates = [
-        GateDistributions(
-            layer=layer,
-            direction=direction,
-            gate=gate,
-            activation=found["activation"],
-            below=found.get("below"),
-            above=found.get("above"),
-            horizon=found.get("horizon"),
-        )
-        for (layer, direction, gate), found in spreads.items()
-    ]
-    return GateStatistics(data=data, texts=tally.texts, tokens=tally.tokens, gates=tuple(gates))
 
 
 def restored(statistics: GateStatistics) -> Tally:

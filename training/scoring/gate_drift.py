@@ -8,9 +8,10 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from service.model.bundle import Bundle, GateStatistics
+from service.model.bundle import Bundle, GateDistributions, GateStatistics, Spread
 from service.model.engine import Engine
-from service.model.gate_drift import Tally, observe, stored
+from service.model.equations import Direction
+from service.model.gate_drift import Tally, What, observe
 from training.data.corpora import CorpusError
 
 MAX_TEXTS = 2000
@@ -32,6 +33,19 @@ def measure(bundle: Bundle, engine: Engine, rows: Sequence[NDArray[np.int32]], n
     if not tally.texts:
         raise CorpusError(name, "there is no text whose gates could be traced")
     return stored(name, tally)
+
+
+def stored(data: str, tally: Tally) -> GateStatistics:
+    """A tally as the manifest keeps it. `data` names the corpus."""
+    spreads: dict[tuple[int, Direction, str], dict[What, Spread]] = {}
+    for (layer, direction, gate, what), counts in tally.counts.items():
+        spread = Spread(counts=tuple(int(count) for count in counts.bins), sum=counts.sum)
+        spreads.setdefault((layer, direction, gate), {})[what] = spread
+    gates = [
+        GateDistributions(layer=layer, direction=direction, gate=gate, **found)
+        for (layer, direction, gate), found in spreads.items()
+    ]
+    return GateStatistics(data=data, texts=tally.texts, tokens=tally.tokens, gates=tuple(gates))
 
 
 def _spread(rows: Sequence[NDArray[np.int32]]) -> Iterable[NDArray[np.int32]]:

@@ -7,7 +7,8 @@ import pytest
 from numpy.typing import NDArray
 
 from service.model.engine import GateKey
-from service.model.gate_drift import BOUNDS, ENOUGH_TEXTS, Tally, drift, drifts, figures, observe, restored, stored
+from service.model.gate_drift import BOUNDS, ENOUGH_TEXTS, Tally, drift, drifts, figures, observe, restored
+from training.scoring.gate_drift import stored
 
 
 def gates(value: float, tokens: int = 4, units: int = 5) -> dict[GateKey, NDArray[np.float32]]:
