@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,27 +17,18 @@ Array = NDArray[np.float32]
 Logits = list[list[float]]
 
 
-class Head(Protocol):
-    """A kind of head."""
-
-    start: Sequence[float]
-    """The statistics before a text's first state."""
-
-    def add(self, states: Array, statistics: Floats) -> Logits:
-        """Add one state to each row. Updates the statistics, and returns the logits of the text so far."""
-        ...
-
-
 class Last:
-    """The newest state."""
+    """The newest state. The other heads keep more."""
 
     start: Sequence[float] = ()
+    """The statistics before a text's first state."""
 
     def __init__(self, weight: Array, bias: Array) -> None:
         """`weight` [labels, units], `bias` [labels]."""
         self._weight_t, self._bias = np.ascontiguousarray(weight.T), bias
 
     def add(self, states: Array, statistics: Floats) -> Logits:
+        """Add one state to each row. Updates the statistics, and returns the logits of the text so far."""
         found: Logits = (states.dot(self._weight_t) + self._bias).tolist()
         return found
 
@@ -103,7 +93,7 @@ class Attention(Last):
         return [number / total + bias for number, bias in zip(sums, self._biases, strict=True)]
 
 
-def pool(head: str, weight: Array, bias: Array, query: Array | None) -> Head:
+def pool(head: str, weight: Array, bias: Array, query: Array | None) -> Last:
     """The head of this name. A tagger's uses each token's own state."""
     if head == "attention":
         assert query is not None
