@@ -86,24 +86,6 @@ def wanted(
 class Stream:
     """One stream of one model. Not thread-safe."""
 
-    __slots__ = (
-        "_entities",
-        "_last",
-        "_limit",
-        "_model",
-        "_pending",
-        "_reader",
-        "_state",
-        "_stepper",
-        "_tagging",
-        "_truncated",
-        "_units",
-        "count",
-        "read",
-        "split",
-        "wanted",
-    )
-
     def __init__(
         self, model: Readable, stepper: Stepper, wanted: Wanted, *, split: bool = True, settle: int = 32
     ) -> None:
