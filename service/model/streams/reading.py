@@ -12,9 +12,8 @@ from typing import Any, NamedTuple
 
 from service.errors import InvalidField
 from service.model.plain import Places, plain
-from service.model.sentences import WINDOW, Splitter, ahead, as_read
+from service.model.sentences import WINDOW, Splitter, ahead, as_read, is_hard_break, line_ends
 from service.model.streams.deciding import decided, known
-from service.model.streams.gaps import squeezed
 from service.model.tokenizer import WORD, Tokenizer
 
 MOST_OPEN = 6144
@@ -30,6 +29,9 @@ _BREAKS = ("<br", (" />", " >")), ("&lt;br", (" /&gt;", " &gt;"))
 _NUMBER_SIGNS = ("No.", "no.")
 _OPEN_ENDS = "rR."
 """Last characters of these."""
+
+_WIDEST = 4096
+"""Columns. The splitter treats all wider gaps and lines alike."""
 
 Kept = tuple[Any, ...]
 """A reader's state, of plain JSON values."""
@@ -78,22 +80,6 @@ class Undecided(InvalidField):
 class Reader:
     """Finds the tokens of one text. With `split` it also finds sentences; otherwise no token begins one. Only taggers
     need `gaps`, the texts between tokens."""
-
-    __slots__ = (
-        "_at",
-        "_before",
-        "_count",
-        "_done",
-        "_final",
-        "_gap",
-        "_gaps",
-        "_held",
-        "_splitter",
-        "_tail",
-        "_tokenizer",
-        "_tried",
-        "_waiting",
-    )
 
     def __init__(self, tokenizer: Tokenizer, *, split: bool, gaps: bool = True) -> None:
         self._tokenizer = tokenizer
@@ -314,3 +300,16 @@ class Reader:
             del self._waiting[0]
             found.append(Token(each.text, each.start, each.start + len(each.text), each.row, begins, each.gap))
         return found
+
+
+def squeezed(gap: str) -> str:
+    """A gap of little more than `_WIDEST` code points that is equivalent for the splitter: a text may have a million
+    line breaks in a row. It may be extended."""
+    if len(gap) <= _WIDEST:
+        return gap
+    body = gap[:-1] if gap[-2:] != "\r\n" else gap[:-2]  # a following \n would join the \r to one break
+    rest, body = gap[len(body) :], as_read(body)
+    ends = line_ends(body)
+    breaks = "\n\n" if len(ends) > 1 or is_hard_break(body) else "\n" if ends else ""
+    width = min(len(body) - (ends[-1] if ends else 0), _WIDEST // 2)
+    return breaks + (" " if any(map(str.isspace, body)) else "\u200b") * width + rest
