@@ -13,16 +13,15 @@ same way. The effects of two tokens do not add up: the first token's effect pass
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from service.model.activations import softmax
 from service.model.bundle import Manifest
 from service.model.equations import MINIMAL, Direction
 from service.model.faithfulness import DeletionEffects
-from service.model.network import Network
+from service.model.network import Network, pooled
 from service.model.weights_layout import HEAD_QUERY, HEAD_WEIGHT
 from service.model.window_deletion import Moved, moved
 
@@ -69,16 +68,15 @@ def closed_form(network: Network, rows: NDArray[np.int32], gates: Gates, explain
     ]
     if manifest.head == "tagger":
         assert explain is not None
-        pooled = np.hstack([way.at(explain) for way in ways])  # [tokens, units of all directions]
+        change = np.hstack([way.at(explain) for way in ways])  # [tokens, units of all directions]
     elif manifest.head == "last":
-        pooled = np.hstack([way.at_end() for way in ways])
+        change = np.hstack([way.at_end() for way in ways])
     elif manifest.head == "mean":
-        pooled = np.hstack([way.mean() for way in ways])
+        change = np.hstack([way.mean() for way in ways])
     else:
-        query = network.arrays.get(HEAD_QUERY)
-        pooled = _anew(ways, None if query is None else query.astype(np.float32))
-    changes = pooled @ network.arrays[HEAD_WEIGHT].astype(np.float64).T  # [tokens, labels]
-    found = [None if token == explain else change.tolist() for token, change in enumerate(changes)]
+        change = _anew(network, ways)
+    changes = change @ network.arrays[HEAD_WEIGHT].astype(np.float64).T  # [tokens, labels]
+    found = [None if token == explain else row.tolist() for token, row in enumerate(changes)]
     method = METHOD if manifest.window_words == 1 else WINDOW_METHOD
     return {"labels": list(manifest.labels), "tokens": found, "exact": True, "method": method}
 
@@ -160,17 +158,15 @@ class _Reader:
         return self.in_order(left)
 
 
-def _anew(ways: list[_Reader], query: NDArray[np.float32] | None) -> Array:
-    """The change of the pooled vector by each token's deletion, for a maximum, or for attention with a `query`."""
-
-    def pooled(states: NDArray[np.floating]) -> Array:
-        found: Any = states.max(axis=0) if query is None else softmax(states @ query) @ states
-        return np.asarray(found, np.float64)
-
+def _anew(network: Network, ways: list[_Reader]) -> Array:
+    """The change of the pooled vector by each token's deletion, for a head that is a maximum or attention."""
+    stored = network.arrays.get(HEAD_QUERY)
+    query = None if stored is None else stored.astype(np.float32)
+    full = pooled(network.manifest, np.hstack([way.in_order(way.states) for way in ways]), query).astype(np.float64)
     tokens = len(ways[0].states)
-    full = pooled(np.hstack([way.in_order(way.states) for way in ways]))
     if tokens == 1:
         return -full[None]
-    moved: Array = np.stack([pooled(np.hstack([way.without(token) for way in ways])) for token in range(tokens)])
+    states = (np.hstack([way.without(token) for way in ways]) for token in range(tokens))
+    moved: Array = np.stack([pooled(network.manifest, each, query) for each in states]).astype(np.float64)
     moved -= full
     return moved
