@@ -8,7 +8,8 @@ of this module runs: the graphs answer.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -230,7 +231,7 @@ class Held:
     values: Array
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Reading:
     """A layer while it is read: the sums of its input, the settings, and the gates so far.
 
@@ -242,7 +243,7 @@ class _Reading:
     """R turned round: [directions, units, blocks * units]."""
     sums: Mapping[str, Array]
     held: Mapping[str, Held]
-    emitted: dict[str, Array] = field(default_factory=dict)
+    emitted: Mapping[str, Array]
 
     def product(self, states: Array, *parts: str) -> dict[str, Array]:
         """R h of these neighbouring parts: each [directions, batch, units] of states of that shape."""
@@ -302,10 +303,6 @@ def _gru(reading: _Reading, step: int, states: States, *, before: bool = False) 
     states["hidden"] = reading.settle("hidden", step, (1 - z) * h + z * candidate)
 
 
-def _gru_before(reading: _Reading, step: int, states: States) -> None:
-    _gru(reading, step, states, before=True)
-
-
 def _mingru(reading: _Reading, step: int, states: States) -> None:
     z = reading.settle("update", step, sigmoid(reading.sums["update"][step]))
     candidate = reading.settle("candidate", step, np.tanh(reading.sums["candidate"][step]))
@@ -329,7 +326,7 @@ _STEPS: Mapping[tuple[CellName, Form | None], _Step] = {
     ("peephole", "diagonal"): _lstm,
     ("peephole", "full"): _lstm,
     ("gru", "after"): _gru,
-    ("gru", "before"): _gru_before,
+    ("gru", "before"): partial(_gru, before=True),
     ("mingru", None): _mingru,
     ("minlstm", None): _minlstm,
 }
@@ -389,7 +386,7 @@ def _read(
     step = _STEPS[manifest.cell, manifest.form]
     for number in range(time):
         step(reading, number, states)
-    return reading.emitted
+    return emitted
 
 
 def _held(

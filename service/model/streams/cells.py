@@ -256,12 +256,10 @@ def layer(manifest: Manifest, weights: Weights, number: int) -> Layer:
     """A layer of a model, by its cell and its precision."""
     if scale_name(f"{layer_name(number)}.W") in weights:
         return _Integers(manifest, weights, number)
-    if manifest.form == "full":
-        return _FullPeephole(manifest, weights, number)
-    return LAYERS[manifest.cell, manifest.form](manifest, weights, number)
+    return _LAYERS[manifest.cell, manifest.form](manifest, weights, number)
 
 
-LAYERS: dict[tuple[CellName, Form | None], Callable[[Manifest, Weights, int], Layer]] = {
+_LAYERS: dict[tuple[CellName, Form | None], Callable[[Manifest, Weights, int], Layer]] = {
     ("rnn", None): _Rnn,
     ("lstm", None): _Lstm,
     ("peephole", "diagonal"): _Lstm,
