@@ -127,7 +127,7 @@ class Splitter:
     def begins(self, gap: str, token: str, following: str) -> bool:
         """True if a sentence begins at `token`. `gap` is the text between it and the token before. `following` is the
         text behind it: at least `LOOKAHEAD` characters, fewer only at the end of the text."""
-        lines = gap not in ("", " ") and [match.end() for match in _LINE.finditer(gap)]
+        lines = gap not in ("", " ") and line_ends(gap)
         spaced = gap == " " or not self._last or any(map(str.isspace, gap))
         quote = self._quote(token, spaced, following) if token in _STRAIGHT else None
         opens = token in _OPENING or quote == "open"
@@ -136,8 +136,9 @@ class Splitter:
         elif self._end == "break":
             begins = not _BREAK.fullmatch(token)
         elif not lines:
-            begins = bool(self._end) and self._ends_here(token, following, spaced, opens)
-        elif len(lines) > 1 or _HARD.search(gap):
+            apart = spaced or self._last in _WIDE
+            begins = bool(self._end) and apart and self._is_end(token, following, opens)
+        elif len(lines) > 1 or is_hard_break(gap):
             begins = True
         else:
             begins = not self._wrapped(token, following, opens)
@@ -182,12 +183,6 @@ class Splitter:
         if spaced != apart:
             return "open" if spaced else "close"
         return "close" if self._quoted or not following else "open"
-
-    def _ends_here(self, token: str, following: str, spaced: bool, opens: bool) -> bool:
-        """True if the sentence that may end before `token`, on the same line, does."""
-        if not spaced and self._last not in _WIDE:
-            return False
-        return self._is_end(token, following, opens)
 
     def _is_end(self, token: str, following: str, opens: bool) -> bool:
         """True if a likely end is one, by the token behind it."""
