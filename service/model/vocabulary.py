@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator, Mapping
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,17 +52,11 @@ class Vocabulary(Mapping[str, int]):
         return len(self._starts) == len(self._rows) + 1
 
     def __getitem__(self, word: str) -> int:
-        row = self.get(word)
+        row: int | None = self.get(word)
         if row is None:
             raise KeyError(word)
         return row
 
-    @overload
-    def get(self, word: str, default: None = None, /) -> int | None: ...
-    @overload
-    def get(self, word: str, default: int, /) -> int: ...
-    @overload
-    def get(self, word: str, default: Any, /) -> Any: ...
     def get(self, word: str, default: Any = None, /) -> Any:
         """The row of a word, or the default."""
         bucket = hash(word) & (BUCKETS - 1)
