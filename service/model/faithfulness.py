@@ -87,18 +87,15 @@ class Plan:
         """The scores from the label's probabilities in these runs."""
         full, *deleted = probabilities[: self.tokens]
         alone = probabilities[self.tokens :]
-        lost = [full - self._after(count(percent, self.tokens), probabilities) for percent in PERCENTS]
+        # without the first tokens of the order, or all but the last one
+        left = [probabilities[min(count(percent, self.tokens), self.tokens - 1)] for percent in PERCENTS]
         return {
             "label": label,
             "score": full,
             "deletion": {"order": list(self.order), "scores": deleted},
-            "comprehensiveness": float(np.mean(lost)),
+            "comprehensiveness": float(np.mean([full - each for each in left])),
             "sufficiency": float(np.mean([full - each for each in alone])),
         }
-
-    def _after(self, gone: int, probabilities: Sequence[float]) -> float:
-        """The probability when the first `gone` tokens are deleted, or all but the last one."""
-        return probabilities[min(gone, self.tokens - 1)]
 
 
 def label_of(decoder: Classifier | Tagger, logits: Logits, source: Encoded, explained: int | None) -> int:

@@ -107,13 +107,12 @@ def _trace(source: Encoded, sentences: Sequence[Traced]) -> Traced:
     lengths = np.array([end - first for first, end in bounds(source)], np.float64)
     layers = [_layer(each, lengths) for each in zip(*(sentence.layers for sentence in sentences), strict=True)]
     contributions: Contributions | None = None
+    effects: DeletionEffects | None = None
     for (first, end), sentence in zip(bounds(source), sentences, strict=True):
         if sentence.contributions is not None:
             tokens = np.zeros((len(source), len(sentence.contributions["labels"])))
             tokens[first:end] = sentence.contributions["tokens"]
             contributions = {**sentence.contributions, "tokens": tokens}
-    effects: DeletionEffects | None = None
-    for (first, end), sentence in zip(bounds(source), sentences, strict=True):
         if sentence.deletion is not None:
             # A token of another sentence changes nothing.
             rows: list[list[float] | None] = [[0.0] * len(sentence.deletion["labels"]) for _ in range(len(source))]
