@@ -19,6 +19,7 @@ from service.errors import InvalidField
 from service.model.activations import softmax
 from service.model.bundle import Head, Manifest
 from service.model.equations import CellName, Direction, equations
+from service.model.gates import numbered
 from service.model.window_shares import ALL_ORDERS
 
 Array = NDArray[np.float64]
@@ -94,8 +95,8 @@ def check_explain(explain: int | None, lengths: Sequence[int]) -> None:
         return
     for position, length in enumerate(lengths):
         if not 0 <= explain < length:
-            there = f"tokens 0 to {length - 1}" if length > 1 else "token 0 alone"
-            raise InvalidField("/explain", f"token {explain} is out of range: input {position} has {there}.")
+            has = numbered("token", length)
+            raise InvalidField("/explain", f"token {explain} is out of range: input {position} has {has}.")
 
 
 def contributions(

@@ -5,6 +5,7 @@ Row t of every array belongs to token t, in both directions. Arrays are views, n
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
@@ -92,9 +93,9 @@ def select(
     names = gate_names(manifest.cell)
     problems = [
         *_name_problem("gates", gates, names, f"{manifest.cell} has no gate"),
-        *_number_problem("layer", layers, manifest.layers),
+        *number_problem("/layers", "layer", layers, manifest.layers),
         *_name_problem("directions", directions, manifest.directions, "the model has no direction"),
-        *_number_problem("unit", units, manifest.hidden),
+        *number_problem("/units", "unit", units, manifest.hidden),
     ]
     if problems:
         raise InvalidField(problems[0].pointer, problems[0].detail, *problems[1:])
@@ -160,27 +161,34 @@ def _as_range(units: Sequence[int]) -> Sequence[int]:
 
 def _name_problem(field: str, asked: Sequence[str] | None, known: Sequence[str], missing: str) -> list[FieldProblem]:
     there = f"it has {', '.join(known)}"
-    return _problem(field, asked, known, lambda name: f"{missing} {name!r}; {there}.", there)
+    return _problem(f"/{field}", asked, known, lambda name: f"{missing} {name!r}; {there}.", there)
 
 
-def _number_problem(noun: str, asked: Sequence[int] | None, count: int) -> list[FieldProblem]:
-    there = f"the model has {noun}s 0 to {count - 1}" if count > 1 else f"the model has {noun} 0 alone"
-    return _problem(f"{noun}s", asked, range(count), lambda number: f"{noun} {number} is out of range: {there}.", there)
+def number_problem(pointer: str, noun: str, asked: Sequence[int] | None, count: int | None) -> list[FieldProblem]:
+    """The first thing wrong with a list of numbers, if any; `count` None for a text, whose length is not known yet."""
+    there = f"{noun}s count from 0" if count is None else f"the model has {numbered(noun, count)}"
+    known = range(sys.maxsize if count is None else count)
+    return _problem(pointer, asked, known, lambda number: f"{noun} {number} is out of range: {there}.", there)
+
+
+def numbered(noun: str, count: int) -> str:
+    """``tokens 0 to 6``, or ``token 0 alone``."""
+    return f"{noun}s 0 to {count - 1}" if count > 1 else f"{noun} 0 alone"
 
 
 def _problem(
-    field: str, asked: Sequence[_Item] | None, known: Sequence[_Item], missing: Callable[[_Item], str], there: str
+    pointer: str, asked: Sequence[_Item] | None, known: Sequence[_Item], missing: Callable[[_Item], str], there: str
 ) -> list[FieldProblem]:
     """The first thing wrong with a list, if any; one a field keeps the answer small, however long the list."""
     if asked is None:
         return []
     if not asked:
-        return [FieldProblem(f"/{field}", f"the list is empty; leave it out for all: {there}.")]
+        return [FieldProblem(pointer, f"the list is empty; leave it out for all: {there}.")]
     seen: set[_Item] = set()
     for position, item in enumerate(asked):
         if item not in known:
-            return [FieldProblem(f"/{field}/{position}", missing(item))]
+            return [FieldProblem(f"{pointer}/{position}", missing(item))]
         if item in seen:
-            return [FieldProblem(f"/{field}/{position}", f"{item!r} is asked for twice.")]
+            return [FieldProblem(f"{pointer}/{position}", f"{item!r} is asked for twice.")]
         seen.add(item)
     return []

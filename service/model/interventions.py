@@ -19,6 +19,7 @@ from service.model.activations import sigmoid
 from service.model.bundle import Manifest
 from service.model.engine import GateKey, Trace, pad
 from service.model.equations import CellName, Direction, Form, Gate, gates
+from service.model.gates import number_problem, numbered
 from service.model.network import Array, Layer, Network
 from service.model.tokenizer import Encoded
 from service.model.windows import widen
@@ -62,7 +63,7 @@ def check_settings(manifest: Manifest, settings: Sequence[Setting]) -> None:
     table = {gate.name: gate for gate in gates(manifest.cell, manifest.form)}
     problems: list[FieldProblem] = []
     for number, setting in enumerate(settings):
-        problems += [FieldProblem(f"/set/{number}{at}", why) for at, why in _problems(manifest, table, setting)][:1]
+        problems += _problems(manifest, table, setting, f"/set/{number}")[:1]
         if len(problems) == _SHOWN:
             break
     if problems:
@@ -73,26 +74,26 @@ _SHOWN = 16
 """Wrong entries that one answer lists."""
 
 
-def _problems(manifest: Manifest, table: Mapping[str, Gate], setting: Setting) -> list[tuple[str, str]]:
-    """The problems of one entry of `set`: pairs of JSON pointer, relative to the entry, and reason."""
+def _problems(manifest: Manifest, table: Mapping[str, Gate], setting: Setting, entry: str) -> list[FieldProblem]:
+    """The problems of one entry of `set`, at the JSON pointer `entry`."""
     found = []
     if not 0 <= setting.layer < manifest.layers:
-        found.append(("/layer", f"layer {setting.layer} is out of range: the model has {_count(manifest.layers)}."))
+        has = numbered("layer", manifest.layers)
+        found.append(FieldProblem(f"{entry}/layer", f"layer {setting.layer} is out of range: the model has {has}."))
     if setting.direction not in manifest.directions:
-        has = ", ".join(manifest.directions)
-        found.append(("/direction", f"the model has no direction {setting.direction!r}; it has {has}."))
+        why = f"the model has no direction {setting.direction!r}; it has {', '.join(manifest.directions)}."
+        found.append(FieldProblem(f"{entry}/direction", why))
     gate = table.get(setting.gate)
     if gate is None:
-        found.append(("/gate", f"{manifest.cell} has no gate {setting.gate!r}; it has {', '.join(table)}."))
+        why = f"{manifest.cell} has no gate {setting.gate!r}; it has {', '.join(table)}."
+        found.append(FieldProblem(f"{entry}/gate", why))
     else:
         low, high = max(gate.low, -LARGEST_STATE), min(gate.high, LARGEST_STATE)
         if not low <= setting.value <= high:
-            found.append(
-                ("/value", f"{_shown(setting.value)} is out of range: {gate.name} lies in {low:g} to {high:g}.")
-            )
-    found += _listed("/units", "unit", setting.units, manifest.hidden, "the model has units")
-    found += _listed("/tokens", "token", setting.tokens, None, "tokens count from")
-    return found
+            why = f"{_shown(setting.value)} is out of range: {gate.name} lies in {low:g} to {high:g}."
+            found.append(FieldProblem(f"{entry}/value", why))
+    found += number_problem(f"{entry}/units", "unit", setting.units, manifest.hidden)
+    return found + number_problem(f"{entry}/tokens", "token", setting.tokens, None)
 
 
 def _shown(value: float) -> str:
@@ -101,36 +102,13 @@ def _shown(value: float) -> str:
     return short if float(short) == value else repr(value)
 
 
-def _count(layers: int) -> str:
-    return f"layers 0 to {layers - 1}" if layers > 1 else "layer 0 alone"
-
-
-def _listed(
-    pointer: str, noun: str, numbers: Sequence[int] | None, count: int | None, there: str
-) -> list[tuple[str, str]]:
-    """The first thing wrong with a list of numbers, if any."""
-    if numbers is None:
-        return []
-    if not numbers:
-        return [(pointer, "the list is empty; leave it out for all.")]
-    seen: set[int] = set()
-    for at, number in enumerate(numbers):
-        if number < 0 or (count is not None and number >= count):
-            upto = "0" if count is None else f"0 to {count - 1}"
-            return [(f"{pointer}/{at}", f"{noun} {number} is out of range: {there} {upto}.")]
-        if number in seen:
-            return [(f"{pointer}/{at}", f"{noun} {number} stands there twice.")]
-        seen.add(number)
-    return []
-
-
 def check_tokens(interventions: Interventions, lengths: Sequence[int]) -> None:
     """Hold token numbers against the inputs' lengths. A number that one input has not is refused for all.
 
     Raises `InvalidField`: also for a setting at a token that is dropped, and for an input that keeps no token.
     """
-    if wrong := _listed("/drop", "token", interventions.dropped or None, None, "tokens count from"):
-        raise InvalidField(*wrong[0])
+    if wrong := number_problem("/drop", "token", interventions.dropped or None, None):
+        raise InvalidField(wrong[0].pointer, wrong[0].detail)
     shortest = min(range(len(lengths)), key=lengths.__getitem__)
     _check_range("/drop", interventions.dropped, shortest, lengths[shortest])
     gone = set(interventions.dropped)
@@ -147,8 +125,8 @@ def check_tokens(interventions: Interventions, lengths: Sequence[int]) -> None:
 def _check_range(pointer: str, numbers: Sequence[int], position: int, length: int) -> None:
     for at, number in enumerate(numbers):
         if number >= length:
-            there = f"tokens 0 to {length - 1}" if length > 1 else "token 0 alone"
-            raise InvalidField(f"{pointer}/{at}", f"token {number} is out of range: input {position} has {there}.")
+            has = numbered("token", length)
+            raise InvalidField(f"{pointer}/{at}", f"token {number} is out of range: input {position} has {has}.")
 
 
 # Dropping tokens
