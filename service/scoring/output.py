@@ -10,7 +10,7 @@ import csv
 import io
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -100,7 +100,7 @@ class Output:
         self._lines = lines
         if path is None:
             self._records: IO[bytes] = sys.stdout.buffer
-            self._set_aside: Callable[[Sequence[bytes]], None] = _on_stderr
+            self._rejected: IO[bytes] | None = None
             self._write(self._records, [lines.header])
             return
         beside, self._rejected_path = path.with_name(path.name + RUN), path.with_name(path.name + REJECTED)
@@ -112,26 +112,24 @@ class Output:
             self._records, self._rejected = path.open("ab", 0), self._rejected_path.open("ab", 0)
         except OSError as error:
             raise OutputError(f"{path}: {error.strerror}") from error
-        self._set_aside = self._write_rejected
 
     def write(self, done: Done) -> None:
         """Write a window: first the rows set aside, then the records. Raises `OutputError` if it cannot be written."""
         aside = [self._lines.rejected(row, outcome) for row, outcome in done.rows if isinstance(outcome, str)]
         lines = [self._lines.line(row, outcome) for row, outcome in done.rows if not isinstance(outcome, str)]
-        if aside:
-            self.rejected += len(aside)
-            self._set_aside(aside)
+        self.rejected += len(aside)
+        if self._rejected is not None:
+            self._write(self._rejected, aside)
+        elif aside:
+            sys.stderr.write(b"".join(aside).decode())
         self._write(self._records, lines)
 
     def close(self) -> None:
-        if self._records is not sys.stdout.buffer:
+        if self._rejected is not None:
             self._records.close()
             self._rejected.close()
             if not self._rejected_path.stat().st_size:
                 self._rejected_path.unlink()
-
-    def _write_rejected(self, lines: Sequence[bytes]) -> None:
-        self._write(self._rejected, lines)
 
     def _write(self, file: IO[bytes], lines: Sequence[bytes]) -> None:
         rest = memoryview(b"".join(lines))
@@ -240,7 +238,3 @@ def _csv_line(cells: Sequence[object]) -> bytes:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerow(cells)
     return text.getvalue().encode()
-
-
-def _on_stderr(lines: Sequence[bytes]) -> None:
-    sys.stderr.write(b"".join(lines).decode())
