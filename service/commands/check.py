@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -43,15 +44,9 @@ def check(bundle: str, models: Path, json: bool) -> int:
     checks, unknown = parity.check(found, model.engine)
     ok = all(each.ok for each in checks)
     if json:
-        facts = [{"what": c.what, "found": c.found, "limit": c.limit, "ok": c.ok} for c in checks]
-        facts_of = {
-            "name": found.name,
-            "version": str(found.version),
-            "ok": ok,
-            "checks": facts,
-            "not_checked": unknown,
-        }
-        click.echo(json_.dumps(facts_of))
+        facts = {"name": found.name, "version": str(found.version), "ok": ok}
+        each_check = [{**asdict(each), "ok": each.ok} for each in checks]
+        click.echo(json_.dumps({**facts, "checks": each_check, "not_checked": unknown}))
     else:
         graphs = "both graphs run" if bundles.TRACE_GRAPH in found.manifest.file_names else "the graph runs"
         click.echo(f"{found.name}/{found.version}: the files are those of the manifest, and {graphs}")

@@ -84,13 +84,14 @@ def deviation(
             before: Gates = {s: _before(found[s], direction) for s in ("hidden", "cell") if s in found}
             with np.errstate(invalid="ignore"):  # the answer says that there was a NaN
                 wanted = expected(layer, number, inputs, before)
-            worst = float(np.max([worst, *(_difference(wanted[gate], rows) for gate, rows in found.items())]))
+            worst = float(np.max([worst, *(difference(wanted[gate], rows) for gate, rows in found.items())]))
             outputs.append(found["hidden"])
         inputs = np.concatenate(outputs, axis=1)
     return worst, inputs
 
 
-def _difference(expected: Float64, found: Float64) -> float:
+def difference(expected: NDArray[np.floating], found: NDArray[np.floating]) -> float:
+    """The largest difference, relative to values over 1; NaN if one is NaN."""
     return float((np.abs(expected - found) / np.maximum(1, np.abs(expected))).max())
 
 

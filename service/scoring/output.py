@@ -37,7 +37,7 @@ Key = tuple[str, int]
 class Lines:
     """Records as lines: JSON, or CSV with a header."""
 
-    def __init__(self, form: Form, manifest: Manifest, keep: Sequence[str] = ()) -> None:
+    def __init__(self, form: Form, manifest: Manifest, keep: Sequence[str]) -> None:
         """`keep` are the names of the columns that rows carry along. Raises `OutputError` if a CSV table has a
         column of that name already."""
         self._form = form

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from service.model.bundle import MODEL_GRAPH, Bundle, Feature, Manifest
 from service.model.engine import Engine
 from service.model.self_check import random_rows
-from service.model.streams.comparing import differences
+from service.model.streams.comparing import differences, worse
 from service.scoring import reference
 
 LOGITS_TOLERANCE = 5e-5
@@ -58,15 +58,15 @@ def check(bundle: Bundle, engine: Engine, seed: int = 0) -> tuple[list[Check], s
         fused, traced = engine.predict(rows), engine.trace(rows)
         for number, row in enumerate(rows):
             ours, theirs = _of(manifest, fused, number, row), _of(manifest, traced.logits, number, row)
-            graphs = _worse(graphs, np.abs(ours - theirs))
+            graphs = worse(graphs, np.abs(ours - theirs).max())
             if unknown is None and number in (0, len(rows) - 1):
                 difference, states = reference.deviation(network, row, traced.gates(number))
-                gates = _worse(gates, np.array(difference))
-                logits = _worse(logits, np.abs(reference.logits(network, states) - theirs))
+                gates = worse(gates, difference)
+                logits = worse(logits, np.abs(reference.logits(network, states) - theirs).max())
         if reads_streams:
             # Streams of an int8 model round as model.onnx does; trace.onnx has the rounded weights in float32.
             of_logits, of_gates = differences(engine.network, rows, fused if whole else traced.logits, traced)
-            steps, step_gates = _worse(steps, np.array(of_logits)), _worse(step_gates, np.array(of_gates))
+            steps, step_gates = worse(steps, of_logits), worse(step_gates, of_gates)
     # Both graphs are within the tolerance of torch, so they are within twice the tolerance of each other.
     both = "logits of model.onnx and of trace.onnx"
     if manifest.gates_graph == MODEL_GRAPH:
@@ -95,11 +95,6 @@ def batches(features: Sequence[Feature], generator: np.random.Generator) -> Iter
 
 def _of(manifest: Manifest, logits: NDArray[np.float32], number: int, row: NDArray[np.int32]) -> NDArray[np.float32]:
     return logits[number, : len(row)] if manifest.head == "tagger" else logits[number]
-
-
-def _worse(worst: float, differences: NDArray[np.floating]) -> float:
-    """The larger; NaN if one is NaN."""
-    return float(np.maximum(worst, differences.max()))
 
 
 def lines(checks: Sequence[Check]) -> Iterator[str]:

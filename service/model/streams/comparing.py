@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from service.model.engine import Trace
 from service.model.network import Network
+from service.model.reference import difference
 from service.model.streams.stepping import Job, Stepped, Stepper
 
 
@@ -39,10 +40,10 @@ def differences(
         if number in seconds:
             pieces.append((halves[number], seconds[number]))
         found = np.array([each for _, piece in pieces for each in piece.logits], np.float32)  # [tokens, labels]
-        one = _apart(found, logits[number, : len(found)]) if tagger else _apart(found[-1], logits[number])
-        of_logits = _worse(of_logits, one)
+        expected = logits[number, : len(found)] if tagger else logits[number]
+        of_logits = worse(of_logits, difference(expected, found if tagger else found[-1]))
         for start, piece in pieces:
-            of_gates = _worse(of_gates, _of_gates(piece, trace, number, start))
+            of_gates = worse(of_gates, _of_gates(piece, trace, number, start))
     return of_logits, of_gates
 
 
@@ -53,13 +54,10 @@ def _of_gates(piece: Stepped, trace: Trace, row: int, start: int) -> float:
     for (layer, gate), emitted in trace.emitted.items():  # [time, directions, batch, units]
         stop = start + len(piece.logits)
         found = np.stack([layers[layer][gate][piece.place] for layers in piece.gates[: len(piece.logits)]])
-        worst = _worse(worst, _apart(found, emitted[start:stop, 0, row]))
+        worst = worse(worst, difference(emitted[start:stop, 0, row], found))
     return worst
 
 
-def _apart(found: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
-    return float((np.abs(found - expected) / np.maximum(1, np.abs(expected))).max())
-
-
-def _worse(one: float, other: float) -> float:
-    return float(np.maximum(one, other))  # Python's maximum would drop NaN
+def worse(one: float, other: float) -> float:
+    """The larger; NaN if one is NaN, which Python's maximum would drop."""
+    return float(np.maximum(one, other))

@@ -24,6 +24,12 @@ class Budget:
 
     fields: int = MAX_FIELDS
 
+    def take(self) -> None:
+        """Count one field. Raises `BundleError` if it is one too many."""
+        self.fields -= 1
+        if self.fields < 0:
+            raise BundleError(f"over {MAX_FIELDS} fields")
+
 
 @dataclass(frozen=True, slots=True)
 class Message:
@@ -71,8 +77,7 @@ class Message:
                 continue
             position = 0
             while position < len(value):
-                self.budget.fields -= 1
-                _check(self.budget)
+                self.budget.take()
                 number, position = _varint(value, position)
                 found.append(_signed(number))
         return found
@@ -102,8 +107,7 @@ def read(data: bytes | memoryview, schema: Mapping[int, str], budget: Budget | N
 def _fields(data: memoryview, budget: Budget) -> Iterator[tuple[int, int | memoryview]]:
     position, end = 0, len(data)
     while position < end:
-        budget.fields -= 1
-        _check(budget)
+        budget.take()
         key, position = _varint(data, position)
         number, kind = key >> 3, key & 7
         if kind == _VARINT:
@@ -151,8 +155,3 @@ def _text(data: memoryview) -> str:
         return bytes(data).decode("utf-8")
     except UnicodeDecodeError:
         raise BundleError("a text is not UTF-8") from None
-
-
-def _check(budget: Budget) -> None:
-    if budget.fields < 0:
-        raise BundleError(f"over {MAX_FIELDS} fields")
