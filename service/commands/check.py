@@ -13,7 +13,7 @@ from service.commands.console import EXIT_INCOMPLETE, EXIT_OK, foreseen, model_n
 
 @click.command()
 @click.argument("bundle", shell_complete=model_names, help="NAME, NAME/VERSION, or the folder of a bundle.")
-@models_option()
+@models_option
 @click.option("--json", is_flag=True, help="Print one JSON object.")
 @foreseen
 def check(bundle: str, models: Path, json: bool) -> int:

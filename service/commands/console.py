@@ -109,5 +109,4 @@ def setting(name: str, kind: click.ParamType[Any], **changed: Any) -> Callable[[
     return option(name, field, cls=_Setting, type=kind, envvar=configuration.variable(name), **changed)
 
 
-def models_option() -> Callable[[_Command], _Command]:
-    return setting("models", click.Path(path_type=Path, file_okay=False))
+models_option = setting("models", click.Path(path_type=Path, file_okay=False))

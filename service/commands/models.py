@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@models_option()
+@models_option
 @click.option("--json", is_flag=True, help="Print one JSON object on each line.")
 @foreseen
 def models(models: Path, json: bool) -> int:

@@ -17,7 +17,7 @@ from service.commands.console import EXIT_INCOMPLETE, EXIT_OK, foreseen, model_n
 @click.option(
     "--model", required=True, shell_complete=model_names, help="NAME, NAME/VERSION, or the folder of a bundle."
 )
-@models_option()
+@models_option
 @click.option(
     "--format",
     "kind",
