@@ -34,9 +34,9 @@ class Gate:
     high: float = 1.0
 
 
-def _logistic(name: str, symbol: str, peephole: str = "") -> Gate:
-    sum_ = f"W_{symbol} [h_{{t-1}}, x_t] + {peephole}b_{symbol}"
-    return Gate(name, f"{symbol}_t = sigmoid({sum_})")
+def _logistic(name: str, symbol: str, sees: str = "h_{t-1}, x_t", peephole: str = "") -> Gate:
+    """A gate whose matrix reads what it `sees`."""
+    return Gate(name, f"{symbol}_t = sigmoid(W_{symbol} [{sees}] + {peephole}b_{symbol})")
 
 
 _INF = float("inf")
@@ -55,11 +55,6 @@ _NORMALISED = "  (f_t = sigmoid(W_f x_t + b_f), i_t = sigmoid(W_i x_t + b_i))"
 _MINIMAL_CANDIDATE = Gate("candidate", "h~_t = tanh(W_h x_t + b_h)", -1.0)
 
 
-def _seeing(name: str, symbol: str, cell: str) -> Gate:
-    """A gate of the full peephole LSTM: its matrix reads the cell state too."""
-    return Gate(name, f"{symbol}_t = sigmoid(W_{symbol} [h_{{t-1}}, x_t, {cell}] + b_{symbol})")
-
-
 def _gru(reset: Form) -> tuple[Gate, ...]:
     return (
         Gate("update", "z_t = sigmoid(W_z [h_{t-1}, x_t] + b_z)  (torch and ONNX call 1 - z_t the update gate)"),
@@ -73,9 +68,9 @@ _GATES: dict[CellName, tuple[Gate, ...]] = {
     "rnn": (Gate("hidden", "h_t = tanh(W [h_{t-1}, x_t] + b)", -1.0),),
     "lstm": (_logistic("forget", "f"), _logistic("input", "i"), _logistic("output", "o"), *_LSTM_STATES),
     "peephole": (
-        _logistic("forget", "f", "p_f * C_{t-1} + "),
-        _logistic("input", "i", "p_i * C_{t-1} + "),
-        _logistic("output", "o", "p_o * C_t + "),
+        _logistic("forget", "f", peephole="p_f * C_{t-1} + "),
+        _logistic("input", "i", peephole="p_i * C_{t-1} + "),
+        _logistic("output", "o", peephole="p_o * C_t + "),
         *_LSTM_STATES,
     ),
     "mingru": (
@@ -91,9 +86,9 @@ _GATES: dict[CellName, tuple[Gate, ...]] = {
     ),
 }
 _FULL_PEEPHOLE = (
-    _seeing("forget", "f", "C_{t-1}"),
-    _seeing("input", "i", "C_{t-1}"),
-    _seeing("output", "o", "C_t"),
+    _logistic("forget", "f", "h_{t-1}, x_t, C_{t-1}"),
+    _logistic("input", "i", "h_{t-1}, x_t, C_{t-1}"),
+    _logistic("output", "o", "h_{t-1}, x_t, C_t"),
     Gate("candidate", "C~_t = tanh(W_C [h_{t-1}, x_t, C_{t-1}] + b_C)", -1.0),
     *_LSTM_STATES[1:],
 )
