@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
 import click
+from annotated_types import Ge, Gt, Le, Lt
 from click.core import ParameterSource
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from service.commands.options import option
 
 _UNSAID = (None, ParameterSource.DEFAULT)
 """Sources of values that neither the command line, a variable nor a file gave."""
+_TYPES: dict[object, click.ParamType[Any]] = {str: click.STRING, Path: click.Path(path_type=Path)}
 
 
 def takes(model: type[BaseModel]) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -38,10 +44,42 @@ def takes(model: type[BaseModel]) -> Callable[[Callable[..., None]], Callable[..
 
         ordered = sorted(fields.items(), key=lambda pair: not pair[1].is_required())  # help shows the required first
         for name, field in reversed(ordered):  # click lists the options of decorators from the last one up
-            run = option(name, field)(run)
+            run = option(name, field, **_kind(field))(run)
         return run
 
     return decorate
+
+
+def _kind(field: FieldInfo) -> dict[str, Any]:
+    """The type of a field's option with its bounds, and whether the option can be given several times."""
+    kind: Any = field.annotation
+    if kind is bool:
+        return {}
+    if get_origin(kind) in (Union, UnionType):
+        (kind,) = (each for each in get_args(kind) if each is not NoneType)
+    several = get_origin(kind) is tuple
+    if several:
+        kind = get_args(kind)[0]
+    if get_origin(kind) is Literal:
+        return {"type": click.Choice(get_args(kind)), "multiple": several}
+    return {"type": _number(kind, field) if kind in (int, float) else _TYPES[kind], "multiple": several}
+
+
+def _number(kind: type[int] | type[float], field: FieldInfo) -> click.ParamType[Any]:
+    bounds: dict[str, Any] = {}
+    for each in field.metadata:
+        match each:
+            case Ge(ge=value):
+                bounds["min"] = value
+            case Gt(gt=value):
+                bounds |= {"min": value, "min_open": True}
+            case Le(le=value):
+                bounds["max"] = value
+            case Lt(lt=value):
+                bounds |= {"max": value, "max_open": True}
+    if not bounds:
+        return click.INT if kind is int else click.FLOAT
+    return click.IntRange(**bounds) if kind is int else click.FloatRange(**bounds)
 
 
 def _reason(error: ValidationError) -> str:
