@@ -12,7 +12,6 @@ import mmap
 import os
 import stat
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
@@ -46,12 +45,17 @@ def read(path: Path, most: int, *, share: bool = False) -> Content:
     The digest is that of the returned bytes, even if the file changes meanwhile. Raises `BundleError`; the message
     names the file without its folder.
     """
-    with _plain(path, most) as file:
-        size = os.fstat(file.fileno()).st_size
-        if share and size:
-            return _shared(file, size)
-        data = file.read(size)
-        return Content(memoryview(data), hashlib.sha256(data).hexdigest())
+    try:
+        _check(path.lstat(), path.name, most)
+        with os.fdopen(os.open(path, _FLAGS), "rb") as file:
+            found = os.fstat(file.fileno())
+            _check(found, path.name, most)  # the name may mean another file by now
+            if share and found.st_size:
+                return _shared(file, found.st_size)
+            data = file.read(found.st_size)
+            return Content(memoryview(data), hashlib.sha256(data).hexdigest())
+    except OSError as error:
+        raise BundleError(f"{path.name}: {error.strerror}") from error
 
 
 def _shared(file: BufferedReader, size: int) -> Content:
@@ -80,19 +84,8 @@ def _nameless() -> IO[bytes]:
         return TemporaryFile(buffering=0)
 
 
-@contextlib.contextmanager
-def _plain(path: Path, most: int) -> Iterator[BufferedReader]:
-    """Open a plain file. Anything else may lie outside the bundle, or never end (a pipe)."""
-    try:
-        _check(path.lstat(), path.name, most)
-        with os.fdopen(os.open(path, _FLAGS), "rb") as file:
-            _check(os.fstat(file.fileno()), path.name, most)  # the name may mean another file by now
-            yield file
-    except OSError as error:
-        raise BundleError(f"{path.name}: {error.strerror}") from error
-
-
 def _check(found: os.stat_result, name: str, most: int) -> None:
+    """Only a plain file is read. Anything else may lie outside the bundle, or never end (a pipe)."""
     if not stat.S_ISREG(found.st_mode):
         raise BundleError(f"{name} is a link, a folder or a device; a bundle holds plain files")
     if found.st_size > most:
