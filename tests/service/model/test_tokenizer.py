@@ -529,6 +529,12 @@ def test_a_vocabulary_of_another_size(tmp_path: Path) -> None:
         Tokenizer.load(tmp_path / "tokenizer.json", [Feature(name="word", size=17)])
 
 
+def test_a_table_of_too_few_shapes(tmp_path: Path) -> None:
+    TOKENIZER.save(tmp_path / "tokenizer.json")
+    with pytest.raises(BundleError, match=rf"gives {SHAPES} rows of shapes, the manifest says {SHAPES - 1}"):
+        Tokenizer.load(tmp_path / "tokenizer.json", [Feature(name="shape", size=SHAPES - 1)])
+
+
 @pytest.mark.parametrize("part", ["normalizer", "pre_tokenizer"])
 def test_a_tokenizer_without_its_parts(tmp_path: Path, part: str) -> None:
     path = tmp_path / "tokenizer.json"
