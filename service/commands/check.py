@@ -50,8 +50,9 @@ def check(bundle: str, models: Path, json: bool) -> int:
     else:
         graphs = "both graphs run" if bundles.TRACE_GRAPH in found.manifest.file_names else "the graph runs"
         click.echo(f"{found.name}/{found.version}: the files are those of the manifest, and {graphs}")
-        for line in parity.lines(checks):
-            click.echo(line)
+        for each in checks:
+            word = "ok  " if each.ok else "FAIL"
+            click.echo(f"{word}  {each.what}: {each.found:.1e}, the limit is {each.limit:.0e}")
         if unknown is not None:
             click.echo(f"--    gates against their equations: not checked, {unknown}")
         certified = found.manifest.parity

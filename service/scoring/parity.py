@@ -95,9 +95,3 @@ def batches(features: Sequence[Feature], generator: np.random.Generator) -> Iter
 
 def _of(manifest: Manifest, logits: NDArray[np.float32], number: int, row: NDArray[np.int32]) -> NDArray[np.float32]:
     return logits[number, : len(row)] if manifest.head == "tagger" else logits[number]
-
-
-def lines(checks: Sequence[Check]) -> Iterator[str]:
-    """The checks for people."""
-    for each in checks:
-        yield f"{'ok  ' if each.ok else 'FAIL'}  {each.what}: {each.found:.1e}, the limit is {each.limit:.0e}"
