@@ -138,9 +138,7 @@ class Tagger:
         Raises `ValueError` for a logit that is not finite.
         """
         lengths = np.array([len(source) for source in encoded], np.intp)
-        logits = logits[:, : lengths.max()]
-        inputs = np.arange(logits.shape[1]) < lengths[:, None]
-        scores = log_softmax(np.where(inputs[:, :, None], logits, np.float32(0)))
+        scores, inputs = _scores(logits, lengths)
         paths, probabilities, (rows, firsts, ends), chances = self._labelled(scores, lengths, inputs, None)
         entities: list[list[dict[str, object]]] = [[] for _ in encoded]
         for row, label, score, first, end in zip(
@@ -162,6 +160,20 @@ class Tagger:
                     for token, label, score in zip(source.tokens(), labels, scores_, strict=False)
                 ]
         return predictions
+
+    def spans(self, logits: NDArray[np.float32], lengths: Sequence[int]) -> list[list[tuple[str, int, int]]]:
+        """The entities of `decode` without their scores: each row's, as type, first token, and the token after its
+        last."""
+        ends = np.array(lengths, np.intp)
+        scores, inputs = _scores(logits, ends)
+        paths = self._paths(scores, ends, inputs, self._start)
+        found: list[list[tuple[str, int, int]]] = [[] for _ in lengths]
+        rows, firsts, after = self._spans(paths, inputs)
+        for row, kind, first, end in zip(
+            *map(np.ndarray.tolist, (rows, paths[rows, firsts], firsts, after)), strict=True
+        ):
+            found[row].append((self._kinds[kind], first, end))
+        return found
 
     def path(self, logits: NDArray[np.float32]) -> list[int]:
         """The label numbers of one input's tokens, from its logits [T, L]."""
@@ -281,6 +293,13 @@ def decoder(task: Task, labels: Sequence[str], crf: Crf | None = None) -> Classi
     if task == "sentiment":
         return Classifier(labels)
     return Tagger(labels, transitions=np.array(crf.transitions), start=np.array(crf.start)) if crf else Tagger(labels)
+
+
+def _scores(logits: NDArray[np.float32], lengths: NDArray[np.intp]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Log-probabilities [B, T, L] of padded logits, cut to the longest row, and which tokens are a row's own [B, T]."""
+    logits = logits[:, : lengths.max()]
+    inputs = np.arange(logits.shape[1]) < lengths[:, None]
+    return log_softmax(np.where(inputs[:, :, None], logits, np.float32(0))), inputs
 
 
 def legal(labels: Sequence[str]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

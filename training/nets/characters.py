@@ -5,8 +5,13 @@ A token's characters are numbers [columns], 0 behind its end. Both networks see 
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
 
 from service.model.bundle import CharacterNetwork
 from training.nets.cells import LSTM, Cell
@@ -28,14 +33,32 @@ class Characters(nn.Module):
 
     def of_batch(self, characters: Tensor) -> Tensor:
         """[batch, time, columns] → [batch, time, width]; each different token of the batch is computed once."""
-        flat = characters.flatten(0, 1)
-        different, where = torch.unique(flat, dim=0, return_inverse=True)
-        features: Tensor = self(different)[where]
+        different, where = distinct(characters.flatten(0, 1))
+        features = functional.embedding(where, self(different))
         return features.view(*characters.shape[:2], self.width)
 
 
+def distinct(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """The different rows of a matrix, and which of them each row is.
+
+    On a CPU by their bytes: `torch.unique` compares every row by operators of its own, which takes ten times as long.
+    """
+    if rows.device.type != "cpu":
+        different, where = torch.unique(rows, dim=0, return_inverse=True)
+        return different, where
+    array = rows.contiguous().numpy()
+    content, size = array.tobytes(), array.shape[1] * array.itemsize
+    numbers: dict[bytes, int] = {}
+    where = [numbers.setdefault(content[at : at + size], len(numbers)) for at in range(0, len(content), size)]
+    return torch.frombuffer(bytearray(b"".join(numbers)), dtype=rows.dtype).view(-1, rows.shape[1]), torch.tensor(where)
+
+
 class CharacterCNN(Characters):
-    """Convolutions over three characters each, and the maximum over the token (Ma and Hovy 2016)."""
+    """Convolutions over three characters each, and the maximum over the token (Ma and Hovy 2016).
+
+    A convolution over embeddings is a sum of rows of `products`, one for each character of the window, which takes a
+    tenth of the time of the convolution itself.
+    """
 
     kind = "cnn"
     width = 50
@@ -47,8 +70,20 @@ class CharacterCNN(Characters):
 
     def forward(self, characters: Tensor) -> Tensor:
         """Padding behind a token's end takes part: a convolution over zeros gives the bias."""
-        read: Tensor = self.convolution(self.table(characters).transpose(1, 2))
-        return read.amax(2)
+        longest = int((characters > 0).any(0).sum())
+        columns = min(characters.shape[1], longest + self.reach - 1)  # a window of padding alone is among them, if any
+        half = self.reach // 2
+        padded = functional.pad(characters[:, :columns].long(), (half, half + self.reach))
+        places = torch.arange(self.reach, device=characters.device)
+        windows = padded.unfold(1, self.reach, 1)[:, :columns] * self.reach + places  # (N, columns, reach): rows
+        with torch.autocast(characters.device.type, enabled=False):
+            largest: Tensor = _LargestSum.apply(self.products(), windows)  # type: ignore[no-untyped-call]  # torch has none
+            assert self.convolution.bias is not None
+            return largest + self.convolution.bias
+
+    def products(self) -> Tensor:
+        """The convolution of each row of the character table at each place of a window: [rows * reach, width]."""
+        return (self.table.weight @ self.convolution.weight.permute(1, 2, 0).flatten(1)).view(-1, self.width)
 
     def tables(self) -> Tensor:
         """The convolution of the character table, one place at a time: [reach, rows, width], float32.
@@ -72,6 +107,35 @@ class CharacterCNN(Characters):
         self.convolution.weight.copy_(right[:EMBEDDING].view(EMBEDDING, self.reach, self.width).permute(2, 0, 1))
         assert self.convolution.bias is not None
         self.convolution.bias.copy_(bias)
+
+
+class _LargestSum(Function):
+    """``max over p of sum over k of products[windows[n, p, k]]`` for each token n: [N, width].
+
+    The gradient goes to the window with the largest sum alone. The first `reach` rows of the products are those of
+    padding, which has none.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, products: Tensor, windows: Tensor) -> Tensor:
+        tokens, columns, reach = windows.shape
+        sums = functional.embedding_bag(windows.view(-1, reach), products, mode="sum")  # (N · columns, width)
+        largest, place = sums.view(tokens, columns, -1).max(1)  # (N, width)
+        ctx.save_for_backward(windows, place)
+        ctx.rows = len(products)
+        return largest
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        windows, place = ctx.saved_tensors
+        width = gradient.shape[1]
+        chosen = windows.gather(1, place[..., None].expand(-1, -1, windows.shape[2]))  # (N, width, reach)
+        at = chosen * width + torch.arange(width, device=gradient.device)[:, None]
+        found = gradient.new_zeros(ctx.rows * width)
+        found.index_add_(0, at.flatten(), gradient[..., None].expand_as(at).flatten())
+        found[: windows.shape[2] * width] = 0.0
+        return found.view(ctx.rows, width), None
 
 
 class CharacterLSTM(Characters):

@@ -3,20 +3,32 @@
 The score of a label sequence is the sum of its emissions, of the transitions between neighbours and of the first
 label's start; its probability is the softmax over all legal sequences. Decoding is the service's
 (`service.model.decoding`).
+
+The sum over all sequences and its gradient are written out by hand, as the forward-backward algorithm over all rows at
+a time: autograd would keep ten nodes a step. They are in float64, in probabilities that are scaled to 1 at each step.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 
 from service.model.bundle import Crf
 from service.model.decoding import legal
 
 FORBIDDEN = -1e4
 """Score of a transition that IOB2 does not allow. Its exponential is exactly 0; -inf would give NaN gradients."""
+_FAINTEST = -200.0
+"""Emissions this far below a token's best (natural logarithms) count as no less in the sum, so that it is never 0."""
+_STRONGEST = 100.0
+"""Learned scores beyond this, either way, count as this in the sum, so that none overflows."""
+_LARGEST = 1e150
+"""The most that what follows a step counts for: beyond it the sum up to there is 0, and their product, too."""
 
 
 class CRF(nn.Module):
@@ -68,18 +80,66 @@ class CRF(nn.Module):
         return start[labels[:, 0]] + (emitted * valid).sum(1) + (moved * valid[:, 1:]).sum(1)
 
     def _partition(self, emissions: Tensor, lengths: Tensor, transitions: Tensor, start: Tensor) -> Tensor:
-        """The logarithm of the sum over all legal sequences: [batch]. The forward algorithm, all rows at a time."""
-        weights = transitions.exp()
-        alpha = start + emissions[:, 0]  # (B, L)
-        for step in range(1, emissions.shape[1]):
-            largest = alpha.amax(1, keepdim=True).detach()  # (B, 1), against overflow of exp
-            # A label that no legal sequence reaches has a sum of 0; the tiny addend keeps its logarithm finite.
-            reached = ((alpha - largest).exp() @ weights + 1e-30).log() + largest + emissions[:, step]
-            alpha = torch.where((step < lengths)[:, None], reached, alpha)  # a row that has ended keeps its sum
-        return alpha.logsumexp(1)
+        """The logarithm of the sum over all legal sequences: [batch], of the type of the emissions."""
+        factors = [
+            _factors(scores, allowed) for scores, allowed in ((transitions, self.allowed), (start, self.allowed_start))
+        ]
+        found: Tensor = _Partition.apply(emissions, lengths, *factors)  # type: ignore[no-untyped-call]  # torch has none
+        return found
 
     def as_manifest(self, temperature: float = 1.0) -> Crf:
         """The scores as the bundle keeps them, divided by a temperature; 0 if there is none to learn."""
         transitions = (self.transitions.detach().masked_fill(~self.allowed, 0.0) / temperature).tolist()
         start = (self.start.detach().masked_fill(~self.allowed_start, 0.0) / temperature).tolist()
         return Crf(start=tuple(start), transitions=tuple(map(tuple, transitions)))
+
+
+def _factors(scores: Tensor, allowed: Tensor) -> Tensor:
+    """The exponentials of learned scores, in float64; 0 for what is not allowed."""
+    return scores.double().clamp(-_STRONGEST, _STRONGEST).exp() * allowed
+
+
+class _Partition(Function):
+    """emissions [batch, time, labels], lengths [batch], and the factors (exponentials) of the transitions
+    [labels, labels] and of the first label [labels] → the logarithm of the sum over all sequences [batch].
+
+    Going forward no row ends: the steps behind its end are left out of the logarithm. Time is the first axis inside.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, emissions: Tensor, lengths: Tensor, moves: Tensor, first: Tensor) -> Tensor:
+        wide = emissions.double().transpose(0, 1)  # (T, B, L)
+        highest = wide.amax(2, keepdim=True)  # (T, B, 1)
+        emitted = (wide - highest).clamp_(min=_FAINTEST).exp_()
+        forward, totals = torch.empty_like(emitted), torch.empty_like(highest)
+        alphas, sums = forward.unbind(0), totals.unbind(0)
+        alpha = first
+        for step, factors in enumerate(emitted.unbind(0)):
+            reached = torch.mul(alpha @ moves if step else alpha, factors, out=alphas[step])  # (B, L)
+            alpha = reached.div_(torch.sum(reached, 1, keepdim=True, out=sums[step]))
+        there = torch.arange(len(wide), device=lengths.device)[:, None] < lengths  # (T, B)
+        ctx.save_for_backward(emitted, forward, totals, moves, there)
+        logs = (totals.log() + highest)[..., 0]
+        return torch.where(there, logs, 0.0).sum(0).to(emissions.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        emitted, forward, totals, moves, there = ctx.saved_tensors
+        onward = emitted / totals  # (T, B, L): times the sum over what follows, step by step
+        backward = torch.ones_like(emitted)
+        betas, leaving, shortest = backward.unbind(0), moves.t().contiguous(), int(there.sum(0).min())
+        arriving = onward.unbind(0)
+        for step in range(len(emitted) - 1, 0, -1):
+            arriving[step].mul_(betas[step])
+            if step >= shortest:  # nothing follows a row's end
+                arriving[step].mul_(there[step, :, None])
+                torch.addmm((~there[step, :, None]).double(), arriving[step], leaving, out=betas[step - 1])
+            else:
+                torch.mm(arriving[step], leaving, out=betas[step - 1])
+            betas[step - 1].clamp_(max=_LARGEST)
+        weights = gradient.double()[:, None]  # (B, 1)
+        marginals = forward * backward * (weights * there[..., None])  # (T, B, L)
+        moved = forward[:-1].flatten(0, 1).t() @ (onward[1:] * weights).flatten(0, 1)  # (L, L)
+        begun = (onward[0] * backward[0] * weights).sum(0)  # (L,)
+        return marginals.transpose(0, 1).to(gradient.dtype), None, moved, begun

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 
 from service.model.bundle import CharacterNetwork, Feature, FeatureName, Head, Task
 from service.model.equations import MINIMAL, CellName, Direction, Form, GruReset, Peepholes
@@ -275,7 +277,7 @@ class Layer(nn.Module):
         if not backward:
             return output
         turn = reversal(lengths, inputs.shape[1])  # (B, T): positions in reading order of the backward cell
-        return torch.cat([output, _reorder(backward[0](_reorder(inputs, turn)), turn)], dim=2)
+        return torch.cat([output, reorder(backward[0](reorder(inputs, turn)), turn)], dim=2)
 
     def directions(self) -> list[Cell]:
         """The forward cell, then the backward one if there is one."""
@@ -327,5 +329,24 @@ def reversal(lengths: Tensor, time: int) -> Tensor:
     return torch.where(mirrored >= 0, mirrored, steps)
 
 
-def _reorder(states: Tensor, positions: Tensor) -> Tensor:
-    return states.gather(1, positions[..., None].expand(-1, -1, states.shape[2]))
+def reorder(states: Tensor, positions: Tensor) -> Tensor:
+    """The states of each row at the positions of `reversal`."""
+    rows = torch.arange(len(positions), device=positions.device)[:, None] * positions.shape[1] + positions  # (B, T)
+    turned: Tensor = _Turned.apply(states, rows.flatten())  # type: ignore[no-untyped-call]  # torch has none
+    return turned
+
+
+class _Turned(Function):
+    """The states [batch, time, size] in an order of their rows [batch * time] that, taken twice, changes nothing: so
+    the gradient takes the same way."""
+
+    @staticmethod
+    def forward(ctx: Any, states: Tensor, rows: Tensor) -> Tensor:
+        ctx.save_for_backward(rows)
+        return states.flatten(0, 1).index_select(0, rows).view_as(states)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (rows,) = ctx.saved_tensors
+        return gradient.flatten(0, 1).index_select(0, rows).view_as(gradient), None

@@ -122,8 +122,13 @@ def spans(tags: Iterable[str]) -> list[Span]:
     found: list[Span] = []
     kind, start, end = "", 0, 0
     for position, tag in enumerate(tags):
+        if tag == "O":  # most are
+            if kind:
+                found.append((kind, start, position))
+                kind = ""
+            continue
         prefix, _, new = tag.partition("-")
-        if tag != "O" and (prefix not in ("B", "I") or not new):
+        if prefix not in ("B", "I") or not new:
             raise ValueError(f"{tag!r} is no tag; a tag is O, B-TYPE or I-TYPE")
         end = position + 1
         if prefix == "I" and new == kind:

@@ -209,6 +209,10 @@ def test_a_ragged_batch_answers_each_row_as_it_would_alone(data: st.DataObject, 
     together = tagger.decode(logits, inputs, tokens=True)
     for row, source, prediction in zip(logits, inputs, together, strict=True):
         assert tagger.decode(row[None, : len(source)], [source], tokens=True) == [prediction]
+    entities: list[Any] = [prediction["entities"] for prediction in together]
+    assert tagger.spans(logits, lengths) == [
+        [(each["label"], each["token_start"], each["token_end"]) for each in found] for found in entities
+    ]
     assert json.loads(json.dumps(together, allow_nan=False)) == together
 
 

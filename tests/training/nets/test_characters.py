@@ -9,7 +9,7 @@ import torch
 from service.model.bundle import CharacterNetwork, Feature
 from service.model.features import CHARACTERS as ROWS
 from service.model.tokenizer import UNKNOWN, build
-from training.nets.characters import CHARACTERS, CharacterCNN
+from training.nets.characters import CHARACTERS, CharacterCNN, distinct
 
 FEATURES = [Feature(name="word", size=2), Feature(name="character", size=ROWS, columns=6)]
 
@@ -60,3 +60,42 @@ def test_a_convolution_is_a_sum_of_rows() -> None:
         expected = network(rows)
         assert network.convolution.bias is not None
         assert (summed.amax(1) + network.convolution.bias).numpy() == pytest.approx(expected.numpy(), abs=1e-6)
+
+
+WORDS = ("Ada", "aaaa", "", "x", "Lovelace", "abcdef", "é東ж", "aXaXa", "Ada")
+
+
+def test_the_network_and_its_gradients_are_those_of_the_convolution() -> None:
+    """Also for tokens of one character, of as many as there are columns, with a trigram twice, and for padding."""
+    torch.manual_seed(4)
+    network = CharacterCNN(ROWS).double()
+    rows = torch.tensor(characters(*(word or "a" for word in WORDS)))
+    rows[WORDS.index("")] = 0
+    weights = torch.randn(len(rows), network.width, dtype=torch.float64)
+    parameters = list(network.parameters())
+    for chosen in (rows, rows[:1], rows[2:3], rows[[0, 3]]):
+        found, expected = network(chosen), network.convolution(network.table(chosen).transpose(1, 2)).amax(2)
+        assert found.detach().numpy() == pytest.approx(expected.detach().numpy(), abs=1e-12)
+        picked = weights[: len(chosen)]
+        ours = torch.autograd.grad((found * picked).sum(), parameters)
+        theirs = torch.autograd.grad((expected * picked).sum(), parameters)
+        for one, other in zip(ours, theirs, strict=True):
+            assert one.numpy() == pytest.approx(other.numpy(), abs=1e-12)
+        assert not ours[0][0].any(), "padding does not learn"
+
+
+def test_under_mixed_precision_the_sums_are_in_full_precision() -> None:
+    torch.manual_seed(5)
+    network = CharacterCNN(ROWS)
+    rows = torch.tensor(characters("Ada", "Lovelace"))
+    with torch.autocast("cpu", torch.bfloat16):
+        found = network(rows)
+    assert torch.equal(found, network(rows))
+
+
+def test_each_different_row_is_there_once() -> None:
+    rows = torch.tensor(characters("Ada", "x", "Ada", "y", "x", "Ada"))
+    for given in (rows, rows.t().contiguous().t()):  # however it lies in memory
+        different, where = distinct(given)
+        assert torch.equal(different[where], rows)
+        assert len(different) == 3

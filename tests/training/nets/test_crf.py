@@ -104,6 +104,69 @@ def test_the_partition_is_the_sum_over_all_sequences_and_its_gradient_the_margin
         assert not found[row, length:].any()
 
 
+def stepwise(field: CRF, emissions: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    """The forward algorithm in logarithms, for autograd."""
+    transitions, start = field.scores()
+    alpha = start + emissions[:, 0]
+    for step in range(1, emissions.shape[1]):
+        reached = (alpha[:, :, None] + transitions).logsumexp(1) + emissions[:, step]
+        alpha = torch.where((step < lengths)[:, None], reached, alpha)
+    return alpha.logsumexp(1)
+
+
+@pytest.mark.parametrize("lengths", [LENGTHS, (4, 4, 4, 4), (1, 1, 1, 1), (2, 3, 4, 3)])
+@pytest.mark.parametrize("strength", [1.0, 10.0])
+def test_its_gradients_are_those_of_autograd(
+    field: CRF, emissions: torch.Tensor, lengths: tuple[int, ...], strength: float
+) -> None:
+    """With a weight of its own for each row, and where one label is as good as sure."""
+    inputs = (strength * emissions[:, : max(lengths)]).requires_grad_(), field.transitions, field.start
+    weights = torch.tensor([0.5, -2.0, 3.0, 0.25], dtype=torch.float64)
+    ends = torch.tensor(lengths)
+    logs, expected = field.partition(inputs[0], ends), stepwise(field, inputs[0], ends)
+    assert logs.detach().numpy() == pytest.approx(expected.detach().numpy(), rel=1e-12)
+    found = torch.autograd.grad((logs * weights).sum(), inputs)
+    wanted = torch.autograd.grad((expected * weights).sum(), inputs, allow_unused=True)
+    for ours, theirs in zip(found, wanted, strict=True):
+        assert ours.numpy() == pytest.approx(0.0 if theirs is None else theirs.numpy(), abs=1e-10)
+
+
+def test_the_gradient_at_a_transition_is_how_often_it_is_expected(field: CRF, emissions: torch.Tensor) -> None:
+    logs = field.partition(emissions, torch.tensor(LENGTHS))
+    moved, begun = torch.autograd.grad(logs.sum(), (field.transitions, field.start))
+    pairs, firsts = np.zeros((len(LABELS), len(LABELS))), np.zeros(len(LABELS))
+    for row in range(len(LENGTHS)):
+        for path, chance in chances(field, emissions, row).items():
+            firsts[path[0]] += chance
+            for pair in itertools.pairwise(path):
+                pairs[pair] += chance
+    assert moved.numpy() == pytest.approx(pairs, abs=1e-12)
+    assert begun.numpy() == pytest.approx(firsts, abs=1e-12)
+
+
+@pytest.mark.parametrize("strength", [50.0, 1e4])
+def test_long_rows_and_strong_emissions_keep_loss_and_gradient_finite(strength: float) -> None:
+    field = CRF(LABELS)
+    torch.nn.init.normal_(field.transitions, std=500.0)
+    emissions = (strength * torch.randn(2, 2000, len(LABELS))).requires_grad_()
+    targets, lengths = torch.zeros(2, 2000, dtype=torch.long), torch.tensor([2000, 7])
+    loss = field.loss(emissions, targets, lengths)
+    loss.backward()
+    assert emissions.grad is not None
+    assert field.transitions.grad is not None
+    for each in (loss, emissions.grad, field.transitions.grad):
+        assert torch.isfinite(each).all()
+    assert not emissions.grad[1, 7:].any()
+    assert loss > strength / 2
+
+
+def test_emissions_that_are_no_numbers_give_no_loss(field: CRF, emissions: torch.Tensor) -> None:
+    targets, lengths = torch.zeros(emissions.shape[:2], dtype=torch.long), torch.tensor(LENGTHS)
+    for bad in (math.nan, math.inf):
+        emissions[0, 1, 2] = bad
+        assert not torch.isfinite(field.loss(emissions, targets, lengths))
+
+
 def test_the_partition_is_as_precise_as_the_emissions(field: CRF, emissions: torch.Tensor) -> None:
     single = CRF(LABELS)
     with torch.no_grad():

@@ -16,7 +16,7 @@ from service.model.equations import MINIMAL
 from tests import reference
 from tests.bundles import KINDS, Kind, Rows, architecture, named, network, random_rows, table
 from training.nets.initial import Initial, InputStart
-from training.nets.networks import EMBEDDING_SIZES, Architecture, Dropouts, Network
+from training.nets.networks import EMBEDDING_SIZES, Architecture, Dropouts, Network, reorder, reversal
 
 HEADS: list[Head] = ["last", "mean", "max", "tagger"]
 
@@ -89,6 +89,19 @@ def test_the_backward_reader_begins_at_the_last_token() -> None:
     (row, longer) = random_rows(shape, (7, 12))
     plain, mirrored = logits(net, [row, longer])[0, :7], logits(net, [row[::-1], longer])[0, :7]
     assert plain[::-1, ::-1] == pytest.approx(mirrored, abs=1e-6)
+
+
+def test_rows_are_turned_within_their_lengths_and_gradients_turned_back() -> None:
+    lengths = torch.tensor([4, 1, 3])
+    positions = reversal(lengths, 4)
+    states = torch.randn(3, 4, 2, dtype=torch.float64, requires_grad=True)
+    turned = reorder(states, positions)
+    for row, length in enumerate(lengths.tolist()):
+        assert torch.equal(turned[row, :length], states[row, :length].flip(0))
+        assert torch.equal(turned[row, length:], states[row, length:])
+    assert torch.autograd.gradcheck(lambda given: reorder(given, positions), states)
+    mirrored = states.detach().transpose(1, 2).contiguous().transpose(1, 2)  # however it lies in memory
+    assert torch.equal(reorder(mirrored, positions), turned)
 
 
 @pytest.mark.parametrize(("bidirectional", "width"), [(False, 6), (True, 12)])

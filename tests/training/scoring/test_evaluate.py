@@ -11,13 +11,23 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from service.model.bundle import Bundle, Score
+from service.model.bundle import Bundle, Score, Task
 from service.model.decoding import decoder
 from service.model.engine import Engine
 from tests.bundles import LABELS, architecture, network, random_rows, tiny_bundle, tokenizer
 from training.data.corpora import CorpusError
 from training.nets.networks import Dropouts
-from training.scoring.evaluate import Corpus, Report, corpus, corpus_name, measure, of_bundle, of_network
+from training.scoring.evaluate import (
+    Corpus,
+    Report,
+    corpus,
+    corpus_name,
+    decoder_of,
+    mark,
+    measure,
+    of_bundle,
+    of_network,
+)
 
 SENTIMENT = "text\tlabel\na great film\tpositive\nIt's dull\tnegative\nnot good . " + "very " * 30 + "bad\tnegative\n"
 NER = "Ada\tB-PER\nLovelace\tI-PER\nlived\tO\nin\tO\nLondon\tB-LOC\n\nAda\tB-PER\n.\tO\n"
@@ -212,3 +222,48 @@ def test_a_tagger_through_its_bundle(tmp_path: Path, ner: Path) -> None:
     report = of_bundle(tiny_bundle(tmp_path / "m", task="ner"), ner)
     assert set(report.metrics) >= {"precision", "recall", "f1"}
     assert report.corpus.gold[0] == ("B-PER", "I-PER", "O", "O", "B-LOC")
+
+
+@pytest.mark.parametrize("crf", [False, True])
+@pytest.mark.parametrize("limit", [2, 100])
+def test_the_mark_of_a_tagger_is_the_figure_that_is_measured(tmp_path: Path, ner: Path, crf: bool, limit: int) -> None:
+    """And the loss that of the tokens that were read."""
+    generator = np.random.default_rng(1)
+    lines = [f"{word}\tO" if word else "" for word in generator.choice(["Ada", "in", "London", ".", ""], 400).tolist()]
+    other = tmp_path / "other" / "dev.conll"
+    other.parent.mkdir()
+    other.write_text("\n".join(lines).replace("London\tO", "London\tB-LOC").replace("Ada\tO", "Ada\tB-PER"), "utf-8")
+    net = network(architecture(task="ner", crf=crf))
+    data = [read_ner(ner, limit), read_ner(other, limit)]
+    found = mark(net, data, CPU)
+    assert 0 < found.score < 1
+    reports = [measure(of_network(net, CPU), each, decoder_of(net)) for each in data]
+    assert found.score == np.mean([report.headline for report in reports])
+    number = {label: row for row, label in enumerate(LABELS["ner"])}
+    losses = []
+    for each in data:
+        total = 0.0
+        for source, tags_ in zip(each.encoded, each.gold, strict=True):
+            logits = torch.from_numpy(of_network(net, CPU)([source.rows]))
+            wanted = torch.tensor([[number[tag] for tag in tags_[: len(source)]]])
+            if net.crf is not None:
+                total += net.crf.loss(logits, wanted, torch.tensor([len(source)])).item() * len(source)
+            else:
+                total += torch.nn.functional.cross_entropy(logits[0], wanted[0], reduction="sum").item()
+        losses.append(total / sum(map(len, each.encoded)))
+    assert found.loss == pytest.approx(np.mean(losses), rel=1e-5)
+
+
+def test_the_mark_of_a_classifier_is_the_figure_that_is_measured(sentiment: Path) -> None:
+    net, data = network(architecture()), read_sentiment(sentiment)
+    found = mark(net, [data], CPU)
+    assert 0 < found.score < 1
+    assert found.score == measure(of_network(net, CPU), data, decoder_of(net)).headline
+
+
+@pytest.mark.parametrize("task", ["sentiment", "ner"])
+def test_a_network_whose_answers_are_no_numbers_has_no_mark(task: Task, sentiment: Path, ner: Path) -> None:
+    net = network(architecture(task=task))
+    net.head.bias.data[0] = torch.nan
+    with pytest.raises(ValueError, match="not finite"):
+        mark(net, [read_ner(ner) if task == "ner" else read_sentiment(sentiment)], CPU)
