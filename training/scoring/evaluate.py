@@ -304,8 +304,11 @@ def decoder_of(network: Network) -> Classifier | Tagger:
 def _loss(network: Network, logits: NDArray[np.float32], targets: Sequence[Sequence[int]], by: float) -> float:
     """The negative log-likelihood of a batch's targets, with everything that is added up divided by a temperature."""
     device = next(network.parameters()).device
-    lengths = torch.tensor([len(row) for row in targets], device=device)
-    wanted = torch.nn.utils.rnn.pad_sequence([torch.tensor(row) for row in targets], batch_first=True).to(device)
+    ends = [len(row) for row in targets]
+    padded = np.zeros((len(targets), max(ends)), np.int64)
+    for place, row, end in zip(padded, targets, ends, strict=True):
+        place[:end] = row
+    lengths, wanted = torch.tensor(ends, device=device), torch.from_numpy(padded).to(device)
     scores = torch.from_numpy(logits).to(device) / by
     with torch.inference_mode():
         if network.crf is not None:

@@ -103,11 +103,13 @@ def scores_of_spans(gold: Iterable[Collection[Span]], predicted: Iterable[Collec
 
     Raises `ValueError` when the two differ in sentences.
     """
-    correct, guessed, support = Counter[str](), Counter[str](), Counter[str]()
+    right, seen, real = list[str](), list[str](), list[str]()
     for there, found in zip(gold, predicted, strict=True):
-        support.update(kind for kind, _, _ in there)
-        guessed.update(kind for kind, _, _ in found)
-        correct.update(kind for kind, _, _ in set(there).intersection(found))
+        real += [kind for kind, _, _ in there]
+        seen += [kind for kind, _, _ in found]
+        if there and found:
+            right += [kind for kind, _, _ in set(there).intersection(found)]
+    correct, guessed, support = Counter(right), Counter(seen), Counter(real)
     kinds = sorted(support.keys() | guessed.keys())
     types = {kind: EntityScores(correct[kind], guessed[kind], support[kind]) for kind in kinds}
     return EntityScores(correct.total(), guessed.total(), support.total(), types)
