@@ -23,12 +23,11 @@ from service.model.decoding import legal
 
 FORBIDDEN = -1e4
 """Score of a transition that IOB2 does not allow. Its exponential is exactly 0; -inf would give NaN gradients."""
-_FAINTEST = -200.0
+_FAINTEST = -150.0
 """Emissions this far below a token's best (natural logarithms) count as no less in the sum, so that it is never 0."""
 _STRONGEST = 100.0
-"""Learned scores beyond this, either way, count as this in the sum, so that none overflows."""
-_LARGEST = 1e150
-"""The most that what follows a step counts for: beyond it the sum up to there is 0, and their product, too."""
+"""Learned scores beyond this, either way, count as this in the sum. With both limits nothing leaves float64's range: O
+and B-X may stand anywhere, so from any label the best sequence is joined within two steps."""
 
 
 class CRF(nn.Module):
@@ -137,7 +136,6 @@ class _Partition(Function):
                 torch.addmm((~there[step, :, None]).double(), arriving[step], leaving, out=betas[step - 1])
             else:
                 torch.mm(arriving[step], leaving, out=betas[step - 1])
-            betas[step - 1].clamp_(max=_LARGEST)
         weights = gradient.double()[:, None]  # (B, 1)
         marginals = forward * backward * (weights * there[..., None])  # (T, B, L)
         moved = forward[:-1].flatten(0, 1).t() @ (onward[1:] * weights).flatten(0, 1)  # (L, L)
