@@ -22,6 +22,8 @@ def may_refuse(runtime: str, subject: str, graph: str) -> bool:
     return old or (runtime == "MNN" and scan) or runtime in ("Apache TVM", "ncnn")
 
 
+OFF = {("tract", "ner-bimingru-window", "portable, float16"): 0.02}
+"""Graphs whose logits a runtime has off by more than the tolerance, and by how much at most."""
 UNSAFE = {"IREE"}
 """Runtimes that take portable graphs and get some of them wrong; the page says which."""
 

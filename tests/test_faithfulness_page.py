@@ -102,7 +102,7 @@ def check(found: Sequence[Row], measures: Sequence[str], within: Sequence[float]
 
 def test_the_deletion_curves_areas_are_those_of_the_bundles() -> None:
     found = rows("")
-    assert len(found) == 26
+    assert len(found) == 27
     assert check(found, ["deletion"], [0.0006]) > 200
 
 
@@ -123,7 +123,7 @@ def test_comprehensiveness_and_sufficiency_are_those_of_the_bundles() -> None:
 
 def test_insertion_and_log_odds_are_those_of_the_bundles() -> None:
     found = rows("Insertion")
-    assert len(found) == 26
+    assert len(found) == 27
     assert check(found, ["insertion", "log_odds"], [0.0006, 0.006]) > 200
 
 

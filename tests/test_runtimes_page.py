@@ -21,7 +21,8 @@ from benchmarks.runtimes.installed import BASELINE, RUNTIMES, Runtime
 from benchmarks.runtimes.subjects import Files, Subject
 from service.model.bundle import MODEL_GRAPH, WEIGHTS, discover, load
 from tests.bundles import tiny_bundle
-from tests.runtimes import UNSAFE, may_refuse, subject
+from tests.runtimes import OFF, UNSAFE, may_refuse, subject
+from training.export.portable import TOLERANCES
 
 
 def results() -> page.Found:
@@ -326,8 +327,12 @@ def test_portable_graphs_are_equal_wherever_they_were_run() -> None:
             continue
         for name, graphs in results.outcomes.items():
             for graph in ("portable", "portable, float16"):
-                expected = "refused" if may_refuse(results.runtime, name, graph) else "equal"
-                assert graphs[graph].verdict == expected, (results.runtime, name, graph)
+                key = results.runtime, name, graph
+                expected = "wrong" if key in OFF else "refused" if may_refuse(*key) else "equal"
+                assert graphs[graph].verdict == expected, key
+                assert graphs[graph].difference <= OFF.get(
+                    key, TOLERANCES["float32" if graph == "portable" else "float16"]
+                ), key
 
 
 def test_unsafe_runtimes_are_as_the_how_to_says() -> None:

@@ -113,6 +113,7 @@ def test_every_recipe_is_shell_that_names_data_below_the_folder(tmp_path: Path) 
         "sentiment-bilstm-pretrained",
         "sentiment-rnn",
         "sentiment-bimingru-window",
+        "ner-bimingru-window",
         "ner-minlstm-window",
     ]
     environment = {"PATH": os.environ["PATH"], "DATA": "/data", "PYTHON": str(stand_in), "SEED": "7", "OUT": "/o"}
@@ -122,7 +123,7 @@ def test_every_recipe_is_shell_that_names_data_below_the_folder(tmp_path: Path) 
     fits = [line for line in done.stdout.splitlines() if " fit " in line]
     assert [line.rpartition("--out ")[2] for line in fits] == [f"/o/{name}" for name in names]
     wide = [line for line in fits if "--window-words 3" in line]
-    assert [line.rpartition("/")[2] for line in wide] == ["sentiment-bimingru-window", "ner-minlstm-window"]
-    assert "--cell mingru --bidirectional --window-words 3" in wide[0]
-    assert "--cell minlstm --window-words 3" in wide[1]
+    assert [line.rpartition("/")[2] for line in wide] == names[-3:]
+    assert all("--cell mingru --bidirectional --window-words 3" in line for line in wide[:2])
+    assert "--cell minlstm --window-words 3" in wide[2]
     assert all("--seed 7" in line and ("--vectors /data" in line) != ("--start " in line) for line in fits)
