@@ -19,7 +19,6 @@ from service.errors import InvalidField, TooLarge
 from service.model.bundle import Manifest
 from service.model.decoding import Classifier, Prediction, Tagger, softmax
 from service.model.gates import Selection, select
-from service.model.streams.cells import Array
 from service.model.streams.reading import Reader, Token
 from service.model.streams.stepping import Job, Stepped, Stepper, check
 from service.model.streams.tagging import Event, Tagging
@@ -207,16 +206,21 @@ class Stream:
         return dict(zip(self._model.decoder.labels, softmax(logits), strict=True))
 
     def _gates(self, stepped: Stepped, row: int) -> dict[str, dict[str, NDArray[np.floating]]]:
-        """The gates of a token by layer, each an array [units]. Printing one takes less time than a list."""
+        """The gates of a token by layer, each an array [units]. Printing one takes less time than a list, and rounding
+        those of a layer together less than one by one."""
         selection, decimals, where, place = self.wanted.selection, self.wanted.decimals, self._units, stepped.place
         assert selection is not None
         assert stepped.gates is not None
+        kind = np.float32 if decimals is None else np.float64
         found: dict[str, dict[str, NDArray[np.floating]]] = {}
         for layer in selection.layers:
             gates, shown = stepped.gates[row][layer], found.setdefault(str(layer), {})
-            for gate in selection.gates:
-                numbers = gates[gate][place, where]  # a view of what the next step changes
-                shown[gate] = numbers.copy() if decimals is None else _rounded(numbers, decimals)
+            numbers = np.empty((len(selection.gates), len(selection.units)), kind)
+            for at, gate in enumerate(selection.gates):
+                shown[gate] = own = numbers[at]
+                own[:] = gates[gate][place, where]
+            if decimals is not None:
+                _round(numbers, decimals)
         return found
 
     # The state between two pieces
@@ -259,14 +263,12 @@ class Stream:
         return stream
 
 
-def _rounded(numbers: Array, decimals: int) -> NDArray[np.float64]:
-    """`np.round` in float64, with half of its overhead."""
-    found = numbers.astype(np.float64)
+def _round(numbers: NDArray[np.floating], decimals: int) -> None:
+    """`np.round` in place, with half of its overhead."""
     power = np.float64(10**decimals)
-    found *= power
-    np.rint(found, found)
-    found /= power
-    return found
+    numbers *= power
+    np.rint(numbers, numbers)
+    numbers /= power
 
 
 def _packed(entity: Mapping[str, Any]) -> list[Any]:

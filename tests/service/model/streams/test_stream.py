@@ -171,18 +171,21 @@ def test_in_a_long_sentence_labels_settle_after_the_lag(served: dict[str, Model]
     assert early
 
 
-def test_gates_are_given_for_the_units_and_layers_asked_for(served: dict[str, Model]) -> None:
+@pytest.mark.parametrize("layers", [[1], [0, 1]])
+def test_gates_are_given_for_the_units_and_layers_asked_for(served: dict[str, Model], layers: list[int]) -> None:
     model = served["attention"]
-    asked = wanted(model.bundle.manifest, ["forget", "cell"], [1], [3, 0], 2, None)
+    asked = wanted(model.bundle.manifest, ["forget", "cell"], layers, [3, 0], 2, None)
     reading = Reading(model, asked=asked)
     reading.feed("the film is not great at all ")
     assert [event["t"] for event in reading.of("token")] == [1, 3, 5]  # every second token
     trace = model.engine.trace([model.encode("the film is not great at all", truncate=False).rows])
     for event in reading.of("token"):
-        for gate in ("forget", "cell"):
-            expected = trace.gate((1, "forward", gate), 0)[event["t"], [3, 0]]
-            assert event["gates"]["1"][gate] == pytest.approx(expected.tolist(), abs=2e-6)
-        assert list(event["gates"]) == ["1"]
+        assert list(event["gates"]) == [str(layer) for layer in layers]
+        for layer in layers:
+            assert list(event["gates"][str(layer)]) == ["forget", "cell"]
+            for gate in ("forget", "cell"):
+                expected = trace.gate((layer, "forward", gate), 0)[event["t"], [3, 0]]
+                assert event["gates"][str(layer)][gate] == pytest.approx(expected.tolist(), abs=2e-6)
 
 
 @pytest.mark.parametrize("decimals", [0, 1, 4, 8, 17, None])
