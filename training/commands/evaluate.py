@@ -52,7 +52,8 @@ def evaluate(
             print(report.as_json(found.name, found.version, on_raw))
         else:
             _print_report(found, report, on_raw)
-        written = recorded(written, report, tagged.kept() if tagged else None)
+        if record:
+            written = recorded(written, report, tagged.kept() if tagged else None)
     if record:
         replace_manifest(found, written, {CARD: card.render(found.name, written).encode()})
 

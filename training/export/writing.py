@@ -10,6 +10,7 @@ from types import MappingProxyType
 
 from service.model import contents
 from service.model.bundle import LIMITS, MANIFEST, Bundle, Manifest, load, versions
+from service.model.json_parts import parsed
 
 
 def save(folder: Path, manifest: Manifest, files: Path) -> Bundle:
@@ -34,7 +35,8 @@ def replace_manifest(bundle: Bundle, manifest: Manifest, files: Mapping[str, byt
     are.
 
     Each file is replaced whole or not at all, the manifest last. A service that reads the folder between the first
-    replacement and the last one refuses the bundle, and takes it when it reads the folder again.
+    replacement and the last one refuses the bundle, and takes it when it reads the folder again. Raises `BundleError`
+    and replaces nothing if the service would refuse the manifest.
     """
     with tempfile.TemporaryDirectory(dir=bundle.path.parent, prefix=".writing-") as scratch:
         draft = Path(scratch)
@@ -52,5 +54,7 @@ def digest(path: Path) -> str:
 
 
 def _write(draft: Path, manifest: Manifest, digests: Mapping[str, str]) -> None:
+    """Write a manifest with these digests. Raises `BundleError` if the service would refuse it."""
     complete = manifest.model_copy(update={"files": dict(digests)})
     (draft / MANIFEST).write_text(complete.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    parsed(Manifest, contents.read(draft / MANIFEST, LIMITS[MANIFEST]).data, MANIFEST)

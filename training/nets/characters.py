@@ -119,7 +119,7 @@ class _LargestSum(Function):
     @staticmethod
     def forward(ctx: Any, products: Tensor, windows: Tensor) -> Tensor:
         tokens, columns, reach = windows.shape
-        sums = functional.embedding_bag(windows.view(-1, reach), products, mode="sum")  # (N · columns, width)
+        sums = functional.embedding_bag(windows.reshape(-1, reach), products, mode="sum")  # (N · columns, width)
         sums = sums.view(tokens, columns, -1)
         if not ctx.needs_input_grad[0]:
             return sums.amax(1)

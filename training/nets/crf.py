@@ -26,7 +26,7 @@ FORBIDDEN = -1e4
 _FAINTEST = -150.0
 """Emissions this far below a token's best (natural logarithms) count as no less in the sum, so that it is never 0."""
 _STRONGEST = 100.0
-"""Learned scores beyond this, either way, count as this in the sum. With both limits nothing leaves float64's range: O
+"""Learned scores beyond this, either way, count as this. With both limits nothing leaves float64's range: O
 and B-X may stand anywhere, so from any label the best sequence is joined within two steps."""
 
 
@@ -44,12 +44,12 @@ class CRF(nn.Module):
         self.transitions = nn.Parameter(torch.zeros(len(labels), len(labels)))
         self.start = nn.Parameter(torch.zeros(len(labels)))
 
-    def scores(self) -> tuple[Tensor, Tensor]:
-        """transitions and start, `FORBIDDEN` for sequences that IOB2 does not allow."""
-        return (
-            self.transitions.masked_fill(~self.allowed, FORBIDDEN),
-            self.start.masked_fill(~self.allowed_start, FORBIDDEN),
+    def scores(self, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
+        """transitions and start divided by a temperature, `FORBIDDEN` for sequences that IOB2 does not allow."""
+        transitions, start = (
+            (learned / temperature).clamp(-_STRONGEST, _STRONGEST) for learned in (self.transitions, self.start)
         )
+        return transitions.masked_fill(~self.allowed, FORBIDDEN), start.masked_fill(~self.allowed_start, FORBIDDEN)
 
     def loss(self, emissions: Tensor, targets: Tensor, lengths: Tensor, temperature: float = 1.0) -> Tensor:
         """The mean over tokens of the negative log-likelihood; `temperature` divides the CRF's own scores
@@ -57,7 +57,7 @@ class CRF(nn.Module):
 
         emissions [batch, time, labels], targets int [batch, time] (any value past a row's length), lengths [batch].
         """
-        transitions, start = (scores / temperature for scores in self.scores())
+        transitions, start = self.scores(temperature)
         logs = self._sequence(emissions, targets, lengths, transitions, start)
         total = self._partition(emissions, lengths, transitions, start)
         return (total - logs).sum() / lengths.sum()
@@ -80,22 +80,15 @@ class CRF(nn.Module):
 
     def _partition(self, emissions: Tensor, lengths: Tensor, transitions: Tensor, start: Tensor) -> Tensor:
         """The logarithm of the sum over all legal sequences: [batch], of the type of the emissions."""
-        factors = [
-            _factors(scores, allowed) for scores, allowed in ((transitions, self.allowed), (start, self.allowed_start))
-        ]
+        factors = transitions.double().exp(), start.double().exp()
         found: Tensor = _Partition.apply(emissions, lengths, *factors)  # type: ignore[no-untyped-call]  # torch has none
         return found
 
     def as_manifest(self, temperature: float = 1.0) -> Crf:
         """The scores as the bundle keeps them, divided by a temperature; 0 if there is none to learn."""
-        transitions = (self.transitions.detach().masked_fill(~self.allowed, 0.0) / temperature).tolist()
-        start = (self.start.detach().masked_fill(~self.allowed_start, 0.0) / temperature).tolist()
-        return Crf(start=tuple(start), transitions=tuple(map(tuple, transitions)))
-
-
-def _factors(scores: Tensor, allowed: Tensor) -> Tensor:
-    """The exponentials of learned scores, in float64; 0 for what is not allowed."""
-    return scores.double().clamp(-_STRONGEST, _STRONGEST).exp() * allowed
+        transitions, start = (scores.detach() for scores in self.scores(temperature))
+        transitions, start = transitions.masked_fill(~self.allowed, 0.0), start.masked_fill(~self.allowed_start, 0.0)
+        return Crf(start=tuple(start.tolist()), transitions=tuple(map(tuple, transitions.tolist())))
 
 
 class _Partition(Function):

@@ -552,6 +552,18 @@ def test_evaluate_records_its_figures_in_manifest_and_card(
     assert load(made.path).file(CARD).read_text("utf-8") == render("tiny", kept)
 
 
+def test_evaluate_scores_data_whose_name_no_manifest_can_hold(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, dev = data(place, "sentiment")
+    tiny_bundle(place / "models" / "tiny", task="sentiment")
+    long = place / ("f" * 200) / ("d" * 70 + dev.suffix)
+    long.parent.mkdir()
+    long.write_bytes(dev.read_bytes())
+    assert main(monkeypatch, "evaluate", "models/tiny", "--data", str(long), "--json") == 0
+    assert "accuracy" in json.loads(capsys.readouterr().out)
+
+
 def test_evaluate_counts_the_types_that_were_named(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -41,6 +41,8 @@ def test_a_token_is_read_alone_and_the_same_in_any_batch(kind: CharacterNetwork)
     network = CHARACTERS[kind](ROWS).eval()
     rows = torch.tensor(characters("Ada", "x", "Lovelace", "Ada"))
     with torch.inference_mode():
+        short = network(rows[:, :2])  # as many columns as a window has beside its first
+        assert short.numpy() == pytest.approx(torch.cat([network(row[None, :2]) for row in rows]).numpy(), abs=1e-6)
         together = network.of_batch(rows.view(2, 2, -1)).flatten(0, 1)
         for token, row in zip(together, rows, strict=True):
             assert token.numpy() == pytest.approx(network(row[None])[0].numpy(), abs=1e-6)

@@ -160,6 +160,22 @@ def test_long_rows_and_strong_emissions_keep_loss_and_gradient_finite(strength: 
     assert loss > strength / 2
 
 
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
+def test_a_score_beyond_its_limit_counts_alike_in_sequence_sum_and_bundle(temperature: float) -> None:
+    """The likelihood stays one: no score can grow for ever because the sum no longer follows it."""
+    made = CRF(LABELS).double()
+    with torch.no_grad():
+        made.transitions[0, 0], made.start[1] = 150, -150
+    targets = torch.zeros(1, 6, dtype=torch.int64)
+    loss = made.loss(torch.zeros(1, 6, len(LABELS), dtype=torch.float64), targets, torch.tensor([6]), temperature)
+    loss.backward()
+    assert 0 <= loss.item() < 1e-6
+    assert made.transitions.grad is not None
+    assert made.transitions.grad[0, 0] == 0
+    kept = made.as_manifest(temperature)
+    assert (kept.transitions[0][0], kept.start[1]) == (100, -100)
+
+
 def test_emissions_that_are_no_numbers_give_no_loss(field: CRF, emissions: torch.Tensor) -> None:
     targets, lengths = torch.zeros(emissions.shape[:2], dtype=torch.long), torch.tensor(LENGTHS)
     for bad in (math.nan, math.inf):
