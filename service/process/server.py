@@ -284,9 +284,19 @@ class LoadingServer(Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """A signal to stop still ends the process at once, by the handlers of `service.process.start`. SIGHUP waits."""
+        """A signal to stop ends the process at once, because no work has begun. SIGHUP waits."""
+        loop = asyncio.get_running_loop()
+        for number in _SIGNALS:  # the loop calls back between two log lines, not within one, which holds the log's lock
+            loop.add_signal_handler(number, self._on_signal, number)
         yield
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # until the supervisor has its own handlers
+        for number in _SIGNALS:
+            loop.remove_signal_handler(number)
+
+    def _on_signal(self, number: signal.Signals) -> None:
+        _log.info("stopped", signal=number.name)
+        sys.stderr.flush()
+        os._exit(0)
 
     async def main_loop(self) -> None:
         with contextlib.suppress(StartupError):  # `load_and_answer` raises it

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import resource
 import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +29,8 @@ from service.serving.opening import Opening
 from tests.patience import PATIENCE
 from tests.service.virtual import VirtualLoop, run
 
+ROOT = Path(__file__).resolve().parents[3]
+
 
 def test_hearing_clients_out_takes_its_time_from_the_grace_period(monkeypatch: pytest.MonkeyPatch) -> None:
     left: list[int | None] = []
@@ -44,6 +49,49 @@ def test_hearing_clients_out_takes_its_time_from_the_grace_period(monkeypatch: p
     monkeypatch.setattr(uvicorn.Server, "shutdown", shutdown)
     run(main)
     assert left == [18]
+
+
+IN_A_LOG_LINE = """
+import asyncio, io, os, signal, sys  # as `service.process.start` has it, with a log line that takes a signal
+from pathlib import Path
+import structlog
+from service import settings
+from service.observability import logs
+from service.observability.metrics import Metrics
+from service.process import start
+from service.process.server import LoadingServer
+
+class Stream(io.TextIOBase):
+    def write(self, text):
+        if "a line" in text:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return sys.stderr.write(text)
+
+asked = settings.read({"models": Path(sys.argv[1])}, _env_file=None)
+logs.configure("json", "info", Stream())
+signal.signal(signal.SIGTERM, start._end)
+
+async def main():
+    with LoadingServer(asked, Metrics(), None).capture_signals():
+        structlog.get_logger().info("a line")
+        await asyncio.sleep(3600)
+
+asyncio.run(main())
+"""
+
+
+def test_a_signal_in_the_middle_of_a_log_line_still_ends_a_start(tmp_path: Path) -> None:
+    """While the models load. The line holds a lock, and the end is logged too."""
+    ended = subprocess.run(
+        [sys.executable, "-c", IN_A_LOG_LINE, str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert [json.loads(line)["event"] for line in ended.stderr.splitlines()] == ["a line", "stopped"]
+    assert ended.returncode == 0
 
 
 def test_sockets_stay_open_behind_the_server_that_answers_while_the_models_load(
