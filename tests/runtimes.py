@@ -24,6 +24,8 @@ def may_refuse(runtime: str, subject: str, graph: str) -> bool:
 
 OFF = {("tract", "ner-bimingru-window", "portable, float16"): 0.02}
 """Graphs whose logits a runtime has off by more than the tolerance, and by how much at most."""
+CHANGING = {("MNN", "portable, float16")}
+"""Graphs with other answers in the next run, on some CPUs; `docs/how-to/elsewhere.md` warns of them."""
 UNSAFE = {"IREE"}
 """Runtimes that take portable graphs and get some of them wrong; the page says which."""
 

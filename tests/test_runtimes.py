@@ -23,7 +23,7 @@ from benchmarks.runtimes.subjects import Graph, Subject
 from benchmarks.runtimes.workers import Answered, Batch
 from service.model.bundle import WEIGHTS
 from tests.integration.conftest import ROOT
-from tests.runtimes import UNSAFE, Answers, may_refuse, subject
+from tests.runtimes import CHANGING, UNSAFE, Answers, may_refuse, subject
 
 
 def outcome(logits: NDArray[np.float32] | None, expected: NDArray[np.float32], refused: str = "") -> Outcome:
@@ -272,6 +272,8 @@ def test_runtimes_that_are_here_answer_portable_graphs_alike(runtime: Runtime, f
     with workers.worker(runtime) as asked:
         for each in found:
             for graph in ("portable", "portable, float16"):
+                if (runtime.name, graph) in CHANGING:
+                    continue
                 outcome = comparison.outcome(asked, each.graphs[graph], each)
                 expected = "refused" if may_refuse(runtime.name, each.name, graph) else "equal"
                 assert outcome.verdict == expected, (each.name, graph, outcome)

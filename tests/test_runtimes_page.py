@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -21,7 +22,7 @@ from benchmarks.runtimes.installed import BASELINE, RUNTIMES, Runtime
 from benchmarks.runtimes.subjects import Files, Subject
 from service.model.bundle import MODEL_GRAPH, WEIGHTS, discover, load
 from tests.bundles import tiny_bundle
-from tests.runtimes import OFF, UNSAFE, may_refuse, subject
+from tests.runtimes import CHANGING, OFF, UNSAFE, may_refuse, subject
 from training.export.portable import TOLERANCES
 
 
@@ -351,3 +352,7 @@ def test_unsafe_runtimes_are_as_the_how_to_says() -> None:
     for runtime in ("Apache TVM", "ncnn"):
         assert set(verdicts(runtime, *subjects.GRAPHS)) == {"refused"}
     assert set(verdicts("MNN", "served")) == {"refused"}
+    advice = (page.PAGE.parents[1] / "how-to" / "elsewhere.md").read_text(encoding="utf-8")
+    for runtime, graph in CHANGING:
+        assert graph == "portable, float16"
+        assert re.search(rf"Give {runtime} \S+ the float32 file", advice)
