@@ -5,7 +5,8 @@
     python -m recipes.cells keep cells.jsonl         # into recipes/cells.json
 
 A run is one set, one cell and one seed. A line that the file has already is not trained again, so that a killed command
-goes on where it was; `--minutes` starts no further run after so long. Weights are not kept.
+goes on where it was; `--minutes` starts no further run after so long. `--models FOLDER` keeps each run's bundle there,
+as SET-CELL-SEED.
 
 The recipe of a set (`SETS`) is the same for every cell and was tuned for none. It is shorter than those of the models
 that ship. Its best epoch is picked on the dev file that it is scored on.
@@ -130,10 +131,11 @@ def negation(bundle: Bundle) -> dict[str, float]:
     return found
 
 
-def trained(name: str, cell: str, seed: int, data: Path) -> Line:
-    """Train, export and score one run. Returns its line."""
+def trained(name: str, cell: str, seed: int, data: Path, models: Path | None = None) -> Line:
+    """Train, export and score one run. Returns its line. The bundle stays in `models`, if given."""
     with tempfile.TemporaryDirectory(prefix="cells-") as scratch:
-        chosen, asked = SETS[name], options(name, cell, seed, data, Path(scratch) / cell)
+        chosen, out = SETS[name], (models or Path(scratch)) / f"{name}-{cell}-{seed}"
+        asked = options(name, cell, seed, data, out)
         began = time.process_time()
         bundle, outcome = run(asked, lambda _: None, lambda _: None)
         seconds = time.process_time() - began
@@ -223,6 +225,7 @@ def main() -> None:
     )
     train.add_argument("--cell", dest="cells", action="append", help=f"default: {', '.join(CELLS)}")
     train.add_argument("--seed", dest="seeds", type=int, action="append", help="default: 1")
+    train.add_argument("--models", type=Path, help="a folder that keeps the bundles (default: none is kept)")
     train.add_argument("--minutes", type=float, default=float("inf"), help="start no further run after so long")
     for name, about in (("table", "print the figures"), ("keep", f"write them to {FILE.name}")):
         commands.add_parser(name, help=about).add_argument("file", type=Path)
@@ -234,7 +237,7 @@ def main() -> None:
             if time.monotonic() - began > 60 * asked.minutes:
                 print("the time is up")
                 return
-            line = trained(name, cell, seed, asked.data)
+            line = trained(name, cell, seed, asked.data, asked.models)
             with asked.out.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
             print(

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from recipes import cells
+from service.model.bundle import load
 from service.model.equations import MINIMAL
 from training.nets.cells import NAMED
 
@@ -67,7 +68,7 @@ def test_a_run_that_the_file_has_by_the_same_recipe_is_not_missing(
 def test_a_killed_command_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[tuple[str, str, int]] = []
 
-    def trained(name: str, cell: str, seed: int, data: Path) -> cells.Line:
+    def trained(name: str, cell: str, seed: int, data: Path, models: Path | None) -> cells.Line:
         done.append((name, cell, seed))
         if len(done) == 2:
             raise KeyboardInterrupt
@@ -111,7 +112,9 @@ def test_a_run_is_trained_exported_and_scored(tmp_path: Path, monkeypatch: pytes
     vectors = tmp_path / "vectors.txt"
     vectors.write_text("good 0.1 0.2\nbad 0.3 -0.2\n", "utf-8")
     monkeypatch.setattr(cells, "VECTORS", str(vectors))
-    found = cells.trained("sst2", "mingru-window3", 1, ROOT / "examples")
+    found = cells.trained("sst2", "mingru-window3", 1, ROOT / "examples", tmp_path / "models")
+    manifest = load(tmp_path / "models" / "sst2-mingru-window3-1" / "1").manifest
+    assert (manifest.cell, manifest.window_words, manifest.hidden) == ("mingru", 3, 4)
     assert found["recipe"]["hidden"] == 4
     assert 0 <= found["value"] <= 1
     assert {"praise, negated", "blame, negated"} <= found["negation"].keys()
