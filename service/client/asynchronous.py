@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Self, TypeVar, Unpack
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any, Literal, Self, Unpack
 from urllib.parse import quote
 
 import httpx
-from httpx_retries import Retry
 
 from service.client.answers import Entity, Feedback, ModelInfo, Models, Predictions, Shadow, Traces, UnitCard, read
 from service.client.base import (
@@ -17,19 +16,15 @@ from service.client.base import (
     Base,
     GateFields,
     PredictFields,
-    Request,
     feedback_body,
     predicting,
     tracing,
     unit_path,
-    with_sources,
 )
-from service.client.cutting import Answer, Inputs, Piece, cut, joined
-from service.client.problems import Problem, TooLarge, Unreachable, check, of_transport
+from service.client.cutting import Answer, Inputs, Piece
+from service.client.problems import Unreachable
 from service.client.streams import AsyncTextStream, StreamFields
-from service.client.whole import aread_whole, is_ready
-
-_Kind = TypeVar("_Kind")
+from service.client.whole import aread_whole
 
 
 class AsyncClient(Base[httpx.AsyncClient]):
@@ -38,6 +33,7 @@ class AsyncClient(Base[httpx.AsyncClient]):
     _client = httpx.AsyncClient
     _transport = httpx.AsyncHTTPTransport
     _read_whole = staticmethod(aread_whole)
+    _sleep = staticmethod(asyncio.sleep)
 
     async def __aenter__(self) -> Self:
         return self
@@ -59,11 +55,7 @@ class AsyncClient(Base[httpx.AsyncClient]):
 
     def stream(self, *, state: str | None = None, **fields: Unpack[StreamFields]) -> AsyncTextStream:
         """A text that is sent in pieces. `state` continues another stream, from this service or another instance."""
-
-        async def post(body: dict[str, Any]) -> bytes:
-            return (await self._send("POST", "/stream", json=body)).content
-
-        return AsyncTextStream(post, fields, state)
+        return AsyncTextStream(self._post, fields, state)
 
     async def models(self) -> Models:
         """The loaded models."""
@@ -99,7 +91,7 @@ class AsyncClient(Base[httpx.AsyncClient]):
         """Send the right answer: a label, or the entities of a tagger's input. `Predictions.sources` has both
         positional arguments for each input. Raises `NotFound` for a request that is not among the last ones."""
         body = feedback_body(request_id, number, label, entities)
-        return read(Feedback, (await self._send("POST", "/feedback", json=body)).content)
+        return read(Feedback, await self._post("/feedback", body))
 
     async def shadow(self, name: str) -> Shadow:
         """The comparison of a model's shadow with the served version. Raises `NotFound` if it has none."""
@@ -107,55 +99,28 @@ class AsyncClient(Base[httpx.AsyncClient]):
 
     async def ready(self) -> bool:
         """True if the service is ready. Asked once, without retries."""
-        try:
-            response = await self._http.get("/health/ready", extensions={"retry": Retry(total=0)})
-        except httpx.RequestError:
-            return False
-        return is_ready(response)
+        return await self._is_ready()
 
     async def wait_until_ready(self, seconds: float = 60.0) -> None:
         """Wait for the service to start. Raises `Unreachable` when it is not ready in time."""
         end = time.monotonic() + seconds
-        while not await self.ready():
+        while not await self._is_ready():
             if time.monotonic() >= end:
                 raise Unreachable(f"The service was not ready within {seconds:g} seconds.")
-            await asyncio.sleep(POLL_SECONDS)
+            await self._sleep(POLL_SECONDS)
 
-    async def _all(self, request: Request[Answer], inputs: Inputs) -> Answer:
-        pieces = cut(inputs, self._batch)
+    async def _each(
+        self, work: Callable[[Piece], Coroutine[Any, Any, list[Answer]]], pieces: Sequence[Piece]
+    ) -> list[list[Answer]]:
         allowed = asyncio.Semaphore(self._concurrency)
 
         async def bounded(piece: Piece) -> list[Answer]:
             async with allowed:
-                return await self._piece(request, piece)
+                return await work(piece)
 
         tasks = [asyncio.ensure_future(bounded(piece)) for piece in pieces]
         try:
-            return joined([answer for found in await asyncio.gather(*tasks) for answer in found])
+            return await asyncio.gather(*tasks)
         finally:
             for task in tasks:
                 task.cancel()
-
-    async def _piece(self, request: Request[Answer], piece: Piece) -> list[Answer]:
-        """The answers to a piece: one, or those of its halves if it is over a limit of the service."""
-        path, body, headers, read = request
-        try:
-            response = await self._send("POST", path, json={**body, "inputs": piece.body()}, headers=headers)
-        except TooLarge as error:
-            if len(piece.inputs) == 1:
-                raise error.shifted(piece.first) from None
-            return [answer for half in piece.halves() for answer in await self._piece(request, half)]
-        except Problem as error:
-            raise error.shifted(piece.first) from None
-        return [with_sources(read(response.content), piece, response)]
-
-    async def _get(self, kind: type[_Kind], path: str) -> _Kind:
-        return read(kind, (await self._send("GET", path)).content)
-
-    async def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
-        try:
-            response = await self._http.request(method, path, **options)
-        except httpx.RequestError as error:
-            raise of_transport(error, self._timeout) from error
-        check(response)
-        return response

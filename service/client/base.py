@@ -1,8 +1,12 @@
-"""The common part of both clients: everything except waiting."""
+"""The common part of both clients: the requests, and what becomes of their answers.
+
+Everything that waits is a coroutine. The synchronous client runs the same coroutines over calls that block
+(`service.client.blocking`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from secrets import token_hex
@@ -14,9 +18,9 @@ from httpx_retries import Retry, RetryTransport
 
 from service.client import answers
 from service.client.answers import Entity, Predictions, Traces
-from service.client.cutting import Answer, Piece
-from service.client.problems import InvalidAnswer
-from service.client.whole import SAFETENSORS
+from service.client.cutting import Answer, Inputs, Piece, cut, joined
+from service.client.problems import InvalidAnswer, Problem, TooLarge, check, of_transport
+from service.client.whole import SAFETENSORS, is_ready
 from service.version import VERSION
 
 _RETRIED = (429, 502, 503)
@@ -26,6 +30,7 @@ GRACE = 2.0
 POLL_SECONDS = 0.1
 
 _Http = TypeVar("_Http", httpx.Client, httpx.AsyncClient)
+_Kind = TypeVar("_Kind")
 
 
 class ModelFields(TypedDict, total=False):
@@ -132,6 +137,53 @@ class Base(Generic[_Http]):
             timeout=httpx.Timeout(timeout + GRACE, connect=min(timeout, 5.0), pool=None),
             transport=RetryTransport(transport=type(self)._transport(limits=limits, **options), retry=retry),
         )
+
+    async def _each(
+        self, work: Callable[[Piece], Coroutine[Any, Any, list[Answer]]], pieces: Sequence[Piece]
+    ) -> list[list[Answer]]:
+        """The results of `work` for all pieces, in order. At most `concurrency` run at once."""
+        raise NotImplementedError
+
+    async def _all(self, request: Request[Answer], inputs: Inputs) -> Answer:
+        found = await self._each(partial(self._piece, request), cut(inputs, self._batch))
+        return joined([answer for each in found for answer in each])
+
+    async def _piece(self, request: Request[Answer], piece: Piece) -> list[Answer]:
+        """The answers to a piece: one, or those of its halves if it is over a limit of the service."""
+        path, body, headers, read = request
+        try:
+            response = await self._send("POST", path, json={**body, "inputs": piece.body()}, headers=headers)
+        except TooLarge as error:
+            if len(piece.inputs) == 1:
+                raise error.shifted(piece.first) from None
+            return [answer for half in piece.halves() for answer in await self._piece(request, half)]
+        except Problem as error:
+            raise error.shifted(piece.first) from None
+        return [with_sources(read(response.content), piece, response)]
+
+    async def _is_ready(self) -> bool:
+        try:
+            return is_ready(await self._request("GET", "/health/ready", extensions={"retry": Retry(total=0)}))
+        except httpx.RequestError:
+            return False
+
+    async def _get(self, kind: type[_Kind], path: str) -> _Kind:
+        return answers.read(kind, (await self._send("GET", path)).content)
+
+    async def _post(self, path: str, body: dict[str, Any]) -> bytes:
+        return (await self._send("POST", path, json=body)).content
+
+    async def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
+        try:
+            response = await self._request(method, path, **options)
+        except httpx.RequestError as error:
+            raise of_transport(error, self._timeout) from error
+        check(response)
+        return response
+
+    async def _request(self, method: str, path: str, **options: Any) -> httpx.Response:
+        response = self._http.request(method, path, **options)
+        return response if isinstance(response, httpx.Response) else await response
 
 
 Request = tuple[str, dict[str, Any], dict[str, str], Callable[[bytes], Answer]]

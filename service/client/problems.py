@@ -15,8 +15,7 @@ ClientError
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import httpx
@@ -44,32 +43,24 @@ class FieldProblem:
     detail: str
 
 
+@dataclass(eq=False)
 class Problem(ClientError):
     """The service answered with an error (RFC 9457). Its log has the request under `request_id`."""
 
-    def __init__(
-        self,
-        status: int,
-        title: str,
-        detail: str,
-        errors: Sequence[FieldProblem] = (),
-        request_id: str | None = None,
-        retry_after: float | None = None,
-    ) -> None:
-        super().__init__(f"{status} {title}: {detail}")
-        self.status = status
-        self.title = title
-        self.detail = detail
-        self.errors = tuple(errors)
-        self.request_id = request_id
-        self.retry_after = retry_after
+    status: int
+    title: str
+    detail: str
+    errors: tuple[FieldProblem, ...] = ()
+    request_id: str | None = None
+    retry_after: float | None = None
+
+    def __str__(self) -> str:
+        return f"{self.status} {self.title}: {self.detail}"
 
     def shifted(self, first: int) -> Problem:
         """The same problem for a request that begins with input number `first`."""
-        errors = [FieldProblem(_shifted(each.pointer, first), each.detail) for each in self.errors]
-        return type(self)(
-            self.status, self.title, _shifted(self.detail, first), errors, self.request_id, self.retry_after
-        )
+        errors = tuple(FieldProblem(_shifted(each.pointer, first), each.detail) for each in self.errors)
+        return replace(self, detail=_shifted(self.detail, first), errors=errors)
 
 
 class InvalidRequest(Problem):
@@ -120,7 +111,7 @@ def check(response: httpx.Response) -> None:
         status,
         str(body.get("title") or response.reason_phrase or "error"),
         str(body.get("detail") or body.get("error") or "The answer says no more."),
-        _field_problems(body.get("errors")),
+        tuple(_field_problems(body.get("errors"))),
         response.headers.get("X-Request-ID"),
         _seconds(response.headers.get("Retry-After")),
     )

@@ -7,10 +7,11 @@ with the same state (replicas share the setting `state_key`).
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from service.client.base import ModelFields, members
+from service.client.blocking import blocking
 from service.client.whole import reading
 
 
@@ -31,10 +32,12 @@ Piece = str | Sequence[str]
 
 
 class _Base:
-    """The part of a stream that does not wait. `post` sends a body to `/stream` and returns the answer, or an awaitable
-    of it. `state` can be kept, and given to a later stream."""
+    """The common part of both streams. `post` sends a body to a path and returns the answer. `state` can be kept, and
+    given to a later stream."""
 
-    def __init__(self, post: Callable[[dict[str, Any]], Any], fields: StreamFields, state: str | None) -> None:
+    def __init__(
+        self, post: Callable[[str, dict[str, Any]], Awaitable[bytes]], fields: StreamFields, state: str | None
+    ) -> None:
         self._post = post
         self._fields = members(StreamFields, fields)
         self.state = state
@@ -43,18 +46,10 @@ class _Base:
         self.prediction: dict[str, Any] | None = None
         """As `/predict` has it, once the text has ended."""
 
-    def _body(self, piece: Piece, *, end: bool) -> dict[str, Any]:
+    async def _exchange(self, piece: Piece, *, end: bool) -> None:
         part = {"text": piece} if isinstance(piece, str) else {"tokens": list(piece)}
-        return {**self._fields, **part, "state": self.state, "end": end}
-
-    def _take(self, content: bytes, *, end: bool) -> list[Event]:
+        content = await self._post("/stream", {**self._fields, **part, "state": self.state, "end": end})
         self.events, self.state, self.prediction = _read(content, end=end)
-        return self.events
-
-    def _whole(self) -> dict[str, Any]:
-        """The prediction of a text that has ended."""
-        assert self.prediction is not None  # `_read` has checked it
-        return self.prediction
 
 
 @reading
@@ -71,27 +66,23 @@ def _read(content: bytes, *, end: bool) -> tuple[list[Event], str | None, dict[s
     return events, state, prediction
 
 
-class TextStream(_Base):
-    """A text in pieces. Made by `Client.stream`."""
-
-    def send(self, piece: Piece) -> list[Event]:
-        """Send the next piece: the events that it came to. Raises `ClientError`; the stream is as it was then."""
-        return self._take(self._post(self._body(piece, end=False)), end=False)
-
-    def end(self, piece: Piece = "") -> dict[str, Any]:
-        """Send the last piece: the prediction of the whole text. The next begins another. Raises `ClientError`."""
-        self._take(self._post(self._body(piece, end=True)), end=True)
-        return self._whole()
-
-
 class AsyncTextStream(_Base):
     """A text in pieces. Made by `AsyncClient.stream`."""
 
     async def send(self, piece: Piece) -> list[Event]:
         """Send the next piece: the events that it came to. Raises `ClientError`; the stream is as it was then."""
-        return self._take(await self._post(self._body(piece, end=False)), end=False)
+        await self._exchange(piece, end=False)
+        return self.events
 
     async def end(self, piece: Piece = "") -> dict[str, Any]:
         """Send the last piece: the prediction of the whole text. The next begins another. Raises `ClientError`."""
-        self._take(await self._post(self._body(piece, end=True)), end=True)
-        return self._whole()
+        await self._exchange(piece, end=True)
+        assert self.prediction is not None  # `_read` has checked it
+        return self.prediction
+
+
+class TextStream(_Base):
+    """A text in pieces. Made by `Client.stream`. Its methods are those of `AsyncTextStream`."""
+
+    send = blocking(AsyncTextStream.send)
+    end = blocking(AsyncTextStream.end)

@@ -3,44 +3,39 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Literal, Self, TypeVar, Unpack
-from urllib.parse import quote
+from typing import Any, Self, Unpack
 
 import httpx
-from httpx_retries import Retry
 
-from service.client.answers import Entity, Feedback, ModelInfo, Models, Predictions, Shadow, Traces, UnitCard, read
-from service.client.base import (
-    POLL_SECONDS,
-    Base,
-    GateFields,
-    PredictFields,
-    Request,
-    feedback_body,
-    predicting,
-    tracing,
-    unit_path,
-    with_sources,
-)
-from service.client.cutting import Answer, Inputs, Piece, cut, joined
-from service.client.problems import Problem, TooLarge, Unreachable, check, of_transport
+from service.client.asynchronous import AsyncClient
+from service.client.base import Base
+from service.client.blocking import blocking, run
+from service.client.cutting import Answer, Piece
 from service.client.streams import StreamFields, TextStream
-from service.client.whole import is_ready, read_whole
-
-_Kind = TypeVar("_Kind")
+from service.client.whole import read_whole
 
 
 class Client(Base[httpx.Client]):
     """A synchronous client. Connections are kept and shared; it may be used from several threads at once.
 
-    Its arguments are those of `Base`.
+    Its arguments are those of `Base`, its methods those of `AsyncClient`.
     """
 
     _client = httpx.Client
     _transport = httpx.HTTPTransport
     _read_whole = staticmethod(read_whole)
+
+    predict = blocking(AsyncClient.predict)
+    gates = blocking(AsyncClient.gates)
+    models = blocking(AsyncClient.models)
+    model = blocking(AsyncClient.model)
+    unit = blocking(AsyncClient.unit)
+    feedback = blocking(AsyncClient.feedback)
+    shadow = blocking(AsyncClient.shadow)
+    ready = blocking(AsyncClient.ready)
+    wait_until_ready = blocking(AsyncClient.wait_until_ready)
 
     def __enter__(self) -> Self:
         return self
@@ -52,109 +47,22 @@ class Client(Base[httpx.Client]):
         """Close the connections."""
         self._http.close()
 
-    def predict(self, inputs: Inputs, **fields: Unpack[PredictFields]) -> Predictions:
-        """Predictions for a text, or for a list of texts and of token lists. Raises `ClientError`."""
-        return self._all(predicting(fields), inputs)
-
-    def gates(self, inputs: Inputs, **fields: Unpack[GateFields]) -> Traces:
-        """Traces with gates as float32 arrays, in full precision. Raises `ClientError`."""
-        return self._all(tracing(fields), inputs)
-
     def stream(self, *, state: str | None = None, **fields: Unpack[StreamFields]) -> TextStream:
         """A text that is sent in pieces. `state` continues another stream, from this service or another instance."""
+        return TextStream(self._post, fields, state)
 
-        def post(body: dict[str, Any]) -> bytes:
-            return self._send("POST", "/stream", json=body).content
+    async def _sleep(self, seconds: float) -> None:
+        time.sleep(seconds)  # noqa: ASYNC251  # there is no event loop
 
-        return TextStream(post, fields, state)
-
-    def models(self) -> Models:
-        """The loaded models."""
-        return self._get(Models, "/models")
-
-    def model(self, name: str) -> ModelInfo:
-        """One model. Raises `NotFound`."""
-        return self._get(ModelInfo, f"/models/{quote(name, safe='')}")
-
-    def unit(
-        self,
-        name: str,
-        unit: int,
-        *,
-        layer: int = 0,
-        direction: Literal["forward", "backward"] = "forward",
-        version: str | None = None,
-    ) -> UnitCard:
-        """The card of one unit: where it is most active, what is lost without it, its direction in the logits.
-
-        `version` is one that is served; left out, the stable one. Raises `NotFound` for a unit that the model has not.
-        """
-        return self._get(UnitCard, unit_path(name, unit, layer, direction, version))
-
-    def feedback(
-        self,
-        request_id: str,
-        number: int = 0,
-        *,
-        label: str | None = None,
-        entities: Sequence[Entity | Mapping[str, Any]] | None = None,
-    ) -> Feedback:
-        """Send the right answer: a label, or the entities of a tagger's input. `Predictions.sources` has both
-        positional arguments for each input. Raises `NotFound` for a request that is not among the last ones."""
-        body = feedback_body(request_id, number, label, entities)
-        return read(Feedback, self._send("POST", "/feedback", json=body).content)
-
-    def shadow(self, name: str) -> Shadow:
-        """The comparison of a model's shadow with the served version. Raises `NotFound` if it has none."""
-        return self._get(Shadow, f"/models/{quote(name, safe='')}/shadow")
-
-    def ready(self) -> bool:
-        """True if the service is ready. Asked once, without retries."""
-        try:
-            return is_ready(self._http.get("/health/ready", extensions={"retry": Retry(total=0)}))
-        except httpx.RequestError:
-            return False
-
-    def wait_until_ready(self, seconds: float = 60.0) -> None:
-        """Wait for the service to start. Raises `Unreachable` when it is not ready in time."""
-        end = time.monotonic() + seconds
-        while not self.ready():
-            if time.monotonic() >= end:
-                raise Unreachable(f"The service was not ready within {seconds:g} seconds.")
-            time.sleep(POLL_SECONDS)
-
-    def _all(self, request: Request[Answer], inputs: Inputs) -> Answer:
-        pieces = cut(inputs, self._batch)
+    async def _each(
+        self, work: Callable[[Piece], Coroutine[Any, Any, list[Answer]]], pieces: Sequence[Piece]
+    ) -> list[list[Answer]]:
         if len(pieces) == 1:
-            return joined(self._piece(request, pieces[0]))
+            return [await work(pieces[0])]
         with ThreadPoolExecutor(min(self._concurrency, len(pieces)), thread_name_prefix="client") as pool:
-            futures = [pool.submit(self._piece, request, piece) for piece in pieces]
+            futures = [pool.submit(lambda piece: run(work(piece)), piece) for piece in pieces]
             try:
-                return joined([answer for future in futures for answer in future.result()])
+                return [future.result() for future in futures]
             finally:
                 for future in futures:
                     future.cancel()
-
-    def _piece(self, request: Request[Answer], piece: Piece) -> list[Answer]:
-        """The answers to a piece: one, or those of its halves if it is over a limit of the service."""
-        path, body, headers, read = request
-        try:
-            response = self._send("POST", path, json={**body, "inputs": piece.body()}, headers=headers)
-        except TooLarge as error:
-            if len(piece.inputs) == 1:
-                raise error.shifted(piece.first) from None
-            return [answer for half in piece.halves() for answer in self._piece(request, half)]
-        except Problem as error:
-            raise error.shifted(piece.first) from None
-        return [with_sources(read(response.content), piece, response)]
-
-    def _get(self, kind: type[_Kind], path: str) -> _Kind:
-        return read(kind, self._send("GET", path).content)
-
-    def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
-        try:
-            response = self._http.request(method, path, **options)
-        except httpx.RequestError as error:
-            raise of_transport(error, self._timeout) from error
-        check(response)
-        return response

@@ -17,6 +17,7 @@ from service.client import (
     NotFound,
     Place,
     UnitCard,
+    Unreachable,
 )
 from tests.service.stub import Reply, answer, both, problem, stub
 
@@ -137,6 +138,16 @@ def test_the_card_of_a_unit(asynchronous: bool) -> None:
             "/models/m/units/0/forward/900",
             *["/models/m/units/0/forward/0"] * 2,
         ]
+
+
+@both
+def test_the_client_waits_for_the_service(asynchronous: bool) -> None:
+    starting = [problem(503), problem(503), (200, {}, {"status": "ok"})]
+    with stub(lambda request, number: starting[number - 1]) as server:
+        calls(server.url, asynchronous, "wait_until_ready")
+        assert server.paths == ["/health/ready"] * 3
+    with stub(lambda request, number: problem(503)) as server, pytest.raises(Unreachable, match="within 0 seconds"):
+        calls(server.url, asynchronous, "wait_until_ready", 0)
 
 
 @both
