@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import chain
+from typing import NamedTuple
 
 import numpy as np
 import orjson
@@ -33,32 +33,12 @@ PIECE = 1 << 20
 """Least bytes in one piece of an answer, except the last."""
 
 
-@dataclass(frozen=True, slots=True)
-class TraceAnswer:
-    """One input's part of the answer of `/gates`."""
+class TraceAnswer(NamedTuple):
+    """One input's part of the answer of `/gates`: the fields before its gates, the gates, and the fields after them."""
 
-    tokens: list[dict[str, str | int]]
-    prediction: Prediction
+    before: Mapping[str, object]
     layers: Sequence[LayerGates]
-    contributions: Contributions | None
-    note: str | None
-    """The reason why `contributions` is null; None if no reason is needed."""
-    sentences: Sequence[tuple[int, int]] | None = None
-    """(first token, end) of each sentence, if the text was read sentence by sentence."""
-    more: Mapping[str, object] = field(default_factory=dict)
-    """Fields of interventions and measurements."""
-
-    def begin(self) -> dict[str, object]:
-        """The fields before the gates."""
-        sentences = {} if self.sentences is None else {"sentences": self.sentences}
-        return {"tokens": self.tokens, **sentences, "prediction": self.prediction}
-
-    def rest(self) -> dict[str, object]:
-        """The fields after the gates."""
-        notes = {} if self.note is None else {"contributions_note": self.note}
-        if self.contributions is not None:
-            check_finite(self.contributions["tokens"], self.contributions["logits"], self.contributions["bias"])
-        return {"contributions": self.contributions, **notes, **self.more}
+    after: Mapping[str, object]
 
 
 def dumps(value: object) -> bytes:
@@ -105,7 +85,7 @@ def traces_as_safetensors(head: dict[str, object], traces: Iterable[TraceAnswer]
             for name, array in {**layer.arrays(), **statistics}.items():
                 check_finite(array)
                 tensors[f"{number}/{tensor_key(layer.layer, name, layer.direction, '/')}"] = array
-        bare.append({**trace.begin(), "layers": layers, **trace.rest()})
+        bare.append({**trace.before, "layers": layers, **trace.after})
     metadata = {"response": dumps({**head, "traces": bare}).decode()}
     return list(gathered(_safetensors(tensors, metadata)))
 
@@ -127,7 +107,7 @@ def _safetensors(tensors: dict[str, NDArray[np.float32]], metadata: dict[str, st
 def _answer(head: dict[str, object], traces: Iterable[TraceAnswer], decimals: int | None) -> Iterator[bytes]:
     yield dumps(head)[:-1] + b',"traces":['
     for number, trace in enumerate(traces):
-        yield b"," * (number > 0) + dumps(trace.begin())[:-1] + b',"layers":['
+        yield b"," * (number > 0) + dumps(trace.before)[:-1] + b',"layers":['
         for position, layer in enumerate(trace.layers):
             yield (
                 b"," * (position > 0) + dumps({"layer": layer.layer, "direction": layer.direction})[:-1] + b',"gates":'
@@ -136,7 +116,7 @@ def _answer(head: dict[str, object], traces: Iterable[TraceAnswer], decimals: in
             if layer.statistics is not None:
                 yield b',"statistics":' + _statistics(layer.statistics, decimals)
             yield b"}"
-        yield b"]," + dumps(trace.rest())[1:]
+        yield b"]," + dumps(trace.after)[1:]
     yield b"]}"
 
 
@@ -207,6 +187,12 @@ def check_finite(*arrays: NDArray[np.floating]) -> None:
     """Raises `ValueError` for a number that is not finite. JSON has no NaN, and the serialiser would write null."""
     if not all(np.isfinite(array).all() for array in arrays):
         raise ValueError("a traced number is not finite")
+
+
+def finite(split: Contributions) -> Contributions:
+    """The same contributions. Raises `ValueError` for a number that is not finite."""
+    check_finite(split["bias"], split["tokens"], split["logits"])
+    return split
 
 
 def gathered(chunks: Iterable[bytes]) -> Iterator[bytes]:

@@ -25,7 +25,7 @@ from service.http.protocols.kserve_schemas import (
     V1Ready,
     V1Request,
 )
-from service.http.render import dumps, json_response
+from service.http.render import dumps, finite, json_response
 from service.http.schemas.examples import SENTIMENT, bodies
 from service.http.schemas.requests import check_count, checked, read_object
 from service.model.contributions import check_explain, note
@@ -136,7 +136,7 @@ def _explanations(job: Job[Any], outcome: Outcome) -> Answer:
     why = note(manifest, job.request.chosen.explain)
     found = []
     for source, prediction, trace in zip(outcome.encoded, outcome.predictions, outcome.traces or (), strict=True):
-        split: Any = trace.contributions or {}
+        split: Any = finite(trace.contributions) if trace.contributions is not None else {}
         found.append(
             {
                 "tokens": source.tokens(),

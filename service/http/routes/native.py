@@ -16,6 +16,7 @@ from service.http.endpoint import Answer, Job, JobRoute, Outcome
 from service.http.render import (
     SAFETENSORS,
     TraceAnswer,
+    finite,
     predictions_as_json,
     traces_as_json,
     traces_as_safetensors,
@@ -131,20 +132,15 @@ def _head(job: Job[Any]) -> dict[str, object]:
 def _trace_answers(job: Job[Any], outcome: Outcome) -> list[TraceAnswer]:
     request, manifest = job.request, job.model.bundle.manifest
     why = note(manifest, request.explain) if request.contributions else None
-    return [
-        TraceAnswer(
-            source.tokens(),
-            prediction,
-            trace.layers,
-            trace.contributions if request.contributions else None,
-            why,
-            source.sentences,
-            _more(request, outcome, number),
-        )
-        for number, (source, prediction, trace) in enumerate(
-            zip(outcome.encoded, outcome.predictions, outcome.traces or (), strict=True)
-        )
-    ]
+    found = []
+    for number, trace in enumerate(outcome.traces or ()):
+        source, split = outcome.encoded[number], trace.contributions if request.contributions else None
+        sentences = {} if source.sentences is None else {"sentences": source.sentences}
+        before = {"tokens": source.tokens(), **sentences, "prediction": outcome.predictions[number]}
+        after = {"contributions": None if split is None else finite(split)}
+        notes = {} if why is None else {"contributions_note": why}
+        found.append(TraceAnswer(before, trace.layers, {**after, **notes, **_more(request, outcome, number)}))
+    return found
 
 
 def _more(request: GatesRequest, outcome: Outcome, number: int) -> dict[str, object]:

@@ -30,6 +30,7 @@ from tests.service.stub import Reply, answer, both, stub
 
 HTML = b"<!doctype html><title>Maintenance</title>" + b"We are back soon. " * 10
 FAST: dict[str, Any] = {"retries": 3, "backoff": 0.001, "verify": False}
+AFTER: dict[str, Any] = {"contributions": None}
 PREDICTIONS: bytes = json.dumps(answer({"inputs": "a film"})[2]).encode()
 
 
@@ -38,7 +39,7 @@ def file(rows: int = 2) -> bytes:
     gates: dict[str, Any] = {"forget": np.zeros((rows, 3), np.float32)}
     prediction: Any = {"label": "positive", "score": 1.0, "scores": {}, "truncated": False}
     tokens: Any = [{"text": "a", "start": 0, "end": 1}] * rows
-    trace = TraceAnswer(tokens, prediction, [LayerGates(0, "forward", gates)], None, None)
+    trace = TraceAnswer({"tokens": tokens, "prediction": prediction}, [LayerGates(0, "forward", gates)], AFTER)
     head: dict[str, object] = {"model": "m", "version": "1", "task": "sentiment", "cell": "lstm", "equations": {}}
     return b"".join(traces_as_safetensors(head, [trace]))
 
@@ -210,7 +211,8 @@ def with_statistics(*names: str) -> bytes:
     layer = LayerGates(0, "forward", gates, statistics)
     tokens: Any = [{"text": "a", "start": 0, "end": 1}] * 2
     head: dict[str, object] = {"model": "m", "version": "1", "task": "sentiment", "cell": "lstm", "equations": {}}
-    return b"".join(traces_as_safetensors(head, [TraceAnswer(tokens, prediction, [layer], None, None)]))
+    trace = TraceAnswer({"tokens": tokens, "prediction": prediction}, [layer], AFTER)
+    return b"".join(traces_as_safetensors(head, [trace]))
 
 
 def test_statistics_stand_beside_the_gates() -> None:

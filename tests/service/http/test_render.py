@@ -12,16 +12,16 @@ from numpy.typing import NDArray
 from safetensors.numpy import load
 
 from service.http.number_table import LARGEST, rows_as_json, tables_as_json
-from service.http.render import NUMBERS_AT_ONCE, PIECE, TraceAnswer, traces_as_json, traces_as_safetensors
+from service.http.render import NUMBERS_AT_ONCE, PIECE, TraceAnswer, finite, traces_as_json, traces_as_safetensors
 from service.model.contributions import Contributions
 from service.model.gates import LayerGates
 
 HEAD: dict[str, object] = {"model": "m"}
 
 
-def answer(*arrays: NDArray[np.float32], contributions: Contributions | None = None) -> TraceAnswer:
+def answer(*arrays: NDArray[np.float32]) -> TraceAnswer:
     layers = [LayerGates(number, "forward", {"cell": array}) for number, array in enumerate(arrays)]
-    return TraceAnswer([], {"label": "x"}, layers, contributions, None)
+    return TraceAnswer({"tokens": []}, layers, {"contributions": None})
 
 
 def shown(array: NDArray[np.float32], decimals: int | None) -> list[list[float]]:
@@ -67,7 +67,7 @@ def test_gates_that_are_printed_together_are_those_printed_one_by_one(
     gates = {name: generator.normal(0, 0.5, (rows, 5)).astype(np.float32) for name in ("forget", "cell", "hidden")}
     gates["cell"] *= scale  # one that the table does not hold
     layers = [LayerGates(0, "forward", gates)]
-    together = b"".join(traces_as_json(HEAD, [TraceAnswer([], {"label": "x"}, layers, None, None)], decimals))
+    together = b"".join(traces_as_json(HEAD, [TraceAnswer({"tokens": []}, layers, {"contributions": None})], decimals))
     found = json.loads(together)["traces"][0]["layers"][0]["gates"]
     assert list(found) == list(gates)
     assert found == {name: shown(array, decimals) for name, array in gates.items()}
@@ -80,14 +80,14 @@ def test_a_gate_that_the_table_does_not_hold_leaves_the_others_in_it() -> None:
     assert printed == [rows_as_json(gates["forget"], 4), None, None]
     assert printed[0] is not None
     layers = [LayerGates(0, "forward", gates)]
-    body = b"".join(traces_as_json(HEAD, [TraceAnswer([], {"label": "x"}, layers, None, None)], 4))
+    body = b"".join(traces_as_json(HEAD, [TraceAnswer({"tokens": []}, layers, {"contributions": None})], 4))
     assert printed[0] in body
     assert b'"cell":[[12.5,12.5,12.5],[12.5,12.5,12.5]]' in body
 
 
 def test_a_gate_that_is_not_finite_is_not_printed_beside_others() -> None:
     gates = {"forget": np.ones((2, 3), np.float32), "cell": np.full((2, 3), np.nan, np.float32)}
-    trace = TraceAnswer([], {"label": "x"}, [LayerGates(0, "forward", gates)], None, None)
+    trace = TraceAnswer({"tokens": []}, [LayerGates(0, "forward", gates)], {"contributions": None})
     with pytest.raises(ValueError, match="not finite"):
         traces_as_json(HEAD, [trace], 4)
 
@@ -123,8 +123,9 @@ def test_no_number_that_is_not_finite(bad: float) -> None:
         "of": "tokens",
         "method": "m",
     }
-    for trace in (answer(array), answer(np.zeros((1, 1), np.float32), contributions=split)):
-        with pytest.raises(ValueError, match="finite"):
-            traces_as_json(HEAD, [trace], 4)
-        with pytest.raises(ValueError, match="finite"):
-            traces_as_safetensors(HEAD, [trace])
+    with pytest.raises(ValueError, match="finite"):
+        traces_as_json(HEAD, [answer(array)], 4)
+    with pytest.raises(ValueError, match="finite"):
+        traces_as_safetensors(HEAD, [answer(array)])
+    with pytest.raises(ValueError, match="finite"):
+        finite(split)
