@@ -213,14 +213,10 @@ def infer(model: PathModel, asked: _Infer, context: Here) -> Job[InferRequest]:
 
 def _answer(wanted: dict[str, bool], job: Job[Any], outcome: Outcome) -> Answer:
     model, manifest = job.model, job.model.bundle.manifest
-    layers = [trace.layers for trace in outcome.traces] if outcome.traces is not None else None
-    of = v2_outputs.arrays(outcome.encoded, outcome.logits, outcome.predictions, layers, manifest)
-    kinds = v2_outputs.every(manifest)
-    found = []
-    for name, binary in wanted.items():
-        shape, values = of(name)
-        found.append(v2_tensors.Tensor(name, kinds[name][0], shape, values, binary))
-    return _written(model, job.request, found, {v2_outputs.TRUNCATED: any(each.truncated for each in outcome.encoded)})
+    lengths, truncated = zip(*((len(each), each.truncated) for each in outcome.encoded), strict=True)
+    layers = [trace.layers for trace in outcome.traces or ()]
+    found = v2_outputs.tensors(wanted, manifest, lengths, truncated, outcome.logits, outcome.predictions, layers)
+    return _written(model, job.request, found, {v2_outputs.TRUNCATED: any(truncated)})
 
 
 def _written(

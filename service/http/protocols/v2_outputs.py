@@ -8,7 +8,7 @@ tokens, units]. Arrays with a row for each token are padded to the longest input
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import InvalidField, TooLarge
-from service.http.protocols.v2_tensors import Datatype
+from service.http.protocols.v2_tensors import Datatype, Tensor
 from service.model.bundle import Manifest
 from service.model.decoding import Prediction
 from service.model.engine import GateKey
@@ -103,48 +103,49 @@ def check_size(manifest: Manifest, names: Sequence[str], most: int, encoded: Seq
         raise TooLarge("Numbers in the answer, padding included", numbers, most)
 
 
-def arrays(
-    encoded: Sequence[Encoded],
+def tensors(
+    wanted: Mapping[str, bool],
+    manifest: Manifest,
+    lengths: Sequence[int],
+    truncated: Sequence[bool],
     logits: Sequence[Logits],
     predictions: Sequence[Prediction],
-    layers: Sequence[Sequence[LayerGates]] | None,
-    manifest: Manifest,
-) -> Callable[[str], tuple[tuple[int, ...], NDArray[Any] | list[str]]]:
-    """A function from an output's name to its shape and values. Values of BYTES are a flat list."""
-    lengths = [len(source) for source in encoded]
-    known = gates(manifest)
-
-    def per_token(name: str) -> list[list[Any]]:
-        tokens: Any = [prediction["tokens"] for prediction in predictions]
-        field = {"labels": "label"}.get(name, name)
-        return [[token[field] for token in row] for row in tokens]
-
-    def of(name: str) -> tuple[tuple[int, ...], NDArray[Any] | list[str]]:
-        found: NDArray[Any]
+    layers: Sequence[Sequence[LayerGates]] = (),
+) -> list[Tensor]:
+    """The outputs of `resolve`, from the lengths of the inputs in tokens and from their results. Values of BYTES are a
+    flat list."""
+    kinds, known = every(manifest), gates(manifest)
+    found = []
+    for name, binary in wanted.items():
+        values: NDArray[Any] | list[str]
+        shape: tuple[int, ...] = (len(lengths),)
         if name in known:
-            layer, direction, gate = known[name]
-            assert layers is not None
-            found = padded([_gate(each, layer, direction, gate) for each in layers])
+            values = padded([_gate(each, *known[name]) for each in layers])
         elif name == LENGTHS:
-            found = np.array(lengths, np.int64)
+            values = np.array(lengths, np.int64)
         elif name == TRUNCATED:
-            found = np.array([source.truncated for source in encoded], np.bool_)
+            values = np.array(truncated, np.bool_)
         elif name == "logits":
-            found = padded(logits) if manifest.head == "tagger" else np.stack(logits)
+            values = padded(logits) if manifest.head == "tagger" else np.stack(logits)
         elif name == "label":
-            return (len(lengths),), [str(prediction["label"]) for prediction in predictions]
+            values = [str(prediction["label"]) for prediction in predictions]
         elif name == "labels":
             longest = max(lengths)
-            rows = (row + [""] * (longest - len(row)) for row in per_token(name))
-            return (len(lengths), longest), [label for row in rows for label in row]
+            rows = (row + [""] * (longest - len(row)) for row in _per_token(predictions, "label"))
+            shape, values = (*shape, longest), [label for row in rows for label in row]
         elif manifest.head == "tagger":
             kind = np.float32 if name == "score" else np.int64
-            found = padded([np.array(row, kind) for row in per_token(name)])
+            values = padded([np.array(row, kind) for row in _per_token(predictions, name)])
         else:
-            found = np.array([prediction[name] for prediction in predictions], np.float32)
-        return found.shape, found
+            values = np.array([prediction[name] for prediction in predictions], np.float32)
+        found.append(Tensor(name, kinds[name][0], shape if isinstance(values, list) else values.shape, values, binary))
+    return found
 
-    return of
+
+def _per_token(predictions: Sequence[Prediction], name: str) -> list[list[Any]]:
+    """A field of a tagger's tokens, for each prediction."""
+    tokens: Any = [prediction["tokens"] for prediction in predictions]
+    return [[token[name] for token in row] for row in tokens]
 
 
 def _gate(layers: Sequence[LayerGates], layer: int, direction: str, gate: str) -> NDArray[np.float32]:

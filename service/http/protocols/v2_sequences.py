@@ -14,11 +14,12 @@ import numpy as np
 
 from service.errors import InvalidField
 from service.http.protocols import v2_outputs
-from service.http.protocols.v2_outputs import LENGTHS, TRUNCATED
+from service.http.protocols.v2_outputs import TRUNCATED
 from service.http.protocols.v2_tensors import InferRequest, Tensor
 from service.http.schemas.streams import StreamOptions
 from service.http.streaming.opened import Event, open_stream
 from service.model.bundle import Manifest
+from service.model.decoding import Prediction, softmax
 from service.serving.rates import Rate
 from service.serving.registry import Model
 from service.serving.runtime import Runtime
@@ -63,7 +64,11 @@ async def infer(
                 events += some
         else:
             held.after = opened.state()["state"]
-        tensors = _tensors(manifest, wanted, events, stream.logits, stream.count)
+        prediction = _prediction(manifest, events, stream.logits)
+        tokens: Any = prediction.get("tokens")
+        lengths = [stream.count if tokens is None else len(tokens)]
+        logits = np.array(stream.logits or [0.0] * len(manifest.labels), np.float32)
+        tensors = v2_outputs.tensors(wanted, manifest, lengths, [False], [logits], [prediction])
     return model, tensors, {TRUNCATED: False, "sequence_id": number, "sequence_end": bool(parameters.sequence_end)}
 
 
@@ -82,36 +87,15 @@ def _can(manifest: Manifest, name: str) -> bool:
     return name in v2_outputs.usual(manifest) and not (manifest.head == "tagger" and name == "logits")
 
 
-def _tensors(
-    manifest: Manifest, wanted: Mapping[str, bool], events: list[Event], logits: list[float], count: int
-) -> list[Tensor]:
-    kinds = v2_outputs.every(manifest)
-    values: dict[str, Any]
-    shapes: dict[str, tuple[int, ...]]
-    if manifest.head == "tagger":
-        settled = [event for event in events if event["type"] == "labels"]
-        labels = [label for event in settled for label in event["labels"]]
-        spans = [span for event in settled for span in event["spans"]]
-        values = {
-            "labels": labels,
-            "score": np.array([[score for event in settled for score in event["scores"]]], np.float32),
-            "start": np.array([[start for start, _ in spans]], np.int64),
-            "end": np.array([[end for _, end in spans]], np.int64),
-            LENGTHS: np.array([len(labels)], np.int64),
-        }
-        shapes = {"labels": (1, len(labels))}
-    else:
-        powers = np.exp(np.array(logits) - max(logits, default=0.0))
-        scores = powers / powers.sum() if logits else np.zeros(1)
-        values = {
-            "label": [manifest.labels[int(scores.argmax())] if logits else ""],
-            "score": np.array([scores.max()], np.float32),
-            "logits": np.array([logits or [0.0] * len(manifest.labels)], np.float32),
-            LENGTHS: np.array([count], np.int64),
-        }
-        shapes = {"label": (1,)}
-    values[TRUNCATED] = np.zeros(1, np.bool_)
-    return [
-        Tensor(name, kinds[name][0], shapes.get(name) or values[name].shape, values[name], binary)
-        for name, binary in wanted.items()
+def _prediction(manifest: Manifest, events: list[Event], logits: list[float]) -> Prediction:
+    """The answer to a piece: a tagger's settled tokens, a classifier's label for the text so far."""
+    if manifest.head != "tagger":
+        scores = softmax(logits) if logits else [0.0]
+        return {"label": manifest.labels[scores.index(max(scores))] if logits else "", "score": max(scores)}
+    tokens = [
+        {"label": label, "score": score, "start": start, "end": end}
+        for event in events
+        if event["type"] == "labels"
+        for label, score, (start, end) in zip(event["labels"], event["scores"], event["spans"], strict=True)
     ]
+    return {"tokens": tokens}
