@@ -4,6 +4,10 @@ One worker receives the request for a change. It follows the decisions of the ot
 writes its decision into memory shared by all workers and their supervisor. Each of them reads it every `LOOK_SECONDS`
 and notes the last decision that it has followed. If two workers change one name at once, the second to write begins
 again: no change is lost.
+
+The change itself names versions by their numbers, as an administrator does. The versions that the worker then served
+stand in the decision with the digests of their bundles, because a folder may get new content under an old number: a
+worker has followed only if it serves the same content.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ import orjson
 from service.errors import Unavailable
 
 BYTES = 256 * 1024
-"""Room for all decisions together, about 100 bytes a name."""
+"""Room for all decisions together: about 100 bytes a name, and 80 for each of its versions."""
 LOOK_SECONDS = 0.1
 """Interval at which a worker reads the decisions."""
 LOCK_SECONDS = 1.0
@@ -58,13 +62,14 @@ class Agreement:
                     continue
         return 0, {}
 
-    def decide(self, name: str, decision: Mapping[str, Any]) -> int | None:
-        """Write a decision. Returns its number; None, with nothing written, if the last decision on the name is newer
-        than the ``number`` of this one and has to be followed first. Raises `Unavailable` if the memory is full."""
+    def decide(self, name: str, decision: Mapping[str, Any], after: int) -> int | None:
+        """Write a decision that was made after reading number `after`. Returns its own number; None, with nothing
+        written, if the last decision on the name is newer than `after` and has to be followed first. Raises
+        `Unavailable` if the memory is full."""
         locked = self._lock.acquire(timeout=LOCK_SECONDS)
         try:
             _, decisions = self.read()
-            if name in decisions and decisions[name]["number"] > decision["number"]:
+            if name in decisions and decisions[name]["number"] > after:
                 return None
             number = self._head[0] // 2 + 1
             content = orjson.dumps({**decisions, name: {**decision, "number": number}})

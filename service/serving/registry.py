@@ -120,7 +120,7 @@ class Registry:
         self._rollout = rollout or Rollout()
         self._pins: dict[str, int] = {}  # the version of a name that an administrator chose, or `UNLOADED`
         self._plans: dict[str, Plan] = {}  # plans requested since the start; they replace those of the settings
-        self._followed: dict[str, int] = {}  # the number of the last decision followed for each name
+        self._followed: dict[str, int] = {}  # the number of the last decision that was followed for each name
         self._problems: dict[str, list[str]] = {}  # current problems with each name's plan
         self._reported: set[str] = set()
         self._gone: set[str] = set()  # served names that the last look did not find
@@ -273,19 +273,19 @@ class Registry:
             self._show(rest, [each for each in self.refused if each.name != name])
 
     def decision(self, name: str) -> dict[str, Any]:
-        """The requests for a name since the start, as JSON values, with the versions that this process serves and the
-        number of the last decision followed."""
+        """The requests for a name since the start, as JSON values, with the digests of the versions that this process
+        serves."""
         pin, plan, served = self._pins.get(name), self._plans.get(name), self.served.get(name)
         return {
             "pin": pin,
             "plan": plan and plan.plain(),
-            "versions": list(served.versions) if served is not None else [],
-            "number": self._followed.get(name, 0),
+            "versions": served.digests if served is not None else {},
         }
 
     def follow(self, decisions: Mapping[str, Mapping[str, Any]]) -> list[str]:
         """Repeat the changes of another process: the values of its `decision`, each with its growing ``number``.
-        Returns the names that this process cannot serve as decided. Blocks.
+        Returns the names that this process does not serve as decided. Each call tries them again, also that of a
+        worker forked from this process. Blocks.
 
         If a model cannot be loaded here, the error is logged and this process serves the same as before.
         """
@@ -304,12 +304,13 @@ class Registry:
                 refused = [each for each in refused if each.name != name]
                 served.pop(name, None)
                 self._put(served, name, found.get(name, []), refused)
-                if set(decision["versions"]) - (served[name].versions.keys() if name in served else set()):
+                own = served[name].digests if name in served else {}
+                if decision["versions"].items() - own.items():
                     lacking.append(name)
             if newer:
                 self._show(served, refused)
             # Last: after an error, the next call repeats all of it.
-            self._followed |= {name: each["number"] for name, each in newer.items()}
+            self._followed |= {name: each["number"] for name, each in newer.items() if name not in lacking}
         return lacking
 
     def note_followed(self, name: str, number: int) -> None:

@@ -74,7 +74,7 @@ class Runtime:
         self._workers = shared.workers
         self._replaces = shared.replaces
         self._looked = asyncio.Event()
-        """Set after the first look at the models folder."""
+        """Set after the first look at the models folder and at the decisions of other workers."""
         self._asked = asyncio.Event()
         """Set to request a look now."""
         self._supervised = shared.registry is not None
@@ -103,9 +103,10 @@ class Runtime:
         self.streams = Streams(settings, self.batcher, self.metrics, shared.rates)
         self._edge = EdgeThreads(EDGE_THREADS, settings.edge_seconds)
         self._traces = TraceNumbers(settings.trace_numbers)
-        self._agreement = shared.agreement
+        self._agreement = shared.agreement if settings.admin else None
         self._worker = shared.worker
-        self._lacking: set[str] = set()  # names that a decision could not be followed for, to be told once
+        self._seen = self._followed = 0
+        """The last decision that this worker has read, and the last up to which it has followed all."""
         self._loader: asyncio.Task[None] | None = None
         self._follower: asyncio.Task[None] | None = None
         self._changing = asyncio.Lock()
@@ -205,9 +206,10 @@ class Runtime:
 
         def decide(registry: Registry) -> tuple[_Value, int]:
             while True:  # each turn after the first follows a decision that another worker has made meanwhile
-                self._lacking.update(registry.follow(agreement.read()[1]))
+                last, decisions = agreement.read()
+                registry.follow(decisions)
                 changed = change(registry)
-                number = agreement.decide(name, registry.decision(name))
+                number = agreement.decide(name, registry.decision(name), last)
                 if number is not None:
                     registry.note_followed(name, number)
                     return changed, number
@@ -235,26 +237,29 @@ class Runtime:
 
     async def _follow(self) -> None:
         """Follow the decisions of other workers until this one ends."""
-        assert self._agreement is not None
-        seen = followed = 0
         while True:
-            if self._agreement.number != seen:
-                number, decisions = self._agreement.read()
-                try:
-                    self._lacking.update(await self._change(partial(Registry.follow, decisions=decisions)))
-                except Exception:  # a bad folder on disk must not take down the loaded models
-                    _log.exception("a change was not followed")
-                    await asyncio.sleep(FOLLOW_AGAIN_SECONDS)
-                    continue
-                seen = number
-                if self._lacking:  # tried again by the next decision on the name, or when its files change
-                    _log.error("a change was not followed", models=sorted(self._lacking))
-                    self._lacking.clear()
-                else:
-                    followed = number
-                self._note_ready()
-            self._agreement.note_followed(self._worker, followed)
-            await asyncio.sleep(LOOK_SECONDS)
+            pause = LOOK_SECONDS if await self._catch_up() else FOLLOW_AGAIN_SECONDS
+            await asyncio.sleep(pause)
+
+    async def _catch_up(self) -> bool:
+        """Follow the decisions since the last call. Returns False after an error that is no broken bundle."""
+        agreement = self._agreement
+        assert agreement is not None
+        if agreement.number != self._seen:
+            number, decisions = agreement.read()
+            try:
+                lacking = await self._change(partial(Registry.follow, decisions=decisions))
+            except Exception:  # a bad folder on disk must not take down the loaded models
+                _log.exception("a change was not followed")
+                return False
+            # Told once. The next decision on any name tries them again, and is not kept waiting by them.
+            missed = {name: decisions[name]["number"] for name in lacking if decisions[name]["number"] > self._seen}
+            if missed:
+                _log.error("a change was not followed", models=sorted(missed))
+            self._seen, self._followed = number, min(missed.values(), default=number + 1) - 1
+            self._note_ready()
+        agreement.note_followed(self._worker, self._followed)
+        return True
 
     async def _to_its_end(self, change: Coroutine[Any, Any, _Value]) -> _Value:
         """Await a change that continues if its requester hangs up or reaches a deadline. Its thread cannot be stopped,
@@ -374,17 +379,16 @@ class Runtime:
     async def _keep_loaded(self) -> None:
         try:
             await self._first_look()
+            if self._agreement is not None:
+                self._agreement.note_followed(self._worker, 0)  # from here on, changes wait for this worker
+                await self._catch_up()
         except StartupError as error:
             self.failure = error
             return
         finally:
             self._looked.set()
         self._show_models()
-        if self._agreement is not None and self.settings.admin:
-            self._agreement.note_followed(self._worker, 0)  # from here on, changes wait for this worker
-            _, decisions = self._agreement.read()
-            if decisions:
-                await self._change(partial(Registry.follow, decisions=decisions))
+        if self._agreement is not None:
             self._follower = asyncio.create_task(self._follow())
         self._note_ready()
         interval = None if self._supervised else self.settings.reload or None

@@ -56,6 +56,11 @@ class Served:
     def name(self) -> str:
         return self.stable.name
 
+    @property
+    def digests(self) -> dict[str, str]:
+        """The digest of each version's bundle, by its number as text."""
+        return {str(number): model.bundle.digest for number, model in self.versions.items()}
+
     def choose(self, key: str | None) -> Model:
         """The version for a request without one. A key always gets the same version, in every process, and keeps its
         canary when the canary's share grows. Without a key: the stable version."""

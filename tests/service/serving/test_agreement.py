@@ -10,7 +10,7 @@ from service.errors import Unavailable
 from service.serving import agreement
 from service.serving.agreement import Agreement
 
-DECISION = {"pin": 2, "plan": None, "number": 9}
+DECISION = {"pin": 2, "plan": None}
 
 
 class Memory:
@@ -29,9 +29,9 @@ def test_what_one_writes_the_other_reads() -> None:
     memory = Memory()
     one, other = memory.open(), memory.open()
     assert (other.number, other.read()) == (0, (0, {}))
-    assert one.decide("a", DECISION) == 1
-    assert other.decide("b", {"pin": None, "plan": {"versions": "all"}, "number": 0}) == 2
-    assert one.decide("a", {"pin": 3, "plan": None, "number": 1}) == 3
+    assert one.decide("a", DECISION, 0) == 1
+    assert other.decide("b", {"pin": None, "plan": {"versions": "all"}}, 0) == 2
+    assert one.decide("a", {"pin": 3, "plan": None}, 2) == 3
     assert one.number == other.number == 3
     expected = {
         "a": {"pin": 3, "plan": None, "number": 3},
@@ -42,11 +42,11 @@ def test_what_one_writes_the_other_reads() -> None:
 
 def test_a_decision_that_was_made_without_the_last_one_on_its_name_is_not_written() -> None:
     one = Memory().open()
-    assert one.decide("a", {"pin": 1, "plan": None, "number": 0}) == 1
-    assert one.decide("b", {"pin": 1, "plan": None, "number": 0}) == 2
-    assert one.decide("a", {"pin": 2, "plan": None, "number": 0}) is None
+    assert one.decide("a", {"pin": 1, "plan": None}, 0) == 1
+    assert one.decide("b", {"pin": 1, "plan": None}, 0) == 2
+    assert one.decide("a", {"pin": 2, "plan": None}, 0) is None
     assert one.read()[1]["a"]["pin"] == 1
-    assert one.decide("a", {"pin": 2, "plan": None, "number": 1}) == 3
+    assert one.decide("a", {"pin": 2, "plan": None}, 1) == 3
 
 
 def test_who_is_behind() -> None:
@@ -64,7 +64,7 @@ def test_who_is_behind() -> None:
 def test_a_reader_never_sees_half_a_decision() -> None:
     memory = Memory()
     one = memory.open()
-    one.decide("a", DECISION)
+    one.decide("a", DECISION, 0)
     head = memory.memory[:16].cast("Q")
     head[0] += 1  # as while it is being written
     assert one.read() == (0, {})
@@ -76,14 +76,14 @@ def test_a_lock_that_a_dead_process_holds_is_passed_over(monkeypatch: pytest.Mon
     monkeypatch.setattr(agreement, "LOCK_SECONDS", 0.01)
     memory = Memory()
     memory.lock.acquire()
-    assert memory.open().decide("a", DECISION) == 1
+    assert memory.open().decide("a", DECISION, 0) == 1
 
 
 def test_there_is_an_end_to_decisions() -> None:
     one = Memory().open()
     for number in range(3):
-        one.decide(str(number), DECISION)
+        one.decide(str(number), DECISION, 0)
     with pytest.raises(Unavailable, match="Too many models were changed"):
-        one.decide("x" * agreement.BYTES, DECISION)
+        one.decide("x" * agreement.BYTES, DECISION, 0)
     assert one.read()[0] == 3
-    assert one.decide("y", DECISION) == 4
+    assert one.decide("y", DECISION, 0) == 4

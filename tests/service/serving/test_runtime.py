@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import socket
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from service.errors import ModelNotFound, Unavailable
 from service.model.bundle import Bundle
 from service.model.loading import Model
 from service.observability.metrics import Metrics
+from service.process.supervisor import Supervisor
 from service.rollout import Plan
 from service.serving import runtime as runtimes
 from service.serving.agreement import Agreement
@@ -41,6 +44,11 @@ class Patient(Loader):
         self.begun.set()
         assert self.go.wait(PATIENCE)
         return super().__call__(bundle)
+
+
+def _serve_nothing(asked: settings.Settings, listeners: Sequence[socket.socket], shared: Shared) -> int:
+    """The work of a worker that is not started."""
+    return 0
 
 
 async def _until(done: Callable[[], bool]) -> None:
@@ -228,6 +236,90 @@ def test_a_decision_that_was_not_followed_is_told_beside_a_change_of_another_nam
 
             await _while_they_follow(workers, work)
         assert [each["models"] for each in logged if each["event"] == "a change was not followed"] == [["one"]]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("found", [True, False])
+def test_a_worker_forked_from_a_supervisor_that_lacks_a_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: bool
+) -> None:
+    asked = settings.read({"models": str(tmp_path), "admin": True, "port": 0, "workers": 2}, _env_file=None)
+    supervisor = Supervisor(asked, 2, _serve_nothing)
+    for listener in supervisor._listeners:
+        listener.close()
+    decisions = supervisor._agreement
+    registries = []
+    write(tmp_path, "one", content="a")
+    write(tmp_path, "one", content="b")
+    for _ in range(2):
+        registries.append(registry_of(tmp_path, Loader()))
+        registries[-1].refresh()
+    maker, supervisor._registry = registries
+    maker.load("one", 1)
+    number = decisions.decide("one", maker.decision("one"), 0)
+    assert number == 1
+    (tmp_path / "one" / "1").rename(tmp_path / "away")
+    with capture_logs():
+        supervisor._follow()
+    assert supervisor._registry.models["one"].version == "2"
+    if found:
+        (tmp_path / "away").rename(tmp_path / "one" / "1")
+    decisions.note_followed(0, number)
+
+    async def main() -> None:
+        shared = Shared(2, Metrics(), supervisor._registry, replaces=True, worker=1, agreement=decisions)
+        worker = Runtime(asked, shared)
+        with capture_logs() as logged:
+            await worker.start()
+            missed = [each["models"] for each in logged if each["event"] == "a change was not followed"]
+        assert (worker.model("one", None).version, missed) == (("1", []) if found else ("2", [["one"]]))
+        assert decisions.behind(number) == ([] if found else [1])
+        await worker.close()
+
+    asyncio.run(main())
+    gc.unfreeze()
+
+
+def test_a_worker_with_its_own_models_follows_before_it_answers(tmp_path: Path) -> None:
+    async def main() -> None:
+        (one, first), (other, _) = _workers(tmp_path)
+        first.unload("one")
+        assert one._agreement is not None
+        one._agreement.decide("one", first.decision("one"), 0)
+        other._replaces = True
+        await other.start()
+        with pytest.raises(Unavailable, match="No model is loaded"):
+            _ = other.registry
+        for runtime in (one, other):
+            await runtime.close()
+
+    asyncio.run(main())
+
+
+def test_a_worker_whose_first_look_at_decisions_fails_serves_and_looks_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtimes, "FOLLOW_AGAIN_SECONDS", 0.01)
+
+    async def main() -> None:
+        (one, first), (other, second) = _workers(tmp_path)
+        follow, errors = other._change, [OSError("no thread")]
+
+        def change(work: Callable[[Registry], Any]) -> Any:
+            if errors:
+                raise errors.pop()
+            return follow(work)
+
+        monkeypatch.setattr(other, "_change", change)
+        first.load("one", 1)
+        assert one._agreement is not None
+        one._agreement.decide("one", first.decision("one"), 0)
+        with capture_logs():
+            await other.start()
+            await _until(lambda: other.phase is Phase.READY and second.models["one"].version == "1")
+        for runtime in (one, other):
+            await runtime.close()
 
     asyncio.run(main())
 

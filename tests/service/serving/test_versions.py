@@ -309,22 +309,45 @@ def test_another_process_follows(five: Path, load: Loader) -> None:
     other.follow({name: {**registry.decision(name), "number": 2} for name in ("one", "two")})
     assert {name: list(each.versions) for name, each in other.served.items()} == {"one": [1, 2]}
     registry.note_followed("one", 7)
-    registry.follow({"one": {"pin": 3, "plan": None, "versions": [3], "number": 7}})
+    registry.follow({"one": {"pin": 3, "plan": None, "versions": {}, "number": 7}})
     assert served(registry)["one"] == "1", "its own decision"
-    registry.follow({"one": {"pin": None, "plan": None, "versions": [5], "number": 8}})
+    registry.follow({"one": {"pin": None, "plan": None, "versions": {}, "number": 8}})
     assert served(registry)["one"] == "5"
 
 
-def test_what_cannot_be_followed_changes_nothing(five: Path, load: Loader) -> None:
+def test_what_cannot_be_followed_changes_nothing_and_is_tried_again(five: Path, load: Loader) -> None:
     registry, other = opened(five, load), opened(five, load)
     registry.load("one", 2)
-    shutil.rmtree(five / "one" / "2")
+    decisions = {"one": {**registry.decision("one"), "number": 1}}
+    (five / "one" / "2").rename(five / "away")
     with capture_logs():
-        assert other.follow({"one": {**registry.decision("one"), "number": 1}}) == ["one"]
-        assert other.follow({"one": {**registry.decision("one"), "number": 1}}) == [], "it is told once"
-    assert served(other)["one"] == "5"
+        assert other.follow(decisions) == ["one"]
+        assert served(other)["one"] == "5"
+        assert other.follow(decisions) == ["one"]
+    (five / "away").rename(five / "one" / "2")
+    assert other.follow(decisions) == []
+    assert served(other)["one"] == "2"
     registry.unload("two")
     assert other.follow({"two": {**registry.decision("two"), "number": 2}}) == []
+
+
+@pytest.mark.parametrize("loads", [True, False])
+def test_a_version_of_other_content_is_not_the_one_decided_on(five: Path, load: Loader, loads: bool) -> None:
+    another = Loader()
+    registry, other = opened(five, load, "all"), opened(five, another, "all")
+    before = other.get("one", None, "2")
+    shutil.rmtree(five / "one" / "2")
+    shutil.copytree(five / "one" / "1", five / "one" / "2")
+    registry.load("one", 2)
+    if loads:  # by the time that the other process looks, the folder has changed once more
+        shutil.rmtree(five / "one" / "2")
+        shutil.copytree(five / "one" / "3", five / "one" / "2")
+    else:  # the other process goes on with the content that it has verified
+        another.troubles["one"] = MemoryError()
+    with capture_logs():
+        assert other.follow({"one": {**registry.decision("one"), "number": 1}}) == ["one"]
+    assert served(other)["one"] == served(registry)["one"] == "2"
+    assert (other.get("one", None) is before) is not loads
 
 
 def test_a_decision_that_met_an_error_is_followed_by_the_next_call(
