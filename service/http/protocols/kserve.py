@@ -8,12 +8,11 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body
-from pydantic import BaseModel
 from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.responses import Response
 
 from service.errors import InvalidField, ModelNotFound
-from service.http.context import Here, RequestContext, Running
+from service.http.context import Here, Running
 from service.http.described import described, of_a_model
 from service.http.endpoint import Answer, Job, ModelRoute, Outcome, PathModel
 from service.http.protocols.kserve_schemas import (
@@ -22,24 +21,15 @@ from service.http.protocols.kserve_schemas import (
     V1Explanations,
     V1Models,
     V1Predictions,
-    V1Ready,
     V1Request,
 )
+from service.http.protocols.responses import ModelReady
 from service.http.render import dumps, finite, json_response
 from service.http.schemas.examples import SENTIMENT, bodies
-from service.http.schemas.requests import check_count, checked, read_object
 from service.model.contributions import check_explain, note
 from service.model.equations import gate_names
 from service.model.gates import select
 from service.serving.explaining import TraceOptions
-
-
-class _InstancesRoute(ModelRoute):
-    def parse(self, context: RequestContext, content: bytes) -> BaseModel:
-        value = read_object(content)
-        if isinstance(instances := value.get("instances"), list):
-            check_count(len(instances), context.runtime.settings.max_inputs)
-        return checked(value, V1Request)
 
 
 class _Bare(StringConvertor):
@@ -50,7 +40,7 @@ class _Bare(StringConvertor):
 
 register_url_convertor("bare", _Bare())
 router = APIRouter()
-instances = APIRouter(route_class=_InstancesRoute)
+instances = APIRouter(route_class=ModelRoute)
 
 _Asked = Annotated[V1Request, Body(openapi_examples=bodies(REQUESTS))]
 
@@ -70,7 +60,7 @@ async def models(runtime: Running) -> Response:
     "v1Model",
     "Whether a model is ready",
     ModelNotFound,
-    response_model=V1Ready,
+    response_model=ModelReady,
     examples={"answer": {"name": "ner-bilstm", "ready": True}},
 )
 async def ready(model: PathModel, runtime: Running) -> Response:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, PlainValidator
 from pydantic import WithJsonSchema as JsonSchema
@@ -75,6 +75,7 @@ class V1Parameters(Lenient):
 class V1Request(Lenient):
     """Instances, as KServe's clients send them."""
 
+    counted: ClassVar[str] = "instances"
     instances: Annotated[list[Any], PlainValidator(_checked_instances), JsonSchema(_INSTANCES)]
     parameters: Annotated[V1Parameters | None, UNLESS_EMPTY] = Field(None, description="How to answer.")
 
@@ -87,13 +88,6 @@ class V1Request(Lenient):
     def pointer(position: int) -> str:
         """The JSON pointer to an instance."""
         return f"/instances/{position}"
-
-
-class V1Ready(Shape):
-    """The model is ready."""
-
-    name: str = Field(description="The model's name.")
-    ready: bool = Field(description="Always true: a model that is not ready is an error.")
 
 
 class V1Models(Shape):

@@ -64,7 +64,7 @@ class ModelReady(Shape):
     """The model is ready."""
 
     name: str = Field(description="The model.")
-    ready: bool = Field(description="true.")
+    ready: bool = Field(description="Always true: a model that is not ready is an error.")
 
 
 class TensorMetadata(Shape):

@@ -7,11 +7,10 @@ The models are strict and reject unknown fields. Two checks are written by hand:
 from __future__ import annotations
 
 from functools import cache
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 import orjson
 from pydantic import BaseModel, Field, PlainValidator, ValidationError
-from pydantic import WithJsonSchema as JsonSchema
 
 from service.errors import FieldProblem, InvalidField, MalformedBody, TooLarge
 from service.http.schemas.base import Name, Strict
@@ -32,19 +31,10 @@ Input = str | list[str]
 _A_KEY = "[key]"
 """pydantic's last step to a member whose name is wrong."""
 
-_ITEM_SCHEMA = {
-    "anyOf": [
-        {"type": "string", "minLength": 1, "title": "Raw text"},
-        {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1, "title": "Tokens of one input"},
-    ]
-}
-_INPUTS_SCHEMA = {
-    "description": "A text, or a list of texts and lists of tokens (each one tokenised input).",
-    "anyOf": [
-        {"type": "string", "minLength": 1, "title": "Raw text"},
-        {"type": "array", "items": _ITEM_SCHEMA, "minItems": 1, "title": "Inputs"},
-    ],
-}
+_Text = Annotated[str, Field(min_length=1, title="Raw text")]
+_Tokens = Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1, title="Tokens of one input")]
+_Inputs = _Text | Annotated[list[_Text | _Tokens], Field(min_length=1, title="Inputs")]
+"""The type of `inputs`, in the API document."""
 
 
 def _checked_inputs(value: object) -> str | list[Input]:
@@ -69,7 +59,11 @@ def _checked_inputs(value: object) -> str | list[Input]:
 class InputsRequest(Strict):
     """One input or many, in every request for predictions."""
 
-    inputs: Annotated[str | list[Input], PlainValidator(_checked_inputs), JsonSchema(_INPUTS_SCHEMA)]
+    counted: ClassVar[str] = "inputs"
+    """The list whose entries are counted against the limit on inputs."""
+    inputs: Annotated[str | list[Input], PlainValidator(_checked_inputs, json_schema_input_type=_Inputs)] = Field(
+        description="A text, or a list of texts and lists of tokens (each one tokenised input)."
+    )
 
     def items(self) -> list[Input]:
         return [self.inputs] if isinstance(self.inputs, str) else self.inputs
@@ -195,7 +189,8 @@ def parse(body: bytes, kind: type[_Model], max_inputs: int) -> _Model:
     value = read_object(body)
     if kind.model_config.get("extra") == "forbid":
         _refuse_unknown(value, kind)
-    if isinstance(inputs := value.get("inputs"), list) and "inputs" in _fields_of(kind):
+    counted = getattr(kind, "counted", None)
+    if counted is not None and isinstance(inputs := value.get(counted), list):
         check_count(len(inputs), max_inputs)
     return checked(value, kind)
 
