@@ -13,6 +13,7 @@ from fastapi import Depends
 from starlette.requests import Request
 from starlette.types import ASGIApp, Scope
 
+from service.http.security.keys import Grant
 from service.observability.spans import RequestSpan
 from service.serving.queueing import Times
 from service.serving.runtime import Runtime
@@ -44,6 +45,11 @@ class RequestContext:
     """True if the request asks for predictions alone."""
     key: str | None = None
     """The name under which rates of the request's API key are counted; None without one."""
+    grant: Grant | None = None
+    """The rights of the API key of a WebSocket."""
+    admit: Callable[[str | None], Grant | None] | None = None
+    """Checks the API key in the opening message of a WebSocket that sent none before. Raises `Unauthorized`,
+    `Forbidden` or `RateLimited`. None if no key is needed there."""
     span: RequestSpan | None = None
     """The request's OpenTelemetry span; None if tracing is off."""
     status = 0

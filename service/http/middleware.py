@@ -23,7 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.errors import Forbidden, RateLimited, RequestError, Unauthorized, Unavailable
 from service.http import problems
 from service.http.context import KEY, RequestContext, new_context
-from service.http.security.access import ADMIT, GRANT, HEALTH, Access
+from service.http.security.access import HEALTH, Access
 from service.observability import logs
 from service.observability.metrics import METHODS
 from service.observability.spans import Spans
@@ -131,9 +131,9 @@ class Edge:
         logs.in_request({"request_id": context.request_id})
         context.status = HTTPStatus.SWITCHING_PROTOCOLS
         try:
-            grant, later = self._access.check_socket(context.headers, scope["path"])
-            scope[GRANT] = grant
-            scope[ADMIT] = partial(self._access.admit, context.headers, scope["path"]) if later else None
+            context.grant, later = self._access.check_socket(context.headers, scope["path"])
+            if later:
+                context.admit = partial(self._access.admit, context.headers, scope["path"])
             if self._runtime.phase is Phase.STOPPING:
                 self._runtime.batcher.admission.refuse_closed()
             await self._app(scope, receive, send)

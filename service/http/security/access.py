@@ -22,8 +22,6 @@ HEALTH = frozenset(("/health/live", "/health/ready", "/v2/health/live", "/v2/hea
 ADMIN = ("/admin/", "/v2/repository/models/")
 """Prefixes of the paths that change the served models."""
 METRICS = "/metrics"
-GRANT, ADMIT = "grant", "admit"
-"""Keys of a WebSocket's scope: the rights of its API key, and, if it sent none, the check of a key that comes later."""
 
 PAGES, PAGE_FILES = ("/", "/docs"), ("/page/", "/docs/page/")
 """The gate explorer and the API's page: files that are the same for everyone and cost nothing."""

@@ -11,7 +11,6 @@ the network.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NoReturn, TypeVar
@@ -33,7 +32,6 @@ from service.http.context import RequestContext
 from service.http.render import dumps
 from service.http.schemas.requests import parse
 from service.http.schemas.streams import Opening, Piece
-from service.http.security.keys import Grant
 from service.http.streaming.line import Line
 from service.http.streaming.opened import SLICE, Event, Opened, error_event, open_stream
 from service.model.streams.reading import Undecided
@@ -50,8 +48,6 @@ MOST_MESSAGES = 1024
 _SHORT = 12 * SLICE + 32
 """Characters of a message with a short piece at most: JSON writes a character with up to 12, ``\\ud83d\\ude00``."""
 
-Admit = Callable[[str | None], Grant | None]
-"""Checks an API key. Raises `Unauthorized`, `Forbidden` or `RateLimited`."""
 _Message = TypeVar("_Message", bound=BaseModel)
 _log = structlog.get_logger()
 
@@ -78,15 +74,12 @@ class _Inbox:
 
 
 class Session:
-    """A stream over an accepted WebSocket. `admit` checks the key of the opening message; None if no key is needed
-    there."""
+    """A stream over an accepted WebSocket."""
 
-    def __init__(self, context: RequestContext, line: Line, grant: Grant | None, admit: Admit | None) -> None:
+    def __init__(self, context: RequestContext, line: Line) -> None:
         self._context, self._runtime = context, context.runtime
-        self._grant = grant
         self._streams, self._settings = context.runtime.streams, context.runtime.settings
         self._line = line
-        self._admit = admit
         self._inbox = _Inbox(self._settings.stream_bytes)
         self._opened: Opened | None = None
         self._errors = 0
@@ -278,9 +271,8 @@ class Session:
     async def _open(self) -> Opened:
         try:
             opening = _parsed(await self._next(), Opening)
-            grant = self._grant
-            if self._admit is not None:
-                grant = self._admit(opening.key)
+            admit = self._context.admit
+            grant = self._context.grant if admit is None else admit(opening.key)
             self._runtime.check_open()
             paces = self._streams.paces(grant.counted if grant is not None else None)
             key = self._context.route_key
