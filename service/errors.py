@@ -37,7 +37,7 @@ from enum import StrEnum
 from typing import ClassVar
 
 
-class Refused(StrEnum):
+class Refusal(StrEnum):
     """The reason of a rejection: the label `reason` of `gatelight_refusals_total`."""
 
     CLOSED = "closed"
@@ -102,7 +102,7 @@ class RequestError(ServiceError):
     """One request cannot be answered. `detail` is a text for its sender. `reason` is the label under which the
     rejection is counted; None if it is not a rejection or is counted already. `problems` are the wrong fields."""
 
-    reason: Refused | None = None
+    reason: Refusal | None = None
     problems: Sequence[FieldProblem] = ()
     status: ClassVar[int] = 500
     slug: ClassVar[str] = "internal-error"
@@ -121,7 +121,7 @@ class MalformedBody(RequestError):
 class Unauthorized(RequestError):
     """`challenge` is the value of the answer's `WWW-Authenticate`."""
 
-    reason = Refused.UNAUTHORIZED
+    reason = Refusal.UNAUTHORIZED
     status, slug, title = 401, "unauthorized", "An API key is needed"
     challenge = "Bearer"
 
@@ -129,7 +129,7 @@ class Unauthorized(RequestError):
 class Forbidden(RequestError):
     """`key` identifies the API key in the log; None if there was none."""
 
-    reason = Refused.FORBIDDEN
+    reason = Refusal.FORBIDDEN
     key: str | None = None
     status, slug, title = 403, "forbidden", "Not for this key"
 
@@ -143,7 +143,7 @@ class MethodNotAllowed(RequestError):
 
     status, slug, title = 405, "method-not-allowed", "Another method is needed"
 
-    def __init__(self, detail: str, allow: str, reason: Refused | None = None) -> None:
+    def __init__(self, detail: str, allow: str, reason: Refusal | None = None) -> None:
         super().__init__(detail)
         self.allow, self.reason = allow, reason
 
@@ -193,7 +193,7 @@ class Unfit(BundleRefused):
 class TooLarge(RequestError):
     """A value is over a limit. `what` names the limit in words, `got` is the value, `limit` the most allowed."""
 
-    reason = Refused.TOO_LARGE
+    reason = Refusal.TOO_LARGE
     status, slug, title = 413, "too-large", "Over a limit"
 
     def __init__(self, what: str, got: int | str, limit: int) -> None:
@@ -201,7 +201,7 @@ class TooLarge(RequestError):
 
 
 class MalformedRequest(RequestError):
-    reason = Refused.MALFORMED
+    reason = Refusal.MALFORMED
     status, slug, title = 400, "malformed-request", "Not HTTP/1.1"
 
 
@@ -210,7 +210,7 @@ class RequestTooSlow(RequestError):
 
 
 class HeaderTooLarge(RequestError):
-    reason = Refused.HEADER_SIZE
+    reason = Refusal.HEADER_SIZE
     status, slug, title = 431, "header-too-large", "The header is over a limit"
 
     def __init__(self, got: int, limit: int, what: str = "Bytes in the request's header") -> None:
@@ -261,7 +261,7 @@ class InvalidHeader(RequestError):
 class RateLimited(RequestError):
     """`key` identifies the API key in the log."""
 
-    reason = Refused.RATE
+    reason = Refusal.RATE
     key: str | None = None
     status, slug, title = 429, "rate-limited", "Too many requests for this key"
 
@@ -269,7 +269,7 @@ class RateLimited(RequestError):
 class Unavailable(RequestError):
     status, slug, title = 503, "unavailable", "Not available now"
 
-    def __init__(self, detail: str, *, retry_after: float | None = None, reason: Refused | None = None) -> None:
+    def __init__(self, detail: str, *, retry_after: float | None = None, reason: Refusal | None = None) -> None:
         super().__init__(detail, retry_after=retry_after)
         self.reason = reason
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from service.errors import Refused
+from service.errors import Refusal
 from service.observability.metrics import FAMILIES, PREFIX
 from service.settings import Settings
 
@@ -34,6 +34,6 @@ def test_settings_on_the_page_exist_with_the_defaults_that_it_says() -> None:
         assert float(default.replace(",", "")) in (actual, actual / 1024**2), flag
 
 
-@pytest.mark.parametrize("reason", [reason for reason in Refused if reason is not Refused.INTERNAL])
-def test_every_reason_of_a_refusal_is_on_the_page(reason: Refused) -> None:
+@pytest.mark.parametrize("reason", [reason for reason in Refusal if reason is not Refusal.INTERNAL])
+def test_every_reason_of_a_refusal_is_on_the_page(reason: Refusal) -> None:
     assert f"`{reason}`" in PAGE

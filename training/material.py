@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from service.model.bundle import Counts, Feature, FeatureName, Task
+from service.model.bundle import Feature, FeatureName, LabelCounts, Task
 from service.model.features import CHARACTERS, SHAPES
 from service.model.rules import Style
 from service.model.tokenizer import UNKNOWN, Tokenizer, build
@@ -83,7 +83,7 @@ class Material:
     dev: list[Corpus]
     test: list[Corpus]
     sizes: list[tuple[Path, int]]
-    counts: tuple[Counts, ...]
+    counts: tuple[LabelCounts, ...]
     parent: Parent | None = None
     lent: Lent | None = None
 
@@ -107,7 +107,7 @@ def gather(options: FitOptions, tell: Callable[[str], None], data: Data | None =
     for part in (*data.dev, *data.test):
         check_labels(names, part.examples, part.path)
     counted = tuple(
-        Counts(data=corpus_name(part.path), examples=len(part.examples), labels=counts(part.examples, task))
+        LabelCounts(data=corpus_name(part.path), examples=len(part.examples), labels=counts(part.examples, task))
         for part in (*train, *data.dev)
     )
     blank = build([UNKNOWN], [], style)
@@ -159,7 +159,7 @@ def _conformed(part: Part, first: Part, style: Style, tell: Callable[[str], None
     return Part(part.path, examples)
 
 
-def _counted(found: Counts, task: Task) -> str:
+def _counted(found: LabelCounts, task: Task) -> str:
     """How often each label occurs. Only the most frequent of many labels are listed."""
     by_count = sorted(found.labels.items(), key=lambda pair: -pair[1])
     listed = ", ".join(f"{label} {count:,}" for label, count in by_count[:_SHOWN])

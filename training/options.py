@@ -20,7 +20,7 @@ from service.model.rules import Style
 from service.model.windows import MAX_WORDS
 from training.data.sources import Layout
 from training.loop.fit import Precision, Recipe
-from training.loop.pretrain import Reading
+from training.loop.pretrain import PretrainRecipe
 from training.loop.schedules import OptimiserName, ScheduleName
 from training.loop.truncated import DocumentLoss
 from training.nets.initial import Initial, InputStart, RecurrentStart
@@ -30,7 +30,7 @@ Device = Literal["auto", "cpu", "cuda"]
 Pooling = Literal["last", "mean", "max", "attention"]
 CharacterReader = Literal["none", "cnn", "lstm"]
 
-_RECIPE, _INITIAL, _DROPOUTS, _READING = Recipe(), Initial(), Dropouts(), Reading()
+_RECIPE, _INITIAL, _DROPOUTS, _PRETRAINING = Recipe(), Initial(), Dropouts(), PretrainRecipe()
 NOT_STATED = "not stated"
 _GENTLE = 1e-3
 """The learning rate by default for a network that has learned already: higher rates undo what it knows."""
@@ -318,7 +318,7 @@ class FitOptions(Columns, NetworkOptions):
     @field_validator("device")
     @classmethod
     def _that_is_there(cls, value: Device) -> Device:
-        return device_of(value)
+        return chosen_device(value)
 
     @model_validator(mode="after")
     def _go_together(self) -> Self:
@@ -416,13 +416,13 @@ class PretrainOptions(TextColumns, NetworkOptions):
     out: Path = Field(description="File of the encoder, such as encoder.safetensors.")
     dev: tuple[Path, ...] = Field((), description="File of held-out texts, for the perplexity after each epoch.")
     layers: int = Field(1, ge=1, le=16, description="Number of recurrent layers; 1 with --bidirectional.")
-    epochs: int = Field(_READING.epochs, ge=1, description="Passes over the texts.")
-    learning_rate: float = Field(_READING.learning_rate, ge=1e-9, description="Adam's learning rate at the start.")
-    clip: float = Field(_READING.clip, ge=1e-9, description="Scale the gradient down if its norm is larger.")
-    window: int = Field(_READING.window, ge=2, description="Tokens of the stretches that texts are cut into.")
-    batch_rows: int = Field(_READING.batch_rows, ge=1, description="Stretches in a batch.")
-    dropout: float = Field(_READING.dropout, ge=0, le=0.95, description="Share of the units that are dropped.")
-    seed: int = Field(_READING.seed, description="Seed. The same seed gives the same encoder on one machine.")
+    epochs: int = Field(_PRETRAINING.epochs, ge=1, description="Passes over the texts.")
+    learning_rate: float = Field(_PRETRAINING.learning_rate, ge=1e-9, description="Adam's learning rate at the start.")
+    clip: float = Field(_PRETRAINING.clip, ge=1e-9, description="Scale the gradient down if its norm is larger.")
+    window: int = Field(_PRETRAINING.window, ge=2, description="Tokens of the stretches that texts are cut into.")
+    batch_rows: int = Field(_PRETRAINING.batch_rows, ge=1, description="Stretches in a batch.")
+    dropout: float = Field(_PRETRAINING.dropout, ge=0, le=0.95, description="Share of the units that are dropped.")
+    seed: int = Field(_PRETRAINING.seed, description="Seed. The same seed gives the same encoder on one machine.")
 
     @property
     def design(self) -> Design:
@@ -432,11 +432,11 @@ class PretrainOptions(TextColumns, NetworkOptions):
         return Design("sentiment", self.cell, ways, self.layers, self.hidden, "max", reset=reset, peephole=peephole)
 
     @property
-    def reading(self) -> Reading:
-        return Reading(**_given(self, Reading))
+    def recipe(self) -> PretrainRecipe:
+        return PretrainRecipe(**_given(self, PretrainRecipe))
 
 
-def device_of(wanted: Device) -> Device:
+def chosen_device(wanted: Device) -> Device:
     """The device to train on. Raises `ValueError` for CUDA if torch sees no CUDA device."""
     if wanted == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"

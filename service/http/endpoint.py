@@ -33,7 +33,7 @@ from service.http.schemas.requests import Input, parse
 from service.model.decoding import Prediction
 from service.model.joining import Logits, Traced, traces_of
 from service.model.tokenizer import Encoded
-from service.serving.explaining import Explained, Measured, TraceOptions, explain
+from service.serving.explaining import Explained, Measurements, TraceOptions, explain
 from service.serving.inference import decode, encode
 from service.serving.registry import Model
 from service.serving.runtime import INLINE_SECONDS
@@ -62,7 +62,7 @@ class Outcome(NamedTuple):
     """With interventions: for each input, the numbers of its remaining tokens in the text as sent."""
     baseline: Sequence[Prediction] = ()
     """With interventions: the predictions without them."""
-    measured: Sequence[Measured] = ()
+    measured: Sequence[Measurements] = ()
     """The wanted measurements; empty if there are none."""
 
 

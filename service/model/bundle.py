@@ -104,7 +104,7 @@ class Score(Frozen):
     truncated: Count = Field(0, description="How many of them were over the token limit and lost their tails.")
 
 
-class Counts(Frozen):
+class LabelCounts(Frozen):
     """How often each label stands in a file of labelled data: rows of a classifier, entities of a tagger."""
 
     data: _Label
@@ -133,7 +133,7 @@ class Origin(Frozen):
     """
 
     data: tuple[str, ...]
-    counts: tuple[Counts, ...] = ()
+    counts: tuple[LabelCounts, ...] = ()
     command: str
     seed: Annotated[int, Field(ge=-(1 << 63), lt=1 << 64)]
     epochs: Count
@@ -191,7 +191,7 @@ class Faithful(Frozen):
     cost: Finite = Field(description="CPU time, in predictions of the same input.")
 
 
-class Faithfulness(Frozen):
+class FaithfulnessStudy(Frozen):
     """How faithful ways to explain are on `data`, over `inputs` of its inputs."""
 
     data: _Label = Field(description="The corpus and its split.")
@@ -254,7 +254,7 @@ class Manifest(Frozen):
     """Accuracy of always answering the commonest label, or F1 of no entity at all, on the data of `quality`."""
     raw_text: Annotated[tuple[RawText, ...], Field(max_length=256)] = ()
     """Taggers: the same figures on raw text."""
-    faithfulness: Annotated[tuple[Faithfulness, ...], Field(max_length=256)] = ()
+    faithfulness: Annotated[tuple[FaithfulnessStudy, ...], Field(max_length=256)] = ()
     """How faithful the split into tokens is, beside other ways to explain the same answers."""
     quality_before: tuple[Score, ...] = ()
     """int8 models: the same figures of the float32 model that they were made from."""

@@ -5,7 +5,7 @@ sufficiency is how much is lost when only they are kept (ERASER: DeYoung et al. 
 over `PERCENTS` of the tokens, rounded up. A text never loses its last token. A tagger's text never loses the explained
 token.
 
-Nothing here runs a model: `Plan` lists the runs that are needed, and its methods compute scores from their answers.
+Nothing here runs a model: `DeletionPlan` lists the needed runs, and its methods compute scores from their answers.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def count(percent: int, tokens: int) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class DeletionPlan:
     """The runs that measure one order of one input's tokens: `kept` has each run's token numbers, ascending."""
 
     order: Sequence[int]

@@ -24,7 +24,7 @@ LEAST_TOLERANCE = 1e-4
 """The least tolerance of logits: it counts if twice the certificate's tolerance is smaller."""
 
 Rows = Sequence[NDArray[np.int32]]
-Logits = Callable[[Rows], NDArray[np.float32]]
+Predict = Callable[[Rows], NDArray[np.float32]]
 
 
 def relies_on(metadata: Mapping[str, str]) -> tuple[str, ...]:
@@ -45,7 +45,7 @@ def tolerance(manifest: Manifest) -> float:
     return max(2 * manifest.parity.logits_tolerance, LEAST_TOLERANCE)
 
 
-def check(predict: Logits, trace: Logits, manifest: Manifest, runtime: str) -> None:
+def check(predict: Predict, trace: Predict, manifest: Manifest, runtime: str) -> None:
     """Compare a ragged batch with its rows alone, and with the trace graph. `runtime` names the version that runs here.
 
     Raises `BundleError` when the logits differ by more than twice the certificate's tolerance.

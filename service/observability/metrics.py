@@ -15,7 +15,7 @@ from typing import Any
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
-from service.errors import Refused
+from service.errors import Refusal
 from service.model.gate_drift import BOUNDS, What
 from service.observability.comparison_metrics import COMPARISON_DERIVED, COMPARISON_FAMILIES
 from service.observability.shared_metrics import Board, Family, Key, Number, total
@@ -257,7 +257,7 @@ class Metrics:
                 for stage, each in zip(stages, taken, strict=True):
                     numbers.stage(stage).add(sum(each))
 
-    def refused(self, reason: Refused) -> None:
+    def refused(self, reason: Refusal) -> None:
         self.board.number("refusals_total", str(reason)).add()
 
     def batch(self, rows: int, tokens: int, padded_tokens: int, waits: Sequence[float], seconds: float) -> None:

@@ -15,7 +15,7 @@ import structlog
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from service.errors import HeaderTooLarge, MalformedRequest, Refused, RequestError, RequestTooSlow, Unavailable
+from service.errors import HeaderTooLarge, MalformedRequest, Refusal, RequestError, RequestTooSlow, Unavailable
 from service.http.context import KEY, RequestContext, new_context
 from service.http.middleware import CLIENT_GONE, rejection
 from service.http.security.access import HEALTH
@@ -35,7 +35,7 @@ MOST_PIPELINED = 64
 PROBE_SECONDS = 0.05
 """Seconds from a client's last byte to the first probe for a hang-up. Each further wait is twice as long."""
 NOTHING, HEAD, BODY = Reading
-_SLOW = {"header": Refused.SLOW_HEADER, "body": Refused.SLOW_BODY}
+_SLOW = {"header": Refusal.SLOW_HEADER, "body": Refusal.SLOW_BODY}
 _log = structlog.get_logger()
 _HEALTH = frozenset((path + slash).encode() for path in HEALTH for slash in ("", "/"))
 
@@ -83,7 +83,7 @@ class Protocol(FastConnection):
         self._reader = Reader(wire, self.loop, transport, self.client[0] if self.client else "")
         self._crowded = wire.connections > self._limits.max_connections
         if wire.connections > 2 * self._limits.max_connections:
-            self._wire.refused(Refused.CONNECTIONS)  # too many connections even for a 503
+            self._wire.refused(Refusal.CONNECTIONS)  # too many connections even for a 503
             transport.abort()
             return
         # A client that connects and sends nothing is idle. Its connection closes without an answer.
@@ -301,10 +301,10 @@ class Protocol(FastConnection):
         """Raises `Unavailable` for a connection over the limit, and for a pipelined request over the limit."""
         if self._crowded and self.url.partition(b"?")[0] not in _HEALTH:
             detail = f"The service has {self._limits.max_connections} connections, and no room for more."
-            raise Unavailable(detail, retry_after=RETRY_WHEN_CROWDED, reason=Refused.CONNECTIONS)
+            raise Unavailable(detail, retry_after=RETRY_WHEN_CROWDED, reason=Refusal.CONNECTIONS)
         if len(self.pipeline) >= MOST_PIPELINED:
             detail = f"{MOST_PIPELINED} requests wait on this connection already."
-            raise Unavailable(detail, retry_after=RETRY_WHEN_CROWDED, reason=Refused.PIPELINED)
+            raise Unavailable(detail, retry_after=RETRY_WHEN_CROWDED, reason=Refusal.PIPELINED)
 
     def on_body(self, body: bytes) -> None:
         self._bare_bytes = 0
@@ -408,7 +408,7 @@ class Protocol(FastConnection):
             self.shutdown()
         else:
             detail = "The service is starting; the request had not come whole."
-            self.refuse(Unavailable(detail, retry_after=RETRY_WHEN_CROWDED), Refused.NO_MODEL)
+            self.refuse(Unavailable(detail, retry_after=RETRY_WHEN_CROWDED), Refusal.NO_MODEL)
 
     @property
     def sending(self) -> bool:
@@ -446,9 +446,9 @@ class Protocol(FastConnection):
             self._hear_no_more()
         else:
             reason = error.reason if isinstance(error, RequestError) else None
-            self.refuse(error, reason or Refused.INTERNAL)
+            self.refuse(error, reason or Refusal.INTERNAL)
 
-    def refuse(self, error: Exception, reason: Refused) -> None:
+    def refuse(self, error: Exception, reason: Refusal) -> None:
         """Answer with an error in the place of the current request, and close after it."""
         reading, cycle = self._reading, self.cycle
         if reading is BODY and cycle.response_complete:  # answered with an error earlier, and still sending
@@ -459,7 +459,7 @@ class Protocol(FastConnection):
             self.on_message_begin()
         method = self.parser.get_method().decode("ascii") if self.url else "GET"
         context = cast(Any, self.scope).get(KEY) or new_context(self.headers)
-        if reason is Refused.INTERNAL:
+        if reason is Refusal.INTERNAL:
             _log.error("unexpected error", exc_info=error)
         path = self.url.partition(b"?")[0].decode("latin-1")
         response: Any = rejection(error, context.request_id, method, path)

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 import httptools
 
-from service.errors import HeaderTooLarge, MalformedRequest, MethodNotAllowed, Refused
+from service.errors import HeaderTooLarge, MalformedRequest, MethodNotAllowed, Refusal
 
 MOST_LINES = 200
 """Header lines of one request. Browsers send about 20, and each proxy on the way adds a few."""
@@ -66,7 +66,7 @@ def strange_target(data: bytes) -> bytes:
 
 def not_allowed(detail: str) -> MethodNotAllowed:
     """The error for a method that no route has."""
-    return MethodNotAllowed(detail, "GET, POST", Refused.METHOD)
+    return MethodNotAllowed(detail, "GET, POST", Refusal.METHOD)
 
 
 def check_size(method: bytes, target: bytes, lines: Lines, most: int) -> None:

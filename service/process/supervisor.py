@@ -34,8 +34,8 @@ from service.observability.metrics import Metrics
 from service.observability.shared_metrics import MEMORY_BYTES, total
 from service.process.handover import close_all
 from service.process.sockets import listen, refuse, steer, url, welcome
-from service.process.worker import SHOW_STACKS, SIGNALS, STARTUP_STATUS, Decisions, Start, Work, boards, run
-from service.serving import agreement
+from service.process.worker import SHOW_STACKS, SIGNALS, STARTUP_STATUS, DecisionMemory, Start, Work, boards, run
+from service.serving import decisions
 from service.serving.rates import Buckets
 from service.serving.registry import Changes, Registry
 from service.serving.shared import Remembered
@@ -110,13 +110,13 @@ class Supervisor:
         self._memory = RawArray(ctypes.c_char, MEMORY_BYTES * (count + 1))
         self._boards = boards(self._memory)
         self._turns = RawArray(ctypes.c_double, count)
-        self._decisions = Decisions(
-            RawArray(ctypes.c_char, agreement.BYTES), RawArray(ctypes.c_uint64, count), self._context.Lock()
+        self._decision_memory = DecisionMemory(
+            RawArray(ctypes.c_char, decisions.BYTES), RawArray(ctypes.c_uint64, count), self._context.Lock()
         )
-        self._agreement = self._decisions.open()
+        self._decisions = self._decision_memory.open()
         self._remembered = Remembered.of(count) if self._forks else None
         self._rates = Buckets() if self._forks else None
-        self._agreed = 0
+        self._followed = 0
         self._looked = time.monotonic()
         self._workers = [_Worker(number) for number in range(count)]
         self._renewed = time.monotonic()
@@ -190,12 +190,12 @@ class Supervisor:
 
     def _follow(self) -> None:
         """Follow the decisions of workers, so that workers forked later serve the same models."""
-        number = self._agreement.number
-        if self._registry is None or number == self._agreed or self._signals:
+        number = self._decisions.number
+        if self._registry is None or number == self._followed or self._signals:
             return
-        number, decisions = self._agreement.read()
-        self._change(partial(self._registry.follow, decisions))
-        self._agreed = number
+        number, latest = self._decisions.read()
+        self._change(partial(self._registry.follow, latest))
+        self._followed = number
 
     def _change(self, change: Callable[[], object]) -> None:
         """Change the models, unless a signal to stop comes."""
@@ -283,7 +283,7 @@ class Supervisor:
             len(self._workers),
             self._memory,
             self._turns,
-            self._decisions,
+            self._decision_memory,
             self._work,
             self._registry,
             worker.starts > 0,
@@ -345,7 +345,7 @@ class Supervisor:
 
     def _postpone(self, worker: _Worker) -> float:
         """Schedule the next start of a worker; no change waits for it meanwhile. Returns the seconds until then."""
-        self._agreement.note_gone(worker.place)
+        self._decisions.note_gone(worker.place)
         now = time.monotonic()
         worker.failures = 0 if now - worker.started >= STABLE_SECONDS else worker.failures + 1
         # The bounded exponent prevents an overflow after days of failed starts.

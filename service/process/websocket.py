@@ -18,7 +18,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.http11 import Request
 from websockets.protocol import OPEN
 
-from service.errors import Refused
+from service.errors import Refusal
 from service.http.streaming.line import LINE, Take
 from service.process.wire import Reader, Wire
 
@@ -85,7 +85,7 @@ class WebSocket(WebSocketsSansIOProtocol):
         if self.conn.close_sent is not None:
             super().handle_parser_exception()
             return
-        self._wire.refused(Refused.MALFORMED)
+        self._wire.refused(Refusal.MALFORMED)
         self.transport.abort()
 
     def end(self) -> None:

@@ -20,7 +20,7 @@ from typing import Protocol
 
 import structlog
 
-from service.errors import Refused, Unavailable
+from service.errors import Refusal, Unavailable
 from service.http.fast_path import Known
 from service.observability.metrics import Metrics
 from service.settings import Settings
@@ -38,7 +38,7 @@ _log = structlog.get_logger()
 class Sender(Protocol):
     """A connection while its client sends a body."""
 
-    def refuse(self, error: Exception, reason: Refused) -> None:
+    def refuse(self, error: Exception, reason: Refusal) -> None:
         """Answer the request with an error, and close."""
 
 
@@ -65,7 +65,7 @@ class Wire:
         """Bytes of bodies that are not complete yet."""
         return sum(self.bodies.values())
 
-    def refused(self, reason: Refused, **details: object) -> None:
+    def refused(self, reason: Refusal, **details: object) -> None:
         self.metrics.refused(reason)
         _log.info("refused", reason=str(reason), **details)
 
@@ -83,7 +83,7 @@ class Wire:
             )
             first = next(iter(self.bodies))
             del self.bodies[first]
-            first.refuse(Unavailable(detail, retry_after=RETRY_WHEN_CROWDED), Refused.UNREAD)
+            first.refuse(Unavailable(detail, retry_after=RETRY_WHEN_CROWDED), Refusal.UNREAD)
 
     def make_room(self) -> None:
         """Cut slow readers until the unsent bytes are within the limit, or one is left.
@@ -99,7 +99,7 @@ class Wire:
             slow = [reader for reader in over if reader.seconds >= PATIENCE]
             if not slow:
                 return
-            max(slow, key=lambda reader: (held[reader.address], reader.seconds_to_go())).cut(Refused.UNSENT)
+            max(slow, key=lambda reader: (held[reader.address], reader.seconds_to_go())).cut(Refusal.UNSENT)
 
 
 @dataclass(slots=True, eq=False)
@@ -155,7 +155,7 @@ class Reader:
         if self._timer is None and self._transport.get_write_buffer_size():
             self.watch()
 
-    def cut(self, reason: Refused) -> None:
+    def cut(self, reason: Refusal) -> None:
         self._wire.metrics.refused(reason)
         _log.info("cut", reason=str(reason), seconds=round(self.seconds, 1), bytes_left=self._untaken())
         self.stop()
@@ -177,7 +177,7 @@ class Reader:
             return
         before, self._before = self._before, self._untaken()
         if before - self._before < LEAST_PROGRESS or self.seconds >= self._wire.settings.answer_seconds:
-            self.cut(Refused.SLOW_READER)
+            self.cut(Refusal.SLOW_READER)
         else:
             self._set_timer()
 

@@ -18,7 +18,7 @@ from service.errors import StartupError
 from service.observability import logs
 from service.observability.metrics import FAMILIES, Metrics
 from service.observability.shared_metrics import MEMORY_BYTES, Board
-from service.serving.agreement import Agreement
+from service.serving.decisions import Decisions
 from service.serving.rates import Buckets
 from service.serving.registry import Registry
 from service.serving.shared import Remembered, Shared
@@ -44,15 +44,15 @@ def boards(memory: ctypes.Array[ctypes.c_char]) -> list[Board]:
 
 
 @dataclass(frozen=True, slots=True)
-class Decisions:
-    """The memory of an `Agreement`, in a form that can be passed to another process."""
+class DecisionMemory:
+    """The memory of `Decisions`, in a form that can be passed to another process."""
 
     memory: ctypes.Array[ctypes.c_char]
     followed: ctypes.Array[ctypes.c_uint64]
     lock: Lock
 
-    def open(self) -> Agreement:
-        return Agreement(memoryview(self.memory).cast("B"), memoryview(self.followed).cast("B").cast("Q"), self.lock)
+    def open(self) -> Decisions:
+        return Decisions(memoryview(self.memory).cast("B"), memoryview(self.followed).cast("B").cast("Q"), self.lock)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class Start:
     workers: int
     memory: ctypes.Array[ctypes.c_char]
     turns: ctypes.Array[ctypes.c_double]
-    decisions: Decisions
+    decisions: DecisionMemory
     work: Work
     registry: Registry | None
     replaces: bool
@@ -98,7 +98,7 @@ def run(start: Start, listener: socket.socket, others: Sequence[socket.socket]) 
         start.registry,
         start.replaces,
         worker=start.place,
-        agreement=start.decisions.open(),
+        decisions=start.decisions.open(),
         remembered=start.remembered,
         rates=start.rates,
         accepted=start.accepted,

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Collection
 from typing import NoReturn, Protocol
 
-from service.errors import DeadlineExceeded, Refused, Unavailable
+from service.errors import DeadlineExceeded, Refusal, Unavailable
 from service.serving.queueing import Queue
 
 _WEIGHT_OF_LAST = 0.1
@@ -49,7 +49,7 @@ class Admission:
         large_share: float,
         lane_share: float,
         clock: Callable[[], float],
-        refused: Counter[Refused],
+        refused: Counter[Refusal],
     ) -> None:
         self._lanes = lanes
         self._threads = threads
@@ -111,7 +111,7 @@ class Admission:
     def admit(self, lane: Waiting, tokens: int, deadline: float) -> None:
         """Accept a submission of `tokens` tokens, or raise `Unavailable` or `DeadlineExceeded`."""
         if deadline <= asyncio.get_running_loop().time():
-            self._refused[Refused.DEADLINE] += 1
+            self._refused[Refusal.DEADLINE] += 1
             raise DeadlineExceeded
         self._mean_tokens += _WEIGHT_OF_LAST * (tokens - self._mean_tokens)
         if not self.has_room(lane, tokens):
@@ -120,7 +120,7 @@ class Admission:
     def refuse_full(self, tokens: float) -> NoReturn:
         """Reject a submission of about `tokens` tokens. Each rejected caller gets a later Retry-After, so that they do
         not return together."""
-        self._refused[Refused.FULL] += 1
+        self._refused[Refusal.FULL] += 1
         now = self._clock()
         waiting, seconds = self.queued_tokens, self.queued_seconds
         promised, then = self._promised
@@ -133,5 +133,5 @@ class Admission:
 
     def refuse_closed(self) -> NoReturn:
         """Reject a submission because the service is shutting down."""
-        self._refused[Refused.CLOSED] += 1
+        self._refused[Refusal.CLOSED] += 1
         raise Unavailable("The service is shutting down.", retry_after=RETRY_WHEN_CLOSED)

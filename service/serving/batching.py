@@ -21,9 +21,9 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
-from service.errors import DeadlineExceeded, Refused
+from service.errors import DeadlineExceeded, Refusal
 from service.serving.admission import Admission
-from service.serving.queueing import Batch, Entry, Outcome, Queue, Ran, Reply, Submission, Times, padded_tokens
+from service.serving.queueing import Batch, BatchRun, Entry, Queue, Reply, Results, Submission, Times, padded_tokens
 
 Row = TypeVar("Row")
 Result = TypeVar("Result")
@@ -42,7 +42,7 @@ class Counters:
 
     inline_batches: int = 0
     failed_batches: int = 0
-    refused: Counter[Refused] = field(default_factory=Counter)
+    refused: Counter[Refusal] = field(default_factory=Counter)
     """Rejected submissions by reason. No work was begun for them."""
     dropped: Counter[Drop] = field(default_factory=Counter)
     """Accepted rows that never ran because their submission had ended, by the cause of its end."""
@@ -53,7 +53,7 @@ class Ahead(NamedTuple):
 
     batch: Batch[Lane[Any, Any]]
     window: slice
-    future: Future[Outcome]
+    future: Future[Results]
 
 
 class Batcher:
@@ -80,7 +80,7 @@ class Batcher:
         lane_share: float = 1.0,
         executor: Executor | None = None,
         clock: Callable[[], float] = time.perf_counter,
-        ran: Callable[[Ran], None] | None = None,
+        ran: Callable[[BatchRun], None] | None = None,
     ) -> None:
         self.threads = threads
         self.token_budget = token_budget
@@ -248,10 +248,10 @@ class Batcher:
         else:
             self._running += 1
 
-    def _submit(self, batch: Batch[Lane[Any, Any]]) -> Future[Outcome]:
+    def _submit(self, batch: Batch[Lane[Any, Any]]) -> Future[Results]:
         loop = asyncio.get_running_loop()
 
-        def landed(future: Future[Outcome]) -> None:
+        def landed(future: Future[Results]) -> None:
             if not future.cancelled():
                 with contextlib.suppress(RuntimeError):  # the loop was closed without `close`: no caller waits
                     loop.call_soon_threadsafe(self._land, batch, future)
@@ -264,7 +264,7 @@ class Batcher:
         future.add_done_callback(landed)
         return future
 
-    def _land(self, batch: Batch[Lane[Any, Any]], future: Future[Outcome]) -> None:
+    def _land(self, batch: Batch[Lane[Any, Any]], future: Future[Results]) -> None:
         if self.ahead is not None:
             self.settle_ahead()
         self._running -= 1
@@ -380,7 +380,7 @@ class Lane(Generic[Row, Result]):
         seconds = batcher.clock() - started
         self.given = batcher.count_at_once(self.given, seconds)
         if batcher.ran is not None:
-            batcher.ran(Ran(len(rows), tokens, tokens, [0.0] * len(rows), seconds, self._of))
+            batcher.ran(BatchRun(len(rows), tokens, tokens, [0.0] * len(rows), seconds, self._of))
         self._correct(seconds, len(rows), tokens)
         return results
 
@@ -411,7 +411,7 @@ class Lane(Generic[Row, Result]):
         """These rows of the queue, ready to run."""
         return Batch(self, self._run, entries, self._batcher.clock)
 
-    def deliver(self, batch: Batch[Lane[Any, Any]], outcome: Outcome) -> None:
+    def deliver(self, batch: Batch[Lane[Any, Any]], outcome: Results) -> None:
         """Give the results of a batch to its callers, and correct the estimate by the measured time."""
         results, seconds = outcome
         self._correct(seconds, len(batch.entries), batch.padded_tokens)

@@ -21,7 +21,7 @@ Key = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class RefusedVersion:
     """A version on disk that cannot be served, and the reason, which holds no path of this machine.
 
     `version` is None if the folder of the name cannot be read.
@@ -44,10 +44,10 @@ class BundleStore:
         # Signatures of the files of each loaded version, from the last time that they matched it.
         self._states: dict[Key, object] = {}
         # Broken versions with the signatures of their files. They are tried again when these change.
-        self._broken: dict[Key, tuple[object, Refused]] = {}
-        self._told: set[Refused] = set()  # possibly passing problems that are in the log already
+        self._broken: dict[Key, tuple[object, RefusedVersion]] = {}
+        self._told: set[RefusedVersion] = set()  # possibly passing problems that are in the log already
 
-    def get(self, name: str, version: int, current: Model | None) -> Model | Refused:
+    def get(self, name: str, version: int, current: Model | None) -> Model | RefusedVersion:
         """A version's model: `current`, the served one, if the files still match it; else loaded anew. Blocks."""
         path = self._repository / name / str(version)
         if current is not None and self._states.get((name, version)) == _state(path):
@@ -66,11 +66,11 @@ class BundleStore:
         """Forget the broken versions of a name."""
         self._broken = {key: value for key, value in self._broken.items() if key[0] != name}
 
-    def _known_problem(self, path: Path) -> Refused | None:
+    def _known_problem(self, path: Path) -> RefusedVersion | None:
         state, problem = self._broken.get((path.parent.name, int(path.name)), (None, None))
         return problem if state == _state(path) else None
 
-    def _try(self, path: Path, current: Model | None) -> Model | Refused:
+    def _try(self, path: Path, current: Model | None) -> Model | RefusedVersion:
         """Load one version unless its files match `current`. A broken bundle is remembered until its files change; any
         other problem may pass."""
         name, version = path.parent.name, int(path.name)
@@ -83,13 +83,13 @@ class BundleStore:
                 return current
             model = self._load(bundle)
         except BundleError as error:
-            problem = Refused(printable(name), version, self._without_paths(str(error)))
+            problem = RefusedVersion(printable(name), version, self._without_paths(str(error)))
             self._broken[name, version] = state, problem
             serves = {} if current is None else {"serves": "what was verified before"}
             _log.error("bundle refused", model=name, version=version, reason=problem.reason, **serves)
             return problem
         except Exception as error:
-            problem = Refused(printable(name), version, f"it cannot be loaded ({type(error).__name__})")
+            problem = RefusedVersion(printable(name), version, f"it cannot be loaded ({type(error).__name__})")
             if problem not in self._told:
                 _log.exception("bundle refused", model=name, version=version, reason=problem.reason)
             self._told.add(problem)
@@ -106,9 +106,11 @@ class BundleStore:
         return reason
 
 
-def unreadable_names(reasons: Mapping[str, str], told: Container[Refused], served: Container[str]) -> list[Refused]:
+def unreadable_names(
+    reasons: Mapping[str, str], told: Container[RefusedVersion], served: Container[str]
+) -> list[RefusedVersion]:
     """The names whose folders cannot be read, by their reasons. The log gets those that are not `told`."""
-    refused = [Refused(printable(name), None, reason) for name, reason in reasons.items()]
+    refused = [RefusedVersion(printable(name), None, reason) for name, reason in reasons.items()]
     for each in refused:
         if each not in told:
             serves = {"serves": "what was verified before"} if each.name in served else {}

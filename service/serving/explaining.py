@@ -16,7 +16,7 @@ from service.model import faithfulness
 from service.model.bundle import Manifest
 from service.model.contributions import check_explain
 from service.model.deletion import MAX_LIMITED_TOKENS, has_closed_form, is_limited
-from service.model.faithfulness import DeletionEffects, Faithfulness, Plan, Run
+from service.model.faithfulness import DeletionEffects, DeletionPlan, Faithfulness, Run
 from service.model.gates import Selection
 from service.model.interventions import Applied, Interventions, apply, check_tokens, within
 from service.model.joining import Logits, Traced, traces_of
@@ -75,7 +75,7 @@ class TraceOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class Measurements:
     """The measurements of one input; None if not wanted, or if the cell has no attribution to measure."""
 
     faithfulness: Faithfulness | None = None
@@ -141,7 +141,7 @@ class Explained:
     applied: list[Applied]
     traces: list[Traced]
     baseline: list[Logits] | None
-    measured: list[Measured]
+    measured: list[Measurements]
 
 
 async def explain(
@@ -176,7 +176,7 @@ async def explain(
             model, encoded, nothing, contributions=False, explain=None, deadline=deadline, times=times
         )
         baseline = [each.logits for each in traces_of(encoded, plain)]
-    measured: list[Measured] = []
+    measured: list[Measurements] = []
     if asked.wanted:
         measured = await measure(
             inference, offload, model, applied, traces, asked.wanted, deadline=deadline, times=times
@@ -194,7 +194,7 @@ async def measure(
     *,
     deadline: float,
     times: Times | None = None,
-) -> list[Measured]:
+) -> list[Measurements]:
     """Measure inputs, each with its joined trace. Its contributions give the order of deletion.
 
     Raises the errors of `Inference.rerun`.
@@ -209,7 +209,7 @@ async def measure(
     for piece in _pieces([job for work in planned for job in work.jobs]):
         logits += await inference.rerun(model, piece, deadline=deadline, times=times)
 
-    def measured() -> list[Measured]:
+    def measured() -> list[Measurements]:
         found, at = [], 0
         for work in planned:
             found.append(work.measured(model, logits[at : at + len(work.runs)]))
@@ -238,7 +238,7 @@ class _Work:
     """The runs of one input. `places` maps each selection to its run: first the plan's, then those for the effects."""
 
     applied: Applied
-    plan: Plan | None
+    plan: DeletionPlan | None
     label: int
     places: Sequence[int]
     runs: Sequence[Run]
@@ -253,7 +253,7 @@ class _Work:
         label, plan = 0, None
         if wanted.faithfulness and trace.contributions is not None:
             label = faithfulness.label_of(model.decoder, trace.logits, source, explained)
-            plan = Plan(faithfulness.order_of(trace.contributions["tokens"][:, label], explained), explained)
+            plan = DeletionPlan(faithfulness.order_of(trace.contributions["tokens"][:, label], explained), explained)
         effects = wanted.deletion and trace.deletion is None
         kept = plan.kept() if plan else []
         if effects:
@@ -262,7 +262,7 @@ class _Work:
         jobs = [RunJob(run.row, within(applied.settings, run.tokens)) for run in runs]
         return cls(applied, plan, label, places, runs, jobs, effects, trace.deletion)
 
-    def measured(self, model: Model, logits: Sequence[Logits]) -> Measured:
+    def measured(self, model: Model, logits: Sequence[Logits]) -> Measurements:
         source, explained, labels = self.applied.encoded, self.applied.explain, model.bundle.manifest.labels
         found = None
         planned = 0
@@ -272,10 +272,10 @@ class _Work:
             by_run = [chances[place] for place in self.places[:planned]]
             found = self.plan.summary(labels[self.label], by_run)
         if not self.effects:
-            return Measured(found, self.closed)
+            return Measurements(found, self.closed)
         picked = [
             np.asarray(logits[place] if explained is None else logits[place][self.runs[place].explained], np.float64)
             for place in self.places[planned:]
         ]
         bias = model.engine.head_bias.astype(np.float64)
-        return Measured(found, faithfulness.effects(labels, len(source), explained, bias, picked))
+        return Measurements(found, faithfulness.effects(labels, len(source), explained, bias, picked))

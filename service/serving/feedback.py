@@ -14,7 +14,7 @@ from service.observability.comparison_metrics import BINS, FEEDBACK_ACCURACY, FE
 from service.observability.metrics import PREFIX, Metrics, Totals, value_of
 from service.serving.answered import ENTRIES, Answered
 
-Outcome = Literal["right", "wrong", "repeated", "unscored"]
+Verdict = Literal["right", "wrong", "repeated", "unscored"]
 
 Span = tuple[int, int, str]
 """An entity: its first code point, its end, and its kind."""
@@ -24,7 +24,7 @@ Span = tuple[int, int, str]
 class Taken:
     """Accepted feedback. `model` and `version` are None if the details of the answer are overwritten."""
 
-    outcome: Outcome
+    outcome: Verdict
     model: str | None = None
     version: str | None = None
 
@@ -73,7 +73,7 @@ class Feedback:
             )
         key = f"{request_id}\0{number}"
         if self._fed.knows(key, after=self._answered.time(request_id)):  # an id that came again has a new answer
-            outcome: Outcome = "repeated"
+            outcome: Verdict = "repeated"
         elif spans is None:
             answered, score = answers[number]
             outcome = "right" if detail["labels"][answered] == label else "wrong"
@@ -85,7 +85,7 @@ class Feedback:
         self._metrics.board.number("feedback_total", name, version, outcome).add()
         return Taken(outcome, name, version)
 
-    def _judge(self, detail: dict[str, Any], answered: Iterable[Sequence[Any]], right: set[Span]) -> Outcome:
+    def _judge(self, detail: dict[str, Any], answered: Iterable[Sequence[Any]], right: set[Span]) -> Verdict:
         """Compare a tagger's entities and count them."""
         name, version, kinds = detail["model"], detail["version"], detail["kinds"]
         found = {(start, end, kinds[kind]): score for start, end, kind, score in answered}

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeVar, cast
 
-from service.errors import Refused, Unavailable
+from service.errors import Refusal, Unavailable
 
 _Value = TypeVar("_Value")
 
@@ -68,7 +68,7 @@ class EdgeThreads:
                 f"The service is full: {waiting:.1f} seconds of parsing, tokenising and building answers wait, of at "
                 f"most {self._most:g}.",
                 retry_after=waiting / self._threads,
-                reason=Refused.EDGE,
+                reason=Refusal.EDGE,
             )
 
 
@@ -92,7 +92,7 @@ class TraceNumbers:
                 f"Numbers in the traces that are under way: {self.held}, with {numbers} more over the limit of "
                 f"{self._most}.",
                 retry_after=retry_after(),
-                reason=Refused.TRACE,
+                reason=Refusal.TRACE,
             )
         self.held += numbers
         try:

@@ -218,7 +218,7 @@ class Queue:
         return len(submission.queued) < self._max_rows and submission.queued_tokens + length <= self._token_budget
 
 
-class Ran(NamedTuple):
+class BatchRun(NamedTuple):
     """Measurements of a finished batch."""
 
     rows: int
@@ -231,7 +231,7 @@ class Ran(NamedTuple):
     """The lane's `of`."""
 
 
-Outcome = tuple[Sequence[Any], float]
+Results = tuple[Sequence[Any], float]
 """One result a row, and the seconds of the batch."""
 
 
@@ -252,7 +252,7 @@ class Batch(Generic[Home]):
     def padded_tokens(self) -> int:
         return padded_tokens(self.entries)
 
-    def run(self) -> Outcome:
+    def run(self) -> Results:
         """Run the batch, unless it is void. Returns the results and the seconds."""
         if self.void:
             return [], 0.0
@@ -265,10 +265,10 @@ class Batch(Generic[Home]):
             raise RuntimeError(f"run returned {len(results)} results for {len(self.entries)} rows")
         return results, self._clock() - started
 
-    def report(self, seconds: float, of: object) -> Ran:
+    def report(self, seconds: float, of: object) -> BatchRun:
         """Measurements of the batch after its run. `of` identifies its lane."""
         waits = [self.since - entry.submission.since for entry in self.entries]
-        return Ran(len(self.entries), _tokens(self.entries), self.padded_tokens, waits, seconds, of)
+        return BatchRun(len(self.entries), _tokens(self.entries), self.padded_tokens, waits, seconds, of)
 
 
 def batches(lengths: Sequence[int], most_rows: int, most_tokens: int, *, like: float = LIKE) -> Iterator[list[int]]:

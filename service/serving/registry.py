@@ -23,10 +23,10 @@ from service.model import bundle as bundles
 from service.model.bundle import Task
 from service.model.loading import Load, Model, ProviderSetting, choose_provider, loader
 from service.rollout import Plan, Rollout, Rule, restored
-from service.serving.bundle_store import BundleStore, Refused, printable, unreadable_names
+from service.serving.bundle_store import BundleStore, RefusedVersion, printable, unreadable_names
 from service.serving.served import (
     UNLOADED,
-    Entry,
+    IndexEntry,
     NoModelForTask,
     NoVersion,
     Served,
@@ -37,7 +37,7 @@ from service.serving.served import (
     unserved,
 )
 
-__all__ = ["Changes", "Entry", "Model", "Refused", "Registry"]
+__all__ = ["Changes", "IndexEntry", "Model", "RefusedVersion", "Registry"]
 
 DEFAULT_TASK: Task = "sentiment"
 """The task of a request without a model and a task."""
@@ -54,7 +54,7 @@ class Changes:
 
     loaded: tuple[Model, ...] = ()
     retired: tuple[str, ...] = ()
-    refused: tuple[Refused, ...] = ()
+    refused: tuple[RefusedVersion, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self.loaded or self.retired or self.refused)
@@ -74,7 +74,7 @@ class Snapshot:
     models: Mapping[str, Model]
     """The stable version of each name."""
     defaults: Mapping[Task, str]
-    refused: tuple[Refused, ...]
+    refused: tuple[RefusedVersion, ...]
 
     def find(self, name: str) -> Served:
         """The loaded versions of a name. Raises `ModelNotFound`."""
@@ -150,7 +150,7 @@ class Registry:
             yield from each.versions.values()
 
     @property
-    def refused(self) -> tuple[Refused, ...]:
+    def refused(self) -> tuple[RefusedVersion, ...]:
         """The versions on disk that cannot be served; for each name only those above the served one."""
         return self._snapshot.refused
 
@@ -329,7 +329,7 @@ class Registry:
     ) -> Served:
         """Serve a name by its current plan. If a wanted version, or with `strict` any part of the plan, cannot be
         served, restore `pins` and `plans` and raise."""
-        before, served, refused = dict(self._problems), dict(self.served), list[Refused]()
+        before, served, refused = dict(self._problems), dict(self.served), list[RefusedVersion]()
         served.pop(name, None)
         self._put(served, name, versions, refused)
         others = [each for each in self._snapshot.refused if each.name != name]
@@ -349,7 +349,7 @@ class Registry:
         self._show(served, [*others, *refused])
         return found
 
-    def index(self) -> list[Entry]:
+    def index(self) -> list[IndexEntry]:
         """Every version that is loaded or in the models folder, by name, then by version. Blocks."""
         snapshot, pins = self._snapshot, dict(self._pins)
         reasons = {(each.name, each.version): each.reason for each in snapshot.refused}
@@ -360,7 +360,7 @@ class Registry:
                 ready = served is not None and version in served.versions
                 model = served.stable if served is not None else None
                 why = "" if ready else reasons.get((name, version)) or unserved(model, version, pins.get(name))
-                entries.append(Entry(printable(name), version, ready, why))
+                entries.append(IndexEntry(printable(name), version, ready, why))
         return entries
 
     def _found(self, unreadable: MutableMapping[str, str] | None = None) -> dict[str, list[int]]:
@@ -379,7 +379,7 @@ class Registry:
             raise BundleRefused(f"{name} cannot be served: {unreadable[name]}.")
         return versions
 
-    def _put(self, served: dict[str, Served], name: str, versions: list[int], refused: list[Refused]) -> None:
+    def _put(self, served: dict[str, Served], name: str, versions: list[int], refused: list[RefusedVersion]) -> None:
         """Load the available versions of a name by its plan, and add them to `served`."""
         self._problems.pop(name, None)
         pin, plan, before = self._pins.get(name), self.plan(name), self._snapshot.served.get(name)
@@ -413,12 +413,12 @@ class Registry:
             self._problems[name] = problems
 
     def _add(
-        self, models: dict[int, Model], name: str, version: int, before: Served | None, refused: list[Refused]
+        self, models: dict[int, Model], name: str, version: int, before: Served | None, refused: list[RefusedVersion]
     ) -> None:
         """Add a version to `models`, or to `refused`. A served version stays even if its files are broken now."""
         current = before.versions.get(version) if before is not None else None
         outcome = self._store.get(name, version, current)
-        if isinstance(outcome, Refused):
+        if isinstance(outcome, RefusedVersion):
             refused.append(outcome)
             if current is None:
                 return
@@ -433,7 +433,7 @@ class Registry:
         yield "canary", plan.canary
         yield "shadow", [plan.shadow[0]] if plan.shadow else []
 
-    def _show(self, served: Mapping[str, Served], refused: Iterable[Refused]) -> Changes:
+    def _show(self, served: Mapping[str, Served], refused: Iterable[RefusedVersion]) -> Changes:
         """Serve these models from now on."""
         before, served = self._snapshot, dict(sorted(served.items()))
         models = {name: each.stable for name, each in served.items()}

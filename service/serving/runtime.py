@@ -13,18 +13,18 @@ from typing import Any, TypeVar, get_args
 import structlog
 
 from service.cpus import usable_cpus
-from service.errors import BundleRefused, ModelNotFound, Refused, StartupError, Unavailable
+from service.errors import BundleRefused, ModelNotFound, Refusal, StartupError, Unavailable
 from service.model.bundle import Score, Task
 from service.observability import logs
 from service.rollout import Plan
 from service.serving.afterwards import Afterwards
-from service.serving.agreement import LOOK_SECONDS
 from service.serving.batching import Batcher, Drop
+from service.serving.decisions import LOOK_SECONDS
 from service.serving.inference import Inference
 from service.serving.limits import EdgeThreads, TraceNumbers
 from service.serving.opening import Opening
-from service.serving.queueing import Ran
-from service.serving.registry import Changes, Entry, Model, Registry
+from service.serving.queueing import BatchRun
+from service.serving.registry import Changes, IndexEntry, Model, Registry
 from service.serving.sampling import Sampler
 from service.serving.served import UNLOADED, Served
 from service.serving.shared import Shared
@@ -42,7 +42,7 @@ FOLLOW_AGAIN_SECONDS = 1.0
 """Interval between two tries of a worker to follow a decision, after an error that is no broken bundle."""
 MAIN_METRICS = ("accuracy", "f1")
 """Metrics of a model's quality in `/metrics`. With full metrics, all of its manifest."""
-REFUSALS = (Refused.FULL, Refused.CLOSED, Refused.DEADLINE)
+REFUSALS = (Refusal.FULL, Refusal.CLOSED, Refusal.DEADLINE)
 """Rejections that the batcher counts."""
 DROPS: tuple[Drop, ...] = get_args(Drop)
 
@@ -103,7 +103,7 @@ class Runtime:
         self.streams = Streams(settings, self.batcher, self.metrics, shared.rates)
         self._edge = EdgeThreads(EDGE_THREADS, settings.edge_seconds)
         self._traces = TraceNumbers(settings.trace_numbers)
-        self._agreement = shared.agreement if settings.admin else None
+        self._decisions = shared.decisions if settings.admin else None
         self._worker = shared.worker
         self._seen = self._followed = 0
         """The last decision that this worker has read, and the last up to which it has followed all."""
@@ -128,7 +128,7 @@ class Runtime:
         registry = self._registry
         if registry is None or not registry.models:
             why = "No model is loaded." if registry is not None else "The models are loading."
-            raise Unavailable(why, retry_after=RETRY_WHILE_LOADING, reason=Refused.NO_MODEL)
+            raise Unavailable(why, retry_after=RETRY_WHILE_LOADING, reason=Refusal.NO_MODEL)
         return registry
 
     def model(self, name: str | None, task: Task | None, version: str | None = None, key: str | None = None) -> Model:
@@ -186,10 +186,10 @@ class Runtime:
                 _, number = await self._decide(name, lambda registry: registry.unload(name))
             except ModelNotFound:
                 # Sent again: it is unloaded here, and waits for the workers that were behind.
-                if self._agreement is None or self._registry is None:
+                if self._decisions is None or self._registry is None:
                     raise
-                number = self._agreement.number
-                if self._registry.decision(name)["pin"] != UNLOADED or not self._agreement.behind(number):
+                number = self._decisions.number
+                if self._registry.decision(name)["pin"] != UNLOADED or not self._decisions.behind(number):
                     raise
             else:
                 self._count_reloads("retired")
@@ -200,16 +200,16 @@ class Runtime:
     async def _decide(self, name: str, change: Callable[[Registry], _Value]) -> tuple[_Value, int]:
         """Change the served versions of a name, after the decisions of other workers. Returns the result of `change`
         and the number of the decision."""
-        agreement = self._agreement
-        if agreement is None:
+        decisions = self._decisions
+        if decisions is None:
             return await self._change(change), 0
 
         def decide(registry: Registry) -> tuple[_Value, int]:
             while True:  # each turn after the first follows a decision that another worker has made meanwhile
-                last, decisions = agreement.read()
-                registry.follow(decisions)
+                last, latest = decisions.read()
+                registry.follow(latest)
                 changed = change(registry)
-                number = agreement.decide(name, registry.decision(name), last)
+                number = decisions.decide(name, registry.decision(name), last)
                 if number is not None:
                     registry.note_followed(name, number)
                     return changed, number
@@ -218,18 +218,18 @@ class Runtime:
 
     async def _wait_for_others(self, name: str, number: int) -> None:
         """Wait until every worker has followed a decision. Raises `Unavailable` after `AGREE_SECONDS`."""
-        agreement = self._agreement
-        if agreement is None:
+        decisions = self._decisions
+        if decisions is None:
             return
         loop = asyncio.get_running_loop()
         limit = loop.time() + AGREE_SECONDS
         # Another process's memory has no event to wait for.
-        while (behind := agreement.behind(number)) and loop.time() < limit:  # noqa: ASYNC110  # other processes tell by shared memory only
+        while (behind := decisions.behind(number)) and loop.time() < limit:  # noqa: ASYNC110  # other processes tell by shared memory only
             await asyncio.sleep(AGREE_SECONDS / 500)
         if behind:
             _log.warning("workers have not followed a change yet", model=name, workers=list(behind))
             raise Unavailable(
-                f"The change of {name!r} is made, but {len(behind)} of {agreement.workers} workers have not followed "
+                f"The change of {name!r} is made, but {len(behind)} of {decisions.workers} workers have not followed "
                 f"it within {AGREE_SECONDS:g} s: {', '.join(map(str, behind))}. The log says why. Send it again to try "
                 "again.",
                 retry_after=FOLLOW_AGAIN_SECONDS,
@@ -243,22 +243,22 @@ class Runtime:
 
     async def _catch_up(self) -> bool:
         """Follow the decisions since the last call. Returns False after an error that is no broken bundle."""
-        agreement = self._agreement
-        assert agreement is not None
-        if agreement.number != self._seen:
-            number, decisions = agreement.read()
+        decisions = self._decisions
+        assert decisions is not None
+        if decisions.number != self._seen:
+            number, latest = decisions.read()
             try:
-                lacking = await self._change(partial(Registry.follow, decisions=decisions))
+                lacking = await self._change(partial(Registry.follow, decisions=latest))
             except Exception:  # a bad folder on disk must not take down the loaded models
                 _log.exception("a change was not followed")
                 return False
             # Told once. The next decision on any name tries them again, and is not kept waiting by them.
-            missed = {name: decisions[name]["number"] for name in lacking if decisions[name]["number"] > self._seen}
+            missed = {name: latest[name]["number"] for name in lacking if latest[name]["number"] > self._seen}
             if missed:
                 _log.error("a change was not followed", models=sorted(missed))
             self._seen, self._followed = number, min(missed.values(), default=number + 1) - 1
             self._note_ready()
-        agreement.note_followed(self._worker, self._followed)
+        decisions.note_followed(self._worker, self._followed)
         return True
 
     async def _to_its_end(self, change: Coroutine[Any, Any, _Value]) -> _Value:
@@ -269,7 +269,7 @@ class Runtime:
         task.add_done_callback(self._changes.discard)
         return await asyncio.shield(task)
 
-    async def index(self) -> list[Entry]:
+    async def index(self) -> list[IndexEntry]:
         """Every version in the models folder, and whether it is served."""
         registry = self._registry
         return await asyncio.to_thread(registry.index) if registry is not None else []
@@ -278,7 +278,7 @@ class Runtime:
         """Change the served models in a thread, one change at a time. Raises `Unavailable` before the first load."""
         registry = self._registry
         if registry is None:
-            raise Unavailable("The models are loading.", retry_after=RETRY_WHILE_LOADING, reason=Refused.NO_MODEL)
+            raise Unavailable("The models are loading.", retry_after=RETRY_WHILE_LOADING, reason=Refusal.NO_MODEL)
         async with self._changing:
             try:
                 return await asyncio.to_thread(change, registry)
@@ -350,7 +350,7 @@ class Runtime:
         board.track("threads", read=lambda: self.batcher.threads if self._loads else 0)
         board.track("ready", read=lambda: self.phase is Phase.READY)
 
-    def _count_batch(self, ran: Ran) -> None:
+    def _count_batch(self, ran: BatchRun) -> None:
         self.metrics.batch(ran.rows, ran.tokens, ran.padded_tokens, ran.waits, ran.seconds)
         if isinstance(ran.of, tuple):
             self.metrics.model_batch(ran.of, ran.rows, sum(ran.waits), ran.seconds)
@@ -379,8 +379,8 @@ class Runtime:
     async def _keep_loaded(self) -> None:
         try:
             await self._first_look()
-            if self._agreement is not None:
-                self._agreement.note_followed(self._worker, 0)  # from here on, changes wait for this worker
+            if self._decisions is not None:
+                self._decisions.note_followed(self._worker, 0)  # from here on, changes wait for this worker
                 await self._catch_up()
         except StartupError as error:
             self.failure = error
@@ -388,7 +388,7 @@ class Runtime:
         finally:
             self._looked.set()
         self._show_models()
-        if self._agreement is not None:
+        if self._decisions is not None:
             self._follower = asyncio.create_task(self._follow())
         self._note_ready()
         interval = None if self._supervised else self.settings.reload or None

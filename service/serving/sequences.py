@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.errors import InvalidField, Refused, Unavailable
+from service.errors import InvalidField, Refusal, Unavailable
 
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  # the folder below it is the user's own
 _WHERE = "/parameters/sequence_id"
@@ -105,7 +105,7 @@ class Sequences:
                 raise Unavailable(
                     f"{self._most} sequences are open, which is the limit (setting max_sequences).",
                     retry_after=1.0,
-                    reason=Refused.STREAMS,
+                    reason=Refusal.STREAMS,
                 )
         with suppress(OSError):
             if self._is_old(path.stat()):

@@ -19,7 +19,7 @@ State = Literal["ready", "refused"]
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class IndexEntry:
     """One version in the models folder. `reason` says why it is not served, without a path of this machine."""
 
     name: str

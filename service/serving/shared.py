@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from service.observability.metrics import Metrics
 from service.serving import answered, recent
-from service.serving.agreement import Agreement
+from service.serving.decisions import Decisions
 from service.serving.rates import Buckets
 from service.serving.registry import Registry
 
@@ -41,7 +41,7 @@ class Shared:
     """False in a process that answers only while the models load."""
     worker: int = 0
     """This worker's number, from 0."""
-    agreement: Agreement | None = None
+    decisions: Decisions | None = None
     """Decisions about models, for all workers."""
     remembered: Remembered | None = None
     """The last answers of all workers; None without a fork: then each worker knows only its own."""

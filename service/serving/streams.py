@@ -16,7 +16,7 @@ from functools import partial
 from typing import Literal, get_args
 from weakref import WeakKeyDictionary
 
-from service.errors import InvalidField, RateLimited, Refused, RequestError, TooLarge, Unavailable
+from service.errors import InvalidField, RateLimited, Refusal, RequestError, TooLarge, Unavailable
 from service.model.loading import Model
 from service.model.streams.sealing import Owner, Seal
 from service.model.streams.stepping import Job, Stepped, Stepper, check
@@ -106,7 +106,7 @@ class Streams:
             raise Unavailable(
                 f"{self.open} streams are open, the limit is {self.settings.max_streams} (setting max_streams).",
                 retry_after=RETRY_SECONDS,
-                reason=Refused.STREAMS,
+                reason=Refusal.STREAMS,
             )
         self.open += 1
         self._emptied.clear()

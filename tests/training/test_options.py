@@ -18,7 +18,7 @@ from training.commands import fit as fitting
 from training.data.corpora import CorpusError, Example, read
 from training.data.sources import Layout
 from training.loop.fit import Recipe
-from training.loop.pretrain import Reading
+from training.loop.pretrain import PretrainRecipe
 from training.nets.initial import Initial
 from training.nets.networks import Design, Dropouts
 from training.options import FitOptions, PretrainOptions
@@ -74,13 +74,13 @@ def test_defaults_are_those_of_the_parts() -> None:
     assert options.dropouts == Dropouts()
     assert options.layout == Layout()
     assert options.design == Design("sentiment", "lstm", ("forward",), 1, 128, "max")
-    assert PretrainOptions(texts=("t.txt",), out="e").reading == Reading()
+    assert PretrainOptions(texts=("t.txt",), out="e").recipe == PretrainRecipe()
 
 
 def test_every_setting_of_the_loop_is_an_option() -> None:
     described = {name for name, field in FitOptions.model_fields.items() if field.description}
     assert {each.name for each in fields(Recipe)} <= described
-    assert {each.name for each in fields(Reading)} <= set(PretrainOptions.model_fields)
+    assert {each.name for each in fields(PretrainRecipe)} <= set(PretrainOptions.model_fields)
 
 
 def test_options_reach_the_parts() -> None:

@@ -16,7 +16,7 @@ from training.commands.console import PATH, console, note, opened, option, tell
 from training.distil import mixture as mixtures
 from training.distil import tagging, transfer
 from training.distil import teacher as teachers
-from training.distil.output import Output, digest
+from training.distil.output import Output, short_digest
 from training.loop.checkpoints import Checkpoints
 
 _DEFAULT = teachers.Tuning()
@@ -113,8 +113,8 @@ def label(teacher: Path, mixture: Path, out: Path, most: int, seed: int, threads
         note(f"note: {more:,} more texts are left out by --most {most:,}")
     made, reader = teachers.load(teacher)
     settings = {
-        "teacher": f"{teacher.name} ({digest(teacher / teachers.HEAD)})",
-        "mixture": f"{mixture.name} ({digest(mixture)})",
+        "teacher": f"{teacher.name} ({short_digest(teacher / teachers.HEAD)})",
+        "mixture": f"{mixture.name} ({short_digest(mixture)})",
         "seed": seed,
     }
     transfer.write(
@@ -168,7 +168,7 @@ def tag(
     names = [each.name for each in committee.members]
     settings = {
         "models": [f"{each.name} ({each.digest})" for each in committee.members],
-        "mixture": f"{mixture.name} ({digest(mixture)})",
+        "mixture": f"{mixture.name} ({short_digest(mixture)})",
         **asdict(rule),
     }
     drawn, aside = mixtures.draw(loaded, seed, note)

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 from rich.table import Table
 
-from service.model.bundle import CARD, Faithful, Faithfulness, Interval, Manifest
+from service.model.bundle import CARD, Faithful, FaithfulnessStudy, Interval, Manifest
 from training.commands.console import PATH, data_option, json_option, listed, model_argument, note, opened, option, tell
 from training.commands.options import takes
 from training.data.corpora import CorpusError
@@ -78,7 +78,7 @@ def faithfulness(
         draw(studies, plot)
 
 
-def kept(name: str, study: Study) -> Faithfulness:
+def kept(name: str, study: Study) -> FaithfulnessStudy:
     """A study as the manifest keeps it."""
     methods = [
         Faithful(
@@ -88,14 +88,14 @@ def kept(name: str, study: Study) -> Faithfulness:
         )
         for result in study.results
     ]
-    return Faithfulness(data=name, inputs=study.inputs, tokens=round(study.tokens, 1), methods=tuple(methods))
+    return FaithfulnessStudy(data=name, inputs=study.inputs, tokens=round(study.tokens, 1), methods=tuple(methods))
 
 
 def _interval(figure: Figure) -> Interval:
     return Interval(mean=round(figure.mean, 4), low=round(figure.low, 4), high=round(figure.high, 4))
 
 
-def recorded(manifest: Manifest, found: Sequence[Faithfulness]) -> Manifest:
+def recorded(manifest: Manifest, found: Sequence[FaithfulnessStudy]) -> Manifest:
     """A manifest with these figures; those on other data stay."""
     anew = {each.data: each for each in found}
     others = [each for each in manifest.faithfulness if each.data not in anew]

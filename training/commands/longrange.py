@@ -14,7 +14,7 @@ from rich.table import Table
 
 from training.commands.console import PATH, listed, option, tell
 from training.nets.cells import NAMED
-from training.options import Device, device_of
+from training.options import Device, chosen_device
 from training.studies import plots
 from training.studies.longrange import Curve, Point, Problem, Settings, baseline, learn
 from training.terminal import show
@@ -81,7 +81,7 @@ def longrange(
     plots.check(plot)
     names = listed(cells, NAMED, "cell", "--cells")
     try:
-        where = torch.device(device_of(device))
+        where = torch.device(chosen_device(device))
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--device") from error
     curves: list[Curve] = []

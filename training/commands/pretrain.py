@@ -20,7 +20,7 @@ def pretrain(options: PretrainOptions) -> None:
         dev=options.dev,
         vectors=options.vectors,
         words=options.words,
-        reading=options.reading,
+        recipe=options.recipe,
         layout=options.layout,
     )
     with bar() as shown:

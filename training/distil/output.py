@@ -76,7 +76,7 @@ def whole_lines(file: Path, cut: Tell = silent) -> Iterator[str]:
         cut(str(error))
 
 
-def digest(file: Path) -> str:
+def short_digest(file: Path) -> str:
     """The beginning of a file's SHA-256, by which two of one name are told apart. Raises `CorpusError`."""
     try:
         return sha256(file.read_bytes()).hexdigest()[:12]

@@ -44,7 +44,7 @@ class PretrainingError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class PretrainRecipe:
     """Every setting of the loop."""
 
     epochs: int = 4
@@ -69,7 +69,7 @@ class Pretraining:
     dev: tuple[Path, ...]
     vectors: Path | None
     words: int
-    reading: Reading
+    recipe: PretrainRecipe
     layout: Layout = AS_FOUND
     """Columns of the texts and the labels in the tables."""
 
@@ -125,7 +125,7 @@ def run(job: Pretraining, out: Path, tell: Callable[[str], None], report: Callab
             "or one direction"
         )
     flush_denormals()
-    seed_everything(job.reading.seed)
+    seed_everything(job.recipe.seed)
     texts, words, table = _prepare(job, tell)
     tokenizer = build(words, [Feature(name="word", size=len(words))])
     held_out = [text for path in job.dev for text in _texts(path, job.layout, tell)]
@@ -135,16 +135,16 @@ def run(job: Pretraining, out: Path, tell: Callable[[str], None], report: Callab
     size = table.shape[1] if table is not None else EMBEDDING_SIZES["word"]
     features = (Feature(name="word", size=len(words)),)
     shape = Architecture.of(job.design, (), features, size)
-    model = LanguageModel(shape, job.reading.dropout)
+    model = LanguageModel(shape, job.recipe.dropout)
     if table is not None:
         word_table = model.embeddings["word"]
         assert isinstance(word_table, nn.Embedding)
         word_table.weight.data = torch.from_numpy(table)
     out.parent.mkdir(parents=True, exist_ok=True)  # fail before the training, not after it
     reached: float | None = None
-    generator = np.random.default_rng(job.reading.seed)
-    optimizer = torch.optim.Adam(model.parameters(), lr=job.reading.learning_rate)
-    for epoch in range(1, job.reading.epochs + 1):
+    generator = np.random.default_rng(job.recipe.seed)
+    optimizer = torch.optim.Adam(model.parameters(), lr=job.recipe.learning_rate)
+    for epoch in range(1, job.recipe.epochs + 1):
         _epoch(model, runs, job, epoch, optimizer, generator, report)
         if held:
             reached = perplexity(model, held, job)
@@ -159,7 +159,7 @@ def save(out: Path, model: LanguageModel, words: Sequence[str], job: Pretraining
     design = job.design
     made: dict[str, object] = {"cell": design.cell, "gru_reset": design.gru_reset, "peepholes": design.peepholes}
     made |= {"directions": design.directions, "words": len(words)}
-    made |= asdict(job.reading)
+    made |= asdict(job.recipe)
     metadata = {"words": json.dumps(list(words)), "made": json.dumps(made)}
     partial = out.with_name(out.name + ".part")
     save_file(weights, partial, metadata)
@@ -196,7 +196,7 @@ def perplexity(model: LanguageModel, runs: Sequence[NDArray[np.int64]], job: Pre
     model.eval()
     total = count = 0.0
     with torch.inference_mode():
-        for tokens, lengths in _batches(_cut(runs, job.reading.window, 0), job.reading.batch_rows, None):
+        for tokens, lengths in _batches(_cut(runs, job.recipe.window, 0), job.recipe.batch_rows, None):
             losses = model(tokens, lengths)
             total, count = total + float(losses.sum()), count + losses.numel()
     return math.exp(total / max(1.0, count))
@@ -212,22 +212,22 @@ def _epoch(
     report: Callable[[Progress], None],
 ) -> None:
     model.train()
-    cut = _cut(runs, job.reading.window, int(generator.integers(job.reading.window)))
-    batches = list(_batches(cut, job.reading.batch_rows, generator))
+    cut = _cut(runs, job.recipe.window, int(generator.integers(job.recipe.window)))
+    batches = list(_batches(cut, job.recipe.batch_rows, generator))
     mean = 0.0
     for number, (tokens, lengths) in enumerate(batches, 1):
-        progress = (epoch - 1 + number / len(batches)) / job.reading.epochs
+        progress = (epoch - 1 + number / len(batches)) / job.recipe.epochs
         for group in optimizer.param_groups:
-            group["lr"] = job.reading.learning_rate * max(0.01, 0.5 * (1 + math.cos(math.pi * progress)))
+            group["lr"] = job.recipe.learning_rate * max(0.01, 0.5 * (1 + math.cos(math.pi * progress)))
         optimizer.zero_grad(set_to_none=True)
         loss = model(tokens, lengths).mean()
         if not math.isfinite(loss.item()):
             raise PretrainingError(f"the loss is no number any more (epoch {epoch}): lower --learning-rate")
         torch.autograd.backward(loss)
-        nn.utils.clip_grad_norm_(model.parameters(), job.reading.clip)
+        nn.utils.clip_grad_norm_(model.parameters(), job.recipe.clip)
         optimizer.step()
         mean += (loss.item() - mean) / number
-        report(Progress(epoch, number, len(batches), mean, epochs=job.reading.epochs))
+        report(Progress(epoch, number, len(batches), mean, epochs=job.recipe.epochs))
 
 
 def _prepare(
@@ -240,7 +240,7 @@ def _prepare(
     words = vocabulary.choose(
         (blank.normalize(token) for text in texts for token in _tokens(text, blank)), loaded, job.words
     )
-    table = vocabulary.initial_table(words, loaded, np.random.default_rng(job.reading.seed)) if loaded else None
+    table = vocabulary.initial_table(words, loaded, np.random.default_rng(job.recipe.seed)) if loaded else None
     return texts, words, table
 
 

@@ -25,7 +25,7 @@ from service.http.protocols.v2_tensors import IndexRequest, InferRequest, LoadRe
 from service.http.render import JSON, json_response
 from service.http.schemas.examples import bodies
 from service.serving.explaining import TraceOptions
-from service.serving.registry import Entry, Model
+from service.serving.registry import IndexEntry, Model
 from service.version import VERSION
 
 NAME = "gatelight"
@@ -273,7 +273,7 @@ async def unload(
     return Response(media_type=JSON)
 
 
-def _entry(entry: Entry) -> dict[str, str]:
+def _entry(entry: IndexEntry) -> dict[str, str]:
     """A version in the repository's index."""
     state = "READY" if entry.ready else "UNAVAILABLE"
     return {"name": entry.name, "version": str(entry.version), "state": state, "reason": entry.reason}

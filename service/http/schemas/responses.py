@@ -303,7 +303,7 @@ class ModelDescription(Shape, extra="allow"):
     raw_text: list[RawText] = Field(
         description="For a tagger: its scores on raw text, beside those on its corpora's tokens. Empty if not measured."
     )
-    faithfulness: list[bundle.Faithfulness] = Field(
+    faithfulness: list[bundle.FaithfulnessStudy] = Field(
         [], description="How faithful the split into tokens is, beside other ways to explain the same answers."
     )
     cards: bool = Field(
@@ -372,7 +372,7 @@ class UnitCard(Shape):
     ablation: Ablation | None = Field(description="The loss without it.")
 
 
-class Refused(Shape):
+class RefusedVersion(Shape):
     """A bundle on disk that cannot be served."""
 
     name: str = Field(description="The bundle's name.")
@@ -385,7 +385,7 @@ class Models(Shape):
 
     default: dict[Task, str] = Field(description="By task, the model of a request without one.")
     models: list[ModelDescription] = Field(description="The loaded models.")
-    refused: list[Refused] = Field(description="The bundles on disk that cannot be served.")
+    refused: list[RefusedVersion] = Field(description="The bundles on disk that cannot be served.")
 
 
 class Version(Shape):

@@ -78,6 +78,11 @@ def test_the_document_is_openapi(secured: bool) -> None:
     assert ({} in built["security"]) is not secured
 
 
+def test_no_schema_is_named_by_its_module() -> None:
+    named = [name for name in document(admin=True)["components"]["schemas"] if "__" in name]
+    assert named == [], "two schemas of one name: the framework tells them apart by their modules"
+
+
 def test_every_field_is_described() -> None:
     schemas = document(secured=False)["components"]["schemas"]
     for name in ("PredictRequest", "GatesRequest"):

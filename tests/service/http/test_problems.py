@@ -24,7 +24,7 @@ from service.errors import (
     MethodNotAllowed,
     ModelNotFound,
     RateLimited,
-    Refused,
+    Refusal,
     RequestError,
     RouteNotFound,
     TooLarge,
@@ -155,10 +155,10 @@ def test_phases(phase: Phase, status: int, connection: str | None) -> None:
 @pytest.mark.parametrize(
     ("app", "phase", "path", "reasons"),
     [
-        (failing(Unavailable("no", reason=Refused.EDGE)), Phase.READY, "/x", {"edge": 1}),
+        (failing(Unavailable("no", reason=Refusal.EDGE)), Phase.READY, "/x", {"edge": 1}),
         (failing(Unavailable("counted elsewhere")), Phase.READY, "/x", {}),
-        (failing(Unavailable("no", reason=Refused.NO_MODEL)), Phase.LOADING, "/x", {"no-model": 1}),
-        (failing(Unavailable("no", reason=Refused.NO_MODEL)), Phase.LOADING, "/health/ready", {}),
+        (failing(Unavailable("no", reason=Refusal.NO_MODEL)), Phase.LOADING, "/x", {"no-model": 1}),
+        (failing(Unavailable("no", reason=Refusal.NO_MODEL)), Phase.LOADING, "/health/ready", {}),
         (PlainTextResponse("yes"), Phase.STOPPING, "/x", {"closed": 1}),
         (PlainTextResponse("yes"), Phase.STOPPING, "/health/live", {}),
         (failing(RateLimited("no")), Phase.READY, "/x", {"rate-limited": 1}),

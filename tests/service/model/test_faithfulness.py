@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from service.model.decoding import Classifier, Tagger
 from service.model.faithfulness import (
     PERCENTS,
-    Plan,
+    DeletionPlan,
     count,
     effects,
     label_of,
@@ -55,7 +55,7 @@ def importance(kept: list[int]) -> float:
 def test_a_summary_is_what_its_definition_says(numbers: list[int], tokens: int, tagger: bool) -> None:
     order = [number for number in numbers if number < tokens]
     explained = order[-1] if tagger else None
-    plan = Plan(order, explained)
+    plan = DeletionPlan(order, explained)
     found = plan.summary("positive", [importance(kept) for kept in plan.kept()])
     whole = importance(list(range(tokens)))
     assert found["score"] == whole
@@ -75,14 +75,14 @@ def test_a_summary_is_what_its_definition_says(numbers: list[int], tokens: int, 
 
 
 def test_a_text_of_one_token_loses_nothing() -> None:
-    plan = Plan([0])
+    plan = DeletionPlan([0])
     found = plan.summary("positive", [0.9] * len(plan.kept()))
     assert found["deletion"] == {"order": [0], "scores": []}
     assert (found["comprehensiveness"], found["sufficiency"]) == (0, 0)
 
 
 def test_each_selection_of_tokens_is_run_once() -> None:
-    plan = Plan([3, 1, 0, 2])
+    plan = DeletionPlan([3, 1, 0, 2])
     places, runs = rows_of(encoded(4), plan.kept(), None)
     assert len(places) == 4 + len(PERCENTS)
     assert len({run.tokens for run in runs}) == len(runs) < len(places)
@@ -93,7 +93,7 @@ def test_each_selection_of_tokens_is_run_once() -> None:
 
 def test_only_the_sentence_of_the_explained_token_is_run() -> None:
     source = encoded(7, [(0, 2), (2, 5), (5, 7)])
-    plan = Plan(order_of(np.array([7.0, 6, 5, 4, 3, 2, 1]), 3), 3)
+    plan = DeletionPlan(order_of(np.array([7.0, 6, 5, 4, 3, 2, 1]), 3), 3)
     places, runs = rows_of(source, plan.kept(), 3)
     assert {run.tokens for run in runs} == {(2, 3, 4), (3, 4), (3,)}
     assert runs[places[0]].tokens == runs[places[2]].tokens == (2, 3, 4)  # without 0, without 0 and 1: all the same

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.errors import Refused
+from service.errors import Refusal
 from service.observability.metrics import FAMILIES, GATE_FAMILIES, PREFIX, Metrics
 from service.observability.shared_metrics import MEMORY_BYTES, Board
 from tests.patience import PATIENCE
@@ -34,7 +34,7 @@ def busy() -> Metrics:
     metrics.answered("/predict", "POST", 200, 40.0)
     metrics.answered("none", "PROPFIND", 404, 0.001)
     metrics.batch(3, 50, 60, (0.0, 0.001, 0.002), 0.003)
-    metrics.refused(Refused.FULL)
+    metrics.refused(Refusal.FULL)
     metrics.board.number("model_info", "ner-bilstm", "1", "ner", "lstm", "cpu").set(1)
     return metrics
 

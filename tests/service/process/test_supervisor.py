@@ -59,4 +59,4 @@ def test_the_pause_between_starts_has_a_bound_however_many_fail() -> None:
     supervisor._listeners[0].close()
     worker = _Worker(0, started=time.monotonic(), failures=5000)
     assert supervisor._postpone(worker) == LONGEST_PAUSE
-    assert not supervisor._agreement.behind(1), "no change waits for a worker that is not there"
+    assert not supervisor._decisions.behind(1), "no change waits for a worker that is not there"

@@ -20,7 +20,7 @@ from service.model.joining import traces_of
 from service.model.loading import Model, loader
 from service.serving import explaining
 from service.serving.batching import Batcher
-from service.serving.explaining import Measured, TraceOptions, Wanted, check, check_inputs, measure
+from service.serving.explaining import Measurements, TraceOptions, Wanted, check, check_inputs, measure
 from service.serving.inference import Inference
 from tests.bundles import KINDS, Kind, Options, tiny_bundle
 
@@ -38,8 +38,8 @@ def measured(
     wanted: Wanted = BOTH,
     explain: int | None = None,
     interventions: Interventions = Interventions(),  # noqa: B008  # a frozen value
-) -> list[Measured]:
-    async def main() -> list[Measured]:
+) -> list[Measurements]:
+    async def main() -> list[Measurements]:
         batcher = Batcher(threads=1, token_budget=4096, max_rows=16, max_queued_tokens=1 << 20, inline_seconds=0.01)
         inference = Inference(batcher)
         applied = [apply(model.encode(each, truncate=False), interventions, explain) for each in inputs]
@@ -62,10 +62,10 @@ def answered(
     wanted: Wanted,
     explain: int | None = None,
     interventions: Interventions = Interventions(),  # noqa: B008  # a frozen value
-) -> list[Measured]:
+) -> list[Measurements]:
     """The whole way of a request: a trace, then what it leaves to be measured."""
 
-    async def main() -> list[Measured]:
+    async def main() -> list[Measurements]:
         batcher = Batcher(threads=1, token_budget=4096, max_rows=16, max_queued_tokens=1 << 20, inline_seconds=0.01)
         options = TraceOptions(select(model.bundle.manifest), False, explain, interventions, wanted)
         encoded = [model.encode(each, truncate=False) for each in inputs]

@@ -14,7 +14,7 @@ import pytest
 from service.http.app import create_app
 from service.model.loading import Model
 from service.serving.inference import Inference, encode
-from service.serving.queueing import Ran
+from service.serving.queueing import BatchRun
 from service.serving.runtime import Phase, Runtime
 from service.settings import Settings
 
@@ -47,9 +47,9 @@ async def predict(runtime: Runtime, model: Model, *texts: str) -> None:
     await runtime.inference.predict(model, encode(model, texts, False, str), deadline=deadline)
 
 
-def reported(runtime: Runtime) -> list[Ran]:
+def reported(runtime: Runtime) -> list[BatchRun]:
     """A list that gets the report of every batch from now on."""
-    reports: list[Ran] = []
+    reports: list[BatchRun] = []
     runtime.batcher.ran = reports.append
     return reports
 

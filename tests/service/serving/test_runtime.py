@@ -23,13 +23,13 @@ from service.observability.metrics import Metrics
 from service.process.supervisor import Supervisor
 from service.rollout import Plan
 from service.serving import runtime as runtimes
-from service.serving.agreement import Agreement
-from service.serving.bundle_store import Refused
+from service.serving.bundle_store import RefusedVersion
+from service.serving.decisions import Decisions
 from service.serving.registry import Registry
 from service.serving.runtime import Phase, Runtime
 from service.serving.shared import Shared
 from tests.patience import PATIENCE
-from tests.service.serving.test_agreement import Memory
+from tests.service.serving.test_decisions import Memory
 from tests.service.serving.test_registry import Loader, registry_of, write
 
 
@@ -88,7 +88,7 @@ def _workers(folder: Path) -> list[tuple[Runtime, Registry]]:
     for worker in range(2):
         registry = registry_of(folder, Loader())
         registry.refresh()
-        shared = Shared(2, Metrics(), registry, worker=worker, agreement=memory.open())
+        shared = Shared(2, Metrics(), registry, worker=worker, decisions=memory.open())
         runtime = Runtime(settings.read({"models": str(folder), "admin": True}, _env_file=None), shared)
         found.append((runtime, registry))
     return found
@@ -106,7 +106,7 @@ def _with_shadow(plan: Plan) -> Plan:
 def test_changes_of_one_name_in_two_workers_are_both_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, meanwhile: bool
 ) -> None:
-    monkeypatch.setattr(Agreement, "behind", lambda *_: [])  # they follow when they change something themselves
+    monkeypatch.setattr(Decisions, "behind", lambda *_: [])  # they follow when they change something themselves
 
     async def main() -> None:
         (one, first), (other, second) = _workers(tmp_path)
@@ -161,7 +161,7 @@ def test_a_change_is_answered_with_an_error_while_a_worker_is_behind(
 
         async def work() -> None:
             with monkeypatch.context() as broken:  # its own copy of the version went bad
-                bad = Refused("one", 1, "it is broken here")
+                bad = RefusedVersion("one", 1, "it is broken here")
                 get = store.get
                 broken.setattr(store, "get", lambda *of: bad if of[1] == 1 else get(*of))
                 for change in (lambda: one.change("one", _with_canary), lambda: one.load("one", 1)):
@@ -197,11 +197,11 @@ def test_an_unload_sent_again_waits_for_the_workers_that_are_behind(
         with pytest.raises(ModelNotFound):
             await one.unload("two")  # it never was there
 
-        behind, first = Agreement.behind, iter([[1]])
+        behind, first = Decisions.behind, iter([[1]])
 
         async def work() -> None:
             monkeypatch.setattr(runtimes, "AGREE_SECONDS", PATIENCE)
-            monkeypatch.setattr(Agreement, "behind", lambda *of: next(first, None) or behind(*of))
+            monkeypatch.setattr(Decisions, "behind", lambda *of: next(first, None) or behind(*of))
             await one.unload("one")
             assert "one" not in second.models
             with pytest.raises(ModelNotFound):
@@ -222,7 +222,7 @@ def test_a_decision_that_was_not_followed_is_told_beside_a_change_of_another_nam
         workers = _workers(tmp_path)
         (one, _), (other, second) = workers
         get = second._store.get
-        bad = Refused("one", 1, "it is broken here")
+        bad = RefusedVersion("one", 1, "it is broken here")
         monkeypatch.setattr(second._store, "get", lambda *of: bad if of[:2] == ("one", 1) else get(*of))
         with pytest.raises(Unavailable):  # nobody looks yet
             await one.load("one", 1)
@@ -248,7 +248,7 @@ def test_a_worker_forked_from_a_supervisor_that_lacks_a_version(
     supervisor = Supervisor(asked, 2, _serve_nothing)
     for listener in supervisor._listeners:
         listener.close()
-    decisions = supervisor._agreement
+    decisions = supervisor._decisions
     registries = []
     write(tmp_path, "one", content="a")
     write(tmp_path, "one", content="b")
@@ -268,7 +268,7 @@ def test_a_worker_forked_from_a_supervisor_that_lacks_a_version(
     decisions.note_followed(0, number)
 
     async def main() -> None:
-        shared = Shared(2, Metrics(), supervisor._registry, replaces=True, worker=1, agreement=decisions)
+        shared = Shared(2, Metrics(), supervisor._registry, replaces=True, worker=1, decisions=decisions)
         worker = Runtime(asked, shared)
         with capture_logs() as logged:
             await worker.start()
@@ -285,8 +285,8 @@ def test_a_worker_with_its_own_models_follows_before_it_answers(tmp_path: Path) 
     async def main() -> None:
         (one, first), (other, _) = _workers(tmp_path)
         first.unload("one")
-        assert one._agreement is not None
-        one._agreement.decide("one", first.decision("one"), 0)
+        assert one._decisions is not None
+        one._decisions.decide("one", first.decision("one"), 0)
         other._replaces = True
         await other.start()
         with pytest.raises(Unavailable, match="No model is loaded"):
@@ -313,8 +313,8 @@ def test_a_worker_whose_first_look_at_decisions_fails_serves_and_looks_again(
 
         monkeypatch.setattr(other, "_change", change)
         first.load("one", 1)
-        assert one._agreement is not None
-        one._agreement.decide("one", first.decision("one"), 0)
+        assert one._decisions is not None
+        one._decisions.decide("one", first.decision("one"), 0)
         with capture_logs():
             await other.start()
             await _until(lambda: other.phase is Phase.READY and second.models["one"].version == "1")

@@ -16,7 +16,7 @@ from service.model.streams.stream import Stream, Wanted
 from service.observability.metrics import Metrics
 from service.serving import rates
 from service.serving.batching import Batcher, Lane
-from service.serving.queueing import Ran
+from service.serving.queueing import BatchRun
 from service.serving.rates import Buckets, Pace
 from service.serving.streams import Streams
 from service.settings import Settings
@@ -38,7 +38,7 @@ class AtOnce(Executor):
         return done
 
 
-def made(ran: list[Ran] | None = None, buckets: Buckets | None = None, **settings: Any) -> tuple[Streams, Batcher]:
+def made(ran: list[BatchRun] | None = None, buckets: Buckets | None = None, **settings: Any) -> tuple[Streams, Batcher]:
     batcher = Batcher(
         threads=1,
         token_budget=4096,
@@ -63,7 +63,7 @@ async def read(streams: Streams, model: Model, stream: Stream, text: str) -> lis
 
 def test_tokens_of_many_streams_run_as_one_batch(model: Model) -> None:
     async def run() -> None:
-        ran: list[Ran] = []
+        ran: list[BatchRun] = []
         streams, batcher = made(ran)
         opened = [streams.begin(model, Wanted(), split=True) for _ in range(20)]
         found = await asyncio.gather(
@@ -165,7 +165,7 @@ def test_streams_of_one_key_share_its_rate(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_steps_wait_in_their_lane_while_the_batcher_has_other_work(model: Model) -> None:
     async def run() -> None:
-        ran: list[Ran] = []
+        ran: list[BatchRun] = []
         streams, batcher = made(ran)
         other: Lane[int, int] = Lane(batcher, lambda rows: rows, 1e-6)
         opened = [streams.begin(model, Wanted(), split=True) for _ in range(3)]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from service.model.bundle import CARD, Bundle, Counts, Task
+from service.model.bundle import CARD, Bundle, LabelCounts, Task
 from service.model.decoding import decoder
 from tests import corpora
 from tests.bundles import architecture, tiny_bundle, tokenizer
@@ -187,8 +187,8 @@ def test_labels_are_counted_in_log_manifest_and_card(tmp_path: Path, task: Task)
         assert "| entities with the label | mine train | mine dev |" in card
         assert "| LOC | 24 | 8 |\n| PER | 24 | 8 |\n" in card
     assert bundle.manifest.origin.counts == (
-        Counts(data="mine train", examples=sizes[0], labels=train),
-        Counts(data="mine dev", examples=sizes[1], labels=dev),
+        LabelCounts(data="mine train", examples=sizes[0], labels=train),
+        LabelCounts(data="mine dev", examples=sizes[1], labels=dev),
     )
 
 

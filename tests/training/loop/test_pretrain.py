@@ -14,7 +14,7 @@ from service.model.bundle import Feature
 from service.model.equations import CellName, Direction
 from tests.training.test_run import options as fit_options
 from training import run as fitting
-from training.loop.pretrain import LanguageModel, Pretraining, PretrainingError, Reading, run, start, table_of
+from training.loop.pretrain import LanguageModel, Pretraining, PretrainingError, PretrainRecipe, run, start, table_of
 from training.nets.networks import Architecture, Design, Network
 
 BOTH: tuple[Direction, ...] = ("forward", "backward")
@@ -33,7 +33,7 @@ def designed(cell: CellName, hidden: int, **more: Any) -> Design:
 
 def reading(folder: Path, **changed: Any) -> Pretraining:
     (folder / "texts.txt").write_text(TEXTS, "utf-8")
-    loop = Reading(epochs=changed.pop("epochs", 10), learning_rate=0.05, window=7, batch_rows=8, dropout=0.0)
+    loop = PretrainRecipe(epochs=changed.pop("epochs", 10), learning_rate=0.05, window=7, batch_rows=8, dropout=0.0)
     job = Pretraining(designed("gru", 12), (folder / "texts.txt",), (folder / "texts.txt",), None, 100, loop)
     return replace(job, **changed)
 
@@ -79,7 +79,7 @@ def test_it_learns_what_comes_next_and_keeps_the_words_with_the_encoder(tmp_path
 def test_fit_starts_from_an_encoder(tmp_path: Path) -> None:
     plain = fit_options(tmp_path)
     encoder = tmp_path / "encoder.safetensors"
-    loop = Reading(epochs=1, batch_rows=8)
+    loop = PretrainRecipe(epochs=1, batch_rows=8)
     run(Pretraining(designed("gru", 6), plain.train, (), None, 100, loop), encoder, quiet, quiet)
     made, _ = fitting.run(plain.but(start=encoder), quiet, quiet)
     assert made is not None
@@ -93,7 +93,7 @@ def test_fit_starts_from_an_encoder(tmp_path: Path) -> None:
 def test_a_gru_whose_reset_gate_acts_before_is_pretrained_too(tmp_path: Path) -> None:
     encoder, plain = tmp_path / "encoder.safetensors", fit_options(tmp_path)
     before = designed("gru", 6, reset="before")
-    run(Pretraining(before, plain.train, (), None, 100, Reading(epochs=1, batch_rows=8)), encoder, quiet, quiet)
+    run(Pretraining(before, plain.train, (), None, 100, PretrainRecipe(epochs=1, batch_rows=8)), encoder, quiet, quiet)
     made, _ = fitting.run(plain.but(gru_reset="before", start=encoder), quiet, quiet)
     assert made is not None
     assert made.manifest.gru_reset == "before"
@@ -122,6 +122,6 @@ def test_a_second_layer_over_both_directions_is_refused(tmp_path: Path) -> None:
 
 def test_a_loss_that_is_no_number_ends_it(tmp_path: Path) -> None:
     job = reading(tmp_path)
-    job = replace(job, reading=replace(job.reading, learning_rate=math.inf))
+    job = replace(job, recipe=replace(job.recipe, learning_rate=math.inf))
     with pytest.raises(PretrainingError, match="no number any more"):
         run(job, tmp_path / "out.safetensors", quiet, quiet)

@@ -7,8 +7,8 @@ import multiprocessing
 import pytest
 
 from service.errors import Unavailable
-from service.serving import agreement
-from service.serving.agreement import Agreement
+from service.serving import decisions
+from service.serving.decisions import Decisions
 
 DECISION = {"pin": 2, "plan": None}
 
@@ -17,12 +17,12 @@ class Memory:
     """What two workers have in common."""
 
     def __init__(self) -> None:
-        self.memory = memoryview(bytearray(agreement.BYTES))
+        self.memory = memoryview(bytearray(decisions.BYTES))
         self.followed = memoryview(bytearray(16)).cast("Q")
         self.lock = multiprocessing.get_context("fork").Lock()
 
-    def open(self) -> Agreement:
-        return Agreement(self.memory, self.followed, self.lock)
+    def open(self) -> Decisions:
+        return Decisions(self.memory, self.followed, self.lock)
 
 
 def test_what_one_writes_the_other_reads() -> None:
@@ -73,7 +73,7 @@ def test_a_reader_never_sees_half_a_decision() -> None:
 
 
 def test_a_lock_that_a_dead_process_holds_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(agreement, "LOCK_SECONDS", 0.01)
+    monkeypatch.setattr(decisions, "LOCK_SECONDS", 0.01)
     memory = Memory()
     memory.lock.acquire()
     assert memory.open().decide("a", DECISION, 0) == 1
@@ -84,6 +84,6 @@ def test_there_is_an_end_to_decisions() -> None:
     for number in range(3):
         one.decide(str(number), DECISION, 0)
     with pytest.raises(Unavailable, match="Too many models were changed"):
-        one.decide("x" * agreement.BYTES, DECISION, 0)
+        one.decide("x" * decisions.BYTES, DECISION, 0)
     assert one.read()[0] == 3
     assert one.decide("y", DECISION, 0) == 4

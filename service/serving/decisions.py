@@ -32,7 +32,7 @@ _TRIES = 100
 _GONE = 2**64 - 1  # of a place without a worker: no decision has a higher number
 
 
-class Agreement:
+class Decisions:
     """The decisions that all workers follow, in shared memory.
 
     `memory` has `BYTES` bytes, all zero at first. `followed[w]` is the number of the last decision that worker w has
