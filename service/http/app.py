@@ -29,11 +29,10 @@ from service.http.endpoint import BodyRoute
 from service.http.fast_path import FastPath
 from service.http.middleware import Edge
 from service.http.protocols import huggingface, kserve, v2
-from service.http.routes import admin, explorer, native, operations, rollout, units
+from service.http.routes import admin, explorer, native, operations, rollout
 from service.http.security.access import ADMIN, Access
 from service.http.security.keys import Keys
 from service.http.streaming import routes as streaming
-from service.http.streaming import socket
 from service.observability.spans import Spans
 from service.serving.opening import Opening
 from service.serving.runtime import Runtime
@@ -182,7 +181,7 @@ def create_app(
     )
     app.state.runtime, app.state.after = runtime, [rollout.note_answer]
     routers = [
-        *(native.router, streaming.router, operations.router, units.router, explorer.router),
+        *(native.router, streaming.router, operations.router, explorer.router),
         *(rollout.reports, rollout.feedback),
         *(huggingface.router, kserve.router, kserve.instances, *v2.ROUTERS),
     ]
@@ -190,7 +189,6 @@ def create_app(
         routers += [admin.router, admin.loading, rollout.admin, v2.admin]
     for router in routers:  # not `include_router`, which analyses every route again in each process
         app.router.routes += router.routes
-    app.router.routes += socket.routes
     hsts = ((b"strict-transport-security", b"max-age=%d" % settings.hsts_seconds),) if settings.hsts_seconds else ()
     edge = partial(Edge, runtime=runtime, headers=hsts, spans=spans, after=app.state.after)
     app.add_middleware(Compression, runtime=runtime)

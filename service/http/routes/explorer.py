@@ -84,20 +84,14 @@ async def docs(request: Request) -> Response:
     return file(DOCS, request)
 
 
+@router.get(
+    "/docs/page/{path:path}", response_class=Response, **_asset("docs-page", "The same, for a browser at `/docs/`")
+)
 @router.get("/page/{path:path}", response_class=Response, **_asset("page", "A script or a style sheet of the pages"))
 async def asset(path: _AssetPath, request: Request) -> Response:
     if path not in _FILES or path in (INDEX, DOCS):
         raise HTTPException(404)
     return file(path, request)
-
-
-@router.get(
-    "/docs/page/{path:path}",
-    response_class=Response,
-    **_asset("docs-page", "The same, for a browser at `/docs/`"),
-)
-async def docs_asset(path: _AssetPath, request: Request) -> Response:
-    return await asset(path, request)
 
 
 def file(path: str, request: Request, more: dict[str, str] | None = None) -> Response:

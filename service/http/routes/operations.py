@@ -1,14 +1,16 @@
-"""Information about the service: `/` and its page, `/models`, `/metrics`, `/health/*` and the API document."""
+"""Information about the service: `/` and its page, `/models` and the units of a model, `/metrics`, `/health/*` and the
+API document."""
 
 from __future__ import annotations
 
 import asyncio
+from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Path
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from service.errors import ModelNotFound
+from service.errors import ModelNotFound, UnitNotFound
 from service.http.accept import wants_index
 from service.http.context import Here, Running
 from service.http.described import described, of_a_model
@@ -16,6 +18,7 @@ from service.http.endpoint import PathModel
 from service.http.render import JSON, dumps, json_response
 from service.http.routes.explorer import EXAMPLE, INDEX, file
 from service.http.schemas import examples, responses
+from service.model.unit_cards import keys
 from service.observability.metrics import CONTENT_TYPE
 from service.serving.registry import Model, Snapshot
 from service.serving.runtime import Runtime
@@ -24,6 +27,9 @@ from service.version import TITLE, VERSION
 router = APIRouter()
 
 _OK = {"status": "ok"}
+_Layer = Annotated[str, Path(openapi_examples={"the first": {"value": "0"}})]
+_Way = Annotated[str, Path(openapi_examples={"left to right": {"value": "forward"}})]
+_Unit = Annotated[str, Path(openapi_examples={"a unit": {"value": "7"}})]
 
 
 @router.get(
@@ -74,6 +80,30 @@ async def models(runtime: Running) -> Response:
 )
 async def model(model: PathModel, runtime: Running) -> Response:
     return json_response(_described(runtime, model))
+
+
+@of_a_model(
+    router.get,
+    "/models/{name}/units/{layer}/{direction}/{unit}",
+    "unit",
+    "The card of one unit: its direction in the logits, where it is most active, what is lost without it",
+    ModelNotFound,
+    UnitNotFound,
+    response_model=responses.UnitCard,
+    examples={"card": examples.UNIT_CARD},
+)
+async def card(model: PathModel, layer: _Layer, direction: _Way, unit: _Unit) -> Response:
+    manifest = model.bundle.manifest
+    known = {f"{number}/{way}": (number, way) for number, way in keys(manifest)}
+    place = known.get(f"{layer}/{direction}")
+    if place is None or unit not in map(str, range(manifest.hidden)):
+        layers = "layer 0" if manifest.layers == 1 else f"layers 0 to {manifest.layers - 1}"
+        there = f"{layers}, {' and '.join(manifest.directions)}, units 0 to {manifest.hidden - 1}"
+        asked = f"{layer}/{direction}/{unit}"
+        shown = asked if len(asked) <= 64 else f"{asked[:64]}…"
+        raise UnitNotFound(f"{model.name} has no unit {shown}; it has {there}.")
+    found = await asyncio.to_thread(model.card, *place, int(unit))
+    return json_response({"model": model.name, "version": model.version, **found})
 
 
 @router.get(

@@ -1,5 +1,8 @@
-"""`POST /stream`: a piece of text and a state in, events and the next state out. The service keeps nothing in
-between."""
+"""`/stream`: a text read as it comes.
+
+`POST`: a piece of text and a state in, events and the next state out. The service keeps nothing in between. `WS`: a
+`Session` serves the WebSocket after its handshake.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +11,21 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body
 from starlette.responses import StreamingResponse
+from starlette.routing import WebSocketRoute
 from starlette.types import ASGIApp
+from starlette.websockets import WebSocket
 
 from service.errors import ModelNotFound, RequestError, TooLarge
 from service.http.accept import EVENT_STREAM, prefers
-from service.http.context import Here, RequestContext
+from service.http.context import Here, RequestContext, context_of
 from service.http.described import described
 from service.http.endpoint import BodyRoute
 from service.http.render import dumps, json_response
 from service.http.schemas import examples
 from service.http.schemas.streams import StreamAnswer, StreamRequest
+from service.http.streaming.line import LINE
 from service.http.streaming.opened import Event, Opened, error_event, open_stream
+from service.http.streaming.session import Session
 
 _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 """Makes a proxy pass each event on at once."""
@@ -65,6 +72,19 @@ async def stream(
         return json_response(await _whole(opened, events, context))
     first = await anext(events)  # errors of the request are raised here, while they can still become a status
     return StreamingResponse(_sent(context, opened, first, events), media_type=EVENT_STREAM, headers=_HEADERS)
+
+
+async def _socket(socket: WebSocket) -> None:
+    """Serve one WebSocket. Raises `Unavailable` before the handshake if too many streams are open."""
+    context = context_of(socket.scope)
+    context.runtime.check_open()
+    with context.runtime.streams.hold():
+        await socket.receive()  # the connect message
+        await socket.accept()
+        await Session(context, socket.scope[LINE]).run()
+
+
+router.routes.append(WebSocketRoute("/stream", _socket))
 
 
 async def _events(opened: Opened, asked: StreamRequest) -> AsyncIterator[list[Event]]:
