@@ -80,7 +80,7 @@ SETS: Mapping[str, Set] = {
         ("sentiment/imdb/train.tsv.gz",),
         "sentiment/imdb/dev.tsv.gz",
         "accuracy",
-        {**_SENTIMENT, "epochs": 1, "window": 200},
+        {**_SENTIMENT, "epochs": 2, "window": 200},
     ),
     "uner": Set(("ner/uner-ewt/train.conll",), "ner/uner-ewt/dev.conll", "f1", {**_TAGS, "epochs": 4}),
     "conll": Set(("ner/conll2003/train.conll",), "ner/conll2003/dev.conll", "f1", {**_TAGS, "epochs": 4}),
