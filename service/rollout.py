@@ -60,12 +60,17 @@ class Plan:
     @property
     def extra(self) -> frozenset[int]:
         """The versions that are loaded in addition, and never count as latest."""
-        return frozenset(self.canary) | frozenset({self.shadow[0]} if self.shadow else ())
+        return frozenset(version for setting, version in self.named if setting != "versions")
 
     @property
-    def named(self) -> frozenset[int]:
-        """Every version that the plan names, and that therefore has to be there."""
-        return self.extra | frozenset(self.rule.listed)
+    def named(self) -> list[tuple[str, int]]:
+        """Every version that the plan names, and that therefore has to be there, with the setting that names it."""
+        shadow = [("shadow", self.shadow[0])] if self.shadow else []
+        return [
+            *(("versions", each) for each in self.rule.listed),
+            *(("canary", each) for each in self.canary),
+            *shadow,
+        ]
 
     def without(self, version: int) -> Plan:
         """The same plan, with a version neither canary nor shadow."""

@@ -44,6 +44,9 @@ Of = tuple[str, str]
 Totals = Mapping[Key, list[float]]
 """Every series over all workers, and its cells."""
 
+Series = list[tuple[Sequence[str], list[float]]]
+"""The series of one family, each with its labels and its cells."""
+
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 """Methods by name in a label; any other is ``other``."""
 
@@ -191,7 +194,7 @@ class Metrics:
         self._waiting: dict[tuple[Any, ...], list[tuple[Any, ...]]] = {}
         """Requests that were answered and not counted yet: seconds, inputs and the stages' seconds, by all else."""
         self._works: list[Callable[[], None]] = []
-        self.derived: list[Callable[[Totals], Iterator[Metric]]] = []
+        self.derived: list[Callable[[Totals], Iterator[tuple[Family, Series]]]] = []
         """Functions that compute more of `/metrics` at each scrape, from the counts of all workers."""
 
     def gather(self, soon: Callable[[Callable[[], None]], object] | None) -> None:
@@ -298,7 +301,7 @@ class Metrics:
 
     def collect(self) -> Iterator[Metric]:
         """The numbers of all workers, as Prometheus's client takes them."""
-        series: dict[str, list[tuple[Sequence[str], list[float]]]] = {}
+        series: dict[str, Series] = {}
         totals = self.totals()
         for (name, *labels), cells in sorted(totals.items()):
             series.setdefault(name, []).append((labels, cells))
@@ -306,7 +309,7 @@ class Metrics:
             if self.full or not family.full:
                 yield _metric(family, series.get(family.name, []))
         for figures in self.derived:
-            yield from figures(totals)
+            yield from (_metric(family, found) for family, found in figures(totals))
 
 
 class _BatchNumbers:
@@ -359,7 +362,7 @@ def value_of(totals: Totals, *key: str) -> float:
     return totals.get(key, [0.0])[0]
 
 
-def _metric(family: Family, series: Sequence[tuple[Sequence[str], list[float]]]) -> Metric:
+def _metric(family: Family, series: Series) -> Metric:
     name = PREFIX + family.name
     if family.kind == "histogram":
         histogram = HistogramMetricFamily(name, family.help, labels=family.labels)

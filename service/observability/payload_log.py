@@ -25,7 +25,7 @@ from service.errors import StartupError
 from service.observability.rotated_file import RotatedFile, is_device, open_file
 
 PREDICTION, FEEDBACK = "gatelight.prediction.v1", "gatelight.feedback.v1"
-"""The types of events."""
+"""The types of events. Each has a file of its own."""
 
 WAITING_EVENTS = 4096
 """Events that may wait for the disk; more are lost."""
@@ -100,51 +100,40 @@ def read_redact(name: str) -> Redact | None:
 
 @dataclass(frozen=True, slots=True)
 class _Waiting:
+    kind: str
     build: Callable[[], Event]
     characters: int
-    feedback: bool
 
 
 class PayloadLog:
     """Writes events from a thread of its own, which `start` starts.
 
     `path` is this process's file. A file is put aside before it would be over `most_bytes`, and `kept` such are kept.
+    `written` and `lost` count events by their type, and by the reason.
     """
 
     def __init__(self, path: Path, *, most_bytes: int, kept: int, redact: Redact | None = None) -> None:
-        self._files = {
-            False: RotatedFile(path, most_bytes, kept),
-            True: RotatedFile(feedback_path(path), most_bytes, kept),
-        }
-        if feedback_path(path) == path:
-            self._files[True] = self._files[False]
+        files = {each: RotatedFile(each, most_bytes, kept) for each in (path, feedback_path(path))}  # one for a device
+        self._files = {PREDICTION: files[path], FEEDBACK: files[feedback_path(path)]}
         self._redact = redact
         self._queue: SimpleQueue[_Waiting | None] = SimpleQueue()
         self._thread = Thread(target=self._work, name="payload-log", daemon=True)  # no end waits for a slow disk
         self._offered = self._done = 0  # characters: the one counts in the event loop, the other in the thread
-        self._refused = 0
-        self._failed: Counter[Lost] = Counter()
-        self._written: Counter[bool] = Counter()
+        self.written: Counter[str] = Counter()
+        self.lost: Counter[Lost] = Counter()
 
     def start(self) -> None:
         self._thread.start()
 
-    def offer(self, build: Callable[[], Event], characters: int, *, feedback: bool = False) -> None:
-        """Queue an event of `characters` characters, which `build` makes in the thread. Returns at once."""
+    def offer(self, kind: str, build: Callable[[], Event], characters: int) -> None:
+        """Queue an event of this type and of `characters` characters. `build` makes it in the thread. Returns at
+        once."""
         waiting = self._offered - self._done
         if self._queue.qsize() >= WAITING_EVENTS or (waiting and waiting + characters > WAITING_CHARACTERS):
-            self._refused += 1
+            self.lost["full"] += 1
             return
         self._offered += characters
-        self._queue.put(_Waiting(build, characters, feedback))
-
-    def lost(self, why: Lost) -> int:
-        """How many events were not written."""
-        return self._refused if why == "full" else self._failed[why]
-
-    def written(self, *, feedback: bool) -> int:
-        """How many events were."""
-        return self._written[feedback]
+        self._queue.put(_Waiting(kind, build, characters))
 
     def close(self, seconds: float = CLOSE_SECONDS) -> None:
         """Write the waiting events, for a limited time."""
@@ -172,10 +161,10 @@ class PayloadLog:
                     raise TypeError("the hook has to return an event, or None")
                 line = orjson.dumps(made, option=_AS_A_LINE)
             why = "disk"
-            self._files[waiting.feedback].write(line)
+            self._files[waiting.kind].write(line)
         except Exception as error:  # the hook is the user's, the disk may be full: nobody's answer must suffer
-            self._failed[why] += 1
-            if self._failed[why] == 1:
+            self.lost[why] += 1
+            if self.lost[why] == 1:
                 _log.error("payload log lost an event", why=why, error=type(error).__name__)
             return
-        self._written[waiting.feedback] += 1
+        self.written[waiting.kind] += 1

@@ -9,9 +9,6 @@ from time import time
 from typing import Any
 
 from service.cpus import usable_cpus
-from service.model.decoding import Prediction
-from service.model.loading import Model
-from service.model.tokenizer import Encoded
 from service.observability.payload_log import (
     FEEDBACK,
     LOST,
@@ -24,7 +21,7 @@ from service.observability.payload_log import (
 )
 from service.rollout import position
 from service.serving.answered import Answered
-from service.serving.exchange import Exchange, detail
+from service.serving.exchange import Exchange
 from service.serving.feedback import Feedback, Span, Taken
 from service.serving.recent import Recent
 from service.serving.sampling import Sampler
@@ -46,7 +43,6 @@ class Afterwards:
     def __init__(self, settings: Settings, shared: Shared, busy: Callable[[], bool], sampler: Sampler) -> None:
         worker, metrics = shared.worker, shared.metrics
         remembered = shared.remembered or Remembered.of(worker + 1)
-        self._answered = Answered.open(remembered.answered, worker)
         self._share, self._texts = settings.payload_sample, settings.payload_text
         self._log: PayloadLog | None = None
         if settings.payload_log is not None:
@@ -57,7 +53,7 @@ class Afterwards:
                 redact=read_redact(settings.payload_redact),
             )
         self._metrics = metrics
-        self.feedback = Feedback(metrics, self._answered, Answered.open(remembered.fed, worker))
+        self.feedback = Feedback(metrics, Answered(remembered.answered, worker), Answered(remembered.fed, worker))
         # Where a hook redacts the log, a report has no texts: the hook would have to see them first.
         told = self._log is not None and settings.payload_text and not settings.payload_redact
         logged = settings.log_text or told
@@ -71,9 +67,9 @@ class Afterwards:
             return
         board, log = self._metrics.board, self._log
         for why in LOST:
-            board.track("payload_lost_total", why, read=partial(log.lost, why))
-        board.track("payload_events_total", "prediction", read=partial(log.written, feedback=False))
-        board.track("payload_events_total", "feedback", read=partial(log.written, feedback=True))
+            board.track("payload_lost_total", why, read=partial(log.lost.__getitem__, why))
+        for kind, name in ((PREDICTION, "prediction"), (FEEDBACK, "feedback")):
+            board.track("payload_events_total", name, read=partial(log.written.__getitem__, kind))
         log.start()
 
     async def close(self) -> None:
@@ -81,12 +77,6 @@ class Afterwards:
         await self.shadowing.close()
         if self._log is not None:
             await asyncio.to_thread(self._log.close)
-
-    def remember(
-        self, request_id: str, model: Model, encoded: Sequence[Encoded], predictions: Sequence[Prediction]
-    ) -> None:
-        """Remember an answer that is about to be sent: its client may give feedback at once."""
-        self._answered.note(request_id, detail(model, encoded, predictions))
 
     def follows(self, served: Served | None) -> bool:
         """True if `note` may do something for an answer of a model with these versions."""
@@ -97,7 +87,8 @@ class Afterwards:
         if self._log is not None and position(SAMPLING, exchange.request_id) < self._share:
             canary = served is not None and any(model is exchange.model for model, _ in served.canary)
             characters = sum(len(source.text) for source in exchange.encoded)
-            self._log.offer(partial(prediction_event, exchange, canary=canary, texts=self._texts), characters)
+            build = partial(prediction_event, exchange, canary=canary, texts=self._texts)
+            self._log.offer(PREDICTION, build, characters)
         if served is not None:
             shadow = served.shadow_of(exchange.model, exchange.request_id)
             if shadow is not None:
@@ -119,7 +110,7 @@ class Afterwards:
             data = {"request_id": request_id, "input": number, **right, "outcome": taken.outcome}
             extensions = {name: value for name, value in of.items() if value is not None}
             build = partial(event, FEEDBACK, identity, "/feedback", time(), data, **extensions)
-            self._log.offer(build, 0, feedback=True)
+            self._log.offer(FEEDBACK, build, 0)
         return taken
 
 

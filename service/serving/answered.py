@@ -8,7 +8,6 @@ answers as labels, scores and offsets.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from math import inf
@@ -95,17 +94,11 @@ class Ring:
 
 
 class Answered:
-    """The answers of all workers, as one worker sees them."""
+    """The answers of all workers, in the rings of `memory`. This process writes the ring number `own`."""
 
-    def __init__(self, own: Ring, rings: Sequence[Ring]) -> None:
-        self._own = own
-        self._rings = rings
-
-    @classmethod
-    def open(cls, memory: memoryview, own: int) -> Answered:
-        """The rings in `memory`. This process writes the ring number `own`."""
-        rings = [Ring(memory[start : start + BYTES]) for start in range(0, len(memory), BYTES)]
-        return cls(rings[own], rings)
+    def __init__(self, memory: memoryview, own: int) -> None:
+        self._rings = [Ring(memory[start : start + BYTES]) for start in range(0, len(memory), BYTES)]
+        self._own = self._rings[own]
 
     def note(self, request_id: str, detail: Any = None) -> None:
         """Note an answer. `detail` consists of plain JSON values."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from service.model.decoding import Prediction
 from service.model.loading import Model
@@ -37,22 +37,3 @@ class Exchange(NamedTuple):
             [source.text[start:end] for start, end in source.spans] if tokens else source.text
             for source, tokens in zip(self.encoded, came, strict=True)
         ]
-
-
-def detail(model: Model, encoded: Sequence[Encoded], predictions: Sequence[Any]) -> dict[str, Any]:
-    """The part of an answer that feedback needs, without texts: see `service.serving.feedback`."""
-    manifest = model.bundle.manifest
-    labels = manifest.labels
-    if manifest.head != "tagger":
-        answers: list[Any] = [[labels.index(each["label"]), each["score"]] for each in predictions]
-        return {"model": model.name, "version": model.version, "labels": labels, "answers": answers}
-    kinds = list(dict.fromkeys(label[2:] for label in labels if label[1:2] == "-"))
-    numbers = {kind: number for number, kind in enumerate(kinds)}
-    answers = [
-        [
-            len(source.text),
-            [[each["start"], each["end"], numbers[each["label"]], each["score"]] for each in prediction["entities"]],
-        ]
-        for source, prediction in zip(encoded, predictions, strict=True)
-    ]
-    return {"model": model.name, "version": model.version, "kinds": kinds, "answers": answers}

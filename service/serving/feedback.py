@@ -7,11 +7,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from prometheus_client.metrics_core import GaugeMetricFamily, Metric
-
 from service.errors import AnswerNotFound, InvalidField
+from service.model.decoding import Prediction
+from service.model.loading import Model
+from service.model.tokenizer import Encoded
 from service.observability.comparison_metrics import BINS, FEEDBACK_ACCURACY, FEEDBACK_CALIBRATION, FEEDBACK_F1
-from service.observability.metrics import PREFIX, Metrics, Totals, value_of
+from service.observability.metrics import Metrics, Series, Totals, value_of
+from service.observability.shared_metrics import Family
 from service.serving.answered import ENTRIES, Answered
 
 Verdict = Literal["right", "wrong", "repeated", "unscored"]
@@ -41,6 +43,12 @@ class Feedback:
         self._answered = answered
         self._fed = fed
         metrics.derived.append(_figures)
+
+    def remember(
+        self, request_id: str, model: Model, encoded: Sequence[Encoded], predictions: Sequence[Prediction]
+    ) -> None:
+        """Remember an answer that is about to be sent: its client may give feedback at once."""
+        self._answered.note(request_id, _detail(model, encoded, predictions))
 
     def take(
         self, request_id: str, number: int, label: str | None, entities: Sequence[tuple[int, int, str]] | None
@@ -108,6 +116,25 @@ class Feedback:
         self._metrics.board.number("feedback_score_sum_total", name, version, place).add(score)
 
 
+def _detail(model: Model, encoded: Sequence[Encoded], predictions: Sequence[Any]) -> dict[str, Any]:
+    """The part of an answer that feedback needs, without texts. Numbers stand for labels and kinds of entities."""
+    manifest = model.bundle.manifest
+    labels = manifest.labels
+    if manifest.head != "tagger":
+        answers: list[Any] = [[labels.index(each["label"]), each["score"]] for each in predictions]
+        return {"model": model.name, "version": model.version, "labels": labels, "answers": answers}
+    kinds = list(dict.fromkeys(label[2:] for label in labels if label[1:2] == "-"))
+    numbers = {kind: number for number, kind in enumerate(kinds)}
+    answers = [
+        [
+            len(source.text),
+            [[each["start"], each["end"], numbers[each["label"]], each["score"]] for each in prediction["entities"]],
+        ]
+        for source, prediction in zip(encoded, predictions, strict=True)
+    ]
+    return {"model": model.name, "version": model.version, "kinds": kinds, "answers": answers}
+
+
 def _checked(
     entities: Sequence[tuple[int, int, str]] | None, detail: dict[str, Any], answer: Sequence[Any]
 ) -> Iterator[Span]:
@@ -131,26 +158,24 @@ def _checked(
         yield start, stop, kind
 
 
-def _figures(totals: Totals) -> Iterator[Metric]:
+def _figures(totals: Totals) -> Iterator[tuple[Family, Series]]:
     """Accuracy, calibration error and F1 of each version, from the counts of all workers."""
-    accuracy, calibration, f1 = (
-        GaugeMetricFamily(PREFIX + each.name, each.help, labels=each.labels)
-        for each in (FEEDBACK_ACCURACY, FEEDBACK_CALIBRATION, FEEDBACK_F1)
-    )
+    families = FEEDBACK_ACCURACY, FEEDBACK_CALIBRATION, FEEDBACK_F1
+    accuracy, calibration, f1 = found = Series(), Series(), Series()
     for of in sorted({(key[1], key[2]) for key in totals if key[0] == "feedback_total"}):
         right, wrong = (value_of(totals, "feedback_total", *of, outcome) for outcome in ("right", "wrong"))
         if right + wrong:
-            accuracy.add_metric(of, right / (right + wrong))
+            accuracy.append((of, [right / (right + wrong)]))
         gaps, judged = 0.0, 0.0
         for place in map(str, range(BINS)):
             hits, misses = (value_of(totals, "feedback_scores_total", *of, place, each) for each in ("right", "wrong"))
             gaps += abs(value_of(totals, "feedback_score_sum_total", *of, place) - hits)
             judged += hits + misses
         if judged:
-            calibration.add_metric(of, gaps / judged)
-        found, spurious, missed = (
+            calibration.append((of, [gaps / judged]))
+        right, spurious, missed = (
             value_of(totals, "feedback_entities_total", *of, each) for each in ("right", "spurious", "missed")
         )
-        if found + spurious + missed:
-            f1.add_metric(of, 2 * found / (2 * found + spurious + missed))
-    yield from (accuracy, calibration, f1)
+        if right + spurious + missed:
+            f1.append((of, [2 * right / (2 * right + spurious + missed)]))
+    yield from zip(families, found, strict=True)

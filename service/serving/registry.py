@@ -8,7 +8,7 @@ changes of another process.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
@@ -46,6 +46,18 @@ OWN_PREFIX = "my-"
 """Prefix of models that users trained. They are the default only if there is no other."""
 
 _log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Requested:
+    """An administrator's requests for a name since the start. `plan` replaces that of the settings."""
+
+    pin: int | None = None
+    """The version to serve in place of those by the plan's rule; `UNLOADED` for none."""
+    plan: Plan | None = None
+
+
+NOTHING = Requested()
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +130,7 @@ class Registry:
         self._store = BundleStore(repository, load)
         self._chosen_defaults = {task: name for task, name in defaults.items() if name is not None}
         self._rollout = rollout or Rollout()
-        self._pins: dict[str, int] = {}  # the version of a name that an administrator chose, or `UNLOADED`
-        self._plans: dict[str, Plan] = {}  # plans requested since the start; they replace those of the settings
+        self._requested: dict[str, Requested] = {}  # by name, since the start
         self._followed: dict[str, int] = {}  # the number of the last decision that was followed for each name
         self._problems: dict[str, list[str]] = {}  # current problems with each name's plan
         self._reported: set[str] = set()
@@ -180,7 +191,7 @@ class Registry:
 
     def plan(self, name: str) -> Plan:
         """The plan of a name: from a request since the start, else from the settings."""
-        return self._plans.get(name) or self._rollout.of(name)
+        return self._requested.get(name, NOTHING).plan or self._rollout.of(name)
 
     def refresh(self) -> Changes:
         """Read the repository, load new bundles, and serve the result. Blocks.
@@ -206,7 +217,8 @@ class Registry:
             self._problems = {}
             for name, versions in found.items():
                 self._put(served, name, versions, refused)
-            for name in (self._rollout.plans.keys() | self._plans.keys()) - found.keys():
+            requested = {name for name, each in self._requested.items() if each.plan is not None}
+            for name in (self._rollout.plans.keys() | requested) - found.keys():
                 why = f"the models folder {missing(name, None, ())}"
                 if name in unreadable:
                     why = f"{name!r}: {unreadable[name]}"
@@ -234,14 +246,10 @@ class Registry:
             if version not in versions if version is not None else not may:
                 raise NoVersion(name, version, versions)
             wanted = may[-1] if version is None else version
-            pins, plans = dict(self._pins), dict(self._plans)
-            self._pins.pop(name, None)
-            if version is not None:
-                self._pins[name] = version
-                if version in plan.extra:
-                    self._plans[name] = plan.without(version)
-            self._store.try_again(name)
-            return self._decide(name, versions, {wanted}, pins, plans, strict=False).versions[wanted]
+            requested = replace(self._requested.get(name, NOTHING), pin=version)
+            if version in plan.extra:
+                requested = replace(requested, plan=plan.without(wanted))
+            return self._serve(name, versions, {wanted}, requested, strict=False).versions[wanted]
 
     def change(self, name: str, plan: Plan) -> Served:
         """Serve the versions of a name by a plan, which replaces that of the settings or of an earlier request. Blocks.
@@ -251,23 +259,18 @@ class Registry:
         """
         with self._refreshing:
             versions = self._versions(name)
-            for number in sorted(plan.named):
-                if number not in versions:
-                    raise NoVersion(name, number, versions)
-            if not versions:
-                raise NoVersion(name, None, versions)
-            self._store.try_again(name)
-            pins, plans = dict(self._pins), dict(self._plans)
-            self._pins.pop(name, None)
-            self._plans[name] = plan
-            return self._decide(name, versions, plan.named, pins, plans, strict=True)
+            named = {number for _, number in plan.named}
+            absent = named.difference(versions)
+            if absent or not versions:
+                raise NoVersion(name, min(absent, default=None), versions)
+            return self._serve(name, versions, named, Requested(plan=plan), strict=True)
 
     def unload(self, name: str) -> None:
         """Stop serving a name until it is loaded again. Raises `ModelNotFound` if it is not served."""
         with self._refreshing:
             if name not in self.models:
                 raise ModelNotFound(name, self.models)
-            self._pins[name] = UNLOADED
+            self._requested[name] = replace(self._requested.get(name, NOTHING), pin=UNLOADED)
             self._problems.pop(name, None)
             rest = {each: served for each, served in self.served.items() if each != name}
             self._show(rest, [each for each in self.refused if each.name != name])
@@ -275,10 +278,10 @@ class Registry:
     def decision(self, name: str) -> dict[str, Any]:
         """The requests for a name since the start, as JSON values, with the digests of the versions that this process
         serves."""
-        pin, plan, served = self._pins.get(name), self._plans.get(name), self.served.get(name)
+        requested, served = self._requested.get(name, NOTHING), self.served.get(name)
         return {
-            "pin": pin,
-            "plan": plan and plan.plain(),
+            "pin": requested.pin,
+            "plan": requested.plan and requested.plan.plain(),
             "versions": served.digests if served is not None else {},
         }
 
@@ -294,12 +297,8 @@ class Registry:
             found, served, refused = self._found(), dict(self.served), list(self.refused)
             newer = {name: each for name, each in decisions.items() if each["number"] > self._followed.get(name, 0)}
             for name, decision in newer.items():
-                self._pins.pop(name, None)
-                self._plans.pop(name, None)
-                if decision["pin"] is not None:
-                    self._pins[name] = decision["pin"]
-                if decision["plan"] is not None:
-                    self._plans[name] = restored(decision["plan"])
+                plan = decision["plan"] and restored(decision["plan"])
+                self._requested[name] = Requested(decision["pin"], plan)
                 self._store.try_again(name)
                 refused = [each for each in refused if each.name != name]
                 served.pop(name, None)
@@ -317,19 +316,15 @@ class Registry:
         """Note that this process made the decision `number` itself."""
         self._followed[name] = max(number, self._followed.get(name, 0))
 
-    def _decide(
-        self,
-        name: str,
-        versions: list[int],
-        wanted: Iterable[int],
-        pins: dict[str, int],
-        plans: dict[str, Plan],
-        *,
-        strict: bool,
+    def _serve(
+        self, name: str, versions: list[int], wanted: Collection[int], requested: Requested, *, strict: bool
     ) -> Served:
-        """Serve a name by its current plan. If a wanted version, or with `strict` any part of the plan, cannot be
-        served, restore `pins` and `plans` and raise."""
-        before, served, refused = dict(self._problems), dict(self.served), list[RefusedVersion]()
+        """Serve a name as requested. If a wanted version, or with `strict` any part of the plan, cannot be served,
+        raise; the earlier request then holds."""
+        requests, before = dict(self._requested), dict(self._problems)
+        served, refused = dict(self.served), list[RefusedVersion]()
+        self._requested[name] = requested
+        self._store.try_again(name)
         served.pop(name, None)
         self._put(served, name, versions, refused)
         others = [each for each in self._snapshot.refused if each.name != name]
@@ -340,7 +335,7 @@ class Registry:
             each for each in refused if each.version is not None and each.version in (lacking if strict else wanted)
         ]
         if lacking or broken or found is None or (strict and problems):
-            self._pins, self._plans, self._problems = pins, plans, before
+            self._requested, self._problems = requests, before
             self._snapshot = replace(self._snapshot, refused=(*others, *refused))
             if broken:
                 reason = broken[0].reason.rstrip(".")
@@ -351,7 +346,7 @@ class Registry:
 
     def index(self) -> list[IndexEntry]:
         """Every version that is loaded or in the models folder, by name, then by version. Blocks."""
-        snapshot, pins = self._snapshot, dict(self._pins)
+        snapshot, requested = self._snapshot, dict(self._requested)
         reasons = {(each.name, each.version): each.reason for each in snapshot.refused}
         entries, found = [], self._found()
         for name in sorted(found.keys() | snapshot.served.keys()):
@@ -359,7 +354,11 @@ class Registry:
             for version in sorted({*found.get(name, ()), *(served.versions if served is not None else ())}):
                 ready = served is not None and version in served.versions
                 model = served.stable if served is not None else None
-                why = "" if ready else reasons.get((name, version)) or unserved(model, version, pins.get(name))
+                why = (
+                    ""
+                    if ready
+                    else reasons.get((name, version)) or unserved(model, version, requested.get(name, NOTHING).pin)
+                )
                 entries.append(IndexEntry(printable(name), version, ready, why))
         return entries
 
@@ -382,7 +381,7 @@ class Registry:
     def _put(self, served: dict[str, Served], name: str, versions: list[int], refused: list[RefusedVersion]) -> None:
         """Load the available versions of a name by its plan, and add them to `served`."""
         self._problems.pop(name, None)
-        pin, plan, before = self._pins.get(name), self.plan(name), self._snapshot.served.get(name)
+        pin, plan, before = self._requested.get(name, NOTHING).pin, self.plan(name), self._snapshot.served.get(name)
         if pin == UNLOADED:
             return
         if pin is not None:
@@ -396,9 +395,8 @@ class Registry:
             models[before.stable.bundle.version] = before.stable  # better than none
         problems = [
             f"{setting}: the models folder {missing(name, version, versions)}"
-            for setting, numbers in self._named(plan, pin)
-            for version in numbers
-            if version not in versions
+            for setting, version in plan.named
+            if version not in versions and (pin is None or setting != "versions")  # a pinned version may disappear
         ]
         if models:
             stable = models[max(models)]
@@ -424,14 +422,6 @@ class Registry:
                 return
             outcome = current
         models[version] = outcome
-
-    @staticmethod
-    def _named(plan: Plan, pin: int | None) -> Iterator[tuple[str, Iterable[int]]]:
-        """The versions that must exist, by the setting that demands them."""
-        if pin is None:  # a pinned version may disappear
-            yield "versions", plan.rule.listed
-        yield "canary", plan.canary
-        yield "shadow", [plan.shadow[0]] if plan.shadow else []
 
     def _show(self, served: Mapping[str, Served], refused: Iterable[RefusedVersion]) -> Changes:
         """Serve these models from now on."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from time import perf_counter
 from typing import cast
@@ -18,11 +19,11 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import structlog
 from numpy.typing import NDArray
-from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 
 from service.model.equations import Direction
 from service.model.gate_drift import Counts, Key, Tally, drifts, figures, observe, restored
-from service.observability.metrics import GATE_DRIFT, GATE_FAMILIES, PREFIX, Metrics, Totals, value_of
+from service.observability.metrics import GATE_DRIFT, GATE_FAMILIES, Metrics, Series, Totals, value_of
+from service.observability.shared_metrics import Family
 from service.serving.registry import Model
 
 MAX_TOKENS = 512
@@ -107,22 +108,20 @@ class Sampler:
             labels = (name, version, str(layer), direction, gate)
             board.histogram(GATE_FAMILIES[what][0], *labels).add(counts.bins.tolist(), counts.sum)
 
-    def _drift(self, totals: Totals) -> Iterator[Metric]:
-        full = self._metrics.full
-        labels = GATE_DRIFT.labels if full else GATE_DRIFT.labels[:2]
-        family = GaugeMetricFamily(PREFIX + GATE_DRIFT.name, GATE_DRIFT.help, labels=labels)
+    def _drift(self, totals: Totals) -> Iterator[tuple[Family, Series]]:
+        found: Series = []
         for model in self._models():
             trained = _trained(model)
             if trained is None:
                 continue
             live = live_tally(totals, model.name, model.version)
             apart = drifts(trained, live)
-            if full:
+            if self._metrics.full:
                 for (layer, direction, gate), value in apart.items():
-                    family.add_metric((model.name, model.version, str(layer), direction, gate), value)
+                    found.append(((model.name, model.version, str(layer), direction, gate), [value]))
             elif apart:
-                family.add_metric((model.name, model.version), max(apart.values()))
-        yield family
+                found.append(((model.name, model.version), [max(apart.values())]))
+        yield GATE_DRIFT if self._metrics.full else replace(GATE_DRIFT, labels=GATE_DRIFT.labels[:2]), found
 
 
 def _observe(model: Model, rows: NDArray[np.int32]) -> dict[Key, Counts]:

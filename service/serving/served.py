@@ -15,8 +15,6 @@ from service.rollout import Plan, position
 UNLOADED: Literal[0] = 0
 """The version recorded for a name that was unloaded."""
 
-State = Literal["ready", "refused"]
-
 
 @dataclass(frozen=True, slots=True)
 class IndexEntry:
@@ -33,7 +31,7 @@ class VersionState(TypedDict):
     of the stable version's requests; both from 0 to 1."""
 
     version: str
-    state: State
+    state: Literal["ready", "refused"]
     share: float
     shadow: bool
     shadow_share: float
@@ -119,25 +117,15 @@ def put_together(stable: Model, others: Mapping[int, Model], plan: Plan) -> tupl
     A canary of another task is left out, and so is a shadow of another task or with other labels.
     """
     problems: list[str] = []
-    versions = {**others, stable.bundle.version: stable}
-    canary: list[tuple[Model, float]] = []
-    for number, share in sorted(plan.canary.items()):
-        model = versions.get(number)
-        if model is None:
-            continue
-        if problem := _unlike(stable, model, labels=False):
-            problems.append(f"canary: {problem}")
+    versions = dict(sorted({**others, stable.bundle.version: stable}.items()))
+    for setting, number in plan.named:
+        model = versions.get(number) if setting != "versions" else None
+        if model is not None and (problem := _unlike(stable, model, labels=setting == "shadow")):
+            problems.append(f"{setting}: {problem}")
             del versions[number]
-        else:
-            canary.append((model, share))
-    shadow: tuple[Model, float] | None = None
-    if plan.shadow is not None and (model := versions.get(plan.shadow[0])) is not None:
-        if problem := _unlike(stable, model, labels=True):
-            problems.append(f"shadow: {problem}")
-            del versions[plan.shadow[0]]
-        else:
-            shadow = model, plan.shadow[1]
-    return Served(stable, MappingProxyType(dict(sorted(versions.items()))), tuple(canary), shadow), problems
+    canary = tuple((model, plan.canary[number]) for number, model in versions.items() if number in plan.canary)
+    shadow = (versions[plan.shadow[0]], plan.shadow[1]) if plan.shadow and plan.shadow[0] in versions else None
+    return Served(stable, MappingProxyType(versions), canary, shadow), problems
 
 
 def _unlike(stable: Model, model: Model, *, labels: bool) -> str | None:

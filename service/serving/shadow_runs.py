@@ -28,7 +28,7 @@ Around = Callable[[], contextlib.AbstractContextManager[None]]
 
 
 @dataclass(frozen=True, slots=True)
-class Ran:
+class ShadowResults:
     """Results of a group: predictions by request (None if the shadow cannot read it), and the seconds of both versions,
     0 for the served one unless it ran too."""
 
@@ -38,14 +38,16 @@ class Ran:
     shadow_seconds: float = 0.0
 
 
-def run(group: Sequence[Exchange], shadow: Model, measured: Measured, around: Around = contextlib.nullcontext) -> Ran:
+def run(
+    group: Sequence[Exchange], shadow: Model, measured: Measured, around: Around = contextlib.nullcontext
+) -> ShadowResults:
     """Run a group of one model's requests in this thread, each batch within `around`. If `measured`, the served version
     runs too, before or after."""
     served = group[0].model
     encoded = [_encoded(each, shadow) for each in group]
     readable = [source for each in encoded if each is not None for source in each]
     if not readable:
-        return Ran([None] * len(group), [])
+        return ShadowResults([None] * len(group), [])
     own = [source for each in group for source in each.encoded]
     comparable = served.tokenizer is shadow.tokenizer and len(own) == len(readable)  # both versions get the same rows
     served_seconds = 0.0
@@ -56,7 +58,7 @@ def run(group: Sequence[Exchange], shadow: Model, measured: Measured, around: Ar
         _, served_seconds = _predict(served, own, around)
     predictions = iter(decode(shadow, logits, readable, tokens=False))
     found = [None if each is None else [next(predictions) for _ in each] for each in encoded]
-    return Ran(found, [each.rows for each in parts(readable)], served_seconds, shadow_seconds)
+    return ShadowResults(found, [each.rows for each in parts(readable)], served_seconds, shadow_seconds)
 
 
 def _encoded(exchange: Exchange, shadow: Model) -> Sequence[Encoded] | None:
@@ -76,7 +78,7 @@ def _predict(model: Model, encoded: Sequence[Encoded], around: Around) -> tuple[
     rows = [each.rows for each in parts(encoded)]
     found: dict[int, Logits] = {}
     seconds = 0.0
-    for group in batches(list(map(len, rows))):
+    for group in small_batches(list(map(len, rows))):
         batch = [rows[number] for number in group]
         with around():
             started = clock()
@@ -86,12 +88,12 @@ def _predict(model: Model, encoded: Sequence[Encoded], around: Around) -> tuple[
     return logits_of(encoded, [found[number] for number in range(len(rows))]), seconds
 
 
-def padded_tokens(lengths: Sequence[int]) -> int:
+def tokens_to_run(lengths: Sequence[int]) -> int:
     """Tokens of all batches with their padding, for rows of these lengths."""
-    return sum(lengths[batch[-1]] * len(batch) for batch in batches(lengths))
+    return sum(lengths[batch[-1]] * len(batch) for batch in small_batches(lengths))
 
 
-def batches(lengths: Sequence[int]) -> Iterator[list[int]]:
+def small_batches(lengths: Sequence[int]) -> Iterator[list[int]]:
     """Numbers of rows, shortest first, in batches of at most `BATCH_ROWS` rows and `BATCH_TOKENS` tokens."""
     batch: list[int] = []
     for number in sorted(range(len(lengths)), key=lengths.__getitem__):
@@ -109,11 +111,8 @@ def yielding() -> Iterator[None]:
         yield
         return
     thread, nothing = threading.get_native_id(), os.sched_param(0)
-    try:
+    with contextlib.suppress(OSError):  # a sandbox may forbid it
         os.sched_setscheduler(thread, os.SCHED_IDLE, nothing)
-    except OSError:  # a sandbox may forbid it
-        yield
-        return
     try:
         yield
     finally:

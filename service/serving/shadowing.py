@@ -37,8 +37,8 @@ from service.serving.exchange import Exchange
 from service.serving.recent import Recent
 from service.serving.sampling import Sampler
 from service.serving.served import Served
-from service.serving.shadow_report import Of, figures, report
-from service.serving.shadow_runs import Measured, Ran, padded_tokens, run, yielding
+from service.serving.shadow_report import Compared, figures, report
+from service.serving.shadow_runs import Measured, ShadowResults, run, tokens_to_run, yielding
 
 MAX_WAITING = 256
 """Requests that may wait for shadows in each worker; more are dropped."""
@@ -71,7 +71,7 @@ class _Waiting:
     """Its arrival, as a time of the event loop."""
 
     @property
-    def of(self) -> Of:
+    def of(self) -> Compared:
         return self.exchange.model.name, self.exchange.model.version, self.shadow.version
 
 
@@ -129,7 +129,7 @@ class Shadowing:
         """The comparison of a model's shadow since the start, over all workers. Raises `NoShadow`."""
         return report(served, self._metrics.totals(), self._recent.read())
 
-    def _count(self, family: str, of: Of, *more: str, by: float = 1.0) -> None:
+    def _count(self, family: str, of: Compared, *more: str, by: float = 1.0) -> None:
         self._metrics.board.number(family, *of, *more).add(by)
 
     async def _work(self) -> None:
@@ -184,17 +184,17 @@ class Shadowing:
         self._rows -= rows
         return group
 
-    async def _run(self, group: Sequence[_Waiting], measured: Measured) -> Ran:
+    async def _run(self, group: Sequence[_Waiting], measured: Measured) -> ShadowResults:
         """Run a group: one short request here, any other group in the thread."""
         shadow, exchanges = group[0].shadow, [each.exchange for each in group]
         lengths = [end - first for source in exchanges[0].encoded for first, end in bounds(source)]
-        seconds = padded_tokens(lengths) * shadow.seconds_per_token * (1 if measured == "no" else 2)
+        seconds = tokens_to_run(lengths) * shadow.seconds_per_token * (1 if measured == "no" else 2)
         if not self._spare and len(lengths) <= GROUP_ROWS and seconds <= LONGEST_HERE:
             return run(exchanges, shadow, measured)
         work = partial(run, exchanges, shadow, measured, yielding)
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
-    async def _note(self, group: Sequence[_Waiting], ran: Ran) -> None:
+    async def _note(self, group: Sequence[_Waiting], ran: ShadowResults) -> None:
         of = group[0].of
         if ran.served_seconds:
             self._count("shadow_run_seconds_total", of, "served", by=ran.served_seconds)
@@ -207,7 +207,7 @@ class Shadowing:
             self._count("shadow_requests_total", of)
         self._sampler.offer(group[0].shadow, ran.rows)
 
-    async def _compare(self, exchange: Exchange, predictions: Sequence[Prediction], of: Of) -> None:
+    async def _compare(self, exchange: Exchange, predictions: Sequence[Prediction], of: Compared) -> None:
         change = self._metrics.board.histogram("shadow_score_change", *of)
         for number, (served, shadow) in enumerate(zip(exchange.predictions, predictions, strict=True)):
             if number and number % GROUP_ROWS == 0:

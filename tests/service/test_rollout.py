@@ -37,7 +37,7 @@ def test_canary_and_shadow() -> None:
     assert found.of("a").extra == {4, 5, 6}
     assert found.of("b").canary == {2: 0.25, 3: 0.75}
     assert found.of("c").shadow == (4, 0.25)
-    assert read("a=1+3", "a=4:0", "").of("a").named == {1, 3, 4}
+    assert read("a=1+3", "a=4:0", "").of("a").named == [("versions", 1), ("versions", 3), ("canary", 4)]
     assert read("", ",".join(f"a={version}:0.1" for version in range(1, 11)), "").of("a").canary[10] == 0.1
 
 

@@ -3,7 +3,7 @@ true."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from time import time
 from types import MappingProxyType
@@ -98,14 +98,7 @@ async def take(
     context.log.update(outcome=taken.outcome)
     if taken.model is not None:
         context.log.update(model=taken.model, version=taken.version)
-    found = {
-        "request_id": asked.request_id,
-        "input": asked.input,
-        "outcome": taken.outcome,
-        "model": taken.model,
-        "version": taken.version,
-    }
-    return json_response(found, status=202)
+    return json_response({"request_id": asked.request_id, "input": asked.input, **asdict(taken)}, status=202)
 
 
 @admin.post(

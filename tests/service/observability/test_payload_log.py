@@ -60,29 +60,29 @@ def test_a_line_is_a_cloud_event(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     data = {"request": {"inputs": ["naïve 🎉"]}, "answer": None, "status": 200}
     with logging(path) as log:
-        log.offer(lambda: event(PREDICTION, "a b", "/models/m", 1700000000.25, data, modelversion="3"), 1)
+        log.offer(PREDICTION, lambda: event(PREDICTION, "a b", "/models/m", 1700000000.25, data, modelversion="3"), 1)
     (content,) = path.read_bytes().splitlines()
     read = JSONFormat().read(CloudEvent, content)
     assert read.get_attributes()["modelversion"] == "3"
     assert (read.get_id(), read.get_source(), read.get_type()) == ("a b", "/models/m", PREDICTION)
     assert read.get_time().isoformat() == "2023-11-14T22:13:20.250000+00:00"  # type: ignore[union-attr]  # the event has a time
     assert read.get_data() == data
-    assert log.written(feedback=False) == 1
+    assert log.written[PREDICTION] == 1
 
 
 def test_a_value_that_json_has_not_is_null(tmp_path: Path) -> None:
     with logging(tmp_path / "log") as log:
-        log.offer(lambda: event(PREDICTION, "a", "/m", 0.0, {"number": float("nan")}), 1)
+        log.offer(PREDICTION, lambda: event(PREDICTION, "a", "/m", 0.0, {"number": float("nan")}), 1)
     assert numbers(tmp_path / "log") == [None]
 
 
 def test_feedback_has_a_file_of_its_own_beside_it(tmp_path: Path) -> None:
     with logging(tmp_path / "log.jsonl") as log:
-        log.offer(line(1), 0)
-        log.offer(lambda: event(FEEDBACK, "f", "/feedback", 0.0, {"number": 2}), 0, feedback=True)
+        log.offer(PREDICTION, line(1), 0)
+        log.offer(FEEDBACK, lambda: event(FEEDBACK, "f", "/feedback", 0.0, {"number": 2}), 0)
     assert numbers(tmp_path / "log.jsonl") == [1]
     assert numbers(tmp_path / "log.feedback.jsonl") == [2]
-    assert (log.written(feedback=False), log.written(feedback=True)) == (1, 1)
+    assert (log.written[PREDICTION], log.written[FEEDBACK]) == (1, 1)
 
 
 @pytest.mark.parametrize(
@@ -103,15 +103,15 @@ def test_a_file_is_put_aside_before_it_would_be_too_large(tmp_path: Path) -> Non
     path = tmp_path / "log"
     with logging(path, most_bytes=1000, kept=2) as log:
         for number in range(8):
-            log.offer(line(number, 300), 0)  # two fit
+            log.offer(PREDICTION, line(number, 300), 0)  # two fit
     assert [numbers(tmp_path / name) for name in ("log.2", "log.1", "log")] == [[2, 3], [4, 5], [6, 7]]
     assert sorted(each.name for each in tmp_path.iterdir()) == ["log", "log.1", "log.2"]
     with logging(path, most_bytes=1000, kept=2) as log:
-        log.offer(line(8, 300), 0)
+        log.offer(PREDICTION, line(8, 300), 0)
     assert numbers(path) == [8], "the size of a file that was there counts"
     with logging(path, most_bytes=1000, kept=0) as log:
-        log.offer(line(9, 2000), 0)
-        log.offer(line(10), 0)
+        log.offer(PREDICTION, line(9, 2000), 0)
+        log.offer(PREDICTION, line(10), 0)
     assert numbers(path) == [10]
 
 
@@ -121,8 +121,8 @@ def test_a_file_that_somebody_takes_away_is_begun_anew(tmp_path: Path, how: str)
     log = PayloadLog(path, most_bytes=1 << 20, kept=1)
     log.start()
     for number in range(2):
-        log.offer(line(number), 0)
-        until(lambda: log.written(feedback=False) == number + 1)  # noqa: B023 # called at once
+        log.offer(PREDICTION, line(number), 0)
+        until(lambda: log.written[PREDICTION] == number + 1)  # noqa: B023 # called at once
         if number == 0:
             path.unlink() if how == "deleted" else path.rename(tmp_path / "older")
         if number == 0 and how == "replaced":
@@ -137,8 +137,8 @@ def test_a_file_that_somebody_cuts_short_counts_from_there(tmp_path: Path) -> No
     log = PayloadLog(path, most_bytes=1000, kept=1)
     log.start()
     for number in range(4):
-        log.offer(line(number, 500), 0)
-        until(lambda: log.written(feedback=False) == number + 1)  # noqa: B023 # called at once
+        log.offer(PREDICTION, line(number, 500), 0)
+        until(lambda: log.written[PREDICTION] == number + 1)  # noqa: B023 # called at once
         os.truncate(path, 0)
     log.close(30)
     assert list(tmp_path.iterdir()) == [path], "it was never put aside"
@@ -148,7 +148,7 @@ def test_standard_output_is_written_to_as_it_is_though_it_is_a_file(tmp_path: Pa
     script = """if True:
         import sys
         from pathlib import Path
-        from service.observability.payload_log import PayloadLog, check, feedback_path, path_of
+        from service.observability.payload_log import FEEDBACK, PREDICTION, PayloadLog, check, feedback_path, path_of
         from tests.service.observability.test_payload_log import line
         path = Path(sys.argv[1])
         check(path)
@@ -156,7 +156,7 @@ def test_standard_output_is_written_to_as_it_is_though_it_is_a_file(tmp_path: Pa
         log = PayloadLog(path, most_bytes=300, kept=2)
         log.start()
         for number in range(4):
-            log.offer(line(number, 100), 0, feedback=number == 2)
+            log.offer(FEEDBACK if number == 2 else PREDICTION, line(number, 100), 0)
         log.close(30)
         print('{"data": {"number": "its own"}}')
     """
@@ -172,7 +172,7 @@ def test_standard_output_is_written_to_as_it_is_though_it_is_a_file(tmp_path: Pa
 
 def test_only_the_user_of_the_service_reads_it(tmp_path: Path) -> None:
     with logging(tmp_path / "log") as log:
-        log.offer(line(1), 0)
+        log.offer(PREDICTION, line(1), 0)
     assert stat.S_IMODE((tmp_path / "log").stat().st_mode) == 0o600
 
 
@@ -181,8 +181,8 @@ def test_a_full_device_is_counted_and_told_once() -> None:
     check(Path("/dev/full"))
     with capture_logs() as logs, logging(Path("/dev/full")) as log:
         for number in range(3):
-            log.offer(line(number), 0)
-    assert (log.lost("disk"), log.written(feedback=False)) == (3, 0)
+            log.offer(PREDICTION, line(number), 0)
+    assert (log.lost["disk"], log.written[PREDICTION]) == (3, 0)
     assert [each["why"] for each in logs] == ["disk"]
 
 
@@ -200,18 +200,18 @@ def test_half_a_line_is_taken_back_and_writing_goes_on(tmp_path: Path, monkeypat
     monkeypatch.setattr(os, "write", write)
     path = tmp_path / "log"
     with logging(path) as log:
-        log.offer(line(1), 0)
-        log.offer(lambda: full.set() or event(PREDICTION, "a", "/m", 0.0, {"number": 2}), 0)  # type: ignore[func-returns-value]  # set returns None, so the event follows
-        log.offer(lambda: full.clear() or event(PREDICTION, "a", "/m", 0.0, {"number": 3}), 0)  # type: ignore[func-returns-value]  # clear returns None, so the event follows
+        log.offer(PREDICTION, line(1), 0)
+        log.offer(PREDICTION, lambda: full.set() or event(PREDICTION, "a", "/m", 0.0, {"number": 2}), 0)  # type: ignore[func-returns-value]  # set returns None, so the event follows
+        log.offer(PREDICTION, lambda: full.clear() or event(PREDICTION, "a", "/m", 0.0, {"number": 3}), 0)  # type: ignore[func-returns-value]  # clear returns None, so the event follows
     assert numbers(path) == [1, 3]
-    assert log.lost("disk") == 1
+    assert log.lost["disk"] == 1
 
 
 def test_a_pipe_that_nobody_reads_holds_nothing_up(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with logging(tmp_path / "pipe") as log:
-        log.offer(line(1), 0)
-    assert log.lost("disk") == 1
+        log.offer(PREDICTION, line(1), 0)
+    assert log.lost["disk"] == 1
 
 
 def test_after_half_a_line_in_a_pipe_the_next_begins_anew(tmp_path: Path) -> None:
@@ -225,16 +225,16 @@ def test_after_half_a_line_in_a_pipe_the_next_begins_anew(tmp_path: Path) -> Non
         return line(2)()
 
     log.start()
-    log.offer(line(1, 200_000), 0)  # more than a pipe holds
-    log.offer(drained, 0)
-    log.offer(line(3), 0)
+    log.offer(PREDICTION, line(1, 200_000), 0)  # more than a pipe holds
+    log.offer(PREDICTION, drained, 0)
+    log.offer(PREDICTION, line(3), 0)
     log.close(30)
     read.append(os.read(reader, 1 << 20))
     os.close(reader)
     half, *whole = b"".join(read).splitlines()
     assert b'"number":1' in half
     assert [json.loads(each)["data"]["number"] for each in whole] == [2, 3]
-    assert log.lost("disk") == 1
+    assert log.lost["disk"] == 1
 
 
 def test_a_slow_disk_costs_events_and_no_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -248,11 +248,11 @@ def test_a_slow_disk_costs_events_and_no_time(tmp_path: Path, monkeypatch: pytes
 
     log = PayloadLog(tmp_path / "log", most_bytes=1 << 20, kept=0)
     log.start()
-    log.offer(wait, 0)
+    log.offer(PREDICTION, wait, 0)
     assert going.wait(30)
     for number in range(1, 10):
-        log.offer(line(number), 0)
-    assert log.lost("full") == 4
+        log.offer(PREDICTION, line(number), 0)
+    assert log.lost["full"] == 4
     log.close(0.01)  # it does not wait longer
     slow.set()
     log.close(30)
@@ -263,11 +263,11 @@ def test_long_texts_that_wait_are_bounded(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(payload_log, "WAITING_CHARACTERS", 100)
     log = PayloadLog(tmp_path / "log", most_bytes=1 << 20, kept=0)
     for number, characters in enumerate((1000, 1, 1)):  # the first is let in, whatever its length
-        log.offer(line(number), characters)
+        log.offer(PREDICTION, line(number), characters)
     log.start()
     log.close(30)
     assert numbers(tmp_path / "log") == [0]
-    assert log.lost("full") == 2
+    assert log.lost["full"] == 2
 
 
 def test_the_hook_decides_what_is_written(tmp_path: Path) -> None:
@@ -279,9 +279,9 @@ def test_the_hook_decides_what_is_written(tmp_path: Path) -> None:
 
     with capture_logs() as logs, logging(tmp_path / "log", redact=redact) as log:
         for number in range(4):
-            log.offer(line(number), 0)
+            log.offer(PREDICTION, line(number), 0)
     assert numbers(tmp_path / "log") == [0, -3]
-    assert (log.lost("redact"), log.written(feedback=False)) == (1, 2)
+    assert (log.lost["redact"], log.written[PREDICTION]) == (1, 2)
     assert "secret" not in str(logs)
 
 
@@ -296,7 +296,7 @@ def test_what_the_hook_changes_is_its_own_copy_in_plain_values(tmp_path: Path) -
         return found
 
     with logging(tmp_path / "log", redact=redact) as log:
-        log.offer(lambda: mine, 0)
+        log.offer(PREDICTION, lambda: mine, 0)
     assert numbers(tmp_path / "log") == [7]
     assert mine["data"]["number"] == 1
     assert mine["data"]["scores"].tolist() == [0.5]
@@ -306,8 +306,8 @@ def test_what_the_hook_changes_is_its_own_copy_in_plain_values(tmp_path: Path) -
 @pytest.mark.parametrize("made", ["a text", [], 1, True])
 def test_what_the_hook_returns_is_an_event_or_none(tmp_path: Path, made: Any) -> None:
     with logging(tmp_path / "log", redact=lambda found: made) as log:
-        log.offer(line(1), 0)
-    assert (log.lost("redact"), log.written(feedback=False)) == (1, 0)
+        log.offer(PREDICTION, line(1), 0)
+    assert (log.lost["redact"], log.written[PREDICTION]) == (1, 0)
 
 
 def keep(found: dict[str, Any]) -> dict[str, Any]:

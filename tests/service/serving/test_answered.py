@@ -12,7 +12,7 @@ from service.serving.answered import BYTES, DETAIL_BYTES, ENTRIES, LARGEST_DETAI
 
 def workers(count: int) -> list[Answered]:
     shared = memory(count)
-    return [Answered.open(shared, number) for number in range(count)]
+    return [Answered(shared, number) for number in range(count)]
 
 
 def test_what_one_worker_answered_every_other_knows() -> None:
@@ -82,11 +82,11 @@ def test_a_detail_that_does_not_fit_at_the_end_begins_anew() -> None:
 
 def test_a_forked_process_reads_and_writes() -> None:
     shared = memory(2)
-    one = Answered.open(shared, 0)
+    one = Answered(shared, 0)
     one.note("parent", 1)
     child = os.fork()
     if not child:
-        other = Answered.open(shared, 1)
+        other = Answered(shared, 1)
         other.note("child", other.detail("parent"))
         os._exit(0)
     assert os.waitpid(child, 0)[1] == 0

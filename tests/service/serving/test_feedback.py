@@ -27,10 +27,10 @@ class Worker:
     def __init__(self) -> None:
         answered, fed = memory(2), memory(2)
         self.metrics = Metrics()
-        self.answered = Answered.open(answered, 0)
-        self.other = Answered.open(answered, 1)
-        self.feedback = Feedback(self.metrics, self.answered, Answered.open(fed, 0))
-        self.others = Feedback(Metrics(), self.other, Answered.open(fed, 1))
+        self.answered = Answered(answered, 0)
+        self.other = Answered(answered, 1)
+        self.feedback = Feedback(self.metrics, self.answered, Answered(fed, 0))
+        self.others = Feedback(Metrics(), self.other, Answered(fed, 1))
 
     def value(self, name: str) -> float | None:
         for line in self.metrics.text().decode().splitlines():

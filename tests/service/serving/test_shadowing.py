@@ -77,7 +77,7 @@ async def ask(runtime: Runtime, request_id: str, texts: list[Any], name: str = "
     encoded = encode(model, texts, True, str)
     logits = await runtime.inference.predict(model, encoded, deadline=asyncio.get_running_loop().time() + 60)
     predictions = decode(model, logits, encoded, tokens=False)
-    runtime.after.remember(request_id, model, encoded, predictions)
+    runtime.after.feedback.remember(request_id, model, encoded, predictions)
     exchange = Exchange(request_id, "/predict", model, encoded, predictions, time(), **more)
     runtime.after.note(exchange, runtime.versions_of(exchange.model))
     return exchange
@@ -414,10 +414,10 @@ def test_a_shadow_has_a_thread_where_the_workers_leave_a_cpu(
 
 def test_batches_of_a_group_are_small_and_of_similar_length() -> None:
     lengths = [5, 1, 4, 2, 3, 2100, 1900, 1800]
-    batches = list(shadow_runs.batches(lengths))
+    batches = list(shadow_runs.small_batches(lengths))
     assert batches == [[1, 3, 4, 2], [0, 7], [6], [5]]
     assert max(map(len, batches)) == shadow_runs.BATCH_ROWS
-    assert shadow_runs.padded_tokens(lengths) == 4 * 4 + 2 * 1800 + 1900 + 2100
+    assert shadow_runs.tokens_to_run(lengths) == 4 * 4 + 2 * 1800 + 1900 + 2100
 
 
 def test_a_shadow_that_fails_is_counted_and_nobody_notices(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -443,7 +443,7 @@ def test_requests_come_between_two_groups_without_a_result(
 
     def run(group: Any, *_: Any) -> Any:
         ran.append(len(group))
-        return shadow_runs.Ran([None], []) if outcome == "cannot be read" else 1 / 0
+        return shadow_runs.ShadowResults([None], []) if outcome == "cannot be read" else 1 / 0
 
     async def work(runtime: Runtime) -> None:
         monkeypatch.setattr(shadowing, "run", run)
