@@ -254,7 +254,7 @@ def _complete(operation: _Json, method: str, route: APIRoute) -> None:
             headers.append("X-Request-Timeout")
         if route.routed and "version" not in route.param_convertors:
             headers.append("X-Route-Key")
-    if isinstance(route, JobRoute):
+    if isinstance(route, JobRoute) or "name" in route.param_convertors:
         errors.append(ModelNotFound)
     foreign = problems.is_foreign(method, route.path)
     responses = {"500": _ref("responses", RequestError.slug), **_responses(errors), **operation["responses"]}

@@ -12,7 +12,7 @@ from pydantic import Field, PlainValidator
 from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.responses import Response
 
-from service.errors import InvalidField, ModelNotFound
+from service.errors import InvalidField
 from service.http.context import Here, Running
 from service.http.described import described, of_a_model
 from service.http.endpoint import Answer, Job, ModelRoute, Outcome, PathModel
@@ -185,7 +185,6 @@ async def models(runtime: Running) -> Response:
     "/v1/models/{name:bare}",
     "v1Model",
     "Whether a model is ready",
-    ModelNotFound,
     response_model=ModelReady,
     examples={"answer": {"name": "ner-bilstm", "ready": True}},
 )

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from service.errors import BundleRefused, ModelNotFound
+from service.errors import BundleRefused
 from service.http import body
 from service.http.context import Here, RequestContext, Running
 from service.http.described import described, of_a_model
@@ -118,7 +118,6 @@ async def every_statistics(runtime: Running) -> Response:
     "/v2/models/{name}",
     "v2Model",
     "A model's tensors",
-    ModelNotFound,
     response_model=responses.ModelMetadata,
     examples={"answer": examples.METADATA},
 )
@@ -139,7 +138,6 @@ async def metadata(model: PathModel, runtime: Running) -> Response:
     "/v2/models/{name}/ready",
     "v2ModelReady",
     "Whether a model is ready",
-    ModelNotFound,
     response_model=responses.ModelReady,
     examples={"answer": {"name": "sentiment-bilstm", "ready": True}},
 )
@@ -153,7 +151,6 @@ async def model_ready(model: PathModel, runtime: Running) -> Response:
     "/v2/models/{name}/config",
     "v2ModelConfig",
     "A model's configuration, in the form of Triton's tools",
-    ModelNotFound,
     response_model=responses.ModelConfig,
     examples={"answer": examples.CONFIG},
 )
@@ -167,7 +164,6 @@ async def config(model: PathModel, runtime: Running) -> Response:
     "/v2/models/{name}/stats",
     "v2ModelStatistics",
     "The requests for a model, for all its versions or one of them, since the start",
-    ModelNotFound,
     response_model=responses.Statistics,
     examples={"answer": examples.STATISTICS},
 )
@@ -250,7 +246,7 @@ _CHANGING: dict[str, Any] = {"response_class": Response, "response_model": None}
 @admin.post(
     "/v2/repository/models/{name}/load",
     **_CHANGING,
-    **described("v2Load", "Load a model", ModelNotFound, BundleRefused),
+    **described("v2Load", "Load a model", BundleRefused),
 )
 async def load(
     name: str, context: Here, asked: Annotated[LoadRequest | None, Body(openapi_examples=_EMPTY)] = None
@@ -263,7 +259,7 @@ async def load(
 @admin.post(
     "/v2/repository/models/{name}/unload",
     **_CHANGING,
-    **described("v2Unload", "Unload a model", ModelNotFound, BundleRefused),
+    **described("v2Unload", "Unload a model", BundleRefused),
 )
 async def unload(
     name: str, context: Here, asked: Annotated[UnloadRequest | None, Body(openapi_examples=_EMPTY)] = None

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Body
 from pydantic import Field
 from starlette.responses import Response
 
-from service.errors import BundleRefused, ModelNotFound
+from service.errors import BundleRefused
 from service.http.context import Here, Running
 from service.http.described import described
 from service.http.endpoint import BodyRoute
@@ -56,7 +56,6 @@ async def versions(runtime: Running) -> Response:
         "load",
         "Load a version from the models folder and serve it. If it cannot be served, nothing changes",
         BundleRefused,
-        ModelNotFound,
         examples={"model": examples.MODEL},
     ),
 )
@@ -76,7 +75,6 @@ async def load(
     **described(
         "unload",
         "Stop serving a model until it is loaded again. Its current requests finish",
-        ModelNotFound,
         examples={"unloaded": examples.UNLOADED},
     ),
 )

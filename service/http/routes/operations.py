@@ -10,7 +10,7 @@ from fastapi import APIRouter, Path
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from service.errors import ModelNotFound, UnitNotFound
+from service.errors import UnitNotFound
 from service.http.accept import wants_index
 from service.http.context import Here, Running
 from service.http.described import described, of_a_model
@@ -74,7 +74,6 @@ async def models(runtime: Running) -> Response:
     "/models/{name}",
     "model",
     "One model",
-    ModelNotFound,
     response_model=responses.ModelDescription,
     examples={"model": examples.MODEL},
 )
@@ -87,7 +86,6 @@ async def model(model: PathModel, runtime: Running) -> Response:
     "/models/{name}/units/{layer}/{direction}/{unit}",
     "unit",
     "The card of one unit: its direction in the logits, where it is most active, what is lost without it",
-    ModelNotFound,
     UnitNotFound,
     response_model=responses.UnitCard,
     examples={"card": examples.UNIT_CARD},

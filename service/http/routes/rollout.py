@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body
 from starlette.responses import Response
 
-from service.errors import AnswerNotFound, BundleRefused, InvalidField, ModelNotFound, NoShadow, Unavailable
+from service.errors import AnswerNotFound, BundleRefused, InvalidField, NoShadow
 from service.http.context import Here, RequestContext, Running
 from service.http.described import described
 from service.http.endpoint import BodyRoute, Job, Outcome
@@ -69,7 +69,6 @@ def note_answer(context: RequestContext, job: Job[Any], outcome: Outcome) -> Non
     **described(
         "shadow",
         "The comparison of a model's shadow with the served version",
-        ModelNotFound,
         NoShadow,
         examples={"report": schemas.SHADOW_REPORT},
     ),
@@ -108,8 +107,6 @@ async def take(
         "rollout",
         "Choose the served versions, their shares, and the shadow. Every worker follows",
         BundleRefused,
-        ModelNotFound,
-        Unavailable,
         examples={"rolled out": schemas.ROLLED_OUT},
     ),
 )
