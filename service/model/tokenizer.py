@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import sys
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -39,7 +40,9 @@ _NORMALIZED_LENGTH = 1000
 """Code points of a token that are looked at. Normal forms can be 18 times as long, and take as much longer to make."""
 
 _CACHED = 16_384
-"""Tokens, and words, that a tokenizer's cache holds at most."""
+"""Tokens, and words, that the cache of a served tokenizer holds at most."""
+_CACHED_IN_TRAINING = 1 << 20
+"""The same in training, some 300 MB: it reads every text several times, and 25,000 reviews have 300,000 words."""
 _CACHED_LENGTH = 48
 
 _in_use: WeakValueDictionary[tuple[bytes, tuple[Feature, ...]], Tokenizer] = WeakValueDictionary()
@@ -72,10 +75,10 @@ _NOTHING: Mapping[str, _Word] = {"": (b"", [])}
 
 
 def build(words: Sequence[str], features: Sequence[Feature], style: Style = "web") -> Tokenizer:
-    """A tokenizer with the vocabulary `words`, already normalised. Row 0 is `UNKNOWN`."""
+    """A tokenizer for training, with the vocabulary `words`, already normalised. Row 0 is `UNKNOWN`."""
     if not words or words[0] != UNKNOWN:
         raise ValueError(f"the first word must be {UNKNOWN}")
-    return Tokenizer({word: row for row, word in enumerate(words)}, features, style)
+    return Tokenizer({word: row for row, word in enumerate(words)}, features, style, _CACHED_IN_TRAINING)
 
 
 class Encoded:
@@ -115,9 +118,13 @@ class Encoded:
 class Tokenizer:
     """Finds the tokens of raw text and the feature rows of tokens."""
 
-    def __init__(self, vocabulary: Mapping[str, int], features: Sequence[Feature], style: Style) -> None:
-        """`vocabulary` has the row of each word, the words normalised; `style` says how raw text is cut."""
+    def __init__(
+        self, vocabulary: Mapping[str, int], features: Sequence[Feature], style: Style, cached: int = _CACHED
+    ) -> None:
+        """`vocabulary` has the row of each word, the words normalised; `style` says how raw text is cut. So many tokens
+        and words are remembered at most."""
         self.style = style
+        self._cached = cached
         self._vocabulary = vocabulary
         self._normalizer, self._splitter = hub(style).normalizer, hub(style).pre_tokenizer
         self._columns = [(COLUMNS[feature.name], feature) for feature in features]
@@ -219,9 +226,11 @@ class Tokenizer:
         form: str = self._normalizer.normalize_str(token[:_NORMALIZED_LENGTH])
         return form
 
-    def rows(self, tokens: Iterable[str]) -> NDArray[np.int32]:
-        """Feature rows of tokens: int32 [tokens, columns of all features]."""
-        return self._array(self.row(token) for token in tokens)
+    def rows(self, value: str | Iterable[str]) -> NDArray[np.int32]:
+        """Feature rows of raw text, or of tokens: int32 [tokens, columns of all features]."""
+        if isinstance(value, str):
+            return self._read(value, sys.maxsize)
+        return self._array(self.row(token) for token in value)
 
     def _array(self, rows: Iterable[bytes]) -> NDArray[np.int32]:
         # Bytes laid end to end: many times faster than an array of tuples, now that each character may have a column.
@@ -337,7 +346,7 @@ class Tokenizer:
                 spans = [(places[start][0], places[end - 1][1]) for start, end in spans]
             read = b"".join(self.row(token) for token, _ in found), None if whole else spans
         if kept:
-            if len(self._words) >= _CACHED:
+            if len(self._words) >= self._cached:
                 self._words = dict(_NOTHING)
             self._words[key] = read
         return read
@@ -393,7 +402,7 @@ class Tokenizer:
             for column, feature in self._columns
         )
         if len(token) <= _CACHED_LENGTH:
-            if len(self._cache) >= _CACHED:
+            if len(self._cache) >= self._cached:
                 self._cache.clear()
             self._cache[token] = row
         return row

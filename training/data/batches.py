@@ -49,14 +49,11 @@ def encode(examples: Sequence[Example], tokenizer: Tokenizer, labels: Sequence[s
     samples = []
     for example in examples:
         if isinstance(example.label, str):
-            value = example.value
-            tokens = [token for token, _ in tokenizer.split(value)] if isinstance(value, str) else list(value)
             targets = np.array([number[example.label]], np.int64)
         else:
-            tokens = list(example.value)
             targets = np.array([number[label] for label in example.label], np.int64)
-        if tokens:
-            samples.append(Sample(tokenizer.rows(tokens), targets))
+        if len(rows := tokenizer.rows(example.value)):
+            samples.append(Sample(rows, targets))
     return samples
 
 

@@ -139,7 +139,7 @@ def corpus_of(
     count."""
     encoded, gold = [], []
     for example in [of_types(each, types) for each in examples] if types else examples:
-        if isinstance(example.value, str) and not tokenizer.split(example.value):
+        if isinstance(example.value, str) and not len(tokenizer.rows(example.value)):
             continue
         encoded.append(tokenizer.encode(example.value, limit, truncate=True))
         gold.append(example.label)

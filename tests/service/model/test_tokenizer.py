@@ -397,7 +397,7 @@ def test_prefixes_and_suffixes_are_stable_buckets_of_the_form() -> None:
 
 
 def test_a_token_gets_the_same_row_from_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(texts, "_CACHED", 3)
+    monkeypatch.setattr(texts, "_CACHED_IN_TRAINING", 3)
     fresh = build(WORDS, FEATURES)
     tokens = ["Film", "a", "x" * 100, "do", "n't", "it", "Film", "x" * 100, "a"]
     np.testing.assert_array_equal(fresh.rows(tokens), np.vstack([build(WORDS, FEATURES).rows([t]) for t in tokens]))
@@ -423,11 +423,11 @@ def test_a_text_read_word_by_word_has_the_tokens_of_the_whole(parts: list[tuple[
         read = fresh.encode(text, 1_000_000)
         assert read.spans == [span for _, span in found]
         np.testing.assert_array_equal(read.rows, fresh.rows([token for token, _ in found]))
+        np.testing.assert_array_equal(read.rows, fresh.rows(text))
 
 
-def test_no_more_words_are_remembered_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(texts, "_CACHED", 3)
-    fresh = build(WORDS, FEATURES)
+def test_no_more_words_are_remembered_than_there_is_room_for() -> None:
+    fresh = Tokenizer({word: row for row, word in enumerate(WORDS)}, FEATURES, "web", 3)
     for text in ("a film", "do n't", "it is", "x" * 100, "a film."):
         fresh.encode(text, 100)
     assert 0 < len(fresh._words) <= 3
