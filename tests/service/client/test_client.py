@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import socket
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from service.client import (
     Busy,
     Client,
     ClientError,
+    FieldProblem,
     Forbidden,
     InvalidRequest,
     Problem,
@@ -106,6 +108,12 @@ def test_other_problems_are_raised_at_once(status: int, kind: type[Problem], asy
             ask(server.url, "a", asynchronous)
         assert (raised.value.status, raised.value.title) == (status, "A title")
         assert len(server.seen) == 1
+
+
+def test_a_problem_passes_from_process_to_process() -> None:
+    sent = TooLarge(413, "Over a limit", "/inputs/0: no", (FieldProblem("/inputs/0", "no"),), "an id", 1.5)
+    came = pickle.loads(pickle.dumps(sent))
+    assert (type(came), vars(came), str(came)) == (TooLarge, vars(sent), "413 Over a limit: /inputs/0: no")
 
 
 @both
