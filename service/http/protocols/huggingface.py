@@ -21,12 +21,11 @@ from service.errors import FieldProblem, InvalidField
 from service.http.context import Here
 from service.http.described import of_a_model
 from service.http.endpoint import Answer, Job, ModelRoute, Outcome, PathModel
-from service.http.protocols import examples
-from service.http.protocols.responses import HuggingFaceGroup, HuggingFaceLabel, HuggingFaceToken
 from service.http.render import dumps
-from service.http.schemas.base import UNLESS_EMPTY, Lenient
+from service.http.schemas.base import UNLESS_EMPTY, Lenient, Shape
 from service.http.schemas.examples import bodies
 from service.http.schemas.requests import InputsRequest
+from service.http.schemas.responses import Probability
 from service.model.activations import sigmoid
 from service.model.bundle import Task
 from service.model.decoding import OUTSIDE, Prediction
@@ -38,8 +37,6 @@ TRUNCATED = b"x-truncated"
 
 _Results = list[dict[str, object]]
 _TASKS: dict[Task, str] = {"sentiment": "text classification", "ner": "token classification"}
-
-
 Truncation = Literal["longest_first", "only_first", "only_second", "do_not_truncate"]
 
 
@@ -99,14 +96,46 @@ class HuggingFaceRequest(InputsRequest, extra="ignore"):
         return self.parameters or Parameters.model_construct()
 
 
-_Group = HuggingFaceToken | HuggingFaceGroup
+class HuggingFaceLabel(Shape):
+    """A label for a text."""
 
+    label: str = Field(description="The label.")
+    score: float = Field(description="Its probability, or the result of `function_to_apply`.")
+
+
+class _Words(Shape):
+    score: Probability = Field(description="The probability of the label; for a group the mean over its tokens.")
+    word: str = Field(description="The slice of the text as sent.")
+    start: int = Field(ge=0, description="Its start in the text, in Unicode code points.")
+    end: int = Field(ge=0, description="Its end, exclusive.")
+
+
+class HuggingFaceToken(_Words):
+    """A token with its label; the answer with the strategy `none`."""
+
+    entity: str = Field(description="The label, such as B-PER.")
+
+
+class HuggingFaceGroup(_Words):
+    """Tokens of one entity; the answer with any other strategy."""
+
+    entity_group: str = Field(description="The kind of entity, such as PER.")
+
+
+_REQUESTS: dict[str, object] = {
+    "one text": {"inputs": "A warm, funny and wise film.", "parameters": {"top_k": 1}},
+    "many": {"inputs": ["A great film.", "A dull one."], "parameters": {"function_to_apply": "sigmoid"}},
+    "entities": {"inputs": "Ada Lovelace lived in London.", "parameters": {"aggregation_strategy": "simple"}},
+}
+_ANSWERS: dict[str, object] = {
+    "labels": [[{"label": "positive", "score": 0.98}, {"label": "negative", "score": 0.02}]],
+    "entities": [{"entity_group": "PER", "score": 0.98, "word": "Ada Lovelace", "start": 0, "end": 12}],
+    "tokens": [{"entity": "B-PER", "score": 0.99, "word": "Ada", "start": 0, "end": 3}],
+}
 router = APIRouter(route_class=ModelRoute)
 
-
-_Asked = Annotated[HuggingFaceRequest, Body(openapi_examples=bodies(examples.HUGGING_FACE_REQUESTS))]
-
-
+_Group = HuggingFaceToken | HuggingFaceGroup
+_Asked = Annotated[HuggingFaceRequest, Body(openapi_examples=bodies(_REQUESTS))]
 _TRUNCATED = {
     "description": "`true` if an input was over the token limit and lost its tail, else `false`.",
     "required": True,
@@ -120,7 +149,7 @@ _TRUNCATED = {
     "huggingFace",
     "Predictions in the form of Hugging Face's inference API",
     response_model=list[list[HuggingFaceLabel] | list[_Group] | _Group],
-    examples=examples.HUGGING_FACE_ANSWERS,
+    examples=_ANSWERS,
     headers={"X-Truncated": _TRUNCATED},
 )
 def infer(model: PathModel, asked: _Asked, context: Here) -> Job[HuggingFaceRequest]:

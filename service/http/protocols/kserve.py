@@ -16,7 +16,7 @@ from service.errors import InvalidField
 from service.http.context import Here, Running
 from service.http.described import described, of_a_model
 from service.http.endpoint import Answer, Job, ModelRoute, Outcome, PathModel
-from service.http.protocols.responses import ModelReady
+from service.http.protocols.v2_schemas import ModelReady
 from service.http.render import dumps, finite, json_response
 from service.http.schemas.base import UNLESS_EMPTY, Lenient, Shape
 from service.http.schemas.examples import SENTIMENT, bodies

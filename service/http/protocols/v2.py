@@ -20,7 +20,7 @@ from service.http import body
 from service.http.context import Here, RequestContext, Running
 from service.http.described import described, of_a_model
 from service.http.endpoint import Answer, BodyRoute, Job, ModelRoute, Outcome, PathModel, model_of
-from service.http.protocols import examples, responses, v2_metadata, v2_outputs, v2_sequences, v2_tensors
+from service.http.protocols import v2_metadata, v2_outputs, v2_schemas, v2_sequences, v2_tensors
 from service.http.protocols.v2_tensors import IndexRequest, InferRequest, LoadRequest, UnloadRequest
 from service.http.render import JSON, json_response
 from service.http.schemas.examples import bodies
@@ -76,8 +76,8 @@ admin = APIRouter(route_class=_RepositoryRoute)
 
 @router.get(
     "/v2",
-    response_model=responses.ServerMetadata,
-    **described("v2Server", "The server's name, version and extensions", examples={"answer": examples.SERVER}),
+    response_model=v2_schemas.ServerMetadata,
+    **described("v2Server", "The server's name, version and extensions", examples={"answer": v2_schemas.SERVER}),
 )
 async def server() -> Response:
     return json_response({"name": NAME, "version": VERSION, "extensions": EXTENSIONS})
@@ -85,7 +85,7 @@ async def server() -> Response:
 
 @router.get(
     "/v2/health/live",
-    response_model=responses.ServerLive,
+    response_model=v2_schemas.ServerLive,
     **described("v2Live", "Whether the process runs", examples={"answer": {"live": True}}),
 )
 async def live() -> Response:
@@ -94,7 +94,7 @@ async def live() -> Response:
 
 @router.get(
     "/v2/health/ready",
-    response_model=responses.ServerReady,
+    response_model=v2_schemas.ServerReady,
     **described("v2Ready", "Whether the service is ready for requests", examples={"answer": {"ready": True}}),
 )
 async def ready(runtime: Running) -> Response:
@@ -104,9 +104,9 @@ async def ready(runtime: Running) -> Response:
 
 @router.get(
     "/v2/models/stats",
-    response_model=responses.Statistics,
+    response_model=v2_schemas.Statistics,
     **described(
-        "v2Statistics", "The requests for all models since the start", examples={"answer": examples.STATISTICS}
+        "v2Statistics", "The requests for all models since the start", examples={"answer": v2_schemas.STATISTICS}
     ),
 )
 async def every_statistics(runtime: Running) -> Response:
@@ -118,8 +118,8 @@ async def every_statistics(runtime: Running) -> Response:
     "/v2/models/{name}",
     "v2Model",
     "A model's tensors",
-    response_model=responses.ModelMetadata,
-    examples={"answer": examples.METADATA},
+    response_model=v2_schemas.ModelMetadata,
+    examples={"answer": v2_schemas.METADATA},
 )
 async def metadata(model: PathModel, runtime: Running) -> Response:
     return json_response(
@@ -138,7 +138,7 @@ async def metadata(model: PathModel, runtime: Running) -> Response:
     "/v2/models/{name}/ready",
     "v2ModelReady",
     "Whether a model is ready",
-    response_model=responses.ModelReady,
+    response_model=v2_schemas.ModelReady,
     examples={"answer": {"name": "sentiment-bilstm", "ready": True}},
 )
 async def model_ready(model: PathModel, runtime: Running) -> Response:
@@ -151,8 +151,8 @@ async def model_ready(model: PathModel, runtime: Running) -> Response:
     "/v2/models/{name}/config",
     "v2ModelConfig",
     "A model's configuration, in the form of Triton's tools",
-    response_model=responses.ModelConfig,
-    examples={"answer": examples.CONFIG},
+    response_model=v2_schemas.ModelConfig,
+    examples={"answer": v2_schemas.CONFIG},
 )
 async def config(model: PathModel, runtime: Running) -> Response:
     versions = runtime.registry.find(model.name).versions
@@ -164,8 +164,8 @@ async def config(model: PathModel, runtime: Running) -> Response:
     "/v2/models/{name}/stats",
     "v2ModelStatistics",
     "The requests for a model, for all its versions or one of them, since the start",
-    response_model=responses.Statistics,
-    examples={"answer": examples.STATISTICS},
+    response_model=v2_schemas.Statistics,
+    examples={"answer": v2_schemas.STATISTICS},
 )
 async def statistics(model: PathModel, context: Here) -> Response:
     runtime = context.runtime
@@ -173,7 +173,7 @@ async def statistics(model: PathModel, context: Here) -> Response:
     return json_response(v2_metadata.statistics(runtime.metrics.totals(), found))
 
 
-_Infer = Annotated[InferRequest, Body(openapi_examples=bodies(examples.INFER_REQUESTS))]
+_Infer = Annotated[InferRequest, Body(openapi_examples=bodies(v2_schemas.INFER_REQUESTS))]
 _JSON_BYTES = {"description": "Of a binary answer: the bytes of its JSON.", "schema": {"type": "integer"}}
 
 
@@ -182,8 +182,8 @@ _JSON_BYTES = {"description": "Of a binary answer: the bytes of its JSON.", "sch
     "/v2/models/{name}/infer",
     "v2Infer",
     "Predictions, and gates if requested, as tensors",
-    response_model=responses.InferAnswer,
-    examples=examples.INFER_ANSWERS,
+    response_model=v2_schemas.InferAnswer,
+    examples=v2_schemas.INFER_ANSWERS,
     content={_BINARY: {"schema": {"type": "string", "format": "binary"}}},
     headers={"Inference-Header-Content-Length": _JSON_BYTES},
 )
@@ -230,8 +230,8 @@ def _written(
 
 @repository.post(
     "/v2/repository/index",
-    response_model=list[responses.IndexEntry],
-    **described("v2Index", "The repository's versions", examples={"index": examples.INDEX}),
+    response_model=list[v2_schemas.IndexEntry],
+    **described("v2Index", "The repository's versions", examples={"index": v2_schemas.INDEX}),
 )
 async def index(context: Here, asked: Annotated[IndexRequest | None, Body(openapi_examples=_EMPTY)] = None) -> Response:
     """The versions in the repository; with ``{"ready": true}`` only the served ones."""

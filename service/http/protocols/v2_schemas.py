@@ -1,5 +1,4 @@
-"""The shapes of the foreign protocols' answers, for the API document. `service.http.schemas.responses` has the
-service's own."""
+"""The answers of the Open Inference Protocol and of Triton's extensions to it, with examples, for the API document."""
 
 from __future__ import annotations
 
@@ -9,35 +8,8 @@ from pydantic import Field
 
 from service.http.protocols.v2_tensors import Datatype
 from service.http.schemas.base import Shape
-from service.http.schemas.responses import Probability
 
 _Place = Annotated[int, Field(ge=0)]
-
-
-class HuggingFaceLabel(Shape):
-    """A label for a text."""
-
-    label: str = Field(description="The label.")
-    score: float = Field(description="Its probability, or the result of `function_to_apply`.")
-
-
-class _Words(Shape):
-    score: Probability = Field(description="The probability of the label; for a group the mean over its tokens.")
-    word: str = Field(description="The slice of the text as sent.")
-    start: _Place = Field(description="Its start in the text, in Unicode code points.")
-    end: _Place = Field(description="Its end, exclusive.")
-
-
-class HuggingFaceToken(_Words):
-    """A token with its label; the answer with the strategy `none`."""
-
-    entity: str = Field(description="The label, such as B-PER.")
-
-
-class HuggingFaceGroup(_Words):
-    """Tokens of one entity; the answer with any other strategy."""
-
-    entity_group: str = Field(description="The kind of entity, such as PER.")
 
 
 class ServerMetadata(Shape):
@@ -201,3 +173,75 @@ class IndexEntry(Shape):
     version: str = Field(description="The version.")
     state: Literal["READY", "UNAVAILABLE"] = Field(description="READY if it is served.")
     reason: str = Field(description="The reason why it is not served; empty if it is.")
+
+
+_TEXT = {"name": "text", "datatype": "BYTES", "shape": [1], "data": ["A great film."]}
+INFER_REQUESTS: dict[str, Any] = {
+    "a label": {"inputs": [_TEXT]},
+    "a gate": {"id": "1", "inputs": [_TEXT], "outputs": [{"name": "label"}, {"name": "gate.0.forward.forget"}]},
+}
+INFER_ANSWERS: dict[str, Any] = {
+    "a label": {
+        "model_name": "sentiment-bilstm",
+        "model_version": "1",
+        "parameters": {"truncated": False},
+        "outputs": [
+            {"name": "label", "datatype": "BYTES", "shape": [1], "data": ["positive"]},
+            {"name": "score", "datatype": "FP32", "shape": [1], "data": [0.98]},
+            {"name": "logits", "datatype": "FP32", "shape": [1, 2], "data": [-1.9, 1.9]},
+            {"name": "lengths", "datatype": "INT64", "shape": [1], "data": [4]},
+        ],
+    }
+}
+METADATA = {
+    "name": "sentiment-bilstm",
+    "versions": ["1"],
+    "platform": "onnxruntime_onnx",
+    "inputs": [{"name": "text", "datatype": "BYTES", "shape": [-1]}],
+    "outputs": [
+        {"name": "label", "datatype": "BYTES", "shape": [-1]},
+        {"name": "gate.0.forward.forget", "datatype": "FP32", "shape": [-1, -1, 128]},
+    ],
+}
+CONFIG = {
+    "name": "sentiment-bilstm",
+    "platform": "onnxruntime_onnx",
+    "backend": "onnxruntime",
+    "version_policy": {"specific": {"versions": [1]}},
+    "max_batch_size": 0,
+    "input": [{"name": "text", "data_type": "TYPE_STRING", "dims": [-1]}],
+    "output": [{"name": "label", "data_type": "TYPE_STRING", "dims": [-1]}],
+    "instance_group": [{"name": "sentiment-bilstm", "kind": "KIND_CPU", "count": 2}],
+    "default_model_filename": "model.onnx",
+    "parameters": {"task": {"string_value": "sentiment"}, "labels": {"string_value": "negative,positive"}},
+}
+_RUN = {"count": 1, "ns": 240_000}
+_NONE = {"count": 0, "ns": 0}
+STATISTICS = {
+    "model_stats": [
+        {
+            "name": "sentiment-bilstm",
+            "version": "1",
+            "last_inference": 1_767_225_600_000,
+            "inference_count": 1,
+            "execution_count": 1,
+            "inference_stats": {
+                "success": {"count": 1, "ns": 1_100_000},
+                "fail": _NONE,
+                "queue": {"count": 1, "ns": 40_000},
+                "compute_input": {"count": 1, "ns": 60_000},
+                "compute_infer": _RUN,
+                "compute_output": {"count": 1, "ns": 30_000},
+                "cache_hit": _NONE,
+                "cache_miss": _NONE,
+            },
+            "batch_stats": [{"batch_size": 1, "compute_input": _NONE, "compute_infer": _RUN, "compute_output": _NONE}],
+        }
+    ]
+}
+INDEX = [{"name": "sentiment-bilstm", "version": "1", "state": "READY", "reason": ""}]
+SERVER = {
+    "name": "gatelight",
+    "version": "1.0.0",
+    "extensions": ["binary_tensor_data", "model_repository", "model_configuration", "statistics"],
+}
