@@ -35,8 +35,8 @@ from service.client.answers import (
     UnitCard,
     UnitStatistics,
 )
-from service.client.asynchronous import AsyncClient
 from service.client.base import Setting
+from service.client.clients import AsyncClient, Client
 from service.client.problems import (
     Busy,
     ClientError,
@@ -51,7 +51,6 @@ from service.client.problems import (
     Unreachable,
 )
 from service.client.streams import AsyncTextStream, TextStream
-from service.client.synchronous import Client
 
 __all__ = [
     "Ablation",

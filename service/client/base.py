@@ -1,16 +1,16 @@
 """The common part of both clients: the requests, and what becomes of their answers.
 
 Everything that waits is a coroutine. The synchronous client runs the same coroutines over calls that block
-(`service.client.blocking`).
+(`blocking`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import asdict, replace
-from functools import partial
+from functools import partial, wraps
 from secrets import token_hex
-from typing import Any, Generic, Literal, NotRequired, TypedDict, TypeVar, get_type_hints
+from typing import Any, Concatenate, Generic, Literal, NotRequired, ParamSpec, TypedDict, TypeVar, get_type_hints
 from urllib.parse import quote
 
 import httpx
@@ -31,6 +31,7 @@ POLL_SECONDS = 0.1
 
 _Http = TypeVar("_Http", httpx.Client, httpx.AsyncClient)
 _Kind = TypeVar("_Kind")
+_Arguments = ParamSpec("_Arguments")
 
 
 class ModelFields(TypedDict, total=False):
@@ -184,6 +185,31 @@ class Base(Generic[_Http]):
     async def _request(self, method: str, path: str, **options: Any) -> httpx.Response:
         response = self._http.request(method, path, **options)
         return response if isinstance(response, httpx.Response) else await response
+
+
+def run(coroutine: Coroutine[Any, Any, _Kind]) -> _Kind:
+    """The result of a coroutine all of whose waits block, so that it never suspends."""
+    try:
+        coroutine.send(None)
+    except StopIteration as done:
+        value: _Kind = done.value
+        return value
+    raise RuntimeError("the coroutine has suspended")
+
+
+def blocking(
+    method: Callable[Concatenate[Any, _Arguments], Coroutine[Any, Any, _Kind]],
+) -> Callable[Concatenate[Any, _Arguments], _Kind]:
+    """A method of an asynchronous class as one of its synchronous counterpart.
+
+    The counterpart has the same private methods, as coroutines that never suspend. The method must call no others.
+    """
+
+    @wraps(method)
+    def call(self: Any, /, *arguments: _Arguments.args, **named: _Arguments.kwargs) -> _Kind:
+        return run(method(self, *arguments, **named))
+
+    return call
 
 
 Request = tuple[str, dict[str, Any], dict[str, str], Callable[[bytes], Answer]]

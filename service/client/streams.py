@@ -10,8 +10,7 @@ import json
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from service.client.base import ModelFields, members
-from service.client.blocking import blocking
+from service.client.base import ModelFields, blocking, members
 from service.client.whole import reading
 
 

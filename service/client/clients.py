@@ -1,10 +1,11 @@
-"""The asynchronous client."""
+"""The two clients. `AsyncClient` has the calls; `Client` runs them without an event loop."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal, Self, Unpack
 from urllib.parse import quote
 
@@ -16,15 +17,17 @@ from service.client.base import (
     Base,
     GateFields,
     PredictFields,
+    blocking,
     feedback_body,
     predicting,
+    run,
     tracing,
     unit_path,
 )
 from service.client.cutting import Answer, Inputs, Piece
 from service.client.problems import Unreachable
-from service.client.streams import AsyncTextStream, StreamFields
-from service.client.whole import aread_whole
+from service.client.streams import AsyncTextStream, StreamFields, TextStream
+from service.client.whole import aread_whole, read_whole
 
 
 class AsyncClient(Base[httpx.AsyncClient]):
@@ -124,3 +127,54 @@ class AsyncClient(Base[httpx.AsyncClient]):
         finally:
             for task in tasks:
                 task.cancel()
+
+
+class Client(Base[httpx.Client]):
+    """A synchronous client. Connections are kept and shared; it may be used from several threads at once.
+
+    Its arguments are those of `Base`, its methods those of `AsyncClient`.
+    """
+
+    _client = httpx.Client
+    _transport = httpx.HTTPTransport
+    _read_whole = staticmethod(read_whole)
+
+    predict = blocking(AsyncClient.predict)
+    gates = blocking(AsyncClient.gates)
+    models = blocking(AsyncClient.models)
+    model = blocking(AsyncClient.model)
+    unit = blocking(AsyncClient.unit)
+    feedback = blocking(AsyncClient.feedback)
+    shadow = blocking(AsyncClient.shadow)
+    ready = blocking(AsyncClient.ready)
+    wait_until_ready = blocking(AsyncClient.wait_until_ready)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def stream(self, *, state: str | None = None, **fields: Unpack[StreamFields]) -> TextStream:
+        """A text that is sent in pieces. `state` continues another stream, from this service or another instance."""
+        return TextStream(self._post, fields, state)
+
+    async def _sleep(self, seconds: float) -> None:
+        time.sleep(seconds)  # noqa: ASYNC251  # there is no event loop
+
+    async def _each(
+        self, work: Callable[[Piece], Coroutine[Any, Any, list[Answer]]], pieces: Sequence[Piece]
+    ) -> list[list[Answer]]:
+        if len(pieces) == 1:
+            return [await work(pieces[0])]
+        with ThreadPoolExecutor(min(self._concurrency, len(pieces)), thread_name_prefix="client") as pool:
+            futures = [pool.submit(lambda piece: run(work(piece)), piece) for piece in pieces]
+            try:
+                return [future.result() for future in futures]
+            finally:
+                for future in futures:
+                    future.cancel()
