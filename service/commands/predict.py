@@ -95,7 +95,7 @@ def predict(
     and none is written twice.
     """
     from service import interpreter
-    from service.scoring.batch import Batch, run
+    from service.scoring.batch import ScoringRun, run
 
     if resume and output is None:
         raise click.UsageError("--resume needs the --output that it goes on with.")
@@ -109,7 +109,7 @@ def predict(
         raise click.UsageError("a file is named twice.")
     shown = (reduce or "none") if gates else None
     # the other options are fields of the same names
-    batch = Batch(
+    batch = ScoringRun(
         files=list(files) or ["-"], keep=keep, output=output, form=form, resume=resume, reduce=shown, **options
     )
     interpreter.tune()

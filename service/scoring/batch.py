@@ -18,7 +18,7 @@ from service.scoring.work import Done, Options, cut, score
 
 
 @dataclass(frozen=True, slots=True)
-class Batch(Options):
+class ScoringRun(Options):
     """Files, model and output of a scoring run: the options of ``predict``, which has their defaults."""
 
     files: list[str]
@@ -34,7 +34,7 @@ class Batch(Options):
     quiet: bool
 
 
-def run(batch: Batch) -> int:
+def run(batch: ScoringRun) -> int:
     """Score everything; how many rows were set aside. Raises `ServiceError`."""
     logs.configure("console", "error")
     if batch.output is not None and not batch.resume:

@@ -41,7 +41,7 @@ class Offload(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class MeasureOptions:
     """The wanted measurements of each input."""
 
     faithfulness: bool = False
@@ -51,7 +51,7 @@ class Wanted:
         return self.faithfulness or self.deletion
 
 
-_AS_SENT, _NOTHING = Interventions(), Wanted()
+_AS_SENT, _NOTHING = Interventions(), MeasureOptions()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class TraceOptions:
     contributions: bool = False
     explain: int | None = None
     interventions: Interventions = _AS_SENT
-    wanted: Wanted = _NOTHING
+    wanted: MeasureOptions = _NOTHING
 
     @property
     def plain(self) -> bool:
@@ -109,7 +109,7 @@ def check_inputs(manifest: Manifest, asked: TraceOptions, lengths: Sequence[int]
     check(manifest, wanted, asked.explain, lengths)
 
 
-def check(manifest: Manifest, wanted: Wanted, explain: int | None, lengths: Sequence[int] = ()) -> None:
+def check(manifest: Manifest, wanted: MeasureOptions, explain: int | None, lengths: Sequence[int] = ()) -> None:
     """Reject impossible measurements before any work.
 
     Raises `InvalidField` for a tagger without `explain`, `TooLarge` for a long text or many runs.
@@ -127,7 +127,7 @@ def check(manifest: Manifest, wanted: Wanted, explain: int | None, lengths: Sequ
         raise TooLarge("Tokens of the runs that the request takes", total, faithfulness.MAX_RERUN_TOKENS)
 
 
-def rerun_tokens(wanted: Wanted, length: int) -> int:
+def rerun_tokens(wanted: MeasureOptions, length: int) -> int:
     """About the tokens of all runs that an input of `length` tokens takes."""
     deleted = length * (length + 1) // 2 + length if wanted.faithfulness else 0
     return deleted + (length * length if wanted.deletion else 0)
@@ -190,7 +190,7 @@ async def measure(
     model: Model,
     applied: Sequence[Applied],
     traced: Sequence[Traced],
-    wanted: Wanted,
+    wanted: MeasureOptions,
     *,
     deadline: float,
     times: Times | None = None,
@@ -248,7 +248,7 @@ class _Work:
     """Effects that the trace gave already."""
 
     @classmethod
-    def of(cls, model: Model, applied: Applied, trace: Traced, wanted: Wanted) -> _Work:
+    def of(cls, model: Model, applied: Applied, trace: Traced, wanted: MeasureOptions) -> _Work:
         source, explained = applied.encoded, applied.explain
         label, plan = 0, None
         if wanted.faithfulness and trace.contributions is not None:

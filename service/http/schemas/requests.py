@@ -18,7 +18,7 @@ from service.model.bundle import Task
 from service.model.faithfulness import MAX_TOKENS
 from service.model.gates import Reduce
 from service.model.interventions import MAX_SETTINGS, Interventions, Setting
-from service.serving.explaining import Wanted
+from service.serving.explaining import MeasureOptions
 
 MAX_PROBLEMS = 16
 """Wrong fields listed in one answer."""
@@ -177,8 +177,8 @@ class GatesRequest(PredictRequest):
         return Interventions(tuple(each.setting() for each in self.set or ()), tuple(self.drop or ()))
 
     @property
-    def wanted(self) -> Wanted:
-        return Wanted(self.faithfulness, self.deletion)
+    def wanted(self) -> MeasureOptions:
+        return MeasureOptions(self.faithfulness, self.deletion)
 
 
 _Model = TypeVar("_Model", bound=BaseModel)

@@ -47,7 +47,7 @@ class StreamRequest(StreamOptions, Piece):
     """A piece of a text, and the state after the pieces before it."""
 
 
-class Opening(StreamOptions):
+class StreamOpening(StreamOptions):
     """The first message of a stream over a WebSocket."""
 
     state_every: int = Field(0, ge=0, le=1_000_000, description="Send the state after every N-th token; 0 for never.")

@@ -31,7 +31,7 @@ from service.errors import (
 from service.http.context import RequestContext
 from service.http.render import dumps
 from service.http.schemas.requests import parse
-from service.http.schemas.streams import Opening, Piece
+from service.http.schemas.streams import Piece, StreamOpening
 from service.http.streaming.line import Line
 from service.http.streaming.opened import SLICE, Event, Opened, error_event, open_stream
 from service.model.streams.reading import Undecided
@@ -270,7 +270,7 @@ class Session:
 
     async def _open(self) -> Opened:
         try:
-            opening = _parsed(await self._next(), Opening)
+            opening = _parsed(await self._next(), StreamOpening)
             admit = self._context.admit
             grant = self._context.grant if admit is None else admit(opening.key)
             self._runtime.check_open()

@@ -37,7 +37,7 @@ from service.model.weights import arrays
 from service.observability import logs
 from service.process import start
 from service.scoring import reference
-from service.scoring.batch import Batch
+from service.scoring.batch import ScoringRun
 from service.scoring.progress import Progress
 from service.scoring.repository import load
 from service.scoring.rows import Row, Source
@@ -571,7 +571,7 @@ def test_a_folder_of_models_is_named_by_flag_then_variable_then_file(
 
 @pytest.mark.usefixtures("env_file")
 def test_settings_of_predict(models: Path, env_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    runs: list[Batch] = []
+    runs: list[ScoringRun] = []
     monkeypatch.setattr("service.scoring.batch.run", runs.append)
     predict(models)
     env_file.write_text("SERVICE_THREADS=3\nSERVICE_PROVIDER=cpu\n")

@@ -20,12 +20,12 @@ from service.model.joining import traces_of
 from service.model.loading import Model, loader
 from service.serving import explaining
 from service.serving.batching import Batcher
-from service.serving.explaining import Measurements, TraceOptions, Wanted, check, check_inputs, measure
+from service.serving.explaining import Measurements, MeasureOptions, TraceOptions, check, check_inputs, measure
 from service.serving.inference import Inference
 from tests.bundles import KINDS, Kind, Options, tiny_bundle
 
 TEXT = "The film is not very good, but it was fine."
-BOTH = Wanted(faithfulness=True, deletion=True)
+BOTH = MeasureOptions(faithfulness=True, deletion=True)
 
 
 def load(folder: Path, **options: object) -> Model:
@@ -35,7 +35,7 @@ def load(folder: Path, **options: object) -> Model:
 def measured(
     model: Model,
     inputs: Sequence[str],
-    wanted: Wanted = BOTH,
+    wanted: MeasureOptions = BOTH,
     explain: int | None = None,
     interventions: Interventions = Interventions(),  # noqa: B008  # a frozen value
 ) -> list[Measurements]:
@@ -59,7 +59,7 @@ def measured(
 def answered(
     model: Model,
     inputs: Sequence[str],
-    wanted: Wanted,
+    wanted: MeasureOptions,
     explain: int | None = None,
     interventions: Interventions = Interventions(),  # noqa: B008  # a frozen value
 ) -> list[Measurements]:
@@ -94,7 +94,7 @@ def probability(model: Model, tokens: Sequence[int], text: str = TEXT) -> float:
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "rnn"])
 def test_scores_are_those_of_the_text_without_the_tokens(tmp_path: Path, kind: Kind) -> None:
     model = load(tmp_path, cell=kind, head="mean")
-    found = measured(model, [TEXT], Wanted(faithfulness=True))[0].faithfulness
+    found = measured(model, [TEXT], MeasureOptions(faithfulness=True))[0].faithfulness
     assert found is not None
     tokens = range(len(model.encode(TEXT, truncate=False)))
     engine, positive = model.engine, found["label"] == "positive"
@@ -137,7 +137,7 @@ def test_one_layer_of_a_minimal_cell_answers_from_one_pass(
 ) -> None:
     model = load(tmp_path, **options)
     monkeypatch.setattr(Inference, "rerun", None)  # the model is not run again
-    found = [each.deletion for each in answered(model, [TEXT, "great"], Wanted(deletion=True))]
+    found = [each.deletion for each in answered(model, [TEXT, "great"], MeasureOptions(deletion=True))]
     rows = model.encode(TEXT, truncate=False).rows
     full = model.engine.predict([rows])[0]
     assert found[0] is not None
@@ -155,12 +155,12 @@ def test_dropped_tokens_are_gone_from_the_closed_form_and_values_that_are_set_ar
     rows = np.delete(model.encode(TEXT, truncate=False).rows, 2, axis=0)
     full = model.engine.predict([rows])[0]
     expected = [model.engine.predict([np.delete(rows, token, axis=0)])[0] - full for token in range(len(rows))]
-    (found,) = answered(model, [TEXT], Wanted(deletion=True), interventions=Interventions((), (2,)))
+    (found,) = answered(model, [TEXT], MeasureOptions(deletion=True), interventions=Interventions((), (2,)))
     assert found.deletion is not None
     assert found.deletion["exact"] is True
     np.testing.assert_allclose(np.array(found.deletion["tokens"]), expected, atol=1e-5)
     held = Interventions((Setting(0, "forward", "hidden", 0.5, (0,), (3,)),), ())
-    (set_,) = answered(model, [TEXT], Wanted(deletion=True), interventions=held)
+    (set_,) = answered(model, [TEXT], MeasureOptions(deletion=True), interventions=held)
     assert set_.deletion is not None
     assert set_.deletion["exact"] is False
 
@@ -171,8 +171,8 @@ def test_a_taggers_closed_form_stays_within_the_sentence(tmp_path: Path) -> None
     source = model.encode(text, truncate=False)
     assert source.sentences is not None
     first, _ = source.sentences[1]
-    (found,) = answered(model, [text], Wanted(deletion=True), explain=first + 1)
-    (run_,) = measured(model, [text], Wanted(deletion=True), first + 1)
+    (found,) = answered(model, [text], MeasureOptions(deletion=True), explain=first + 1)
+    (run_,) = measured(model, [text], MeasureOptions(deletion=True), first + 1)
     assert found.deletion is not None
     assert run_.deletion is not None
     assert (found.deletion["exact"], run_.deletion["exact"]) == (True, False)
@@ -185,7 +185,7 @@ def test_a_taggers_closed_form_stays_within_the_sentence(tmp_path: Path) -> None
 def test_the_closed_form_has_limits_of_its_own(tmp_path: Path) -> None:
     flat = load(tmp_path / "mean", cell="mingru", head="mean").bundle.manifest
     square = load(tmp_path / "max", cell="mingru").bundle.manifest
-    asked = TraceOptions(select(flat), wanted=Wanted(deletion=True))
+    asked = TraceOptions(select(flat), wanted=MeasureOptions(deletion=True))
     check_inputs(flat, asked, [4096], 1)
     check_inputs(square, asked, [MAX_LIMITED_TOKENS], 1)
     with pytest.raises(TooLarge, match=f"{MAX_LIMITED_TOKENS + 1}, the limit is {MAX_LIMITED_TOKENS}"):
@@ -193,7 +193,7 @@ def test_the_closed_form_has_limits_of_its_own(tmp_path: Path) -> None:
 
 
 def test_a_cell_without_a_split_has_no_faithfulness(tmp_path: Path) -> None:
-    assert measured(load(tmp_path, cell="rnn"), [TEXT], Wanted(faithfulness=True))[0].faithfulness is None
+    assert measured(load(tmp_path, cell="rnn"), [TEXT], MeasureOptions(faithfulness=True))[0].faithfulness is None
 
 
 @pytest.mark.parametrize("crf", [False, True])
@@ -277,13 +277,16 @@ def test_many_inputs_are_measured_as_each_alone(tmp_path: Path) -> None:
 
 def test_what_cannot_be_measured_is_refused_before_any_work(tmp_path: Path) -> None:
     tagger, classifier = load(tmp_path / "t", task="ner").bundle.manifest, load(tmp_path / "c").bundle.manifest
-    for wanted, pointer in ((Wanted(faithfulness=True), "/faithfulness"), (Wanted(deletion=True), "/deletion")):
+    for wanted, pointer in (
+        (MeasureOptions(faithfulness=True), "/faithfulness"),
+        (MeasureOptions(deletion=True), "/deletion"),
+    ):
         with pytest.raises(InvalidField) as refused:
             check(tagger, wanted, None)
         assert refused.value.problems[0].pointer == pointer
         check(tagger, wanted, 0, [MAX_TOKENS])
         with pytest.raises(TooLarge, match=f"{MAX_TOKENS + 1}, the limit is {MAX_TOKENS}"):
             check(classifier, wanted, None, [3, MAX_TOKENS + 1])
-    check(classifier, Wanted(), None, [100_000])
+    check(classifier, MeasureOptions(), None, [100_000])
     with pytest.raises(TooLarge, match="the limit is 500000"):
         check(classifier, BOTH, None, [MAX_TOKENS] * 10)
