@@ -118,7 +118,7 @@ def read(versions: str, canary: str, shadow: str) -> Rollout:
     }
     for name, plan in plans.items():
         if problem := conflict(plan):
-            raise ValueError(f"canary and shadow: {name}: {problem}")
+            raise ValueError(f"{'canary and shadow' if plan.shadow else 'canary'}: {name}: {problem}")
     return Rollout(rule, MappingProxyType(plans))
 
 
@@ -189,9 +189,6 @@ def _read_canaries(text: str) -> dict[str, dict[int, float]]:
                 found[name][number] = _share(share, entry)
     except ValueError as error:
         raise ValueError(f"canary: {error} ({_CANARY})") from None
-    for name, shares in found.items():
-        if problem := conflict(Plan(canary=shares)):
-            raise ValueError(f"canary: {name}: {problem}")
     return found
 
 

@@ -30,6 +30,11 @@ class Exchange(NamedTuple):
     def tokens(self) -> int:
         return sum(map(len, self.encoded))
 
+    @property
+    def rows(self) -> int:
+        """Rows that a model runs: texts, or their sentences."""
+        return sum(len(source.sentences or (0,)) for source in self.encoded)
+
     def inputs(self) -> list[str | list[str]]:
         """The inputs as sent, without truncated tails."""
         came = self.tokenised or [False] * len(self.encoded)

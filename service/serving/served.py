@@ -92,22 +92,20 @@ class Served:
 
     def states(self, refused: Mapping[int, str]) -> list[VersionState]:
         """Every loaded version and every refused one with its reason, ascending."""
-        found = {number: self._state(number, model, None) for number, model in self.versions.items()}
-        for number, reason in refused.items():
-            found.setdefault(number, self._state(number, None, reason))
-        return [found[number] for number in sorted(found)]
+        numbers = sorted({*self.versions, *refused})
+        return [self._state(number, self.versions.get(number), refused.get(number)) for number in numbers]
 
     def _state(self, number: int, model: Model | None, reason: str | None) -> VersionState:
         """A version's state; `model` is None for a refused one."""
-        shadow = self.shadow if self.shadow is not None and model is self.shadow[0] else None
+        shadow = self.shadow[1] if self.shadow is not None and model is self.shadow[0] else 0.0
         return VersionState(
             version=str(number),
             state="refused" if model is None else "ready",
             share=0.0 if model is None else round(self.share(model), 12),
-            shadow=shadow is not None,
-            shadow_share=0.0 if shadow is None else shadow[1],
+            shadow=shadow > 0,
+            shadow_share=shadow,
             stable=model is self.stable,
-            reason=reason,
+            reason=reason if model is None else None,
         )
 
 

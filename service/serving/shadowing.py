@@ -111,7 +111,7 @@ class Shadowing:
             return
         self._waiting.append(waiting)
         self._tokens += tokens
-        self._rows += _rows(exchange)
+        self._rows += exchange.rows
         if self._worker is None or self._worker.done():
             self._worker = loop.create_task(self._work())
 
@@ -171,10 +171,10 @@ class Shadowing:
         group."""
         group = [self._waiting.popleft()]
         first = group[0]
-        rows, tokens = _rows(first.exchange), first.exchange.tokens
+        rows, tokens = first.exchange.rows, first.exchange.tokens
         while self._spare and self._waiting:
             after = self._waiting[0]
-            more, longer = rows + _rows(after.exchange), tokens + after.exchange.tokens
+            more, longer = rows + after.exchange.rows, tokens + after.exchange.tokens
             alike = after.shadow is first.shadow and after.exchange.model is first.exchange.model
             if not alike or more > GROUP_ROWS or longer > GROUP_TOKENS:
                 break
@@ -232,7 +232,3 @@ class Shadowing:
             if self._texts:
                 entry["text"] = exchange.encoded[number].text
             self._recent.add(entry)
-
-
-def _rows(exchange: Exchange) -> int:
-    return sum(len(source.sentences or (0,)) for source in exchange.encoded)
