@@ -11,7 +11,7 @@ import click
 from service.commands.console import EXIT_INCOMPLETE, EXIT_OK, foreseen, models_option
 
 if TYPE_CHECKING:
-    from service.scoring.repository import Found
+    from service.scoring.repository import FoundVersion
 
 
 @click.command()
@@ -34,7 +34,7 @@ def models(models: Path, json: bool) -> int:
     return EXIT_INCOMPLETE if any(each.bundle is None for each in found) else EXIT_OK
 
 
-def _facts(found: Found) -> dict[str, object]:
+def _facts(found: FoundVersion) -> dict[str, object]:
     facts: dict[str, object] = {"name": found.name, "version": str(found.version or ""), "ok": found.bundle is not None}
     if found.bundle is None:
         return {**facts, "reason": found.reason}
@@ -43,7 +43,7 @@ def _facts(found: Found) -> dict[str, object]:
     return {**facts, **plain, "labels": list(manifest.labels)}
 
 
-def _line(found: Found) -> str:
+def _line(found: FoundVersion) -> str:
     name = found.name if found.version is None else f"{found.name}/{found.version}"
     if found.bundle is None:
         return f"{name:<28} REFUSED  {found.reason}"

@@ -39,7 +39,7 @@ _WORD = re.compile(r"[^ \t=\r\n\"']*")
 
 _request: ContextVar[Mapping[str, object]] = ContextVar("request", default=MappingProxyType({}))
 
-Line = Callable[[Mapping[str, object]], str]
+Renderer = Callable[[Mapping[str, object]], str]
 """Makes a line of a request's fields, among them timestamp (microseconds since 1970), level and event."""
 
 
@@ -61,7 +61,7 @@ class _Stream:
         self.level = logging.INFO
         self.fields: dict[str, object] = {}
         """Fields of every line of this process."""
-        self.line: Line | None = None
+        self.line: Renderer | None = None
         """Makes the lines of requests; None if structlog makes them too."""
 
     def gather(self, soon: Callable[[Callable[[], None]], object] | None) -> None:

@@ -17,7 +17,7 @@ class NoSuchModel(ServiceError):
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundVersion:
     """One version in a repository: its verified bundle, or the reason why there is none.
 
     `version` is None if the folder of the name cannot be read.
@@ -51,7 +51,7 @@ def load(path: Path, provider: ProviderSetting, token_limit: int) -> Model:
     return loader(choose_provider(provider), threads=1, token_limit=token_limit)(bundles.load(path))
 
 
-def every(models: Path) -> Iterator[Found]:
+def every(models: Path) -> Iterator[FoundVersion]:
     """Every version of every model, verified: digests and manifest. Raises `NoSuchModel` for no folder."""
     unreadable: dict[str, str] = {}
     try:
@@ -59,10 +59,10 @@ def every(models: Path) -> Iterator[Found]:
     except OSError as error:
         raise NoSuchModel(f"the models folder {models}: {error.strerror} (--models)") from error
     for name, reason in unreadable.items():
-        yield Found(name, None, None, reason)
+        yield FoundVersion(name, None, None, reason)
     for name, versions in found:
         for version in versions:
             try:
-                yield Found(name, version, bundles.load(models / name / str(version)))
+                yield FoundVersion(name, version, bundles.load(models / name / str(version)))
             except BundleError as error:
-                yield Found(name, version, None, str(error))
+                yield FoundVersion(name, version, None, str(error))

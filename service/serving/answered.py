@@ -36,7 +36,7 @@ def memory(rings: int) -> memoryview:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundAnswer:
     """An answer in a ring. `detail` is None if it was too large or is overwritten."""
 
     then: float
@@ -72,7 +72,7 @@ class Ring:
         self._times[slot], self._starts[slot], self._sizes[slot] = now, start, size
         self._head[0] = count + 1
 
-    def find(self, digest: bytes) -> Found | None:
+    def find(self, digest: bytes) -> FoundAnswer | None:
         """The newest answer with an id."""
         digests, found, at = bytes(self._digests), None, -1
         while (at := digests.find(digest, at + 1)) >= 0:
@@ -83,7 +83,7 @@ class Ring:
             if found is not None and found.then > then:
                 continue
             detail = bytes(self._details[start % DETAIL_BYTES : start % DETAIL_BYTES + size])
-            found = Found(then, detail if size and self._head[1] - start <= DETAIL_BYTES else None)
+            found = FoundAnswer(then, detail if size and self._head[1] - start <= DETAIL_BYTES else None)
         return found
 
     def newer(self, then: float) -> int:
@@ -124,7 +124,7 @@ class Answered:
         except orjson.JSONDecodeError:  # overwritten while it was read
             return None
 
-    def _newest(self, request_id: str) -> Found | None:
+    def _newest(self, request_id: str) -> FoundAnswer | None:
         digest = _digest(request_id)
         found = max(
             (each for ring in self._rings if (each := ring.find(digest)) is not None),

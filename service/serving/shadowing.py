@@ -214,8 +214,7 @@ class Shadowing:
                 await asyncio.sleep(0)  # a comparison takes 2 to 3 microseconds: requests come between
             found = compare(served, shadow)
             self._count("shadow_inputs_total", of)
-            for each in found.changes:
-                change.observe(each)
+            change.observe(*found.changes)
             if found.agree:
                 self._count("shadow_agreements_total", of)
                 continue

@@ -20,7 +20,7 @@ from training.material import Data
 from training.options import FitOptions, NetworkOptions, Pooling, TextColumns
 from training.run import run
 from training.studies.attributions import METHODS, Subject, chosen
-from training.studies.shortcut import Outcome, plant, search
+from training.studies.shortcut import ShortcutResult, plant, search
 from training.terminal import show
 
 
@@ -85,7 +85,7 @@ def shortcut(options: ShortcutOptions, methods: str | None, json: bool) -> None:
     _print(outcome, json, f"{options.cell}, {' and '.join(options.directions)}")
 
 
-def _print(outcome: Outcome, json: bool, title: str) -> None:
+def _print(outcome: ShortcutResult, json: bool, title: str) -> None:
     if json:
         for each in outcome.found:
             line = {"followed": outcome.followed, "inputs": outcome.inputs, **asdict(each)}

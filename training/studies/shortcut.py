@@ -43,7 +43,7 @@ def plant(examples: Sequence[Example], labels: Sequence[str], share: float, seed
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class MethodResult:
     """One method: the share of answers for which it ranks the planted word first, and the word's mean rank from 1."""
 
     method: str
@@ -52,15 +52,15 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class ShortcutResult:
     """`followed` is the share of planted inputs with the planted label as the answer; only these are explained."""
 
     followed: float
     inputs: int
-    found: Sequence[Found]
+    found: Sequence[MethodResult]
 
 
-def search(subject: Subject, corpus: Corpus, methods: Mapping[str, Method], most: int) -> Outcome:
+def search(subject: Subject, corpus: Corpus, methods: Mapping[str, Method], most: int) -> ShortcutResult:
     """Explain the answers to inputs that all have a planted word, `most` of them at most."""
     followed, cases = 0, []
     for source, gold in zip(corpus.encoded[:most], corpus.gold, strict=False):
@@ -75,5 +75,5 @@ def search(subject: Subject, corpus: Corpus, methods: Mapping[str, Method], most
         for case, place in cases:
             shares = method.explain(subject, case)
             ranks.append(1 + int((shares > shares[place]).sum()))
-        found.append(Found(name, Figure.of(np.array(ranks) == 1), float(np.mean(ranks))))
-    return Outcome(followed / max(1, min(most, len(corpus.encoded))), len(cases), found)
+        found.append(MethodResult(name, Figure.of(np.array(ranks) == 1), float(np.mean(ranks))))
+    return ShortcutResult(followed / max(1, min(most, len(corpus.encoded))), len(cases), found)
