@@ -86,17 +86,17 @@ def _method(manifest: Manifest) -> str:
     return f"{found}; the words of a step's window share what it writes: {_WINDOW[manifest.window_words <= ALL_ORDERS]}"
 
 
-def check_explain(explain: int | None, lengths: Sequence[int]) -> None:
+def check_explain(explain: int | None, lengths: Sequence[int], pointer: str = "/explain") -> None:
     """Refuse a token number that one of a request's inputs has not, before any work is done on them.
 
-    Raises `InvalidField`.
+    Raises `InvalidField` with the pointer.
     """
     if explain is None:
         return
     for position, length in enumerate(lengths):
         if not 0 <= explain < length:
             has = numbered("token", length)
-            raise InvalidField("/explain", f"token {explain} is out of range: input {position} has {has}.")
+            raise InvalidField(pointer, f"token {explain} is out of range: input {position} has {has}.")
 
 
 def contributions(

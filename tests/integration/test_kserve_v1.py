@@ -96,7 +96,7 @@ def test_whether_a_model_answers(client: httpx.Client) -> None:
         ("sentiment-lstm:predict", {"instances": ["a"], "parameters": 1}, 422, "/parameters: An object is expected"),
         ("sentiment-lstm:predict", {"instances": ["a"], "parameters": {"truncate": 1}}, 422, "/parameters/truncate"),
         ("sentiment-lstm:explain", {"instances": ["a"], "parameters": {"explain": 0}}, 422, "/parameters/explain"),
-        ("ner-bigru:explain", {"instances": ["a"], "parameters": {"explain": 7}}, 422, "out of range"),
+        ("ner-bigru:explain", {"instances": ["a"], "parameters": {"explain": 7}}, 422, "/parameters/explain: token 7"),
         ("sentiment-lstm:classify", {"instances": ["a"]}, 404, "There is no route"),
         ("sentiment-lstm:", {"instances": ["a"]}, 404, "There is no route"),
         ("sentiment-lstm/versions/1:classify", {"instances": ["a"]}, 404, "There is no route"),

@@ -168,6 +168,7 @@ register_url_convertor("bare", _Bare())
 router = APIRouter()
 instances = APIRouter(route_class=ModelRoute)
 
+_EXPLAIN = "/parameters/explain"
 _Asked = Annotated[V1Request, Body(openapi_examples=bodies(_REQUESTS))]
 
 
@@ -226,7 +227,7 @@ def predict(model: PathModel, asked: _Asked, context: Here) -> Job[V1Request]:
 def explain(model: PathModel, asked: _Asked, context: Here) -> Job[V1Request]:
     manifest, chosen = model.bundle.manifest, asked.chosen
     if chosen.explain is not None and manifest.head != "tagger":
-        raise InvalidField("/parameters/explain", f"{model.name} has one prediction a text; explain is for taggers.")
+        raise InvalidField(_EXPLAIN, f"{model.name} has one prediction a text; explain is for taggers.")
     # As few gates as possible. Contributions are computed before the selection.
     selection = select(manifest, gates=[gate_names(manifest.cell)[0]], layers=[0], units=[0])
     return Job(
@@ -238,7 +239,7 @@ def explain(model: PathModel, asked: _Asked, context: Here) -> Job[V1Request]:
         truncate=bool(chosen.truncate),
         split=chosen.split is not False,
         trace=TraceOptions(selection, contributions=True, explain=chosen.explain),
-        check=lambda encoded: check_explain(chosen.explain, [len(source) for source in encoded]),
+        check=lambda encoded: check_explain(chosen.explain, [len(source) for source in encoded], _EXPLAIN),
     )
 
 
