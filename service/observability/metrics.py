@@ -175,6 +175,8 @@ GATE_DRIFT = Family(
     "and in full of each gate.",
     _GATE,
 )
+OF_CONTENT = {each.name for each in FAMILIES if each.name.startswith(("gate_", "shadow_", "feedback_"))}
+"""The families that judge a version's content. They begin anew when its folder gets other content."""
 DERIVED = (GATE_DRIFT, *COMPARISON_DERIVED)
 """Families that no worker counts: they are computed from the counts of all workers for each scrape of `/metrics`."""
 

@@ -12,7 +12,7 @@ cells, float64. A series is one cell; a histogram's are its buckets, the last wi
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -156,6 +156,16 @@ class Board:
         for key, place in self._places_now().items():
             if self.families[key[0]].kind == "gauge" and (not names or key[0] in names):
                 self._cells[place] = 0.0
+
+    def restart(self, names: Container[str], model: str, version: str) -> None:
+        """Set to 0 all series of these families that are about a version of a model, also as a shadow."""
+        for key, place in self._places_now().items():
+            family = self.families[key[0]]
+            labels = dict(zip(family.labels, key[1:], strict=True))
+            of_version = version in (labels.get("version"), labels.get("shadow"))
+            if family.name in names and labels.get("model") == model and of_version:
+                for cell in range(place, place + family.width):
+                    self._cells[cell] = 0.0
 
     def read(self) -> Iterator[tuple[Key, list[float]]]:
         """Every series and its cells, as of now; by any process, and in any thread of the one that counts."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from service.errors import NoShadow
 from service.model.gate_drift import drifts
+from service.model.loading import Model
 from service.observability.comparison_metrics import (
     SHADOW_AGREEMENT,
     SHADOW_DRIFT,
@@ -31,7 +32,8 @@ def report(served: Served, totals: Totals, recent: Iterable[dict[str, Any]]) -> 
         raise NoShadow(served.name)
     shadow, share = served.shadow
     of = (served.name, served.stable.version, shadow.version)
-    found = [each for each in recent if tuple(each.pop("of")) == of]
+    content = compared_content(served.stable, shadow)
+    found = [each for each in recent if each.pop("of") == content]
     return {
         "model": served.name,
         "served": served.stable.version,
@@ -44,10 +46,15 @@ def report(served: Served, totals: Totals, recent: Iterable[dict[str, Any]]) -> 
         "flips": [
             {"from": key[4], "to": key[5], "count": int(cells[0])}
             for key, cells in sorted(totals.items())
-            if key[0] == "shadow_flips_total" and key[1:4] == of
+            if key[0] == "shadow_flips_total" and key[1:4] == of and cells[0]
         ],
         "disagreements": sorted(found, key=lambda each: float(each["time"]), reverse=True)[:SHOWN],
     }
+
+
+def compared_content(served: Model, shadow: Model) -> list[str]:
+    """The name, and the digests of both versions: a folder may get other content under an old number."""
+    return [served.name, served.bundle.digest, shadow.bundle.digest]
 
 
 def figures(totals: Totals) -> Iterator[tuple[Family, Series]]:

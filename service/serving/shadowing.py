@@ -37,7 +37,7 @@ from service.serving.exchange import Exchange
 from service.serving.recent import Recent
 from service.serving.sampling import Sampler
 from service.serving.served import Served
-from service.serving.shadow_report import Compared, figures, report
+from service.serving.shadow_report import Compared, compared_content, figures, report
 from service.serving.shadow_runs import Measured, ShadowResults, run, tokens_to_run, yielding
 
 MAX_WAITING = 256
@@ -203,11 +203,12 @@ class Shadowing:
             if predictions is None:
                 self._count("shadow_dropped_total", of, "failed")
                 continue
-            await self._compare(waiting.exchange, predictions, of)
+            await self._compare(waiting, predictions)
             self._count("shadow_requests_total", of)
         self._sampler.offer(group[0].shadow, ran.rows)
 
-    async def _compare(self, exchange: Exchange, predictions: Sequence[Prediction], of: Compared) -> None:
+    async def _compare(self, waiting: _Waiting, predictions: Sequence[Prediction]) -> None:
+        exchange, of = waiting.exchange, waiting.of
         change = self._metrics.board.histogram("shadow_score_change", *of)
         for number, (served, shadow) in enumerate(zip(exchange.predictions, predictions, strict=True)):
             if number and number % GROUP_ROWS == 0:
@@ -221,7 +222,7 @@ class Shadowing:
             for flip in found.flips:
                 self._count("shadow_flips_total", of, *flip)
             entry: dict[str, Any] = {
-                "of": of,
+                "of": compared_content(exchange.model, waiting.shadow),
                 "time": exchange.then,
                 "request_id": exchange.request_id,
                 "input": number,

@@ -106,7 +106,8 @@ class Disagreement(Shape):
 
 
 class ShadowReport(Shape):
-    """The comparison of a shadow with the served version, over all workers, since the start."""
+    """The comparison of a shadow with the served version, over all workers, since the start. It begins anew when the
+    folder of one of the two gets other content."""
 
     model: str = Field(description="The model.")
     served: str = Field(description="The version that answers.")

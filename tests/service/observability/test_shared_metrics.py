@@ -12,6 +12,11 @@ FAMILIES = (
     Family("info", "gauge", "Info.", ("version",), over="max"),
     Family("seconds", "histogram", "Seconds.", (), (0.1, 1.0)),
 )
+COMPARED = (
+    Family("compared", "histogram", "Compared.", ("model", "version", "shadow"), (1.0,)),
+    Family("judged", "counter", "Judged.", ("model", "version", "bin")),
+    Family("requests", "counter", "Requests.", ("model", "version")),
+)
 
 
 def memory() -> memoryview:
@@ -25,6 +30,24 @@ def test_numbers_are_kept_by_label() -> None:
     board.number("asked", "a").add()
     board.number("waiting").set(7)
     assert dict(board.read()) == {("asked", "a"): [2.0], ("asked", "b"): [2.5], ("waiting",): [7.0]}
+
+
+def test_what_is_about_one_version_begins_anew() -> None:
+    board = Board(COMPARED)
+    for version, shadow in (("1", "2"), ("2", "3"), ("3", "1")):
+        board.histogram("compared", "a", version, shadow).observe(0.5)
+        board.number("judged", "a", version, "2").add()
+        board.number("requests", "a", version).add()
+    board.number("judged", "b", "2", "1").add()
+    kept = board.number("judged", "a", "2", "2")
+    board.restart({"compared", "judged"}, "a", "2")
+    assert [key for key, cells in board.read() if not any(cells)] == [
+        ("compared", "a", "1", "2"),
+        ("compared", "a", "2", "3"),
+        ("judged", "a", "2", "2"),
+    ]
+    kept.add()
+    assert dict(board.read())["judged", "a", "2", "2"] == [1.0]
 
 
 def test_a_histogram_counts_each_value_once_in_the_first_bucket_that_holds_it() -> None:

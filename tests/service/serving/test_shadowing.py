@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterator
@@ -127,6 +128,29 @@ def test_a_report_is_what_the_two_versions_answer(models: Path, version: str, ag
         assert report["latency_ratio"] > 0
 
     running(models, work, versions="one=1", shadow=f"one={version}", gate_sample=0)
+
+
+def test_a_report_begins_anew_when_a_version_gets_other_content(models: Path, tmp_path: Path) -> None:
+    shutil.copytree(models / "one", tmp_path / "one")
+
+    async def work(runtime: Runtime) -> None:
+        await ask(runtime, "a", TEXTS)
+        runtime.after.feedback.take("a", 0, "positive", None)
+        assert (await settled(runtime, "one", 1))["agreement"] == 1
+        for content, agreement in (("3", 0), ("1", 1)):
+            shutil.rmtree(tmp_path / "one" / "2")
+            shutil.copytree(tmp_path / "one" / content, tmp_path / "one" / "2")
+            await runtime._reload()
+            report = await settled(runtime, "one", 0)
+            assert (report["requests"], report["inputs"], report["flips"], report["disagreements"]) == (0, 0, [], [])
+            await ask(runtime, "b", TEXTS)
+            report = await settled(runtime, "one", 1)
+            assert (report["inputs"], report["agreement"]) == (len(TEXTS), agreement)
+            assert len(report["disagreements"]) == (0 if agreement else len(TEXTS))
+        counted = [key for key in runtime.metrics.totals() if key[0] == "feedback_total"]
+        assert [(key[2], runtime.metrics.totals()[key]) for key in counted] == [("1", [1.0])], "of the other version"
+
+    running(tmp_path, work, versions="one=1", shadow="one=2", gate_sample=0)
 
 
 def test_entities_are_compared_sentence_by_sentence(models: Path) -> None:
