@@ -20,7 +20,7 @@ from service.http.number_table import rows_as_json, tables_as_json
 from service.model.contributions import Contributions
 from service.model.decoding import Prediction
 from service.model.equations import tensor_key
-from service.model.gates import LayerGates
+from service.model.gates import LayerGates, check_finite, rounded
 
 JSON = "application/json"
 SAFETENSORS = "application/vnd.safetensors"
@@ -146,8 +146,7 @@ def _statistics(statistics: dict[str, NDArray[np.float32]], decimals: int | None
     others: dict[str, object] = {}
     for name, array in statistics.items():
         gate, _, statistic = name.rpartition(".")
-        check_finite(array)
-        (gates.setdefault(gate, {}) if gate else others)[statistic] = _rounded(array, decimals)
+        (gates.setdefault(gate, {}) if gate else others)[statistic] = rounded(array, decimals)
     return dumps({"gates": gates, **others})
 
 
@@ -166,27 +165,8 @@ def array_as_json(array: NDArray[np.float32], decimals: int | None) -> Iterator[
     for start in range(0, len(array), rows):
         block = array[start : start + rows]
         printed = rows_as_json(block, decimals) if decimals is not None and block.ndim == 2 else None
-        if printed is None:
-            check_finite(block)
-            printed = dumps(_rounded(block, decimals))[1:-1]
-        yield b"," * (start > 0) + printed
+        yield b"," * (start > 0) + (printed or dumps(rounded(block, decimals))[1:-1])
     yield b"]"
-
-
-def _rounded(block: NDArray[np.float32], decimals: int | None) -> NDArray[np.floating]:
-    """Numbers for printing. Rounded in float64, which prints as 0.91; float32 would print as 0.9100000262.
-
-    Adding 0 turns -0.0 into 0.0.
-    """
-    if decimals is None:
-        return np.ascontiguousarray(block)
-    return np.ascontiguousarray(np.round(block.astype(np.float64), decimals) + 0.0)
-
-
-def check_finite(*arrays: NDArray[np.floating]) -> None:
-    """Raises `ValueError` for a number that is not finite. JSON has no NaN, and the serialiser would write null."""
-    if not all(np.isfinite(array).all() for array in arrays):
-        raise ValueError("a traced number is not finite")
 
 
 def finite(split: Contributions) -> Contributions:

@@ -153,6 +153,24 @@ def summarise(activations: NDArray[np.float32]) -> dict[str, NDArray[np.float32]
     return {name: value.astype(np.float32) for name, value in zip(STATISTICS, (mean, std, below, above), strict=True)}
 
 
+def rounded(values: NDArray[np.float32], decimals: int | None) -> NDArray[np.floating]:
+    """Values for printing, C-contiguous; not rounded for None.
+
+    They are rounded in float64, because 0.91 in float32 would be printed as 0.9100000262. Adding 0 turns -0.0 into 0.0.
+    Raises `ValueError` for a value that is not finite.
+    """
+    check_finite(values)
+    if decimals is None:
+        return np.ascontiguousarray(values)
+    return np.round(values.astype(np.float64, order="C"), decimals) + 0.0
+
+
+def check_finite(*arrays: NDArray[np.floating]) -> None:
+    """Raises `ValueError` for a number that is not finite. JSON has no NaN, and the serialiser would write null."""
+    if not all(np.isfinite(array).all() for array in arrays):
+        raise ValueError("a traced number is not finite")
+
+
 def _as_range(units: Sequence[int]) -> Sequence[int]:
     """Units in a row as a range, which is cut as a view; others as a tuple."""
     run = range(units[0], units[0] + len(units))

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from pydantic import Field, PrivateAttr
 
 from service.errors import InvalidField, MalformedBody
-from service.http.render import array_as_json, check_finite, dumps, gathered
+from service.http.render import array_as_json, dumps, gathered
 from service.http.schemas.base import UNLESS_EMPTY, Lenient, one_of
 from service.http.schemas.requests import check_count, checked, read_object
+from service.model.gates import check_finite
 
 HEADER_LENGTH = b"inference-header-content-length"
 TEXT = "text"

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.errors import InvalidField, TooLarge
-from service.http.render import dumps
+from service.http.render import TraceAnswer, dumps, traces_as_json
+from service.model.gates import LayerGates
 from service.model.joining import logits_of, parts
 from service.model.loading import Model, loader
 from service.model.streams import stream as streams
@@ -209,6 +210,30 @@ def test_gates_are_rounded_as_numpy_rounds(served: dict[str, Model], decimals: i
                 if decimals is None:  # printed with the digits of float32
                     found = found.astype(np.float32).astype(np.float64)
                 np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("decimals", [4, None])
+def test_gates_are_printed_by_the_rule_of_traces(served: dict[str, Model], decimals: int | None) -> None:
+    model = served["attention"]
+    reading = Reading(model, asked=wanted(model.bundle.manifest, ["forget", "cell"], [0, 1], [0, 1, 2], 1, decimals))
+
+    def event(layer: int, gate: str, values: list[float]) -> Any:
+        reading.stream.feed("film film ")
+        job = reading.stream.job(1)
+        assert job is not None
+        stepped = reading.stepper.run([job])[0]
+        assert stepped.gates is not None
+        stepped.gates[0][layer][gate][stepped.place, :3] = values
+        return json.loads(dumps(reading.stream.took(stepped)[0]["gates"]))
+
+    shown = event(1, "cell", [-1e-9, -0.0, 0.12345])["1"]["cell"]
+    trace = LayerGates(1, "forward", {"cell": np.array([[-1e-9, -0.0, 0.12345]], np.float32)})
+    body = b"".join(traces_as_json({"model": "m"}, [TraceAnswer({"tokens": []}, [trace], {"note": ""})], decimals))
+    assert repr(shown) == repr(json.loads(body)["traces"][0]["layers"][0]["gates"]["cell"][0])
+    for value in (np.nan, np.inf, -np.inf):
+        for layer, gate in ((0, "forget"), (1, "cell")):
+            with pytest.raises(ValueError, match="not finite"):
+                event(layer, gate, [0.0, value, 0.0])
 
 
 def test_what_cannot_be_asked_for_is_refused(
