@@ -6,6 +6,7 @@ word. Every token costs the same, however far into the text it is.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -29,9 +30,11 @@ _BREAKS = ("<br", (" />", " >")), ("&lt;br", (" /&gt;", " &gt;"))
 _NUMBER_SIGNS = ("No.", "no.")
 _OPEN_ENDS = "rR."
 """Last characters of these."""
+_BLANKS = re.compile(r"[^\S\x1c-\x1f]{2}")
+"""No pattern matches over two blanks of any kind, so they end a word, too. In patterns ``\\x1c`` is none."""
 
-_WIDEST = 4096
-"""Columns. The splitter treats all wider gaps and lines alike."""
+_LONGEST_GAP = 4096
+"""Code points of a gap that are kept. The splitter treats all gaps and lines of half as many alike."""
 
 Kept = tuple[Any, ...]
 """A reader's state, of plain JSON values."""
@@ -171,6 +174,8 @@ class Reader:
             found = WORD.match(self._before + self._tail, len(self._before))
             assert found is not None
             size = found.end() - len(self._before)
+            if blanks := _BLANKS.search(self._tail, 0, size):
+                size = blanks.start()
             if not ended and (size == len(self._tail) or self._may_go_on(size)):
                 self._read_open()
                 return
@@ -247,6 +252,8 @@ class Reader:
                 continue
             if not decided(form, start, end, sure):
                 break
+            if tail[right:].isspace() and self._tokenizer.ends_apart(tail[:right]):  # if the text ends here
+                break
             row, behind = self._tokenizer.row(form[start:end]), tail[right : right + WINDOW]
             self._decide(tail[left:right], self._at + left, row, tail[self._done : left], behind)
             self._done = right
@@ -303,13 +310,13 @@ class Reader:
 
 
 def squeezed(gap: str) -> str:
-    """A gap of little more than `_WIDEST` code points that is equivalent for the splitter: a text may have a million
-    line breaks in a row. It may be extended."""
-    if len(gap) <= _WIDEST:
+    """A gap of at most `_LONGEST_GAP` code points that is equivalent for the splitter: a text may have a million line
+    breaks in a row. It may be extended."""
+    if len(gap) <= _LONGEST_GAP:
         return gap
-    body = gap[:-1] if gap[-2:] != "\r\n" else gap[:-2]  # a following \n would join the \r to one break
-    rest, body = gap[len(body) :], as_read(body)
+    form = as_read(gap)
+    body = form.removesuffix("\r")  # a following \n would join it to one break
     ends = line_ends(body)
     breaks = "\n\n" if len(ends) > 1 or is_hard_break(body) else "\n" if ends else ""
-    width = min(len(body) - (ends[-1] if ends else 0), _WIDEST // 2)
-    return breaks + (" " if any(map(str.isspace, body)) else "\u200b") * width + rest
+    width = min(len(body) - (ends[-1] if ends else 0), _LONGEST_GAP // 2)
+    return breaks + (" " if any(map(str.isspace, body)) else "\u200b") * width + form[len(body) :]

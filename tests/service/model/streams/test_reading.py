@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Sequence
 from itertools import pairwise
 
 import pytest
@@ -79,3 +81,44 @@ def test_pieces_are_read_as_the_whole_is(style: Style, text: str, cuts: list[int
     pieces = [text[start:end] for start, end in zip([0, *ends], ends, strict=False)]
     assert in_pieces(TOKENIZERS[style], list(text)) == expected
     assert in_pieces(TOKENIZERS[style], pieces, suspend=True) == expected
+
+
+BLANKS = [
+    *" \t\n\r\x0b\x85\u2028\xa0\u3000\u2800\u200b\u00ad\ufe0f\u200d", "\x1c", "\r\n", " \n", "\u200b ", "&nbsp;",
+    "&#10;", "&#13;", "&NewLine;", "&#8203;", "&amp;nbsp;",
+]  # fmt: skip
+FULL = "a line that is wide enough to be wrapped by the program at the"
+"""A line that goes on in the next one, unless two line breaks or a hard one end it."""
+
+
+def without_gaps(tokens: Sequence[Token]) -> list[Token]:
+    """A reader replaces long gaps by others that are read alike."""
+    return [each._replace(gap="") for each in tokens]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    words=st.lists(st.sampled_from([FULL, "film", "The film", "film.", "x" * 3000]), min_size=1, max_size=4),
+    gaps=st.lists(
+        st.lists(st.tuples(st.sampled_from(BLANKS), st.sampled_from([1, 1, 2, 800, 4096, 4097])), max_size=4),
+        min_size=5,
+        max_size=5,
+    ),
+    cuts=st.lists(st.integers(0, 20_000), max_size=4),
+)
+@example(words=[FULL, "The film"], gaps=[[], [(" ", 4096), ("&NewLine;", 1), (" ", 1)], [], []], cuts=[])
+@example(words=[FULL, "film"], gaps=[[], [(" ", 4096), ("&#13;", 1), ("\n", 1)], [], []], cuts=[])
+@example(words=["film Inc."], gaps=[[], [("\xa0", 1), ("\x1c", 2)]], cuts=[6, 10, 11])
+@example(words=["film Inc."], gaps=[[], [("\r", 4096)]], cuts=[])
+@example(words=["film", "The"], gaps=[[], [("\xa0", 4096), ("\xa0", 4096)], []], cuts=[])
+def test_long_gaps_are_read_as_the_whole_is(
+    words: list[str], gaps: list[list[tuple[str, int]]], cuts: list[int]
+) -> None:
+    blanks = ["".join(blank * count for blank, count in gap) for gap in gaps]
+    text = "".join(f"{gap}{word}" for gap, word in zip(blanks, words, strict=False)) + blanks[len(words)]
+    spaced = re.sub(r"([\S\x1c]{5000})", r"\1 ", text)  # an endless word is rejected
+    ends = sorted({min(cut, len(spaced)) for cut in cuts} | {len(spaced)})
+    pieces = [spaced[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+    assert without_gaps(in_pieces(TOKENIZERS["web"], pieces, suspend=True)) == without_gaps(
+        whole(TOKENIZERS["web"], spaced)
+    )
