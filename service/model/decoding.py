@@ -146,7 +146,7 @@ class Tagger:
         ):
             source = encoded[row]
             left, right = source.spans[first][0], source.spans[end - 1][1]
-            entities[row].append(self.entity(label, score, source.text[left:right], left, first, end))
+            entities[row].append(self.entity(label, score, source.text[left:right], (left, right), first, end))
         predictions: list[Prediction] = [
             {"entities": found, "truncated": source.truncated} for found, source in zip(entities, encoded, strict=True)
         ]
@@ -223,8 +223,10 @@ class Tagger:
         forward = None if before is None else before.forward
         return Before(label, forwarded(scores, self._transitions, self._start, forward))
 
-    def entity(self, label: int, score: float, text: str, start: int, first: int, end: int) -> dict[str, object]:
-        """An entity that begins with a label; its text stands at `start`, its tokens are first to end - 1.
+    def entity(
+        self, label: int, score: float, text: str, span: tuple[int, int], first: int, end: int
+    ) -> dict[str, object]:
+        """An entity that begins with a label; `span` is the start and end of its text, its tokens are first to end - 1.
 
         Its score is the probability that every one of its tokens bears its label: under a softmax head the product
         of the tokens' probabilities, because given the text each token's label is drawn independently; under a CRF the
@@ -233,8 +235,8 @@ class Tagger:
         return {
             "label": self._kinds[label],
             "text": text,
-            "start": start,
-            "end": start + len(text),
+            "start": span[0],
+            "end": span[1],
             "score": score,
             "token_start": first,
             "token_end": end,

@@ -65,7 +65,7 @@ class Sequences:
         path = self._folder / name
         descriptor = self._begin(path, number) if start else self._find(path, number)
         try:
-            held = Held(None if start else os.pread(descriptor, 1 << 20, 0).decode("ascii"))
+            held = Held(None if start else os.pread(descriptor, os.fstat(descriptor).st_size, 0).decode("ascii"))
             try:
                 yield held
             except BaseException:

@@ -165,7 +165,7 @@ class Streams:
         owner, most = owner_of(model), MOST_ENTITY_BYTES
         while True:
             try:
-                return self._seal.close(owner, stream.keep(most))
+                return self._seal.close(owner, stream.keep(most), stream.model_bytes)
             except TooLarge:
                 if not most:
                     raise

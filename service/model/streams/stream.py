@@ -7,8 +7,9 @@ returns events. So the jobs of many streams can run as one batch.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,14 +22,14 @@ from service.model.decoding import Classifier, Prediction, Tagger, softmax
 from service.model.gates import Selection, rounded, select
 from service.model.streams.reading import Reader, Token
 from service.model.streams.stepping import Job, Stepped, Stepper, check
-from service.model.streams.tagging import Event, Tagging
+from service.model.streams.tagging import LOGIT_BYTES, OPEN_BYTES, Event, Tagging
 from service.model.tokenizer import Tokenizer
 
 MOST_STEPS = 16
 """Tokens of one stream in one batch. With more, other streams would wait longer."""
 MOST_NUMBERS = 65_536
 """Activations in one event. As JSON they stay under 1 MiB, the default limit of WebSocket clients."""
-MOST_ENTITY_BYTES = 14 * 1024
+MOST_ENTITY_BYTES = 16 * 1024
 """Bytes of JSON for the entities in a state, which the prediction at the end needs: some hundreds. A state that would
 be too large keeps fewer."""
 _ENTITY = ("label", "text", "start", "end", "score", "token_start", "token_end")
@@ -97,21 +98,24 @@ class Stream:
         self._tagging = Tagging(tagger, settle) if tagger is not None else None
         self._state = stepper.start
         self._pending: deque[Token] = deque()  # final tokens that are not stepped yet
-        self._last: list[float] | None = None  # a classifier's logits after the last token
         self._entities: list[dict[str, Any]] = []
         self._truncated = False
         self._limit = model.token_limit
         units = wanted.selection.units if wanted.selection is not None else range(0)
         self._units = slice(units.start, units.stop) if isinstance(units, range) else list(units)
+        self.logits: list[float] = []
+        """A classifier's logits for the text so far; empty before its first token."""
         self.count = 0
         """Tokens stepped so far."""
         self.read = 0
         """Code points of the text, or tokens of a text that comes as tokens, taken so far."""
 
     @property
-    def logits(self) -> list[float]:
-        """A classifier's logits for the text so far; empty before its first token."""
-        return self._last or []
+    def model_bytes(self) -> int:
+        """Bytes in a state that the model needs, beside room for the text: the network's memory, for each label the sum
+        of a CRF and the logit of one token, or the last logit, and the open tokens of many labels."""
+        open_tokens = 0 if self._tagging is None else self._tagging.most_bytes - OPEN_BYTES[0]
+        return len(self._state) + (8 + LOGIT_BYTES) * len(self._model.decoder.labels) + open_tokens
 
     @property
     def waiting(self) -> int:
@@ -161,12 +165,11 @@ class Stream:
                     events += self._settled(ended=True)
                 said: Event = {"label": self._tagging.add(token, logits)}
             else:
-                self._last = logits
-                said = {}
+                self.logits = logits
             number, self.count = self.count, self.count + 1
             if self.count % self.wanted.every == 0:
-                if self._last is not None:
-                    said = {"scores": self._scores(self._last)}
+                if self._tagging is None:
+                    said = {"scores": self._scores()}
                 events.append(
                     {"type": "token", "t": number, "text": token.text, "start": token.start, "end": token.end, **said}
                 )
@@ -184,8 +187,7 @@ class Stream:
         if not self.count:
             raise InvalidField("/text", "The text is empty: it holds no token.")
         if self._tagging is None:
-            assert self._last is not None
-            scores = self._scores(self._last)
+            scores = self._scores()
             label = max(scores, key=scores.__getitem__)
             return [], {"label": label, "score": scores[label], "scores": scores, "truncated": False}
         events = self._settled(ended=True)
@@ -202,8 +204,8 @@ class Stream:
         self._truncated = self._truncated or self.count > self._limit
         return events
 
-    def _scores(self, logits: Sequence[float]) -> dict[str, float]:
-        return dict(zip(self._model.decoder.labels, softmax(logits), strict=True))
+    def _scores(self) -> dict[str, float]:
+        return dict(zip(self._model.decoder.labels, softmax(self.logits), strict=True))
 
     def _gates(self, stepped: Stepped, row: int) -> dict[str, dict[str, NDArray[np.floating]]]:
         """The gates of a token by layer, each an array [units], which takes less time to print than a list.
@@ -221,17 +223,15 @@ class Stream:
 
     def keep(self, most: int = MOST_ENTITY_BYTES) -> bytes:
         """The state, for `resume`, with the first entities that fit into `most` bytes."""
-        tagging, logits = (None, None) if self._tagging is None else self._tagging.keep()
-        entities = [_packed(entity) for entity in self._entities]
-        kept = list(_of_size(entities, most))
+        tagging, *numbers = (None, np.array(self.logits).tobytes()) if self._tagging is None else self._tagging.keep()
+        entities = [[*(entity | {"score": round(entity["score"], _DIGITS)}).values()] for entity in self._entities]
+        sizes = accumulate(len(orjson.dumps(entity)) + 1 for entity in entities)
+        kept = [entity for entity, size in zip(entities, sizes, strict=True) if size <= most]
         truncated = self._truncated or len(kept) < len(entities)
         pending = [[each.text, each.start, each.row.hex(), each.begins, each.gap] for each in self._pending]
         counts = [self.count, self.read]
-        plain = orjson.dumps([self._reader.keep(), counts, self.split, self._last, kept, truncated, pending, tagging])
-        parts = [plain, self._state]
-        if logits is not None:
-            parts.append(logits.tobytes())
-        return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+        plain = orjson.dumps([self._reader.keep(), counts, self.split, kept, truncated, pending, tagging])
+        return b"".join(len(part).to_bytes(4, "big") + part for part in (plain, self._state, *numbers))
 
     @classmethod
     def resume(cls, model: Readable, stepper: Stepper, wanted: Wanted, kept: bytes, *, settle: int = 32) -> Stream:
@@ -241,39 +241,19 @@ class Stream:
             size = int.from_bytes(kept[at : at + 4], "big")
             parts.append(kept[at + 4 : at + 4 + size])
             at += 4 + size
-        reader, counts, split, last, entities, truncated, pending, tagging = orjson.loads(parts[0])
+        plain, state, *numbers = parts
+        reader, counts, split, entities, truncated, pending, tagging = orjson.loads(plain)
         stream = cls(model, stepper, wanted, split=split, settle=settle)
         stream._reader.resume(reader)
-        (stream.count, stream.read), stream._last, stream._truncated = counts, last, truncated
+        (stream.count, stream.read), stream._truncated = counts, truncated
         for text, start, row, begins, gap in pending:
             stream._pending.append(Token(text, start, start + len(text), bytes.fromhex(row), begins, gap))
-        stream._entities = [_unpacked(entity) for entity in entities]
-        stream._state = parts[1]
-        if len(stream._state) != len(stepper.start):
+        stream._entities = [dict(zip(_ENTITY, entity, strict=True)) for entity in entities]
+        stream._state = state
+        if len(state) != len(stepper.start):
             raise ValueError("the state does not fit the model")
         if stream._tagging is not None:
-            rows = np.frombuffer(parts[2], np.float32).reshape(-1, len(model.decoder.labels))
-            stream._tagging.resume(tagging, rows)
+            stream._tagging.resume(tagging, *numbers)
+        else:
+            stream.logits = np.frombuffer(numbers[0]).tolist()
         return stream
-
-
-def _packed(entity: Mapping[str, Any]) -> list[Any]:
-    """An entity with fewer bytes of JSON."""
-    label, text, start, _, score, first, end = (entity[name] for name in _ENTITY)
-    return [label, text, start, round(score, _DIGITS), first, end - first]
-
-
-def _unpacked(entity: Sequence[Any]) -> dict[str, Any]:
-    label, text, start, score, first, count = entity
-    values = (label, text, start, start + len(text), score, first, first + count)
-    return dict(zip(_ENTITY, values, strict=True))
-
-
-def _of_size(values: Sequence[Any], most: int) -> Iterator[Any]:
-    """The first values that fit into `most` bytes of JSON."""
-    size = 0
-    for value in values:
-        size += len(orjson.dumps(value)) + 1
-        if size > most:
-            return
-        yield value

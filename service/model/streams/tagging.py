@@ -7,6 +7,7 @@ sequences agree that far back (Viterbi with a fixed lag). The lag bounds the mem
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
@@ -23,9 +24,16 @@ Event = dict[str, Any]
 
 _LONGEST = 4
 """An entity that is still open after this many times the lag is cut."""
-MOST_OPEN_BYTES = 4096
-"""Bytes of the text of unsettled tokens. With more, the tokens in front of the last half of them settle before the lag:
-a state must have room for all. Words of 32 bytes reach it with the largest lag that the service allows."""
+OPEN_BYTES = 8192, 65_536
+"""Bytes that the unsettled tokens may take in a state, with few labels and with many. With more, the tokens in front of
+the last half of them settle before the lag. With seven labels and a lag of 64, words of 34 bytes reach it."""
+_WORD_BYTES = 8
+"""Bytes of a token in a state, beside its logits, for which many labels get room."""
+LOGIT_BYTES = 4
+_LONG = 64
+"""Bytes of a token that is packed to find its size."""
+_MOST_PACKED = 16
+"""The most bytes that count as one, because they take memory."""
 
 
 @dataclass(slots=True)
@@ -39,7 +47,9 @@ class _Open:
 
     @property
     def bytes(self) -> int:
-        return len(self.text.encode()) + len(self.gap.encode())
+        content = f"{self.gap}{self.text}".encode()
+        size = len(content)
+        return size if size < _LONG else max(len(zlib.compress(content, 1)), size // _MOST_PACKED)
 
 
 @dataclass(slots=True)
@@ -54,14 +64,20 @@ class Tagging:
     _logits: list[Sequence[float]] = field(default_factory=list)
     _best: Floats | None = None  # [labels], scores of the best sequences that end with the last token
     _before: Before | None = None
-    _bytes: int = 0  # of the open tokens' text
+    _bytes: int = 0  # of the open tokens
+
+    @property
+    def most_bytes(self) -> int:
+        """Limit on the bytes of the open tokens in a state."""
+        least, most = OPEN_BYTES
+        return min(most, max(least, 2 * self.lag * (_WORD_BYTES + LOGIT_BYTES * len(self.tagger.labels))))
 
     def add(self, token: Token, logits: Sequence[float]) -> str:
         """Add one token of the sentence, logits [labels]. Returns its provisional label, from the best sequence so
         far."""
         self._open.append(_Open(token.text, token.gap, token.start, self._advance(logits)))
         self._logits.append(logits)
-        self._bytes += self._open[-1].bytes
+        self._bytes += self._size(self._open[-1])
         assert self._best is not None
         return self.tagger.labels[int(self._best.argmax())]
 
@@ -92,14 +108,15 @@ class Tagging:
         events: list[Event] = [{"type": "labels", "t": self.first, "labels": labels, "scores": scored, "spans": spans}]
         for start, end, score in found.entities:
             if end <= count:
-                text = self._open[start].text + "".join(each.gap + each.text for each in self._open[start + 1 : end])
-                place = self._open[start].start, self.first + start, self.first + end
-                events.append({"type": "entity", **self.tagger.entity(found.labels[start], score, text, *place)})
+                head, *rest = self._open[start:end]
+                text, span = head.text + "".join(each.gap + each.text for each in rest), (head.start, spans[end - 1][1])
+                tokens = self.first + start, self.first + end
+                events.append({"type": "entity", **self.tagger.entity(found.labels[start], score, text, span, *tokens)})
         self.first += count
         self._before = None if ended else self.tagger.after(scores[:count], found.labels[count - 1], self._before)
         self._best = None
         del self._open[:count], self._logits[:count]
-        self._bytes = sum(each.bytes for each in self._open)
+        self._bytes = sum(map(self._size, self._open))
         for each, logits in zip(self._open, self._logits, strict=True):
             each.back = self._advance(logits)
         return events
@@ -107,7 +124,7 @@ class Tagging:
     def _is_due(self) -> bool:
         """True if an entity of the best sequence ended `lag` tokens ago, or the open sentence is long."""
         count = len(self._open)
-        if self._bytes > MOST_OPEN_BYTES and count > 1:
+        if self._bytes > self.most_bytes and count > 1:
             return True
         if count <= self.lag:
             return False
@@ -134,32 +151,35 @@ class Tagging:
 
     def _settled(self, path: Sequence[int]) -> int:
         """The number of tokens settled by the lag. It cuts no entity, except a very long one."""
-        most, large = len(path) - self.lag, self._bytes > MOST_OPEN_BYTES
+        most, large = len(path) - self.lag, self._bytes > self.most_bytes
         if large:
-            kept = list(accumulate(each.bytes for each in reversed(self._open)))  # by the last 1, 2, … tokens
-            fitting = sum(size <= MOST_OPEN_BYTES // 2 for size in kept)
+            kept = accumulate(map(self._size, reversed(self._open)))  # by the last 1, 2, … tokens
+            fitting = sum(size <= self.most_bytes // 2 for size in kept)
             most = max(most, len(path) - max(1, fitting))
         count = most
         while count > 0 and self._continues(path, count):
             count -= 1
         return most if not count and (large or len(path) >= _LONGEST * self.lag) else count
 
+    def _size(self, token: _Open) -> int:
+        return token.bytes + LOGIT_BYTES * len(self.tagger.labels)
+
     # The state between two pieces
 
-    def keep(self) -> tuple[list[Any], NDArray[np.float32]]:
-        """The state for `resume`: plain values, and the open tokens' logits [tokens, labels]."""
-        before = None if self._before is None else [self._before.label, self._before.forward.tolist()]
-        rows = np.array(self._logits, np.float32).reshape(-1, len(self.tagger.labels))
-        return [self.first, [[each.text, each.gap, each.start] for each in self._open], before], rows
+    def keep(self) -> tuple[list[Any], bytes, bytes]:
+        """The state for `resume`: plain values, the weights before the open tokens [labels], and their logits
+        [tokens, labels]."""
+        label, forward = (None, b"") if self._before is None else (self._before.label, self._before.forward.tobytes())
+        tokens = [[each.text, each.gap, each.start] for each in self._open]
+        return [self.first, tokens, label], forward, np.array(self._logits, np.float32).tobytes()
 
-    def resume(self, kept: list[Any], logits: NDArray[np.float32]) -> None:
+    def resume(self, kept: list[Any], forward: bytes, logits: bytes) -> None:
         """Take over the state of another."""
-        self.first, tokens, before = kept
-        infinite = [-np.inf if value is None else value for value in before[1]] if before else []
-        self._before = Before(before[0], np.array(infinite)) if before else None
+        self.first, tokens, label = kept
+        self._before = None if label is None else Before(label, np.frombuffer(forward))
         self._best = None
-        self._logits = logits.tolist()
+        self._logits = [*np.frombuffer(logits, np.float32).reshape(-1, len(self.tagger.labels)).tolist()]
         self._open = [_Open(*token) for token in tokens]
-        self._bytes = sum(each.bytes for each in self._open)
+        self._bytes = sum(map(self._size, self._open))
         for each, row in zip(self._open, self._logits, strict=True):
             each.back = self._advance(row)

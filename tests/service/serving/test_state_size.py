@@ -1,4 +1,4 @@
-"""A sealed state of the shipped taggers has at most 16 KiB, whatever the text."""
+"""A sealed state of the shipped taggers has at most 16 KiB, whatever the text, and no model is too large for one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from service.model import bundle as bundles
 from service.model.loading import Model, loader
 from service.model.streams.sealing import MOST_BYTES
 from service.model.streams.stream import Wanted
+from service.model.streams.tagging import OPEN_BYTES
 from service.serving.streams import Streams
+from tests.bundles import Options, tiny_bundle
 from tests.service.serving.test_streams import made
 
 MODELS = Path(__file__).parents[3] / "models"
@@ -121,6 +123,39 @@ def test_a_state_that_would_be_too_large_has_fewer_entities(tagger: Model) -> No
             pass
         _, prediction = resumed.finish()
         assert prediction["truncated"]
+        await batcher.close()
+
+    asyncio.run(run())
+
+
+LABELS = ("O", *(f"{prefix}-{number}" for number in range(200) for prefix in "BI"))
+LARGE: dict[str, Options] = {
+    "37-labels": {"bidirectional": False, "task": "ner", "labels": LABELS[:37], "crf": True},
+    "401-labels": {"bidirectional": False, "task": "ner", "labels": LABELS},
+    "many-layers": {"bidirectional": False, "task": "ner", "layers": 8, "hidden": 160},
+    "a-large-maximum": {"bidirectional": False, "hidden": 1200, "cell": "rnn", "head": "max"},
+    "many-classes": {"bidirectional": False, "labels": [f"class {number}" for number in range(2000)], "head": "mean"},
+}
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_no_model_is_too_large_for_a_state(tmp_path: Path, name: str) -> None:
+    model = loader("cpu", 1, 4096)(tiny_bundle(tmp_path / name, **LARGE[name]))
+
+    async def run() -> None:
+        streams, batcher = made(settle=64)
+        stream = streams.begin(model, Wanted(), split=True)
+        choice, largest = random.Random(3), 0
+        for number, piece in enumerate([*names(choice), *long_words(choice, 100)]):
+            stream.feed(piece)
+            while await streams.step(model, stream, 60.0) is not None:
+                pass
+            if number % 7 == 0:
+                state = streams.seal(model, stream)
+                largest = max(largest, len(state))
+                resumed = streams.resume(model, Wanted(), *streams.unseal(state))
+                assert (resumed.count, resumed.keep(0)) == (stream.count, stream.keep(0))
+        assert largest < 2 * (stream.model_bytes + OPEN_BYTES[1])
         await batcher.close()
 
     asyncio.run(run())

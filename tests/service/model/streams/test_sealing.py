@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.errors import InvalidField, TooLarge
-from service.model.streams.sealing import MOST_BYTES, Owner, Seal
+from service.model.streams.sealing import MODEL_BYTES, MOST_BYTES, Owner, Seal
 
 OWNER = Owner("sentiment-lstm", "4", "0" * 64)
 SEAL = Seal(b"a key", 60)
@@ -73,13 +73,23 @@ def test_what_is_no_state_is_refused(sealed: str) -> None:
         SEAL.open(sealed)
 
 
-def test_another_key_and_too_long_a_text_are_refused() -> None:
+def test_another_key_is_refused() -> None:
     with pytest.raises(InvalidField, match="another key"):
         Seal(b"another", 60).open(SEAL.close(OWNER, b"state"))
-    with pytest.raises(InvalidField, match=f"none has over {MOST_BYTES}"):
-        SEAL.open("A" * (MOST_BYTES + 1))
 
 
 def test_a_state_over_the_limit_is_not_sealed() -> None:
-    with pytest.raises(TooLarge, match=f"the limit is {MOST_BYTES}"):
-        SEAL.close(OWNER, os.urandom(MOST_BYTES))
+    text = os.urandom(8000)
+    assert len(SEAL.close(OWNER, os.urandom(MODEL_BYTES) + text, MODEL_BYTES)) <= MOST_BYTES
+    for model_bytes in (0, MODEL_BYTES):
+        with pytest.raises(TooLarge, match=f"the limit is {MOST_BYTES}"):
+            SEAL.close(OWNER, os.urandom(MOST_BYTES), model_bytes)
+
+
+@pytest.mark.parametrize("more", [1, 3000, 300_000])
+def test_the_limit_of_a_large_model_is_higher_by_its_bytes(more: int) -> None:
+    content = os.urandom(MODEL_BYTES + more) + os.urandom(8000)
+    sealed = SEAL.close(OWNER, content, MODEL_BYTES + more)
+    assert SEAL.open(sealed) == (OWNER, content)
+    with pytest.raises(TooLarge):
+        SEAL.close(OWNER, content + os.urandom(3000), MODEL_BYTES + more)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -45,6 +47,7 @@ def models(folder: Path) -> Iterator[tuple[str, Model]]:
         "attention": {"head": "attention", "layers": 2},
         "softmax": {"task": "ner"},
         "crf": {"task": "ner", "crf": True, "cell": "gru"},
+        "one-name": {"task": "ner"},
     }
     for name, options in kinds.items():
         shape = architecture(bidirectional=False, **options)
@@ -52,6 +55,9 @@ def models(folder: Path) -> Iterator[tuple[str, Model]]:
         if name == "softmax":  # a random one has one label for all
             made.head.weight.data *= 12
             made.head.bias.data *= 0
+        if name == "one-name":  # every sentence is one entity
+            made.head.weight.data *= 0
+            made.head.bias.data[:] = torch.tensor([-9.0, -9.0, -9.0, 0.0, 9.0])
         yield name, load(export(made, tokenizer(shape), ORIGIN, "CC0-1.0", folder / name, lambda _: []))
 
 
@@ -234,6 +240,59 @@ def test_gates_are_printed_by_the_rule_of_traces(served: dict[str, Model], decim
         for layer, gate in ((0, "forget"), (1, "cell")):
             with pytest.raises(ValueError, match="not finite"):
                 event(layer, gate, [0.0, value, 0.0])
+
+
+LONG_GAPS = {
+    "4096 spaces": " " * 4096,
+    "4097 spaces": " " * 4097,
+    "a million spaces": " " * 1_000_000,
+    "tabs": "\t" * 5000,
+    "no-break spaces": "\xa0" * 5000,
+    "Braille's blanks": "\u2800" * 5000,
+    "invisible": "\u200b" * 5000,
+    "invisible and spaces": "\u200b \u00ad" * 2000,
+    "selectors between spaces": " \ufe0f" * 2500,
+    "entities of blanks": "&nbsp;" * 900,
+    "entities, spaced": "&#8203; " * 900,
+    "line breaks": "\r\n" * 3000,
+    "lines": " \n" * 2500,
+    "ends with an entity": " " * 5000 + "&NewLine;",
+}
+
+
+@pytest.mark.parametrize("gap", LONG_GAPS.values(), ids=LONG_GAPS)
+@pytest.mark.parametrize("suspend", [False, True])
+def test_an_entity_over_a_long_gap_has_the_place_of_the_whole(
+    served: dict[str, Model], gap: str, suspend: bool
+) -> None:
+    model, text = served["one-name"], f" ada{gap}lovelace of{gap}london. "
+    first = 4 + len(gap)
+    expected, tokens = whole(model, text, split=False)
+    (entity,) = expected["entities"]
+    for cuts in ([], [4, first], [5, first - 1, first + 3], [2, 4 + 2048, 4 + 4096, 4 + 4097, first + 1]):
+        reading = Reading(model, split=False)
+        for start, end in pairwise([0, *cuts, len(text)]):
+            reading.feed(text[start:end])
+            if suspend:
+                assert reading.suspend() < 40_000
+        prediction = reading.end()
+        assert [{name: event[name] for name in ("text", "start", "end")} for event in reading.of("token")] == tokens
+        assert [span for event in reading.of("labels") for span in event["spans"]] == [
+            [token["start"], token["end"]] for token in tokens
+        ]
+        for found in (*prediction["entities"], *reading.of("entity")):
+            shown = found["text"]
+            assert found | {"type": "", "text": ""} == entity | {
+                "type": "",
+                "text": "",
+                "score": pytest.approx(entity["score"], abs=1e-6),
+            }
+            if len(gap) <= 4096:
+                assert shown == entity["text"]
+            assert shown.startswith("ada")
+            assert shown.endswith("london.")
+            assert len(shown) < 11_000
+        assert len(prediction["entities"]) == len(reading.of("entity")) == 1
 
 
 def test_what_cannot_be_asked_for_is_refused(
