@@ -5,6 +5,7 @@ Row t of every array belongs to token t, in both directions. Arrays are views, n
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ HORIZON = "horizon"
 UNIT_STATISTICS = 4
 """Numbers that `service.model.unit_statistics.of_gate` has of one unit of one gate, at most."""
 
+_NOT_FINITE = "a traced number is not finite"
 _Item = TypeVar("_Item", str, int)
 
 
@@ -156,19 +158,35 @@ def summarise(activations: NDArray[np.float32]) -> dict[str, NDArray[np.float32]
 def rounded(values: NDArray[np.float32], decimals: int | None) -> NDArray[np.floating]:
     """Values for printing, C-contiguous; not rounded for None.
 
-    They are rounded in float64, because 0.91 in float32 would be printed as 0.9100000262. Adding 0 turns -0.0 into 0.0.
+    They are rounded in float64, because 0.91 in float32 would be printed as 0.9100000262. Raises `ValueError` for a
+    value that is not finite.
+    """
+    if decimals is None:
+        check_finite(values)
+        return np.ascontiguousarray(values)
+    shown = values.astype(np.float64, order="C")
+    round_in_place(shown, decimals)
+    return shown
+
+
+def round_in_place(values: NDArray[np.float64], decimals: int) -> None:
+    """Round values that were float32, as `np.round` does but with half of its overhead. -0.0 becomes 0.0.
+
     Raises `ValueError` for a value that is not finite.
     """
-    check_finite(values)
-    if decimals is None:
-        return np.ascontiguousarray(values)
-    return np.round(values.astype(np.float64, order="C"), decimals) + 0.0
+    if not math.isfinite(np.vdot(values, values)):  # float32's squares do not overflow
+        raise ValueError(_NOT_FINITE)
+    power = np.float64(10**decimals)
+    values *= power
+    np.rint(values, values)
+    values /= power
+    values += 0.0
 
 
 def check_finite(*arrays: NDArray[np.floating]) -> None:
     """Raises `ValueError` for a number that is not finite. JSON has no NaN, and the serialiser would write null."""
     if not all(np.isfinite(array).all() for array in arrays):
-        raise ValueError("a traced number is not finite")
+        raise ValueError(_NOT_FINITE)
 
 
 def _as_range(units: Sequence[int]) -> Sequence[int]:

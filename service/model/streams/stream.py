@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from service.errors import InvalidField, TooLarge
 from service.model.bundle import Manifest
 from service.model.decoding import Classifier, Prediction, Tagger, softmax
-from service.model.gates import Selection, rounded, select
+from service.model.gates import Selection, check_finite, round_in_place, select
 from service.model.streams.reading import Reader, Token
 from service.model.streams.stepping import Job, Stepped, Stepper, check
 from service.model.streams.tagging import LOGIT_BYTES, OPEN_BYTES, Event, Tagging
@@ -212,12 +212,22 @@ class Stream:
 
         Raises `ValueError` for an activation that is not finite.
         """
-        assert self.wanted.selection is not None
+        selection, decimals, units, place = self.wanted.selection, self.wanted.decimals, self._units, stepped.place
+        assert selection is not None
         assert stepped.gates is not None
-        names, layers, units = self.wanted.selection.gates, self.wanted.selection.layers, self._units
-        numbers = [[stepped.gates[row][layer][gate][stepped.place, units] for gate in names] for layer in layers]
-        shown = rounded(np.array(numbers), self.wanted.decimals)  # together: one by one it takes longer
-        return {str(layer): dict(zip(names, gates, strict=True)) for layer, gates in zip(layers, shown, strict=True)}
+        kind, shape = np.float32 if decimals is None else np.float64, (len(selection.gates), len(selection.units))
+        found: dict[str, dict[str, NDArray[np.floating]]] = {}
+        for layer in selection.layers:
+            gates, shown = stepped.gates[row][layer], found.setdefault(str(layer), {})
+            numbers = np.empty(shape, kind)
+            for at, name in enumerate(selection.gates):
+                shown[name] = own = numbers[at]
+                own[:] = gates[name][place, units]
+            if decimals is None:
+                check_finite(numbers)
+            else:
+                round_in_place(numbers, decimals)
+        return found
 
     # The state between two pieces
 
