@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable
 from typing import Annotated, Any
 
+import structlog
 from fastapi import APIRouter, Body
 from starlette.responses import StreamingResponse
 from starlette.routing import WebSocketRoute
 from starlette.types import ASGIApp
 from starlette.websockets import WebSocket
 
-from service.errors import ModelNotFound, RequestError, TooLarge
+from service.errors import ModelNotFound, TooLarge
+from service.http import problems
 from service.http.accept import EVENT_STREAM, prefers
 from service.http.context import Here, RequestContext, context_of
 from service.http.described import described
@@ -29,6 +31,7 @@ from service.http.streaming.session import Session
 
 _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 """Makes a proxy pass each event on at once."""
+_log = structlog.get_logger()
 
 
 class _StreamRoute(BodyRoute):
@@ -143,8 +146,10 @@ async def _sent(
         async for some in events:
             if some:
                 yield _as_sent(some)
-    except RequestError as error:
-        context.log["error"] = error.slug
+    except Exception as error:
+        if problems.is_unexpected(error):
+            _log.exception("unexpected error")
+        context.log["error"] = problems.of(error).slug
         yield _as_sent([error_event(error)])
 
 
