@@ -143,7 +143,7 @@ class Base(Generic[_Http]):
         self, work: Callable[[Piece], Coroutine[Any, Any, list[Answer]]], pieces: Sequence[Piece]
     ) -> list[list[Answer]]:
         """The results of `work` for all pieces, in order. At most `concurrency` run at once."""
-        raise NotImplementedError
+        raise NotImplementedError  # each client waits in its own way
 
     async def _all(self, request: Request[Answer], inputs: Inputs) -> Answer:
         found = await self._each(partial(self._piece, request), cut(inputs, self._batch))
