@@ -18,6 +18,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from statistics import median, quantiles
 
+import click
 from httpx import HTTPError, InvalidURL
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidHandshake
@@ -42,7 +43,6 @@ NAME = "sentiment-lstm"
 """The model; it reads forward."""
 MOST_KIB = 16.0
 """The target for the memory of an idle stream beside its socket."""
-USAGE = "python -m benchmarks.streams --scripts COUNT URL; for the figures: python -m benchmarks streams"
 RATE = 20.0
 """Tokens a second of each stream while latency is measured."""
 WORDS = " ".join(TEXTS).split()
@@ -224,26 +224,21 @@ async def _follow(connection: ClientConnection, begins: float, duration: float) 
     return found
 
 
-def main() -> None:
+@click.command(help=__doc__)
+@click.option("--scripts", type=click.IntRange(1), required=True, metavar="COUNT", help="How many to play.")
+@click.argument("address", metavar="URL")
+def main(scripts: int, address: str) -> None:
     """Play scripts against a service; the figures are those of ``python -m benchmarks streams``."""
-    if sys.argv[1:] in (["--help"], ["-h"]):
-        print(USAGE)
-        return
-    if sys.argv[1:2] != ["--scripts"] or len(sys.argv) != 4:
-        sys.exit(USAGE)
-    if not (sys.argv[2].isascii() and sys.argv[2].isdigit()):
-        sys.exit(f"error: COUNT is a whole number, not {sys.argv[2]!r}. {USAGE}")
-    count = int(sys.argv[2])
     try:
-        url = service_url(sys.argv[3])
+        url = service_url(address)
         before = counts(url)
-        done = sum(play(url, seed) for seed in range(count))
+        done = sum(play(url, seed) for seed in range(scripts))
         over = left(url, before)
     except (ValueError, OSError, InvalidHandshake, HTTPError, InvalidURL) as error:
-        sys.exit(f"error: {sys.argv[3]}: {error}")
-    print(f"{done} of {count} scripts came to an answer, and none hung")
+        sys.exit(f"error: {address}: {error}")
+    print(f"{done} of {scripts} scripts came to an answer, and none hung")
     if over:
-        sys.exit(f"error: {sys.argv[3]}: over what they were before: {told(over)} (no other client may be there)")
+        sys.exit(f"error: {address}: over what they were before: {told(over)} (no other client may be there)")
     print("streams, waiting bytes and connections are back to what they were")
 
 

@@ -212,10 +212,7 @@ def kept(file: Path = FILE) -> list[Line]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description="Train every cell by one short recipe, and compare them.",
-        epilog="run DATA --out FILE --set SET [--cell CELL] [--seed SEED] [--minutes M]; table FILE; keep FILE",
-    )
+    parser = argparse.ArgumentParser(description="Train every cell by one short recipe, and compare them.")
     commands = parser.add_subparsers(dest="command", required=True)
     train = commands.add_parser("run", help="train the runs that the file lacks")
     train.add_argument("data", type=Path, help="the folder that holds sentiment/, ner/ and vectors/")

@@ -597,14 +597,26 @@ def test_a_pages_benchmarks_write_nothing_into_the_checkout(tmp_path: Path) -> N
         (["9", "127.0.0.1:8000"], "such as http://127.0.0.1:8000; /stream is added$"),
         (["9", "http://[::1"], "^error: http://"),
         (["9", "http://127.0.0.1:123456"], "^error: http://127.0.0.1:123456: "),
-        (["many", "http://127.0.0.1:8000"], "COUNT is a whole number, not 'many'"),
-        (["1"], "--scripts COUNT URL"),
     ],
 )
 def test_scripts_say_what_address_is_right(monkeypatch: pytest.MonkeyPatch, words: list[str], reason: str) -> None:
     monkeypatch.setattr("sys.argv", ["streams", "--scripts", *words])
     with pytest.raises(SystemExit, match=reason):
         streams.main()
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["many", "http://127.0.0.1:8000"], "'many' is not a valid integer"),
+        (["0", "http://127.0.0.1:8000"], "0 is not in the range x>=1"),
+        (["1"], "Missing argument 'URL'"),
+    ],
+)
+def test_scripts_say_what_count_is_right(words: list[str], reason: str) -> None:
+    done = CliRunner().invoke(streams.main, ["--scripts", *words])
+    assert done.exit_code == 2
+    assert reason in done.output
 
 
 @pytest.mark.parametrize("over", [{}, {"connections": 2.0}])
@@ -629,7 +641,7 @@ def test_scripts_compare_the_counts_after_them_with_those_before(
             with pytest.raises(SystemExit, match=r"over what they were before: connections \+2"):
                 streams.main()
         else:
-            streams.main()
+            streams.main(standalone_mode=False)
     said = capsys.readouterr().out.splitlines()
     assert said[0] == "2 of 3 scripts came to an answer, and none hung"
     assert len(said) == (1 if over else 2)

@@ -4,11 +4,10 @@ with that command and those options. Other tests of the documentation run what p
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
+import runpy
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
@@ -58,6 +57,13 @@ def programs() -> list[Named]:
 NAMED = programs()
 
 
+def program(module: str) -> str:
+    """The module that ``python -m MODULE`` runs."""
+    spec = find_spec(module)
+    assert spec is not None, module
+    return f"{module}.__main__" if spec.submodule_search_locations else module
+
+
 def made() -> Iterator[str]:
     """What stands behind ``make``, anywhere."""
     for page in PAGES:
@@ -74,10 +80,7 @@ def test_a_program_exists(module: str) -> None:
     package = module.partition(".")[0]
     if not (ROOT / package).is_dir() and find_spec(package) is None:
         pytest.skip(f"{package} is not installed")
-    spec = find_spec(module)
-    assert spec is not None, module
-    if spec.submodule_search_locations:
-        spec = find_spec(f"{module}.__main__")
+    spec = find_spec(program(module))
     assert spec is not None, f"{module} is no program"
     assert spec.origin is not None
     assert spec.name.endswith("__main__") or 'if __name__ == "__main__"' in Path(spec.origin).read_text("utf-8")
@@ -101,13 +104,25 @@ def test_a_command_has_what_pages_say(named: Named) -> None:
     [each for each in NAMED if each[1:] != (None, ()) and re.match(r"benchmarks|recipes|docs", each.module)],
     ids=str,
 )
-def test_a_benchmark_has_what_pages_say(named: Named) -> None:
-    words = [sys.executable, "-m", named.module, "--help"]
-    done = subprocess.run(
-        words, cwd=ROOT, env={**os.environ, "COLUMNS": "200"}, capture_output=True, text=True, check=True
-    )
-    asked = [word for word in (named.command, *named.options) if word]
-    assert [word for word in asked if not re.search(rf"{word}(?![\w-])", done.stdout)] == []
+def test_a_benchmark_has_what_pages_say(
+    named: Named, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def shown(*words: str) -> str:
+        monkeypatch.setattr(sys, "argv", [named.module, *words, "--help"])
+        monkeypatch.delitem(sys.modules, program(named.module), raising=False)  # else runpy warns of a second copy
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_module(named.module, run_name="__main__")
+        assert not ended.value.code
+        return capsys.readouterr().out
+
+    def lacks(text: str, names: Iterable[str]) -> list[str]:
+        return [name for name in names if not re.search(rf"{name}(?![\w-])", text)]
+
+    command = [named.command] if named.command else []
+    assert lacks(shown(), command) == []
+    assert lacks(shown(*command), named.options) == []  # a command of its own parser has options of its own
 
 
 def test_targets_of_make_exist() -> None:
