@@ -11,12 +11,12 @@ from onnx import TensorProto, helper, numpy_helper
 
 from service.model.network import Network
 from service.model.streams.pooling import pool
-from service.model.streams.stepping import Job, Stepper
+from service.model.streams.stepping import StepJob, Stepper
 from service.model.weights_layout import HEAD_BIAS, HEAD_QUERY, HEAD_WEIGHT, layer_name
 
 OPSET = 17
 IR_VERSION = 9
-Run = Callable[[Sequence[Job]], tuple[list[list[float]], list[bytes]]]
+Run = Callable[[Sequence[StepJob]], tuple[list[list[float]], list[bytes]]]
 """Jobs to the logits after them, and their states."""
 
 
@@ -41,7 +41,7 @@ def run(network: Network) -> Run:
     pooled, size = len(head.start), len(Stepper(network).start)
     kept: dict[bytes, NDArray[np.float32]] = {}
 
-    def stepped(jobs: Sequence[Job]) -> tuple[list[list[float]], list[bytes]]:
+    def stepped(jobs: Sequence[StepJob]) -> tuple[list[list[float]], list[bytes]]:
         count = len(jobs)
         for job in jobs:
             if job.rows[0] not in kept:

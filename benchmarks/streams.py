@@ -35,7 +35,7 @@ from service.model import bundle as bundles
 from service.model.bundle import Bundle
 from service.model.equations import gate_names
 from service.model.loading import Model, loader
-from service.model.streams.stepping import Job, Stepper
+from service.model.streams.stepping import StepJob, Stepper
 from service.model.streams.stream import Stream, Wanted, wanted
 
 SUBJECT, BASELINE = "the stream", "compared with"
@@ -129,7 +129,7 @@ def late(model: Model, stepper: Stepper, size: Size = FULL) -> list[Pair]:
 def together(model: Model, stepper: Stepper, size: Size = FULL) -> list[Pair]:
     """Tokens a second of the step, of all streams in one batch and one after the other."""
     rows = [model.tokenizer.row("film")]
-    jobs = [Job(rows, stepper.start) for _ in range(size.streams)]
+    jobs = [StepJob(rows, stepper.start) for _ in range(size.streams)]
     tokens = 10 * size.streams
     return [
         (
@@ -157,7 +157,7 @@ def naive(model: Model, stepper: Stepper, size: Size = FULL) -> list[Pair]:
 def stepped(model: Model, stepper: Stepper, streams: int, size: Size = FULL) -> list[Pair]:
     """Milliseconds of a step of so many streams, in NumPy and with a graph of ONNX."""
     graph = step_graph.run(model.engine.network)
-    jobs = [Job([model.tokenizer.row("film")], stepper.start)] * streams
+    jobs = [StepJob([model.tokenizer.row("film")], stepper.start)] * streams
     times = size.words * (5 if streams == 1 else 1)
     return [
         (1000 * one / times, 1000 * other / times)

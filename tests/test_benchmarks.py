@@ -56,7 +56,7 @@ from service.model.bundle import load as load_bundle
 from service.model.bundle import versions
 from service.model.equations import CellName
 from service.model.loading import Model, loader
-from service.model.streams.stepping import Job, Stepper
+from service.model.streams.stepping import StepJob, Stepper
 from tests import test_docs
 from tests.bundles import tiny_bundle
 from tests.patience import PATIENCE, until
@@ -216,7 +216,7 @@ def test_a_step_by_a_graph_is_that_of_the_service(tmp_path: Path) -> None:
         stepper, run = Stepper(network), step_graph.run(network)
         states = [stepper.start] * 3
         for token in range(4):
-            jobs = [Job([np.array([(7 * token + n) % 33], np.int32).tobytes()], s) for n, s in enumerate(states)]
+            jobs = [StepJob([np.array([(7 * token + n) % 33], np.int32).tobytes()], s) for n, s in enumerate(states)]
             logits, after = run(jobs)
             expected = stepper.run(jobs)
             np.testing.assert_allclose(logits, [each.logits[0] for each in expected], atol=1e-6)

@@ -19,7 +19,7 @@ from weakref import WeakKeyDictionary
 from service.errors import InvalidField, RateLimited, Refusal, RequestError, TooLarge, Unavailable
 from service.model.loading import Model
 from service.model.streams.sealing import Owner, Seal
-from service.model.streams.stepping import Job, Stepped, Stepper, check
+from service.model.streams.stepping import StepJob, Stepped, Stepper, check
 from service.model.streams.stream import MOST_ENTITY_BYTES, MOST_STEPS, Stream, Wanted
 from service.model.streams.tagging import Event
 from service.observability.metrics import Metrics
@@ -44,9 +44,9 @@ Dropped = Literal["idle", "shutdown", "gone", "failed"]
 DROPS: tuple[Dropped, ...] = get_args(Dropped)
 
 
-Outcome = Stepped | Exception | None
+StepOutcome = Stepped | Exception | None
 """The result of a job, its error, or None if it did not run and must wait in its lane."""
-Then = Callable[[Outcome], None]
+Then = Callable[[StepOutcome], None]
 """Takes the outcome of a job. Raises nothing."""
 
 
@@ -55,13 +55,13 @@ class _Steps:
     """The steps of one model's streams. `gathered` are the jobs of this turn of the event loop."""
 
     stepper: Stepper
-    lane: Lane[Job, Stepped]
-    gathered: list[tuple[Job, Then]] = field(default_factory=list)
+    lane: Lane[StepJob, Stepped]
+    gathered: list[tuple[StepJob, Then]] = field(default_factory=list)
 
     def run(self) -> None:
         """Run the gathered jobs now, or give each None."""
         gathered, self.gathered = self.gathered, []
-        found: Sequence[Outcome] | None
+        found: Sequence[StepOutcome] | None
         try:
             found = self.lane.run_here([job for job, _ in gathered], [len(job.rows) for job, _ in gathered])
         except Exception as error:
@@ -217,7 +217,7 @@ class Streams:
         """True if the batcher has other work."""
         return self._batcher.busy
 
-    def step_now(self, model: Model, job: Job, then: Then) -> None:
+    def step_now(self, model: Model, job: StepJob, then: Then) -> None:
         """Run a job in the event loop, together with all other jobs of its model that come in this turn of the loop.
         If they take too long for the loop, or the batcher has got other work, none of them runs.
 
@@ -267,7 +267,7 @@ class Streams:
         return steps
 
 
-def _settle(future: asyncio.Future[Stepped | None], outcome: Outcome) -> None:
+def _settle(future: asyncio.Future[Stepped | None], outcome: StepOutcome) -> None:
     if future.done():  # its stream was given up
         return
     if isinstance(outcome, Exception):

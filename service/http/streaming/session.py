@@ -36,7 +36,7 @@ from service.http.streaming.line import Line
 from service.http.streaming.opened import SLICE, Event, Opened, error_event, open_stream
 from service.model.streams.reading import Undecided
 from service.model.streams.stepping import Stepped
-from service.serving.streams import Dropped, Outcome
+from service.serving.streams import Dropped, StepOutcome
 
 POLICY, OVER_SIZE, RESTART, BUSY = 1008, 1009, 1012, 1013
 """Close codes (RFC 6455 and its registry): an unacceptable message, a message over a limit, a restart of the service,
@@ -173,7 +173,7 @@ class Session:
             streams.step_now(opened.model, job, self._stepped)
         return True
 
-    def _stepped(self, outcome: Outcome) -> None:
+    def _stepped(self, outcome: StepOutcome) -> None:
         """The step of a piece that callbacks read has an outcome."""
         opened, inbox = self._opened, self._inbox
         assert opened is not None

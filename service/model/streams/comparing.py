@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from service.model.engine import Trace
 from service.model.network import Network
 from service.model.reference import difference
-from service.model.streams.stepping import Job, Stepped, Stepper
+from service.model.streams.stepping import StepJob, Stepped, Stepper
 
 
 def differences(
@@ -31,9 +31,9 @@ def differences(
     of_logits = of_gates = 0.0
     tokens = [[token.tobytes() for token in row] for row in rows]
     halves = [(len(row) + 1) // 2 for row in rows]  # the second piece begins from the state of the first
-    firsts = stepper.run([Job(row[:half], stepper.start, True) for row, half in zip(tokens, halves, strict=True)])
+    firsts = stepper.run([StepJob(row[:half], stepper.start, True) for row, half in zip(tokens, halves, strict=True)])
     longer = [number for number, row in enumerate(tokens) if len(row) > 1]
-    later = stepper.run([Job(tokens[at][halves[at] :], firsts[at].state, True) for at in longer]) if longer else []
+    later = stepper.run([StepJob(tokens[at][halves[at] :], firsts[at].state, True) for at in longer]) if longer else []
     seconds = dict(zip(longer, later, strict=True))
     for number, first in enumerate(firsts):
         pieces = [(0, first)]

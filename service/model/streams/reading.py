@@ -80,7 +80,7 @@ class Undecided(InvalidField):
     """The open end of a text exceeds `MOST_OPEN`, so the reader cannot continue."""
 
 
-class Reader:
+class StreamTokenizer:
     """Finds the tokens of one text. With `split` it also finds sentences; otherwise no token begins one. Only taggers
     need `gaps`, the texts between tokens."""
 

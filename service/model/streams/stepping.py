@@ -29,7 +29,7 @@ State = bytes
 and the vectors of the words that a window reads before its own word."""
 
 
-class Job(NamedTuple):
+class StepJob(NamedTuple):
     """The next tokens of one stream, each a feature row as bytes of an array int32 [columns], and the state before
     them, which stays as it is. `gates` requests the activations of each gate."""
 
@@ -75,7 +75,7 @@ class Stepper:
         self.start: State = np.concatenate([self._head.start, np.zeros((ends[-1] + 1) // 2)]).tobytes()
         """The state before the first token."""
 
-    def run(self, jobs: Sequence[Job]) -> list[Stepped]:
+    def run(self, jobs: Sequence[StepJob]) -> list[Stepped]:
         """Step many streams in lockstep: all first tokens, then all second ones, and so on."""
         if len(jobs) == 1:
             return self._run(jobs, [len(jobs[0].rows)])
@@ -87,7 +87,7 @@ class Stepper:
         places = {number: place for place, number in enumerate(order)}
         return [found[places[number]] for number in range(len(jobs))]
 
-    def _run(self, jobs: Sequence[Job], lengths: Sequence[int]) -> list[Stepped]:
+    def _run(self, jobs: Sequence[StepJob], lengths: Sequence[int]) -> list[Stepped]:
         """Step streams whose jobs have these lengths, the longest first."""
         count = len(jobs)
         places, vectors = self._known(jobs)
@@ -128,7 +128,7 @@ class Stepper:
             for place, (job, state) in enumerate(zip(jobs, states, strict=True))
         ]
 
-    def _known(self, jobs: Sequence[Job]) -> tuple[dict[bytes, int], Array]:
+    def _known(self, jobs: Sequence[StepJob]) -> tuple[dict[bytes, int], Array]:
         """The part of each token's gates that depends on the token alone: the input's part of the first layer's gates,
         or with a window the word's vector. Returns the place of each row, and all vectors [places, numbers]."""
         places, vectors = self._kept

@@ -20,8 +20,8 @@ from service.errors import InvalidField, TooLarge
 from service.model.bundle import Manifest
 from service.model.decoding import Classifier, Prediction, Tagger, softmax
 from service.model.gates import Selection, check_finite, round_in_place, select
-from service.model.streams.reading import Reader, Token
-from service.model.streams.stepping import Job, Stepped, Stepper, check
+from service.model.streams.reading import StreamTokenizer, Token
+from service.model.streams.stepping import StepJob, Stepped, Stepper, check
 from service.model.streams.tagging import LOGIT_BYTES, OPEN_BYTES, Event, Tagging
 from service.model.tokenizer import Tokenizer
 
@@ -94,7 +94,7 @@ class Stream:
         self._model, self._stepper, self.wanted = model, stepper, wanted
         tagger = model.decoder if isinstance(model.decoder, Tagger) else None
         self.split = split and tagger is not None
-        self._reader = Reader(model.tokenizer, split=self.split, gaps=tagger is not None)
+        self._reader = StreamTokenizer(model.tokenizer, split=self.split, gaps=tagger is not None)
         self._tagging = Tagging(tagger, settle) if tagger is not None else None
         self._state = stepper.start
         self._pending: deque[Token] = deque()  # final tokens that are not stepped yet
@@ -140,7 +140,7 @@ class Stream:
         """End the text: its last tokens become final."""
         self._pending += self._reader.end()
 
-    def job(self, most: int = MOST_STEPS) -> Job | None:
+    def job(self, most: int = MOST_STEPS) -> StepJob | None:
         """The next step, or up to `most` steps; None if no token waits. Pass its result to `took` before the next
         call."""
         if not self._pending:
@@ -152,7 +152,7 @@ class Stream:
                 break
             rows.append(token.row)
         state = self._stepper.start if self._pending[0].begins else self._state
-        return Job(rows, state, self.wanted.selection is not None)
+        return StepJob(rows, state, self.wanted.selection is not None)
 
     def took(self, stepped: Stepped) -> list[Event]:
         """Take the result of a job. Returns the events, in order."""

@@ -15,7 +15,7 @@ from service.errors import InvalidField
 from service.model.bundle import Feature
 from service.model.rules import STYLES, Style
 from service.model.sentences import sentences
-from service.model.streams.reading import Reader, Token
+from service.model.streams.reading import StreamTokenizer, Token
 from service.model.tokenizer import UNKNOWN, Tokenizer, build
 
 WORDS = (UNKNOWN, "a", "film", "it", "n't", "...")
@@ -37,11 +37,11 @@ def whole(tokenizer: Tokenizer, text: str) -> list[Token]:
 
 
 def in_pieces(tokenizer: Tokenizer, pieces: list[str], *, suspend: bool = False) -> list[Token]:
-    reader, found = Reader(tokenizer, split=True), []
+    reader, found = StreamTokenizer(tokenizer, split=True), []
     for piece in pieces:
         if suspend:
             kept = json.loads(json.dumps(reader.keep()))
-            reader = Reader(tokenizer, split=True)
+            reader = StreamTokenizer(tokenizer, split=True)
             reader.resume(kept)
         found += reader.feed(piece)
     return found + reader.end()

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from service.errors import InvalidField
 from service.model.bundle import Bundle, Head
 from service.model.engine import Engine
-from service.model.streams.stepping import Job, Stepped, Stepper, check
+from service.model.streams.stepping import StepJob, Stepped, Stepper, check
 from tests.bundles import KINDS, ORIGIN, Kind, Rows, architecture, network, random_rows, tiny_bundle, tokenizer
 from training.export.bundle import export
 
@@ -32,8 +32,8 @@ def run(stepper: Stepper, rows: Rows, pieces: int) -> tuple[NDArray[np.float32],
     return np.array(logits), stepped
 
 
-def job(rows: Rows, state: bytes, *, gates: bool = False) -> Job:
-    return Job([row.tobytes() for row in rows], state, gates)
+def job(rows: Rows, state: bytes, *, gates: bool = False) -> StepJob:
+    return StepJob([row.tobytes() for row in rows], state, gates)
 
 
 def numbers(stepper: Stepper, state: bytes) -> NDArray[np.float64]:
