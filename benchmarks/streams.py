@@ -224,11 +224,11 @@ async def _follow(connection: ClientConnection, begins: float, duration: float) 
     return found
 
 
-@click.command(help=__doc__)
+@click.command()
 @click.option("--scripts", type=click.IntRange(1), required=True, metavar="COUNT", help="How many to play.")
 @click.argument("address", metavar="URL")
 def main(scripts: int, address: str) -> None:
-    """Play scripts against a service; the figures are those of ``python -m benchmarks streams``."""
+    """Play scripts against the service at URL. The figures are those of `python -m benchmarks streams`."""
     try:
         url = service_url(address)
         before = counts(url)

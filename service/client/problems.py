@@ -54,6 +54,10 @@ class Problem(ClientError):
     request_id: str | None = None
     retry_after: float | None = None
 
+    def __post_init__(self) -> None:
+        # An exception is pickled and copied by its `args`, which has no arguments that were passed by name.
+        self.args = (self.status, self.title, self.detail, self.errors, self.request_id, self.retry_after)
+
     def __str__(self) -> str:
         return f"{self.status} {self.title}: {self.detail}"
 

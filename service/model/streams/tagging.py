@@ -26,14 +26,14 @@ _LONGEST = 4
 """An entity that is still open after this many times the lag is cut."""
 OPEN_BYTES = 8192, 65_536
 """Bytes that the unsettled tokens may take in a state, with few labels and with many. With more, the tokens in front of
-the last half of them settle before the lag. With seven labels and a lag of 64, words of 34 bytes reach it."""
+the last half of them settle before the lag. With seven labels and a lag of 64, words of 36 bytes reach it."""
 _WORD_BYTES = 8
 """Bytes of a token in a state, beside its logits, for which many labels get room."""
 LOGIT_BYTES = 4
 _LONG = 64
-"""Bytes of a token that is packed to find its size."""
+"""A token of so many bytes or more is compressed, to estimate its size in a state."""
 _MOST_PACKED = 16
-"""The most bytes that count as one, because they take memory."""
+"""A token counts for at least one byte in so many, however well it compresses, because it takes memory."""
 
 
 @dataclass(slots=True)

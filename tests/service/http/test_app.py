@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 from fastapi import FastAPI
 from starlette.requests import Request
@@ -20,6 +21,7 @@ from service.errors import InvalidField
 from service.http.app import create_app
 from service.http.context import context_of
 from service.http.endpoint import Answer, Job, Outcome
+from service.model.contributions import contributions
 from service.model.loading import Model
 from service.observability.metrics import Metrics
 from service.serving.rates import Buckets
@@ -143,6 +145,29 @@ def test_a_handler_of_all_that_nobody_expects_holds(models: Path, kind: Any, pat
         response = ask(app, *(("GET", path, None) if path == "/broken" else ("POST", path, {"inputs": "a"})))
     assert (response.status_code, response.json()) == (500, {"sorry": "RuntimeError"})
     assert [line["event"] for line in logs if line["log_level"] == "error"] == ["unexpected error"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/gates", {"inputs": "a great film", "contributions": True}),
+        ("/v1/models/sentiment-bilstm:explain", {"instances": ["a great film"]}),
+    ],
+)
+@pytest.mark.parametrize("part", ["bias", "tokens", "logits"])
+def test_no_contribution_is_printed_that_is_not_finite(
+    models: Path, monkeypatch: pytest.MonkeyPatch, path: str, body: Any, part: str
+) -> None:
+    assert ask(made(models), "POST", path, body).status_code == 200
+
+    def overflowed(*of: Any) -> Any:
+        split: Any = contributions(*of)
+        split[part][..., -1] = np.nan
+        return split
+
+    monkeypatch.setattr("service.serving.inference.contributions", overflowed)
+    response = ask(made(models), "POST", path, body)
+    assert (response.status_code, b"null" in response.content) == (500, False)
 
 
 def test_a_route_that_is_added_is_served_logged_and_described(models: Path) -> None:

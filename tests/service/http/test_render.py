@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load
 
 from service.http.number_table import LARGEST, rows_as_json, tables_as_json
-from service.http.render import NUMBERS_AT_ONCE, PIECE, TraceAnswer, finite, traces_as_json, traces_as_safetensors
-from service.model.contributions import Contributions
+from service.http.render import NUMBERS_AT_ONCE, PIECE, TraceAnswer, traces_as_json, traces_as_safetensors
 from service.model.gates import LayerGates
 
 HEAD: dict[str, object] = {"model": "m"}
@@ -114,18 +113,7 @@ def test_large_arrays_come_in_pieces() -> None:
 def test_no_number_that_is_not_finite(bad: float) -> None:
     array = np.zeros((3, 2), np.float32)
     array[1, 1] = bad
-    row = np.array([0.0, bad])
-    split: Contributions = {
-        "labels": ["a", "b"],
-        "bias": np.zeros(2),
-        "tokens": row[None],
-        "logits": row,
-        "of": "tokens",
-        "method": "m",
-    }
     with pytest.raises(ValueError, match="finite"):
         traces_as_json(HEAD, [answer(array)], 4)
     with pytest.raises(ValueError, match="finite"):
         traces_as_safetensors(HEAD, [answer(array)])
-    with pytest.raises(ValueError, match="finite"):
-        finite(split)
