@@ -8,9 +8,9 @@ A run is one set, one cell and one seed. A line that the file has already is not
 goes on where it was; `--minutes` starts no further run after so long. `--models FOLDER` keeps each run's bundle there,
 as SET-CELL-SEED.
 
-The recipe of a set (`SETS`) is the same for every cell and was tuned for none, except that the LSTM's accuracy decided on
-IMDb's second epoch. It is shorter than those of the models
-that ship. Its best epoch is picked on the dev file that it is scored on.
+The recipe of a set (`SETS`) is the same for every cell and was tuned for none, except that the LSTM's accuracy decided
+on IMDb's second epoch. It is shorter than those of the models that ship. Its best epoch is picked on the dev file that
+it is scored on.
 """
 
 from __future__ import annotations
