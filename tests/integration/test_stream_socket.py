@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import socket as sockets
 import threading
@@ -226,6 +227,17 @@ def test_bytes_that_are_no_frames_behind_a_handshake_close_the_connection(servic
         assert shaken(service, OFFER + KEY + VERSION, behind) == b""
     service.wait(lambda: value(service, "connections") <= 2)
     assert service.output.count("Traceback") == before
+
+
+def test_a_handshake_takes_or_makes_the_id_of_its_request(service: Process) -> None:
+    found = []
+    for headers in ({"X-Request-ID": "my-own-7"}, {"X-Request-ID": "not one"}, None):
+        with socket(service, headers) as opened:
+            assert opened.connection.response is not None
+            found += opened.connection.response.headers.get_all("X-Request-ID")
+    assert found[0] == "my-own-7"
+    assert re.fullmatch("([0-9a-f]{32}) ([0-9a-f]{32})", " ".join(found[1:]))
+    service.says(f'"request_id":"{found[2]}"')
 
 
 def test_pages_of_other_origins_are_kept_out(start: Start, service: Process, repository: Path) -> None:

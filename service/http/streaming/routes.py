@@ -19,7 +19,7 @@ from starlette.websockets import WebSocket
 from service.errors import ModelNotFound, TooLarge
 from service.http import problems
 from service.http.accept import EVENT_STREAM, prefers
-from service.http.context import Here, RequestContext, context_of
+from service.http.context import REQUEST_ID, Here, RequestContext, context_of
 from service.http.described import described
 from service.http.endpoint import BodyRoute
 from service.http.render import dumps, json_response
@@ -83,7 +83,7 @@ async def _socket(socket: WebSocket) -> None:
     context.runtime.check_open()
     with context.runtime.streams.hold():
         await socket.receive()  # the connect message
-        await socket.accept()
+        await socket.accept(headers=[(REQUEST_ID, context.request_id.encode("ascii"))])
         await Session(context, socket.scope[LINE]).run()
 
 
