@@ -54,6 +54,8 @@ class RequestContext:
     """The request's OpenTelemetry span; None if tracing is off."""
     status = 0
     """The status of the answer, once it has begun."""
+    deadline: float | None = None
+    """The time of the event loop at which a stream's answer must have ended; None for other requests."""
     gone = 0
     """The status in log and metrics if the connection has abandoned the request."""
     outcome: ASGIApp | Exception | None = None

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from service.errors import InvalidField, ModelNotFound
+from service.errors import DeadlineExceeded, InvalidField, ModelNotFound
 from service.http import problems
 from service.http.schemas.streams import Piece, StreamOptions
 from service.model.loading import Model
@@ -34,6 +35,8 @@ class Opened:
     state_every: int = 0
     patient: bool = False
     """True to wait for room in the queue up to the deadline; false to be rejected."""
+    deadline: float | None = None
+    """The time of the event loop at which all must be read; None to give each step the setting's seconds."""
 
     @property
     def ready(self) -> Event:
@@ -77,10 +80,13 @@ class Opened:
         """Read the next tokens of the taken part and return their events; None if no token waits.
 
         Raises `Unavailable` and `DeadlineExceeded`."""
+        seconds = self.runtime.settings.timeout
+        if self.deadline is not None and (seconds := self.deadline - asyncio.get_running_loop().time()) <= 0:
+            raise DeadlineExceeded()
         events = await self.runtime.streams.step(
             self.model,
             self.stream,
-            self.runtime.settings.timeout,
+            seconds,
             paces=self.paces,
             stops=self.state_every,
             patient=self.patient,

@@ -37,6 +37,10 @@ _log = structlog.get_logger()
 class _StreamRoute(BodyRoute):
     routed = True
 
+    async def run(self, context: RequestContext, content: bytes, deadline: float) -> ASGIApp:
+        context.deadline = deadline  # server-sent events leave after this has returned
+        return await super().run(context, content, deadline)
+
 
 router = APIRouter(route_class=_StreamRoute)
 
@@ -68,7 +72,7 @@ async def stream(
     model = opened.model
     context.model, context.inputs = (model.name, model.version), 1
     runtime.streams.check_room(model)
-    opened.paces = runtime.streams.admit(context.key)
+    opened.paces, opened.deadline = runtime.streams.admit(context.key), context.deadline
     context.log.update(model=model.name, inputs=1)
     events = _events(opened, asked)
     if not prefers(EVENT_STREAM, context.headers.get(b"accept")):

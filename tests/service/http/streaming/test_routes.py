@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -13,6 +14,8 @@ from structlog.testing import capture_logs
 
 from service.errors import RequestError, TooLarge
 from service.http.streaming import routes
+from tests.bundles import tiny_bundle
+from tests.service.process.talking import Talk, request, runner
 
 
 @pytest.mark.parametrize(
@@ -38,3 +41,37 @@ def test_an_error_after_the_first_event_is_the_last_event(error: Exception, stat
     assert "not finite" not in told["detail"]  # an unexpected error reveals no details
     assert len(logs) == logged
     assert context.log["error"] == (error.slug if isinstance(error, RequestError) else "internal-error")
+
+
+@pytest.mark.parametrize("accept", ["application/json", "text/event-stream"])
+def test_a_stream_ends_at_the_deadline_of_its_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, accept: str
+) -> None:
+    """After the second step the time of the deadline has come."""
+    tiny_bundle(tmp_path / "sentiment-lstm", bidirectional=False)
+    given: list[float] = []
+
+    async def test(talk: Talk) -> None:
+        loop, streams = asyncio.get_running_loop(), talk.runtime.streams
+        step, now = streams.step, loop.time
+
+        async def stepped(model: Any, stream: Any, seconds: float, **more: Any) -> Any:
+            given.append(seconds)
+            events = await step(model, stream, seconds, **more)
+            if len(given) == 2:
+                monkeypatch.setattr(loop, "time", lambda: now() + 60)
+            return events
+
+        monkeypatch.setattr(streams, "step", stepped)
+        body = {"model": "sentiment-lstm", "text": "film " * 100, "end": True}
+        protocol, line = talk.connect()
+        protocol.data_received(request("/stream", body, f"Accept: {accept}", "X-Request-Timeout: 60"))
+        while not (line.written.endswith(b"\r\n0\r\n\r\n") or b'"status":504' in line.written):  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        last = line.written.rpartition(b"data: ")[2] if accept == "text/event-stream" else line.written
+        assert b'"status":504' in last, line.written
+        assert line.written.count(b"event: token") == (32 if accept == "text/event-stream" else 0)
+        assert len(given) == 2
+        assert 60 > given[0] > given[1] > 0
+
+    runner(tmp_path, monkeypatch)(test)
