@@ -15,11 +15,15 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.exceptions import PayloadTooBig
+from websockets.frames import CloseCode
 from websockets.http11 import Request
 from websockets.protocol import OPEN
 
-from service.errors import Refusal
+from service.errors import Refusal, TooLarge
+from service.http.render import dumps
 from service.http.streaming.line import LINE, Take
+from service.http.streaming.opened import error_event
 from service.process.wire import Reader, Wire
 
 try:
@@ -37,6 +41,11 @@ _LEAST = 6
 
 class WebSocket(WebSocketsSansIOProtocol):
     """One WebSocket. A `Protocol` makes it when its client asks for one."""
+
+    _packet = 0
+    """Bytes of the packet that the parser reads."""
+    _rest = 0
+    """Bytes that the client has still to send of a message over the limit."""
 
     def __init__(self, *arguments: Any, wire: Wire, **more: Any) -> None:
         super().__init__(*arguments, **more)
@@ -81,12 +90,33 @@ class WebSocket(WebSocketsSansIOProtocol):
             self.handshake_complete = True  # a rejection completes it too; uvicorn would log an error
 
     def handle_parser_exception(self) -> None:
-        """The client sends bytes that are no frames. Before its handshake is answered, no message can say so."""
-        if self.conn.close_sent is not None:
+        """The client sends bytes that are no frames, or a message over the limit, which a last message says. Before its
+        handshake is answered, nothing can."""
+        if self.conn.close_sent is None:
+            self._wire.refused(Refusal.MALFORMED)
+            self.transport.abort()
+            return
+        if isinstance(found := self.conn.parser_exc, PayloadTooBig) and not self.close_sent:
+            self._reject(found)
+        else:
+            super().handle_parser_exception()
+
+    def _reject(self, found: PayloadTooBig) -> None:
+        """Say that a message is over the limit. Close once the client has sent it: a connection that is closed with
+        unread bytes is reset, and a client that still sends may never read what is said."""
+        self._wire.refused(Refusal.TOO_LARGE)
+        size = found.size or 0
+        told = dumps(error_event(TooLarge("Bytes of one message", (found.current_size or 0) + size, found.max_size)))
+        self.transport.write(_head(len(told)) + told)
+        self._rest = size - self._packet
+        if self._rest <= 0:
             super().handle_parser_exception()
             return
-        self._wire.refused(Refusal.MALFORMED)
-        self.transport.abort()
+        self.transport.write(b"".join(self.conn.data_to_send()))  # the close frame
+        self.close_sent = True
+        self.close_timer = self.loop.call_later(self.close_timeout, self.transport.close)
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": CloseCode.MESSAGE_TOO_BIG, "reason": ""})
+        self.read_on()
 
     def end(self) -> None:
         """Close with a message that gives the reason."""
@@ -120,7 +150,7 @@ class WebSocket(WebSocketsSansIOProtocol):
 
     def data_received(self, data: bytes) -> None:
         if self._take is None or (content := self._whole(data)) is None:
-            super().data_received(data)
+            self._parse(data)
             return
         try:
             text = str(content, "utf-8")
@@ -128,6 +158,15 @@ class WebSocket(WebSocketsSansIOProtocol):
             super().data_received(data)  # closes with 1007
         else:
             self._take(text)
+
+    def _parse(self, data: bytes) -> None:
+        if self._rest > 0:
+            self._rest -= len(data)
+            if self._rest <= 0:
+                self.transport.close()
+            return
+        self._packet = len(data)
+        super().data_received(data)
 
     def _whole(self, data: bytes) -> bytes | None:
         """The content of data that are exactly one frame with a whole text message; None for any other data.

@@ -164,8 +164,10 @@ def test_a_text_without_any_end_of_a_token_closes_the_connection(service: Proces
 def test_a_message_over_the_limit_is_closed_with_1009(start: Start, repository: Path) -> None:
     process = start("--stream-bytes", "2048", models=repository).until_ready()
     with stream(process, model="sentiment-lstm") as opened:
-        opened.send(text="a" * 3000)
-        assert code_of(opened)[0] == 1009
+        opened.send(text="a" * 300_000)
+        code, messages = code_of(opened)
+    assert (code, [message["status"] for message in messages]) == (1009, [413])
+    assert messages[0]["detail"] == "Bytes of one message: 300012, the limit is 2048."
 
 
 def test_what_is_no_handshake_for_a_stream_is_answered_as_http(service: Process) -> None:

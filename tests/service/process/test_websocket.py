@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from collections.abc import Awaitable, Callable
 from random import Random
@@ -162,15 +163,45 @@ def test_what_is_no_message_ends_the_connection_with_its_code(data: bytes, code:
     with_ends(act)
 
 
-def test_a_message_over_the_limit_of_two_bytes_of_length_is_too_big(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("size", "parts"), [(201, 1), (402, 2), (100_000, 1)])
+def test_a_message_over_the_limit_is_told_and_then_closes(
+    monkeypatch: pytest.MonkeyPatch, size: int, parts: int
+) -> None:
     async def act(ends: Ends) -> None:
-        monkeypatch.setattr(ends.socket.conn, "max_message_size", 200)
+        monkeypatch.setattr(ends.socket.conn, "max_message_size", 200 * parts)
         ends.send(ends.frames("x" * 200, 1))
         assert ends.taken == ["x" * 200]
-        ends.send(ends.frames("x" * 201, 1))
-        ends.answer()
+        ends.send(ends.frames("x" * size, parts))
+        error, *_, close = (frame for frame in ends.answer() if frame.opcode is not Opcode.PONG)
+        assert (error.opcode, close.opcode) == (Opcode.TEXT, Opcode.CLOSE)
+        told = json.loads(bytes(error.data))
+        assert told["detail"] == f"Bytes of one message: {size}, the limit is {200 * parts}."
+        assert (told["type"], told["status"]) == ("error", 413)
         assert ends.client.close_rcvd is not None
         assert ends.client.close_rcvd.code == CloseCode.MESSAGE_TOO_BIG
+        assert ends.taken[1:] == [None]
+        assert ends.line.closed
+
+    with_ends(act)
+
+
+@pytest.mark.parametrize("sent", [True, False])
+def test_the_rest_of_a_message_over_the_limit_is_read_before_the_connection_closes(sent: bool) -> None:
+    """A connection that is closed with unread bytes is reset. A client that sends nothing more is cut off."""
+
+    async def act(ends: Ends) -> None:
+        ends.socket.pause()
+        packets = [ends.frames("x" * (MOST + 1), 1)[at : at + 10_000] for at in range(0, MOST + 9, 10_000)]
+        ends.send(packets[0])
+        assert [frame.opcode for frame in ends.answer()] == [Opcode.TEXT, Opcode.CLOSE]
+        assert ends.line.reading
+        for packet in packets[1:] if sent else ():
+            assert not ends.line.closed
+            ends.send(packet)
+        assert ends.line.closed is sent
+        await asyncio.sleep(ends.socket.close_timeout + 1)
+        assert ends.line.closed
+        assert ends.taken == [None]
 
     with_ends(act)
 
