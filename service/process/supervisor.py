@@ -111,7 +111,9 @@ class Supervisor:
         self._boards = boards(self._memory)
         self._turns = RawArray(ctypes.c_double, count)
         self._decision_memory = DecisionMemory(
-            RawArray(ctypes.c_char, decisions.BYTES), RawArray(ctypes.c_uint64, count), self._context.Lock()
+            RawArray(ctypes.c_char, decisions.BYTES),
+            RawArray(ctypes.c_uint64, count * decisions.FOLLOWED),
+            self._context.Lock(),
         )
         self._decisions = self._decision_memory.open()
         self._remembered = Remembered.of(count) if self._forks else None

@@ -2,8 +2,8 @@
 
 One worker receives the request for a change. It follows the decisions of the others, changes its own models, then
 writes its decision into memory shared by all workers and their supervisor. Each of them reads it every `LOOK_SECONDS`
-and notes the last decision that it has followed. If two workers change one name at once, the second to write begins
-again: no change is lost.
+and notes for each name the last decision that it has followed, so that a change waits for no other name. If two workers
+change one name at once, the second to write begins again: no change is lost.
 
 The change itself names versions by their numbers, as an administrator does. The versions that the worker then served
 stand in the decision with the digests of their bundles, because a folder may get new content under an old number: a
@@ -12,9 +12,9 @@ worker has followed only if it serves the same content.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from multiprocessing.synchronize import Lock
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -22,6 +22,10 @@ from service.errors import Unavailable
 
 BYTES = 256 * 1024
 """Room for all decisions together: about 100 bytes a name, and 80 for each of its versions."""
+NAMES = 2048
+"""Most names with a decision."""
+FOLLOWED = NAMES + 1
+"""Numbers that a worker notes: for each name the last decision that it has followed. Then 1 if it has ended."""
 LOOK_SECONDS = 0.1
 """Interval at which a worker reads the decisions."""
 LOCK_SECONDS = 1.0
@@ -29,20 +33,28 @@ LOCK_SECONDS = 1.0
 
 _HEAD = 16  # two numbers: twice the last decision (odd during a write), and the bytes in use
 _TRIES = 100
-_GONE = 2**64 - 1  # of a place without a worker: no decision has a higher number
+_GONE = NAMES  # the place of that 1
+
+
+class Decision(NamedTuple):
+    """A decision on a name."""
+
+    number: int
+    place: int
+    """The place of its name among all names with a decision. It never changes."""
 
 
 class Decisions:
     """The decisions that all workers follow, in shared memory.
 
-    `memory` has `BYTES` bytes, all zero at first. `followed[w]` is the number of the last decision that worker w has
-    carried out. `lock` prevents two workers from writing at once.
+    `memory` has `BYTES` bytes, and `followed` has `FOLLOWED` numbers for each worker, all zero at first. `lock`
+    prevents two workers from writing at once.
     """
 
     def __init__(self, memory: memoryview, followed: memoryview[int], lock: Lock) -> None:
         self._head: memoryview[int] = memory[:_HEAD].cast("Q")
         self._body = memory[_HEAD:]
-        self._followed = followed
+        self._followed = [followed[start : start + FOLLOWED] for start in range(0, len(followed), FOLLOWED)]
         self._lock = lock
 
     @property
@@ -51,7 +63,7 @@ class Decisions:
         return self._head[0] // 2
 
     def read(self) -> tuple[int, dict[str, Any]]:
-        """The number of the last decision, and the last decision on each name with its own ``number``."""
+        """The number of the last decision, and the last decision on each name with its own ``number`` and ``place``."""
         for _ in range(_TRIES):
             written = self._head[0]
             content = bytes(self._body[: self._head[1]])
@@ -62,26 +74,32 @@ class Decisions:
                     continue
         return 0, {}
 
-    def decide(self, name: str, decision: Mapping[str, Any], after: int) -> int | None:
-        """Write a decision that was made after reading number `after`. Returns its own number; None, with nothing
-        written, if the last decision on the name is newer than `after` and has to be followed first. Raises
-        `Unavailable` if the memory is full."""
+    def last(self, name: str) -> Decision | None:
+        """The last decision on a name."""
+        found = self.read()[1].get(name)
+        return Decision(found["number"], found["place"]) if found is not None else None
+
+    def decide(self, name: str, decision: Mapping[str, Any], after: int) -> Decision | None:
+        """Write a decision that was made after reading number `after`. Returns None, with nothing written, if the last
+        decision on the name is newer than `after` and has to be followed first. Raises `Unavailable` if the memory is
+        full."""
         locked = self._lock.acquire(timeout=LOCK_SECONDS)
         try:
             _, decisions = self.read()
             if name in decisions and decisions[name]["number"] > after:
                 return None
-            number = self._head[0] // 2 + 1
-            content = orjson.dumps({**decisions, name: {**decision, "number": number}})
-            if len(content) > len(self._body):
+            place = decisions[name]["place"] if name in decisions else len(decisions)
+            written = Decision(self._head[0] // 2 + 1, place)
+            content = orjson.dumps({**decisions, name: {**decision, **written._asdict()}})
+            if len(content) > len(self._body) or written.place >= NAMES:
                 raise Unavailable(
                     "Too many models were changed since the start; write the changes into the settings and restart."
                 )
-            self._head[0] = 2 * number - 1
+            self._head[0] = 2 * written.number - 1
             self._body[: len(content)] = content
             self._head[1] = len(content)
-            self._head[0] = 2 * number
-            return number
+            self._head[0] = 2 * written.number
+            return written
         finally:
             if locked:
                 self._lock.release()
@@ -90,14 +108,25 @@ class Decisions:
     def workers(self) -> int:
         return len(self._followed)
 
-    def note_followed(self, worker: int, number: int) -> None:
-        """Note that a worker has followed all decisions up to `number`."""
-        self._followed[worker] = number
+    def note_followed(self, worker: int, decisions: Iterable[Mapping[str, Any]]) -> None:
+        """Note that a worker has followed these decisions, each as `read` returns it."""
+        followed = self._followed[worker]
+        for each in decisions:
+            followed[each["place"]] = each["number"]
 
     def note_gone(self, worker: int) -> None:
-        """Note that a worker has ended. Nobody waits for its place until the replacement follows the decisions."""
-        self._followed[worker] = _GONE
+        """Note that a worker has ended. No change waits for its place until the replacement has begun."""
+        followed = self._followed[worker]
+        followed[_GONE] = 1
+        followed[:NAMES] = memoryview(bytes(NAMES * followed.itemsize)).cast("Q")
 
-    def behind(self, number: int) -> Sequence[int]:
-        """The workers that have not followed a decision yet."""
-        return [worker for worker, followed in enumerate(self._followed) if followed < number]
+    def note_begun(self, worker: int) -> None:
+        """Note that a worker follows the decisions: changes wait for it from now on."""
+        self._followed[worker][_GONE] = 0
+
+    def behind(self, decision: Decision) -> Sequence[int]:
+        """The workers that have not followed a decision yet, nor a later one on its name."""
+        number, place = decision
+        return [
+            worker for worker, followed in enumerate(self._followed) if not followed[_GONE] and followed[place] < number
+        ]

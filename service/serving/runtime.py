@@ -20,7 +20,7 @@ from service.observability.metrics import OF_CONTENT
 from service.rollout import Plan
 from service.serving.afterwards import Afterwards
 from service.serving.batching import Batcher, Drop
-from service.serving.decisions import LOOK_SECONDS
+from service.serving.decisions import LOOK_SECONDS, Decision
 from service.serving.inference import Inference
 from service.serving.limits import EdgeThreads, TraceNumbers
 from service.serving.opening import Opening
@@ -106,8 +106,8 @@ class Runtime:
         self._traces = TraceNumbers(settings.trace_numbers)
         self._decisions = shared.decisions if settings.admin else None
         self._worker = shared.worker
-        self._seen = self._followed = 0
-        """The last decision that this worker has read, and the last up to which it has followed all."""
+        self._seen = 0
+        """The number of the last decision that this worker has read."""
         self._loader: asyncio.Task[None] | None = None
         self._follower: asyncio.Task[None] | None = None
         self._digests: dict[tuple[str, str], str] = {}
@@ -152,13 +152,13 @@ class Runtime:
 
         async def load() -> Model:
             try:
-                model, number = await self._decide(name, lambda registry: registry.load(name, version))
+                model, decision = await self._decide(name, lambda registry: registry.load(name, version))
             except BundleRefused:
                 self._count_reloads("refused")
                 raise
             self._count_reloads("loaded")
             self._note_ready()
-            await self._wait_for_others(name, number)
+            await self._wait_for_others(name, decision)
             return model
 
         return await self._to_its_end(load())
@@ -171,12 +171,12 @@ class Runtime:
         """
 
         async def change() -> Served:
-            served, number = await self._decide(
+            served, decision = await self._decide(
                 name, lambda registry: registry.change(name, changed(registry.plan(name)))
             )
             _log.info("versions changed", model=name, **self.registry.plan(name).plain())
             self._note_ready()
-            await self._wait_for_others(name, number)
+            await self._wait_for_others(name, decision)
             return served
 
         return await self._to_its_end(change())
@@ -186,48 +186,49 @@ class Runtime:
 
         async def unload() -> None:
             try:
-                _, number = await self._decide(name, lambda registry: registry.unload(name))
+                _, decision = await self._decide(name, lambda registry: registry.unload(name))
             except ModelNotFound:
                 # Sent again: it is unloaded here, and waits for the workers that were behind.
-                if self._decisions is None or self._registry is None:
+                decisions, registry = self._decisions, self._registry
+                decision = decisions.last(name) if decisions is not None else None
+                if decisions is None or registry is None or decision is None:
                     raise
-                number = self._decisions.number
-                if self._registry.decision(name)["pin"] != UNLOADED or not self._decisions.behind(number):
+                if registry.decision(name)["pin"] != UNLOADED or not decisions.behind(decision):
                     raise
             else:
                 self._count_reloads("retired")
-            await self._wait_for_others(name, number)
+            await self._wait_for_others(name, decision)
 
         await self._to_its_end(unload())
 
-    async def _decide(self, name: str, change: Callable[[Registry], _Value]) -> tuple[_Value, int]:
-        """Change the served versions of a name, after the decisions of other workers. Returns the result of `change`
-        and the number of the decision."""
+    async def _decide(self, name: str, change: Callable[[Registry], _Value]) -> tuple[_Value, Decision | None]:
+        """Change the served versions of a name, after the decisions of other workers. Returns the result of `change`,
+        and the decision if other workers have to follow it."""
         decisions = self._decisions
         if decisions is None:
-            return await self._change(change), 0
+            return await self._change(change), None
 
-        def decide(registry: Registry) -> tuple[_Value, int]:
+        def decide(registry: Registry) -> tuple[_Value, Decision]:
             while True:  # each turn after the first follows a decision that another worker has made meanwhile
                 last, latest = decisions.read()
                 registry.follow(latest)
                 changed = change(registry)
-                number = decisions.decide(name, registry.decision(name), last)
-                if number is not None:
-                    registry.note_followed(name, number)
-                    return changed, number
+                decision = decisions.decide(name, registry.decision(name), last)
+                if decision is not None:
+                    registry.note_followed(name, decision.number)
+                    return changed, decision
 
         return await self._change(decide)
 
-    async def _wait_for_others(self, name: str, number: int) -> None:
+    async def _wait_for_others(self, name: str, decision: Decision | None) -> None:
         """Wait until every worker has followed a decision. Raises `Unavailable` after `AGREE_SECONDS`."""
         decisions = self._decisions
-        if decisions is None:
+        if decisions is None or decision is None:
             return
         loop = asyncio.get_running_loop()
         limit = loop.time() + AGREE_SECONDS
         # Another process's memory has no event to wait for.
-        while (behind := decisions.behind(number)) and loop.time() < limit:  # noqa: ASYNC110  # other processes tell by shared memory only
+        while (behind := decisions.behind(decision)) and loop.time() < limit:  # noqa: ASYNC110  # other processes tell by shared memory only
             await asyncio.sleep(AGREE_SECONDS / 500)
         if behind:
             _log.warning("workers have not followed a change yet", model=name, workers=list(behind))
@@ -255,13 +256,13 @@ class Runtime:
             except Exception:  # a bad folder on disk must not take down the loaded models
                 _log.exception("a change was not followed")
                 return False
-            # Told once. The next decision on any name tries them again, and is not kept waiting by them.
-            missed = {name: latest[name]["number"] for name in lacking if latest[name]["number"] > self._seen}
+            # Told once. The next decision on any name tries them again.
+            missed = sorted(name for name in lacking if latest[name]["number"] > self._seen)
             if missed:
-                _log.error("a change was not followed", models=sorted(missed))
-            self._seen, self._followed = number, min(missed.values(), default=number + 1) - 1
+                _log.error("a change was not followed", models=missed)
+            decisions.note_followed(self._worker, (each for name, each in latest.items() if name not in lacking))
+            self._seen = number
             self._note_ready()
-        decisions.note_followed(self._worker, self._followed)
         return True
 
     async def _to_its_end(self, change: Coroutine[Any, Any, _Value]) -> _Value:
@@ -386,7 +387,7 @@ class Runtime:
         try:
             await self._first_look()
             if self._decisions is not None:
-                self._decisions.note_followed(self._worker, 0)  # from here on, changes wait for this worker
+                self._decisions.note_begun(self._worker)
                 await self._catch_up()
         except StartupError as error:
             self.failure = error

@@ -15,6 +15,7 @@ import pytest
 
 from service import settings
 from service.process.supervisor import LONGEST_PAUSE, METHOD, Supervisor, _Worker
+from service.serving.decisions import Decision
 from service.serving.shared import Shared
 
 
@@ -59,4 +60,4 @@ def test_the_pause_between_starts_has_a_bound_however_many_fail() -> None:
     supervisor._listeners[0].close()
     worker = _Worker(0, started=time.monotonic(), failures=5000)
     assert supervisor._postpone(worker) == LONGEST_PAUSE
-    assert not supervisor._decisions.behind(1), "no change waits for a worker that is not there"
+    assert not supervisor._decisions.behind(Decision(1, 0)), "no change waits for a worker that is not there"

@@ -240,6 +240,54 @@ def test_a_decision_that_was_not_followed_is_told_beside_a_change_of_another_nam
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("together", [True, False], ids=["in one look", "one after the other"])
+def test_a_change_waits_for_the_workers_that_lack_its_own_name_and_for_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, together: bool
+) -> None:
+    monkeypatch.setattr(runtimes, "AGREE_SECONDS", PATIENCE)
+    write(tmp_path, "two", content="d")
+    asked: list[Any] = []
+    behind = Decisions.behind
+
+    def asking(*of: Any) -> Any:
+        asked.append(of)
+        return behind(*of)
+
+    monkeypatch.setattr(Decisions, "behind", asking)
+
+    async def main() -> None:
+        (one, _), (other, second) = _workers(tmp_path)
+        decisions = one._decisions
+        assert decisions is not None
+
+        async def looked(number: int) -> None:
+            await _until(lambda: decisions.number == number)
+            for each in (one, other):
+                await each._catch_up()
+
+        with monkeypatch.context() as broken, capture_logs():
+            get = second._store.get
+            bad = RefusedVersion("one", 1, "it is broken here")
+            broken.setattr(second._store, "get", lambda *of: bad if of[:2] == ("one", 1) else get(*of))
+            lacked = asyncio.create_task(one.load("one", 1))
+            await (_until(lambda: decisions.number == 1) if together else looked(1))
+            followed = asyncio.create_task(one.unload("two"))
+            await looked(2)
+            await followed
+            count = len(asked)
+            await _until(lambda: lacked.done() or len(asked) > count)
+            assert not lacked.done()
+            assert second.models["one"].version == "3"
+        again = asyncio.create_task(one.load("one", 1))
+        await looked(3)
+        await asyncio.gather(again, lacked)
+        assert second.models["one"].version == "1"
+        for runtime in (one, other):
+            await runtime.close()
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize("found", [True, False])
 def test_a_worker_forked_from_a_supervisor_that_lacks_a_version(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: bool
@@ -257,15 +305,15 @@ def test_a_worker_forked_from_a_supervisor_that_lacks_a_version(
         registries[-1].refresh()
     maker, supervisor._registry = registries
     maker.load("one", 1)
-    number = decisions.decide("one", maker.decision("one"), 0)
-    assert number == 1
+    decision = decisions.decide("one", maker.decision("one"), 0)
+    assert decision is not None
     (tmp_path / "one" / "1").rename(tmp_path / "away")
     with capture_logs():
         supervisor._follow()
     assert supervisor._registry.models["one"].version == "2"
     if found:
         (tmp_path / "away").rename(tmp_path / "one" / "1")
-    decisions.note_followed(0, number)
+    decisions.note_followed(0, decisions.read()[1].values())
 
     async def main() -> None:
         shared = Shared(2, Metrics(), supervisor._registry, replaces=True, worker=1, decisions=decisions)
@@ -274,7 +322,7 @@ def test_a_worker_forked_from_a_supervisor_that_lacks_a_version(
             await worker.start()
             missed = [each["models"] for each in logged if each["event"] == "a change was not followed"]
         assert (worker.model("one", None).version, missed) == (("1", []) if found else ("2", [["one"]]))
-        assert decisions.behind(number) == ([] if found else [1])
+        assert decisions.behind(decision) == ([] if found else [1])
         await worker.close()
 
     asyncio.run(main())
