@@ -160,8 +160,9 @@ def _checked(
 
 def _figures(totals: Totals) -> Iterator[tuple[Family, Series]]:
     """Accuracy, calibration error and F1 of each version, from the counts of all workers."""
-    families = FEEDBACK_ACCURACY, FEEDBACK_CALIBRATION, FEEDBACK_F1
-    accuracy, calibration, f1 = found = Series(), Series(), Series()
+    accuracy: Series = []
+    calibration: Series = []
+    f1: Series = []
     for of in sorted({(key[1], key[2]) for key in totals if key[0] == "feedback_total"}):
         right, wrong = (value_of(totals, "feedback_total", *of, outcome) for outcome in ("right", "wrong"))
         if right + wrong:
@@ -173,9 +174,11 @@ def _figures(totals: Totals) -> Iterator[tuple[Family, Series]]:
             judged += hits + misses
         if judged:
             calibration.append((of, [gaps / judged]))
-        right, spurious, missed = (
+        found, spurious, missed = (
             value_of(totals, "feedback_entities_total", *of, each) for each in ("right", "spurious", "missed")
         )
-        if right + spurious + missed:
-            f1.append((of, [2 * right / (2 * right + spurious + missed)]))
-    yield from zip(families, found, strict=True)
+        if found + spurious + missed:
+            f1.append((of, [2 * found / (2 * found + spurious + missed)]))
+    yield FEEDBACK_ACCURACY, accuracy
+    yield FEEDBACK_CALIBRATION, calibration
+    yield FEEDBACK_F1, f1
