@@ -277,7 +277,7 @@ class Models:
 @dataclass(frozen=True, slots=True)
 class Feedback:
     """Feedback that was taken. `outcome` is ``right`` or ``wrong``; ``repeated`` for an input that had some already;
-    ``unscored`` if the answer, and so its model, is no longer known."""
+    ``unscored`` if the answer, and so its model, is no longer known, or if the version has other content by now."""
 
     request_id: str
     input: int

@@ -175,6 +175,9 @@ GATE_DRIFT = Family(
     "and in full of each gate.",
     _GATE,
 )
+CONTENT = Family("content", "note", "The content that a version's figures are about, from its digest.", _MODEL)
+ON_BOARD = (*FAMILIES, CONTENT)
+"""The families of a worker's board."""
 OF_CONTENT = {each.name for each in FAMILIES if each.name.startswith(("gate_", "shadow_", "feedback_"))}
 """The families that judge a version's content. They begin anew when its folder gets other content."""
 DERIVED = (GATE_DRIFT, *COMPARISON_DERIVED)
@@ -188,7 +191,7 @@ class Metrics:
     """True if `/metrics` shows every family; else it leaves out those with hundreds of series a model."""
 
     def __init__(self, board: Board | None = None, boards: Sequence[Board] = ()) -> None:
-        self.board = board or Board(FAMILIES)
+        self.board = board or Board(ON_BOARD)
         self.boards = tuple(boards) or (self.board,)
         self._models: dict[Of, _ModelNumbers] = {}
         self._batches: _BatchNumbers | None = None
@@ -290,6 +293,21 @@ class Metrics:
             numbers = self._models[of] = _ModelNumbers(self.board, of)
         return numbers
 
+    def judges(self, of: Of, digest: str) -> bool:
+        """True if the figures of `OF_CONTENT` are about this content of a version; else they must not count it. They
+        are about the first content that is asked for."""
+        noted, content = self.board.number(CONTENT.name, *of), _content(digest)
+        if not noted.value:
+            noted.set(content)
+        return noted.value == content
+
+    def judge(self, of: Of, digest: str) -> None:
+        """From now on the figures of `OF_CONTENT` are about this content of a version. They begin anew if they were
+        about another. Call it in the thread that counts."""
+        if not self.judges(of, digest):
+            self.board.restart(OF_CONTENT, *of)
+            self.board.number(CONTENT.name, *of).set(_content(digest))
+
     def totals(self) -> Totals:
         """The counts of all workers, by family and labels."""
         return total(self.boards)
@@ -307,7 +325,7 @@ class Metrics:
         totals = self.totals()
         for (name, *labels), cells in sorted(totals.items()):
             series.setdefault(name, []).append((labels, cells))
-        for family in self.board.families.values():
+        for family in FAMILIES:
             if self.full or not family.full:
                 yield _metric(family, series.get(family.name, []))
         for figures in self.derived:
@@ -357,6 +375,11 @@ class _ModelNumbers:
             found = number("model_batches_total", *labels), number("model_batch_seconds_total", *labels)
             self._batches[rows] = found
         return found
+
+
+def _content(digest: str) -> float:
+    """The beginning of a digest as a number that a cell holds exactly; never 0."""
+    return float(int("1" + digest[:12], 16))
 
 
 def value_of(totals: Totals, *key: str) -> float:

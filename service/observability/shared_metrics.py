@@ -30,7 +30,8 @@ MEMORY_BYTES = KEY_BYTES + CELLS * 8
 _log = structlog.get_logger()
 _HEADER = 8  # bytes in use of the keys, as one number at the beginning of the memory
 
-Kind = Literal["counter", "gauge", "histogram"]
+Kind = Literal["counter", "gauge", "histogram", "note"]
+"""A note says what other numbers are about. It is no metric, and outlives its process as they do."""
 Key = tuple[str, ...]
 """A family's name and the values of its labels."""
 

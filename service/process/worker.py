@@ -16,7 +16,7 @@ import structlog
 
 from service.errors import StartupError
 from service.observability import logs
-from service.observability.metrics import FAMILIES, Metrics
+from service.observability.metrics import ON_BOARD, Metrics
 from service.observability.shared_metrics import MEMORY_BYTES, Board
 from service.serving.decisions import Decisions
 from service.serving.rates import Buckets
@@ -40,7 +40,7 @@ Work = Callable[[Settings, Sequence[socket.socket], Shared], int]
 def boards(memory: ctypes.Array[ctypes.c_char]) -> list[Board]:
     """The boards in shared memory."""
     view = memoryview(memory).cast("B")
-    return [Board(FAMILIES, view[start : start + MEMORY_BYTES]) for start in range(0, len(view), MEMORY_BYTES)]
+    return [Board(ON_BOARD, view[start : start + MEMORY_BYTES]) for start in range(0, len(view), MEMORY_BYTES)]
 
 
 @dataclass(frozen=True, slots=True)

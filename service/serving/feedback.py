@@ -24,7 +24,8 @@ Span = tuple[int, int, str]
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """Accepted feedback. `model` and `version` are None if the details of the answer are overwritten."""
+    """Accepted feedback. `model` and `version` are None if the details of the answer are overwritten. It is unscored
+    then, and if the version has other content by now."""
 
     outcome: Verdict
     model: str | None = None
@@ -79,6 +80,8 @@ class Feedback:
                 "/label" if label is not None else "/entities",
                 f"{name} has the labels {', '.join(detail['labels'])}, {said}.",
             )
+        if not self._metrics.judges((name, version), detail["content"]):
+            return Taken("unscored", name, version)
         key = f"{request_id}\0{number}"
         if self._fed.knows(key, after=self._answered.time(request_id)):  # an id that came again has a new answer
             outcome: Verdict = "repeated"
@@ -120,9 +123,10 @@ def _detail(model: Model, encoded: Sequence[Encoded], predictions: Sequence[Any]
     """The part of an answer that feedback needs, without texts. Numbers stand for labels and kinds of entities."""
     manifest = model.bundle.manifest
     labels = manifest.labels
+    of = {"model": model.name, "version": model.version, "content": model.bundle.digest}
     if manifest.head != "tagger":
         answers: list[Any] = [[labels.index(each["label"]), each["score"]] for each in predictions]
-        return {"model": model.name, "version": model.version, "labels": labels, "answers": answers}
+        return {**of, "labels": labels, "answers": answers}
     kinds = list(dict.fromkeys(label[2:] for label in labels if label[1:2] == "-"))
     numbers = {kind: number for number, kind in enumerate(kinds)}
     answers = [
@@ -132,7 +136,7 @@ def _detail(model: Model, encoded: Sequence[Encoded], predictions: Sequence[Any]
         ]
         for source, prediction in zip(encoded, predictions, strict=True)
     ]
-    return {"model": model.name, "version": model.version, "kinds": kinds, "answers": answers}
+    return {**of, "kinds": kinds, "answers": answers}
 
 
 def _checked(

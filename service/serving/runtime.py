@@ -16,7 +16,6 @@ from service.cpus import usable_cpus
 from service.errors import BundleRefused, ModelNotFound, Refusal, StartupError, Unavailable
 from service.model.bundle import Score, Task
 from service.observability import logs
-from service.observability.metrics import OF_CONTENT
 from service.rollout import Plan
 from service.serving.afterwards import Afterwards
 from service.serving.batching import Batcher, Drop
@@ -110,8 +109,6 @@ class Runtime:
         """The number of the last decision that this worker has read."""
         self._loader: asyncio.Task[None] | None = None
         self._follower: asyncio.Task[None] | None = None
-        self._digests: dict[tuple[str, str], str] = {}
-        """The digest of each version's bundle, as it was served last."""
         self._changing = asyncio.Lock()
         self._changes: set[asyncio.Task[Any]] = set()
         """Changes in progress. The event loop itself keeps no task alive."""
@@ -374,10 +371,8 @@ class Runtime:
             for model in served.versions.values() if len(served.versions) > 1 else ():
                 board.number("model_share", model.name, model.version).set(served.share(model))
         for model in self._served():
-            manifest, digest = model.bundle.manifest, model.bundle.digest
-            if self._digests.setdefault((model.name, model.version), digest) != digest:
-                self._digests[model.name, model.version] = digest
-                board.restart(OF_CONTENT, model.name, model.version)
+            manifest = model.bundle.manifest
+            self.metrics.judge((model.name, model.version), model.bundle.digest)
             labels = (model.name, model.version, manifest.task, manifest.cell, model.engine.provider)
             board.number("model_info", *labels).set(1)
             for score in manifest.quality if self.metrics.full else _main_score(manifest.quality):

@@ -65,7 +65,7 @@ class Sampler:
         self._busy, begun = True, perf_counter()
         sample = rows[due][:MAX_TOKENS]
         future = asyncio.get_running_loop().run_in_executor(self._thread, partial(_observe, model, sample))
-        future.add_done_callback(partial(self._count, model.name, model.version, len(sample), begun))
+        future.add_done_callback(partial(self._count, model, len(sample), begun))
 
     def close(self) -> None:
         """End the thread. A running sample finishes but is not counted."""
@@ -90,22 +90,23 @@ class Sampler:
             },
         }
 
-    def _count(
-        self, name: str, version: str, tokens: int, begun: float, future: asyncio.Future[dict[Key, Counts]]
-    ) -> None:
+    def _count(self, model: Model, tokens: int, begun: float, future: asyncio.Future[dict[Key, Counts]]) -> None:
         self._busy = False
         now = perf_counter()
         self._rests_until = now + (now - begun) * (min(self._every, REST) - 1)
         if future.cancelled() or not self._every:
             return
+        of = model.name, model.version
         if future.exception() is not None:  # a failed sample must not fail a request
-            _log.error("a sample could not be traced", model=name, error=type(future.exception()).__name__)
+            _log.error("a sample could not be traced", model=model.name, error=type(future.exception()).__name__)
+            return
+        if not self._metrics.judges(of, model.bundle.digest):  # its version has other content by now
             return
         board = self._metrics.board
-        board.number("gate_sampled_texts_total", name, version).add()
-        board.number("gate_sampled_tokens_total", name, version).add(tokens)
+        board.number("gate_sampled_texts_total", *of).add()
+        board.number("gate_sampled_tokens_total", *of).add(tokens)
         for (layer, direction, gate, what), counts in future.result().items():
-            labels = (name, version, str(layer), direction, gate)
+            labels = (*of, str(layer), direction, gate)
             board.histogram(GATE_FAMILIES[what][0], *labels).add(counts.bins.tolist(), counts.sum)
 
     def _drift(self, totals: Totals) -> Iterator[tuple[Family, Series]]:

@@ -145,11 +145,13 @@ class Shadowing:
             measured: Measured = "no" if rest else "before" if number % 2 else "after"
             self._groups += 1
             group = self._group()
+            if not self._judged(group):
+                continue
             try:
                 await self._note(group, await self._run(group, measured))
             except Exception as error:  # a failed shadow must not fail a request
                 _log.error("a shadow failed", model=group[0].of[0], error=type(error).__name__)
-                for each in group:
+                for each in group if self._judged(group) else ():
                     self._count("shadow_dropped_total", each.of, "failed")
 
     def _seconds_to_gather(self) -> float:
@@ -184,6 +186,14 @@ class Shadowing:
         self._rows -= rows
         return group
 
+    def _judged(self, group: Sequence[_Waiting]) -> bool:
+        """False if the figures are no longer about a group: one of its two versions has other content by now. Ask
+        again after each turn of the event loop."""
+        return all(
+            self._metrics.judges((model.name, model.version), model.bundle.digest)
+            for model in (group[0].exchange.model, group[0].shadow)
+        )
+
     async def _run(self, group: Sequence[_Waiting], measured: Measured) -> ShadowResults:
         """Run a group: one short request here, any other group in the thread."""
         shadow, exchanges = group[0].shadow, [each.exchange for each in group]
@@ -196,6 +206,8 @@ class Shadowing:
 
     async def _note(self, group: Sequence[_Waiting], ran: ShadowResults) -> None:
         of = group[0].of
+        if not self._judged(group):
+            return
         if ran.served_seconds:
             self._count("shadow_run_seconds_total", of, "served", by=ran.served_seconds)
             self._count("shadow_run_seconds_total", of, "shadow", by=ran.shadow_seconds)
@@ -203,16 +215,20 @@ class Shadowing:
             if predictions is None:
                 self._count("shadow_dropped_total", of, "failed")
                 continue
-            await self._compare(waiting, predictions)
+            if not await self._compare(waiting, predictions):
+                return
             self._count("shadow_requests_total", of)
         self._sampler.offer(group[0].shadow, ran.rows)
 
-    async def _compare(self, waiting: _Waiting, predictions: Sequence[Prediction]) -> None:
+    async def _compare(self, waiting: _Waiting, predictions: Sequence[Prediction]) -> bool:
+        """Compare a request's answers and count them. Returns False once the figures are no longer about them."""
         exchange, of = waiting.exchange, waiting.of
         change = self._metrics.board.histogram("shadow_score_change", *of)
         for number, (served, shadow) in enumerate(zip(exchange.predictions, predictions, strict=True)):
             if number and number % GROUP_ROWS == 0:
                 await asyncio.sleep(0)  # a comparison takes 2 to 3 microseconds: requests come between
+                if not self._judged([waiting]):
+                    return False
             found = compare(served, shadow)
             self._count("shadow_inputs_total", of)
             change.observe(*found.changes)
@@ -232,3 +248,4 @@ class Shadowing:
             if self._texts:
                 entry["text"] = exchange.encoded[number].text
             self._recent.add(entry)
+        return True

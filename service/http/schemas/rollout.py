@@ -52,7 +52,7 @@ class FeedbackTaken(Shape):
     input: int = Field(description="The number of the input.")
     outcome: Literal["right", "wrong", "repeated", "unscored"] = Field(
         description="Whether the answer was right. `repeated`: the input has had feedback already, which counts. "
-        "`unscored`: the answer's details are no longer known."
+        "`unscored`: the answer's details are no longer known, or its version's folder has other content by now."
     )
     model: str | None = Field(description="The model that answered; null if no longer known.")
     version: str | None = Field(description="Its version.")

@@ -11,7 +11,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.errors import Refusal
-from service.observability.metrics import FAMILIES, GATE_FAMILIES, PREFIX, Metrics
+from service.observability.metrics import FAMILIES, GATE_FAMILIES, ON_BOARD, PREFIX, Metrics
 from service.observability.shared_metrics import MEMORY_BYTES, Board
 from tests.patience import PATIENCE
 
@@ -126,6 +126,33 @@ def test_all_of_it_is_there_where_it_is_asked_for() -> None:
     named = {family.name for family in FAMILIES if family.full}
     assert {name for name, _ in GATE_FAMILIES.values()} <= named
     assert not any(name.removeprefix(PREFIX) in named for name, _ in samples(short))
+
+
+def test_figures_begin_anew_with_other_content_that_a_replacement_of_the_worker_finds_too() -> None:
+    memory, of = memoryview(bytearray(MEMORY_BYTES)), ("a", "1")
+    one, two = "1" * 64, "2" * 64
+
+    def replaced() -> Metrics:
+        Board(ON_BOARD, memory).clear_gauges()
+        return Metrics(Board(ON_BOARD, memory))
+
+    def figures(metrics: Metrics) -> list[float]:
+        return [metrics.totals()[name, "a", version, "right"][0] for name in counted for version in ("1", "2")]
+
+    counted = ("feedback_total", "feedback_entities_total")
+    metrics = replaced()
+    assert metrics.judges(of, one), "there are no figures yet"
+    for name in counted:
+        for version in ("1", "2"):
+            metrics.board.number(name, "a", version, "right").add()
+    assert not metrics.judges(of, two)
+    metrics = replaced()
+    metrics.judge(of, one)
+    assert (figures(metrics), metrics.judges(of, one), metrics.judges(of, two)) == ([1, 1, 1, 1], True, False)
+    metrics = replaced()
+    metrics.judge(of, two)
+    assert (figures(metrics), metrics.judges(of, one), metrics.judges(of, two)) == ([0, 1, 0, 1], False, True)
+    assert b"content" not in metrics.text().replace(b"content is", b"")
 
 
 def test_requests_that_are_counted_together_are_counted_as_they_were_one_by_one() -> None:

@@ -9,16 +9,23 @@ import pytest
 from service.errors import AnswerNotFound, InvalidField
 from service.observability.metrics import Metrics
 from service.serving.answered import Answered, memory
-from service.serving.feedback import Feedback
+from service.serving.feedback import Feedback, Taken
 from training.scoring.calibration import calibration_error
 
-SENTIMENT = {
+SENTIMENT: dict[str, Any] = {
     "model": "s",
     "version": "3",
+    "content": "a" * 64,
     "labels": ["negative", "positive"],
     "answers": [[1, 0.9], [0, 0.6], [1, 0.51]],
 }
-NER = {"model": "n", "version": "1", "kinds": ["LOC", "PER"], "answers": [[30, [[0, 12, 1, 0.9], [22, 28, 0, 0.8]]]]}
+NER = {
+    "model": "n",
+    "version": "1",
+    "content": "b" * 64,
+    "kinds": ["LOC", "PER"],
+    "answers": [[30, [[0, 12, 1, 0.9], [22, 28, 0, 0.8]]]],
+}
 
 
 class Worker:
@@ -123,6 +130,23 @@ def test_an_unknown_id(worker: Worker) -> None:
     with pytest.raises(AnswerNotFound) as error:
         worker.feedback.take("x" * 100_000, 0, "positive", None)
     assert len(error.value.detail) < 300
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["answered before", "answered by another worker"])
+def test_an_answer_of_other_content_is_taken_and_not_counted(worker: Worker, before: bool) -> None:
+    of = ("s", "3")
+    if before:
+        worker.metrics.judge(of, SENTIMENT["content"])
+        assert worker.feedback.take("sent", 0, "positive", None).outcome == "right"
+    worker.metrics.judge(of, "c" * 64)
+    for number in (0, 1):
+        assert worker.feedback.take("sent", number, "positive", None) == Taken("unscored", *of)
+    with pytest.raises(InvalidField):
+        worker.feedback.take("sent", 0, "neutral", None)
+    assert not any(cells[0] for key, cells in worker.metrics.totals().items() if key[0].startswith("feedback_"))
+    worker.answered.note("anew", {**SENTIMENT, "content": "c" * 64})
+    assert worker.feedback.take("anew", 0, "negative", None).outcome == "wrong"
+    assert worker.value("feedback_accuracy{") == 0
 
 
 def test_an_answer_whose_detail_is_gone_is_taken_and_not_judged(worker: Worker) -> None:

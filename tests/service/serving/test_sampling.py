@@ -46,7 +46,11 @@ class Named(SimpleNamespace):
     __hash__ = object.__hash__  # type: ignore[assignment]  # a model is a key
 
 
-MODEL = cast(Model, Named(name="m", version="1"))
+def named(name: str) -> Model:
+    return cast(Model, Named(name=name, version="1", bundle=SimpleNamespace(digest="a" * 64)))
+
+
+MODEL = named("m")
 
 
 def inputs(numbers: Sequence[int], tokens: int = 3) -> list[NDArray[np.int32]]:
@@ -80,7 +84,7 @@ def test_a_sampler_rests_so_that_it_takes_no_more_than_its_share(clock: Clock, s
 
 
 def test_every_nth_input_of_each_model_is_sampled_the_first_among_them(clock: Clock) -> None:
-    other = cast(Model, Named(name="other", version="1"))
+    other = named("other")
 
     async def main() -> None:
         sampler = Sampler(Metrics(), 0.25, list)
@@ -145,6 +149,34 @@ def test_a_sample_that_is_due_while_another_runs_is_left_out(clock: Clock, monke
 
     asyncio.run(main())
     assert sampled == [1, 3]
+
+
+def test_a_sample_is_not_counted_for_other_content(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(*_: Any) -> dict[Any, Any]:
+        begun.set()
+        assert go_on.wait(PATIENCE)
+        return {}
+
+    monkeypatch.setattr(sampling, "_observe", slow)
+
+    async def main() -> None:
+        metrics = Metrics()
+        sampler = Sampler(metrics, 1.0, list)
+        for number, content in enumerate((MODEL.bundle.digest, "b" * 64, MODEL.bundle.digest)):
+            begun.clear()
+            go_on.clear()
+            clock.now += 1000
+            sampler.offer(MODEL, inputs([number]))
+            assert begun.wait(PATIENCE)
+            metrics.judge(("m", "1"), content)  # the folder of the version may have other content by now
+            go_on.set()
+            await offered(sampler, [])
+            assert metrics.totals().get(("gate_sampled_texts_total", "m", "1")) == [0.0 if number == 1 else 1.0]
+        sampler.close()
+
+    asyncio.run(main())
 
 
 def test_a_sample_that_fails_keeps_no_later_one_out(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:

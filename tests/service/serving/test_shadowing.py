@@ -93,6 +93,13 @@ async def settled(runtime: Runtime, name: str, count: int) -> dict[str, Any]:
         await asyncio.sleep(0.005)
 
 
+async def replace(runtime: Runtime, folder: Path, content: str, version: str = "2") -> None:
+    """Put the files of another version into the folder of a version, and look at it."""
+    shutil.rmtree(folder / "one" / version)
+    shutil.copytree(folder / "one" / content, folder / "one" / version)
+    await runtime._reload()
+
+
 def answer(model: Model, text: str) -> dict[str, Any]:
     encoded = encode(model, [text], True, str)
     (prediction,) = decode(model, list(model.engine.predict([encoded[0].rows])), encoded, tokens=False)
@@ -135,22 +142,106 @@ def test_a_report_begins_anew_when_a_version_gets_other_content(models: Path, tm
 
     async def work(runtime: Runtime) -> None:
         await ask(runtime, "a", TEXTS)
-        runtime.after.feedback.take("a", 0, "positive", None)
         assert (await settled(runtime, "one", 1))["agreement"] == 1
         for content, agreement in (("3", 0), ("1", 1)):
-            shutil.rmtree(tmp_path / "one" / "2")
-            shutil.copytree(tmp_path / "one" / content, tmp_path / "one" / "2")
-            await runtime._reload()
+            await replace(runtime, tmp_path, content)
             report = await settled(runtime, "one", 0)
             assert (report["requests"], report["inputs"], report["flips"], report["disagreements"]) == (0, 0, [], [])
             await ask(runtime, "b", TEXTS)
             report = await settled(runtime, "one", 1)
             assert (report["inputs"], report["agreement"]) == (len(TEXTS), agreement)
             assert len(report["disagreements"]) == (0 if agreement else len(TEXTS))
-        counted = [key for key in runtime.metrics.totals() if key[0] == "feedback_total"]
-        assert [(key[2], runtime.metrics.totals()[key]) for key in counted] == [("1", [1.0])], "of the other version"
 
     running(tmp_path, work, versions="one=1", shadow="one=2", gate_sample=0)
+
+
+@pytest.mark.parametrize(("meanwhile", "version"), [("waits", "2"), ("waits", "1"), ("runs", "2"), ("fails", "2")])
+def test_a_run_of_the_content_before_is_not_in_the_report(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, meanwhile: str, version: str
+) -> None:
+    monkeypatch.setattr("service.serving.afterwards.usable_cpus", lambda: 2)  # shadows run in the thread
+    shutil.copytree(models / "one", tmp_path / "one")
+    begun, go = threading.Event(), threading.Event()
+    ran: list[str] = []
+
+    def run(group: Any, *of: Any) -> Any:
+        ran.extend(each.request_id for each in group)
+        begun.set()
+        assert go.wait(PATIENCE)
+        return 1 / 0 if meanwhile == "fails" and ran == ["a"] else shadow_runs.run(group, *of)
+
+    monkeypatch.setattr(shadowing, "run", run)
+
+    async def work(runtime: Runtime) -> None:
+        with held(runtime) if meanwhile == "waits" else nullcontext():
+            await ask(runtime, "a", TEXTS)
+            assert meanwhile == "waits" or await asyncio.to_thread(begun.wait, PATIENCE)
+            await replace(runtime, tmp_path, "3", version)
+        go.set()
+        await ask(runtime, "b", TEXTS)
+        report = await settled(runtime, "one", 1)
+        assert (report["requests"], report["dropped"], report["inputs"]) == (1, 0, len(TEXTS))
+        assert report["agreement"] == 0
+        assert ran == (["b"] if meanwhile == "waits" else ["a", "b"])
+
+    running(tmp_path, work, versions="one=1", shadow="one=2", gate_sample=0)
+
+
+def test_a_comparison_that_is_under_way_is_not_counted_for_other_content(
+    models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work(runtime: Runtime) -> None:
+        loop = asyncio.get_running_loop()
+
+        def comparing(served: Any, shadow: Any) -> Any:
+            if not runtime.metrics.totals().get(("shadow_inputs_total", "one", "1", "2")):  # the first of them
+                loop.call_soon(runtime.metrics.judge, ("one", "2"), "f" * 64)
+            return compare(served, shadow)
+
+        monkeypatch.setattr(shadowing, "compare", comparing)
+        await ask(runtime, "a", [SHORT] * (2 * shadowing.GROUP_ROWS + 1))
+        worker = runtime.after.shadowing._worker
+        assert worker is not None
+        await worker
+        report = runtime.after.shadowing.report(runtime.registry.find("one"))
+        assert (report["requests"], report["inputs"], report["mean_score_change"]) == (0, 0, None)
+
+    running(models, work, versions="one=1", shadow="one=2", gate_sample=0)
+
+
+def test_feedback_and_gates_begin_anew_when_a_version_gets_other_content(models: Path, tmp_path: Path) -> None:
+    shutil.copytree(models / "one", tmp_path / "one")
+
+    async def work(runtime: Runtime) -> None:
+        take = runtime.after.feedback.take
+
+        def judged(version: str) -> set[str]:
+            """The beginnings of the families that have counted something of a version."""
+            totals = runtime.metrics.totals().items()
+            found = {key[0] for key, cells in totals if key[1:3] == ("one", version) and any(cells)}
+            return {begin for begin in ("gate", "feedback") if any(each.startswith(f"{begin}_") for each in found)}
+
+        async def judge(version: str, label: str) -> str:
+            request_id = f"{version} {label}"
+            await ask(runtime, request_id, TEXTS, version=version)
+            while runtime.sampler._busy or "gate" not in judged(version):  # noqa: ASYNC110  # nothing tells of it
+                await asyncio.sleep(0.005)
+            return take(request_id, 0, label, None).outcome
+
+        for version in "12":
+            assert {await judge(version, label) for label in ("positive", "negative")} == {"right", "wrong"}
+            assert judged(version) == {"gate", "feedback"}
+        await replace(runtime, tmp_path, "3")
+        assert (judged("1"), judged("2")) == ({"gate", "feedback"}, set())
+        assert [take("2 positive", number, "positive", None).outcome for number in (0, 1)] == ["unscored"] * 2
+        assert take("1 positive", 1, "positive", None).outcome in ("right", "wrong"), "of the other version"
+        assert judged("2") == set()
+        assert {await judge("2", label) for label in ("positive", "negative")} == {"right", "wrong"}
+        assert judged("2") == {"gate", "feedback"}
+        counted = runtime.metrics.totals()
+        assert [counted["feedback_total", "one", "2", outcome] for outcome in ("right", "wrong")] == [[1.0], [1.0]]
+
+    running(tmp_path, work, versions="one=1+2", gate_sample=1)
 
 
 def test_entities_are_compared_sentence_by_sentence(models: Path) -> None:
