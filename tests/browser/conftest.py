@@ -18,6 +18,8 @@ __all__ = ["repository", "served", "service"]
 
 ARTIFACTS = "SCREENSHOTS"
 """Environment variable: the folder in which the tests leave their pictures."""
+NETWORK_CHANGED = "ERR_NETWORK_CHANGED"
+"""A container that comes or goes changes the machine's network, and Chromium drops what it is loading."""
 
 
 @pytest.fixture(scope="package")
@@ -49,19 +51,37 @@ class Visit:
         self.errors: list[str] = []
         self.expected: tuple[str, ...] = ()
         """Parts of the errors that this visit brings about: they may come up to the end of the test."""
+        self.cut_off = False
+        """Whether something that the page loads was dropped. It asks the service again, but not for its own scripts."""
         page.on("pageerror", lambda error: self.errors.append(str(error)))
-        page.on("console", lambda message: self.errors.extend([message.text] if message.type == "error" else []))
+        page.on("console", lambda message: self._note(message.text) if message.type == "error" else None)
+
+    def _note(self, error: str) -> None:
+        if NETWORK_CHANGED in error:
+            self.cut_off = True
+        else:
+            self.errors.append(error)
 
     def open(self, fragment: str = "") -> Any:
         """Go to the page and wait for its first answer."""
-        self.page.goto(f"{self.url}/{fragment}")
-        self.page.wait_for_timeout(100)
-        if any("ERR_NETWORK_CHANGED" in error for error in self.errors):
-            # A container that comes or goes changes the machine's network, and Chromium drops what it was loading.
+        self._load(lambda: self.page.goto(f"{self.url}/{fragment}"))
+        while True:
+            self.until(lambda: self.cut_off or self.page.query_selector("main[aria-busy=false]"))
+            if not self.cut_off:
+                self.ready()
+            if not self.cut_off:
+                return self.page
+            self.cut_off = False
             self.errors.clear()
-            self.page.reload()
-        self.ready()
-        return self.page
+            self._load(self.page.reload)
+
+    def _load(self, load: Callable[[], object]) -> None:
+        try:
+            load()
+        except Exception as error:
+            if NETWORK_CHANGED not in str(error):
+                raise
+            self.cut_off = True
 
     def ready(self) -> None:
         """Wait until the page has drawn what it asked for last."""
