@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal, get_args
@@ -20,7 +20,7 @@ from service.errors import InvalidField, RateLimited, Refusal, RequestError, Too
 from service.model.loading import Model
 from service.model.streams.sealing import Owner, Seal
 from service.model.streams.stepping import StepJob, Stepped, Stepper, check
-from service.model.streams.stream import MOST_ENTITY_BYTES, MOST_STEPS, Stream, Wanted
+from service.model.streams.stream import MOST_STEPS, Stream, Wanted
 from service.model.streams.tagging import Event
 from service.observability.metrics import Metrics
 from service.serving.batching import Batcher, Lane
@@ -37,8 +37,8 @@ ROOM_SECONDS = 0.05
 RETRY_SECONDS = 1.0
 """Retry-After of a client that found too many open streams."""
 
-_FEW_BYTES = 1024
-"""Bytes of entities below which a state that is too large keeps none."""
+_TRIES = 5
+"""Tries to find how many entities fit into a state that would be too large: all but one in 32 are found."""
 
 Dropped = Literal["idle", "shutdown", "gone", "failed"]
 DROPS: tuple[Dropped, ...] = get_args(Dropped)
@@ -162,14 +162,18 @@ class Streams:
     def seal(self, model: Model, stream: Stream) -> str:
         """The sealed state of a stream. If it would be too large, it has fewer entities. Raises `TooLarge` if nothing
         helps."""
-        owner, most = owner_of(model), MOST_ENTITY_BYTES
-        while True:
+        close = partial(self._seal.close, owner_of(model))
+        with suppress(TooLarge):
+            return close(stream.keep(), stream.model_bytes)
+        sealed = close(stream.keep(0), stream.model_bytes)
+        few, many = 0, stream.entities
+        for _ in range(_TRIES):
+            middle = (few + many) // 2
             try:
-                return self._seal.close(owner, stream.keep(most), stream.model_bytes)
+                sealed, few = close(stream.keep(middle), stream.model_bytes), middle
             except TooLarge:
-                if not most:
-                    raise
-            most = most // 2 if most > _FEW_BYTES else 0
+                many = middle
+        return sealed
 
     def check_room(self, model: Model) -> None:
         """Raises `Unavailable` if too many tokens of the model wait."""

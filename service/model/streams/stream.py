@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import orjson
@@ -20,6 +19,7 @@ from service.errors import InvalidField, TooLarge
 from service.model.bundle import Manifest
 from service.model.decoding import Classifier, Prediction, Tagger, softmax
 from service.model.gates import Selection, check_finite, round_in_place, select
+from service.model.streams.entities import Entity, packed, unpacked
 from service.model.streams.reading import StreamTokenizer, Token
 from service.model.streams.stepping import StepJob, Stepped, Stepper, check
 from service.model.streams.tagging import LOGIT_BYTES, OPEN_BYTES, Event, Tagging
@@ -29,12 +29,6 @@ MOST_STEPS = 16
 """Tokens of one stream in one batch. With more, other streams would wait longer."""
 MOST_NUMBERS = 65_536
 """Activations in one event. As JSON they stay under 1 MiB, the default limit of WebSocket clients."""
-MOST_ENTITY_BYTES = 16 * 1024
-"""Bytes of JSON for the entities in a state, which the prediction at the end needs: some hundreds. A state that would
-be too large keeps fewer."""
-_ENTITY = ("label", "text", "start", "end", "score", "token_start", "token_end")
-_DIGITS = 7
-"""Digits of a score in a state."""
 
 
 class Readable(Protocol):
@@ -98,7 +92,7 @@ class Stream:
         self._tagging = Tagging(tagger, settle) if tagger is not None else None
         self._state = stepper.start
         self._pending: deque[Token] = deque()  # final tokens that are not stepped yet
-        self._entities: list[dict[str, Any]] = []
+        self._entities: list[Entity] = []
         self._truncated = False
         self._limit = model.token_limit
         units = wanted.selection.units if wanted.selection is not None else range(0)
@@ -116,6 +110,11 @@ class Stream:
         of a CRF and the logit of one token, or the last logit, and the open tokens of many labels."""
         open_tokens = 0 if self._tagging is None else self._tagging.most_bytes - OPEN_BYTES[0]
         return len(self._state) + (8 + LOGIT_BYTES) * len(self._model.decoder.labels) + open_tokens
+
+    @property
+    def entities(self) -> int:
+        """Entities in a state, for the prediction at the end."""
+        return len(self._entities)
 
     @property
     def waiting(self) -> int:
@@ -231,16 +230,14 @@ class Stream:
 
     # The state between two pieces
 
-    def keep(self, most: int = MOST_ENTITY_BYTES) -> bytes:
-        """The state, for `resume`, with the first entities that fit into `most` bytes."""
+    def keep(self, most: int | None = None) -> bytes:
+        """The state, for `resume`, with the first `most` entities, or all."""
         tagging, *numbers = (None, np.array(self.logits).tobytes()) if self._tagging is None else self._tagging.keep()
-        entities = [[*(entity | {"score": round(entity["score"], _DIGITS)}).values()] for entity in self._entities]
-        sizes = accumulate(len(orjson.dumps(entity)) + 1 for entity in entities)
-        kept = [entity for entity, size in zip(entities, sizes, strict=True) if size <= most]
-        truncated = self._truncated or len(kept) < len(entities)
+        kept = self._entities if most is None else self._entities[:most]
+        truncated = self._truncated or len(kept) < len(self._entities)
         pending = [[each.text, each.start, each.row.hex(), each.begins, each.gap] for each in self._pending]
         counts = [self.count, self.read]
-        plain = orjson.dumps([self._reader.keep(), counts, self.split, kept, truncated, pending, tagging])
+        plain = orjson.dumps([self._reader.keep(), counts, self.split, packed(kept), truncated, pending, tagging])
         return b"".join(len(part).to_bytes(4, "big") + part for part in (plain, self._state, *numbers))
 
     @classmethod
@@ -258,7 +255,7 @@ class Stream:
         (stream.count, stream.read), stream._truncated = counts, truncated
         for text, start, row, begins, gap in pending:
             stream._pending.append(Token(text, start, start + len(text), bytes.fromhex(row), begins, gap))
-        stream._entities = [dict(zip(_ENTITY, entity, strict=True)) for entity in entities]
+        stream._entities = unpacked(entities)
         stream._state = state
         if len(state) != len(stepper.start):
             raise ValueError("the state does not fit the model")

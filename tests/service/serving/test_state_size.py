@@ -128,6 +128,27 @@ def test_a_state_that_would_be_too_large_has_fewer_entities(tagger: Model) -> No
     asyncio.run(run())
 
 
+def test_a_state_has_all_entities_while_it_has_room(tagger: Model) -> None:
+    """Seven hundred: a text in pieces has the same as in one."""
+
+    async def run() -> None:
+        streams, batcher = made()
+        one, pieces = (streams.begin(tagger, Wanted(every=1000), split=True) for _ in range(2))
+        for number, piece in enumerate(sentences(random.Random(6), " . ", 120)):
+            for stream in (one, pieces):
+                stream.feed(piece)
+                while await streams.step(tagger, stream, 60.0) is not None:
+                    pass
+            if number % 20 == 19:
+                pieces = streams.resume(tagger, Wanted(every=1000), *streams.unseal(streams.seal(tagger, pieces)))
+        assert pieces.entities == one.entities > 600
+        ends = [(each["label"], each["text"], each["start"], each["end"]) for each in one._entities]
+        assert [(each["label"], each["text"], each["start"], each["end"]) for each in pieces._entities] == ends
+        await batcher.close()
+
+    asyncio.run(run())
+
+
 LABELS = ("O", *(f"{prefix}-{number}" for number in range(200) for prefix in "BI"))
 LARGE: dict[str, Options] = {
     "37-labels": {"bidirectional": False, "task": "ner", "labels": LABELS[:37], "crf": True},
