@@ -141,7 +141,9 @@ def test_without_an_end_server_sent_events_end_with_the_state(service: Process) 
         ({"model": "sentiment-lstm", "text": "x", "units": [99]}, 422, "/units/0"),
         ({"model": "sentiment-lstm", "text": "x", "every": 0}, 422, "/every"),
         ({"model": "sentiment-lstm", "text": "x", "state": "AAAA"}, 422, "no state of this service"),
-        ({"model": "sentiment-lstm", "text": "a " * 5000}, 413, "Tokens in one piece: 5000, the limit is 4096"),
+        ({"model": "sentiment-lstm", "text": "a " * 5000}, 413, "larger every): 5000, the limit is 4096"),
+        ({"model": "sentiment-lstm", "text": "a " * 10_000, "every": 2}, 413, "larger every): 5000, the limit is 4096"),
+        ({"model": "ner-gru", "text": "a " * 5000, "every": 9}, 413, "(send shorter pieces): 5000, the limit is 4096"),
         ({"model": "sentiment-lstm", "text": "\u200b" * 7000}, 422, "More than 6144 characters"),
         ({"task": "ner", "model": "sentiment-lstm", "text": "x"}, 422, "task"),
     ],
@@ -154,6 +156,17 @@ def test_what_cannot_be_read_is_refused(
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
     assert detail in answer.text
+
+
+def test_a_piece_may_have_more_tokens_than_an_input_if_few_have_events(service: Process) -> None:
+    text = "a good film . " * 1500
+    answer = post(service, model="sentiment-lstm", text=text, end=True, every=4000)
+    assert [event["t"] for event in answer["events"]] == [3999]
+    with stream(service, model="sentiment-lstm", every=4000) as opened:
+        opened.send(text=text, end=True)
+        done = opened.until("done")[-1]
+    assert done["tokens"] == 6000
+    assert answer["prediction"]["scores"] == pytest.approx(done["prediction"]["scores"], abs=1e-5)
 
 
 def test_a_piece_may_be_empty_or_complete_no_token(service: Process) -> None:
