@@ -139,7 +139,8 @@ def test_the_client_at_an_address_with_a_slash(service: Process, model: str) -> 
         {"parameters": [], "options": []},
         {"parameters": {"top_k": None, "return_all_scores": True, "max_length": 512, "padding": "longest"}},
         {"parameters": {"function_to_apply": None, "aggregation_strategy": None, "ignore_labels": None}},
-        {"options": {"use_gpu": False, "wait_for_model": None}},
+        {"parameters": {"top_k": [], "function_to_apply": [], "aggregation_strategy": [], "truncation": []}},
+        {"options": {"use_gpu": False, "wait_for_model": None, "use_cache": []}},
         {"model": "another", "stream": False, "text": "x"},
     ],
 )
@@ -148,6 +149,14 @@ def test_what_is_not_known_is_passed_over_and_null_is_left_out(client: httpx.Cli
         found = client.post(f"/models/{model}", json={"inputs": TEXT, **more})
         assert found.status_code == 200, found.text
         assert found.json() == post(client, model, TEXT).json()
+
+
+def test_no_labels_to_ignore_are_none_and_left_out_for_classifiers(client: httpx.Client) -> None:
+    assert (
+        post(client, "sentiment-bilstm", TEXT, ignore_labels=[]).json() == post(client, "sentiment-bilstm", TEXT).json()
+    )
+    groups = post(client, "ner-bilstm", TEXT, ignore_labels=[], top_k=[]).json()
+    assert "O" in {group["entity_group"] for group in groups}
 
 
 def test_options_are_taken(client: httpx.Client) -> None:

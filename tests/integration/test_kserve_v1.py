@@ -31,9 +31,10 @@ def test_predictions_are_those_of_predict(client: httpx.Client, model: str) -> N
 def test_instances_of_every_kind(client: httpx.Client) -> None:
     tokens = ["Ada", "lived", "in", "London", "."]
     instances = ["a film", {"text": "a film", "other": 1}, {"tokens": tokens}, {"text": None, "tokens": tokens}]
+    instances += [{"text": "a film", "tokens": []}, {"text": [], "tokens": tokens}]
     body = {"instances": instances, "parameters": {"tokens": True, "truncate": None, "mine": [1]}, "id": "x"}
     found = client.post("/v1/models/ner-bigru:predict", json=body).json()["predictions"]
-    assert found == predicted(client, "ner-bigru", ["a film", "a film", tokens, tokens], tokens=True)
+    assert found == predicted(client, "ner-bigru", ["a film", "a film", tokens, tokens, "a film", tokens], tokens=True)
     long = {"instances": ["a " * 5000], "parameters": {"truncate": True}}
     (cut,) = client.post("/v1/models/sentiment-lstm:predict", json=long).json()["predictions"]
     assert cut["truncated"] is True

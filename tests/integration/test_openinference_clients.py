@@ -26,6 +26,11 @@ LENIENT = {
     "empty lists for objects": {**body(parameters=[]), "parameters": []},
     "null data": body(parameters={}),
     "null in parameters": {**body(), "parameters": {"truncate": None, "binary_data_output": None, "timeout": None}},
+    "empty lists in parameters": {
+        **body(parameters={"binary_data_size": []}),
+        "id": [],
+        "parameters": {"truncate": [], "sequence_id": [], "sequence_start": [], "timeout": []},
+    },
     "Triton's parameters": {**body(), "parameters": {"priority": 1, "timeout": 0, "sequence_start": False}},
     "custom parameters": {**body(parameters={"a": [1]}), "parameters": {"mine": {"deep": [None]}, "": 1}},
     "unknown members": {**body(extra=1), "model_version": "9", "raw_input_contents": [], "x": None},
@@ -41,7 +46,8 @@ def test_what_is_not_known_is_passed_over_and_null_is_left_out(client: httpx.Cli
 
 
 @pytest.mark.parametrize(
-    "parameters", [None, {}, [], {"binary_data": None}, {"classification": 2}, {"binary_data": False}]
+    "parameters",
+    [None, {}, [], {"binary_data": None}, {"binary_data": []}, {"classification": 2}, {"binary_data": False}],
 )
 def test_parameters_of_outputs(client: httpx.Client, parameters: Any) -> None:
     (output,) = infer(client, {**body(), "outputs": [{"name": "label", "parameters": parameters, "x": 1}]}).json()[

@@ -22,7 +22,7 @@ from service.http.context import Here
 from service.http.described import of_a_model
 from service.http.endpoint import Answer, Job, ModelRoute, Outcome, PathModel
 from service.http.render import dumps
-from service.http.schemas.base import UNLESS_EMPTY, Lenient, Shape
+from service.http.schemas.base import Lenient, Shape
 from service.http.schemas.examples import bodies
 from service.http.schemas.requests import InputsRequest
 from service.http.schemas.responses import Probability
@@ -41,7 +41,8 @@ Truncation = Literal["longest_first", "only_first", "only_second", "do_not_trunc
 
 
 class Parameters(Lenient):
-    """Parameters of the two tasks. Null means the default, and unknown parameters are ignored."""
+    """Parameters of the two tasks. Null means the default, and unknown parameters are ignored. An empty `ignore_labels`
+    ignores none."""
 
     top_k: int | None = Field(
         None, ge=1, description="Text classification: the number of labels, most probable first; all by default."
@@ -84,11 +85,11 @@ class Options(Lenient):
     wait_for_model: bool | None = Field(None, description="Without effect: the model is loaded.")
 
 
-class HuggingFaceRequest(InputsRequest, extra="ignore"):
+class HuggingFaceRequest(InputsRequest, Lenient):
     """Inputs and parameters of Hugging Face's clients. An input may also be a list of tokens."""
 
-    parameters: Annotated[Parameters | None, UNLESS_EMPTY] = Field(None, description="How to answer.")
-    options: Annotated[Options | None, UNLESS_EMPTY] = Field(None, description="Accepted for clients that send them.")
+    parameters: Parameters | None = Field(None, description="How to answer.")
+    options: Options | None = Field(None, description="Accepted for clients that send them.")
 
     @property
     def chosen(self) -> Parameters:
@@ -163,7 +164,7 @@ def _check_task(parameters: Parameters, model: Model) -> None:
     wrong = [
         FieldProblem(f"/parameters/{name}", f"This is for {_TASKS[task]}; {model.name} does {_TASKS[model.task]}.")
         for name, task in _OF_A_TASK.items()
-        if task != model.task and getattr(parameters, name) is not None
+        if task != model.task and getattr(parameters, name) not in (None, [])
     ]
     if wrong:
         raise InvalidField(wrong[0].pointer, wrong[0].detail, *wrong[1:])

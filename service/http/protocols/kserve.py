@@ -18,7 +18,7 @@ from service.http.described import described, of_a_model
 from service.http.endpoint import Answer, Job, ModelRoute, Outcome, PathModel
 from service.http.protocols.v2_schemas import ModelReady
 from service.http.render import dumps, finite, json_response
-from service.http.schemas.base import UNLESS_EMPTY, Lenient, Shape
+from service.http.schemas.base import Lenient, Shape
 from service.http.schemas.examples import SENTIMENT, bodies
 from service.http.schemas.requests import Input
 from service.http.schemas.responses import Entities, Sentiment, Token
@@ -60,7 +60,7 @@ def _checked_instance(item: object, where: str) -> Input:
         return item
     if not isinstance(item, dict):
         raise InvalidField(where, 'An object is expected, such as {"text": "A great film."}.')
-    text, tokens = item.get("text"), item.get("tokens")
+    text, tokens = (None if item.get(name) == [] else item.get(name) for name in ("text", "tokens"))
     if text is not None and tokens is not None:
         raise InvalidField(where, "It has both `text` and `tokens`; send one of them.")
     if isinstance(text, str):
@@ -93,7 +93,7 @@ class V1Request(Lenient):
     instances: Annotated[list[Input], PlainValidator(_checked_instances, json_schema_input_type=_Instances)] = Field(
         description="The inputs: objects with `text`, or with `tokens` (one tokenised input), or plain texts."
     )
-    parameters: Annotated[V1Parameters | None, UNLESS_EMPTY] = Field(None, description="How to answer.")
+    parameters: V1Parameters | None = Field(None, description="How to answer.")
 
     @property
     def chosen(self) -> V1Parameters:

@@ -18,7 +18,7 @@ from pydantic import Field, PrivateAttr
 
 from service.errors import InvalidField, MalformedBody
 from service.http.render import array_as_json, dumps, gathered
-from service.http.schemas.base import UNLESS_EMPTY, Lenient, one_of
+from service.http.schemas.base import Lenient, one_of
 from service.http.schemas.requests import check_count, checked, read_object
 from service.model.gates import check_finite
 
@@ -42,7 +42,7 @@ class InputTensor(Lenient):
     name: Literal["text"] = Field(description="The only input.")
     shape: list[int] = Field(description="[n] or [n, 1].")
     datatype: Literal["BYTES"] = Field(description="UTF-8.")
-    parameters: Annotated[InputParameters | None, UNLESS_EMPTY] = Field(None, description="Set if the data is binary.")
+    parameters: InputParameters | None = Field(None, description="Set if the data is binary.")
     data: list[Any] | None = Field(None, description="The texts, unless they are binary.")
 
 
@@ -56,7 +56,7 @@ class OutputRequest(Lenient):
     """A requested output."""
 
     name: str = Field(description="An output of the model's metadata.")
-    parameters: Annotated[OutputParameters | None, UNLESS_EMPTY] = Field(None, description="Parameters of this output.")
+    parameters: OutputParameters | None = Field(None, description="Parameters of this output.")
 
 
 class InferParameters(Lenient):
@@ -86,7 +86,7 @@ class InferRequest(Lenient):
     outputs: list[OutputRequest] | None = Field(
         None, max_length=1024, description="The outputs to return; without it, or if empty, all except the gates."
     )
-    parameters: Annotated[InferParameters | None, UNLESS_EMPTY] = Field(None, description="Parameters of the request.")
+    parameters: InferParameters | None = Field(None, description="Parameters of the request.")
     _texts: list[str] = PrivateAttr(default_factory=list)
 
     @property
@@ -138,7 +138,7 @@ class LoadParameters(Lenient):
 class LoadRequest(Lenient):
     """The optional body of a request to load a model."""
 
-    parameters: Annotated[LoadParameters | None, UNLESS_EMPTY] = Field(None, description="Parameters of the request.")
+    parameters: LoadParameters | None = Field(None, description="Parameters of the request.")
 
 
 class UnloadRequest(Lenient):
