@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from statistics import fmean
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
 from fastapi import APIRouter, Body
@@ -22,7 +22,7 @@ from service.http.context import Here
 from service.http.described import of_a_model
 from service.http.endpoint import Answer, Job, ModelRoute, Outcome, PathModel
 from service.http.render import dumps
-from service.http.schemas.base import Lenient, Shape
+from service.http.schemas.base import Lenient, Shape, one_of
 from service.http.schemas.examples import bodies
 from service.http.schemas.requests import InputsRequest
 from service.http.schemas.responses import Probability
@@ -63,7 +63,9 @@ class Parameters(Lenient):
         ge=0,
         description="Token classification: accepted without effect, because a text is read sentence by sentence.",
     )
-    truncation: bool | Truncation | None = Field(
+    truncation: (
+        Annotated[bool | Truncation, one_of(f"true, false, or one of {', '.join(get_args(Truncation))}")] | None
+    ) = Field(
         None,
         description='Keep the head of a text over the token limit: true, or any strategy except "do_not_truncate".',
     )
