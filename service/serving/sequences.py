@@ -32,10 +32,11 @@ _OLDEST_SECONDS = 86_400.0
 @dataclass(slots=True)
 class Held:
     """One sequence during a request. `before` is its state, None at the start. `after` is kept for the next request;
-    None ends the sequence."""
+    None ends the sequence. With `over` a failure ends it, too."""
 
     before: str | None
     after: str | None = None
+    over: bool = False
 
 
 class Sequences:
@@ -56,7 +57,7 @@ class Sequences:
     @contextmanager
     def hold(self, model: str, number: int | str, *, start: bool) -> Iterator[Held]:
         """Lock a sequence. If its first request fails the sequence is removed; after a later failure it stays as it
-        was.
+        was, unless it is `over`.
 
         Raises `InvalidField` for an unknown sequence, one that is open already, and one locked by another request;
         `Unavailable` if too many are open.
@@ -69,7 +70,7 @@ class Sequences:
             try:
                 yield held
             except BaseException:
-                if start:
+                if start or held.over:
                     path.unlink(missing_ok=True)
                 raise
             if held.after is None:

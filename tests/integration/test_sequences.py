@@ -127,6 +127,13 @@ def test_a_first_request_that_fails_leaves_nothing(service: Process) -> None:
     assert outputs(infer(service, 6, "x", sequence_start=True, sequence_end=True))["lengths"] == [1]
 
 
+def test_the_end_of_a_text_without_a_token_ends_the_sequence(service: Process) -> None:
+    outputs(infer(service, 8, " ", sequence_start=True))
+    answer = infer(service, 8, "\n", sequence_end=True)
+    assert (answer.status_code, "holds no token" in answer.json()["error"]) == (422, True)
+    assert outputs(infer(service, 8, "x", sequence_start=True, sequence_end=True))["lengths"] == [1]
+
+
 def test_sequences_are_bounded_in_number(start: Start, repository: Path) -> None:
     process = start("--max-sequences", "2", models=repository).until_ready()
     for number in (1, 2):

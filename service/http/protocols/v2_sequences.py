@@ -60,8 +60,12 @@ async def infer(
         async for some in opened.steps():
             events += some
         if parameters.sequence_end:
-            async for some in opened.finish():
-                events += some
+            try:
+                async for some in opened.finish():
+                    events += some
+            except InvalidField:  # the text has no token, and a second end would not change that
+                held.over = True
+                raise
         else:
             held.after = opened.state()["state"]
         prediction = _prediction(manifest, events, stream.logits)
