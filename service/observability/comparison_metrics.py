@@ -43,7 +43,7 @@ COMPARISON_FAMILIES = (
     Family(
         "feedback_total",
         "counter",
-        "Feedback by its outcome. repeated: the input has feedback already; unscored: the answer is no longer known.",
+        "Feedback by its outcome. repeated: the input has feedback already.",
         (*_MODEL, "outcome"),
     ),
     Family(

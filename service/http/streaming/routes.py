@@ -75,9 +75,10 @@ async def stream(
     opened.paces, opened.deadline = runtime.streams.admit(context.key), context.deadline
     context.log.update(model=model.name, inputs=1)
     events = _events(opened, asked)
-    if not prefers(EVENT_STREAM, context.headers.get(b"accept")):
-        return json_response(await _whole(opened, events, context))
     first = await anext(events)  # errors of the request are raised here, while they can still become a status
+    context.log["tokens"] = opened.stream.waiting
+    if not prefers(EVENT_STREAM, context.headers.get(b"accept")):
+        return json_response(await _whole(opened, events))
     return StreamingResponse(_sent(context, opened, first, events), media_type=EVENT_STREAM, headers=_HEADERS)
 
 
@@ -135,7 +136,7 @@ def _check_size(opened: Opened) -> None:
         raise TooLarge("Numbers in the gates of one answer", numbers, settings.max_trace)
 
 
-async def _whole(opened: Opened, events: AsyncIterator[list[Event]], context: RequestContext) -> dict[str, Any]:
+async def _whole(opened: Opened, events: AsyncIterator[list[Event]]) -> dict[str, Any]:
     answer: dict[str, Any] = {"model": opened.model.name, "version": opened.model.version, "events": []}
     state: str | None = None
     prediction: object = None
@@ -148,7 +149,6 @@ async def _whole(opened: Opened, events: AsyncIterator[list[Event]], context: Re
                     prediction = event["prediction"]
                 case _:
                     answer["events"].append(event)
-    context.log["tokens"] = len(answer["events"])
     return {**answer, "state": state, "prediction": prediction}
 
 

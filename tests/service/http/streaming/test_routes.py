@@ -75,3 +75,21 @@ def test_a_stream_ends_at_the_deadline_of_its_request(
         assert 60 > given[0] > given[1] > 0
 
     runner(tmp_path, monkeypatch)(test)
+
+
+@pytest.mark.parametrize("accept", ["application/json", "text/event-stream"])
+def test_the_log_has_the_tokens_of_a_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, accept: str) -> None:
+    """However few of them have an event."""
+    tiny_bundle(tmp_path / "sentiment-lstm", bidirectional=False)
+
+    async def test(talk: Talk) -> None:
+        body = {"model": "sentiment-lstm", "text": "film " * 40, "end": True, "every": 15}
+        protocol, line = talk.connect()
+        with capture_logs() as logs:
+            protocol.data_received(request("/stream", body, f"Accept: {accept}"))
+            while not logs:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+        assert line.written.count(b'"t":') == 2
+        assert [each["tokens"] for each in logs] == [40], logs
+
+    runner(tmp_path, monkeypatch)(test)
