@@ -64,7 +64,8 @@ class Visit:
 
     def open(self, fragment: str = "") -> Any:
         """Go to the page and wait for its first answer."""
-        self.page.goto("about:blank")  # else another fragment alone has the page load itself again, a moment later
+        if self.page.url != "about:blank":
+            self.page.goto("about:blank")  # else another fragment alone has the page load itself again, a moment later
         self._load(lambda: self.page.goto(f"{self.url}/{fragment}"))
         while True:
             self.until(lambda: self.cut_off or self.page.is_visible("main[aria-busy=false]"))
