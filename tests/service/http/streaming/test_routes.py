@@ -66,7 +66,7 @@ def test_a_stream_ends_at_the_deadline_of_its_request(
         body = {"model": "sentiment-lstm", "text": "film " * 100, "end": True}
         protocol, line = talk.connect()
         protocol.data_received(request("/stream", body, f"Accept: {accept}", "X-Request-Timeout: 60"))
-        while not (line.written.endswith(b"\r\n0\r\n\r\n") or b'"status":504' in line.written):  # noqa: ASYNC110
+        while not (line.written.endswith(b"\r\n0\r\n\r\n") or b'"status":504' in line.written):  # noqa: ASYNC110  # nothing tells of it
             await asyncio.sleep(0)
         last = line.written.rpartition(b"data: ")[2] if accept == "text/event-stream" else line.written
         assert b'"status":504' in last, line.written
@@ -87,7 +87,7 @@ def test_the_log_has_the_tokens_of_a_piece(tmp_path: Path, monkeypatch: pytest.M
         protocol, line = talk.connect()
         with capture_logs() as logs:
             protocol.data_received(request("/stream", body, f"Accept: {accept}"))
-            while not logs:  # noqa: ASYNC110
+            while not logs:  # noqa: ASYNC110  # nothing tells of it
                 await asyncio.sleep(0)
         assert line.written.count(b'"t":') == 2
         assert [each["tokens"] for each in logs] == [40], logs
