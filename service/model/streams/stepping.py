@@ -7,7 +7,6 @@ result is the same in any batch, up to the rounding of a sum.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 from threading import Lock
 from typing import NamedTuple
 
@@ -66,13 +65,17 @@ class Stepper:
         self._numbers = network.numbers
         self._kept: tuple[dict[bytes, int], Array] = {}, np.empty((0, 0), np.float32)
         self._learning = Lock()
-        sizes = [*(size for each in self._layers for size in each.sizes), manifest.window[0] * network.numbers]
-        ends: list[int] = np.cumsum([0, *sizes]).tolist()
-        *self._parts, self._memory = [(slice(None), slice(start, end)) for start, end in pairwise(ends)]
-        self._window = sizes[-1] > 0
+        sizes = [size for each in self._layers for size in each.sizes]
+        self._window = manifest.window[0] > 0
+        if self._window:
+            sizes.append(manifest.window[0] * network.numbers)
         self._hidden = (slice(None), slice(manifest.hidden))
         self._pooled = len(self._head.start)
-        self.start: State = np.concatenate([self._head.start, np.zeros((ends[-1] + 1) // 2)]).tobytes()
+        ends: list[int] = (8 * self._pooled + 4 * np.cumsum([0, *sizes])).tolist()
+        self._parts = list(zip(sizes, ends[:-1], strict=True))
+        """The size of each layer's states, and with a window of the vectors, and their first byte in a `State`."""
+        padding = ends[-1] % 8
+        self.start: State = np.array(self._head.start).tobytes() + bytes(4 * sum(sizes) + padding)
         """The state before the first token."""
 
     def run(self, jobs: Sequence[StepJob]) -> list[Stepped]:
@@ -89,25 +92,26 @@ class Stepper:
 
     def _run(self, jobs: Sequence[StepJob], lengths: Sequence[int]) -> list[Stepped]:
         """Step streams whose jobs have these lengths, the longest first."""
-        count = len(jobs)
+        count, size = len(jobs), len(self.start)
         places, vectors = self._known(jobs)
-        numbers = np.frombuffer(bytearray().join([job.state for job in jobs])).reshape(count, -1)
-        pooled, cells = numbers[:, : self._pooled], numbers[:, self._pooled :].view(np.float32)
-        parts = [cells[part] for part in self._parts]  # views [streams, size], which each step changes
+        memory = bytearray().join([job.state for job in jobs])
+        # Views [streams, size], which each step changes.
+        pooled = np.ndarray((count, self._pooled), np.float64, memory, 0, (size, 8))
+        parts = [np.ndarray((count, width), np.float32, memory, first, (size, 4)) for width, first in self._parts]
         wanted = any(job.gates for job in jobs)
         logits: list[Logits] = []  # of each token
         traced: list[list[Gates]] = []  # of each token and layer
         for token in range(lengths[0]):
             if lengths[-1] <= token:
                 count = sum(length > token for length in lengths)
-                parts, pooled, cells = [part[:count] for part in parts], pooled[:count], cells[:count]
+                parts, pooled = [part[:count] for part in parts], pooled[:count]
             if count == 1:
                 place = places[jobs[0].rows[token]]
                 inputs = vectors[place : place + 1]
             else:
                 inputs = vectors.take([places[job.rows[token]] for job in jobs[:count]], 0)
             if self._window:
-                inputs = self._widened(inputs, cells)
+                inputs = self._widened(inputs, parts[-1])
             gates: list[Gates] = []
             at = 0
             for each in self._layers:
@@ -119,7 +123,7 @@ class Stepper:
             if len(jobs[0].rows) > 1 and wanted:  # the next step changes the states
                 gates = [{name: found.copy() for name, found in each.items()} for each in gates]
             traced.append(gates)
-        content, size = numbers.tobytes(), len(self.start)
+        content = bytes(memory)
         states = [content[at : at + size] for at in range(0, len(content), size)]
         if lengths[0] == 1 and not wanted:
             return list(map(Stepped, [[row] for row in logits[0]], states))
@@ -153,12 +157,11 @@ class Stepper:
             places.update((row, first + number) for number, row in enumerate(missing))
             return places, vectors
 
-    def _widened(self, vectors: Array, cells: Array) -> Array:
-        """The first layer's inputs for the windows of words' vectors [streams, numbers]. The vectors of the words
-        before lie in `cells`, which changes."""
-        memory = cells[self._memory]
-        window = np.concatenate([memory, vectors], axis=1)
-        memory[...] = window[:, self._numbers :]
+    def _widened(self, vectors: Array, before: Array) -> Array:
+        """The first layer's inputs for the windows of words' vectors [streams, numbers]. `before` are the vectors of
+        the words before [streams, size], and changes."""
+        window = np.concatenate([before, vectors], axis=1)
+        before[...] = window[:, self._numbers :]
         return self._layers[0].arrive(window)
 
 
