@@ -171,8 +171,8 @@ class Base(Generic[_Http]):
     async def _get(self, kind: type[_Kind], path: str) -> _Kind:
         return answers.read(kind, (await self._send("GET", path)).content)
 
-    async def _post(self, path: str, body: dict[str, Any]) -> bytes:
-        return (await self._send("POST", path, json=body)).content
+    async def _post(self, path: str, body: dict[str, Any]) -> httpx.Response:
+        return await self._send("POST", path, json=body)
 
     async def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
         try:

@@ -94,7 +94,7 @@ class AsyncClient(Base[httpx.AsyncClient]):
         """Send the right answer: a label, or the entities of a tagger's input. `Predictions.sources` has both
         positional arguments for each input. Raises `NotFound` for a request that is not among the last ones."""
         body = feedback_body(request_id, number, label, entities)
-        return read(Feedback, await self._post("/feedback", body))
+        return read(Feedback, (await self._post("/feedback", body)).content)
 
     async def shadow(self, name: str) -> Shadow:
         """The comparison of a model's shadow with the served version. Raises `NotFound` if it has none."""

@@ -10,6 +10,8 @@ import json
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+import httpx
+
 from service.client.base import ModelFields, blocking, members
 from service.client.whole import reading
 
@@ -35,7 +37,7 @@ class _Base:
     given to a later stream."""
 
     def __init__(
-        self, post: Callable[[str, dict[str, Any]], Awaitable[bytes]], fields: StreamFields, state: str | None
+        self, post: Callable[[str, dict[str, Any]], Awaitable[httpx.Response]], fields: StreamFields, state: str | None
     ) -> None:
         self._post = post
         self._fields = members(StreamFields, fields)
@@ -44,11 +46,14 @@ class _Base:
         """Those of the last piece."""
         self.prediction: dict[str, Any] | None = None
         """As `/predict` has it, once the text has ended."""
+        self.source: tuple[str, int] | None = None
+        """The first arguments of `feedback` on this prediction."""
 
     async def _exchange(self, piece: Piece, *, end: bool) -> None:
         part = {"text": piece} if isinstance(piece, str) else {"tokens": list(piece)}
-        content = await self._post("/stream", {**self._fields, **part, "state": self.state, "end": end})
-        self.events, self.state, self.prediction = _read(content, end=end)
+        response = await self._post("/stream", {**self._fields, **part, "state": self.state, "end": end})
+        self.events, self.state, self.prediction = _read(response.content, end=end)
+        self.source = (response.headers.get("X-Request-ID", ""), 0) if end else None
 
 
 @reading

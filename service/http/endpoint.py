@@ -402,7 +402,8 @@ class Followed:
         """Call it before the answer is sent: feedback may reach another worker at once."""
         job, outcome, context = self._job, self._outcome, self._context
         if not job.intervened:
-            context.runtime.after.feedback.remember(context.request_id, job.model, outcome.encoded, outcome.predictions)
+            lengths = [len(source.text) for source in outcome.encoded]
+            context.runtime.after.feedback.remember(context.request_id, job.model, lengths, outcome.predictions)
 
     def tell(self) -> None:
         """Call it after the answer is sent."""

@@ -10,7 +10,6 @@ from typing import Any, Literal
 from service.errors import AnswerNotFound, InvalidField
 from service.model.decoding import Prediction
 from service.model.loading import Model
-from service.model.tokenizer import Encoded
 from service.observability.comparison_metrics import BINS, FEEDBACK_ACCURACY, FEEDBACK_CALIBRATION, FEEDBACK_F1
 from service.observability.metrics import Metrics, Series, Totals, value_of
 from service.observability.shared_metrics import Family
@@ -46,10 +45,11 @@ class Feedback:
         metrics.derived.append(_figures)
 
     def remember(
-        self, request_id: str, model: Model, encoded: Sequence[Encoded], predictions: Sequence[Prediction]
+        self, request_id: str, model: Model, lengths: Sequence[int], predictions: Sequence[Prediction]
     ) -> None:
-        """Remember an answer that is about to be sent: its client may give feedback at once."""
-        self._answered.note(request_id, _detail(model, encoded, predictions))
+        """Remember an answer that is about to be sent: its client may give feedback at once. `lengths` are those of the
+        texts, in code points."""
+        self._answered.note(request_id, _detail(model, lengths, predictions))
 
     def take(
         self, request_id: str, number: int, label: str | None, entities: Sequence[tuple[int, int, str]] | None
@@ -119,7 +119,7 @@ class Feedback:
         self._metrics.board.number("feedback_score_sum_total", name, version, place).add(score)
 
 
-def _detail(model: Model, encoded: Sequence[Encoded], predictions: Sequence[Any]) -> dict[str, Any]:
+def _detail(model: Model, lengths: Sequence[int], predictions: Sequence[Any]) -> dict[str, Any]:
     """The part of an answer that feedback needs, without texts. Numbers stand for labels and kinds of entities."""
     manifest = model.bundle.manifest
     labels = manifest.labels
@@ -131,10 +131,10 @@ def _detail(model: Model, encoded: Sequence[Encoded], predictions: Sequence[Any]
     numbers = {kind: number for number, kind in enumerate(kinds)}
     answers = [
         [
-            len(source.text),
+            length,
             [[each["start"], each["end"], numbers[each["label"]], each["score"]] for each in prediction["entities"]],
         ]
-        for source, prediction in zip(encoded, predictions, strict=True)
+        for length, prediction in zip(lengths, predictions, strict=True)
     ]
     return {**of, "kinds": kinds, "answers": answers}
 

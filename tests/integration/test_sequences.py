@@ -72,6 +72,20 @@ def test_a_tagger_s_labels_come_as_they_are_settled(service: Process) -> None:
     assert found == [(token["label"], token["start"], token["end"]) for token in whole]
 
 
+def test_the_end_of_a_sequence_is_open_to_feedback(service: Process) -> None:
+    begun = infer(service, 21, "the film ", sequence_start=True)
+    ended = infer(service, 21, "is great", sequence_end=True)
+    statuses = [
+        httpx.post(
+            f"{service.url}/feedback",
+            json={"request_id": answer.headers["x-request-id"], "label": "positive"},
+            timeout=PATIENCE,
+        ).status_code
+        for answer in (begun, ended)
+    ]
+    assert statuses == [404, 202]
+
+
 def test_many_sequences_do_not_mix(service: Process) -> None:
     texts = {number: f"the film {number} was " + "very " * number + "good" for number in range(1, 9)}
     with ThreadPoolExecutor(8) as pool:

@@ -101,6 +101,45 @@ def test_events_have_the_gates_asked_for(service: Process) -> None:
             assert event["gates"]["1"][gate] == pytest.approx(expected, abs=1e-5)
 
 
+def judge(service: Process, request_id: str, **right: Any) -> httpx.Response:
+    """Say what was right of an answer."""
+    return service.client.post("/feedback", json={"request_id": request_id, "input": 0, **right})
+
+
+@pytest.mark.parametrize("form", ["application/json", "text/event-stream"])
+def test_the_end_of_a_text_is_open_to_feedback(service: Process, form: str) -> None:
+    first = service.client.post("/stream", json={"model": "sentiment-lstm", "text": "the film is "})
+    body = {"text": "great", "state": first.json()["state"], "end": True}
+    last = service.client.post("/stream", json=body, headers={"Accept": form})
+    label = predicted(service, "sentiment-lstm", "the film is great")["label"]
+    other = {"positive": "negative", "negative": "positive"}[label]
+    assert judge(service, first.headers["x-request-id"], label=label).status_code == 404  # it answered nothing yet
+    judged = [judge(service, last.headers["x-request-id"], label=each).json()["outcome"] for each in (label, other)]
+    assert judged == ["right", "repeated"]
+
+
+@pytest.mark.parametrize(
+    ("pieces", "length"),
+    [([{"text": TEXT[:50]}, {"text": TEXT[50:] + " "}], len(TEXT) + 1), ([{"tokens": ["Ada", "é"]}], 5)],
+)
+def test_feedback_on_entities_knows_the_length_of_the_text(
+    service: Process, pieces: list[dict[str, Any]], length: int
+) -> None:
+    state = None
+    for piece in pieces:
+        body = {"model": "ner-gru", **piece, "state": state, "end": piece is pieces[-1]}
+        answer = service.client.post("/stream", json=body)
+        state = answer.json()["state"]
+    found = [
+        {name: each[name] for name in ("label", "start", "end")} for each in answer.json()["prediction"]["entities"]
+    ]
+    request_id = answer.headers["x-request-id"]
+    over = judge(service, request_id, entities=[{"label": "PER", "start": 0, "end": length + 1}])
+    assert over.status_code == 422
+    assert f"the text has {length} characters" in over.text
+    assert judge(service, request_id, entities=found).json()["outcome"] == "right"
+
+
 def test_server_sent_events_come_one_by_one(service: Process) -> None:
     body: dict[str, Any] = {"model": "sentiment-lstm", "text": "the film is great", "end": True}
     with service.client.stream("POST", "/stream", json=body, headers={"Accept": "text/event-stream"}) as answer:

@@ -39,6 +39,18 @@ def service(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Itera
         yield start().until_ready()
 
 
+def test_feedback_is_about_the_last_text_over_a_connection(service: Process) -> None:
+    judged = []
+    with stream(service, model="sentiment-lstm") as opened:
+        for text in ("the film is great", "the film is bad"):
+            opened.send(text=text, end=True)
+            done = opened.until("done")[-1]
+            for _ in range(2):
+                said = {"request_id": done["request_id"], "label": done["prediction"]["label"]}
+                judged.append(service.client.post("/feedback", json=said).json()["outcome"])
+    assert judged == ["right", "repeated"] * 2
+
+
 @pytest.mark.parametrize("model", ["sentiment-lstm", "sentiment-gru", "ner-gru"])
 @pytest.mark.parametrize("pieces", [[TEXT], list(TEXT), cut(TEXT, 5)])
 def test_the_last_answer_is_that_for_the_whole_text(service: Process, model: str, pieces: list[str]) -> None:

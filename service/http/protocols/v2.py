@@ -61,7 +61,9 @@ class _InferRoute(ModelRoute):
         context.log.update(model=model.name, inputs=1)
         runtime.streams.check_room(model)
         named, paces = "version" in context.path, runtime.streams.admit(context.key)
-        model, tensors, parameters = await v2_sequences.infer(runtime, model, asked, number, named=named, paces=paces)
+        model, tensors, parameters = await v2_sequences.infer(
+            runtime, model, asked, number, context.request_id, named=named, paces=paces
+        )
         context.model = model.name, model.version
         return _written(model, asked, tensors, parameters)
 

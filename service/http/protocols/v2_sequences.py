@@ -35,6 +35,7 @@ async def infer(
     model: Model,
     asked: InferRequest,
     number: int | str,
+    request_id: str,
     *,
     named: bool,
     paces: Sequence[Rate] = (),
@@ -52,7 +53,8 @@ async def infer(
     _wanted(model.bundle.manifest, asked)
     with runtime.streams.sequences.hold(model.name, number, start=bool(parameters.sequence_start)) as held:
         version = model.version if named or held.before is None else None
-        opened = open_stream(runtime, StreamOptions(model=model.name, version=version, state=held.before), paces=paces)
+        options = StreamOptions(model=model.name, version=version, state=held.before)
+        opened = open_stream(runtime, options, request_id, paces=paces)
         model, stream, events = opened.model, opened.stream, []
         manifest = model.bundle.manifest
         wanted = _wanted(manifest, asked)

@@ -31,6 +31,8 @@ class Opened:
     model: Model
     stream: Stream
     split: bool
+    request_id: str
+    """Feedback on the prediction of the newest text refers to it."""
     paces: Sequence[Rate] = ()
     state_every: int = 0
     patient: bool = False
@@ -72,7 +74,9 @@ class Opened:
             async for events in self.steps():
                 yield events
             events, prediction = stream.finish()
-            yield [*events, {"type": "done", "prediction": prediction, "tokens": stream.count}]
+            done = {"type": "done", "prediction": prediction, "tokens": stream.count, "request_id": self.request_id}
+            self.runtime.after.feedback.remember(self.request_id, self.model, [stream.characters], [prediction])
+            yield [*events, done]
         finally:
             self.stream = self.runtime.streams.begin(self.model, stream.wanted, split=self.split)
 
@@ -102,7 +106,13 @@ class Opened:
 
 
 def open_stream(
-    runtime: Runtime, asked: StreamOptions, *, paces: Sequence[Rate] = (), state_every: int = 0, key: str | None = None
+    runtime: Runtime,
+    asked: StreamOptions,
+    request_id: str,
+    *,
+    paces: Sequence[Rate] = (),
+    state_every: int = 0,
+    key: str | None = None,
 ) -> Opened:
     """A new stream, or one that continues from a state. `key` chooses between versions of a model.
 
@@ -145,7 +155,7 @@ def open_stream(
     else:
         stream = streams.resume(model, what, owner, content)
         split = stream.split
-    return Opened(runtime, model, stream, split, paces, state_every)
+    return Opened(runtime, model, stream, split, request_id, paces, state_every)
 
 
 def error_event(error: Exception) -> Event:

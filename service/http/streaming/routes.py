@@ -68,7 +68,7 @@ async def stream(
     asked.check()
     runtime = context.runtime
     runtime.check_open()
-    opened = open_stream(runtime, asked, key=context.route_key)
+    opened = open_stream(runtime, asked, context.request_id, key=context.route_key)
     model = opened.model
     context.model, context.inputs = (model.name, model.version), 1
     runtime.streams.check_room(model)

@@ -276,7 +276,8 @@ class Session:
             self._runtime.check_open()
             paces = self._streams.paces(grant.counted if grant is not None else None)
             key = self._context.route_key
-            opened = open_stream(self._runtime, opening, paces=paces, state_every=opening.state_every, key=key)
+            request_id, every = self._context.request_id, opening.state_every
+            opened = open_stream(self._runtime, opening, request_id, paces=paces, state_every=every, key=key)
             opened.patient = True
         except RequestError as error:
             await self._tell(error_event(error))

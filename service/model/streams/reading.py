@@ -129,6 +129,11 @@ class StreamTokenizer:
             found.append(Token(token, start, self._at, self._tokenizer.row(token), False, gap))
         return found
 
+    @property
+    def characters(self) -> int:
+        """Code points of the text so far."""
+        return self._at + len(self._tail)
+
     def end(self) -> list[Token]:
         """End the text. Returns its last tokens."""
         if not self._count:

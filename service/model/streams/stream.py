@@ -117,6 +117,11 @@ class Stream:
         return len(self._entities)
 
     @property
+    def characters(self) -> int:
+        """Code points of the text taken so far; of tokens, joined by one space."""
+        return self._reader.characters
+
+    @property
     def waiting(self) -> int:
         """Final tokens that are not stepped yet."""
         return len(self._pending)

@@ -16,7 +16,8 @@ def reply(request: Any, number: int) -> Reply:
         return 503, {"Retry-After": "0"}, {"status": 503, "title": "Not available now", "detail": "restarting"}
     prediction = {"label": "positive"} if request["end"] else None
     state = None if request["end"] else f"{request['state'] or ''}+{request['text']}"
-    return 200, {}, {"model": "m", "version": "1", "events": [{"t": number}], "state": state, "prediction": prediction}
+    answer = {"model": "m", "version": "1", "events": [{"t": number}], "state": state, "prediction": prediction}
+    return 200, {"X-Request-ID": f"request {number}"}, answer
 
 
 def test_the_state_goes_with_every_piece_and_a_lost_one_is_sent_again() -> None:
@@ -25,8 +26,10 @@ def test_the_state_goes_with_every_piece_and_a_lost_one_is_sent_again() -> None:
         assert stream.send("a") == [{"t": 1}]
         assert stream.send("b") == [{"t": 3}]
         assert stream.state == "+a+b"
+        assert stream.source is None
         assert stream.end("c") == {"label": "positive"}
         assert stream.state is None
+        assert stream.source == ("request 4", 0)
     assert [(each["text"], each["state"]) for each in server.seen] == [
         ("a", None),
         ("b", "+a"),

@@ -78,7 +78,7 @@ async def ask(runtime: Runtime, request_id: str, texts: list[Any], name: str = "
     encoded = encode(model, texts, True, str)
     logits = await runtime.inference.predict(model, encoded, deadline=asyncio.get_running_loop().time() + 60)
     predictions = decode(model, logits, encoded, tokens=False)
-    runtime.after.feedback.remember(request_id, model, encoded, predictions)
+    runtime.after.feedback.remember(request_id, model, [len(each.text) for each in encoded], predictions)
     exchange = Exchange(request_id, "/predict", model, encoded, predictions, time(), **more)
     runtime.after.note(exchange, runtime.versions_of(exchange.model))
     return exchange
