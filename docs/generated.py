@@ -78,8 +78,9 @@ def errors_page() -> str:
         "Errors",
         "Errors of the service are `application/problem+json` (RFC 9457): `type` ends in the name below, `detail` says "
         "what was wrong and what would be right, `errors` has a JSON pointer for each wrong field, and the log has the "
-        "request under `request_id`. Under `/v2` and at `POST /models/{name}` the same statuses come as "
-        '`{"error": "…"}`, the form of those protocols. `Retry-After` stands on every 429 and 503.',
+        "request under `request_id`. Below `/v1` a member `error` has the text of `detail` again. Below `/v2` and at "
+        '`POST /models/{name}` the same statuses come as `{"error": "…"}`, the form of those protocols. `Retry-After` '
+        "stands on every 429 and 503.",
         table(["status", "name", "meaning"], sorted(unique)),
         "## Exit statuses of the commands",
         table(["status", "meaning"], exits),

@@ -256,10 +256,10 @@ def _complete(operation: _Json, method: str, route: APIRoute) -> None:
             headers.append("X-Route-Key")
     if isinstance(route, JobRoute) or "name" in route.param_convertors:
         errors.append(ModelNotFound)
-    foreign = problems.is_foreign(method, route.path)
+    protocol = problems.form_of(method, route.path) is problems.Form.PROTOCOL
     responses = {"500": _ref("responses", RequestError.slug), **_responses(errors), **operation["responses"]}
     operation["responses"] = {
-        status: _ref("responses", "protocol-error") if foreign and status >= "400" else response
+        status: _ref("responses", "protocol-error") if protocol and status >= "400" else response
         for status, response in sorted(responses.items())
     }
     others = [each for each in operation.get("parameters", ()) if each["name"] not in _PLACES]

@@ -1,12 +1,13 @@
 """Errors as answers: ``application/problem+json`` (RFC 9457), with the request's id and pointers to wrong fields.
 
-A problem's `type` points to its description in the API document. The foreign protocols have their own form for every
-error, ``{"error": "…"}``, with the same statuses.
+A problem's `type` points to its description in the API document. Two foreign protocols have their own form for every
+error, ``{"error": "…"}``, with the same statuses. `/v1` has problems whose `detail` is also the member `error`.
 """
 
 from __future__ import annotations
 
 import math
+from enum import Enum
 
 import orjson
 from starlette.responses import Response
@@ -21,16 +22,31 @@ TYPE_PREFIX = "/openapi.json#/components/responses/"
 
 INTERNAL = "Something went wrong here, not in the request. The log has it under this request_id."
 
-FOREIGN = (("/v1", ""), ("/v1/", ""), ("/v2", ""), ("/v2/", ""), ("/models/", "POST"))
-"""Routes of the foreign protocols: an exact path or a prefix, and the method; empty for any."""
+
+class Form(Enum):
+    """The form of an error as an answer."""
+
+    PROBLEM = "a problem"
+    EXTENDED = "a problem with the extension member `error`, which KServe's clients read"
+    PROTOCOL = "the member `error` alone"
 
 
-def is_foreign(method: str, path: str) -> bool:
-    """True if a request uses a foreign protocol, also on an unknown path."""
-    return any(
-        (path.startswith(prefix) if prefix.endswith("/") else path == prefix) and of_method in ("", method)
-        for prefix, of_method in FOREIGN
-    )
+_FORMS = (
+    ("/v1", "", Form.EXTENDED),
+    ("/v1/", "", Form.EXTENDED),
+    ("/v2", "", Form.PROTOCOL),
+    ("/v2/", "", Form.PROTOCOL),
+    ("/models/", "POST", Form.PROTOCOL),
+)
+"""An exact path or a prefix, the method (empty for any), and the form of errors there."""
+
+
+def form_of(method: str, path: str) -> Form:
+    """The form of a request's errors, also on an unknown path."""
+    for prefix, of_method, form in _FORMS:
+        if (path.startswith(prefix) if prefix.endswith("/") else path == prefix) and of_method in ("", method):
+            return form
+    return Form.PROBLEM
 
 
 def of(error: Exception) -> RequestError:
@@ -45,10 +61,12 @@ def is_unexpected(error: Exception) -> bool:
 
 def response(error: Exception, request_id: str, method: str, path: str) -> Response:
     """An error as the answer to a request, in the form of its protocol."""
-    told = of(error)
-    if is_foreign(method, path):
-        return Response(orjson.dumps({"error": told.detail}), told.status, headers(told), JSON)
-    return Response(orjson.dumps(body(told, request_id)), told.status, headers(told), MEDIA_TYPE)
+    told, form = of(error), form_of(method, path)
+    content = {} if form is Form.PROTOCOL else body(told, request_id)
+    if form is not Form.PROBLEM:
+        content["error"] = told.detail
+    media_type = JSON if form is Form.PROTOCOL else MEDIA_TYPE
+    return Response(orjson.dumps(content), told.status, headers(told), media_type)
 
 
 def body(error: RequestError, request_id: str) -> dict[str, object]:

@@ -13,6 +13,7 @@ from typing import Any
 
 async def ask(url: str, model: str, texts: list[str]) -> dict[str, Any]:
     """The calls that the protocol has, but for `is_server_live`, which asks for JSON where the explorer's page is."""
+    from httpx import HTTPStatusError
     from kserve import InferenceRESTClient, RESTConfig
 
     client = InferenceRESTClient(RESTConfig(protocol="v1", retries=0))
@@ -24,8 +25,8 @@ async def ask(url: str, model: str, texts: list[str]) -> dict[str, Any]:
     }
     try:
         await client.infer(url, body, model_name="none")
-    except Exception as error:
-        found["error"] = str(error)
+    except HTTPStatusError as error:
+        found["error"] = error.response.json()["error"]
     return found
 
 

@@ -11,7 +11,7 @@ import httpx
 import jsonschema_rs
 
 from docs.interface import whole_document
-from service.http.problems import is_foreign
+from service.http.problems import Form, form_of
 
 _EVERYWHERE = {
     "access-control-allow-credentials",
@@ -70,10 +70,13 @@ def check(response: httpx.Response) -> None:
 def _described(method: str, path: str, response: httpx.Response, body: bytes | None) -> dict[str, Any]:
     """What the document has for an answer's status."""
     status, components = response.status_code, document()["components"]["responses"]
-    foreign = is_foreign(method, path)
+    form = form_of(method, path)
+    foreign = form is Form.PROTOCOL
     slug = "protocol-error" if foreign else ""
     if status >= 400 and not foreign and body and method != "HEAD":
-        slug = response.json()["type"].rpartition("/")[2]
+        problem = response.json()
+        assert problem.get("error") == (problem["detail"] if form is Form.EXTENDED else None)
+        slug = problem["type"].rpartition("/")[2]
         assert components[slug]["content"]["application/problem+json"]["example"]["status"] == status
     operation = _operation("GET" if method == "HEAD" else method, path)
     unrouted = slug == "route-not-found" or (foreign and b"There is no route" in (body or b"")) or status == 405

@@ -170,10 +170,16 @@ def test_what_is_not_http_is_answered_with_a_problem(service: Process) -> None:
         assert "HTTP/1.1" in problem(everything(connection), 400)["detail"]
 
 
-def test_the_wire_refuses_in_the_form_of_the_protocol_asked_for(service: Process) -> None:
+@pytest.mark.parametrize("target", [b"/v1/models/m:predict?a=b", b"/v2/models/m/infer?a=b"])
+def test_the_wire_refuses_in_the_form_of_the_protocol_asked_for(service: Process, target: bytes) -> None:
     with connected(service) as connection:
-        connection.sendall(b"POST /v2/models/m/infer?a=b HTTP/1.1\r\nHost: x\r\nX-Long: " + b"x" * 40_000 + b"\r\n\r\n")
-        head, _, body = everything(connection).partition(b"\r\n\r\n")
+        connection.sendall(b"POST " + target + b" HTTP/1.1\r\nHost: x\r\nX-Long: " + b"x" * 40_000 + b"\r\n\r\n")
+        answer = everything(connection)
+    head, _, body = answer.partition(b"\r\n\r\n")
+    if target.startswith(b"/v1"):
+        found = problem(answer, 431)
+        assert found["error"] == found["detail"]
+    else:
         assert head.startswith(b"HTTP/1.1 431")
         assert b"content-type: application/json" in head.lower()
         assert set(json.loads(body)) == {"error"}

@@ -71,6 +71,7 @@ def test_errors_have_the_form_of_the_route(client: httpx.Client) -> None:
     assert client.post("/predict/", json={}).json()["status"] == 422
     assert set(client.post("/models/sentiment-bilstm/", json={}).json()) == {"error"}
     assert set(client.get("/v2/nothing/").json()) == {"error"}
+    assert {"error", "detail"} <= set(client.get("/v1/nothing/").json())
     wrong = client.get("/predict/")
     assert (wrong.status_code, wrong.headers["Allow"]) == (405, "POST")
     assert client.get("/predict//").status_code == 404

@@ -17,6 +17,7 @@ from websockets.asyncio.client import connect as connect_socket
 
 from tests.integration.conftest import ROOT, Process
 from tests.integration.models import write_model
+from tests.integration.protocols import v1_error
 from tests.integration.triton import InferenceServerException, connect, decoded, texts
 from tests.patience import PATIENCE
 
@@ -145,8 +146,7 @@ def test_kserve_s_first_protocol_asks_for_a_version(service: Process, version: s
 def test_kserve_s_first_protocol_tells_which_versions_there_are(service: Process, method: str, suffix: str) -> None:
     body = {"instances": TEXTS} if method == "POST" else None
     answer = service.client.request(method, f"/v1/models/{NAME}/versions/9{suffix}", json=body)
-    assert (answer.status_code, list(answer.json())) == (404, ["error"])
-    assert "versions 1, 2, 3 are" in answer.json()["error"]
+    assert "versions 1, 2, 3 are" in v1_error(answer, 404)
 
 
 @pytest.mark.skipif(not KSERVE.exists(), reason="kserve is not installed: make clients")

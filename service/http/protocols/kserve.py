@@ -1,6 +1,7 @@
-"""`/v1`: KServe's first protocol (TensorFlow Serving's), with explanations. Errors are ``{"error": "…"}``.
+"""`/v1`: KServe's first protocol (TensorFlow Serving's), with explanations.
 
-Answers are those of `/predict`, and the contributions of `/gates`. Unknown members of a body are ignored.
+Answers are those of `/predict`, and the contributions of `/gates`. Unknown members of a body are ignored. Errors are
+problems with a member `error`, where KServe's clients look for the text.
 """
 
 from __future__ import annotations

@@ -441,9 +441,10 @@ class Problem(Shape):
     detail: str = Field(description="What was wrong, and the right form.")
     request_id: str = Field(description="The request's id.")
     errors: list[WrongField] | None = Field(None, description="The wrong fields, if there are any.")
+    error: str | None = Field(None, description="Below `/v1` only: the detail again, for KServe's clients.")
 
 
 class ProtocolError(Shape):
-    """An error in the foreign protocols' form; its kind is in the status."""
+    """An error in the form of `/v2` and of Hugging Face's route; its kind is in the status."""
 
     error: str = Field(description="What was wrong, and the right form.")

@@ -14,7 +14,7 @@ from fastapi.openapi.models import OpenAPI
 from service import settings
 from service.http.app import create_app
 from service.http.endpoint import BodyRoute
-from service.http.problems import is_foreign
+from service.http.problems import Form, form_of
 from service.http.schemas import examples, responses
 from service.http.schemas.requests import GatesRequest, PredictRequest, parse
 
@@ -131,7 +131,7 @@ def test_routes_with_a_model_in_their_path_know_that_there_may_be_none() -> None
 
 def test_errors_have_the_form_of_their_protocol() -> None:
     for path, method, operation in operations():
-        foreign = is_foreign(method.upper(), path)
+        foreign = form_of(method.upper(), path) is Form.PROTOCOL
         for status, response in operation["responses"].items():
             if int(status) >= 400:
                 slug = response["$ref"].rpartition("/")[2]

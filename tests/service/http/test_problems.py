@@ -7,6 +7,7 @@ import math
 from typing import Any
 
 import httpx
+import orjson
 import pytest
 import structlog
 from starlette.exceptions import HTTPException
@@ -35,6 +36,7 @@ from service.errors import (
 from service.http import problems
 from service.http.app import create_app
 from service.http.middleware import Edge
+from service.http.problems import Form
 from service.http.schemas.responses import Problem
 from service.http.security.access import Access
 from service.http.security.keys import Keys
@@ -70,6 +72,33 @@ def test_each_error_has_its_status_and_slug(error: Exception, status: int, slug:
     assert (problem.status, problem.slug) == (status, slug)
     Problem.model_validate(problems.body(problem, "id"))
     assert b"secret" not in bytes(problems.response(error, "id", "POST", "/predict").body)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "form"),
+    [
+        ("POST", "/predict", Form.PROBLEM),
+        ("GET", "/v10", Form.PROBLEM),
+        ("GET", "/models/x", Form.PROBLEM),
+        ("POST", "/models", Form.PROBLEM),
+        *((method, path, Form.EXTENDED) for method in ("GET", "DELETE") for path in ("/v1", "/v1/", "/v1/none/x:y")),
+        *((method, path, Form.PROTOCOL) for method in ("GET", "POST") for path in ("/v2", "/v2/none")),
+        ("POST", "/models/x", Form.PROTOCOL),
+    ],
+)
+@pytest.mark.parametrize("error", [each for each, _, _ in ERRORS], ids=lambda error: type(error).__name__)
+def test_an_error_has_the_form_of_its_path(method: str, path: str, form: Form, error: Exception) -> None:
+    response, told = problems.response(error, "id", method, path), problems.of(error)
+    problem, extension = problems.body(told, "id"), {"error": told.detail}
+    content, media_type = {
+        Form.PROBLEM: (problem, "application/problem+json"),
+        Form.EXTENDED: (problem | extension, "application/problem+json"),
+        Form.PROTOCOL: (extension, "application/json"),
+    }[form]
+    assert (orjson.loads(response.body), response.media_type) == (content, media_type)
+    assert response.status_code == told.status
+    if form is not Form.PROTOCOL:
+        Problem.model_validate_json(bytes(response.body))
 
 
 def test_bad_fields_are_listed() -> None:

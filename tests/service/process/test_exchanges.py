@@ -362,13 +362,15 @@ def test_the_limit_of_trailer_lines_is_exact(lines: int) -> None:
 
 
 @pytest.mark.parametrize("method", [b"BREW", b"get", b"POSTS", b"G", b"X-Y_Z"])
-@pytest.mark.parametrize("target", [b"/predict", b"/v2/models/a/infer", b"*"])
+@pytest.mark.parametrize("target", [b"/predict", b"/v1/models/a:predict", b"/v2/models/a/infer", b"*"])
 @pytest.mark.parametrize("behind", [b"", b"\r\n", b"\r\n" + REQUESTS[0][0]])
 def test_a_method_that_is_not_known_is_no_route_s(method: bytes, target: bytes, behind: bytes) -> None:
     found, line = ask([REQUESTS[0][0], method + b" " + target + b" HTTP/1.1\r\n" + H + behind])
     assert [status for status, _, _ in found] == [200, 405]
     assert found[1][2][b"allow"] == b"get, post"
-    assert ("error" in json.loads(found[1][1])) is target.startswith(b"/v2")
+    told = json.loads(found[1][1])
+    assert ("error" in told) is target.startswith((b"/v1", b"/v2"))
+    assert ("detail" in told) is not target.startswith(b"/v2")
     assert line.closed
     words, _ = ask([method + b" is no request\r\n"])
     assert [status for status, _, _ in words] == [400]
