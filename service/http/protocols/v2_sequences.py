@@ -16,13 +16,16 @@ from service.errors import InvalidField
 from service.http.protocols import v2_outputs
 from service.http.protocols.v2_outputs import TRUNCATED
 from service.http.protocols.v2_tensors import InferRequest, Tensor
-from service.http.schemas.streams import StreamOptions
+from service.http.schemas.streams import Piece, StreamOptions
 from service.http.streaming.opened import Event, open_stream
 from service.model.bundle import Manifest
 from service.model.decoding import Prediction, softmax
 from service.serving.rates import Rate
 from service.serving.registry import Model
 from service.serving.runtime import Runtime
+
+_SELDOM = 1_000_000
+"""An answer has a classifier's logits and no events."""
 
 
 def number_of(asked: InferRequest) -> int | str | None:
@@ -53,12 +56,12 @@ async def infer(
     _wanted(model.bundle.manifest, asked)
     with runtime.streams.sequences.hold(model.name, number, start=bool(parameters.sequence_start)) as held:
         version = model.version if named or held.before is None else None
-        options = StreamOptions(model=model.name, version=version, state=held.before)
+        options = StreamOptions(model=model.name, version=version, state=held.before, every=_SELDOM)
         opened = open_stream(runtime, options, request_id, paces=paces)
         model, stream, events = opened.model, opened.stream, []
         manifest = model.bundle.manifest
         wanted = _wanted(manifest, asked)
-        stream.feed(asked.texts[0])
+        await opened.take_whole(Piece(text=asked.texts[0]))
         async for some in opened.steps():
             events += some
         if parameters.sequence_end:

@@ -38,9 +38,11 @@ class Piece(Strict):
     end: bool = Field(False, description="The text ends here.")
 
     def check(self) -> None:
-        """Raises `InvalidField` for a piece with both text and tokens."""
+        """Raises `InvalidField` for a piece with both text and tokens, and for an empty token."""
         if self.text is not None and self.tokens is not None:
             raise InvalidField("/tokens", "A piece is text or tokens; send one of them.")
+        if self.tokens is not None and "" in self.tokens:
+            raise InvalidField(f"/tokens/{self.tokens.index('')}", "The token is empty.")
 
 
 class StreamRequest(StreamOptions, Piece):

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from service.errors import DeadlineExceeded, InvalidField, ModelNotFound
+from service.errors import DeadlineExceeded, InvalidField, ModelNotFound, TooLarge
 from service.http import problems
 from service.http.schemas.streams import Piece, StreamOptions
 from service.model.loading import Model
@@ -20,6 +20,8 @@ SLICE = 256
 """Code points or tokens of a piece that are taken at once. A stream cannot be suspended until they are read."""
 FINE_SLICE = 32
 """The same for streams with intermediate states, because a state holds the tokens that are complete but not read."""
+MOST_INPUTS = 16
+"""A piece that is read by one answer has as many tokens as so many inputs may have, however few have events."""
 Event = dict[str, Any]
 
 
@@ -51,8 +53,9 @@ class Opened:
         sealed = self.runtime.streams.seal(self.model, self.stream)
         return {"type": "state", "state": sealed, "t": self.stream.count, "read": self.stream.read}
 
-    def take(self, piece: Piece) -> Iterator[None]:
-        """Take a piece in slices. Step the stream to its end after each. Raises `InvalidField`."""
+    def take(self, piece: Piece) -> Iterator[int]:
+        """Take a piece in slices and yield the code points or tokens taken so far. Step the stream to its end after
+        each. Raises `InvalidField`."""
         whole: str | list[str] = piece.text if piece.text is not None else piece.tokens or []
         size = FINE_SLICE if self.state_every else SLICE
         for start in range(0, max(1, len(whole)), size):
@@ -61,7 +64,36 @@ class Opened:
                 self.stream.feed(part)
             else:
                 self.stream.feed_tokens(part)
-            yield
+            yield start + len(part)
+
+    async def take_whole(self, piece: Piece) -> None:
+        """Take a piece, and its end, before any step: one answer has all its events. Other work runs between slices.
+
+        Raises `InvalidField`, and `TooLarge` for a piece with too many tokens, events or numbers.
+        """
+        kind = "characters" if piece.tokens is None else "tokens"
+        for taken in self.take(piece):
+            self._check_size(f"the first {taken:,} {kind} of one piece")
+            await asyncio.sleep(0)
+        if piece.end:
+            self.stream.end()
+            self._check_size("one piece")
+
+    def _check_size(self, part: str) -> None:
+        """Raises `TooLarge` if the waiting tokens of a part are too many, or have too many events or numbers."""
+        stream, settings = self.stream, self.runtime.settings
+        tokens, most = stream.waiting, settings.max_tokens
+        if self.model.task != "ner":  # a tagger's events have every token
+            every = stream.wanted.every
+            events = (stream.count + tokens) // every - stream.count // every
+            if events > most:
+                raise TooLarge(f"Events of {part} (send shorter pieces, or a larger every)", events, most)
+            most *= MOST_INPUTS
+        if tokens > most:
+            raise TooLarge(f"Tokens in {part} (send shorter pieces)", tokens, most)
+        numbers = stream.wanted.numbers(tokens)
+        if numbers > settings.max_trace:
+            raise TooLarge(f"Numbers in the gates of {part}", numbers, settings.max_trace)
 
     async def finish(self) -> AsyncIterator[list[Event]]:
         """End the text and yield the last events and the prediction. Then the stream begins anew.

@@ -16,7 +16,7 @@ from starlette.routing import WebSocketRoute
 from starlette.types import ASGIApp
 from starlette.websockets import WebSocket
 
-from service.errors import ModelNotFound, TooLarge
+from service.errors import ModelNotFound
 from service.http import problems
 from service.http.accept import EVENT_STREAM, prefers
 from service.http.context import REQUEST_ID, Here, RequestContext, context_of
@@ -101,14 +101,8 @@ async def _events(opened: Opened, asked: StreamRequest) -> AsyncIterator[list[Ev
     The first list of events is empty and comes before anything is read. Raises `TooLarge` for a piece with too many
     events or numbers.
     """
+    await opened.take_whole(asked)
     stream = opened.stream
-    if asked.text is not None:
-        stream.feed(asked.text)
-    elif asked.tokens is not None:
-        stream.feed_tokens(asked.tokens)
-    if asked.end:
-        stream.end()
-    _check_size(opened)
     if asked.end and not stream.count and not stream.waiting:
         stream.finish()  # raises, because there is no token
     yield []
@@ -119,21 +113,6 @@ async def _events(opened: Opened, asked: StreamRequest) -> AsyncIterator[list[Ev
             yield events
     else:
         yield [opened.state()]
-
-
-def _check_size(opened: Opened) -> None:
-    """Raises `TooLarge` for a piece with too many events or numbers. A tagger's events have every token."""
-    settings, stream = opened.runtime.settings, opened.stream
-    what, count = "Tokens in one piece (send shorter pieces)", stream.waiting
-    if opened.model.task != "ner":
-        every = stream.wanted.every
-        what = "Events of one piece (send shorter pieces, or a larger every)"
-        count = (stream.count + count) // every - stream.count // every
-    if count > settings.max_tokens:
-        raise TooLarge(what, count, settings.max_tokens)
-    numbers = stream.wanted.numbers(stream.waiting)
-    if numbers > settings.max_trace:
-        raise TooLarge("Numbers in the gates of one answer", numbers, settings.max_trace)
 
 
 async def _whole(opened: Opened, events: AsyncIterator[list[Event]]) -> dict[str, Any]:

@@ -100,7 +100,8 @@ class StreamTokenizer:
         self._count = 0  # tokens that were sent as tokens
 
     def feed(self, text: str) -> list[Token]:
-        """Read more text. Returns the newly final tokens.
+        """Read more text, in time that grows with the square of its length: cut a long one. Returns the newly final
+        tokens.
 
         Raises `Undecided` if more than `MOST_OPEN` code points have no final token; the reader is unusable afterwards.
         Raises `InvalidField` after tokens.
@@ -116,12 +117,11 @@ class StreamTokenizer:
         return self._ready()
 
     def feed_tokens(self, tokens: Sequence[str]) -> list[Token]:
-        """Read tokens as sent. The text is their concatenation with spaces. Raises `InvalidField`."""
+        """Read tokens as sent, none of them empty. The text is their concatenation with spaces. Raises `InvalidField`
+        after text."""
         if self._tail or (self._at and not self._count) or self._held:
             raise InvalidField("/tokens", "The stream began with text; send text, or begin another stream.")
         found = []
-        if "" in tokens:
-            raise InvalidField(f"/tokens/{tokens.index('')}", "The token is empty.")
         for token in tokens:
             start = self._at + (1 if self._count else 0)
             self._at, self._count = start + len(token), self._count + 1

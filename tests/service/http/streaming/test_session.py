@@ -69,7 +69,9 @@ class Opened:
     """An open stream."""
 
     def __init__(self, talk: Talk, line: Line) -> None:
-        context: Any = SimpleNamespace(runtime=talk.runtime, log={}, route_key=None, model=None, grant=None, admit=None)
+        context: Any = SimpleNamespace(
+            runtime=talk.runtime, request_id="id", log={}, route_key=None, model=None, grant=None, admit=None
+        )
         self.line, self.session = line, Session(context, line)
         self.task = asyncio.ensure_future(self.session.run())
 
