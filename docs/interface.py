@@ -9,6 +9,7 @@ from typing import Any
 from docs.tables import code, page, table
 from service import settings
 from service.http.app import create_app
+from service.http.described import MESSAGES
 
 _Json = dict[str, Any]
 _SCHEMAS = "#/components/schemas/"
@@ -56,9 +57,13 @@ def whole_document() -> _Json:
 
 def _bodies(operation: _Json) -> str:
     """The names of what a route takes, and of what it answers when all goes well."""
-    good = next(each for status, each in operation["responses"].items() if status.startswith("2"))
-    bodies = [operation.get("requestBody", {}), good]
-    found = [list(_references(body.get("content", {}))) for body in bodies]
+    good = next(each for status, each in operation["responses"].items() if status < "300")
+    messages = operation.get(MESSAGES, {})
+    bodies = [
+        operation.get("requestBody", {}).get("content", messages.get("sent", {})),
+        good.get("content", messages.get("answered", {})),
+    ]
+    found = [list(_references(body)) for body in bodies]
     return " → ".join(", ".join(map(_link, dict.fromkeys(names))) for names in found if names)
 
 
@@ -75,6 +80,7 @@ def _in_order(built: _Json, schemas: _Json) -> list[str]:
     for operation in (each for operations in built["paths"].values() for each in operations.values()):
         visit(operation.get("requestBody"))
         visit(operation["responses"])
+        visit(operation.get(MESSAGES))
     visit(built["components"]["responses"])
     return list(found)
 

@@ -23,6 +23,7 @@ ServiceError
     │   └── UnsupportedCoding   415  a body in a content coding other than gzip or deflate
     ├── InvalidField            422  a field is wrong; carries a JSON pointer into the request
     ├── InvalidHeader           422  a header is wrong
+    ├── UpgradeRequired         426  the route is a WebSocket; the request has no handshake
     ├── HeaderTooLarge          431  its header is over a limit
     ├── RateLimited             429  a key is over its rate; `retry_after`
     ├── Unavailable             503  full, loading or draining; `retry_after`
@@ -256,6 +257,13 @@ class InvalidField(RequestError):
 
 class InvalidHeader(RequestError):
     status, slug, title = 422, "invalid-header", "A header is wrong"
+
+
+class UpgradeRequired(RequestError):
+    """`protocol` is the value of the answer's `Upgrade`."""
+
+    status, slug, title = 426, "upgrade-required", "Another protocol is needed"
+    protocol = "websocket"
 
 
 class RateLimited(RequestError):

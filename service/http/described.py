@@ -12,6 +12,7 @@ from typing import Any, TypeVar, cast
 from fastapi._compat import get_definitions
 from fastapi.openapi.utils import get_fields_from_routes, get_openapi_path
 from fastapi.routing import APIRoute
+from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 from starlette.routing import BaseRoute
 
@@ -39,10 +40,12 @@ from service.errors import (
     UnitNotFound,
     UnsupportedCoding,
     UnsupportedMediaType,
+    UpgradeRequired,
 )
 from service.http import problems
 from service.http.endpoint import BodyRoute, JobRoute
 from service.http.render import JSON
+from service.http.schemas import streams
 from service.http.schemas.examples import REQUEST_ID
 from service.http.schemas.responses import Problem as ProblemShape
 from service.http.schemas.responses import ProtocolError
@@ -51,7 +54,10 @@ from service.version import DESCRIPTION, TITLE, VERSION
 
 _Json = dict[str, Any]
 _Function = TypeVar("_Function", bound=Callable[..., Any])
+Kinds = Sequence[type[BaseModel]]
 _SCHEMAS = "#/components/schemas/"
+MESSAGES = "x-websocket-messages"
+"""The extension of the document for the messages of a WebSocket."""
 _KEY = "key"
 """Name of the security scheme."""
 
@@ -77,6 +83,7 @@ EXAMPLES: tuple[RequestError, ...] = (
     UnsupportedCoding("A body is read as it is, or with Content-Encoding gzip or deflate, once."),
     InvalidField("/gates/0", "gru has no gate 'forget'; it has update, reset, candidate, hidden."),
     InvalidHeader("The header X-Request-Timeout holds seconds, over 0, such as 2.5."),
+    UpgradeRequired("GET /stream opens a WebSocket; the request has no handshake of one. POST /stream needs none."),
     RateLimited("This key may send 10 requests a second.", retry_after=1),
     Unavailable("The models are loading.", retry_after=2),
     DeadlineExceeded(),
@@ -105,6 +112,12 @@ _OF_ERRORS: _Json = {
     "Allow": {"description": "On 405: the methods of the route.", "schema": {"type": "string"}},
 }
 """Headers of some errors."""
+_OF_UPGRADES: _Json = {
+    "Upgrade": {"description": "The protocol of the connection: websocket.", "schema": {"type": "string"}},
+    "Connection": {"description": "Upgrade: the header Upgrade counts.", "schema": {"type": "string"}},
+    "Sec-WebSocket-Accept": {"description": "The proof that the key was read.", "schema": {"type": "string"}},
+}
+"""Headers of an answer to the handshake of a WebSocket, and of an error that asks for one."""
 _PARAMETERS: _Json = {
     "X-Request-ID": {
         "name": "X-Request-ID",
@@ -168,6 +181,22 @@ def described(
     }
 
 
+def described_socket(name: str, summary: str, sent: Kinds, answered: Kinds, examples: Mapping[str, _Json]) -> _Json:
+    """Arguments of the route of a WebSocket's handshake. The document has the messages as an extension: `sent` by the
+    client, and `answered`; `examples` are of both, by the class's name."""
+    required = {each: {**header, "required": True} for each, header in _OF_UPGRADES.items()}
+    sides = {
+        side: {"oneOf": [_ref("schemas", kind.__name__) for kind in kinds]}
+        | {"examples": [examples[kind.__name__] for kind in kinds]}
+        for side, kinds in (("sent", sent), ("answered", answered))
+    }
+    return {
+        **described(name, summary, UpgradeRequired, headers=required, status=101),
+        "status_code": 101,
+        "openapi_extra": {MESSAGES: sides},
+    }
+
+
 def of_a_model(
     add: Callable[..., Any], path: str, name: str, summary: str, *errors: Error, response_model: Any, **facts: Any
 ) -> Callable[[_Function], _Function]:
@@ -208,7 +237,7 @@ def document(routes: Sequence[BaseRoute], *, secured: bool) -> _Json:
             _tidy(operation)
             _complete(operation, method.upper(), route)
         paths.setdefault(route.path_format, {}).update(path)
-    kinds = [(kind, "validation") for kind in (ProblemShape, ProtocolError)]
+    kinds = [(kind, "validation") for kind in (ProblemShape, ProtocolError, *streams.SENT, *streams.ANSWERED)]
     _, errors = models_json_schema(kinds, ref_template=_SCHEMAS + "{model}")  # type: ignore[arg-type]  # a list is invariant
     return {
         "openapi": "3.1.0",
@@ -283,7 +312,8 @@ def _refs(kind: str, named: _Json) -> _Json:
 
 
 def _response(error: RequestError) -> _Json:
-    own = {name: {**_OF_ERRORS[name], "required": True} for name in problems.headers(error)}
+    known = {**_OF_ERRORS, **_OF_UPGRADES}
+    own = {name: {**known[name], "required": True} for name in problems.headers(error)}
     content = {"schema": _ref("schemas", ProblemShape.__name__), "example": problems.body(error, REQUEST_ID)}
     headers = {**_refs("headers", _HEADERS), **own}
     return {"description": f"{error.title}.", "headers": headers, "content": {problems.MEDIA_TYPE: content}}

@@ -12,7 +12,15 @@ from enum import Enum
 import orjson
 from starlette.responses import Response
 
-from service.errors import MethodNotAllowed, RateLimited, RequestError, Unauthorized, Unavailable, UnsupportedCoding
+from service.errors import (
+    MethodNotAllowed,
+    RateLimited,
+    RequestError,
+    Unauthorized,
+    Unavailable,
+    UnsupportedCoding,
+    UpgradeRequired,
+)
 from service.http.render import JSON
 
 MEDIA_TYPE = "application/problem+json"
@@ -91,6 +99,8 @@ def headers(error: RequestError) -> dict[str, str]:
         return {"Allow": error.allow}
     if isinstance(error, UnsupportedCoding):
         return {"Accept-Encoding": error.accepted}
+    if isinstance(error, UpgradeRequired):
+        return {"Upgrade": error.protocol, "Connection": "Upgrade"}
     if isinstance(error, RateLimited | Unavailable):
         return {"Retry-After": str(max(1, math.ceil(min(error.retry_after or 1, _LONGEST_WAIT))))}
     return {}

@@ -16,13 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import jsonschema_rs
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from service.serving.streams import DROPS
 from tests.integration.conftest import Process, Start, _starter
+from tests.integration.document import document
 from tests.integration.metrics import value
 from tests.integration.streams import TEXT, cut, of, predicted, socket, stream, tokens, write_repository
+from tests.integration.test_errors import problem
 from tests.patience import PATIENCE
 
 
@@ -183,12 +186,75 @@ def test_a_message_over_the_limit_is_closed_with_1009(start: Start, repository: 
 
 
 def test_what_is_no_handshake_for_a_stream_is_answered_as_http(service: Process) -> None:
-    assert service.client.get("/stream").status_code == 405
     offer = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}
     key = {"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="}
     assert service.client.get("/models", headers=offer | key).status_code == 200  # an offer elsewhere is ignored
-    assert service.client.get("/stream", headers=offer).status_code == 405
-    assert service.client.get("/stream", headers={"Upgrade": "h2c", "Connection": "Upgrade"}).status_code == 405
+
+    def counted() -> float:
+        return value(service, "requests_total", route="/stream", method="GET", status="426")
+
+    before = counted()
+    for path in ("/stream", "/stream/"):
+        for headers in ({}, offer, {"Upgrade": "h2c", "Connection": "Upgrade"}, key):
+            answer = service.client.get(path, headers=headers)
+            assert problem(answer, 426, "upgrade-required")["detail"].startswith("GET /stream opens a WebSocket")
+            assert (answer.headers["Upgrade"], answer.headers["Connection"]) == ("websocket", "Upgrade")
+    head = service.client.head("/stream")
+    assert (head.status_code, head.headers["Upgrade"], head.content) == (426, "websocket", b"")
+    assert counted() == before + 8
+
+
+@pytest.mark.parametrize("method", ["DELETE", "OPTIONS", "PUT"])
+def test_other_methods_of_a_stream_s_path_are_told_which_it_has(service: Process, method: str) -> None:
+    answer = service.client.request(method, "/stream")
+    problem(answer, 405, "method-not-allowed")
+    assert answer.headers["Allow"] == "GET, HEAD, POST"
+
+
+def test_a_get_of_a_stream_wants_a_key_first(start: Start, repository: Path) -> None:
+    process = start(models=repository, SERVICE_API_KEYS="secret").until_ready()
+    problem(process.client.get("/stream"), 401, "unauthorized")
+    problem(process.client.get("/stream", headers={"Authorization": "Bearer secret"}), 426, "upgrade-required")
+
+
+def test_the_document_has_the_handshake_and_the_messages(service: Process) -> None:
+    """What is sent and answered here is in the document: headers of the handshake, and each kind of message."""
+    operation = document()["paths"]["/stream"]["get"]
+    seen = set()
+    classified: list[dict[str, Any]] = [{"tokens": ["a"]}, {"end": True}]
+    tagged: list[dict[str, Any]] = [{"text": "Ada lived in London. "}, {"text": "She"}, {"end": True}]
+    wrong: list[dict[str, Any]] = [{"text": "a", "tokens": []}, {"nothing": 1}]
+    gates = {"model": "sentiment-lstm", "gates": ["forget"], "state_every": 1}
+    for opening, pieces in ((gates, classified), ({"model": "ner-gru"}, [*tagged, *wrong])):
+        with socket(service) as opened:
+            assert opened.connection.response is not None
+            answered = {name.lower() for name, _ in opened.connection.response.headers.raw_items()}
+            described = operation["responses"]["101"]["headers"]
+            assert {name.lower() for name, header in described.items() if header.get("required")} <= answered
+            assert answered <= {name.lower() for name in described} | {"date"}
+            validate_message("sent", opening)
+            opened.send(**opening)
+            events = [opened.receive()]
+            for piece in pieces:
+                opened.send(**piece)
+                if piece.get("end"):
+                    events += opened.until("done")
+                elif piece in wrong:
+                    events.append(opened.receive())
+        for event in events:
+            validate_message("answered", event)
+        seen |= {event["type"] for event in events}
+    known = {each["type"] for each in operation["x-websocket-messages"]["answered"]["examples"]}
+    assert seen == known
+    with pytest.raises(jsonschema_rs.ValidationError):
+        validate_message("sent", {"nothing": 1})
+
+
+def validate_message(side: str, message: Any) -> None:
+    """Raises `ValidationError` for a message that is not in the API document."""
+    sides = document()["paths"]["/stream"]["get"]["x-websocket-messages"]
+    schema = {"anyOf": sides[side]["oneOf"], "components": document()["components"]}
+    jsonschema_rs.Draft202012Validator(schema).validate(message)
 
 
 OFFER = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"

@@ -84,6 +84,33 @@ STREAM_EVENTS = (
     'event: token\ndata: {"type":"token","t":0,"text":"The","start":0,"end":3,'
     '"scores":{"negative":0.5,"positive":0.5}}\n\n'
 )
+REQUEST_ID = "3f0c9b1e7a5d4c2f8e6b0d9a1c3e5f70"
+STREAM_MESSAGES: dict[str, dict[str, Any]] = {
+    "StreamOpening": {"model": "sentiment-lstm", "gates": ["forget"], "units": [0, 1], "state_every": 100},
+    "Piece": {"text": "The film is gr"},
+    "ReadyEvent": {"type": "ready", "model": "sentiment-lstm", "version": "4", "cell": "lstm"},
+    "TokenEvent": {"type": "token", "t": 0, **_THE, "gates": {"0": {"forget": [0.91, 0.4]}}},
+    "LabelsEvent": {"type": "labels", "t": 0, "labels": ["B-PER"], "scores": [0.98], "spans": [[0, 3]]},
+    "EntityEvent": {
+        "type": "entity",
+        "label": "PER",
+        "text": "Ada",
+        "start": 0,
+        "end": 3,
+        "score": 0.98,
+        "token_start": 0,
+        "token_end": 1,
+    },
+    "StateEvent": {"type": "state", "state": "pD0c…", "t": 100, "read": 512},
+    "DoneEvent": {"type": "done", "prediction": SENTIMENT, "tokens": 2, "request_id": REQUEST_ID},
+    "ErrorEvent": {
+        "type": "error",
+        "status": 422,
+        "detail": "/tokens: A piece is text or tokens; send one of them.",
+        "errors": [{"pointer": "/tokens", "detail": "A piece is text or tokens; send one of them."}],
+    },
+}
+"""An example of each message of a WebSocket, by its schema."""
 _LSTM = {
     "model": "sentiment-bilstm",
     "version": "1",
@@ -236,7 +263,6 @@ VERSIONS: dict[str, object] = {
 UNLOADED: dict[str, object] = {"name": "sentiment-bilstm", "ready": False}
 LOAD_REQUESTS: dict[str, dict[str, object]] = {"the highest version": {}, "one version, kept to": {"version": 1}}
 STATUS: dict[str, object] = {"status": "ok"}
-REQUEST_ID = "3f0c9b1e7a5d4c2f8e6b0d9a1c3e5f70"
 
 METRICS = """# HELP gatelight_requests_total Requests answered, by route template.
 # TYPE gatelight_requests_total counter

@@ -7,7 +7,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 from service.errors import InvalidField
-from service.http.schemas.base import Name, Strict
+from service.http.schemas.base import Name, Shape, Strict
+from service.http.schemas.responses import WrongField
 from service.model.bundle import Task
 
 
@@ -95,6 +96,56 @@ class EntityEvent(BaseModel):
 
 
 Event = TokenEvent | LabelsEvent | EntityEvent
+
+
+class ReadyEvent(Shape):
+    """The answer to the opening."""
+
+    type: Literal["ready"] = Field(description="The kind of the event.")
+    model: str = Field(description="The model that reads.")
+    version: str = Field(description="Its version.")
+    cell: str = Field(description="Its cell.")
+
+
+class StateEvent(Shape):
+    """The state, to continue from elsewhere."""
+
+    type: Literal["state"] = Field(description="The kind of the event.")
+    state: str = Field(description="The state, for the next opening.")
+    t: int = Field(description="The number of tokens that were read.")
+    read: int = Field(description="The length of the text that the state covers, in code points.")
+
+
+class DoneEvent(Shape):
+    """The text has ended, and the stream begins anew."""
+
+    type: Literal["done"] = Field(description="The kind of the event.")
+    prediction: dict[str, Any] = Field(description="The prediction of `/predict`.")
+    tokens: int = Field(description="The number of tokens of the text.")
+    request_id: str = Field(description="The id for feedback on the prediction of the newest text.")
+
+
+class ErrorEvent(Shape):
+    """An error. If the stream cannot go on, the connection closes: with 1008, 1009, 1012 or 1013."""
+
+    type: Literal["error"] = Field(description="The kind of the event.")
+    status: int = Field(description="The status that `POST /stream` would have.")
+    detail: str = Field(description="What was wrong, and the right form.")
+    errors: list[WrongField] | None = Field(None, description="The wrong fields, if there are any.")
+
+
+SENT: tuple[type[BaseModel], ...] = (StreamOpening, Piece)
+"""The messages of a WebSocket's client: the first, and all others."""
+ANSWERED: tuple[type[BaseModel], ...] = (
+    ReadyEvent,
+    TokenEvent,
+    LabelsEvent,
+    EntityEvent,
+    StateEvent,
+    DoneEvent,
+    ErrorEvent,
+)
+"""The messages of the service over a WebSocket."""
 
 
 class StreamAnswer(BaseModel):

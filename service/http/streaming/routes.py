@@ -11,20 +11,21 @@ from typing import Annotated, Any
 
 import structlog
 from fastapi import APIRouter, Body
+from fastapi.routing import APIRoute
 from starlette.responses import StreamingResponse
 from starlette.routing import WebSocketRoute
 from starlette.types import ASGIApp
 from starlette.websockets import WebSocket
 
-from service.errors import ModelNotFound
+from service.errors import ModelNotFound, UpgradeRequired
 from service.http import problems
 from service.http.accept import EVENT_STREAM, prefers
 from service.http.context import REQUEST_ID, Here, RequestContext, context_of
-from service.http.described import described
+from service.http.described import described, described_socket
 from service.http.endpoint import BodyRoute
 from service.http.render import dumps, json_response
 from service.http.schemas import examples
-from service.http.schemas.streams import StreamAnswer, StreamRequest
+from service.http.schemas.streams import ANSWERED, SENT, StreamAnswer, StreamRequest
 from service.http.streaming.line import LINE
 from service.http.streaming.opened import Event, Opened, error_event, open_stream
 from service.http.streaming.session import Session
@@ -92,7 +93,30 @@ async def _socket(socket: WebSocket) -> None:
         await Session(context, socket.scope[LINE]).run()
 
 
-router.routes.append(WebSocketRoute("/stream", _socket))
+async def _handshake() -> None:
+    """The handshake of a WebSocket (RFC 6455). Its messages are JSON texts: the client sends a `StreamOpening`, then
+    any number of `Piece`; the service answers with events. `x-websocket-messages` has them, with examples.
+
+    A request without a handshake, or for another protocol, is a 426. A wrong version or key of the handshake is a 400.
+    Browsers cannot send `Authorization`: they put the API key into the opening. `X-Route-Key` counts as in `POST`.
+    """
+    raise UpgradeRequired(
+        "GET /stream opens a WebSocket; the request has no handshake of one. POST /stream needs none."
+    )
+
+
+router.routes += [
+    WebSocketRoute("/stream", _socket),
+    APIRoute(
+        "/stream",
+        _handshake,
+        methods=["GET"],
+        response_model=None,
+        **described_socket(
+            "streamSocket", "A text read as it comes, over a WebSocket", SENT, ANSWERED, examples.STREAM_MESSAGES
+        ),
+    ),
+]
 
 
 async def _events(opened: Opened, asked: StreamRequest) -> AsyncIterator[list[Event]]:

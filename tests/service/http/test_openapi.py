@@ -13,9 +13,10 @@ from fastapi.openapi.models import OpenAPI
 
 from service import settings
 from service.http.app import create_app
+from service.http.described import MESSAGES
 from service.http.endpoint import BodyRoute
 from service.http.problems import Form, form_of
-from service.http.schemas import examples, responses
+from service.http.schemas import examples, responses, streams
 from service.http.schemas.requests import GatesRequest, PredictRequest, parse
 
 
@@ -58,6 +59,18 @@ def test_examples_of_answers() -> None:
         responses.Traces.model_validate_json(orjson.dumps(trace))
     responses.ModelDescription.model_validate_json(orjson.dumps(examples.MODEL))
     responses.Models.model_validate_json(orjson.dumps(examples.MODELS))
+
+
+def test_examples_of_a_websocket_s_messages() -> None:
+    kinds = {kind.__name__: kind for kind in (*streams.SENT, *streams.ANSWERED)}
+    assert set(examples.STREAM_MESSAGES) == set(kinds)
+    for name, message in examples.STREAM_MESSAGES.items():
+        kinds[name].model_validate_json(orjson.dumps(message))
+    messages = document()["paths"]["/stream"]["get"][MESSAGES]
+    for side, expected in (("sent", streams.SENT), ("answered", streams.ANSWERED)):
+        named = [reference["$ref"].rpartition("/")[2] for reference in messages[side]["oneOf"]]
+        assert named == [kind.__name__ for kind in expected]
+        assert set(named) <= set(document()["components"]["schemas"])
 
 
 def test_examples_of_errors() -> None:
