@@ -14,7 +14,9 @@ import pytest
 
 from tests.bundles import tiny_bundle
 from tests.integration.conftest import Process, Start, _starter
+from tests.integration.metrics import value
 from tests.integration.streams import TEXT, cut, of, predicted, socket, stream, tokens, write_repository
+from tests.integration.together import together
 from tests.patience import PATIENCE
 
 MODELS = ["sentiment-lstm", "sentiment-gru", "ner-gru"]
@@ -201,6 +203,18 @@ def test_what_cannot_be_read_is_refused(
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
     assert detail in answer.text
+
+
+def test_gates_in_answers_under_way_are_bounded_together(start: Start, repository: Path) -> None:
+    service = start("--trace-numbers", "1000", "--threads", "1", models=repository).until_ready()
+    body = {"model": "sentiment-lstm", "text": "a b c d " * 400, "gates": ["forget", "cell"], "end": True}
+    with together(service, "/stream", [body] * 16) as asked:
+        found = asked.answers
+    refused = [answer for answer in found if answer.status_code == 503]
+    assert {answer.status_code for answer in found} == {200, 503}
+    assert "limit of 1000" in refused[0].json()["detail"]
+    assert value(service, "refusals_total", reason="trace") == len(refused)
+    assert value(service, "trace_numbers") == 0
 
 
 def test_a_piece_may_have_more_tokens_than_an_input_if_few_have_events(service: Process) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from service.errors import DeadlineExceeded, InvalidField, ModelNotFound, TooLarge
 from service.http import problems
+from service.http.endpoint import A_BYTE_IN
 from service.http.schemas.streams import Piece, StreamOptions
 from service.model.loading import Model
 from service.model.streams.stream import Stream, wanted
@@ -53,9 +55,9 @@ class Opened:
         sealed = self.runtime.streams.seal(self.model, self.stream)
         return {"type": "state", "state": sealed, "t": self.stream.count, "read": self.stream.read}
 
-    def take(self, piece: Piece) -> Iterator[int]:
+    async def take(self, piece: Piece) -> AsyncIterator[int]:
         """Take a piece in slices and yield the code points or tokens taken so far. Step the stream to its end after
-        each. Raises `InvalidField`."""
+        each. A thread reads a slice with very long tokens. Raises `InvalidField`."""
         whole: str | list[str] = piece.text if piece.text is not None else piece.tokens or []
         size = FINE_SLICE if self.state_every else SLICE
         for start in range(0, max(1, len(whole)), size):
@@ -63,7 +65,7 @@ class Opened:
             if isinstance(part, str):
                 self.stream.feed(part)
             else:
-                self.stream.feed_tokens(part)
+                await self.runtime.offload(sum(map(len, part)) * A_BYTE_IN, partial(self.stream.feed_tokens, part))
             yield start + len(part)
 
     async def take_whole(self, piece: Piece) -> None:
@@ -72,7 +74,7 @@ class Opened:
         Raises `InvalidField`, and `TooLarge` for a piece with too many tokens, events or numbers.
         """
         kind = "characters" if piece.tokens is None else "tokens"
-        for taken in self.take(piece):
+        async for taken in self.take(piece):
             self._check_size(f"the first {taken:,} {kind} of one piece")
             await asyncio.sleep(0)
         if piece.end:

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
+from functools import partial
 from typing import Annotated, Any
 
 import structlog
@@ -22,7 +23,7 @@ from service.http import problems
 from service.http.accept import EVENT_STREAM, prefers
 from service.http.context import REQUEST_ID, Here, RequestContext, context_of
 from service.http.described import described, described_socket
-from service.http.endpoint import BodyRoute
+from service.http.endpoint import A_NUMBER_OUT, A_TOKEN_OUT, BodyRoute
 from service.http.render import dumps, json_response
 from service.http.schemas import examples
 from service.http.schemas.streams import ANSWERED, SENT, StreamAnswer, StreamRequest
@@ -77,9 +78,12 @@ async def stream(
     context.log.update(model=model.name, inputs=1)
     events = _events(opened, asked)
     first = await anext(events)  # errors of the request are raised here, while they can still become a status
-    context.log["tokens"] = opened.stream.waiting
+    context.log["tokens"] = tokens = opened.stream.waiting
     if not prefers(EVENT_STREAM, context.headers.get(b"accept")):
-        return json_response(await _whole(opened, events))
+        numbers = opened.stream.wanted.numbers(tokens)
+        with runtime.hold_trace(numbers):
+            answer = await _whole(opened, events)
+            return await runtime.offload(tokens * A_TOKEN_OUT + numbers * A_NUMBER_OUT, partial(json_response, answer))
     return StreamingResponse(_sent(context, opened, first, events), media_type=EVENT_STREAM, headers=_HEADERS)
 
 

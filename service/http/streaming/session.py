@@ -288,7 +288,7 @@ class Session:
 
     async def _read(self, opened: Opened, piece: Piece) -> None:
         """Read a piece, and end the text if the piece says so."""
-        for _ in opened.take(piece):
+        async for _ in opened.take(piece):
             while (events := await opened.step()) is not None:
                 await self._tell(*events)
                 if self._streams.closing:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -12,6 +14,7 @@ from service.errors import TooLarge
 from service.http.schemas.streams import Piece
 from service.http.streaming.opened import MOST_INPUTS, SLICE, Opened
 from service.model.streams.stream import Wanted
+from service.serving.runtime import INLINE_SECONDS
 
 LIMIT = 1000
 
@@ -23,6 +26,8 @@ class Reader:
         self.wanted = Wanted(every)
         self.slices: list[int] = []
         self.count = self.ends = 0
+        self.long = 0
+        """Slices that a thread reads."""
 
     @property
     def waiting(self) -> int:
@@ -37,8 +42,14 @@ class Reader:
         self.ends += 1
 
 
+async def offload(reader: Reader, seconds: float, work: Callable[[], Any]) -> Any:
+    reader.long += seconds >= INLINE_SECONDS
+    return work()
+
+
 def opened(reader: Reader, task: str = "sentiment") -> Opened:
-    runtime = SimpleNamespace(settings=SimpleNamespace(max_tokens=LIMIT, max_trace=LIMIT))
+    settings = SimpleNamespace(max_tokens=LIMIT, max_trace=LIMIT)
+    runtime = SimpleNamespace(settings=settings, offload=partial(offload, reader))
     return Opened(cast(Any, runtime), cast(Any, SimpleNamespace(task=task)), cast(Any, reader), True, "id")
 
 
@@ -81,3 +92,11 @@ def test_a_piece_over_the_limit_is_read_no_further(task: str, every: int, most: 
         asyncio.run(opened(reader, task).take_whole(Piece(text="a" * (most + 10 * SLICE))))
     assert most < reader.waiting <= most + SLICE
     assert f"{reader.waiting:,} characters" in str(found.value)
+
+
+def test_a_thread_reads_very_long_tokens() -> None:
+    reader = Reader()
+    asyncio.run(opened(reader).take_whole(Piece(tokens=["film"] * 300)))
+    assert reader.long == 0
+    asyncio.run(opened(reader).take_whole(Piece(tokens=["&amp;" * 1000, *["film"] * 300])))
+    assert reader.long == 1
