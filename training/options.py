@@ -18,7 +18,9 @@ from service.model.bundle import Head, Task
 from service.model.equations import MINIMAL, CellName, Direction, GruReset, Peepholes
 from service.model.rules import Style
 from service.model.windows import MAX_WORDS
+from training.data.outputs import clash
 from training.data.sources import Layout
+from training.loop import checkpoints
 from training.loop.fit import Precision, Recipe
 from training.loop.pretrain import PretrainRecipe
 from training.loop.schedules import OptimiserName, ScheduleName
@@ -352,6 +354,14 @@ class FitOptions(Columns, NetworkOptions):
             )
         return self
 
+    @model_validator(mode="after")
+    def _no_input_is_written_over(self) -> Self:
+        read = {"--train": self.train, "--dev": self.dev, "--test": self.test, "--soft": self.soft}
+        begun = {"--start": self.start, "--vectors": None if self.vectors == NO_VECTORS else self.vectors}
+        if reason := clash({"--out": self.out / checkpoints.FILE, "--log": self.log}, {**read, **begun}):
+            raise ValueError(reason)
+        return self
+
     @property
     def starts_from_a_bundle(self) -> bool:
         """True if `start` is the folder of a bundle; an encoder is a file."""
@@ -423,6 +433,13 @@ class PretrainOptions(TextColumns, NetworkOptions):
     batch_rows: int = Field(_PRETRAINING.batch_rows, ge=1, description="Stretches in a batch.")
     dropout: float = Field(_PRETRAINING.dropout, ge=0, le=0.95, description="Share of the units that are dropped.")
     seed: int = Field(_PRETRAINING.seed, description="Seed. The same seed gives the same encoder on one machine.")
+
+    @model_validator(mode="after")
+    def _no_input_is_written_over(self) -> Self:
+        read = {"--texts": self.texts, "--dev": self.dev, "--vectors": self.vectors}
+        if reason := clash({"--out": self.out}, read):
+            raise ValueError(reason)
+        return self
 
     @property
     def design(self) -> Design:

@@ -38,7 +38,7 @@ def run(batch: ScoringRun) -> int:
     """Score everything; how many rows were set aside. Raises `ServiceError`."""
     logs.configure("console", "error")
     if batch.output is not None and not batch.resume:
-        check_free(batch.output)  # before the files are read for their digests
+        check_free(batch.output, batch.files)  # before the files are read for their digests
     sources = [Source(name, batch.kind, batch.column, batch.keep) for name in batch.files]
     # The service's own limit does not hold here: the model's does.
     model = repository.load(repository.find(batch.models, batch.model), batch.provider, MAX_TOKENS)

@@ -145,7 +145,9 @@ class Output:
             raise OutputError(f"{file.name}: {error.strerror}. Mend that and go on with --resume.") from error
 
     def _begin(self, path: Path, beside: Path, run: Mapping[str, object]) -> None:
-        check_free(path)
+        files = run["files"]
+        assert isinstance(files, list)
+        check_free(path, files)
         path.parent.mkdir(parents=True, exist_ok=True)
         self._rejected_path.unlink(missing_ok=True)
         beside.write_bytes(_json_line(dict(run)))
@@ -183,10 +185,13 @@ class Output:
             file.truncate(kept)
 
 
-def check_free(path: Path) -> None:
-    """Raises `OutputError` if the output exists."""
+def check_free(path: Path, files: Sequence[str]) -> None:
+    """Raises `OutputError` if the output exists, or a file that is written beside it is one of `files`."""
     if path.exists():
         raise OutputError(f"{path} is there already: go on with --resume, or name another file.")
+    for beside in (path.with_name(path.name + RUN), path.with_name(path.name + REJECTED)):
+        if beside.exists() and any(Path(file).exists() and beside.samefile(file) for file in files):
+            raise OutputError(f"{beside} is one of the files to score, and belongs to --output {path}: name another.")
 
 
 def _check_same(path: Path, beside: Path, now: Mapping[str, Any]) -> None:

@@ -12,6 +12,7 @@ import click
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from training.data.outputs import Named, clash
 from training.export.restore import opened as opened
 from training.loop.fit import Progress
 from training.terminal import console as console_of
@@ -69,6 +70,12 @@ def bar() -> Bar:
     texts = [TextColumn(column) for column in columns]
     shown = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), *texts)
     return Bar(*shown, console=console, transient=True, disable=not console.is_terminal)
+
+
+def check_apart(outputs: Named, inputs: Named) -> None:
+    """Raises `click.UsageError` if a file would be written that is read, or is written already."""
+    if reason := clash(outputs, inputs):
+        raise click.UsageError(reason)
 
 
 def listed(names: str, known: Collection[str], noun: str, option: str) -> list[str]:

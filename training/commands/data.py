@@ -8,9 +8,9 @@ from typing import get_args
 import click
 
 from service.model.bundle import Task
-from training.commands.console import PATH, console, note, option
+from training.commands.console import PATH, check_apart, console, note, option
 from training.data import payload_log
-from training.data.datasets import KNOWN, Wanted, write
+from training.data.datasets import KNOWN, SPLITS, Wanted, file_of, write
 
 FROM_LOG = "from-log"
 """In a name's place: the service's payload log and its feedback."""
@@ -68,6 +68,8 @@ def data(
         raise click.BadParameter(f"{name!r} is none of {_NAMES}: give --task, --text and --label", param_hint="NAME")
     wanted = known or Wanted(name, task or "sentiment")
     wanted = wanted.but(source=source, task=task, text=text, label=label, dev=dev)
+    written = [file_of(out, split, wanted.task) for split in SPLITS]
+    check_apart({"--out": written}, {"--source": Path(source).rglob("*") if source else None})
     for file, rows in write(wanted, out, note):
         console.print(f"{file}: {rows:,} rows")
 
@@ -76,6 +78,7 @@ def _from_log(log: Path | None, out: Path, task: Task | None, model: str | None)
     """The branch for a payload log."""
     if log is None:
         raise click.BadParameter(f"{FROM_LOG} needs the log that the service wrote", param_hint="LOG")
+    check_apart({"--out": out}, {"LOG": payload_log.files_of(log)})
     found = payload_log.read(log, task=task, model=model)
     for line in found.notes:
         note(f"note: {line}")

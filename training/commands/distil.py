@@ -12,7 +12,7 @@ from typing import Any
 import click
 import torch
 
-from training.commands.console import PATH, console, note, opened, option, tell
+from training.commands.console import PATH, check_apart, console, note, opened, option, tell
 from training.distil import mixture as mixtures
 from training.distil import tagging, transfer
 from training.distil import teacher as teachers
@@ -34,6 +34,13 @@ def _out(ending: str, about: str) -> Callable[[Callable[..., Any]], Callable[...
         return value
 
     return option("--out", type=PATH, required=True, help=about, callback=checked)
+
+
+def _apart(out: Path, mixture: Path) -> mixtures.Mixture:
+    """A mixture. Raises `click.UsageError` if --out is one of its files."""
+    loaded = mixtures.load(mixture)
+    check_apart({"--out": out}, {"--mixture": [mixture, *(each.file for each in loaded.source), *loaded.held_out]})
+    return loaded
 
 
 @click.group()
@@ -72,6 +79,8 @@ def teacher(
 ) -> None:
     """Fine-tune a sentence encoder on a mixture of domains. Needs the extra distil."""
     torch.set_num_threads(threads)
+    if out.is_dir() and out.samefile(base):
+        raise click.UsageError(f"--out: {out} is the folder of --base, whose encoder would be written over")
     tuning = teachers.Tuning(learning_rate=learning_rate, batch_rows=batch_rows, steps=steps, seed=seed)
     drawn, aside = mixtures.draw(mixtures.load(mixture), seed, note)
     rows = [row for row in drawn if row.label is not None]
@@ -103,7 +112,8 @@ def teacher(
 def label(teacher: Path, mixture: Path, out: Path, most: int, seed: int, threads: int) -> None:
     """Write a teacher's logits for many texts, for `fit --soft`. A run that was killed continues where it stopped."""
     torch.set_num_threads(threads)
-    drawn, aside = mixtures.draw(mixtures.load(mixture), seed, note)
+    loaded = _apart(out, mixture)
+    drawn, aside = mixtures.draw(loaded, seed, note)
     distinct = transfer.distinct(drawn)
     found = distinct[:most]
     tell(f"{len(found):,} texts; {aside:,} rows of the files are held out, and left out")
@@ -163,7 +173,7 @@ def tag(
     """Let taggers label texts together, for another one to learn from (self-training). A run that was killed continues
     where it stopped."""
     torch.set_num_threads(threads)
-    loaded, rule = mixtures.load(mixture), tagging.Rule(confidence, without, lower, seed)
+    loaded, rule = _apart(out, mixture), tagging.Rule(confidence, without, lower, seed)
     committee = tagging.Committee([opened(each) for each in model])
     names = [each.name for each in committee.members]
     settings = {
@@ -192,7 +202,7 @@ def tag(
 @_seed
 def draw(mixture: Path, out: Path, neutral: bool, seed: int) -> None:
     """Write the labelled rows of a mixture as one table for `fit --train`."""
-    drawn, aside = mixtures.draw(mixtures.load(mixture), seed, note)
+    drawn, aside = mixtures.draw(_apart(out, mixture), seed, note)
     named = [(" ".join(row.text.split()), mixtures.LABELS[row.label]) for row in drawn if row.label is not None]
     rows = [(text, name) for text, name in named if neutral or name != "neutral"]
     if without := len(drawn) - len(named):

@@ -9,7 +9,7 @@ import click
 
 from service.model import bundle
 from service.model.engine import Engine
-from training.commands.console import PATH, console, model_argument, note, opened, option
+from training.commands.console import PATH, check_apart, console, model_argument, note, opened, option
 from training.commands.options import takes
 from training.data.sources import Layout
 from training.export.bundle import export as export_network
@@ -68,6 +68,7 @@ def export(
     if portable or float16:
         _check_portable(portable, {"--out": out, "--dev": dev, "--test": test, "--int8": int8})
         assert portable is not None
+        check_apart({"--portable": portable}, {"MODEL": model})
         _write_portable(opened(model), portable, "float16" if float16 else "float32")
         return
     if int8 and not dev:

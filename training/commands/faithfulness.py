@@ -11,7 +11,18 @@ import click
 from rich.table import Table
 
 from service.model.bundle import CARD, Faithful, FaithfulnessStudy, Interval, Manifest
-from training.commands.console import PATH, data_option, json_option, listed, model_argument, note, opened, option, tell
+from training.commands.console import (
+    PATH,
+    check_apart,
+    data_option,
+    json_option,
+    listed,
+    model_argument,
+    note,
+    opened,
+    option,
+    tell,
+)
 from training.commands.options import takes
 from training.data.corpora import CorpusError
 from training.export import card
@@ -54,6 +65,7 @@ def faithfulness(
     are used: the predicted label is explained.
     """
     plots.check(plot)
+    check_apart({"--plot": plot}, {"MODEL": model, "--data": data})
     found = opened(model)
     manifest = found.manifest
     subject = Subject(found)

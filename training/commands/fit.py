@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from training.commands import recipe
-from training.commands.console import PATH, Display, bar, command_line, console, option, tell
+from training.commands.console import PATH, Display, bar, check_apart, command_line, console, option, tell
 from training.commands.options import takes
 from training.loop.logs import check_tensorboard
 from training.loop.processes import started
@@ -36,6 +36,7 @@ def fit(options: FitOptions, recipe_file: Path | None) -> None:
     `torchrun --nproc-per-node 2 -m training -- fit …` trains in two processes. Each takes its share of the batches of a
     step. An interrupt ends them without a model; --resume continues.
     """
+    check_apart({"--log": options.log}, {"--recipe": recipe_file})
     if options.tensorboard:
         check_tensorboard()
     options = options.but(command=command_line(sys.argv[1:], os.environ.get("DATA")))

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from service.model import bundle
 from service.model.tokenizer import Tokenizer
-from training.commands.console import PATH, listed, opened, option
+from training.commands.console import PATH, check_apart, listed, opened, option
 from training.export import restore
 from training.nets.cells import NAMED, make, word_of
 from training.nets.networks import EMBEDDING_SIZES, Network
@@ -51,6 +51,7 @@ def gradients(
     For a model, the forward cell of the lowest layer is measured over known words, with trained and with fresh weights.
     """
     plots.check(plot)
+    check_apart({"--json": json, "--plot": plot}, {"MODELS": models})
     if not models and not cells:
         raise click.BadParameter("name models to look at, or fresh cells with --cells", param_hint="MODELS")
     if text and not models:

@@ -12,7 +12,7 @@ import click
 import torch
 from rich.table import Table
 
-from training.commands.console import PATH, listed, option, tell
+from training.commands.console import PATH, check_apart, listed, option, tell
 from training.nets.cells import NAMED
 from training.options import Device, chosen_device
 from training.studies import plots
@@ -79,6 +79,7 @@ def longrange(
     The file of measurements and the plot are written again after each cell, so an interrupted run keeps its results.
     """
     plots.check(plot)
+    check_apart({"--json": json, "--plot": plot}, {})
     names = listed(cells, NAMED, "cell", "--cells")
     try:
         where = torch.device(chosen_device(device))

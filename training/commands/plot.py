@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from training.commands.console import PATH, console, option
+from training.commands.console import PATH, check_apart, console, option
 from training.loop.logs import LogError, Record, read
 from training.studies import plots
 
@@ -32,6 +32,7 @@ def plot(logs: tuple[Path, ...], out: Path) -> None:
     Each curve has the name of its log file.
     """
     plots.check(out)
+    check_apart({"--out": out}, {"LOGS": logs})
     draw([(path.stem, read(path)) for path in logs], out)
     console.print(f"{out}: {len(logs)} {'log' if len(logs) == 1 else 'logs'}")
 

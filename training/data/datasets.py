@@ -73,9 +73,14 @@ def write(wanted: Wanted, out: Path, tell: Tell = silent) -> Iterator[tuple[Path
         if not lines:
             tell(f"note: {split}: no row is left, and no file is written")
         else:
-            path = out / f"{name}{'.conll' if wanted.task == 'ner' else '.jsonl'}"
+            path = file_of(out, name, wanted.task)
             path.write_text("".join(lines), encoding="utf-8")
             yield path, len(lines)
+
+
+def file_of(out: Path, split: str, task: Task) -> Path:
+    """The file that a split is written to."""
+    return out / f"{split}{'.conll' if task == 'ner' else '.jsonl'}"
 
 
 def load(wanted: Wanted) -> DatasetDict:

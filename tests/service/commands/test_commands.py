@@ -217,6 +217,20 @@ def test_gates(models: Path, reduce: str) -> None:
     assert "label" in record["tokens"][0]
 
 
+@pytest.mark.parametrize("beside", ["rejected.jsonl", "run.json"])
+@pytest.mark.parametrize("resume", [(), ("--resume",)])
+def test_a_file_to_score_is_not_written_over(
+    models: Path, tmp_path: Path, beside: str, resume: tuple[str, ...]
+) -> None:
+    file, output = tmp_path / f"out.jsonl.{beside}", tmp_path / "out.jsonl"
+    file.write_text('{"text": "bad"}\n')
+    result = predict(models, str(file), "--output", str(output), *resume)
+    assert result.exit_code == 1
+    assert f"{file} is one of the files to score" in " ".join(result.stderr.split())
+    assert file.read_text() == '{"text": "bad"}\n'
+    assert not output.exists()
+
+
 def many(tmp_path: Path, rows: int, longest: int = 40) -> tuple[Path, Path]:
     """Two files of rows, every seventh of which is to be set aside."""
     files = tmp_path / "one.txt", tmp_path / "two.txt"
