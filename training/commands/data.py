@@ -9,7 +9,7 @@ import click
 
 from service.model.bundle import Task
 from training.commands.console import PATH, check_apart, console, note, option
-from training.data import payload_log
+from training.data import corpora, payload_log
 from training.data.datasets import KNOWN, SPLITS, Wanted, file_of, write
 
 FROM_LOG = "from-log"
@@ -56,7 +56,8 @@ def data(
 
     `data from-log LOG --out train.tsv` makes a training file of the service's payload log: the inputs that have
     feedback, with the labels of that feedback. Feedback that repeats or contradicts itself, and texts with several
-    labels, are named. A tagger's file has columns.
+    labels, are named. The ending of --out says the format: tables of texts are .tsv, .csv and .jsonl, a tagger's files
+    .conll, .tsv, .csv and .jsonl; .gz may follow.
     """
     if name == FROM_LOG:
         _from_log(log, out, task, model)
@@ -79,6 +80,7 @@ def _from_log(log: Path | None, out: Path, task: Task | None, model: str | None)
     if log is None:
         raise click.BadParameter(f"{FROM_LOG} needs the log that the service wrote", param_hint="LOG")
     check_apart({"--out": out}, {"LOG": payload_log.files_of(log)})
+    corpora.check_name(out, task or corpora.tasks_of(out)[-1])
     found = payload_log.read(log, task=task, model=model)
     for line in found.notes:
         note(f"note: {line}")

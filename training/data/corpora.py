@@ -17,16 +17,29 @@ and O they were. A `Layout` names other columns. The readers report their own ch
 
 from __future__ import annotations
 
+import gzip
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from service.model.bundle import Task
-from training.data import columns, tables, tags
+from training.data import columns, tables, tags, writers
 from training.data.objects import field, objects, whole
-from training.data.sources import AS_FOUND, CorpusError, Example, Layout, Source, Tell, silent, text_of
+from training.data.sources import AS_FOUND, CorpusError, Example, Layout, Source, Tell, is_gzip, silent, text_of
 
-__all__ = ["CorpusError", "Example", "Layout", "check_labels", "labels", "names", "read", "tagged", "tasks_of"]
+__all__ = [
+    "CorpusError",
+    "Example",
+    "Layout",
+    "check_labels",
+    "check_name",
+    "labels",
+    "names",
+    "read",
+    "tagged",
+    "tasks_of",
+    "write",
+]
 
 _SCALE = ("very_negative", "negative", "neutral", "positive", "very_positive")
 _TASKS: tuple[Task, ...] = ("ner", "sentiment")
@@ -38,20 +51,35 @@ def read(path: Path, task: Task, layout: Layout = AS_FOUND, tell: Tell = silent)
 
     `tell` gets a line on everything that the reader decided by itself: columns, separators, comments.
     """
-    ending = _ending(path)
     others = (layout.text, layout.label) if task == "ner" else (layout.token, layout.tag)
     if any(others):
         other: Task = "sentiment" if task == "ner" else "ner"
         raise CorpusError(path, f"{_OPTIONS[other]} are not for {task}: {_OPTIONS[task]} are")
-    reader = _READERS[task].get(ending)
-    if path.is_dir():
-        raise CorpusError(path, "it is a folder; name a file")
-    if reader is None:
-        raise CorpusError(path, f"{_unread(path, ending, task)}, each with or without .gz")
+    check_name(path, task)
+    reader = _READERS[task][_ending(path)]
     examples = list(reader(Source(path, text_of(path), layout, tell)))
     if not examples:
         raise CorpusError(path, f"it holds no example; {_EXPECTED[task]}")
     return examples
+
+
+def write(examples: Sequence[Example], path: Path, task: Task) -> None:
+    """Write examples as a file that `read` takes, in the format of its ending. Raises `CorpusError`."""
+    check_name(path, task)
+    content = _WRITERS[_READERS[task][_ending(path)]](examples).encode("utf-8")
+    try:
+        path.write_bytes(gzip.compress(content, mtime=0) if is_gzip(path) else content)
+    except OSError as error:
+        raise CorpusError(path, f"it cannot be written: {error.strerror}") from error
+
+
+def check_name(path: Path, task: Task) -> None:
+    """Raises `CorpusError` for a folder, and for a name that has no ending of files for a task."""
+    ending = _ending(path)
+    if path.is_dir():
+        raise CorpusError(path, "it is a folder; name a file")
+    if ending not in _READERS[task]:
+        raise CorpusError(path, f"{_unread(path, ending, task)}, each with or without .gz")
 
 
 def tagged(path: Path) -> bool:
@@ -208,3 +236,12 @@ _READERS: dict[Task, dict[str, _Reader]] = {
         **dict.fromkeys((".jsonl", ".ndjson"), _tagged),
     },
 }
+_WRITERS: dict[_Reader, writers.Writer] = {
+    tables.tsv: writers.tsv,
+    tables.csv: writers.csv,
+    tables.json_lines: writers.json_lines,
+    columns.columns: writers.columns,
+    columns.table: writers.table,
+    _tagged: writers.json_sentences,
+}
+"""The writer of what a reader takes."""

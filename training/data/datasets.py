@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from service.model.bundle import Task
+from training.data import writers
 from training.data.corpora import CorpusError
-from training.data.sources import Tell, silent
+from training.data.sources import Example, Tell, silent
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -122,7 +123,7 @@ def _lines(wanted: Wanted, split: Any) -> Iterator[str]:
         text, label = row[wanted.text], row[wanted.label]
         if wanted.task == "ner":
             if text:
-                yield _columns(text, [_name(wanted, names, tag) for tag in label])
+                yield writers.columns([Example(tuple(text), tuple(_name(wanted, names, tag) for tag in label))])
         elif label is not None and label != -1:
             yield json.dumps({"text": text, "label": _name(wanted, names, label)}, ensure_ascii=False) + "\n"
 
@@ -137,8 +138,3 @@ def _names(feature: Any) -> list[str] | None:
 def _name(wanted: Wanted, names: list[str] | None, label: int | str) -> str:
     name = names[label] if names is not None and isinstance(label, int) else str(label)
     return wanted.labels.get(name, name)
-
-
-def _columns(tokens: Iterable[str], tags: Iterable[str]) -> str:
-    """A sentence; white space inside a token would be taken for the end of a column."""
-    return "".join(f"{'_'.join(token.split()) or '_'}\t{tag}\n" for token, tag in zip(tokens, tags, strict=True)) + "\n"

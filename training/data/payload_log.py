@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from service.model.bundle import Task
+from training.data import corpora
 from training.data.corpora import CorpusError
 from training.data.sources import Example, some, text_of
 
@@ -96,21 +97,8 @@ def files_of(log: Path) -> list[Path]:
 
 
 def write(found: Read, out: Path) -> int:
-    """Write the examples: columns of TOKEN and TAG for a tagger, JSON lines for a name that ends so, else a TSV with a
-    header; how many. A text in a TSV has spaces in place of tabs and line ends."""
-    if found.task == "ner":
-        content = "".join(map(_columns, found.examples))
-    elif out.suffix == ".jsonl":
-        content = "".join(
-            json.dumps({"text": each.value, "label": each.label}, ensure_ascii=False) + "\n" for each in found.examples
-        )
-    else:
-        rows = [f"{_SPACE.sub(' ', str(each.value))}\t{each.label}\n" for each in found.examples]
-        content = "".join(["text\tlabel\n", *rows])
-    try:
-        out.write_text(content, encoding="utf-8")
-    except OSError as error:
-        raise CorpusError(out, f"it cannot be written: {error.strerror}") from error
+    """Write the examples, in the format that the ending stands for; how many. Raises `CorpusError`."""
+    corpora.write(found.examples, out, found.task)
     return len(found.examples)
 
 
@@ -231,12 +219,6 @@ def _tagged(answered: _Answered, entities: Sequence[tuple[int, int, str]]) -> li
     return [
         Example(tuple(tokens[first:end]), tuple(tags[first:end])) for first, end in answered.sentences if end > first
     ]
-
-
-def _columns(example: Example) -> str:
-    """A sentence; white space inside a token would be taken for the end of a column."""
-    pairs = zip(example.value, example.label, strict=True)
-    return "".join(f"{_SPACE.sub('_', token) or '_'}\t{tag}\n" for token, tag in pairs) + "\n"
 
 
 def _name(notes: list[str], what: str, which: Sequence[str]) -> None:

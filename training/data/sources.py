@@ -91,6 +91,11 @@ class Source:
         self.tell(f"note: {self.path}: {detail}")
 
 
+def is_gzip(path: Path) -> bool:
+    """True for a name that ends in ``.gz``."""
+    return path.suffix.lower() == ".gz"
+
+
 def text_of(path: Path) -> str:
     """The text of a file in UTF-8, with or without a byte order mark, plain or ``.gz``. Raises `CorpusError`."""
     try:
@@ -98,7 +103,7 @@ def text_of(path: Path) -> str:
     except OSError as error:
         detail = "it is a folder; name a file" if path.is_dir() else f"it cannot be read: {error.strerror}"
         raise CorpusError(path, detail) from error
-    if path.suffix.lower() == ".gz":
+    if is_gzip(path):
         try:
             data = gzip.decompress(data)
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:

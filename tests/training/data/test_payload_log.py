@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from service.observability import payload_log as written
 from training.cli import app
-from training.data import payload_log
+from training.data import corpora, payload_log
 from training.data.corpora import CorpusError, read
 from training.data.payload_log import files_of
 
@@ -196,18 +196,71 @@ def test_nothing_to_learn_from_says_why(tmp_path: Path) -> None:
         payload_log.read(log(tmp_path, predicted("a", {"characters": 1}), said("a", 0, "x")))
 
 
-def test_a_table_is_what_training_reads(tmp_path: Path) -> None:
+TABLES = ("tsv", "csv", "jsonl", "ndjson")
+TAGGED = ("conll", "txt", "tsv", "train", "csv", "jsonl", "ndjson")
+ROWS = [('a\tgood "film",\r\nyes', "positive"), ("naïve 🎉", "negative"), ("x\ry\0", 'a "b", c'), ("", "none")]
+TOKENS = [["Ada", '"', ",", "New York", "#", " x\u00a0", "\u2028", "\0"], ["sep=,"], ["1"]]
+
+
+@pytest.mark.parametrize("zipped", ["", ".gz", ".GZ"])
+@pytest.mark.parametrize("ending", [*TABLES, "CSV"])
+def test_a_table_is_what_training_reads(tmp_path: Path, ending: str, zipped: str) -> None:
     path = log(
-        tmp_path, predicted("a", "a\tgood\nfilm", "naïve 🎉"), said("a", 0, "positive"), said("a", 1, "negative")
+        tmp_path,
+        predicted("a", *(text for text, _ in ROWS)),
+        *(said("a", at, label) for at, (_, label) in enumerate(ROWS)),
     )
-    out = tmp_path / "train.tsv"
-    for name, first in (("train.tsv", "a good film"), ("train.jsonl", "a\tgood\nfilm")):
-        out = tmp_path / name
-        assert payload_log.write(payload_log.read(path), out) == 2
-        assert [(each.value, each.label) for each in read(out, "sentiment")] == [
-            (first, "positive"),
-            ("naïve 🎉", "negative"),
+    out = tmp_path / f"train.{ending}{zipped}"
+    assert payload_log.write(payload_log.read(path), out) == 4
+    texts = [text.replace("\0", "\ufffd") for text, _ in ROWS]
+    wanted = [" ".join(text.split()) for text in texts] if ending == "tsv" else texts
+    assert [(each.value, each.label) for each in read(out, "sentiment")] == [
+        (text, label) for text, (_, label) in zip(wanted, ROWS, strict=True)
+    ]
+    assert out.read_bytes().startswith(b"\x1f\x8b") == bool(zipped)
+
+
+@pytest.mark.parametrize("zipped", ["", ".gz"])
+@pytest.mark.parametrize("ending", TAGGED)
+def test_a_taggers_file_is_what_training_reads(tmp_path: Path, ending: str, zipped: str) -> None:
+    events = []
+    for at, tokens in enumerate(TOKENS):
+        starts = [len(" ".join(tokens[:n])) + bool(n) for n in range(len(tokens))]
+        spans = [[start, start + len(token)] for start, token in zip(starts, tokens, strict=True)]
+        events += [
+            predicted(f"{at}", tokens, task="ner", spans=[spans]),
+            said(f"{at}", 0, [entity(0, len(tokens[0]), "PER")]),
         ]
+    out = tmp_path / f"train.{ending}{zipped}"
+    assert payload_log.write(payload_log.read(log(tmp_path, *events)), out) == 3
+    words = [("Ada", '"', ",", "New_York", "#", "x", "_", "\ufffd"), ("sep=,",), ("1",)]
+    assert [(each.value, each.label) for each in read(out, "ner")] == [
+        (each, ("B-PER", *["O"] * (len(each) - 1))) for each in words
+    ]
+
+
+def test_every_ending_that_is_read_is_written() -> None:
+    readers = {reader for endings in corpora._READERS.values() for reader in endings.values()}
+    assert readers == corpora._WRITERS.keys()
+
+
+@pytest.mark.parametrize("name", ["train", "train.xlsx", "train.json", "train.tsv.zip", "train.gz", "train.conll"])
+def test_a_name_that_no_reader_takes_is_refused(tmp_path: Path, name: str) -> None:
+    path = log(tmp_path, predicted("a", "fine"), said("a", 0, "positive"))
+    out = tmp_path / name
+    for task in ([], ["--task", "sentiment"]):
+        result = CliRunner().invoke(app, ["data", "from-log", str(path), "--out", str(out), *task])
+        assert isinstance(result.exception, CorpusError)
+        assert "a file for sentiment ends in .tsv .csv .jsonl .ndjson, each with or without .gz" in str(
+            result.exception
+        )
+        assert not out.exists()
+
+
+def test_a_name_is_refused_before_the_log_is_read(tmp_path: Path) -> None:
+    arguments = ["data", "from-log", str(tmp_path / "none.jsonl"), "--out", str(tmp_path / "train.xlsx")]
+    result = CliRunner().invoke(app, arguments)
+    assert "a spreadsheet is not read" in str(result.exception)
 
 
 def test_the_command(tmp_path: Path) -> None:
