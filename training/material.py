@@ -13,7 +13,7 @@ from service.model.bundle import Feature, FeatureName, LabelCounts, Task
 from service.model.features import CHARACTERS, SHAPES
 from service.model.rules import Style
 from service.model.tokenizer import UNKNOWN, Tokenizer, build
-from training import shipped, start
+from training import limits, shipped, start
 from training.data import conventions, vectors, vocabulary
 from training.data.batches import Sample, encode
 from training.data.checks import Part, counts, notes, with_tokens
@@ -103,7 +103,9 @@ def gather(options: FitOptions, tell: Callable[[str], None], data: Data | None =
     train = [first, *(_conformed(part, first, style, tell) for part in others)]
     examples = [example for part in train for example in part.examples]
     options = options.suited(len(examples))
+    limits.labels_fit(train, task)
     names = labels(examples, task, options.train[0])
+    limits.files_fit([part.path for part in train], [part.path for part in (*data.dev, *data.test)])
     for part in (*data.dev, *data.test):
         check_labels(names, part.examples, part.path)
     counted = tuple(
@@ -120,6 +122,7 @@ def gather(options: FitOptions, tell: Callable[[str], None], data: Data | None =
         lent = None
     else:
         network, tokenizer, lent = _network(options, [*examples, *texts], names, style, tell)
+    limits.manifest_fits(network, counted)
     options = shipped.named_in(options, lent)
     if answered:
         labelled = sum(each.labelled for each in answered)

@@ -38,6 +38,11 @@ UNITS = "units.json"
 """A file that a bundle may have: a card for each unit, without texts."""
 MAX_TOKENS = 1_000_000
 """Most tokens of one input, for any model: the highest value of a manifest or a setting."""
+MAX_LABELS = 4096
+MAX_NAME = 256
+"""Characters of a label, and of the name of a set of data."""
+MAX_SCORES = 256
+"""Figures that a manifest has."""
 MAX_BYTES = 6_000_000
 """A bundle's files together, the limit for the default models."""
 
@@ -65,7 +70,7 @@ CharacterNetwork = Literal["cnn", "lstm"]
 NO_BUNDLE = "holds no bundle NAME/VERSION/ (VERSION is a whole number from 1, without leading zeros)"
 """Said of a folder."""
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}", re.IGNORECASE)
-_Label = Annotated[str, Field(min_length=1, max_length=256)]
+_Label = Annotated[str, Field(min_length=1, max_length=MAX_NAME)]
 _Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 _Potential = Annotated[float, Field(ge=-1000, le=1000)]
 
@@ -234,7 +239,7 @@ class Manifest(Frozen):
     layers: Annotated[int, Field(ge=1, le=16)]
     hidden: Annotated[int, Field(ge=1, le=8192)]
     head: Head
-    labels: Annotated[tuple[_Label, ...], Field(min_length=2, max_length=4096)]
+    labels: Annotated[tuple[_Label, ...], Field(min_length=2, max_length=MAX_LABELS)]
     token_limit: Annotated[int, Field(ge=1, le=MAX_TOKENS)]
     features: Annotated[tuple[Feature, ...], Field(min_length=1, max_length=16)]
     style: Style | None = None
@@ -249,10 +254,10 @@ class Manifest(Frozen):
     precision: Precision = "float32"
     gates_graph: Literal["trace.onnx", "model.onnx"] = "trace.onnx"
     """The graph that gives the gates. If it is ``model.onnx``, it serves both, and there is no ``trace.onnx``."""
-    quality: Annotated[tuple[Score, ...], Field(max_length=256)] = ()
-    guess: Annotated[tuple[Score, ...], Field(max_length=256)] = ()
+    quality: Annotated[tuple[Score, ...], Field(max_length=MAX_SCORES)] = ()
+    guess: Annotated[tuple[Score, ...], Field(max_length=MAX_SCORES)] = ()
     """Accuracy of always answering the commonest label, or F1 of no entity at all, on the data of `quality`."""
-    raw_text: Annotated[tuple[RawText, ...], Field(max_length=256)] = ()
+    raw_text: Annotated[tuple[RawText, ...], Field(max_length=MAX_SCORES)] = ()
     """Taggers: the same figures on raw text."""
     faithfulness: Annotated[tuple[FaithfulnessStudy, ...], Field(max_length=256)] = ()
     """How faithful the split into tokens is, beside other ways to explain the same answers."""

@@ -1,0 +1,127 @@
+"""What no manifest can hold is refused before the first step, in words about the data."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from service.model.bundle import MAX_LABELS, MAX_NAME, Task
+from tests.training.test_run import options, quiet
+from training import limits
+from training import run as training
+from training.data.corpora import CorpusError
+from training.errors import TrainingError
+from training.nets.crf import CRF
+from training.run import run
+
+
+@pytest.fixture(autouse=True)
+def untrained(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """A training that came to its first step."""
+    reached: list[object] = []
+
+    def fit(*_: object) -> None:
+        reached.append(None)
+        raise TrainingError("far enough")
+
+    monkeypatch.setattr(training, "fit", fit)
+    return reached
+
+
+def table(path: Path, labels: Sequence[str]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("text\tlabel\n" + "".join(f"a film\t{label}\n" for label in labels), "utf-8")
+    return path
+
+
+def columns(path: Path, types: Sequence[str]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(f"ada\tB-{kind}\nspoke\tO\n\n" for kind in types), "utf-8")
+    return path
+
+
+def said(task: Task, folder: Path, train: Path, dev: Path | None = None, **changed: Any) -> str:
+    """What a training on these files ends with."""
+    with pytest.raises((CorpusError, TrainingError)) as refused:
+        run(options(folder, task, train=(train,), dev=(dev or train,), **changed), quiet, quiet)
+    return str(refused.value)
+
+
+def test_a_label_that_is_too_long(tmp_path: Path, untrained: list[object]) -> None:
+    longest = "x" * MAX_NAME
+    assert said("sentiment", tmp_path, table(tmp_path / "a" / "fits.tsv", ["good", longest])) == "far enough"
+    file = table(tmp_path / "a" / "long.tsv", ["good", "bad", longest + "x", "y" * 300])
+    reason = said("sentiment", tmp_path, file)
+    assert reason.startswith(f"{file}:4: the label '{'x' * 60}'… has 257 characters, a model's 256 at most")
+    assert "is this the column of the labels (--label-column" in reason
+    file = columns(tmp_path / "a" / "long.conll", ["PER", longest])
+    reason = said("ner", tmp_path, file)
+    assert reason.startswith(f"{file}:4: the label 'B-")
+    assert "258 characters" in reason
+    assert "--tag-column" in reason
+    assert len(untrained) == 1
+
+
+def test_more_labels_than_a_model_can_have(tmp_path: Path, untrained: list[object]) -> None:
+    file = table(tmp_path / "a" / "many.tsv", [f"l{number}" for number in range(MAX_LABELS + 3)])
+    reason = said("sentiment", tmp_path, file)
+    assert reason == (
+        f"{file}:4098: with the label 'l4096' there are more than the 4,096 that a model can have, and 4,099 in all: "
+        "is this the column of the labels (--label-column names another)?"
+    )
+    file = columns(tmp_path / "a" / "many.conll", [f"T{number}" for number in range(MAX_LABELS // 2)])
+    reason = said("ner", tmp_path, file, crf=False)
+    assert reason.startswith(f"{file}:6142: with the label 'B-T2047'")
+    assert "4,097 in all (O, and B- and I- of each type)" in reason
+    assert untrained == []
+
+
+def test_more_files_than_a_model_keeps_figures_of(tmp_path: Path, untrained: list[object]) -> None:
+    files = tuple(table(tmp_path / str(number) / "test.tsv", ["good", "bad"]) for number in range(64))
+    assert said("sentiment", tmp_path, files[0], test=files[1:]) == "far enough"
+    reason = said("sentiment", tmp_path, files[0], test=files)
+    assert reason.startswith("--dev, --test: 65 files have 260 scores, a model keeps 256 at most: give 64 files")
+    assert len(untrained) == 1
+
+
+@pytest.mark.parametrize("option", ["train", "dev", "test"])
+def test_a_file_whose_name_no_figure_can_have(tmp_path: Path, untrained: list[object], option: str) -> None:
+    short = table(tmp_path / "a" / "short.tsv", ["good", "bad"])
+    long = table(tmp_path / ("f" * 200) / f"{'d' * 70}.tsv", ["good", "bad"])
+    changed: dict[str, Any] = {"train": (short,), "dev": (short,), option: (long,)}
+    with pytest.raises(CorpusError, match=r"by its folder and file, which have 271 characters .*; 256 are the most"):
+        run(options(tmp_path, **changed), quiet, quiet)
+    assert untrained == []
+
+
+def test_a_crf_that_no_manifest_has_room_for(tmp_path: Path, untrained: list[object]) -> None:
+    fits = columns(tmp_path / "a" / "fits.conll", [f"T{number}" for number in range(90)])
+    assert said("ner", tmp_path, fits, characters="none") == "far enough"
+    file = columns(tmp_path / "a" / "many.conll", [f"T{number}" for number in range(140)])
+    reason = said("ner", tmp_path, file, characters="none")
+    assert re.match(r"--crf: .* of 281 labels \(140 entity types\) make a model\.json of about 1,7\d\d,\d{3} ", reason)
+    assert "the limit is 1,048,576: --no-crf leaves them out" in reason
+    assert said("ner", tmp_path, file, characters="none", crf=False) == "far enough"
+    assert len(untrained) == 2
+
+
+def test_labels_that_no_manifest_has_room_for(tmp_path: Path, untrained: list[object]) -> None:
+    file = table(tmp_path / "a" / "many.tsv", [f"{number:0250}" for number in range(2000)])
+    reason = said("sentiment", tmp_path, file)
+    assert reason.startswith("2,000 labels, with their counts in 2 files, make a model.json of about 1,6")
+    assert untrained == []
+
+
+def test_the_size_of_a_crf_is_that_of_its_json() -> None:
+    crf = CRF(("O", *(f"{way}-T{number}" for number in range(40) for way in "BI")))
+    torch.manual_seed(1)
+    for scores in crf.parameters():
+        torch.nn.init.normal_(scores)
+    written = json.dumps({"crf": crf.as_manifest().model_dump()}, indent=2)
+    assert 0.95 < len(written) / limits.crf_bytes(crf) <= 1
