@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -31,6 +31,10 @@ from training.nets.networks import Design, Dropouts, WordBits
 Device = Literal["auto", "cpu", "cuda"]
 Pooling = Literal["last", "mean", "max", "attention"]
 CharacterReader = Literal["none", "cnn", "lstm"]
+
+MAX_SEED = (1 << 63) - 1
+"""Torch takes seeds below twice this, and some are counted on from the one that was given; NumPy takes none below 0."""
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 
 _RECIPE, _INITIAL, _DROPOUTS, _PRETRAINING = Recipe(), Initial(), Dropouts(), PretrainRecipe()
 NOT_STATED = "not stated"
@@ -297,7 +301,7 @@ class FitOptions(Columns, NetworkOptions):
         le=0.9999,
         description="Share that a running mean of the weights keeps at each step; 0 keeps no mean.",
     )
-    seed: int = Field(_RECIPE.seed, description="Seed. The same seed gives the same model on one machine.")
+    seed: Seed = Field(_RECIPE.seed, description="Seed. The same seed gives the same model on one machine.")
     device: Device = Field("auto", validate_default=True, description="Device to train on.")
     threads: int | None = Field(
         None,
@@ -432,7 +436,7 @@ class PretrainOptions(TextColumns, NetworkOptions):
     window: int = Field(_PRETRAINING.window, ge=2, description="Tokens of the stretches that texts are cut into.")
     batch_rows: int = Field(_PRETRAINING.batch_rows, ge=1, description="Stretches in a batch.")
     dropout: float = Field(_PRETRAINING.dropout, ge=0, le=0.95, description="Share of the units that are dropped.")
-    seed: int = Field(_PRETRAINING.seed, description="Seed. The same seed gives the same encoder on one machine.")
+    seed: Seed = Field(_PRETRAINING.seed, description="Seed. The same seed gives the same encoder on one machine.")
 
     @model_validator(mode="after")
     def _no_input_is_written_over(self) -> Self:

@@ -15,6 +15,7 @@ from rich.progress import Progress as Bar
 from training.data.outputs import Named, clash
 from training.export.restore import opened as opened
 from training.loop.fit import Progress
+from training.options import MAX_SEED
 from training.terminal import console as console_of
 
 console = console_of(stderr=True)
@@ -31,6 +32,7 @@ data_option = option(
     required=True,
     help="File of labelled data. Give the option again for more files.",
 )
+seed_option = partial(option, "--seed", type=click.IntRange(0, MAX_SEED))
 json_option = option("--json", is_flag=True, help="Print JSON lines.")
 
 

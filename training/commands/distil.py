@@ -12,7 +12,7 @@ from typing import Any
 import click
 import torch
 
-from training.commands.console import PATH, check_apart, console, note, opened, option, tell
+from training.commands.console import PATH, check_apart, console, note, opened, option, seed_option, tell
 from training.distil import mixture as mixtures
 from training.distil import tagging, transfer
 from training.distil import teacher as teachers
@@ -21,7 +21,7 @@ from training.loop.checkpoints import Checkpoints
 
 _DEFAULT = teachers.Tuning()
 _RULE = tagging.Rule()
-_seed = option("--seed", type=int, default=_DEFAULT.seed, help="The same seed draws the same rows.")
+_seed = seed_option(default=_DEFAULT.seed, help="The same seed draws the same rows.")
 _threads = option("--threads", type=click.IntRange(1), default=1, help="Threads that torch uses.")
 
 

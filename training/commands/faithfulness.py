@@ -21,6 +21,7 @@ from training.commands.console import (
     note,
     opened,
     option,
+    seed_option,
     tell,
 )
 from training.commands.options import takes
@@ -42,7 +43,7 @@ _SHOWN = ("comprehensiveness", "sufficiency", "deletion", "insertion", "log-odds
 @option("--methods", help=f"Methods, from {', '.join(METHODS)}. The others are compared with the first. Default: all.")
 @option("--most", type=click.IntRange(1), default=300, help="Maximum number of inputs of each file, drawn at random.")
 @option("--longest", type=click.IntRange(2), default=512, help="Most tokens of each input that are read.")
-@option("--seed", type=int, default=1, help="Seed of the random choice of inputs.")
+@seed_option(default=1, help="Seed of the random choice of inputs.")
 @option("--record", is_flag=True, help="Write the figures into the bundle: its manifest and its card.")
 @option("--plot", type=PATH, help="Draw the curves: .svg, .png or .pdf. Needs the extra: pip install '.[plots]'.")
 @json_option

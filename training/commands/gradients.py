@@ -14,7 +14,7 @@ from rich.table import Table
 
 from service.model import bundle
 from service.model.tokenizer import Tokenizer
-from training.commands.console import PATH, check_apart, listed, opened, option
+from training.commands.console import PATH, check_apart, listed, opened, option, seed_option
 from training.export import restore
 from training.nets.cells import NAMED, make, word_of
 from training.nets.networks import EMBEDDING_SIZES, Network
@@ -32,7 +32,7 @@ _SHOWN = (1, 10, 50, 100, 200, 500, 1000)
 @option("--text", multiple=True, help="Text to read in place of random words, as a whole.")
 @option("--hidden", type=click.IntRange(1, 8192), default=128, help="Units of fresh cells.")
 @option("--rows", type=click.IntRange(1), default=8, help="Number of random texts; the median is shown.")
-@option("--seed", type=int, default=1, help="Seed of weights, words and directions.")
+@seed_option(default=1, help="Seed of weights, words and directions.")
 @option("--json", type=PATH, help="Write every norm to this file.")
 @option("--plot", type=PATH, help="Draw the signals: .svg, .png or .pdf. Needs the extra: pip install '.[plots]'.")
 def gradients(

@@ -12,7 +12,7 @@ import click
 import torch
 from rich.table import Table
 
-from training.commands.console import PATH, check_apart, listed, option, tell
+from training.commands.console import PATH, check_apart, listed, option, seed_option, tell
 from training.nets.cells import NAMED
 from training.options import Device, chosen_device
 from training.studies import plots
@@ -61,7 +61,7 @@ _UNITS = {"adding": "mean squared error", "copy": "cross-entropy, nats a step"}
     default=_DEFAULT.stop,
     help="Share of the baseline's loss that counts as solved and ends the training.",
 )
-@option("--seed", type=int, default=_DEFAULT.seed, help="The same seed gives the same curves on one machine.")
+@seed_option(default=_DEFAULT.seed, help="The same seed gives the same curves on one machine.")
 @option("--device", type=click.Choice(get_args(Device)), default="auto", help="Device to train on.")
 @option("--json", type=PATH, help="Write every measurement to this file.")
 @option("--plot", type=PATH, help="Draw the curves: .svg, .png or .pdf (extra 'plots').")

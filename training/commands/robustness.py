@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 from rich.table import Table
 
-from training.commands.console import data_option, json_option, model_argument, note, opened, option
+from training.commands.console import data_option, json_option, model_argument, note, opened, option, seed_option
 from training.commands.options import takes
 from training.data.checks import with_tokens
 from training.data.corpora import check_labels, read
@@ -22,7 +22,7 @@ from training.terminal import show
 @model_argument
 @data_option
 @option("--most", type=click.IntRange(1), default=1000, help="Most inputs of each file, from its beginning.")
-@option("--seed", type=int, default=1, help="Seed of the typing mistakes.")
+@seed_option(default=1, help="Seed of the typing mistakes.")
 @json_option
 @takes(Columns)
 def robustness(columns: Columns, model: Path, data: tuple[Path, ...], most: int, seed: int, json: bool) -> None:

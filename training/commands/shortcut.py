@@ -17,7 +17,7 @@ from training.commands.options import takes
 from training.data.checks import Part
 from training.data.corpora import CorpusError, labels
 from training.material import Data
-from training.options import FitOptions, NetworkOptions, Pooling, TextColumns
+from training.options import FitOptions, NetworkOptions, Pooling, Seed, TextColumns
 from training.run import run
 from training.studies.attributions import METHODS, Subject, chosen
 from training.studies.shortcut import ShortcutResult, plant, search
@@ -34,7 +34,7 @@ class ShortcutOptions(TextColumns, NetworkOptions):
     epochs: int | None = Field(None, ge=1, description="Passes over the texts. Default: as many as suit them.")
     share: float = Field(0.5, ge=0.01, le=1, description="Share of the training texts that get a word.")
     most: int = Field(200, ge=1, description="Most dev texts.")
-    seed: int = Field(1, description="Seed of places, labels and weights.")
+    seed: Seed = Field(1, description="Seed of places, labels and weights.")
 
 
 @click.command()

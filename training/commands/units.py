@@ -15,7 +15,7 @@ from service.errors import InvalidField
 from service.model.bundle import UNITS, Manifest
 from service.model.equations import gate_names
 from service.model.unit_cards import MAX_PLACES, Cards, card, keys
-from training.commands.console import PATH, console, json_option, model_argument, note, opened, option
+from training.commands.console import PATH, console, json_option, model_argument, note, opened, option, seed_option
 from training.commands.options import takes
 from training.export.writing import replace_manifest
 from training.options import Columns
@@ -36,7 +36,7 @@ _AROUND = 6
 @option(
     "--most", type=click.IntRange(1), default=200, help="Number of random inputs that measure the loss without a unit."
 )
-@option("--seed", type=click.IntRange(0), default=1, help="Seed of the random inputs.")
+@seed_option(default=1, help="Seed of the random inputs.")
 @json_option
 @takes(Columns)
 def units(columns: Columns, model: Path, data: Path, places: int, most: int, seed: int, json: bool) -> None:
