@@ -22,7 +22,7 @@ _MAJORITY = 0.9
 _MANY = 20
 """Labels above which their number is compared with the number of rows."""
 _SHOWN = 5
-_MISSING = frozenset(("nan", "null", "n/a", "?"))
+_MISSING = frozenset(("nan", "null", "none", "n/a", "na", "<na>", "-", "?"))
 _WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 _DIGITS = {word: str(number) for number, word in enumerate(_WORDS)}
 _WHOLE = re.compile(r"([+-]?[0-9]+)(?:[.,]0+)?")

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, pairwise
 from statistics import median
 
 from training.data import tags
 from training.data.delimited import SEPARATORS, header, records
-from training.data.sources import Example, Source, is_number, position, some
+from training.data.sources import Example, Source, is_number, points, position, some, unfit
 
 _DOCUMENT = "-DOCSTART-"
 _BREAK = re.compile(r"[ \t]*|-DOCSTART-(?:[ \t].*)?", re.DOTALL)
 _SPACES = re.compile(" +")
+_LANGUAGE = re.compile("[a-z]{2,3}:")
+"""Stands before every token in some corpora, such as WikiANN's ``en:Ada``."""
 _SPACED = re.compile(r"\S+(?: +\S+)+")
 _KEYED = re.compile(r"#\s*\w[\w.-]* = |#(?:begin|end) document\b")
 _COUNT = re.compile(r"[0-9]+(?:[-.][0-9]+)?")
@@ -53,7 +55,7 @@ def columns(source: Source) -> Iterator[Example]:
     width = len(split(sample))
     if rows and width < 2:
         line = next(line for line, row in lines if row == sample)
-        raise source.error(line, f"no tag beside the token; {EXPECTED}, parted by a tab or by spaces")
+        raise source.error(line, f"no tag beside the token; {EXPECTED}, parted by a tab or by spaces{_unseen(sample)}")
     parted, comments, found = "tabs" if tab else "spaces", [], _Rows()
     for line, row in lines:
         fields = split(row) if row is not None else []
@@ -83,6 +85,16 @@ def table(source: Source) -> Iterator[Example]:
     return _sentences(source, rows, width)
 
 
+def sentences(source: Source, found: Iterable[tuple[int, Sequence[str], Sequence[str]]]) -> Iterator[Example]:
+    """Sentences whose tokens and tags are known already: the line, the tokens and the tags of each."""
+    rows = _Rows()
+    for line, tokens, own in found:
+        rows += [*(_Row(line, [token, tag]) for token, tag in zip(tokens, own, strict=True)), None]
+    full = [row for row in rows if row]
+    _strip(source, full, 0)
+    yield from _examples(source, rows, 0, _of_column(source, full, 1))
+
+
 def _is_comment(row: str, fields: list[str], width: int) -> bool:
     """True for a row that is a comment. A token # or #word with its columns is none."""
     if _KEYED.match(row):
@@ -95,9 +107,15 @@ def _uneven(row: str, found: int, width: int, parted: str) -> str:
     if row and found == 1:
         other = "; this line is parted by " + ("spaces" if parted == "tabs" else "tabs")
         mixed = other if (" " if parted == "tabs" else "\t") in row.strip() else ""
-        return f"no tag beside the token; {EXPECTED}, here parted by {parted}{mixed}"
+        return f"no tag beside the token; {EXPECTED}, here parted by {parted}{mixed or _unseen(row)}"
     hint = "; a token that holds a space needs columns parted by tabs" if parted == "spaces" and found > width else ""
-    return f"{found} columns parted by {parted}, but {width} in the lines before{hint}"
+    return f"{found} columns parted by {parted}, but {width} in the lines before{hint or _unseen(row)}"
+
+
+def _unseen(row: str) -> str:
+    """Words on white space that looks like a separator or a blank line, and is none."""
+    found = points(char for char in row if char.isspace() and char not in " \t")
+    return f"; the line holds {found}, which neither parts columns nor ends a sentence" if found else ""
 
 
 # The columns, by their names and by their content.
@@ -118,12 +136,13 @@ def _sentences(source: Source, rows: _Rows, width: int) -> Iterator[Example]:
         )
     if "\r" in source.text:
         _check_ends(source, full, token)
-    _strip(source, full)
+    _strip(source, full, token)
     read = _tag_reader(source, full, names, width, token)
     if _counted(full, width):
         if extra := [row.line for row in full if _is_extra(row)]:
             source.note(f"rows that are no tokens, such as 1-2 and 1.1, are skipped: {len(extra):,} ({some(extra)})")
         rows = [row for row in rows if row is None or not _is_extra(row)]
+        rows = _numbered(source, rows) if token else rows
     rows = [None if row and row.fields[token] == _DOCUMENT else row for row in rows]
     yield from _checked(source, list(_examples(source, rows, token, read)))
 
@@ -154,6 +173,23 @@ def _parted(rows: _Rows, names: list[str]) -> _Rows:
         if name and name != now:
             found.append(None)
             now = name
+        found.append(row)
+    return found
+
+
+def _numbered(source: Source, rows: _Rows) -> _Rows:
+    """The rows, with a break where the first column's number rises, if it numbers the sentences.
+
+    A sentence's number is the same in some rows in a row, and else rises by one; a token's is another in each row.
+    """
+    steps = {int(after.fields[0]) - int(before.fields[0]) for before, after in pairwise(rows) if before and after}
+    if steps != {0, 1}:
+        return rows
+    source.note("the numbers in the first column are those of the sentences: each begins a new one")
+    found = _Rows()
+    for before, row in zip([None, *rows], rows, strict=False):
+        if before and row and before.fields[0] != row.fields[0]:
+            found.append(None)
         found.append(row)
     return found
 
@@ -204,16 +240,24 @@ def _counts(numbers: Sequence[str]) -> bool:
     return any(list(numbers) == [str(at) for at in range(first, first + len(numbers))] for first in (0, 1))
 
 
-def _strip(source: Source, full: list[_Row]) -> None:
-    """Take away spaces around tokens and tags: no token learned with them would be met again."""
+def _strip(source: Source, full: list[_Row], token: int) -> None:
+    """Take away what stands around tokens and tags: no token learned with it would be met again."""
     spaced = []
     for row in full:
-        bare = [field.strip(" ") or field for field in row.fields]
+        bare = [field.strip() for field in row.fields]
+        if row.fields[token] and not bare[token]:
+            raise source.error(row.line, f"the token is white space alone ({points(row.fields[token])}); leave it out")
         if bare != row.fields:
             spaced.append(row.line)
             row.fields[:] = bare
     if spaced:
-        source.note(f"spaces around tokens and tags are left out: {len(spaced):,} ({some(spaced)})")
+        lines = [*dict.fromkeys(spaced)]
+        source.note(f"spaces around tokens and tags are left out: {len(lines):,} ({some(lines)})")
+    prefix = _LANGUAGE.match(full[0].fields[token]) if len(full) > 1 else None
+    if prefix and all(row.fields[token].startswith(prefix[0]) for row in full):
+        source.note(f"every token begins with {prefix[0]!r}, which is left out")
+        for row in full:
+            row.fields[token] = row.fields[token].removeprefix(prefix[0])
 
 
 def _check_ends(source: Source, full: list[_Row], token: int) -> None:
@@ -236,17 +280,21 @@ def _tag_reader(source: Source, full: list[_Row], names: list[str], width: int, 
         column = _found_tags(source, full, width, token)
     if column == token:
         raise source.error(full[0].line, f"column {token + 1} is said to hold both the tokens and their tags")
+    if key := tags.feature({row.fields[column] for row in full}):
+        source.note(f"the tags are those under {key!r} in column {column + 1}")
+        return lambda row: tags.of_feature(row.fields[column], key)
+    return _of_column(source, full, column, "; --tag-column names another column" if width > 2 else "")
+
+
+def _of_column(source: Source, full: list[_Row], column: int, hint: str = "") -> _Read:
+    """Function that gives the tag that a row has in a column."""
     values = {row.fields[column] for row in full}
     if tags.are_tags(values):
         if tags.bare(values):
             source.note(f"the tags are bare letters: every entity gets the type {tags.TYPE}")
         return lambda row: row.fields[column]
-    if key := tags.feature(values):
-        source.note(f"the tags are those under {key!r} in column {column + 1}")
-        return lambda row: tags.of_feature(row.fields[column], key)
     typed = any("-" in value for value in values)
-    hint = "; --tag-column names another column" if width > 2 else ""
-    return lambda row: checked_tag(source, row.line, row.fields[column], typed, hint)
+    return lambda row: _checked_tag(source, row.line, row.fields[column], typed, hint)
 
 
 def _found_tags(source: Source, full: list[_Row], width: int, token: int) -> int:
@@ -270,12 +318,14 @@ def _found_tags(source: Source, full: list[_Row], width: int, token: int) -> int
     return column
 
 
-def checked_tag(source: Source, line: int, tag: str, typed: bool = False, hint: str = "") -> str:
+def _checked_tag(source: Source, line: int, tag: str, typed: bool, hint: str) -> str:
     """The tag. Raises `CorpusError` for a string that is no tag, and for a bare tag among `typed` ones."""
     if not tag:
         raise source.error(line, "the tag is empty; a token outside every entity has the tag O")
     if not tags.is_tag(tag) or (typed and tags.bare((tag,))):
         shown = tag if len(tag) < 30 else f"{tag[:12]}…{tag[-12:]}"
+        if flaw := unfit(tag) or unfit(tag.partition("-")[2]):
+            raise source.error(line, f"the tag {shown!r} {flaw}")
         raise source.error(line, f"{shown!r} is no tag; {tags.EXPECTED}{hint}")
     return tag
 

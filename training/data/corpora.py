@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from service.model.bundle import Task
-from training.data import columns, tables, tags, writers
+from training.data import columns, tables, writers
 from training.data.objects import field, objects, whole
 from training.data.sources import AS_FOUND, CorpusError, Example, Layout, Source, Tell, is_gzip, silent, text_of
 
@@ -159,6 +159,11 @@ def names(example: Example) -> tuple[str, ...]:
 
 def _tagged(source: Source) -> Iterator[Example]:
     """A sentence an object."""
+    return columns.sentences(source, _sentences(source))
+
+
+def _sentences(source: Source) -> Iterator[tuple[int, list[str], list[str]]]:
+    """The line, the tokens and the tags of each sentence."""
     keys: list[str] = []
     for line, record in objects(source):
         keys = keys or [_key(source, record, part) for part in ("tokens", "tags")]
@@ -167,9 +172,7 @@ def _tagged(source: Source) -> Iterator[Example]:
             raise source.error(line, f"{len(tokens)} tokens but {len(found)} tags; each token has one tag")
         if not all(tokens):
             raise source.error(line, f"token {tokens.index('') + 1} is empty; leave it out, and its tag")
-        typed = any("-" in tag for tag in found)
-        checked = [columns.checked_tag(source, line, tag, typed) for tag in found]
-        yield Example(tuple(tokens), tags.iob2(checked), (line,) * len(found))
+        yield line, tokens, found
 
 
 def _key(source: Source, record: dict[str, object], part: str) -> str:

@@ -37,9 +37,11 @@ def field(source: Source, line: int, record: dict[str, object], key: str) -> obj
 
 
 def whole(source: Source, line: int, key: str, value: str) -> str:
-    """The string. Raises `CorpusError` for an unpaired surrogate in it."""
+    """The string. Raises `CorpusError` for an unpaired surrogate or a NUL in it."""
     if _SURROGATE.search(value):
         raise source.error(line, f'"{key}" holds an unpaired surrogate, which is no character; write the whole pair')
+    if "\0" in value:
+        raise source.error(line, f'"{key}" holds a NUL character, \\u0000; leave it out')
     return value
 
 

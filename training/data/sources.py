@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import gzip
 import re
+import unicodedata
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -156,3 +157,21 @@ def some(lines: Sequence[int], most: int = 5) -> str:
     """``line 3``, ``lines 3, 7, 9``, or ``lines 3, 7, 9, 12, 15, …`` for more than `most`."""
     shown = ", ".join(f"{line}" for line in lines[:most])
     return f"line{'s' if len(lines) > 1 else ''} {shown}{', …' if len(lines) > most else ''}"
+
+
+def points(characters: Iterable[str]) -> str:
+    """``U+00A0, U+200B``: characters that cannot be seen, each once."""
+    return ", ".join(dict.fromkeys(f"U+{ord(char):04X}" for char in characters))
+
+
+def unfit(name: str) -> str | None:
+    """What makes a string no name of a label or a type, and what would be right; None for a name, and for nothing.
+
+    Names are printed in tables and cards, in one line each.
+    """
+    kinds = [unicodedata.category(char) for char in name]
+    if broken := [char for char, kind in zip(name, kinds, strict=True) if kind in ("Cc", "Zl", "Zp")]:
+        return f"holds a control character or a line end ({points(broken)}); write it without"
+    if name and all(kind[0] in "CZ" for kind in kinds):
+        return f"shows nothing ({points(name)}); write one that can be seen"
+    return None

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from training.data.delimited import SEPARATORS, header, records
 from training.data.objects import field, kind, objects, whole
-from training.data.sources import CorpusError, Example, Source, is_number, position, some
+from training.data.sources import CorpusError, Example, Source, is_number, position, some, unfit
 
 _TEXTS = frozenset(
     (
@@ -181,4 +181,6 @@ def _labelled(source: Source, line: int, text: str, label: str) -> Example:
     label = label.strip()
     if not label:
         raise source.error(line, "the label is empty; give one, or leave the example out")
+    if flaw := unfit(label):
+        raise source.error(line, f"the label {reprlib.repr(label)} {flaw}")
     return Example(text, label, (line,))

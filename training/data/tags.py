@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable
 
+from training.data.sources import unfit
+
 _TAG = re.compile(r"O|[BIESLUMW]-\S+")
 _OPENING, _CLOSING = frozenset("BSUW"), frozenset("ESLUW")
 """Prefixes with which an entity surely begins, and after which it cannot go on (BIOES, BILOU, BMES and BMEWO)."""
@@ -19,7 +21,7 @@ EXPECTED = "a tag is O, B-TYPE or I-TYPE (BIOES, BILOU and BMES are converted), 
 
 
 def is_tag(value: str) -> bool:
-    return value in _BARE or bool(_TAG.fullmatch(value))
+    return value in _BARE or bool(_TAG.fullmatch(value) and not unfit(value[2:]))
 
 
 def are_tags(values: Collection[str]) -> bool:

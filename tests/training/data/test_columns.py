@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -98,6 +99,31 @@ def test_a_first_column_of_numbers_is_not_read_as_the_words(tmp_path: Path, cont
     assert "the first column holds numbers: the tokens are read from column 2 (--token-column names another)" in notes
     skipped = "rows that are no tokens, such as 1-2 and 1.1, are skipped: 2 (lines 6, 10)"
     assert (skipped in notes) == ("3.1" in content)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "1 Ada B-PER\n1 Lovelace I-PER\n1 spoke O\n1 . O\n2 London B-LOC\n2 calls O\n",
+        "7\tAda\tx\tB-PER\n7\tLovelace\tx\tI-PER\n7\tspoke\tx\tO\n7\t.\tx\tO\n8\tLondon\tx\tB-LOC\n8\tcalls\tx\tO\n",
+    ],
+)
+def test_numbers_of_sentences_part_them(tmp_path: Path, content: str) -> None:
+    examples, notes = told(write(tmp_path, "a.conll", content))
+    assert examples == TWO
+    assert notes[-1] == "the numbers in the first column are those of the sentences: each begins a new one"
+    words = told(write(tmp_path, "b.conll", content.replace("Ada", "5")), Layout(token="1"))[0]
+    assert len(words) == 1, "the numbers are the tokens"
+
+
+@pytest.mark.parametrize(
+    "numbers", ["1 2 3 4 1 2", "0 1 2 3 0 1", "1 1 1 1 3 3", "2 2 2 2 1 1", "4 4 4 4 4 4", "1 2 3 4 5 6"]
+)
+def test_other_numbers_part_nothing(tmp_path: Path, numbers: str) -> None:
+    rows = "".join(f"{number} w{at} O\n" for at, number in enumerate(numbers.split()))
+    examples, notes = told(write(tmp_path, "a.conll", rows))
+    assert len(examples) == 1
+    assert len(notes) == 1
 
 
 def test_sentences_of_one_word_are_numbered_too(tmp_path: Path) -> None:
@@ -328,10 +354,30 @@ def test_a_file_of_two_separators_is_refused(tmp_path: Path) -> None:
 
 
 def test_spaces_around_tokens_and_tags_are_left_out(tmp_path: Path) -> None:
-    path = write(tmp_path, "a.conll", "Ada \t B-PER\nNew York\tB-LOC\n \tO\n\u00a0x\tO \n")
+    path = write(tmp_path, "a.conll", "Ada \t B-PER\nNew York\tB-LOC\nin\tO\n\u00a0x\u3000\tO \n")
     examples, notes = told(path)
-    assert examples == [Example(("Ada", "New York", " ", "\u00a0x"), ("B-PER", "B-LOC", "O", "O"))]
+    assert examples == [Example(("Ada", "New York", "in", "x"), ("B-PER", "B-LOC", "O", "O"))]
     assert notes == ["spaces around tokens and tags are left out: 2 (lines 1, 4)"]
+    lines = [{"tokens": ["Ada ", "left "], "tags": ["B-PER", "O"]}, {"tokens": ["a b"], "tags": ["O"]}]
+    lines.append({"tokens": ["\u00a0Bob"], "tags": ["B-PER "]})
+    examples, notes = told(write(tmp_path, "a.jsonl", "\n".join(map(json.dumps, lines))))
+    assert [each.value for each in examples] == [("Ada", "left"), ("a b",), ("Bob",)]
+    assert examples[2].label == ("B-PER",)
+    assert notes == ["spaces around tokens and tags are left out: 2 (lines 1, 3)"]
+
+
+def test_a_language_before_every_token_is_left_out(tmp_path: Path) -> None:
+    note = ["every token begins with 'en:', which is left out"]
+    content = "en:Ada\tB-PER\nen::\tO\n\nen:en:x\tO\n"
+    wanted = [Example(("Ada", ":"), ("B-PER", "O")), Example(("en:x",), ("O",))]
+    assert told(write(tmp_path, "a.conll", content)) == (wanted, note)
+    lines = [{"tokens": ["en:Ada", "en::"], "tags": ["B-PER", "O"]}, {"tokens": ["en:en:x"], "tags": ["O"]}]
+    assert told(write(tmp_path, "a.jsonl", "\n".join(map(json.dumps, lines)))) == (wanted, note)
+    for other in ("fr:x\tO\n", "x\tO\n"):
+        examples, notes = told(write(tmp_path, "b.conll", content + other))
+        assert examples[0].value == ("en:Ada", "en::")
+        assert notes == []
+    assert complaint(write(tmp_path, "c.conll", content + "en:\tO\n")).startswith("5: the token is empty")
 
 
 def test_names_of_columns_in_other_capitals(tmp_path: Path) -> None:
@@ -402,10 +448,18 @@ def test_bare_tags_among_others_are_refused(tmp_path: Path) -> None:
     assert complaint(write(tmp_path, "a.conll", "Ada\tB-PER\nx\tB\ny\tO\n")).startswith("2: 'B' is no tag")
     lines = '{"tokens": ["a", "b"], "tags": ["B", "B-PER"]}'
     assert complaint(write(tmp_path, "a.jsonl", lines)).startswith("1: 'B' is no tag")
+    rows = ['{"tokens": ["a", "b"], "tags": ["B", "O"]}', '{"tokens": ["a", "b"], "tags": ["B-PER", "O"]}']
+    assert complaint(write(tmp_path, "b.jsonl", "\n".join(rows))).startswith("1: 'B' is no tag")
+    assert complaint(write(tmp_path, "c.jsonl", "\n".join(rows[::-1]))).startswith("2: 'B' is no tag")
+    examples, notes = told(write(tmp_path, "d.jsonl", rows[0]))
+    assert examples[0].label == ("B-ENTITY", "O")
+    assert notes == ["the tags are bare letters: every entity gets the type ENTITY"]
 
 
-WORD = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\t\n\r"), min_size=1, max_size=8).map(
-    lambda word: word.strip(" ") or word
+WORD = (
+    st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\t\n\r"), min_size=1, max_size=8)
+    .map(str.strip)
+    .filter(bool)
 )
 SENTENCE = st.lists(st.tuples(WORD, st.sampled_from(["O", "B-PER", "B-LOC"])), min_size=1, max_size=6)
 

@@ -116,7 +116,7 @@ def test_an_entity_does_not_reach_over_a_blank_line(tmp_path: Path) -> None:
     assert [example.label for example in found] == [("B-PER",), ("B-PER", "I-PER")]
 
 
-TRICKY = ("\u200b", "\ufeff", "a\u2028b", "a\u0085", "a\x0cb", "\x1c", "a\rb", "New York", " ", "\xa0", '"', "#", "é")
+TRICKY = ("\u200b", "\ufeff", "a\u2028b", "a\u0085b", "a\x0cb", "a\x1cb", "a\rb", "New York", "a\xa0b", '"', "#", "é")
 
 
 def test_tokens_keep_every_character(tmp_path: Path) -> None:
@@ -161,6 +161,15 @@ def test_only_the_first_byte_order_mark_is_one(tmp_path: Path) -> None:
         pytest.param("Ada\to\n", "1: 'o' is no tag", id="lower-case-o"),
         pytest.param("Ada\tO-PER\n", "1: 'O-PER' is no tag", id="outside-with-type"),
         pytest.param("Ada\tB PER\n", "1: 'B PER' is no tag", id="space-in-tag"),
+        pytest.param(
+            "Ada\tB-P\x1b[31m\n", r"1: the tag 'B-P\\x1b\[31m' holds a control character .*U\+001B", id="escape"
+        ),
+        pytest.param("x\tO\nAda\tB-\u200b\n", r"2: the tag 'B-\\u200b' shows nothing \(U\+200B\)", id="unseen-type"),
+        pytest.param("Ada\u00a0B-PER\n", "1: no tag .* spaces; the line holds U\\+00A0, which neither", id="no-break"),
+        pytest.param("Ada O\n\u3000\nx O\n", "2: no tag beside .* the line holds U\\+3000", id="wide-blank-line"),
+        pytest.param("Ada\tO\n\x0c\nx\tO\n", "2: no tag beside .* the line holds U\\+000C", id="form-feed"),
+        pytest.param("Ada N O\nx\u00a0N O\n", "2: 2 columns .*; the line holds U\\+00A0", id="no-break-among-columns"),
+        pytest.param("Ada\tO\n \u00a0\tO\n", r"2: the token is white space alone \(U\+0020, U\+00A0\)", id="white"),
         pytest.param("Ada O\n" + "a " * 500 + "word", "2: 501 columns", id="prose"),
         pytest.param("", " it holds no example; columns are TOKEN<TAB>TAG", id="empty"),
         pytest.param("\n\n-DOCSTART- O\n\n", " it holds no example", id="nothing-but-breaks"),
@@ -239,6 +248,12 @@ def test_json_labels_are_strings_as_the_file_spells_them(tmp_path: Path, label: 
     assert read(path, "sentiment") == [Example("Fine", expected)]
 
 
+@pytest.mark.parametrize("label", ["می\u200cخواهم", "👩\u200d🔬", "very good", "a\u00a0b", "–", "0"])
+def test_labels_of_every_script(tmp_path: Path, label: str) -> None:
+    path = write(tmp_path, "a.jsonl", json.dumps({"text": "Fine", "label": label}))
+    assert read(path, "sentiment") == [Example("Fine", label)]
+
+
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
@@ -256,6 +271,9 @@ def test_json_labels_are_strings_as_the_file_spells_them(tmp_path: Path, label: 
         pytest.param("text\tlabel\nFine\tgood\tx\n", "2: 3 columns, but the header has 2", id="too-many"),
         pytest.param("text\tlabel\nFine\t\n", "2: the label is empty", id="empty-label"),
         pytest.param("text\tlabel\nFine\t \n", "2: the label is empty", id="white-label"),
+        pytest.param(
+            "text\tlabel\nFine\tbad\x1b[31m\n", r"2: the label 'bad\\x1b.*U\+001B\); write it without", id="escape"
+        ),
     ],
 )
 def test_wrong_tables(tmp_path: Path, content: str, expected: str) -> None:
@@ -267,6 +285,7 @@ def test_wrong_tables(tmp_path: Path, content: str, expected: str) -> None:
     [
         pytest.param("text,label\n", " it holds no example", id="header-only"),
         pytest.param('text,label\n"Two\nlines",good\nx,\n', "4: the label is empty", id="line-after-quoted-newline"),
+        pytest.param('text,label\nFine,"bad\nx | y"\n', r"2: the label 'bad\\nx .*\(U\+000A\)", id="line-end-in-label"),
         pytest.param('text,label\n"Two\nlines"\n', "2: 1 columns, but the header has 2", id="line-of-quoted-newline"),
         pytest.param('text,label\nFine,good\n"Open,bad\nand on\n', "3: not CSV by RFC 4180", id="quote-never-closed"),
         pytest.param(
@@ -307,6 +326,15 @@ GOOD_LINE = '{"text": "Fine", "label": "good"}\n'
         pytest.param('{"text": "x", "label": 1.5}', '"label" is a number; .* a whole number', id="label-fraction"),
         pytest.param('{"text": "x", "label": {"a": 1}}', '"label" is an object; it must be', id="label-object"),
         pytest.param('{"text": "x", "label": " "}', "the label is empty", id="label-empty"),
+        pytest.param('{"text": "x", "label": "y\\u0000z"}', '"label" holds a NUL', id="label-nul"),
+        pytest.param('{"text": "x\\u0000", "label": "y"}', '"text" holds a NUL character', id="text-nul"),
+        pytest.param('{"text": "x", "label": "a\\tb"}', r"the label 'a\\tb' holds a control character", id="label-tab"),
+        pytest.param('{"text": "x", "label": "a\\u2028b"}', r".*a line end \(U\+2028\)", id="label-line-separator"),
+        pytest.param(
+            '{"text": "x", "label": "\\u200b\\ufeff"}',
+            r"the label .* shows nothing \(U\+200B, U\+FEFF\); write one that can be seen",
+            id="label-unseen",
+        ),
         pytest.param('{"text": "x\\ud800", "label": "y"}', '"text" holds an unpaired surrogate', id="text-surrogate"),
         pytest.param('{"text": "x", "label": "\\udc00"}', '"label" holds an unpaired surrogate', id="label-surrogate"),
     ],
@@ -334,6 +362,10 @@ def test_json_lines_of_sentences(tmp_path: Path) -> None:
         pytest.param('{"tokens": "x", "tags": "O"}', '"tokens" is not a list', id="strings"),
         pytest.param('{"tokens": ["x"], "tags": [0]}', '"tags" is not a list of .* such as {"tokens"', id="numbers"),
         pytest.param('{"tokens": ["x", ""], "tags": ["O", "O"]}', "token 2 is empty", id="empty-token"),
+        pytest.param('{"tokens": ["\\u00a0"], "tags": ["O"]}', r".*white space alone \(U\+00A0\)", id="white-token"),
+        pytest.param('{"tokens": ["x\\u0000"], "tags": ["O"]}', '"tokens" holds a NUL character', id="nul"),
+        pytest.param('{"tokens": ["x"], "tags": ["B-a\\u0007"]}', "the tag .* holds a control", id="bell"),
+        pytest.param('{"tokens": ["x"], "tags": ["NER=B-X"]}', "'NER=B-X' is no tag", id="feature"),
         pytest.param('{"tokens": ["x"], "tags": [""]}', "the tag is empty", id="empty-tag"),
         pytest.param('{"tokens": ["x"], "tags": ["PER"]}', "'PER' is no tag", id="no-such-tag"),
         pytest.param('{"tokens": ["\\ud83d"], "tags": ["O"]}', '"tokens" holds an unpaired surrogate', id="surrogate"),
@@ -537,7 +569,8 @@ PROPERTY = settings(max_examples=100, deadline=None)
 ZIPPED = st.sampled_from(["", ".gz"])
 ANYTHING = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=12)
 TEXT = ANYTHING.filter(str.strip)
-TOKEN = ANYTHING.filter(lambda token: not set(token) & set("\t\n")).map(lambda token: token.strip(" ") or token)
+WORD = ANYTHING.map(str.strip).filter(bool)
+TOKEN = WORD.filter(lambda token: not set(token) & set("\t\n"))
 LABEL = st.text(st.characters(codec="ascii", categories=["L", "N", "P"]), min_size=1, max_size=5)
 LINE_TEXT = TEXT.filter(lambda text: not set(text) & set("\t\n"))
 
@@ -579,13 +612,13 @@ def test_columns_round_trip(examples: list[Example], end: str, zipped: str) -> N
 
 
 @PROPERTY
-@given(st.lists(sentences(ANYTHING.filter(lambda token: not set(token) & set("\t\n "))), min_size=1, max_size=5))
+@given(st.lists(sentences(WORD.filter(lambda token: not set(token) & set("\t\n "))), min_size=1, max_size=5))
 def test_spaced_columns_round_trip(examples: list[Example]) -> None:
     assert written("a.txt", "\ufeff" + as_columns(examples, " ", "\n"), "ner") == examples
 
 
 @PROPERTY
-@given(st.lists(sentences(ANYTHING), min_size=1, max_size=5), st.booleans())
+@given(st.lists(sentences(WORD), min_size=1, max_size=5), st.booleans())
 def test_json_sentences_round_trip(examples: list[Example], ascii_only: bool) -> None:
     records = [{"tokens": example.value, "tags": example.label} for example in examples]
     lines = [json.dumps(record, ensure_ascii=ascii_only) for record in records]
