@@ -13,7 +13,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from service.model.bundle import Task
 from training.data import corpora
@@ -29,6 +31,57 @@ _SPACE = re.compile(r"\s+")
 
 Label = str | tuple[tuple[int, int, str], ...]
 """A class, or a tagger's entities (first code point, end, kind), in order."""
+
+
+class _Part(BaseModel):
+    """Those members of an event that are read; others may stand beside them."""
+
+    model_config = ConfigDict(strict=True, frozen=True)
+
+
+_Pairs = list[Annotated[list[int], Field(min_length=2, max_length=2)]]
+"""Where each token, or sentence, begins and ends."""
+
+
+class _Request(_Part):
+    inputs: list[str | list[str] | dict[str, Any]]
+    """Texts, lists of tokens, or the lengths of a text that was not logged."""
+
+
+class _Answer(_Part):
+    model: str
+    task: Task
+
+
+class _Logged(_Part):
+    request: _Request
+    answer: _Answer
+    spans: list[_Pairs] = []
+    sentences: list[_Pairs] = []
+
+
+class _Prediction(_Part):
+    id: str
+    time: str
+    data: _Logged
+
+
+class _Entity(_Part):
+    start: int
+    end: int
+    label: str = Field(min_length=1)
+
+
+class _Said(_Part):
+    request_id: str
+    input: int = Field(ge=0)
+    label: str | None = Field(None, min_length=1)
+    entities: list[_Entity] | None = None
+
+
+class _Feedback(_Part):
+    time: str
+    data: _Said
 
 
 @dataclass(slots=True)
@@ -65,16 +118,15 @@ def read(log: Path, *, task: Task | None = None, model: str | None = None) -> Re
     if not files:
         raise CorpusError(log, "there is no such log; name the file that the service's setting payload_log names")
     found = Read()
-    requests: dict[str, list[dict[str, Any]]] = {}
+    requests: dict[str, list[_Prediction]] = {}
     feedback: list[dict[str, Any]] = []
     for event in _events(files, found.notes):
-        data = event["data"]
-        if event["type"] == FEEDBACK:
+        if isinstance(event, dict):
             if model is None or event.get("inferenceservicename", model) == model:
                 feedback.append(event)
-        elif model is None or data["answer"]["model"] == model:
-            requests.setdefault(event["id"], []).append(event)
-    tasks: set[Task] = {each["data"]["answer"]["task"] for events in requests.values() for each in events}
+        elif model is None or event.data.answer.model == model:
+            requests.setdefault(event.id, []).append(event)
+    tasks: set[Task] = {each.data.answer.task for events in requests.values() for each in events}
     if task is None and len(tasks) > 1:
         raise CorpusError(log, f"it holds answers of the tasks {' and '.join(sorted(tasks))}; choose one with --task")
     if task is not None or tasks:
@@ -102,8 +154,9 @@ def write(found: Read, out: Path) -> int:
     return len(found.examples)
 
 
-def _events(files: Iterable[Path], notes: list[str]) -> Iterator[dict[str, Any]]:
-    """Every event of the service's own types; lines that hold none are counted."""
+def _events(files: Iterable[Path], notes: list[str]) -> Iterator[_Prediction | dict[str, Any]]:
+    """Every prediction, and feedback as it is; lines that hold no event, or a prediction that lacks a part, are
+    counted."""
     for path in files:
         wrong = []
         for number, line in enumerate(text_of(path).split("\n"), start=1):
@@ -111,39 +164,43 @@ def _events(files: Iterable[Path], notes: list[str]) -> Iterator[dict[str, Any]]
                 continue
             try:
                 event = json.loads(line)
-                if event["type"] in (PREDICTION, FEEDBACK) and isinstance(event["data"], dict):
-                    yield event
+                if event["type"] == PREDICTION:
+                    event = _Prediction.model_validate(event)
+                elif event["type"] != FEEDBACK:
+                    continue
             except (ValueError, KeyError, TypeError):
                 wrong.append(number)
+            else:
+                yield event
         if wrong:
             notes.append(f"{path.name}: no event, passed over: {some(wrong)}")
 
 
 def _labelled(
-    requests: dict[str, list[dict[str, Any]]], feedback: Sequence[dict[str, Any]], found: Read
+    requests: dict[str, list[_Prediction]], feedback: Sequence[dict[str, Any]], found: Read
 ) -> Iterator[tuple[_Answered, Label]]:
     """The inputs with feedback, each with its corrected label. Repeated or contradictory feedback is reported."""
     said: dict[_Answered, list[Label]] = {}
     lacking: Counter[str] = Counter()
     for event in feedback:
-        data = event["data"]
         try:
-            kind = "sentiment" if "label" in data else "ner"
-            label: Label = data["label"] if kind == "sentiment" else _spans(data["entities"])
-            before = [each for each in requests.get(data["request_id"], ()) if each["time"] <= event["time"]]
+            told = _Feedback.model_validate(event)
+            data, label = told.data, _label(told.data)
+            before = [each for each in requests.get(data.request_id, ()) if each.time <= told.time]
             if not before:
                 lacking["whose request is not in the log"] += 1
                 continue
-            request = max(before, key=lambda each: str(each["time"]))["data"]
-            if request["answer"]["task"] != found.task or kind != found.task:
+            request = max(before, key=lambda each: each.time).data
+            if request.answer.task != found.task or isinstance(label, str) != (found.task == "sentiment"):
                 continue
-            answered = _input(data["request_id"], data["input"], request)
-            if answered is None:
-                lacking["whose text was not logged (the service's setting payload_text)"] += 1
-                continue
-            said.setdefault(answered, []).append(label)
-        except (KeyError, TypeError, IndexError, ValueError):
+            answered = _input(data.request_id, data.input, request)
+        except (ValueError, IndexError):
             lacking["that cannot be read"] += 1
+            continue
+        if answered is None:
+            lacking["whose text was not logged (the service's setting payload_text)"] += 1
+        else:
+            said.setdefault(answered, []).append(label)
     found.notes += [f"feedback {what}: {count:,}" for what, count in lacking.items()]
     repeated = [each.where for each, labels in said.items() if len(labels) > 1 and len(set(labels)) == 1]
     _name(found.notes, "repeated feedback, taken once", repeated)
@@ -152,19 +209,24 @@ def _labelled(
     yield from ((each, labels[0]) for each, labels in said.items() if len(set(labels)) == 1)
 
 
-def _input(request_id: str, number: int, request: dict[str, Any]) -> _Answered | None:
-    """One input of a request; None if its text was not logged."""
-    value = request["request"]["inputs"][number]
+def _input(request_id: str, number: int, request: _Logged) -> _Answered | None:
+    """One input of a request; None if its text was not logged. Raises `IndexError`."""
+    value = request.request.inputs[number]
     if isinstance(value, dict):
         return None
-    spans = [(start, end) for start, end in request.get("spans", {}) and request["spans"][number]]
-    sentences = [(first, end) for first, end in request.get("sentences", {}) and request["sentences"][number]]
+    spans = [(start, end) for start, end in (request.spans[number] if request.spans else ())]
+    sentences = [(first, end) for first, end in (request.sentences[number] if request.sentences else ())]
     text = value if isinstance(value, str) else tuple(value)
     return _Answered(request_id, number, text, tuple(spans), tuple(sentences or [(0, len(spans))]))
 
 
-def _spans(entities: Sequence[dict[str, Any]]) -> tuple[tuple[int, int, str], ...]:
-    return tuple(sorted((each["start"], each["end"], each["label"]) for each in entities))
+def _label(said: _Said) -> Label:
+    """The right label. Raises `ValueError` if there is none."""
+    if said.label is not None:
+        return said.label
+    if said.entities is None:
+        raise ValueError("neither a label nor entities")
+    return tuple(sorted((each.start, each.end, each.label) for each in said.entities))
 
 
 def _examples(labelled: Sequence[tuple[_Answered, Label]], found: Read) -> list[Example]:
@@ -212,7 +274,7 @@ def _tagged(answered: _Answered, entities: Sequence[tuple[int, int, str]]) -> li
         if start not in starts or end not in ends:
             return None
         first, last = starts[start], ends[end]
-        if any(number in firsts for number in range(first + 1, last + 1)):
+        if first > last or any(number in firsts for number in range(first + 1, last + 1)):
             return None
         tags[first : last + 1] = [f"B-{kind}", *[f"I-{kind}"] * (last - first)]
     tokens = [text[start:end] for start, end in answered.spans]

@@ -120,6 +120,79 @@ def test_what_is_lacking_is_counted(tmp_path: Path) -> None:
     }
 
 
+LACKING: Any = None
+"""In place of a value: the member is left out."""
+
+
+def spoilt(event: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
+    """The event with another value at a path such as data.answer.task, or without it."""
+    copy: dict[str, Any] = json.loads(json.dumps(event))
+    *above, last = path.split(".")
+    inside: Any = copy
+    for name in above:
+        inside = inside[int(name) if isinstance(inside, list) else name]
+    if value is LACKING:
+        del inside[last]
+    else:
+        inside[int(last) if isinstance(inside, list) else last] = value
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("path", "values"),
+    [
+        ("id", (LACKING, 5, ["a"])),
+        ("time", (LACKING, 5)),
+        ("data", (LACKING, [], "data", {})),
+        ("data.answer", (LACKING, [], "x")),
+        ("data.answer.model", (LACKING, 5, ["m"])),
+        ("data.answer.task", (LACKING, 5, [], "summary")),
+        ("data.request", (LACKING, [], "x")),
+        ("data.request.inputs", (LACKING, 5, "text", {})),
+        ("data.request.inputs.0", (5, [1, 2], [["a"]])),
+        ("data.spans", (5, {}, [5], [[5]], [[[1]]], [[["a", "b"]]], [[[0, 1.5]]])),
+        ("data.sentences", (5, {}, [5], [[[0, "b"]]])),
+    ],
+)
+def test_a_prediction_that_lacks_what_is_read_is_passed_over(
+    tmp_path: Path, path: str, values: tuple[Any, ...]
+) -> None:
+    whole, right = tagged("b", entity(0, 12, "PER"))
+    for value in values:
+        wrong = spoilt(tagged("a", entity(0, 12, "PER"))[0], path, value)
+        examples, notes = found(log(tmp_path, whole, wrong, right, said("a", 0, [])), task="ner", model="m")
+        assert [label for _, label in examples] == [("B-PER", "I-PER", "O", "O"), ("O", "O")]
+        assert set(notes) == {"log.jsonl: no event, passed over: line 2", "feedback whose request is not in the log: 1"}
+
+
+@pytest.mark.parametrize(
+    ("path", "values"),
+    [
+        ("time", (LACKING, 5)),
+        ("data", (LACKING, [], "data", {})),
+        ("data.request_id", (LACKING, 5, ["a"])),
+        ("data.input", (LACKING, "0", -1, 1, 0.5, True)),
+        ("data.entities", (LACKING, 5, {}, ["x"])),
+        ("data.entities.0.start", (LACKING, "0", 0.5)),
+        ("data.entities.0.end", (LACKING, [])),
+        ("data.entities.0.label", (LACKING, 5, "")),
+        ("data.label", (5, ["x"], "")),
+    ],
+)
+def test_feedback_that_lacks_what_is_read_is_counted(tmp_path: Path, path: str, values: tuple[Any, ...]) -> None:
+    events = tagged("b", entity(0, 12, "PER"))
+    for value in values:
+        wrong = spoilt(events[1], path, value)
+        examples, notes = found(log(tmp_path, *events, wrong))
+        assert len(examples) == 2
+        assert notes == ["feedback that cannot be read: 1"]
+
+
+def test_a_member_that_is_not_read_may_be_anything(tmp_path: Path) -> None:
+    event = spoilt(spoilt(predicted("a", "fine"), "data.answer.predictions", LACKING), "data.status", "x")
+    assert found(log(tmp_path, event, said("a", 0, "positive"))) == ([("fine", "positive")], [])
+
+
 def test_an_id_that_came_twice_means_the_last_before_its_feedback(tmp_path: Path) -> None:
     path = log(
         tmp_path,
@@ -157,7 +230,9 @@ def test_entities_become_tags_sentence_by_sentence(tmp_path: Path) -> None:
     assert [(each.value, each.label) for each in read(out, "ner")] == examples
 
 
-@pytest.mark.parametrize("wrong", [entity(0, 2, "PER"), entity(1, 12, "PER"), entity(19, 27, "LOC")])
+@pytest.mark.parametrize(
+    "wrong", [entity(0, 2, "PER"), entity(1, 12, "PER"), entity(19, 27, "LOC"), entity(21, 12, "LOC")]
+)
 def test_entities_that_are_no_whole_tokens_are_named(tmp_path: Path, wrong: dict[str, Any]) -> None:
     path = log(tmp_path, *tagged("a", wrong), predicted("b", "x", task="ner", spans=[[[0, 1]]]), said("b", 0, []))
     examples, notes = found(path)
