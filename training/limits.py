@@ -9,6 +9,7 @@ from pathlib import Path
 from service.model.bundle import LIMITS, MANIFEST, MAX_LABELS, MAX_NAME, MAX_SCORES, LabelCounts, Task
 from training.data.checks import Part
 from training.data.corpora import CorpusError, names
+from training.data.sources import cut
 from training.errors import TrainingError
 from training.nets.crf import CRF
 from training.nets.networks import Network
@@ -22,7 +23,6 @@ _SCORE, _FORBIDDEN = 20, 3
 """Characters of a number of the CRF: a learned one, and the 0.0 of a step that is not allowed."""
 _LINE = 10
 """Characters around it: the manifest has a line for each."""
-_SHOWN = 60
 
 
 def labels_fit(parts: Sequence[Part], task: Task) -> None:
@@ -39,7 +39,7 @@ def labels_fit(parts: Sequence[Part], task: Task) -> None:
                 seen.add(name)
                 line = example.lines[position] if example.lines else None
                 if len(name) > MAX_NAME:
-                    has = f"the label {name[:_SHOWN]!r}… has {len(name):,} characters, a model's {MAX_NAME} at most"
+                    has = f"the label {cut(name)!r} has {len(name):,} characters, a model's {MAX_NAME} at most"
                     raise CorpusError(part.path, f"{has}: is this the column of the {column}?", line)
                 labels |= {"O", f"B-{name[2:]}", f"I-{name[2:]}"} - {"B-", "I-"} if task == "ner" else {name}
                 if over is None and len(labels) > MAX_LABELS:
@@ -47,7 +47,7 @@ def labels_fit(parts: Sequence[Part], task: Task) -> None:
     if over is not None:
         path, line, name = over
         kinds = " (O, and B- and I- of each type)" if task == "ner" else ""
-        has = f"with the label {name!r} there are more than the {MAX_LABELS:,} that a model can have, and "
+        has = f"with the label {cut(name)!r} there are more than the {MAX_LABELS:,} that a model can have, and "
         has += f"{len(labels):,} in all{kinds}"
         raise CorpusError(path, f"{has}: is this the column of the {column}?", line)
 

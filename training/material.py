@@ -18,6 +18,7 @@ from training.data import conventions, vectors, vocabulary
 from training.data.batches import Sample, encode
 from training.data.checks import Part, counts, notes, with_tokens
 from training.data.corpora import Example, Layout, check_labels, labels, read
+from training.data.sources import few
 from training.distil import transfer
 from training.errors import TrainingError
 from training.export.bundle import TOKEN_LIMIT
@@ -141,9 +142,9 @@ def gather(options: FitOptions, tell: Callable[[str], None], data: Data | None =
 
     dev, test = corpora(data.dev), corpora(data.test)
     tokens = sum(len(sample.rows) for sample in samples)
-    tell(f"train: {len(samples):,} examples, {tokens:,} tokens; {', '.join(f'{d.name}: {len(d.gold):,}' for d in dev)}")
+    tell(f"train: {len(samples):,} examples, {tokens:,} tokens; {few(f'{d.name}: {len(d.gold):,}' for d in dev)}")
     words = network.architecture.features[0].size
-    tell(f"labels: {', '.join(names)}; {words:,} words; {_parameters(network):,} weights")
+    tell(f"labels: {few(names)}; {words:,} words; {_parameters(network):,} weights")
     tell(_settings(options))
     if options.recipe.bptt:
         tell(_windows(options, samples))

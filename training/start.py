@@ -19,6 +19,7 @@ from safetensors.numpy import load_file
 from service.model.bundle import TOKENIZER, WEIGHTS, Bundle
 from service.model.rules import UNKNOWN, Style
 from service.model.tokenizer import Tokenizer, build
+from training.data.sources import few
 from training.errors import TrainingError
 from training.export import restore
 from training.export.onnx.embedding import FINE_ROWS, unpackable
@@ -146,9 +147,9 @@ def network(
         )
     new, gone = (_without(first, second) for first, second in ((names, start.labels), (start.labels, names)))
     if new:
-        tell(f"note: {start.name} lacks the labels {', '.join(new)}: they are learned from the beginning")
+        tell(f"note: {start.name} lacks the labels {few(new)}: they are learned from the beginning")
     if gone:
-        tell(f"note: the training data lack the labels {', '.join(gone)} of {start.name}: the new model lacks them too")
+        tell(f"note: the training data lack the labels {few(gone)} of {start.name}: the new model lacks them too")
     return made, build(words, features, start.style)
 
 

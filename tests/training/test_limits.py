@@ -58,7 +58,7 @@ def test_a_label_that_is_too_long(tmp_path: Path, untrained: list[object]) -> No
     assert said("sentiment", tmp_path, table(tmp_path / "a" / "fits.tsv", ["good", longest])) == "far enough"
     file = table(tmp_path / "a" / "long.tsv", ["good", "bad", longest + "x", "y" * 300])
     reason = said("sentiment", tmp_path, file)
-    assert reason.startswith(f"{file}:4: the label '{'x' * 60}'… has 257 characters, a model's 256 at most")
+    assert reason.startswith(f"{file}:4: the label '{'x' * 60}…' has 257 characters, a model's 256 at most")
     assert "is this the column of the labels (--label-column" in reason
     file = columns(tmp_path / "a" / "long.conll", ["PER", longest])
     reason = said("ner", tmp_path, file)

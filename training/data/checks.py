@@ -118,9 +118,8 @@ def _labels(train: Sequence[Part], found: Mapping[str, int], rows: int, task: Ta
     if len(rare) > _SHOWN:
         yield f"{len(rare) - _SHOWN:,} more labels have fewer than {_many(_FEW, task)}"
     for group in _near(found)[:_SHOWN]:
-        listed = ", ".join(
-            f"{label!r} ({_many(found[label], task)}, {_where(train, label, task, 2)})" for label in group
-        )
+        alike = [f"{label!r} ({_many(found[label], task)}, {_where(train, label, task, 2)})" for label in group]
+        listed = ", ".join(alike[:_SHOWN]) + (", …" if len(alike) > _SHOWN else "")
         yield f"the labels {listed} differ in their spelling alone: if they mean the same, write them alike"
     for label in found:
         if label.casefold() in _MISSING:

@@ -10,7 +10,7 @@ from statistics import median
 
 from training.data import tags
 from training.data.delimited import SEPARATORS, header, records
-from training.data.sources import Example, Source, is_number, points, position, some, unfit
+from training.data.sources import Example, Source, few, is_number, points, position, some, unfit
 
 _DOCUMENT = "-DOCSTART-"
 _BREAK = re.compile(r"[ \t]*|-DOCSTART-(?:[ \t].*)?", re.DOTALL)
@@ -197,7 +197,7 @@ def _numbered(source: Source, rows: _Rows) -> _Rows:
 def _column(source: Source, wanted: str, names: list[str], width: int, option: str) -> int:
     found = position(wanted, names, width)
     if found is None:
-        has = f"named {', '.join(map(repr, names))}" if names else "without names"
+        has = f"named {few(map(repr, names))}" if names else "without names"
         raise source.error(None, f"there is no column {wanted!r} ({option}); the file has {width} columns, {has}")
     return found
 

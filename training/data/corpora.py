@@ -25,7 +25,19 @@ from pathlib import Path
 from service.model.bundle import Task
 from training.data import columns, tables, writers
 from training.data.objects import field, objects, whole
-from training.data.sources import AS_FOUND, CorpusError, Example, Layout, Source, Tell, is_gzip, silent, text_of
+from training.data.sources import (
+    AS_FOUND,
+    CorpusError,
+    Example,
+    Layout,
+    Source,
+    Tell,
+    cut,
+    few,
+    is_gzip,
+    silent,
+    text_of,
+)
 
 __all__ = [
     "CorpusError",
@@ -148,8 +160,8 @@ def check_labels(
         for position, name in enumerate(names(example)):
             if name not in known:
                 line = example.lines[position] if example.lines else None
-                has = ", ".join(train_labels)
-                raise UnknownLabel(path, f"the label {name!r} is not in {owner}, which has {has}", line)
+                has = few(train_labels)
+                raise UnknownLabel(path, f"the label {cut(name)!r} is not in {owner}, which has {has}", line)
 
 
 def names(example: Example) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from service.model.bundle import Task
 from training.data import writers
 from training.data.corpora import CorpusError
-from training.data.sources import Example, Tell, silent
+from training.data.sources import Example, Tell, few, silent
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -63,7 +63,7 @@ def write(wanted: Wanted, out: Path, tell: Tell = silent) -> Iterator[tuple[Path
     splits = {"train": "train", "dev": wanted.dev, "test": "test"}
     for split in SPLITS[:2]:
         if splits[split] not in loaded:
-            raise CorpusError(wanted.source, f"has no split {splits[split]!r}; it has {', '.join(loaded)}")
+            raise CorpusError(wanted.source, f"has no split {splits[split]!r}; it has {few(loaded)}")
     out.mkdir(parents=True, exist_ok=True)
     for name, split in splits.items():
         if split not in loaded or (name == "test" and split == wanted.dev):
@@ -117,7 +117,7 @@ def _lines(wanted: Wanted, split: Any) -> Iterator[str]:
     """Rows as text: a JSON object each, or a sentence of columns with a blank line."""
     for column in (wanted.text, wanted.label):
         if column not in split.column_names:
-            raise CorpusError(wanted.source, f"has no column {column!r}; it has {', '.join(split.column_names)}")
+            raise CorpusError(wanted.source, f"has no column {column!r}; it has {few(split.column_names)}")
     names = _names(split.features[wanted.label])
     for row in split:
         text, label = row[wanted.text], row[wanted.label]

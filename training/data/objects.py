@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 
-from training.data.sources import Source
+from training.data.sources import Source, few
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _KINDS = {str: "a string", int: "a number", float: "a number", list: "a list", dict: "an object"}
@@ -32,7 +32,7 @@ def objects(source: Source) -> Iterator[tuple[int, dict[str, object]]]:
 
 def field(source: Source, line: int, record: dict[str, object], key: str) -> object:
     if key not in record:
-        raise source.error(line, f'no "{key}"; the object has: {", ".join(record) or "nothing"}')
+        raise source.error(line, f'no "{key}"; the object has: {few(record) or "nothing"}')
     return record[key]
 
 

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from service.model.bundle import Task
 from training.data import corpora
 from training.data.corpora import CorpusError
-from training.data.sources import Example, some, text_of
+from training.data.sources import Example, cut, some, text_of
 
 PREDICTION, FEEDBACK = "gatelight.prediction.v1", "gatelight.feedback.v1"
 """The types of events, as the service writes them."""
@@ -236,7 +236,7 @@ def _examples(labelled: Sequence[tuple[_Answered, Label]], found: Read) -> list[
         text = answered.text if isinstance(answered.text, str) else " ".join(answered.text)
         by_text.setdefault((text, tuple(answered.spans)), {}).setdefault(label, []).append(answered)
     conflicts = [
-        f"{_shown(next(iter(labels.values()))[0])} is {' and '.join(sorted(map(_said, labels)))}"
+        f"{_shown(next(iter(labels.values()))[0])} is {_either(sorted(map(_said, labels)))}"
         for labels in by_text.values()
         if len(labels) > 1
     ]
@@ -292,6 +292,11 @@ def _name(notes: list[str], what: str, which: Sequence[str]) -> None:
 def _shown(answered: _Answered) -> str:
     text = _SPACE.sub(" ", _whole(answered))
     return repr(text if len(text) <= 40 else f"{text[:40]}…")
+
+
+def _either(labels: Sequence[str]) -> str:
+    more = [f"{len(labels) - SHOWN:,} more"] if len(labels) > SHOWN else []
+    return " and ".join([*map(cut, labels[:SHOWN]), *more])
 
 
 def _said(label: Label) -> str:

@@ -159,6 +159,18 @@ def some(lines: Sequence[int], most: int = 5) -> str:
     return f"line{'s' if len(lines) > 1 else ''} {shown}{', …' if len(lines) > most else ''}"
 
 
+def few(names: Iterable[str], most: int = 20) -> str:
+    """``a, b, c``; of more than `most` names the first, and how many more there are. A long name is cut."""
+    every = list(names)
+    more = f" and {len(every) - most:,} more" if len(every) > most else ""
+    return ", ".join(map(cut, every[:most])) + more
+
+
+def cut(name: str, most: int = 60) -> str:
+    """The beginning of a long name, for a message."""
+    return name if len(name) <= most else f"{name[:most]}…"
+
+
 def points(characters: Iterable[str]) -> str:
     """``U+00A0, U+200B``: characters that cannot be seen, each once."""
     return ", ".join(dict.fromkeys(f"U+{ord(char):04X}" for char in characters))

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from training.data.delimited import SEPARATORS, header, records
 from training.data.objects import field, kind, objects, whole
-from training.data.sources import CorpusError, Example, Source, is_number, position, some, unfit
+from training.data.sources import CorpusError, Example, Source, few, is_number, position, some, unfit
 
 _TEXTS = frozenset(
     (
@@ -62,7 +62,7 @@ def json_lines(source: Source) -> Iterator[Example]:
             try:
                 keys = names[_find(source, names, "text")], names[_find(source, names, "label")]
             except _NoColumn as error:
-                has = ", ".join(record) or "nothing"
+                has = few(record) or "nothing"
                 raise source.error(
                     line, f'no "{error.wanted}"; the object has: {has}{error.hint.removesuffix(_HEADLESS)}'
                 ) from error
@@ -84,7 +84,7 @@ class _NoColumn(CorpusError):
     """A table has no column that is surely the wanted one."""
 
     def __init__(self, source: Source, line: int, names: Sequence[str], wanted: str, hint: str) -> None:
-        has = ", ".join(map(reprlib.repr, names))
+        has = few(map(reprlib.repr, names))
         self.line, self.wanted, self.hint = line, wanted, hint
         self.detail = f"the header has {has}; one column must be named {wanted!r}{hint}"
         super().__init__(source.path, self.detail, line)

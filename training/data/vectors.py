@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.data.corpora import CorpusError
+from training.data.sources import few
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,7 @@ def _opened(path: Path, closing: ExitStack) -> _File:
         archive = closing.enter_context(zipfile.ZipFile(path))
         names = [name for name in archive.namelist() if not name.endswith("/")]
         if len(names) != 1:
-            raise CorpusError(path, f"an archive of {', '.join(names) or 'nothing'}; unpack it, and name one file")
+            raise CorpusError(path, f"an archive of {few(names) or 'nothing'}; unpack it, and name one file")
         return archive.open(names[0])
     return path.open("rb")
 
@@ -108,7 +109,7 @@ def _load_npz(path: Path) -> Vectors:
         if isinstance(archive, np.ndarray):
             raise CorpusError(path, "holds one array; expected the arrays words and vectors")
         if not {"words", "vectors"} <= set(archive.files):
-            raise CorpusError(path, f"holds {', '.join(archive.files)}; expected the arrays words and vectors")
+            raise CorpusError(path, f"holds {few(archive.files)}; expected the arrays words and vectors")
         words, matrix = archive["words"], archive["vectors"].astype(np.float32)
     names = words.tobytes().decode().split("\n") if words.dtype == np.uint8 else [str(word) for word in words]
     if matrix.ndim != 2 or not matrix.size or len(names) != len(matrix):

@@ -26,7 +26,7 @@ from service.model.sentences import sentences
 from service.model.tokenizer import Tokenizer
 from training.data.batches import plan
 from training.data.corpora import CorpusError
-from training.data.sources import Tell, silent
+from training.data.sources import Tell, few, silent
 from training.distil.mixture import NO_KEY, key
 from training.distil.output import Output
 from training.errors import TrainingError
@@ -104,7 +104,7 @@ class Committee:
         for each in self.members[1:]:
             if each.labels != first.labels:
                 raise TrainingError(
-                    f"{each.name} has the labels {', '.join(each.labels)}, {first.name} has {', '.join(first.labels)}: "
+                    f"{each.name} has the labels {few(each.labels)}, {first.name} has {few(first.labels)}: "
                     "a committee agrees on labels"
                 )
         self.labels, self.tokenizer = first.labels, first.tokenizer

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from service.model.bundle import Task
 from training.data.corpora import CorpusError, Example, check_labels, labels, read
+from training.data.sources import few
 
 DATA = Path(__file__).resolve().parents[4] / "shared" / "data"
 
@@ -707,3 +708,32 @@ def test_published_counts_of_sentences(name: str, counts: tuple[int, int, int]) 
 def test_published_counts_of_texts(name: str, counts: int | dict[str, int]) -> None:
     found = Counter(example.label for example in read(public(f"sentiment/{name}"), "sentiment"))
     assert (found.total() if isinstance(counts, int) else found) == counts
+
+
+def test_of_many_names_the_first_are_shown(tmp_path: Path) -> None:
+    assert few(["a", "b"]) == "a, b"
+    assert few((f"l{number}" for number in range(1021)), 3) == "l0, l1, l2 and 1,018 more"
+    assert few(["x" * 61, "y" * 60]) == f"{'x' * 60}…, {'y' * 60}"
+    names = [f"label-{number}" for number in range(2000)]
+    examples = [Example("a", "n" * 5000, (7,))]
+    with pytest.raises(CorpusError) as refused:
+        check_labels(names, examples, tmp_path / "dev.tsv")
+    shown = str(refused.value)
+    assert f"dev.tsv:7: the label '{'n' * 60}…' is not in the training data, which has label-0, label-1" in shown
+    assert shown.endswith("label-19 and 1,980 more")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("wide.tsv", "\t".join(f"column-{number}" for number in range(3000)) + "\nx\n"),
+        ("wide.jsonl", json.dumps({f"column-{number}": "x" for number in range(3000)}) + "\n"),
+    ],
+)
+def test_the_columns_of_a_wide_table_are_not_all_listed(tmp_path: Path, name: str, content: str) -> None:
+    (tmp_path / name).write_text(content, "utf-8")
+    with pytest.raises(CorpusError) as refused:
+        read(tmp_path / name, "sentiment")
+    assert "column-19" in str(refused.value)
+    assert "and 2,980 more" in str(refused.value)
+    assert len(str(refused.value)) < 1000 + len(str(tmp_path))
