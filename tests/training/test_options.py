@@ -93,7 +93,7 @@ def test_options_reach_the_parts() -> None:
     dropped = options.but(dropout=0.4, weight_drop=0.1, locked=False, word_dropout=0.2)
     assert dropped.dropouts == Dropouts(0.4, 0.4, 0.1, False, 0.2)
     assert dropped.but(embedding_dropout=0.0).dropouts == Dropouts(0.0, 0.4, 0.1, False, 0.2)
-    started = options.but(init_input="he", init_recurrent="xavier", forget_bias=2.0)
+    started = options.but(cell="lstm", gru_reset=None, init_input="he", init_recurrent="xavier", forget_bias=2.0)
     assert started.initial == Initial("he", "xavier", 2.0)
 
 
@@ -126,6 +126,15 @@ def test_options_reach_the_parts() -> None:
             "--init-input, --init-recurrent, --forget-bias: the first weights are",
         ),
         ({"start": "e", "cell": "lstm", "gru_reset": "before"}, "--gru-reset: lstm has no reset gate"),
+        ({"task": "ner", "pooling": "mean"}, "--pooling, --window: one vector of a text, and stretches of it, are for"),
+        ({"task": "ner", "window": 5}, "--pooling, --window: one vector of a text, and stretches of it, are for"),
+        ({"bptt_loss": "end"}, "--bptt-loss: it is the loss of a text"),
+        ({"bptt_loss": "end", "bptt": 5, "task": "ner"}, "--bptt-loss: it is the loss of a text"),
+        ({"soft_share": 0.5}, "--soft-share, --temperature: they are for a teacher's logits, --soft"),
+        ({"temperature": 3.0}, "--soft-share, --temperature: they are for a teacher's logits, --soft"),
+        ({"forget_bias": 2.0, "cell": "rnn"}, "--forget-bias: rnn has no forget gate"),
+        ({"forget_bias": 1.0, "cell": "gru"}, "--forget-bias: gru has no forget gate"),
+        ({"forget_bias": 2.0, "cell": "mingru"}, "--forget-bias: mingru has no forget gate"),
         ({"label_column": "0"}, "columns are counted from 1, or from the end: -1"),
         ({"tag_column": "0"}, "columns are counted from 1, or from the end: -1"),
     ],
@@ -135,6 +144,20 @@ def test_options_that_cannot_be_are_refused(changed: dict[str, Any], words: str)
         FitOptions(**NEEDED | changed)
     with pytest.raises(ValidationError):
         FitOptions(**NEEDED).but(**changed)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"task": "ner", "window": 0},
+        {"bptt": 5, "bptt_loss": "end"},
+        {"soft": ("s.jsonl.gz",), "soft_share": 0.5, "temperature": 3.0},
+        *({"forget_bias": 2.0, "cell": cell} for cell in ("lstm", "peephole", "minlstm")),
+        {"start": "models/x", "forget_bias": 1.0},
+    ],
+)
+def test_options_that_go_together_are_taken(changed: dict[str, Any]) -> None:
+    assert FitOptions(**NEEDED | changed).model_fields_set == NEEDED.keys() | changed.keys()
 
 
 def test_changed_options_know_what_was_given() -> None:
