@@ -101,7 +101,7 @@ class Report:
         """The same as the manifest keeps it."""
         values = {"examples": len(self.corpus.gold), "truncated": self.corpus.truncated}
         return tuple(
-            Score.model_validate({"data": self.corpus.name, "metric": metric, "value": round(value, 5), **values})
+            Score.model_validate({"data": self.corpus.name, "metric": metric, "value": value, **values})
             for metric, value in self.metrics.items()
         )
 

@@ -57,12 +57,12 @@ class RawReport:
         return RawText(
             data=self.data,
             sentences=self.sentences,
-            same_tokens=round(self.same / self.sentences, 5),
+            same_tokens=self.same / self.sentences,
             entities=self.raw.support,
             recut=self.recut,
             across=self.across,
-            f1_tokens=round(self.tokens.f1, 5),
-            f1=round(self.raw.f1, 5),
+            f1_tokens=self.tokens.f1,
+            f1=self.raw.f1,
         )
 
 
