@@ -339,18 +339,23 @@ class FitOptions(Columns, NetworkOptions):
             ("crf" in asked and self.crf) or ("characters" in asked and self.characters != "none")
         ):
             raise ValueError("--characters, --crf: characters and a CRF are for --task ner")
+        if self.soft and self.task != "sentiment":
+            raise ValueError("--soft: a teacher's logits are for --task sentiment")
+        if self.weight_drop and self.cell in MINIMAL:
+            raise ValueError(f"--weight-drop: {self.cell} has no recurrent weights that could be dropped")
+        return self
+
+    @model_validator(mode="after")
+    def _what_is_asked_can_act(self) -> Self:
+        asked = self.model_fields_set
         if self.task == "ner" and ("pooling" in asked or self.window):
             raise ValueError("--pooling, --window: one vector of a text, and stretches of it, are for --task sentiment")
         if "bptt_loss" in asked and (self.task == "ner" or not self.bptt):
             raise ValueError("--bptt-loss: it is the loss of a text (--task sentiment) with --bptt")
-        if self.soft and self.task != "sentiment":
-            raise ValueError("--soft: a teacher's logits are for --task sentiment")
         if asked & {"soft_share", "temperature"} and not self.soft:
             raise ValueError("--soft-share, --temperature: they are for a teacher's logits, --soft")
         if "forget_bias" in asked and not self.start and "forget" not in gate_names(self.cell):
             raise ValueError(f"--forget-bias: {self.cell} has no forget gate")
-        if self.weight_drop and self.cell in MINIMAL:
-            raise ValueError(f"--weight-drop: {self.cell} has no recurrent weights that could be dropped")
         return self
 
     @model_validator(mode="after")
