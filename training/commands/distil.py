@@ -13,6 +13,7 @@ import click
 import torch
 
 from training.commands.console import PATH, check_apart, console, note, opened, option, seed_option, tell
+from training.data.outputs import naming
 from training.distil import mixture as mixtures
 from training.distil import tagging, transfer
 from training.distil import teacher as teachers
@@ -210,7 +211,7 @@ def draw(mixture: Path, out: Path, neutral: bool, seed: int) -> None:
     if dropped := len(named) - len(rows):
         note(f"note: {dropped:,} of {len(drawn):,} rows are set aside: they are neutral (--neutral keeps them)")
     out.parent.mkdir(parents=True, exist_ok=True)
-    with gzip.open(out, "wt", encoding="utf-8", newline="\n") as file:
+    with naming(out), gzip.open(out, "wt", encoding="utf-8", newline="\n") as file:
         file.write("text\tlabel\n")
         file.writelines(f"{text}\t{name}\n" for text, name in rows)
     console.print(f"{out}: {len(rows):,} rows; {aside:,} rows of the files are held out, and left out")

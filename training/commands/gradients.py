@@ -15,6 +15,7 @@ from rich.table import Table
 from service.model import bundle
 from service.model.tokenizer import Tokenizer
 from training.commands.console import PATH, check_apart, listed, opened, option, seed_option
+from training.data.outputs import naming
 from training.export import restore
 from training.nets.cells import NAMED, make, word_of
 from training.nets.networks import EMBEDDING_SIZES, Network
@@ -68,7 +69,8 @@ def gradients(
         plain = [
             {**asdict(each), "decay": each.decay, "gone_at": each.gone_at, "verdict": each.verdict} for each in found
         ]
-        json.write_text(json_.dumps(plain, indent=1) + "\n", "utf-8")
+        with naming(json):
+            json.write_text(json_.dumps(plain, indent=1) + "\n", "utf-8")
     if plot:
         draw(found, plot)
     show(_table(found))

@@ -13,6 +13,7 @@ import torch
 from rich.table import Table
 
 from training.commands.console import PATH, check_apart, listed, option, seed_option, tell
+from training.data.outputs import naming
 from training.nets.cells import NAMED
 from training.options import Device, chosen_device
 from training.studies import plots
@@ -96,7 +97,8 @@ def longrange(
             curves.append(learn(name, wanted, report, where))
             tell(f"{name}, length {distance}: {curves[-1].verdict}, {curves[-1].seconds:.0f} s")
             if json:
-                json.write_text(as_json(curves), "utf-8")
+                with naming(json):
+                    json.write_text(as_json(curves), "utf-8")
             if plot:
                 draw(curves, plot)
     show(_table(curves))

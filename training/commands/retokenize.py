@@ -16,6 +16,7 @@ from service.model.rules import Style
 from service.model.tokenizer import Tokenizer
 from training.commands.console import PATH, console, model_argument, note, opened, option
 from training.commands.options import takes
+from training.data.outputs import naming
 from training.export import card, restore, writing
 from training.options import Columns
 from training.scoring import raw
@@ -65,7 +66,8 @@ def retokenize(columns: Columns, model: Path, tokenizer: Style, test: tuple[Path
         quality = (*(score for score in manifest.quality if score.data not in anew), *measured)
         manifest = manifest.model_copy(update={"style": tokenizer, "quality": quality, "raw_text": tuple(on_raw)})
         folder = out or found.path.parent
-        (draft / bundle.CARD).write_text(card.render(folder.name, manifest), encoding="utf-8")
+        with naming(draft / bundle.CARD):
+            (draft / bundle.CARD).write_text(card.render(folder.name, manifest), encoding="utf-8")
         saved = writing.save(folder, manifest, draft)
     console.print(f"{saved.name} version {saved.version}: {saved.path}", markup=False, highlight=False)
     for score in measured:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from service.model.bundle import Task
 from training.data import writers
 from training.data.corpora import CorpusError
+from training.data.outputs import naming
 from training.data.sources import Example, Tell, few, silent
 
 if TYPE_CHECKING:
@@ -75,7 +76,8 @@ def write(wanted: Wanted, out: Path, tell: Tell = silent) -> Iterator[tuple[Path
             tell(f"note: {split}: no row is left, and no file is written")
         else:
             path = file_of(out, name, wanted.task)
-            path.write_text("".join(lines), encoding="utf-8")
+            with naming(path):
+                path.write_text("".join(lines), encoding="utf-8")
             yield path, len(lines)
 
 

@@ -1,9 +1,13 @@
-"""Files that a command writes: none may be one that it reads, or be written twice."""
+"""Files that a command writes: none may be one that it reads, or be written twice, and errors name them."""
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+
+from safetensors import SafetensorError
 
 from service.model.bundle import FILES, MANIFEST, UNITS
 
@@ -27,6 +31,18 @@ def clash(outputs: Named, inputs: Named) -> str | None:
                 return f"{option}: {path} would be written over; it is the file that {other} has {what}"
         taken.append((option, path, "written"))
     return None
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Gives an error of the system the name of the file that is written: that of a full disk has none."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
+    except SafetensorError as error:
+        raise OSError(errno.EIO, str(error), str(path)) from error
 
 
 def _each(named: Named) -> Iterator[tuple[str, Path]]:

@@ -11,6 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from training.data.corpora import CorpusError
+from training.data.outputs import naming
 from training.data.sources import Tell, silent
 
 _AWAY = "remove it, or give another --out"
@@ -35,7 +36,8 @@ class Output:
         ours = json.loads(json.dumps(self.settings))
         if not self.file.exists():
             self.file.parent.mkdir(parents=True, exist_ok=True)
-            self.beside.write_text(json.dumps(ours, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            with naming(self.beside):
+                self.beside.write_text(json.dumps(ours, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
             return []
         try:
             theirs = dict(json.loads(self.beside.read_text(encoding="utf-8")))
@@ -56,13 +58,13 @@ class Output:
     def keep(self, lines: Iterable[str]) -> None:
         """Replace the file by these lines."""
         part = self.file.with_name(self.file.name + ".part")
-        with gzip.open(part, "wt", encoding="utf-8") as file:
+        with naming(part), gzip.open(part, "wt", encoding="utf-8") as file:
             file.writelines(lines)
         part.replace(self.file)
 
     def append(self, lines: Iterable[str]) -> None:
         """Add lines, as a gzip member of their own."""
-        with gzip.open(self.file, "at", encoding="utf-8") as file:
+        with naming(self.file), gzip.open(self.file, "at", encoding="utf-8") as file:
             file.writelines(lines)
 
 

@@ -32,6 +32,7 @@ from service.model.equations import one_graph
 from service.model.streams.comparing import differences
 from service.model.tokenizer import Tokenizer
 from service.scoring.parity import BATCH_TOLERANCE, GATES_TOLERANCE, INT8_TOLERANCE, LOGITS_TOLERANCE, batches
+from training.data.outputs import naming
 from training.export import card, reference
 from training.export.onnx import graph, integers
 from training.export.onnx.embedding import round_to_storage
@@ -75,9 +76,10 @@ def export(
     round_to_storage(network)
     with tempfile.TemporaryDirectory(prefix="export-") as scratch:
         draft = Path(scratch)
-        graph.write(network, draft, precision)
-        tokenizer.save(draft / TOKENIZER)
-        (draft / CARD).write_text("", encoding="utf-8")
+        with naming(draft):
+            graph.write(network, draft, precision)
+            tokenizer.save(draft / TOKENIZER)
+            (draft / CARD).write_text("", encoding="utf-8")
         manifest = _manifest(network, origin, licence, total or temperature, draft)
         about: dict[str, object] = {"style": tokenizer.style, "precision": precision}
         about |= {"quality_before": tuple(quality_before), "guess": tuple(guess)}
@@ -88,7 +90,8 @@ def export(
         measured["gate_statistics"] = gate_statistics(bundle) if gate_statistics is not None else None
         measured["raw_text"] = tuple(raw(bundle)) if raw else ()
         manifest = bundle.manifest.model_copy(update=measured)
-        (draft / CARD).write_text(card.render(folder.name, manifest), encoding="utf-8")
+        with naming(draft / CARD):
+            (draft / CARD).write_text(card.render(folder.name, manifest), encoding="utf-8")
         return save(folder, manifest, draft)
 
 

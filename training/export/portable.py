@@ -23,6 +23,7 @@ from service.model.decoding import legal
 from service.model.engine import pad
 from service.scoring.parity import batches
 from service.version import VERSION
+from training.data.outputs import naming
 from training.export import restore
 from training.export.onnx.portable import portable
 from training.scoring.evaluate import of_network
@@ -67,8 +68,9 @@ def write(bundle: Bundle, file: Path, kind: FloatKind = "float32") -> Certificat
     file.parent.mkdir(parents=True, exist_ok=True)
     beside = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        beside.write_bytes(model.SerializeToString(deterministic=True))
-        beside.replace(file)
+        with naming(file):
+            beside.write_bytes(model.SerializeToString(deterministic=True))
+            beside.replace(file)
     finally:
         beside.unlink(missing_ok=True)
     return found

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from service.model import contents
 from service.model.bundle import LIMITS, MANIFEST, Bundle, Manifest, load, versions
 from service.model.json_parts import parsed
+from training.data.outputs import naming
 
 
 def save(folder: Path, manifest: Manifest, files: Path) -> Bundle:
@@ -41,7 +42,8 @@ def replace_manifest(bundle: Bundle, manifest: Manifest, files: Mapping[str, byt
     with tempfile.TemporaryDirectory(dir=bundle.path.parent, prefix=".writing-") as scratch:
         draft = Path(scratch)
         for name, content in files.items():
-            (draft / name).write_bytes(content)
+            with naming(bundle.path / name):
+                (draft / name).write_bytes(content)
         _write(draft, manifest, manifest.files | {name: digest(draft / name) for name in files})
         for name in (*files, MANIFEST):
             (draft / name).replace(bundle.path / name)
@@ -56,5 +58,6 @@ def digest(path: Path) -> str:
 def _write(draft: Path, manifest: Manifest, digests: Mapping[str, str]) -> None:
     """Write a manifest with these digests. Raises `BundleError` if the service would refuse it."""
     complete = manifest.model_copy(update={"files": dict(digests)})
-    (draft / MANIFEST).write_text(complete.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    with naming(draft / MANIFEST):
+        (draft / MANIFEST).write_text(complete.model_dump_json(indent=2) + "\n", encoding="utf-8")
     parsed(Manifest, contents.read(draft / MANIFEST, LIMITS[MANIFEST]).data, MANIFEST)

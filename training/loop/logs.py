@@ -41,7 +41,10 @@ class Log:
             raise LogError(f"{self._file.name}: {error.strerror}") from error
 
     def close(self) -> None:
-        self._file.close()
+        try:
+            self._file.close()  # and writes what an earlier error left
+        except OSError as error:
+            raise LogError(f"{self._file.name}: {error.strerror}") from error
 
 
 def read(file: Path) -> list[Record]:

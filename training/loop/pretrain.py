@@ -28,6 +28,7 @@ from training.data import vectors, vocabulary
 from training.data.batches import plan
 from training.data.checks import with_tokens
 from training.data.corpora import read
+from training.data.outputs import naming
 from training.data.sources import AS_FOUND, Layout, plain_texts
 from training.loop.fit import Progress, seed_everything
 from training.loop.threads import flush_denormals
@@ -162,8 +163,9 @@ def save(out: Path, model: LanguageModel, words: Sequence[str], job: Pretraining
     made |= asdict(job.recipe)
     metadata = {"words": json.dumps(list(words)), "made": json.dumps(made)}
     partial = out.with_name(out.name + ".part")
-    save_file(weights, partial, metadata)
-    partial.replace(out)
+    with naming(out):
+        save_file(weights, partial, metadata)
+        partial.replace(out)
 
 
 def table_of(path: Path) -> tuple[list[str], int]:

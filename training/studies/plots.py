@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from training.data.outputs import naming
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -57,7 +59,8 @@ def panels(path: Path, count: int, *, share_y: bool = True, width: float = 3.2) 
             yield list(axes[0])
             path.parent.mkdir(parents=True, exist_ok=True)
             stamp = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(path.suffix)
-            figure.savefig(path, metadata=stamp, dpi=144)
+            with naming(path):
+                figure.savefig(path, metadata=stamp, dpi=144)
         finally:
             pyplot.close(figure)
 

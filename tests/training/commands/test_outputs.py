@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -11,9 +12,12 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner, Result
+from safetensors import SafetensorError
 
 from tests.bundles import tiny_bundle
-from training.cli import app
+from training.cli import app, main
+from training.data.outputs import naming
+from training.loop import pretrain
 
 FIT = "fit --task sentiment --train t.tsv --dev d.tsv --out models/x"
 CASES = (
@@ -123,3 +127,68 @@ def test_what_is_no_file_can_be_written_again(place: Path) -> None:
     (place / "models" / "ours" / "ours.onnx").write_text("an earlier one")
     done = called("export models/ours --portable models/ours/ours.onnx")
     assert done.exit_code == 0, done.output
+
+
+@pytest.fixture
+def full(place: Path) -> Path:
+    """A folder with files to read."""
+    if not Path("/dev/full").exists():
+        pytest.skip("there is no /dev/full here")
+    Path("mixture.toml").write_text('[[source]]\nfile = "texts.tsv"\nrows = 2\n')
+    Path("texts.tsv").write_text("text\tlabel\n" + "a fine film\tpositive\na dull film\tnegative\n" * 4)
+    (place / "steps.svg").write_text('{"step": 1, "loss": 1.0, "gradient": 1.0, "clipped": 0}\n')
+    return place
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        (
+            f"{FIT} --log full.jsonl --epochs 1 --hidden 4 --device cpu --vectors none --checkpoint-every 0",
+            "full.jsonl",
+        ),
+        ("plot steps.svg --out full.svg", "full.svg"),
+        ("gradients --cells rnn --length 2 --hidden 2 --rows 1 --json full.json", "full.json"),
+        (
+            "longrange --problem adding --cells rnn --length 2 --hidden 2 --rows 1 --steps 1 --json full.json",
+            "full.json",
+        ),
+        ("distil draw --mixture mixture.toml --out full.tsv.gz", "full.tsv.gz"),
+    ],
+)
+def test_a_full_disk_is_said_of_the_file(
+    full: Path, line: str, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (full / name).symlink_to("/dev/full")
+    monkeypatch.setattr(
+        "sys.argv", ["training", *line.replace("t.tsv", "texts.tsv").replace("d.tsv", "texts.tsv").split()]
+    )
+    monkeypatch.setenv("COLUMNS", "300")
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told == f"error: {name}: No space left on device"
+
+
+def test_an_encoder_that_cannot_be_written_is_named(full: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def save_file(*_: object) -> None:
+        raise SafetensorError("No space left on device")
+
+    monkeypatch.setattr(pretrain, "save_file", save_file)
+    done = called("pretrain --texts texts.tsv --out encoder.new --epochs 1 --hidden 4")
+    assert isinstance(done.exception, OSError)
+    assert (done.exception.filename, done.exception.strerror) == ("encoder.new", "No space left on device")
+    assert not (full / "encoder.new").exists()
+
+
+def test_an_error_of_the_system_gets_the_name_of_the_file_once(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="here") as named, naming(tmp_path / "here"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert named.value.filename == str(tmp_path / "here")
+    with pytest.raises(FileNotFoundError) as named, naming(tmp_path / "here"):
+        (tmp_path / "none").read_text()
+    assert named.value.filename == str(tmp_path / "none")
+    with pytest.raises(OSError, match="the disk is full") as named, naming(tmp_path / "here"):
+        raise SafetensorError("the disk is full")
+    assert named.value.filename == str(tmp_path / "here")
