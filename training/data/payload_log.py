@@ -40,7 +40,7 @@ class _Part(BaseModel):
 
 
 _Pairs = list[Annotated[list[int], Field(min_length=2, max_length=2)]]
-"""Where each token, or sentence, begins and ends."""
+"""The beginning and the end of each token, or sentence."""
 
 
 class _Request(_Part):

@@ -177,7 +177,7 @@ def points(characters: Iterable[str]) -> str:
 
 
 def unfit(name: str) -> str | None:
-    """What makes a string no name of a label or a type, and what would be right; None for a name, and for nothing.
+    """The flaw of a string that is no name of a label or a type, and the remedy; None for a name, and for "".
 
     Names are printed in tables and cards, in one line each.
     """
