@@ -22,7 +22,7 @@ _MAJORITY = 0.9
 _MANY = 20
 """Labels above which their number is compared with the number of rows."""
 _SHOWN = 5
-_MISSING = frozenset(("nan", "null", "none", "n/a", "na", "<na>", "-", "?"))
+_MISSING = frozenset(("nan", "null", "n/a", "na", "<na>", "?"))
 _WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 _DIGITS = {word: str(number) for number, word in enumerate(_WORDS)}
 _WHOLE = re.compile(r"([+-]?[0-9]+)(?:[.,]0+)?")
@@ -122,7 +122,7 @@ def _labels(train: Sequence[Part], found: Mapping[str, int], rows: int, task: Ta
         listed = ", ".join(alike[:_SHOWN]) + (", …" if len(alike) > _SHOWN else "")
         yield f"the labels {listed} differ in their spelling alone: if they mean the same, write them alike"
     for label in found:
-        if label.casefold() in _MISSING:
+        if label.casefold() in _MISSING or label == str(None):
             yield f"the label {label!r} seems to stand for a missing one ({_where(train, label, task)})"
     whole = [label for label in found if _WHOLE.fullmatch(label)]
     odd = [label for label in found if label not in whole]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
@@ -17,6 +18,8 @@ _BREAK = re.compile(r"[ \t]*|-DOCSTART-(?:[ \t].*)?", re.DOTALL)
 _SPACES = re.compile(" +")
 _LANGUAGE = re.compile("[a-z]{2,3}:")
 """Stands before every token in some corpora, such as WikiANN's ``en:Ada``."""
+_SEVERAL = 10
+"""Tokens of a file with such a prefix; fewer may have one by chance."""
 _SPACED = re.compile(r"\S+(?: +\S+)+")
 _KEYED = re.compile(r"#\s*\w[\w.-]* = |#(?:begin|end) document\b")
 _COUNT = re.compile(r"[0-9]+(?:[-.][0-9]+)?")
@@ -180,10 +183,12 @@ def _parted(rows: _Rows, names: list[str]) -> _Rows:
 def _numbered(source: Source, rows: _Rows) -> _Rows:
     """The rows, with a break where the first column's number rises, if it numbers the sentences.
 
-    A sentence's number is the same in some rows in a row, and else rises by one; a token's is another in each row.
+    Nothing else parts them then: the number stays or rises by one, never falls, and stays at least as often, since a
+    sentence has two tokens or more. A token's number rises nearly always, even if one of them is there twice.
     """
-    steps = {int(after.fields[0]) - int(before.fields[0]) for before, after in pairwise(rows) if before and after}
-    if steps != {0, 1}:
+    full = [row for row in rows if row]
+    steps = Counter(int(after.fields[0]) - int(before.fields[0]) for before, after in pairwise(full))
+    if None in rows[: len(full)] or set(steps) != {0, 1} or steps[0] < steps[1]:
         return rows
     source.note("the numbers in the first column are those of the sentences: each begins a new one")
     found = _Rows()
@@ -244,17 +249,15 @@ def _strip(source: Source, full: list[_Row], token: int) -> None:
     """Take away what stands around tokens and tags: no token learned with it would be met again."""
     spaced = []
     for row in full:
-        bare = [field.strip() for field in row.fields]
-        if row.fields[token] and not bare[token]:
-            raise source.error(row.line, f"the token is white space alone ({points(row.fields[token])}); leave it out")
+        bare = [field.strip() or field for field in row.fields]
         if bare != row.fields:
             spaced.append(row.line)
             row.fields[:] = bare
     if spaced:
         lines = [*dict.fromkeys(spaced)]
-        source.note(f"spaces around tokens and tags are left out: {len(lines):,} ({some(lines)})")
-    prefix = _LANGUAGE.match(full[0].fields[token]) if len(full) > 1 else None
-    if prefix and all(row.fields[token].startswith(prefix[0]) for row in full):
+        source.note(f"white space around tokens and tags is left out: {len(lines):,} ({some(lines)})")
+    prefix = _LANGUAGE.match(full[0].fields[token]) if len(full) >= _SEVERAL else None
+    if prefix and all(row.fields[token][: prefix.end()] == prefix[0] != row.fields[token] for row in full):
         source.note(f"every token begins with {prefix[0]!r}, which is left out")
         for row in full:
             row.fields[token] = row.fields[token].removeprefix(prefix[0])

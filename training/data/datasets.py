@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -127,7 +126,7 @@ def _lines(wanted: Wanted, split: Any) -> Iterator[str]:
             if text:
                 yield writers.columns([Example(tuple(text), tuple(_name(wanted, names, tag) for tag in label))])
         elif label is not None and label != -1:
-            yield json.dumps({"text": text, "label": _name(wanted, names, label)}, ensure_ascii=False) + "\n"
+            yield writers.record(text, _name(wanted, names, label))
 
 
 def _names(feature: Any) -> list[str] | None:

@@ -22,14 +22,14 @@ def clash(outputs: Named, inputs: Named) -> str | None:
     Links to a file count as the file, and the files of a bundle as read where its folder is. A folder is added to, so
     one may be both.
     """
-    taken = [(option, part, "read") for option, path in _each(inputs) for part in _parts(path)]
+    taken = [(option, part, "reads") for option, path in _each(inputs) for part in _parts(path)]
     for option, path in _each(outputs):
         if path.is_dir() or (path.exists() and not path.is_file()):
             continue  # a device such as /dev/null loses nothing
         for other, file, what in taken:
             if _same(path, file):
-                return f"{option}: {path} would be written over; it is the file that {other} has {what}"
-        taken.append((option, path, "written"))
+                return f"{option}: {path} would be written over; it is the file that {other} {what}"
+        taken.append((option, path, "writes"))
     return None
 
 

@@ -44,8 +44,8 @@ _Pairs = list[Annotated[list[int], Field(min_length=2, max_length=2)]]
 
 
 class _Request(_Part):
-    inputs: list[str | list[str] | dict[str, Any]]
-    """Texts, lists of tokens, or the lengths of a text that was not logged."""
+    inputs: list[str | list[str] | dict[str, Any] | None]
+    """Texts, lists of tokens, or the lengths of a text that was not logged. A hook that redacts may leave none."""
 
 
 class _Answer(_Part):
@@ -173,7 +173,7 @@ def _events(files: Iterable[Path], notes: list[str]) -> Iterator[_Prediction | d
             else:
                 yield event
         if wrong:
-            notes.append(f"{path.name}: no event, passed over: {some(wrong)}")
+            notes.append(f"{path.name}: no event, or one that lacks a part, passed over: {some(wrong)}")
 
 
 def _labelled(
@@ -198,7 +198,7 @@ def _labelled(
             lacking["that cannot be read"] += 1
             continue
         if answered is None:
-            lacking["whose text was not logged (the service's setting payload_text)"] += 1
+            lacking["whose text was not logged (the service's settings payload_text and payload_redact)"] += 1
         else:
             said.setdefault(answered, []).append(label)
     found.notes += [f"feedback {what}: {count:,}" for what, count in lacking.items()]
@@ -212,7 +212,7 @@ def _labelled(
 def _input(request_id: str, number: int, request: _Logged) -> _Answered | None:
     """One input of a request; None if its text was not logged. Raises `IndexError`."""
     value = request.request.inputs[number]
-    if isinstance(value, dict):
+    if value is None or isinstance(value, dict):
         return None
     spans = [(start, end) for start, end in (request.spans[number] if request.spans else ())]
     sentences = [(first, end) for first, end in (request.sentences[number] if request.sentences else ())]

@@ -184,6 +184,6 @@ def unfit(name: str) -> str | None:
     kinds = [unicodedata.category(char) for char in name]
     if broken := [char for char, kind in zip(name, kinds, strict=True) if kind in ("Cc", "Zl", "Zp")]:
         return f"holds a control character or a line end ({points(broken)}); write it without"
-    if name and all(kind[0] in "CZ" for kind in kinds):
+    if name and all(kind in ("Cf", "Zs") for kind in kinds):
         return f"shows nothing ({points(name)}); write one that can be seen"
     return None

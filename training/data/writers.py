@@ -52,6 +52,11 @@ def json_sentences(examples: Sequence[Example]) -> str:
     return _objects({"tokens": tokens, "tags": tags} for tokens, tags in rows)
 
 
+def record(text: object, label: str) -> str:
+    """One text and its label as an object a line. A text that is none stays so, and readers say so."""
+    return _objects([{"text": _readable(text) if isinstance(text, str) else text, "label": label}])
+
+
 def _texts(examples: Sequence[Example]) -> list[tuple[str, str]]:
     return [(_readable(str(each.value)), str(each.label)) for each in examples]
 

@@ -124,7 +124,7 @@ def sentiment_set(folder: Path, names: list[str]) -> Path:
     """A dataset in the layout of the hub: a file for each split, whose labels are numbers with names."""
     features = datasets.Features({"sentence": datasets.Value("string"), "label": datasets.ClassLabel(names=names)})
     for split, rows in (("train", 6), ("validation", 4)):
-        table = {"sentence": [f"text {n}\tof\nlines" for n in range(rows)], "label": [n % 2 for n in range(rows)]}
+        table = {"sentence": [f"text {n}\tof\nlines\0" for n in range(rows)], "label": [n % 2 for n in range(rows)]}
         path = folder / "data" / f"{split}-00000-of-00001.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
         datasets.Dataset.from_dict(table, features=features).to_parquet(str(path))
@@ -157,7 +157,7 @@ def test_data_of_texts(tmp_path: Path) -> None:
     assert files == {out / "train.jsonl": 6, out / "dev.jsonl": 4}
     examples = read(out / "train.jsonl", "sentiment")
     assert [each.label for each in examples] == ["negative", "pos"] * 3
-    assert examples[1].value == "text 1\tof\nlines"
+    assert examples[1].value == "text 1\tof\nlines\ufffd"  # readers refuse NUL
 
 
 def test_rows_of_a_dataset_that_are_left_out_are_counted(tmp_path: Path) -> None:

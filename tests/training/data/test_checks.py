@@ -113,12 +113,18 @@ def test_a_word_among_numbers() -> None:
     assert note == "the labels are numbers, but for 'n/a' (train.tsv lines 102, 103, …)"
 
 
-@pytest.mark.parametrize("label", ["nan", "NaN", "NULL", "None", "N/A", "NA", "<NA>", "-", "?"])
+@pytest.mark.parametrize("label", ["nan", "NaN", "NULL", "None", "N/A", "NA", "<NA>", "?"])
 def test_a_label_that_stands_for_none(label: str) -> None:
     rows = [(f"text {at}", ("good", "bad")[at % 2]) for at in range(40)] + [(f"word {at}", label) for at in range(20)]
     assert said([part(rows)]) == [
         f"the label {label!r} seems to stand for a missing one (train.tsv lines 42, 43, 44, 45, 46, …)"
     ]
+
+
+@pytest.mark.parametrize("label", ["-", "NONE", "none"])
+def test_a_label_that_may_be_a_class(label: str) -> None:
+    rows = [(f"text {at}", ("+", label)[at % 2]) for at in range(40)]
+    assert not [note for note in said([part(rows)]) if "missing" in note]
 
 
 def test_a_label_that_nearly_all_rows_have() -> None:

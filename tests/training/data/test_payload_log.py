@@ -58,6 +58,16 @@ def test_inputs_with_feedback_become_examples(tmp_path: Path) -> None:
     assert found(path) == ([("a good film", "positive"), ("a dull film", "negative"), ("fine", "positive")], [])
 
 
+def test_an_input_that_a_hook_took_out_costs_no_other(tmp_path: Path) -> None:
+    path = log(
+        tmp_path,
+        predicted("a", "a good film", None, "a dull one"),
+        *(said("a", number, label) for number, label in enumerate(("positive", "positive", "negative"))),
+    )
+    lacking = "feedback whose text was not logged (the service's settings payload_text and payload_redact): 1"
+    assert found(path) == ([("a good film", "positive"), ("a dull one", "negative")], [lacking])
+
+
 def test_files_of_all_workers_and_those_put_aside(tmp_path: Path) -> None:
     log(tmp_path, predicted("a", "one"), name="log.0.jsonl.1")
     log(tmp_path, predicted("b", "two"), name="log.1.jsonl")
@@ -113,8 +123,8 @@ def test_what_is_lacking_is_counted(tmp_path: Path) -> None:
     examples, notes = found(path)
     assert examples == [("text", "x")]
     assert set(notes) == {
-        "log.jsonl: no event, passed over: lines 8, 9, 10",
-        "feedback whose text was not logged (the service's setting payload_text): 1",
+        "log.jsonl: no event, or one that lacks a part, passed over: lines 8, 9, 10",
+        "feedback whose text was not logged (the service's settings payload_text and payload_redact): 1",
         "feedback whose request is not in the log: 1",
         "feedback that cannot be read: 2",
     }
@@ -162,7 +172,10 @@ def test_a_prediction_that_lacks_what_is_read_is_passed_over(
         wrong = spoilt(tagged("a", entity(0, 12, "PER"))[0], path, value)
         examples, notes = found(log(tmp_path, whole, wrong, right, said("a", 0, [])), task="ner", model="m")
         assert [label for _, label in examples] == [("B-PER", "I-PER", "O", "O"), ("O", "O")]
-        assert set(notes) == {"log.jsonl: no event, passed over: line 2", "feedback whose request is not in the log: 1"}
+        assert set(notes) == {
+            "log.jsonl: no event, or one that lacks a part, passed over: line 2",
+            "feedback whose request is not in the log: 1",
+        }
 
 
 @pytest.mark.parametrize(
