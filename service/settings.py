@@ -206,7 +206,7 @@ class Settings(BaseSettings):
     trace_numbers: int = Field(
         64_000_000,
         ge=1,
-        description="Numbers in the gates of all unfinished answers of each worker, 4 bytes each. Beyond it, "
+        description="Numbers in the gates of all unfinished answers of each worker, 4 or 8 bytes each. Beyond it, "
         "requests for gates get a 503. A single request is always accepted.",
     )
     timeout: _Real = Field(

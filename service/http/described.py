@@ -54,7 +54,7 @@ from service.version import DESCRIPTION, TITLE, VERSION
 
 _Json = dict[str, Any]
 _Function = TypeVar("_Function", bound=Callable[..., Any])
-Kinds = Sequence[type[BaseModel]]
+_Kinds = Sequence[type[BaseModel]]
 _SCHEMAS = "#/components/schemas/"
 MESSAGES = "x-websocket-messages"
 """The extension of the document for the messages of a WebSocket."""
@@ -181,7 +181,7 @@ def described(
     }
 
 
-def described_socket(name: str, summary: str, sent: Kinds, answered: Kinds, examples: Mapping[str, _Json]) -> _Json:
+def described_socket(name: str, summary: str, sent: _Kinds, answered: _Kinds, examples: Mapping[str, _Json]) -> _Json:
     """Arguments of the route of a WebSocket's handshake. The document has the messages as an extension: `sent` by the
     client, and `answered`; `examples` are of both, by the class's name."""
     required = {each: {**header, "required": True} for each, header in _OF_UPGRADES.items()}

@@ -87,7 +87,7 @@ class TraceNumbers:
     def hold(self, numbers: int, retry_after: Callable[[], float]) -> Iterator[None]:
         """Count `numbers` while the block runs. Raises `Unavailable` with the seconds of `retry_after` if the total is
         too large."""
-        if self.held and self.held + numbers > self._most:
+        if numbers and self.held and self.held + numbers > self._most:
             raise Unavailable(
                 f"Numbers in the traces that are under way: {self.held}, with {numbers} more over the limit of "
                 f"{self._most}.",

@@ -25,7 +25,7 @@ from service.serving.registry import Model
 from service.serving.runtime import Runtime
 
 _SELDOM = 1_000_000
-"""An answer has a classifier's logits and no events."""
+"""`every` of a sequence: its answers use no token events, so none are made."""
 
 
 def number_of(asked: InferRequest) -> int | str | None:

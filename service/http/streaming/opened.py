@@ -22,8 +22,8 @@ SLICE = 256
 """Code points or tokens of a piece that are taken at once. A stream cannot be suspended until they are read."""
 FINE_SLICE = 32
 """The same for streams with intermediate states, because a state holds the tokens that are complete but not read."""
-MOST_INPUTS = 16
-"""A piece that is read by one answer has as many tokens as so many inputs may have, however few have events."""
+TOKENS_FACTOR = 16
+"""A piece with few events may have this many times `max_tokens` tokens."""
 Event = dict[str, Any]
 
 
@@ -90,7 +90,7 @@ class Opened:
             events = (stream.count + tokens) // every - stream.count // every
             if events > most:
                 raise TooLarge(f"Events of {part} (send shorter pieces, or a larger every)", events, most)
-            most *= MOST_INPUTS
+            most *= TOKENS_FACTOR
         if tokens > most:
             raise TooLarge(f"Tokens in {part} (send shorter pieces)", tokens, most)
         numbers = stream.wanted.numbers(tokens)

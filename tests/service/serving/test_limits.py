@@ -149,6 +149,8 @@ def test_traces_are_bounded_together_and_a_first_one_is_let_in() -> None:
     traces = TraceNumbers(100)
     with traces.hold(300, soon):
         assert traces.held == 300
+        with traces.hold(0, soon):
+            assert traces.held == 300
         with pytest.raises(Unavailable) as refusal, traces.hold(1, soon):
             pass
         assert (refusal.value.reason, refusal.value.retry_after) == ("trace", 2.5)

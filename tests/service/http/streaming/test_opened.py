@@ -12,7 +12,7 @@ import pytest
 
 from service.errors import TooLarge
 from service.http.schemas.streams import Piece
-from service.http.streaming.opened import MOST_INPUTS, SLICE, Opened
+from service.http.streaming.opened import SLICE, TOKENS_FACTOR, Opened
 from service.model.streams.stream import Wanted
 from service.serving.runtime import INLINE_SECONDS
 
@@ -76,7 +76,7 @@ def test_other_work_runs_between_the_slices_of_a_long_piece(piece: Piece) -> Non
     [
         ("sentiment", 1, LIMIT, "Events of"),
         ("sentiment", 3, 3 * LIMIT + 2, "Events of"),
-        ("sentiment", 100, MOST_INPUTS * LIMIT, "Tokens in"),
+        ("sentiment", 100, TOKENS_FACTOR * LIMIT, "Tokens in"),
         ("ner", 1, LIMIT, "Tokens in"),
         ("ner", 100, LIMIT, "Tokens in"),
     ],
