@@ -278,9 +278,7 @@ def test_the_version_is_the_highest_or_the_one_named(tmp_path: Path) -> None:
 
 def test_a_training_that_makes_it_no_better_says_so(tmp_path: Path) -> None:
     parent, _ = run(
-        FitOptions(
-            **{**dict(options(tmp_path, "ner")), "start": None, "hidden": 6, "epochs": 12, "learning_rate": 0.03}
-        ),
+        options(tmp_path, "ner").but(start=None, hidden=6, epochs=12, learning_rate=0.03),
         quiet,
         quiet,
     )
