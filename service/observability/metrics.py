@@ -402,7 +402,7 @@ def _metric(family: Family, series: Series) -> Metric:
     kind = CounterMetricFamily if family.kind == "counter" else GaugeMetricFamily
     metric = kind(name, family.help, labels=family.labels)
     for labels, (value,) in series:
-        if family.over == "max" and not value:
+        if family.over == "max" and "model" in family.labels and not value:
             continue  # a series of a model that has gone
         metric.add_metric(labels, value)
     return metric

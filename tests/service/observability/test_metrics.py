@@ -73,6 +73,12 @@ def test_several_workers_are_one_sum_and_a_model_is_one_model() -> None:
     assert sample(found, "model_info", model="m", version="1", task="ner", cell="lstm", provider="cpu") == 1
 
 
+def test_a_number_that_workers_share_is_listed_at_0() -> None:
+    metrics = busy()
+    metrics.board.number("sequences").set(0)
+    assert sample(samples(metrics), "sequences") == 0
+
+
 def test_a_model_that_has_gone_is_not_listed() -> None:
     metrics = busy()
     metrics.board.clear_gauges("model_info")
