@@ -81,8 +81,10 @@ def test_without_outputs_all_come_but_gates(inference: Any) -> None:
 @pytest.mark.parametrize("binary", [True, False])
 def test_a_tagger(inference: Any, client: httpx.Client, binary: bool) -> None:
     expected = native(client, "/predict", "ner-bilstm", tokens=True)["predictions"]
-    names = ("labels", "score", "logits", "start", "end", "lengths")
+    names = ("label", "labels", "score", "logits", "start", "end", "lengths")
     found = inference.infer("ner-bilstm", [texts(binary=binary)], outputs=wanted(*names, binary=binary))
+    usual = inference.infer("ner-bilstm", [texts(binary=binary)]).get_response()["outputs"]
+    assert tuple(output["name"] for output in usual) == names
     lengths = found.as_numpy("lengths").tolist()
     assert lengths == [len(prediction["tokens"]) for prediction in expected]
     assert found.as_numpy("logits").shape == (len(TEXTS), max(lengths), 5)
@@ -92,7 +94,8 @@ def test_a_tagger(inference: Any, client: httpx.Client, binary: bool) -> None:
             row = found.as_numpy(name)[number]
             np.testing.assert_allclose(row[:length], [token[field] for token in prediction["tokens"]], atol=1e-6)
             assert not row[length:].any()
-        labels = decoded(found.as_numpy("labels")[number])
+        labels = decoded(found.as_numpy("label")[number])
+        assert labels == decoded(found.as_numpy("labels")[number])
         assert labels[:length] == [token["label"] for token in prediction["tokens"]]
         assert set(labels[length:]) <= {""}
 

@@ -1,9 +1,10 @@
 """The outputs of a model in the Open Inference Protocol, and their arrays.
 
-A classifier has `label`, `score` [n] and `logits` [n, labels]. A tagger has `labels`, `score`, `start`, `end` [n,
-tokens] and `logits` [n, tokens, labels]. Each model has `lengths` [n], the tokens of its inputs. Sent only on request:
-`truncated` [n], true for inputs that lost their tails, and for each gate a tensor such as ``gate.0.forward.forget`` [n,
-tokens, units]. Arrays with a row for each token are padded to the longest input with zeros and empty labels.
+A classifier has `label`, `score` [n] and `logits` [n, labels]. A tagger has `label`, `score`, `start`, `end` [n,
+tokens] and `logits` [n, tokens, labels]; its `labels` are another name of `label`. Each model has `lengths` [n], the
+tokens of its inputs. Sent only on request: `truncated` [n], true for inputs that lost their tails, and for each gate a
+tensor such as ``gate.0.forward.forget`` [n, tokens, units]. Arrays with a row for each token are padded to the longest
+input with zeros and empty labels.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ def usual(manifest: Manifest) -> dict[str, Spec]:
     labels = len(manifest.labels)
     if manifest.head == "tagger":
         return {
+            "label": ("BYTES", (-1, -1)),
             "labels": ("BYTES", (-1, -1)),
             "score": ("FP32", (-1, -1)),
             "logits": ("FP32", (-1, -1, labels)),
@@ -127,9 +129,9 @@ def tensors(
             values = np.array(truncated, np.bool_)
         elif name == "logits":
             values = padded(logits) if manifest.head == "tagger" else np.stack(logits)
-        elif name == "label":
+        elif name == "label" and manifest.head != "tagger":
             values = [str(prediction["label"]) for prediction in predictions]
-        elif name == "labels":
+        elif name in ("label", "labels"):
             longest = max(lengths)
             rows = (row + [""] * (longest - len(row)) for row in _per_token(predictions, "label"))
             shape, values = (*shape, longest), [label for row in rows for label in row]
