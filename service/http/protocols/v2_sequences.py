@@ -7,7 +7,8 @@ tokens whose labels this piece settled, with offsets into the whole text, and `l
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,8 @@ from service.serving.runtime import Runtime
 
 _SELDOM = 1_000_000
 """`every` of a sequence: its answers use no token events, so none are made."""
+_PLACES = {"/text": "/inputs/0/data/0", "/state": "/parameters/sequence_id", "/model": ""}
+"""By the pointers of a stream's errors, those into a request of `/v2`, whose path has the model."""
 
 
 def number_of(asked: InferRequest) -> int | str | None:
@@ -54,7 +57,8 @@ async def infer(
     if len(asked.texts) != 1:
         raise InvalidField("/inputs/0", f"A request of a sequence has one text, not {len(asked.texts)}.")
     _wanted(model.bundle.manifest, asked)
-    with runtime.streams.sequences.hold(model.name, number, start=bool(parameters.sequence_start)) as held:
+    sequences, start = runtime.streams.sequences, bool(parameters.sequence_start)
+    with _pointed(), sequences.hold(model.name, number, start=start) as held:
         version = model.version if named or held.before is None else None
         options = StreamOptions(model=model.name, version=version, state=held.before, every=_SELDOM)
         opened = open_stream(runtime, options, request_id, paces=paces)
@@ -79,6 +83,16 @@ async def infer(
         logits = np.array(stream.logits or [0.0] * len(manifest.labels), np.float32)
         tensors = v2_outputs.tensors(wanted, manifest, lengths, [False], [logits], [prediction])
     return model, tensors, {TRUNCATED: False, "sequence_id": number, "sequence_end": bool(parameters.sequence_end)}
+
+
+@contextmanager
+def _pointed() -> Iterator[None]:
+    """Let the errors of a stream point into a request of `/v2`."""
+    try:
+        yield
+    except InvalidField as error:
+        problem = error.problems[0]
+        raise InvalidField(_PLACES.get(problem.pointer, problem.pointer), problem.detail) from None
 
 
 def _wanted(manifest: Manifest, asked: InferRequest) -> dict[str, bool]:
