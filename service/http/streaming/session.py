@@ -243,10 +243,9 @@ class Session:
         return _Closed(RESTART, "the service restarts; go on elsewhere with the state", "shutdown")
 
     async def _tell_state(self) -> None:
-        opened = self._opened
-        if opened is not None and opened.stream.read:
+        if self._opened is not None:
             with suppress(TooLarge):
-                await self._tell(opened.state())
+                await self._tell(self._opened.state())
 
     # Answering
 
