@@ -66,9 +66,7 @@ def test_the_last_answer_is_that_for_the_whole_text(service: Process, number: An
 def test_a_tagger_s_labels_come_as_they_are_settled(service: Process) -> None:
     answers = read(service, 1, cut(TEXT, 9), "ner-gru")
     whole = predicted(service, "ner-gru", TEXT, tokens=True)["tokens"]
-    found = [
-        token for answer in answers for token in zip(answer["label"], answer["start"], answer["end"], strict=True)
-    ]
+    found = [token for answer in answers for token in zip(answer["label"], answer["start"], answer["end"], strict=True)]
     assert found == [(token["label"], token["start"], token["end"]) for token in whole]
 
 

@@ -241,6 +241,9 @@ def test_a_state_of_another_model_is_refused(service: Process) -> None:
     state = post(service, model="sentiment-lstm", text="film ")["state"]
     assert "not of sentiment-gru" in post(service, 422, model="sentiment-gru", text="x", state=state)["detail"]
     assert "not of version 7" in post(service, 422, version="7", text="x", state=state)["detail"]
+    answer = post(service, 422, task="ner", text="x", state=state)
+    assert answer["errors"][0]["pointer"] == "/state"  # no model was sent
+    assert "of the task sentiment, not ner" in answer["detail"]
     changed = ("A" if state[0] != "A" else "B") + state[1:]
     assert post(service, 422, text="x", state=changed)["errors"][0]["pointer"] == "/state"
 

@@ -167,13 +167,15 @@ def open_stream(
             named = " ".join(part for part in (asked.model, asked.version and f"version {asked.version}") if part)
             raise InvalidField("/state", f"The state is of {owner.name!r}, version {owner.version}, not of {named}.")
         try:
-            model = runtime.model(owner.name, asked.task, owner.version)
+            model = runtime.model(owner.name, None, owner.version)
         except ModelNotFound as error:
             raise InvalidField(
                 "/state",
                 f"The state is of {owner.name!r}, version {owner.version}, which is not served any more. Send the text "
                 "again from its beginning.",
             ) from error
+        if asked.task not in (None, model.task):
+            raise InvalidField("/state", f"The state is of {owner.name!r}, of the task {model.task}, not {asked.task}.")
     try:
         what = wanted(model.bundle.manifest, asked.gates or (), asked.layers, asked.units, asked.every, asked.decimals)
     except InvalidField as error:
