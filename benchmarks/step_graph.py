@@ -24,7 +24,7 @@ def fits(network: Network) -> bool:
     """True for a network that `run` can step."""
     manifest = network.manifest
     one_layer = (manifest.cell, manifest.layers, manifest.window_words) == ("lstm", 1, 1)
-    return one_layer and manifest.directions == ("forward",) and manifest.precision == "float32"
+    return one_layer and manifest.reads_forward and manifest.precision == "float32"
 
 
 def run(network: Network) -> Run:

@@ -287,6 +287,11 @@ class Manifest(Frozen):
             raise ValueError(f"files: exactly {', '.join(self.file_names)}, not {', '.join(self.files)[:400]!a}")
         return self
 
+    @property
+    def reads_forward(self) -> bool:
+        """True if the model reads a text forward only, so that it can read one as it arrives."""
+        return self.directions == ("forward",)
+
     def _check_cell(self) -> None:
         if (self.cell == "gru") != (self.gru_reset is not None):
             raise ValueError("gru_reset belongs to the gru, and only to it")

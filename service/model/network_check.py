@@ -49,7 +49,7 @@ def check(engine: Engine) -> None:
             f"equations the logits differ by {difference:.2g}, the limit is {limit:.0e}. Correct the manifest, or "
             f"export the bundle again with `python -m training export`"
         )
-    if network.manifest.directions == ("forward",):
+    if network.manifest.reads_forward:
         _check_step(network, row, trace)
 
 

@@ -53,7 +53,7 @@ def check(bundle: Bundle, engine: Engine, seed: int = 0) -> tuple[list[Check], s
     network = reference.read(bundle)
     unknown = network.unknown()
     graphs = gates = logits = steps = step_gates = 0.0
-    reads_streams, whole = unknown is None and manifest.directions == ("forward",), manifest.precision == "int8"
+    reads_streams, whole = unknown is None and manifest.reads_forward, manifest.precision == "int8"
     for rows in batches(manifest.features, np.random.default_rng(seed)):
         fused, traced = engine.predict(rows), engine.trace(rows)
         for number, row in enumerate(rows):

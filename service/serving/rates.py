@@ -9,7 +9,6 @@ import hashlib
 from collections.abc import Sequence
 from mmap import mmap
 from time import monotonic
-from typing import Protocol
 
 
 class Buckets:
@@ -64,14 +63,6 @@ _EARLY = 1e-9
 """Not 0, because 0 stands for never."""
 
 
-class Rate(Protocol):
-    """A limit of tokens a second."""
-
-    def take(self, tokens: int, now: float) -> float:
-        """Use `tokens` of the allowance. Returns the seconds to wait before the next tokens; 0 if none."""
-        ...
-
-
 class Pace:
     """A rate limit: an allowance that grows by `rate` tokens a second, up to `rate` tokens."""
 
@@ -81,6 +72,7 @@ class Pace:
         self._rate, self._allowed, self._then = rate, rate, now
 
     def take(self, tokens: int, now: float) -> float:
+        """Use `tokens` of the allowance. Returns the seconds to wait before the next tokens; 0 if none."""
         self._allowed = min(self._rate, self._allowed + (now - self._then) * self._rate) - tokens
         self._then = now
         return max(0.0, -self._allowed / self._rate)
@@ -97,6 +89,7 @@ class KeyPace:
         self._buckets, self.rate = buckets, rate
 
     def take(self, tokens: int, now: float | None = None) -> float:
+        """As `Pace.take`; the time is always that of `time.monotonic`."""
         # The event loop's time may begin elsewhere in each process.
         return self._buckets.spend(self._digest, self.rate, tokens, monotonic())
 
@@ -106,19 +99,9 @@ class KeyPace:
         return self.take(0)
 
 
-class Counted:
-    """Counts tokens for a rate limit but never waits for it."""
-
-    __slots__ = ("_rate",)
-
-    def __init__(self, rate: Rate) -> None:
-        self._rate = rate
-
-    def take(self, tokens: int, now: float) -> float:
-        self._rate.take(tokens, now)
-        return 0.0
+Rate = Pace | KeyPace
 
 
 def waits(rates: Sequence[Rate], tokens: int, now: float) -> float:
-    """Seconds until every rate limit allows `tokens` more."""
+    """Use `tokens` of every allowance. Returns the seconds to wait before the next tokens; 0 if none."""
     return max((rate.take(tokens, now) for rate in rates), default=0.0)

@@ -16,15 +16,15 @@ from functools import partial
 from typing import Literal, get_args
 from weakref import WeakKeyDictionary
 
-from service.errors import InvalidField, RateLimited, Refusal, RequestError, TooLarge, Unavailable
+from service.errors import InvalidField, RateLimited, Refusal, TooLarge, Unavailable
 from service.model.loading import Model
 from service.model.streams.sealing import Owner, Seal
-from service.model.streams.stepping import StepJob, Stepped, Stepper, check
+from service.model.streams.stepping import StepJob, Stepped, Stepper
 from service.model.streams.stream import MOST_STEPS, Stream, Wanted
 from service.model.streams.tagging import Event
 from service.observability.metrics import Metrics
 from service.serving.batching import Batcher, Lane
-from service.serving.rates import Buckets, Counted, KeyPace, Pace, Rate, waits
+from service.serving.rates import Buckets, KeyPace, Pace, Rate, waits
 from service.serving.sequences import Sequences
 from service.settings import Settings
 
@@ -143,7 +143,7 @@ class Streams:
         self._dropped[reason].add(1)
 
     def begin(self, model: Model, wanted: Wanted, *, split: bool) -> Stream:
-        """A new stream. Raises `InvalidField` for a model that also reads backward."""
+        """A new stream of a model that reads forward only."""
         return Stream(model, self._of(model).stepper, wanted, split=split, settle=self.settings.settle)
 
     def unseal(self, state: str) -> tuple[Owner, bytes]:
@@ -192,14 +192,15 @@ class Streams:
     ) -> list[Event] | None:
         """Step a stream over its next tokens, a few at a time, and return their events; None if no token waits.
 
-        The tokens never cross a multiple of `stops`, counted from 1. `paces` limit the rate. Raises `DeadlineExceeded`
-        after `seconds`, and `Unavailable` if too much waits; a `patient` caller gets that only after `seconds`.
+        The tokens never cross a multiple of `stops`, counted from 1, and count for the rate limits `paces`. Raises
+        `DeadlineExceeded` after `seconds`, and `Unavailable` if too much waits. A `patient` caller waits until the rate
+        limits allow the tokens, and up to `seconds` for room.
         """
         job = stream.job(stops - stream.count % stops if stops else MOST_STEPS)
         if job is None:
             return None
         loop, count = asyncio.get_running_loop(), len(job.rows)
-        if paces and (pause := waits(paces, count, loop.time())):
+        if paces and (pause := waits(paces, count, loop.time())) and patient:
             await asyncio.sleep(pause)
         stepped: Stepped | None = None
         if not self.busy:
@@ -255,7 +256,7 @@ class Streams:
                     f"The streams of this key may have {rate.rate:g} tokens a second (setting stream_key_rate).",
                     retry_after=owed,
                 )
-        return [Counted(rate) for rate in found]
+        return found
 
     def _of_key(self, key: str | None) -> list[KeyPace]:
         rate = self.settings.stream_key_rate
@@ -287,11 +288,4 @@ def owner_of(model: Model) -> Owner:
 
 def forward_models(models: Sequence[Model]) -> list[str]:
     """The names of the models that can read a text as it comes, sorted."""
-    found = []
-    for model in models:
-        try:
-            check(model.bundle.manifest)
-        except RequestError:
-            continue
-        found.append(model.name)
-    return sorted(set(found))
+    return sorted({model.name for model in models if model.bundle.manifest.reads_forward})

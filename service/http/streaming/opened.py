@@ -40,7 +40,7 @@ class Opened:
     paces: Sequence[Rate] = ()
     state_every: int = 0
     patient: bool = False
-    """True to wait for room in the queue up to the deadline; false to be rejected."""
+    """True to wait for the rate limits, and for room in the queue up to the deadline; false to be rejected."""
     deadline: float | None = None
     """The time of the event loop at which all must be read; None to give each step the setting's seconds."""
 
@@ -156,7 +156,7 @@ def open_stream(
     owner, content = streams.unseal(asked.state) if asked.state is not None else (None, b"")
     if owner is None:
         model = runtime.model(asked.model, asked.task, asked.version, key)
-        if asked.model is None and model.bundle.manifest.directions != ("forward",):
+        if asked.model is None and not model.bundle.manifest.reads_forward:
             # If the task's default also reads backward: its forward variant of the same cell, else any forward model.
             readers = forward_models([each for each in runtime.registry.models.values() if each.task == model.task])
             wished = f"{model.task}-{model.bundle.manifest.cell}"
@@ -176,16 +176,12 @@ def open_stream(
             ) from error
         if asked.task not in (None, model.task):
             raise InvalidField("/state", f"The state is of {owner.name!r}, of the task {model.task}, not {asked.task}.")
-    try:
-        what = wanted(model.bundle.manifest, asked.gates or (), asked.layers, asked.units, asked.every, asked.decimals)
-    except InvalidField as error:
-        if error.problems[0].pointer == "/model":
-            able = ", ".join(forward_models(list(runtime.registry.models.values()))) or "none that is loaded"
-            raise InvalidField(
-                "/model",
-                f"{model.name} reads backward too, and needs the whole text first. These read forward: {able}.",
-            ) from None
-        raise
+    if not model.bundle.manifest.reads_forward:
+        able = ", ".join(forward_models(list(runtime.registry.models.values()))) or "none that is loaded"
+        raise InvalidField(
+            "/model", f"{model.name} reads backward too, and needs the whole text first. These read forward: {able}."
+        )
+    what = wanted(model.bundle.manifest, asked.gates or (), asked.layers, asked.units, asked.every, asked.decimals)
     if owner is None:
         stream = streams.begin(model, what, split=split)
     else:

@@ -12,8 +12,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from service.errors import InvalidField
-from service.model.bundle import Manifest
 from service.model.network import Network
 from service.model.streams.cells import Array, Gates, layer
 from service.model.streams.pooling import Logits, pool
@@ -49,14 +47,10 @@ class Stepped(NamedTuple):
 
 
 class Stepper:
-    """Steps a model that reads forward. Thread-safe.
-
-    Raises `InvalidField` for a model that also reads backward.
-    """
+    """Steps a model that reads forward only. Thread-safe."""
 
     def __init__(self, network: Network) -> None:
         manifest, weights = network.manifest, network.arrays
-        check(manifest)
         self._embed = network.embed
         self._layers = [layer(manifest, weights, number) for number in range(manifest.layers)]
         weight, bias = (np.asarray(weights[name], np.float32) for name in (HEAD_WEIGHT, HEAD_BIAS))
@@ -163,9 +157,3 @@ class Stepper:
         window = np.concatenate([before, vectors], axis=1)
         before[...] = window[:, self._numbers :]
         return self._layers[0].arrive(window)
-
-
-def check(manifest: Manifest) -> None:
-    """Raises `InvalidField` for a model that cannot read a text as it arrives."""
-    if manifest.directions != ("forward",):
-        raise InvalidField("/model", "The model reads backward too, and needs the whole text first.")

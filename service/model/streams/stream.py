@@ -21,7 +21,7 @@ from service.model.decoding import Classifier, Prediction, Tagger, softmax
 from service.model.gates import Selection, check_finite, round_in_place, select
 from service.model.streams.entities import Entity, packed, unpacked
 from service.model.streams.reading import StreamTokenizer, Token
-from service.model.streams.stepping import StepJob, Stepped, Stepper, check
+from service.model.streams.stepping import StepJob, Stepped, Stepper
 from service.model.streams.tagging import LOGIT_BYTES, OPEN_BYTES, Event, Tagging
 from service.model.tokenizer import Tokenizer
 
@@ -66,9 +66,8 @@ def wanted(
     every: int,
     decimals: int | None,
 ) -> Wanted:
-    """The requested contents of events. Raises `InvalidField` for a model that also reads backward, and for unknown
-    gates, layers and units; `TooLarge` for more than `MOST_NUMBERS` activations in an event."""
-    check(manifest)
+    """The requested contents of events of a model that reads forward only. Raises `InvalidField` for unknown gates,
+    layers and units; `TooLarge` for more than `MOST_NUMBERS` activations in an event."""
     selection = select(manifest, gates or None, layers, None, units)
     if not gates:
         return Wanted(every, None, decimals)

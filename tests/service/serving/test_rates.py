@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import time
 
 import pytest
 
-from service.serving.rates import Buckets, Counted, KeyPace, Pace, waits
+from service.serving.rates import Buckets, KeyPace, Pace, waits
 
 
 def test_forked_processes_see_the_same_buckets() -> None:
@@ -56,10 +55,3 @@ def test_forked_processes_spend_the_tokens_of_one_key() -> None:
     os.waitpid(child, 0)
     assert KeyPace("a", 1e-3, buckets).owed == pytest.approx(7_000 - 1, abs=60)
     assert KeyPace("b", 1e-3, buckets).owed == 0
-
-
-def test_what_is_only_counted_never_waits() -> None:
-    buckets = Buckets()
-    counted = Counted(KeyPace("a", 10, buckets))
-    assert waits([counted, counted], 1000, time.monotonic()) == 0
-    assert KeyPace("a", 10, buckets).owed > 100

@@ -154,11 +154,35 @@ def test_streams_of_one_key_share_its_rate(monkeypatch: pytest.MonkeyPatch) -> N
             assert refused.value.retry_after == pytest.approx(2.0)
         assert first.paces(key)[0].take(5, asyncio.get_running_loop().time()) == 0  # a rate of its own
         (counted,) = second.admit(other)
-        assert counted.take(100, 0.0) == 0
+        assert counted.take(100, 0.0) == pytest.approx(9.0)
         with pytest.raises(RateLimited):
             first.admit(other)
         assert len(first.paces(None)) == 1
         assert first.admit(None) == second.paces(None) == []
+
+    asyncio.run(run())
+
+
+def test_a_patient_stream_waits_for_its_rate_and_others_only_count(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rates, "monotonic", lambda: 100.0)
+    slept: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    async def run() -> None:
+        streams, batcher = made(stream_key_rate=10.0)
+        stream = streams.begin(model, Wanted(), split=True)
+        stream.feed("film " * 20)
+        paces = streams.admit("one")
+        monkeypatch.setattr(asyncio, "sleep", sleep)
+        assert len(await streams.step(model, stream, 60.0, paces=paces) or []) == 16
+        assert slept == []
+        assert len(await streams.step(model, stream, 60.0, paces=paces, patient=True) or []) == 4
+        assert slept == [pytest.approx(1.0)]
+        await batcher.close()
 
     asyncio.run(run())
 

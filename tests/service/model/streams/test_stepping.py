@@ -12,10 +12,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from service.errors import InvalidField
 from service.model.bundle import Bundle, Head
 from service.model.engine import Engine
-from service.model.streams.stepping import StepJob, Stepped, Stepper, check
+from service.model.streams.stepping import StepJob, Stepped, Stepper
 from tests.bundles import KINDS, ORIGIN, Kind, Rows, architecture, network, random_rows, tiny_bundle, tokenizer
 from training.export.bundle import export
 
@@ -114,11 +113,6 @@ def test_the_gates_are_those_of_a_trace(tmp_path: Path, cell: Kind) -> None:
     (stepped,) = stepper.run([job(rows, stepper.start, gates=True)])
     for layer, gate in trace.emitted:
         assert shown(stepped, layer, gate) == pytest.approx(trace.gate((layer, "forward", gate), 0), abs=2e-6)
-
-
-def test_a_model_that_reads_backward_too_has_no_step(tmp_path: Path) -> None:
-    with pytest.raises(InvalidField, match="reads backward"):
-        check(tiny_bundle(tmp_path / "m").manifest)
 
 
 def test_ten_thousand_tokens_pool_as_exactly_as_ten(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from service.model.streams import stream as streams
 from service.model.streams.stepping import Stepper
 from service.model.streams.stream import Stream, Wanted, wanted
 from service.serving.inference import decode
-from tests.bundles import ORIGIN, WORDS, architecture, network, tiny_bundle, tokenizer
+from tests.bundles import ORIGIN, WORDS, architecture, network, tokenizer
 from training.export.bundle import export
 
 LINES = [
@@ -295,16 +295,12 @@ def test_an_entity_over_a_long_gap_has_the_place_of_the_whole(
         assert len(prediction["entities"]) == len(reading.of("entity")) == 1
 
 
-def test_what_cannot_be_asked_for_is_refused(
-    served: dict[str, Model], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_cannot_be_asked_for_is_refused(served: dict[str, Model], monkeypatch: pytest.MonkeyPatch) -> None:
     manifest = served["last"].bundle.manifest
     with pytest.raises(InvalidField, match="no gate"):
         wanted(manifest, ["update"], None, None, 1, 4)
     with pytest.raises(InvalidField, match="out of range"):
         wanted(manifest, ["forget"], None, [8], 1, 4)
-    with pytest.raises(InvalidField, match="reads backward"):
-        wanted(tiny_bundle(tmp_path / "m").manifest, [], None, None, 1, 4)
     monkeypatch.setattr(streams, "MOST_NUMBERS", 7)
     with pytest.raises(TooLarge, match="8, the limit is 7"):
         wanted(manifest, ["forget"], None, None, 1, 4)
