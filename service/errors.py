@@ -32,9 +32,10 @@ ServiceError
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
 from typing import ClassVar
 
 
@@ -101,9 +102,11 @@ class StartupError(ServiceError):
 
 class RequestError(ServiceError):
     """One request cannot be answered. `detail` is a text for its sender. `reason` is the label under which the
-    rejection is counted; None if it is not a rejection or is counted already. `problems` are the wrong fields."""
+    rejection is counted; None if it is not a rejection or is counted already. `problems` are the wrong fields.
+    `headers` are added to the answer."""
 
     reason: Refusal | None = None
+    headers: Mapping[str, str] = MappingProxyType({})
     problems: Sequence[FieldProblem] = ()
     status: ClassVar[int] = 500
     slug: ClassVar[str] = "internal-error"
@@ -120,11 +123,9 @@ class MalformedBody(RequestError):
 
 
 class Unauthorized(RequestError):
-    """`challenge` is the value of the answer's `WWW-Authenticate`."""
-
     reason = Refusal.UNAUTHORIZED
+    headers: Mapping[str, str] = MappingProxyType({"WWW-Authenticate": "Bearer"})
     status, slug, title = 401, "unauthorized", "An API key is needed"
-    challenge = "Bearer"
 
 
 class Forbidden(RequestError):
@@ -146,7 +147,7 @@ class MethodNotAllowed(RequestError):
 
     def __init__(self, detail: str, allow: str, reason: Refusal | None = None) -> None:
         super().__init__(detail)
-        self.allow, self.reason = allow, reason
+        self.headers, self.reason = {"Allow": allow}, reason
 
 
 class ModelNotFound(RequestError):
@@ -223,10 +224,8 @@ class UnsupportedMediaType(RequestError):
 
 
 class UnsupportedCoding(UnsupportedMediaType):
-    """`accepted` is the value of the answer's `Accept-Encoding`."""
-
+    headers = MappingProxyType({"Accept-Encoding": "gzip, deflate"})
     slug, title = "unsupported-coding", "Not a content coding that is read"
-    accepted = "gzip, deflate"
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,10 +259,8 @@ class InvalidHeader(RequestError):
 
 
 class UpgradeRequired(RequestError):
-    """`protocol` is the value of the answer's `Upgrade`."""
-
+    headers = MappingProxyType({"Upgrade": "websocket", "Connection": "Upgrade"})
     status, slug, title = 426, "upgrade-required", "Another protocol is needed"
-    protocol = "websocket"
 
 
 class RateLimited(RequestError):

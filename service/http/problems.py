@@ -7,20 +7,13 @@ error, ``{"error": "…"}``, with the same statuses. `/v1` has problems whose `d
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from enum import Enum
 
 import orjson
 from starlette.responses import Response
 
-from service.errors import (
-    MethodNotAllowed,
-    RateLimited,
-    RequestError,
-    Unauthorized,
-    Unavailable,
-    UnsupportedCoding,
-    UpgradeRequired,
-)
+from service.errors import RateLimited, RequestError, Unavailable
 from service.http.render import JSON
 
 MEDIA_TYPE = "application/problem+json"
@@ -91,16 +84,9 @@ def body(error: RequestError, request_id: str) -> dict[str, object]:
     return found
 
 
-def headers(error: RequestError) -> dict[str, str]:
+def headers(error: RequestError) -> Mapping[str, str]:
     """The headers that an error adds to its answer."""
-    if isinstance(error, Unauthorized):
-        return {"WWW-Authenticate": error.challenge}
-    if isinstance(error, MethodNotAllowed):
-        return {"Allow": error.allow}
-    if isinstance(error, UnsupportedCoding):
-        return {"Accept-Encoding": error.accepted}
-    if isinstance(error, UpgradeRequired):
-        return {"Upgrade": error.protocol, "Connection": "Upgrade"}
     if isinstance(error, RateLimited | Unavailable):
-        return {"Retry-After": str(max(1, math.ceil(min(error.retry_after or 1, _LONGEST_WAIT))))}
-    return {}
+        seconds = max(1, math.ceil(min(error.retry_after or 1, _LONGEST_WAIT)))
+        return {**error.headers, "Retry-After": str(seconds)}
+    return error.headers

@@ -28,8 +28,11 @@ from service.serving.explaining import TraceOptions
 from service.serving.registry import IndexEntry, Model
 from service.version import VERSION
 
-NAME = "gatelight"
-EXTENSIONS = ("binary_tensor_data", "model_repository", "model_configuration", "statistics", "sequence")
+_SERVER = {
+    "name": "gatelight",
+    "version": VERSION,
+    "extensions": ["binary_tensor_data", "model_repository", "model_configuration", "statistics", "sequence"],
+}
 _BINARY = "application/octet-stream"
 
 
@@ -79,10 +82,10 @@ admin = APIRouter(route_class=_RepositoryRoute)
 @router.get(
     "/v2",
     response_model=v2_schemas.ServerMetadata,
-    **described("v2Server", "The server's name, version and extensions", examples={"answer": v2_schemas.SERVER}),
+    **described("v2Server", "The server's name, version and extensions", examples={"answer": _SERVER}),
 )
 async def server() -> Response:
-    return json_response({"name": NAME, "version": VERSION, "extensions": EXTENSIONS})
+    return json_response(_SERVER)
 
 
 @router.get(

@@ -240,8 +240,3 @@ STATISTICS = {
     ]
 }
 INDEX = [{"name": "sentiment-bilstm", "version": "1", "state": "READY", "reason": ""}]
-SERVER = {
-    "name": "gatelight",
-    "version": "1.0.0",
-    "extensions": ["binary_tensor_data", "model_repository", "model_configuration", "statistics"],
-}

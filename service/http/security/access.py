@@ -27,7 +27,7 @@ PAGES, PAGE_FILES = ("/", "/docs"), ("/page/", "/docs/page/")
 """The gate explorer and the API's page: files that are the same for everyone and cost nothing."""
 
 _BEARER, _BASIC = b"bearer ", b"basic "
-_SIGN_IN = 'Basic realm="Gatelight", charset="UTF-8"'
+_SIGN_IN = {"WWW-Authenticate": 'Basic realm="Gatelight", charset="UTF-8"'}
 _OWN_SITE = (None, b"same-origin", b"none")
 """`Sec-Fetch-Site` of requests by the service's own pages, by a person, and by programs and old browsers."""
 
@@ -69,7 +69,7 @@ class Access:
             key = _find(grants, _sent(headers, path))
         except Unauthorized as error:
             if path in PAGES and names_html(headers.get(b"accept")):
-                error.challenge = _SIGN_IN
+                error.headers = _SIGN_IN
             raise
         grant = grants[key]
         try:

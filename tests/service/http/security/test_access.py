@@ -152,7 +152,7 @@ def test_only_a_person_at_the_page_is_asked_for_a_password(path: str, accept: by
     for sent in ({}, {"authorization": basic(":wrong")}):
         with pytest.raises(Unauthorized) as error:
             check(access, None, path, accept=accept, **sent)
-        assert error.value.challenge.split()[0] == challenge
+        assert error.value.headers["WWW-Authenticate"].split()[0] == challenge
 
 
 def test_the_pages_files_do_not_count(clock: Clock) -> None:
