@@ -24,7 +24,7 @@ from service.model.loading import Model
 from service.model.tokenizer import Encoded
 from service.scoring.rows import Row
 from service.serving.inference import decode, run_predictions, run_traces, trace_jobs
-from service.serving.queueing import batches
+from service.serving.queueing import batches, portions
 
 Record = dict[str, object]
 FIRST_WINDOW = 16
@@ -154,21 +154,8 @@ def _begin(
         return [result for batch in share for result in run(engine, manifest, [jobs[number] for number in batch])]
 
     found = batches(lengths, BATCH_ROWS, BATCH_TOKENS)
-    return [(list(chain.from_iterable(share)), pool.submit(work, share)) for share in _shares(found, lengths)]
-
-
-def _shares(cut: Iterable[list[int]], lengths: Sequence[int]) -> Iterator[list[list[int]]]:
-    """Group batches, the longest first, into portions of work for a thread."""
-    share: list[list[int]] = []
-    tokens = 0
-    for batch in cut:
-        share.append(batch)
-        tokens += lengths[batch[0]] * len(batch)
-        if tokens >= SHARE_TOKENS:
-            yield share
-            share, tokens = [], 0
-    if share:
-        yield share
+    shares = portions(found, lambda batch: lengths[batch[0]] * len(batch), SHARE_TOKENS)
+    return [(list(chain.from_iterable(share)), pool.submit(work, share)) for share in shares]
 
 
 def _finish(

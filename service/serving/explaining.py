@@ -5,7 +5,7 @@ The runs go through the batcher in pieces, so that other requests are answered i
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
@@ -22,7 +22,7 @@ from service.model.interventions import Applied, Interventions, apply, check_tok
 from service.model.joining import Logits, Traced, traces_of
 from service.model.tokenizer import Encoded
 from service.serving.inference import Inference, RunJob
-from service.serving.queueing import Times
+from service.serving.queueing import Times, portions
 from service.serving.registry import Model
 
 A_RERUN_TOKEN = 0.2e-6
@@ -206,7 +206,8 @@ async def measure(
 
     planned = await offload(seconds, works)
     logits: list[Logits] = []
-    for piece in _pieces([job for work in planned for job in work.jobs]):
+    jobs = [job for work in planned for job in work.jobs]
+    for piece in portions(jobs, lambda job: len(job.rows), PIECE_TOKENS):
         logits += await inference.rerun(model, piece, deadline=deadline, times=times)
 
     def measured() -> list[Measurements]:
@@ -217,20 +218,6 @@ async def measure(
         return found
 
     return await offload(seconds, measured)
-
-
-def _pieces(jobs: Sequence[RunJob]) -> Iterator[list[RunJob]]:
-    """Jobs in pieces of `PIECE_TOKENS` tokens or a little more."""
-    piece: list[RunJob] = []
-    tokens = 0
-    for job in jobs:
-        piece.append(job)
-        tokens += len(job.rows)
-        if tokens >= PIECE_TOKENS:
-            yield piece
-            piece, tokens = [], 0
-    if piece:
-        yield piece
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 from operator import attrgetter
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
+_Item = TypeVar("_Item")
 Home = TypeVar("Home")
 """The lane of a batch. This module only passes it on."""
 
@@ -288,6 +289,20 @@ def batches(lengths: Sequence[int], most_rows: int, most_tokens: int, *, like: f
         batch.append(number)
     if batch:
         yield batch
+
+
+def portions(items: Iterable[_Item], size: Callable[[_Item], int], least: int) -> Iterator[list[_Item]]:
+    """Items in order, in lists whose sizes add up to `least` or a little more; the last may have less."""
+    portion: list[_Item] = []
+    total = 0
+    for item in items:
+        portion.append(item)
+        total += size(item)
+        if total >= least:
+            yield portion
+            portion, total = [], 0
+    if portion:
+        yield portion
 
 
 def _tokens(rows: Sequence[Entry]) -> int:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from service.errors import DeadlineExceeded, Unavailable
 from service.serving.batching import Batcher, Lane
-from service.serving.queueing import LIKE
+from service.serving.queueing import LIKE, portions
 from tests.service.virtual import Threads, VirtualLoop, run
 
 TICK = 1 / 64
@@ -138,6 +138,14 @@ def in_world(scenario: Callable[[World], Coroutine[Any, Any, None]], **arguments
 
 
 # How batches are cut
+
+
+@given(st.lists(st.integers(0, 9)), st.integers(1, 20))
+def test_portions_hold_all_items_in_order_and_no_more_than_they_need(sizes: list[int], least: int) -> None:
+    found = list(portions(sizes, lambda size: size, least))
+    assert [size for portion in found for size in portion] == sizes
+    assert all(sum(portion) >= least for portion in found[:-1])
+    assert all(sum(portion[:-1]) < least for portion in found)
 
 
 def test_one_caller_alone_waits_for_nothing() -> None:
