@@ -31,7 +31,7 @@ from service.http.context import RequestContext, context_of
 from service.http.render import JSON
 from service.http.schemas.requests import Input, parse
 from service.model.decoding import Prediction
-from service.model.joining import Logits, Traced, traces_of
+from service.model.joining import Logits, Traced
 from service.model.tokenizer import Encoded
 from service.serving.explaining import Explained, Measurements, TraceOptions, explain
 from service.serving.inference import decode, encode
@@ -265,21 +265,10 @@ class JobRoute(BodyRoute):
         numbers = trace.selection.numbers(tokens, len(encoded))
         cost = len(encoded) * AN_INPUT_OUT + tokens * A_TOKEN_OUT + numbers * A_NUMBER_OUT
         with runtime.hold_trace(numbers):
-            if not trace.plain:
-                explained = await explain(
-                    inference, offload, model, encoded, trace, deadline=deadline, times=context.times()
-                )
-                return await offload(cost, partial(_explained, context, job, encoded, explained))
-            traced = await inference.trace(
-                model,
-                encoded,
-                trace.selection,
-                contributions=trace.contributions,
-                explain=trace.explain,
-                deadline=deadline,
-                times=context.times(),
+            explained = await explain(
+                inference, offload, model, encoded, trace, deadline=deadline, times=context.times()
             )
-            return await offload(cost, partial(_traced, context, job, encoded, traced))
+            return await offload(cost, partial(_explained, context, job, encoded, explained))
 
     def _job(self, context: RequestContext, content: bytes) -> Job[Any]:
         job: Job[Any] = self.endpoint(asked=self.parse(context, content), context=context, **context.path)
@@ -345,11 +334,6 @@ def _note(context: RequestContext, job: Job[Any], encoded: Sequence[Encoded]) ->
     if context.runtime.settings.log_text:
         context.log["text"] = [source.text for source in encoded]
     return tokens
-
-
-def _traced(context: RequestContext, job: Job[Any], encoded: list[Encoded], traced: Sequence[Traced]) -> ASGIApp:
-    whole = traces_of(encoded, traced)
-    return answer_of(context, job, encoded, [trace.logits for trace in whole], whole)
 
 
 def _explained(context: RequestContext, job: Job[Any], sent: list[Encoded], explained: Explained) -> ASGIApp:

@@ -54,6 +54,9 @@ class Selection:
         return sides * (tokens * len(self.gates) * per_token + inputs * per_input)
 
 
+NO_GATES = Selection((), (), (), (), "none")
+
+
 @dataclass(frozen=True, slots=True)
 class LayerGates:
     """One direction of one layer, for one input.

@@ -1,12 +1,13 @@
-"""Measurements of an attribution by runs of the model: faithfulness, and the effects of deletion.
+"""Traces with what a request asks beside the gates: interventions, faithfulness, and the effects of deletion.
 
-The runs go through the batcher in pieces, so that other requests are answered in between.
+The runs of measurements go through the batcher in pieces, so that other requests are answered in between.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -17,14 +18,16 @@ from service.model.bundle import Manifest
 from service.model.contributions import check_explain
 from service.model.deletion import MAX_LIMITED_TOKENS, has_closed_form, is_limited
 from service.model.faithfulness import DeletionEffects, DeletionPlan, Faithfulness, Run
-from service.model.gates import Selection
+from service.model.gates import NO_GATES, Selection
 from service.model.interventions import Applied, Interventions, apply, check_tokens, within
-from service.model.joining import Logits, Traced, traces_of
+from service.model.joining import Logits, Traced, logits_of, traces_of
 from service.model.tokenizer import Encoded
-from service.serving.inference import Inference, RunJob
+from service.serving.inference import Inference, TraceJob
 from service.serving.queueing import Times, portions
 from service.serving.registry import Model
 
+A_JOINED_NUMBER = 2e-9
+"""Seconds for each number of a trace to join the traces of sentences."""
 A_RERUN_TOKEN = 0.2e-6
 """Seconds for each token of a run to plan it and to read its answer."""
 PIECE_TOKENS = 32_768
@@ -63,11 +66,6 @@ class TraceOptions:
     explain: int | None = None
     interventions: Interventions = _AS_SENT
     wanted: MeasureOptions = _NOTHING
-
-    @property
-    def plain(self) -> bool:
-        """True if one run of the trace graph is enough: nothing is set or dropped, and only the trace is wanted."""
-        return not (self.interventions or self.wanted)
 
     def in_closed_form(self, manifest: Manifest) -> bool:
         """True if deletion effects are wanted and one pass gives them. With values set the model runs again instead."""
@@ -135,8 +133,8 @@ def rerun_tokens(wanted: MeasureOptions, length: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Explained:
-    """Results for inputs with interventions or measurements. `traces` are joined. `baseline` holds the logits of the
-    inputs as sent; None without interventions. `measured` is empty if nothing was wanted."""
+    """Results for inputs. `traces` are joined. `baseline` holds the logits of the inputs as sent; None without
+    interventions. `measured` is empty if nothing was wanted."""
 
     applied: list[Applied]
     traces: list[Traced]
@@ -154,12 +152,12 @@ async def explain(
     deadline: float,
     times: Times | None = None,
 ) -> Explained:
-    """Trace inputs with interventions and once more without them, then measure.
+    """Trace inputs with their interventions, if there are any once more without them, then measure what is wanted.
 
-    Raises the errors of `Inference.trace`.
+    Raises the errors of `Lane.submit`.
     """
     applied = [apply(source, asked.interventions, asked.explain) for source in encoded]
-    traced = await inference.intervene(
+    traced = await inference.trace(
         model,
         applied,
         asked.selection,
@@ -168,14 +166,14 @@ async def explain(
         deadline=deadline,
         times=times,
     )
-    traces = traces_of([each.encoded for each in applied], traced)
+    sources = [each.encoded for each in applied]
+    numbers = asked.selection.numbers(sum(map(len, sources)), len(sources))
+    traces = await offload(numbers * A_JOINED_NUMBER, partial(traces_of, sources, traced))
     baseline = None
     if asked.interventions:
-        nothing = replace(asked.selection, gates=(), layers=(), statistics=False)
-        plain = await inference.trace(
-            model, encoded, nothing, contributions=False, explain=None, deadline=deadline, times=times
-        )
-        baseline = [each.logits for each in traces_of(encoded, plain)]
+        sent = [apply(source, _AS_SENT) for source in encoded]
+        plain = await inference.trace(model, sent, NO_GATES, contributions=False, deadline=deadline, times=times)
+        baseline = logits_of(encoded, [each.logits for each in plain])
     measured: list[Measurements] = []
     if asked.wanted:
         measured = await measure(
@@ -197,7 +195,7 @@ async def measure(
 ) -> list[Measurements]:
     """Measure inputs, each with its joined trace. Its contributions give the order of deletion.
 
-    Raises the errors of `Inference.rerun`.
+    Raises the errors of `Lane.submit`.
     """
     seconds = sum(rerun_tokens(wanted, len(each.encoded)) for each in applied) * A_RERUN_TOKEN
 
@@ -229,7 +227,7 @@ class _Work:
     label: int
     places: Sequence[int]
     runs: Sequence[Run]
-    jobs: Sequence[RunJob]
+    jobs: Sequence[TraceJob]
     effects: bool
     closed: DeletionEffects | None
     """Effects that the trace gave already."""
@@ -246,7 +244,7 @@ class _Work:
         if effects:
             kept += faithfulness.without_each(len(source), explained)
         places, runs = faithfulness.rows_of(source, kept, explained)
-        jobs = [RunJob(run.row, within(applied.settings, run.tokens)) for run in runs]
+        jobs = [TraceJob(run.row, NO_GATES, False, None, within(applied.settings, run.tokens)) for run in runs]
         return cls(applied, plan, label, places, runs, jobs, effects, trace.deletion)
 
     def measured(self, model: Model, logits: Sequence[Logits]) -> Measurements:

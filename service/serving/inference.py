@@ -47,7 +47,7 @@ DECODED_TOGETHER = 16_384
 
 @dataclass(frozen=True, slots=True)
 class TraceJob:
-    """One sentence for the trace graph, and the wanted parts of its trace."""
+    """One sentence, and the wanted parts of its trace."""
 
     rows: Rows
     selection: Selection
@@ -60,18 +60,10 @@ class TraceJob:
 
 
 @dataclass(frozen=True, slots=True)
-class RunJob:
-    """One row and the values set in its run. Only its logits are wanted."""
-
-    rows: Rows
-    settings: tuple[Setting, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class _Lanes:
     predict: Lane[Rows, Logits]
     trace: Lane[TraceJob, Traced]
-    intervened: Lane[TraceJob | RunJob, Traced]
+    intervened: Lane[TraceJob, Traced]
 
 
 class Posted(NamedTuple):
@@ -116,24 +108,6 @@ class Inference:
     async def trace(
         self,
         model: Model,
-        encoded: Sequence[Encoded],
-        selection: Selection,
-        *,
-        contributions: bool,
-        explain: int | None,
-        deadline: float,
-        times: Times | None = None,
-    ) -> list[Traced]:
-        """The logits, the selected gates and, if wanted, the contributions of each sentence of each input.
-
-        The result goes to `joining.traces_of`, which may take long and so runs in a thread.
-        """
-        jobs = trace_jobs(encoded, selection, contributions, explain)
-        return await self._of(model).trace.submit(jobs, [len(job.rows) for job in jobs], deadline=deadline, times=times)
-
-    async def intervene(
-        self,
-        model: Model,
         applied: Sequence[Applied],
         selection: Selection,
         *,
@@ -142,7 +116,9 @@ class Inference:
         deadline: float,
         times: Times | None = None,
     ) -> list[Traced]:
-        """`trace` with interventions. With `deletion`, also the closed form of each sentence's deletion effects."""
+        """The logits, the selected gates and, if wanted, the contributions of each sentence of each input. With
+        `deletion`, also the closed form of its deletion effects. `joining.traces_of` joins the sentences.
+        """
         lanes, jobs = self._of(model), []
         for each in applied:
             jobs += trace_jobs([each.encoded], selection, contributions, each.explain, each.settings, deletion)
@@ -152,9 +128,9 @@ class Inference:
         return await lanes.trace.submit(jobs, lengths, deadline=deadline, times=times)
 
     async def rerun(
-        self, model: Model, jobs: Sequence[RunJob], *, deadline: float, times: Times | None = None
+        self, model: Model, jobs: Sequence[TraceJob], *, deadline: float, times: Times | None = None
     ) -> list[Logits]:
-        """The logits of rows, each with the values set in its run. Rows without such values run as predictions do."""
+        """The logits of jobs without gates. If no values are set, their rows run as predictions do."""
         lanes, lengths = self._of(model), [len(job.rows) for job in jobs]
         if not any(job.settings for job in jobs):
             rows = [job.rows for job in jobs]
@@ -261,17 +237,12 @@ def run_traces(engine: Engine, manifest: Manifest, jobs: Sequence[TraceJob]) -> 
     return [_traced(engine, manifest, job, trace, number, logits[number]) for number, job in enumerate(jobs)]
 
 
-def run_interventions(engine: Engine, manifest: Manifest, jobs: Sequence[TraceJob | RunJob]) -> list[Traced]:
+def run_interventions(engine: Engine, manifest: Manifest, jobs: Sequence[TraceJob]) -> list[Traced]:
     """Run a batch of jobs with the values set in them."""
     rows = [job.rows for job in jobs]
     trace = run(engine.network, rows, [job.settings for job in jobs])
     logits = _each(manifest, trace.logits, rows)
-    return [
-        _traced(engine, manifest, job, trace, number, logits[number])
-        if isinstance(job, TraceJob)
-        else Traced(logits[number], [], None)
-        for number, job in enumerate(jobs)
-    ]
+    return [_traced(engine, manifest, job, trace, number, logits[number]) for number, job in enumerate(jobs)]
 
 
 def _traced(engine: Engine, manifest: Manifest, job: TraceJob, trace: Trace, number: int, logits: Logits) -> Traced:

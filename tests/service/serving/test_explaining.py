@@ -46,7 +46,7 @@ def measured(
         deadline = asyncio.get_running_loop().time() + 60
         selection = select(model.bundle.manifest)
         try:
-            traced = await inference.intervene(model, applied, selection, contributions=True, deadline=deadline)
+            traced = await inference.trace(model, applied, selection, contributions=True, deadline=deadline)
             encoded = [each.encoded for each in applied]
             joined = traces_of(encoded, traced)
             return await measure(inference, at_once, model, applied, joined, wanted, deadline=deadline)
