@@ -383,7 +383,8 @@ class Tokenizer:
             if not truncate:
                 raise InvalidField(
                     "",
-                    f"At least {count} tokens; the model's limit is {limit}. Send less, or set truncate to true.",
+                    f"At least {count} tokens; the model's limit is {limit}. Send less, or ask for the text's head "
+                    "with truncate (Hugging Face's clients: truncation).",
                 )
             rows = rows[:limit].copy()  # a view would keep the rows of the tail in memory
         if isinstance(value, str):

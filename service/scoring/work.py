@@ -117,7 +117,7 @@ def _encode(model: Model, rows: list[Row], options: Options) -> _Window:
         try:
             return model.encode(row.value, truncate=options.truncate, split=options.split)
         except InvalidField as error:
-            return error.problems[0].detail.replace("set truncate to true", "use --truncate")
+            return error.problems[0].detail
 
     return _Window(rows, [read(row) for row in rows])
 
