@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,6 +51,7 @@ _File = IO[bytes] | gzip.GzipFile
 _BOM = b"\xef\xbb\xbf"
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _GZIP, _ZIP = b"\x1f\x8b", b"PK\x03\x04"
+_LARGEST = float(np.finfo(np.float32).max)
 _SAVE = "save them as text, a word and its numbers a line"
 
 
@@ -58,6 +59,7 @@ def load(path: Path) -> Vectors:
     """Read word vectors. Raises `CorpusError` that names the file, and the line in a text file."""
     try:
         with ExitStack() as closing:
+            closing.enter_context(np.errstate(over="ignore"))  # such numbers become infinite, which is an error below
             if path.suffix == ".npz":
                 vectors = _load_npz(path)
             else:
@@ -66,12 +68,8 @@ def load(path: Path) -> Vectors:
                 vectors = _load_text(path, file)
     except OSError as error:
         raise CorpusError(path, f"it cannot be read: {error.strerror or error}") from error
-    except (EOFError, ValueError, zlib.error, zipfile.BadZipFile) as error:
+    except (EOFError, ValueError, NotImplementedError, zlib.error, zipfile.BadZipFile) as error:
         raise CorpusError(path, f"it cannot be read: {error}") from error
-    bad = np.flatnonzero(~np.isfinite(vectors.matrix).all(axis=1))
-    if len(bad):
-        word = vectors.words[bad[0]]
-        raise CorpusError(path, f"it holds a number that is not finite: {len(bad):,} words, the first {word!r}")
     return _distinct(vectors)
 
 
@@ -110,11 +108,45 @@ def _load_npz(path: Path) -> Vectors:
             raise CorpusError(path, "holds one array; expected the arrays words and vectors")
         if not {"words", "vectors"} <= set(archive.files):
             raise CorpusError(path, f"holds {few(archive.files)}; expected the arrays words and vectors")
-        words, matrix = archive["words"], archive["vectors"].astype(np.float32)
-    names = words.tobytes().decode().split("\n") if words.dtype == np.uint8 else [str(word) for word in words]
-    if matrix.ndim != 2 or not matrix.size or len(names) != len(matrix):
-        raise CorpusError(path, f"{len(names)} words and vectors of shape {matrix.shape}; expected one row a word")
+        names = _names(path, _array(path, archive, "words"))
+        found = _array(path, archive, "vectors")
+    if found.dtype.kind not in "fiu":
+        raise CorpusError(path, f"the vectors are of type {found.dtype}; expected real numbers, such as float32")
+    if found.ndim != 2 or not found.size or len(names) != len(found):
+        shape = f"{len(names):,} words and vectors of shape {found.shape}"
+        raise CorpusError(path, f"{shape}; expected one row a word, of one number at least")
+    matrix = found.astype(np.float32)
+    unfit = np.argwhere(~np.isfinite(matrix))
+    if len(unfit):
+        row, column = unfit[0]
+        raise CorpusError(path, f"row {row + 1:,}: {_unfit(names[row], found[row, column])}")
     return Vectors(names, matrix)
+
+
+def _array(path: Path, archive: Any, name: str) -> NDArray[Any]:
+    try:
+        found: NDArray[Any] = archive[name]
+    except ValueError as error:
+        objects = "they are Python objects; save strings, and numbers such as float32"
+        reason = objects if str(error).startswith("Object arrays") else str(error)
+        raise CorpusError(path, f"the {name} cannot be read: {reason}") from error
+    return found
+
+
+def _names(path: Path, words: NDArray[Any]) -> list[str]:
+    """The words: strings, bytes of UTF-8, or one text in bytes with a word a line."""
+    if words.ndim == 1:
+        if words.dtype == np.uint8:
+            return words.tobytes().decode().split("\n")
+        if words.dtype.kind == "U":
+            return [str(word) for word in words]
+        if words.dtype.kind == "S":
+            return [word.decode() for word in words]
+    raise CorpusError(path, f"the words are of type {words.dtype} and shape {words.shape}; expected a list of strings")
+
+
+def _unfit(word: str, number: object) -> str:
+    return f"the vector of {word!r} holds {number}; expected numbers up to {_LARGEST:.1e} (float32)"
 
 
 def _load_text(path: Path, file: _File) -> Vectors:
@@ -147,6 +179,9 @@ def _load_text(path: Path, file: _File) -> Vectors:
         if not found or found != size:
             says = f"the header says {size}" if header else f"the first line has {size}"
             raise CorpusError(path, f"{found} numbers; {says}", number)
+        if not np.isfinite(row).all():
+            bad = int(np.argmin(np.isfinite(row)))
+            raise CorpusError(path, _unfit(words[-1], numbers[bad].decode()), number)
         rows.append(row)
     if not rows:
         raise CorpusError(path, "the file is empty")

@@ -5,9 +5,11 @@ from __future__ import annotations
 import gzip
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from service.model.tokenizer import UNKNOWN, build
 from training.data.corpora import CorpusError
@@ -89,8 +91,11 @@ def test_a_word_may_hold_spaces(tmp_path: Path) -> None:
         pytest.param("the 1 2\nfilm 1 2 3\n", "2: 3 numbers; the first line has 2", id="too-long"),
         pytest.param("the\n", "1: 0 numbers", id="word-alone"),
         pytest.param(b"the 1\n\xff 2\n", "2: expected WORD NUMBER", id="not-utf-8"),
-        pytest.param("the 1 nan\n", " it holds a number that is not finite", id="nan"),
-        pytest.param("the 1 1e999\n", " it holds a number that is not finite", id="infinite"),
+        pytest.param("the 1 2\n\nfilm 1 nan\n", "3: the vector of 'film' holds nan; expected numbers", id="nan"),
+        pytest.param("the 1 -inf\n", "1: the vector of 'the' holds -inf; expected numbers", id="infinite"),
+        pytest.param("1 2\nthe 1 1e300\n", "2: the vector of 'the' holds 1e300; expected numbers up", id="large"),
+        pytest.param("the 1+2j 1\n", "1: expected WORD NUMBER NUMBER", id="complex"),
+        pytest.param("2 0\nthe\nfilm\n", "2: 0 numbers", id="of-no-numbers"),
     ],
 )
 def test_text_that_is_wrong(tmp_path: Path, content: str | bytes, expected: str) -> None:
@@ -121,9 +126,7 @@ def test_an_archive_without_what_it_must_hold(tmp_path: Path) -> None:
         np.savez(path, words=np.array(words, str), vectors=matrix)
         assert "expected one row a word" in complaint(path)
     np.savez(path, words=np.array(["a", None], object), vectors=MATRIX)
-    assert "it cannot be read" in complaint(path), "pickles are not opened"
-    np.savez(path, words=np.array(["a", "b"]), vectors=np.array([["x"], ["y"]]))
-    assert "it cannot be read" in complaint(path)
+    assert "the words cannot be read: they are Python objects" in complaint(path), "pickles are not opened"
     np.savez(path, words=np.frombuffer(b"\xff\n", np.uint8), vectors=MATRIX)
     assert "it cannot be read" in complaint(path)
 
@@ -200,9 +203,52 @@ def test_the_first_vector_of_a_word_counts(tmp_path: Path) -> None:
     assert found.repeated == 2
 
 
-def test_numbers_that_are_not_finite_are_named(tmp_path: Path) -> None:
-    found = complaint(write(tmp_path, "v.txt", "the 1 2\nfilm nan 1\nmovie 1 inf\n"))
-    assert found == " it holds a number that is not finite: 2 words, the first 'film'"
+@pytest.mark.parametrize(
+    ("number", "dtype", "shown"),
+    [
+        (1e300, np.float64, "1e+300"),
+        (-1e39, np.float64, "-1e+39"),
+        (np.nan, np.float16, "nan"),
+        (np.inf, np.float32, "inf"),
+    ],
+)
+def test_a_number_of_an_archive_that_does_not_fit_is_named(
+    tmp_path: Path, number: float, dtype: type, shown: str
+) -> None:
+    matrix: NDArray[Any] = MATRIX.astype(dtype)
+    matrix[1, 2] = number
+    np.savez(tmp_path / "v.npz", words=np.array(["the", "film"]), vectors=matrix)
+    assert complaint(tmp_path / "v.npz") == (
+        f" row 2: the vector of 'film' holds {shown}; expected numbers up to 3.4e+38 (float32)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "matrix", "said"),
+    [
+        (["a", "b"], MATRIX + 1j, "the vectors are of type complex64; expected real numbers, such as float32"),
+        (["a", "b"], MATRIX.astype(object), "the vectors cannot be read: they are Python objects; save strings"),
+        (["a", "b"], MATRIX > 0, "the vectors are of type bool; expected real"),
+        (["a", "b"], MATRIX.astype(str), "the vectors are of type <U32; expected real"),
+        (["a", "b"], MATRIX[:, :0], "2 words and vectors of shape (2, 0); expected one row a word, of one number"),
+        (["a", "b"], MATRIX[0], "2 words and vectors of shape (3,); expected one row"),
+        ([3, 4], MATRIX, "the words are of type int64 and shape (2,); expected a list of strings"),
+        ([["a"], ["b"]], MATRIX, "the words are of type <U1 and shape (2, 1); expected a list of strings"),
+        ("a", MATRIX[:1], "the words are of type <U1 and shape (); expected a list of strings"),
+    ],
+)
+def test_an_archive_of_other_types(tmp_path: Path, words: object, matrix: NDArray[Any], said: str) -> None:
+    np.savez(tmp_path / "v.npz", words=np.array(words), vectors=matrix)
+    assert complaint(tmp_path / "v.npz").startswith(f" {said}")
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.int64, np.uint16, np.float16, ">f8"])
+def test_real_numbers_of_every_type_are_converted(tmp_path: Path, dtype: Any) -> None:
+    np.savez(tmp_path / "v.npz", words=np.array([b"the", "l'été".encode()]), vectors=np.array([[1, 2], [3, 4]], dtype))
+    found = load(tmp_path / "v.npz")
+    assert found.words == ["the", "l'été"]
+    assert found.matrix.dtype == np.float32
+    np.testing.assert_array_equal(found.matrix, [[1, 2], [3, 4]])
 
 
 def test_compressed_files_whatever_their_names(tmp_path: Path) -> None:
