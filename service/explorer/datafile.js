@@ -4,7 +4,9 @@ const TEXTS = new Set([
   "text", "review", "reviewtext", "review_text", "review_body", "sentence", "tweet", "tweet_text", "content", "comment",
   "comment_text", "body", "message", "phrase", "utterance", "headline",
 ]);
-const BREAK = /^(?:[ \t]*|-DOCSTART-(?:[ \t].*)?)$/;
+const BLANK = /^[ \t]*$/;
+const DOCUMENT = "-DOCSTART-";
+const TAG = /^(?:O|[BIESLUMW](?:-\S+)?)$/;
 const KEYED = /^#\s*\w[\w.-]* = |^#(?:begin|end) document\b/;
 const COUNT = /^\d+(?:[-.]\d+)?$/;
 const WORDS = new Set(["token", "tokens", "word", "words", "form"]);
@@ -130,12 +132,15 @@ function objects(text) {
 function columns(text, ending) {
   if (ending === "csv") throw new DataFileError("A tagger's CSV cannot be read here; columns and JSON lines can.");
   const rows = linesOf(text);
-  const sample = rows.find(([, row]) => !BREAK.test(row) && !row.startsWith("#"))?.[1] ?? "";
+  const sample = rows.find(([, row]) => !BLANK.test(row) && !row.startsWith("#") && !row.startsWith(DOCUMENT))?.[1] ?? "";
   const split = (row) => (sample.includes("\t") ? row.split("\t") : row.replace(/ +$/, "").split(/ +/));
   const names = split(sample);
   const named = names.some((name) => TAGS.has(name.toLowerCase())) ? names.findIndex((name) => WORDS.has(name.toLowerCase())) : -1;
-  const parts = rows.map(([line, row]) => [line, BREAK.test(row) ? null : split(row)])
+  const parts = rows.map(([line, row]) => [line, BLANK.test(row) ? null : split(row)])
     .filter(([line, row]) => row === null || !isComment(rows[line - 1][1], row, names.length));
+  parts.forEach((part, at) => {
+    if (part[1]?.[0].split(/[ \t]/, 1)[0] === DOCUMENT && isMark(part[1], names.length, !parts[at - 1]?.[1])) part[1] = null;
+  });
   if (parts.some(([, row]) => row && row.length < 2)) throw new DataFileError("No tag beside each token: the columns are parted by neither tabs nor spaces.");
   if (named >= 0) parts.splice(parts.findIndex(([, row]) => row), 1); // the header
   const full = parts.filter(([, row]) => row);
@@ -154,7 +159,14 @@ function columns(text, ending) {
   return found;
 }
 
-const isComment = (row, fields, width) => row.startsWith("#") && (KEYED.test(row) || (fields.length !== width && (fields[0] === "#" || row.startsWith("# "))));
+/** Whether a row that begins with -DOCSTART- marks a new document. Others are words. */
+function isMark(fields, width, first) {
+  const tags = fields.filter((field) => TAG.test(field));
+  return fields.length !== width || fields.includes("-X-") || !tags.length || (first && tags.every((tag) => tag === "O"));
+}
+
+const isComment = (row, fields, width) => row.startsWith("#") && (KEYED.test(row)
+  || ((fields.length !== width || !fields.slice(1).some((field) => TAG.test(field))) && (fields[0] === "#" || row.startsWith("# "))));
 
 /** Records by RFC 4180, each with the line on which it begins. The separator is the one of the header. */
 function records(given) {

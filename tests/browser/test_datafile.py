@@ -37,6 +37,11 @@ GOOD: dict[str, tuple[Task, str]] = {
     "named.ndjson": ("sentiment", '{"sentence": "good", "label": "a"}\n'),
     "tags.conll": ("ner", "Ada\tB-PER\nlived\tO\n\n\nParis\tB-LOC\n"),
     "spaces.txt": ("ner", "-DOCSTART- -X- O O\n\nAda NNP B-NP B-PER\nlived VBD B-VP O\n\nParis NNP B-NP B-LOC\n"),
+    "documents.conll": (
+        "ner",
+        "-DOCSTART-\nAda O B-PER\n-DOCSTART- -X- O\n-DOCSTART- O O\nlived O O\n-DOCSTART- O O\n# a note\n"
+        "-DOCSTART- B-NP O\n\n-DOCSTART- B-NP O\n\n-DOCSTART- O O\n-DOCSTART- x y\nParis O B-LOC\n",
+    ),
     "counted.conll": ("ner", "# sent_id = 1\n1-2\tdon't\t_\tO\n1\tdo\t_\tO\n2\tn't\t_\tO\n3\tAda\t_\tB-PER\n"),
     "named.tsv": ("ner", "word\tner\nAda\tB-PER\nlived\tO\n"),
     "hash.conll": ("ner", "#\tO\nAda\tB-PER\n#ada\tO\n\n# newdoc id = 4\nParis\tB-LOC\n"),

@@ -14,7 +14,8 @@ from training.data.delimited import SEPARATORS, header, records
 from training.data.sources import Example, Source, few, is_number, points, position, some, unfit
 
 _DOCUMENT = "-DOCSTART-"
-_BREAK = re.compile(r"[ \t]*|-DOCSTART-(?:[ \t].*)?", re.DOTALL)
+"""The mark of a new document in CoNLL-2003 and its followers: ``-DOCSTART- -X- -X- O``."""
+_BLANK = re.compile(r"[ \t]*")
 _SPACES = re.compile(" +")
 _LANGUAGE = re.compile("[a-z]{2,3}:")
 """Stands before every token in some corpora, such as WikiANN's ``en:Ada``."""
@@ -47,9 +48,9 @@ _Rows = list[_Row | None]
 
 def columns(source: Source) -> Iterator[Example]:
     """Columns parted by tabs or else by spaces, sentences by blank lines."""
-    lines = [(line, None if _BREAK.fullmatch(row) else row) for line, row in source.lines()]
+    lines = [(line, None if _BLANK.fullmatch(row) else row) for line, row in source.lines()]
     rows = [row for _, row in lines if row is not None]
-    sample = next((row for row in rows if not row.startswith("#")), next(iter(rows), ""))
+    sample = next((row for row in rows if not row.startswith(("#", _DOCUMENT))), next(iter(rows), ""))
     tab = "\t" in sample
 
     def split(row: str) -> list[str]:
@@ -66,6 +67,9 @@ def columns(source: Source) -> Iterator[Example]:
             comments.append(line)
             continue
         if row is not None and len(fields) != width:
+            if row.split(maxsplit=1)[:1] == [_DOCUMENT]:
+                found.append(None)
+                continue
             raise source.error(line, _uneven(row, len(fields), width, parted))
         found.append(_Row(line, fields) if row is not None else None)
     if comments:
@@ -125,6 +129,7 @@ def _unseen(row: str) -> str:
 
 
 def _sentences(source: Source, rows: _Rows, width: int) -> Iterator[Example]:
+    rows = [None if row and _is_mark(row.fields) else row for row in rows]
     names = _header(source, rows)
     if names:
         rows = rows[1 + next(at for at, row in enumerate(rows) if row) :]
@@ -133,7 +138,7 @@ def _sentences(source: Source, rows: _Rows, width: int) -> Iterator[Example]:
     if not full:
         return
     token = _token_column(source, rows, names, width)
-    if len(full) > 9 and all(_SPACED.fullmatch(row.fields[token]) for row in full):
+    if len(full) > 9 and all(_SPACED.fullmatch(row.fields[token]) and row.fields[token][0] != "[" for row in full):
         raise source.error(
             full[0].line, "every token holds a space: columns are parted by spaces or by tabs, not by both in one file"
         )
@@ -146,8 +151,34 @@ def _sentences(source: Source, rows: _Rows, width: int) -> Iterator[Example]:
             source.note(f"rows that are no tokens, such as 1-2 and 1.1, are skipped: {len(extra):,} ({some(extra)})")
         rows = [row for row in rows if row is None or not _is_extra(row)]
         rows = _numbered(source, rows) if token else rows
-    rows = [None if row and row.fields[token] == _DOCUMENT else row for row in rows]
-    yield from _checked(source, list(_examples(source, rows, token, read)))
+    yield from _checked(source, list(_examples(source, _documents(source, rows), token, read)))
+
+
+def _is_mark(fields: Sequence[str]) -> bool:
+    """True for a row that marks a new document and can be no token: without a tag, or with ``-X-`` as in CoNLL-2003."""
+    return _DOCUMENT in fields and ("-X-" in fields or not any(map(tags.is_tag, fields)))
+
+
+def _documents(source: Source, rows: _Rows) -> _Rows:
+    """The rows without the marks of documents that have a tag: the first row of a sentence, outside every entity.
+
+    Others are words. Notes name them, and the marks that tokens follow.
+    """
+    found, marks, words = _Rows(), dict[int, int](), list[int]()
+    for row in rows:
+        if row and _DOCUMENT in row.fields:
+            if (found and found[-1]) or any(tags.is_tag(field) and field != "O" for field in row.fields):
+                words.append(row.line)
+            else:
+                marks[len(found)] = row.line
+                row = None
+        found.append(row)
+    joined = [line for at, line in marks.items() if any(found[at + 1 : at + 2])]
+    if joined:
+        source.note(f"{_DOCUMENT} before the first token of a sentence is left out: {len(joined):,} ({some(joined)})")
+    if words:
+        source.note(f"{_DOCUMENT} within a sentence is read as a word: {len(words):,} ({some(words)})")
+    return found
 
 
 def _header(source: Source, rows: _Rows) -> list[str]:
@@ -329,7 +360,7 @@ def _checked_tag(source: Source, line: int, tag: str, typed: bool, hint: str) ->
         shown = tag if len(tag) < 30 else f"{tag[:12]}…{tag[-12:]}"
         if flaw := unfit(tag) or unfit(tag.partition("-")[2]):
             raise source.error(line, f"the tag {shown!r} {flaw}")
-        raise source.error(line, f"{shown!r} is no tag; {tags.EXPECTED}{hint}")
+        raise source.error(line, f"{shown!r} is no tag; {tags.remedy(tag)}{hint}")
     return tag
 
 

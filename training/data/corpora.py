@@ -18,13 +18,15 @@ and O they were. A `Layout` names other columns. The readers report their own ch
 from __future__ import annotations
 
 import gzip
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from service.model.bundle import Task
-from training.data import columns, tables, writers
+from training.data import columns, tables, tags, writers
 from training.data.objects import field, objects, whole
+from training.data.outputs import naming
 from training.data.sources import (
     AS_FOUND,
     CorpusError,
@@ -76,13 +78,11 @@ def read(path: Path, task: Task, layout: Layout = AS_FOUND, tell: Tell = silent)
 
 
 def write(examples: Sequence[Example], path: Path, task: Task) -> None:
-    """Write examples as a file that `read` takes, in the format of its ending. Raises `CorpusError`."""
+    """Write examples as a file that `read` takes, in the format of its ending. Raises `CorpusError` for other names."""
     check_name(path, task)
     content = _WRITERS[_READERS[task][_ending(path)]](examples).encode("utf-8")
-    try:
+    with naming(path):
         path.write_bytes(gzip.compress(content, mtime=0) if is_gzip(path) else content)
-    except OSError as error:
-        raise CorpusError(path, f"it cannot be written: {error.strerror}") from error
 
 
 def check_name(path: Path, task: Task) -> None:
@@ -179,6 +179,8 @@ def _sentences(source: Source) -> Iterator[tuple[int, list[str], list[str]]]:
     keys: list[str] = []
     for line, record in objects(source):
         keys = keys or [_key(source, record, part) for part in ("tokens", "tags")]
+        if number := _class_number(record.get(keys[1])):
+            raise source.error(line, f'"{keys[1]}" holds {number}, a class number: {tags.BY_NAME}')
         tokens, found = (_strings(source, line, record, key) for key in keys)
         if len(tokens) != len(found):
             raise source.error(line, f"{len(tokens)} tokens but {len(found)} tags; each token has one tag")
@@ -195,6 +197,7 @@ def _key(source: Source, record: dict[str, object], part: str) -> str:
     if wanted or part in record:
         return wanted or part
     found = [key for key in others if key in record]
+    found = [key for key in found if not _class_number(record[key])] or found
     if len(found) != 1:
         return part
     option = "--token-column" if part == "tokens" else "--tag-column"
@@ -207,6 +210,12 @@ def _strings(source: Source, line: int, record: dict[str, object], key: str) -> 
     if not isinstance(value, list) or not value or not all(isinstance(item, str) for item in value):
         raise source.error(line, f'"{key}" is not a list of at least one string, such as {_SENTENCE}')
     return [whole(source, line, key, item) for item in value]
+
+
+def _class_number(value: object) -> str | None:
+    """The first number in a list of tags, with its place; None without one."""
+    listed = enumerate(value, 1) if isinstance(value, list) else ()
+    return next((f"{json.dumps(tag)} (token {at})" for at, tag in listed if isinstance(tag, int | float)), None)
 
 
 _SENTENCE = '{"tokens": ["Ada", "spoke"], "tags": ["B-PER", "O"]}'

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from service.model.bundle import Task
-from training.data import writers
+from training.data import tags, writers
 from training.data.corpora import CorpusError
 from training.data.outputs import naming
 from training.data.sources import Example, Tell, few, silent
@@ -120,11 +120,17 @@ def _lines(wanted: Wanted, split: Any) -> Iterator[str]:
         if column not in split.column_names:
             raise CorpusError(wanted.source, f"has no column {column!r}; it has {few(split.column_names)}")
     names = _names(split.features[wanted.label])
-    for row in split:
+    for number, row in enumerate(split, 1):
         text, label = row[wanted.text], row[wanted.label]
         if wanted.task == "ner":
-            if text:
-                yield writers.columns([Example(tuple(text), tuple(_name(wanted, names, tag) for tag in label))])
+            if text and label is not None:
+                found = tuple(_name(wanted, names, tag) for tag in label)
+                has = f"row {number:,} of {split.split}: {wanted.label!r} has "
+                if len(found) != len(text):
+                    raise CorpusError(wanted.source, f"{has}{len(found):,} tags for {len(text):,} tokens")
+                if wrong := next((tag for tag in found if not tags.is_tag(tag)), None):
+                    raise CorpusError(wanted.source, f"{has}{wrong!r}, which is no tag; {tags.remedy(wrong)}")
+                yield writers.columns([Example(tuple(text), found)])
         elif label is not None and label != -1:
             yield writers.record(text, _name(wanted, names, label))
 
@@ -137,5 +143,5 @@ def _names(feature: Any) -> list[str] | None:
 
 
 def _name(wanted: Wanted, names: list[str] | None, label: int | str) -> str:
-    name = names[label] if names is not None and isinstance(label, int) else str(label)
+    name = names[label] if names and isinstance(label, int) and 0 <= label < len(names) else str(label)
     return wanted.labels.get(name, name)

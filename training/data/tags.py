@@ -18,6 +18,17 @@ _FEATURES = re.compile(r"_|[^|=]+=[^|]*(?:\|[^|=]+=[^|]*)*")
 TYPE = "ENTITY"
 """Type of all entities with the bare tags B and I."""
 EXPECTED = "a tag is O, B-TYPE or I-TYPE (BIOES, BILOU and BMES are converted), or B, I and O alone"
+BY_NAME = "write the name of its label, such as B-PER; datasets keeps them: features['ner_tags'].feature.names"
+"""Said of a class number."""
+
+
+def remedy(value: str) -> str:
+    """The right form in place of a string that is no tag."""
+    if value.strip().removeprefix("-").isdecimal():
+        return f"it is a class number: {BY_NAME}"
+    if value.startswith("["):
+        return "it is a list: a row is one token and its tag, and JSON lines take the lists of a sentence"
+    return EXPECTED
 
 
 def is_tag(value: str) -> bool:

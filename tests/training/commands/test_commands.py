@@ -235,6 +235,34 @@ def test_data_of_a_script_comes_from_what_the_hub_made_of_it(tmp_path: Path, mon
     assert asked == [None, "refs/convert/parquet"]
 
 
+@pytest.mark.parametrize(
+    ("tags", "kind", "said"),
+    [
+        (
+            [[0, 3]],
+            "int64",
+            "row 1 of train: 'ner_tags' has '0', which is no tag; it is a class number: write",
+        ),
+        ([[0, 2], [-1, 0]], None, "row 2 of train: 'ner_tags' has '-1', which is no tag; it is a class number"),
+        ([["O", "PER"]], "string", "row 1 of train: 'ner_tags' has 'PER', which is no tag; a tag is O, B-TYPE"),
+        ([["O"]], "string", "row 1 of train: 'ner_tags' has 1 tags for 2 tokens"),
+    ],
+)
+def test_tags_that_no_training_reads_are_not_written(tmp_path: Path, tags: list[Any], kind: str, said: str) -> None:
+    value = datasets.Value(kind) if kind else datasets.ClassLabel(names=["O", "B-PER", "I-PER"])
+    features = datasets.Features({"tokens": datasets.List(datasets.Value("string")), "ner_tags": datasets.List(value)})
+    source = tmp_path / "set"
+    for split in ("train", "validation"):
+        path = source / "data" / f"{split}-00000-of-00001.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        table = {"tokens": [["Ada", "lived"]] * len(tags), "ner_tags": tags}
+        datasets.Dataset.from_dict(table, features=features).to_parquet(str(path))
+    with pytest.raises(CorpusError) as refused:
+        list(write(Wanted(str(source), "ner", text="tokens", label="ner_tags"), tmp_path / "out"))
+    assert str(refused.value).startswith(f"{source}: {said}")
+    assert not list((tmp_path / "out").iterdir())
+
+
 def test_data_that_is_not_as_expected(tmp_path: Path) -> None:
     source = sentiment_set(tmp_path / "set", ["a", "b"])
     wanted = Wanted(str(source), "sentiment")

@@ -351,6 +351,53 @@ def test_hashtags_are_tokens(tmp_path: Path) -> None:
     assert complaint(write(tmp_path, "c.conll", "x\tO\n#Rome\n")).startswith("2: no tag beside the token")
 
 
+MARK = "-DOCSTART-"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "notes"),
+    [
+        pytest.param("a.conll", "-DOCSTART- -X- -X- O\n\nAda N B-NP B-PER\n-DOCSTART- -X- -X- O\n", [], id="conll2003"),
+        pytest.param("a.conll", "-DOCSTART- O\n\nAda B-PER\n\n-DOCSTART- O\n", [], id="two-columns"),
+        pytest.param("a.conll", "-DOCSTART- O\n\nAda\tN\tB-PER\n", [], id="other-columns"),
+        pytest.param("a.conll", "-DOCSTART- O\n-DOCSTART- O\n\nAda B-PER\n", [], id="twice"),
+        pytest.param("a.conll", "Ada\tN\tB-PER\n-DOCSTART-\t_\t_\n", [], id="no-tag"),
+        pytest.param("a.csv", "Sentence #,Word,Tag\n1,-DOCSTART-,O\n2,Ada,B-PER\n", [], id="csv"),
+        pytest.param(
+            "a.conll",
+            "-DOCSTART- O\nAda B-PER\n\n-DOCSTART- O\nAda B-PER\n",
+            [f"{MARK} before the first token of a sentence is left out: 2 (lines 1, 4)"],
+            id="tokens-behind-it",
+        ),
+    ],
+)
+def test_the_mark_of_a_document_is_left_out(tmp_path: Path, name: str, content: str, notes: list[str]) -> None:
+    examples, told_ = told(write(tmp_path, name, content))
+    assert {each.value for each in examples} == {("Ada",)}
+    assert told_ == notes
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "The O\n-DOCSTART- O\nline O\n",
+        "Ada B-PER\n\nThe O\n-DOCSTART- B-MISC\nline O\n\n",
+        "Ada N B-NP B-PER\n\nThe DT B-NP O\n-DOCSTART- NN I-NP O\nline NN I-NP O\n",
+    ],
+)
+def test_the_same_word_within_a_sentence_is_a_word(tmp_path: Path, content: str) -> None:
+    examples, notes = told(write(tmp_path, "a.conll", content))
+    assert examples[-1].value == ("The", MARK, "line")
+    line = content.split("\n").index(next(row for row in content.split("\n") if MARK in row)) + 1
+    assert f"{MARK} within a sentence is read as a word: 1 (line {line})" in notes
+
+
+def test_an_entity_is_no_mark(tmp_path: Path) -> None:
+    examples, notes = told(write(tmp_path, "a.conll", "-DOCSTART- B-MISC\n\nAda B-PER\n"))
+    assert [each.value for each in examples] == [(MARK,), ("Ada",)]
+    assert len(notes) == 1
+
+
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 def test_line_ends(tmp_path: Path, end: str) -> None:
     content = "Ada\tB-PER\nLovelace\tI-PER\nspoke\tO\n.\tO\n\nLondon\tB-LOC\ncalls\tO\n"

@@ -79,8 +79,12 @@ def test_columns_under_every_name(tmp_path: Path, name: str) -> None:
             id="docstart",
         ),
         pytest.param(
-            "-DOCSTART-\nAda\tI-PER\nLovelace\tI-PER\nspoke\tO\n.\tO\n-DOCSTART-\tO\nLondon\tI-LOC\n",
+            "-DOCSTART-\nAda\tI-PER\nLovelace\tI-PER\nspoke\tO\n.\tO\n-DOCSTART-\nLondon\tI-LOC\n",
             id="docstart-alone",
+        ),
+        pytest.param(
+            "-DOCSTART-\tO\n\nAda\tB-PER\nLovelace\tI-PER\nspoke\tO\n.\tO\n-DOCSTART- (1 EU)\nLondon\tB-LOC\n",
+            id="docstart-with-a-tag",
         ),
     ],
 )
@@ -154,6 +158,10 @@ def test_only_the_first_byte_order_mark_is_one(tmp_path: Path) -> None:
         pytest.param("Ada B-PER\nNew York B-LOC\n", "2: 3 columns parted by spaces, but 2", id="more-columns"),
         pytest.param("Ada\tNNP\tO\n\nspoke\tO\n", "3: 2 columns parted by tabs, but 3", id="fewer-columns"),
         pytest.param("Ada\tB-PER\nspoke\tV\n", "2: 'V' is no tag; a tag is O, B-TYPE or I-TYPE", id="no-such-tag"),
+        pytest.param("Ada\t1\nspoke\t0\n", "1: '1' is no tag; it is a class number: write the name", id="class-number"),
+        pytest.param("Ada\t-100\n", "1: '-100' is no tag; it is a class number: write the name", id="ignored"),
+        pytest.param("['Ada']\t['B-PER']\n", r"1: \"\['B-PER'\]\" is no tag; it is a list: a row is one", id="list"),
+        pytest.param("['a' 'b']\t[1 0]\n" * 10, r"1: '\[1 0\]' is no tag; it is a list", id="lists"),
         pytest.param("Ada\tB-\n", "1: 'B-' is no tag", id="no-type"),
         pytest.param("Ada\tX-PER\n", "1: 'X-PER' is no tag", id="no-such-prefix"),
         pytest.param("Ada\tb-PER\n", "1: 'b-PER' is no tag", id="lower-case-prefix"),
@@ -366,7 +374,15 @@ def test_json_lines_of_sentences(tmp_path: Path) -> None:
         pytest.param('{"tokens": ["x", "y"], "tags": ["O"]}', "2 tokens but 1 tags", id="unequal"),
         pytest.param('{"tokens": [], "tags": []}', '"tokens" is not a list of at least one string', id="no-token"),
         pytest.param('{"tokens": "x", "tags": "O"}', '"tokens" is not a list', id="strings"),
-        pytest.param('{"tokens": ["x"], "tags": [0]}', '"tags" is not a list of .* such as {"tokens"', id="numbers"),
+        pytest.param('{"tokens": ["x"], "tags": "O"}', '"tags" is not a list of .* such as {"tokens"', id="no-list"),
+        pytest.param('{"tokens": [3], "tags": ["O"]}', '"tokens" is not a list', id="number-as-token"),
+        pytest.param(
+            '{"tokens": ["x", "y"], "tags": ["O", 3]}',
+            r'"tags" holds 3 \(token 2\), a class number: write the name of its label, such as B-PER; datasets',
+            id="class-number",
+        ),
+        pytest.param('{"tokens": ["x"], "tags": [-100.0]}', r'"tags" holds -100.0 \(token 1\), a class', id="ignored"),
+        pytest.param('{"tokens": ["x"], "tags": ["3"]}', "'3' is no tag; it is a class number: write", id="digits"),
         pytest.param('{"tokens": ["x", ""], "tags": ["O", "O"]}', "token 2 is empty", id="empty-token"),
         pytest.param('{"tokens": ["x\\u0000"], "tags": ["O"]}', '"tokens" holds a NUL character', id="nul"),
         pytest.param('{"tokens": ["x"], "tags": ["B-a\\u0007"]}', "the tag .* holds a control", id="bell"),
@@ -741,3 +757,14 @@ def test_the_columns_of_a_wide_table_are_not_all_listed(tmp_path: Path, name: st
     assert "column-19" in str(refused.value)
     assert "and 2,980 more" in str(refused.value)
     assert len(str(refused.value)) < 1000 + len(str(tmp_path))
+
+
+@pytest.mark.parametrize("numbers", ["ner_tags", "labels"])
+def test_of_two_keys_the_one_with_names_is_read(tmp_path: Path, numbers: str) -> None:
+    names = "labels" if numbers == "ner_tags" else "ner_tags"
+    path = write(tmp_path, "a.jsonl", json.dumps({"tokens": ["Ada"], numbers: [1], names: ["B-PER"]}))
+    told: list[str] = []
+    assert read(path, "ner", tell=told.append) == [Example(("Ada",), ("B-PER",))]
+    assert told == [f"note: {path}: the tags are read from {names!r} (--tag-column names another)"]
+    path = write(tmp_path, "b.jsonl", json.dumps({"tokens": ["Ada"], numbers: [1]}))
+    assert complaint(path, "ner").startswith(f'1: "{numbers}" holds 1 (token 1), a class number: write the name')
