@@ -27,7 +27,7 @@ from typing import Any
 
 from service.model.bundle import Bundle
 from training.nets.cells import NAMED
-from training.options import FitOptions
+from training.options import MAX_SEED, FitOptions
 from training.run import run
 from training.scoring.evaluate import Subject
 from training.studies.robustness import CHANGES, variants
@@ -212,6 +212,23 @@ def kept(file: Path = FILE) -> list[Line]:
     return found
 
 
+def _seed(text: str) -> int:
+    """A seed that a training takes. Raises `argparse.ArgumentTypeError` for another."""
+    if not text.isdecimal() or int(text) > MAX_SEED:
+        raise argparse.ArgumentTypeError(f"{text} is no whole number from 0 to {MAX_SEED}")
+    return int(text)
+
+
+def _cell(text: str) -> str:
+    """A word that `options` takes for a cell. Raises `argparse.ArgumentTypeError` for another."""
+    try:
+        options("sst2", text, 1, Path("data"), Path("out"))
+    except (KeyError, ValueError) as error:
+        known = f"{', '.join((*CELLS, *FURTHER))}, and these with bi before them"
+        raise argparse.ArgumentTypeError(f"there is no cell {text!r}; known are {known}") from error
+    return text
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Train every cell by one short recipe, and compare them.")
     commands = parser.add_subparsers(dest="command", required=True)
@@ -221,8 +238,8 @@ def main() -> None:
     train.add_argument(
         "--set", dest="sets", action="append", choices=list(SETS), required=True, help="a set; give it again for more"
     )
-    train.add_argument("--cell", dest="cells", action="append", help=f"default: {', '.join(CELLS)}")
-    train.add_argument("--seed", dest="seeds", type=int, action="append", help="default: 1")
+    train.add_argument("--cell", dest="cells", type=_cell, action="append", help=f"default: {', '.join(CELLS)}")
+    train.add_argument("--seed", dest="seeds", type=_seed, action="append", help="default: 1")
     train.add_argument("--models", type=Path, help="a folder that keeps the bundles (default: none is kept)")
     train.add_argument("--minutes", type=float, default=float("inf"), help="start no further run after so long")
     for name, about in (("table", "print the figures"), ("keep", f"write them to {FILE.name}")):

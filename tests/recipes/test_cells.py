@@ -15,6 +15,7 @@ from recipes import cells
 from service.model.bundle import load
 from service.model.equations import MINIMAL
 from training.nets.cells import NAMED
+from training.options import MAX_SEED
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -86,6 +87,45 @@ def test_a_killed_command_goes_on_where_it_was(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(sys, "argv", [*command, "--seed", "2", "--minutes", "-1"])
     cells.main()
     assert len(cells.read(file)) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("--seed -1", f"argument --seed: -1 is no whole number from 0 to {MAX_SEED}"),
+        (f"--seed {MAX_SEED + 1}", f"argument --seed: {MAX_SEED + 1} is no whole number from 0"),
+        ("--seed 1.5", "argument --seed: 1.5 is no whole number"),
+        ("--cell gru --cell lstn", "argument --cell: there is no cell 'lstn'; known are rnn, lstm,"),
+        ("--cell lstm-window3", "argument --cell: there is no cell 'lstm-window3'; known are"),
+    ],
+)
+def test_a_run_that_no_training_takes_is_refused_before_the_first(
+    arguments: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cells, "trained", lambda *_: pytest.fail("it trained"))
+    command = f"cells run {tmp_path} --out {tmp_path}/cells.jsonl --set sst2 {arguments}"
+    monkeypatch.setattr(sys, "argv", command.split())
+    with pytest.raises(SystemExit) as ended:
+        cells.main()
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("cell", [*cells.CELLS, *cells.FURTHER, "bilstm", "bimingru-window3"])
+def test_every_cell_and_the_ends_of_the_range_are_taken(
+    cell: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, int]] = []
+
+    def trained(name: str, cell: str, seed: int, data: Path, models: Path | None) -> cells.Line:
+        asked.append((cell, seed))
+        return line(cell, seed, 0.8, name)
+
+    monkeypatch.setattr(cells, "trained", trained)
+    command = f"cells run {tmp_path} --out {tmp_path}/cells.jsonl --set sst2 --cell {cell} --seed 0 --seed {MAX_SEED}"
+    monkeypatch.setattr(sys, "argv", command.split())
+    cells.main()
+    assert asked == [(cell, 0), (cell, MAX_SEED)]
 
 
 def test_the_table_has_every_seed_and_their_mean() -> None:
