@@ -15,6 +15,7 @@ import torch
 from service.model.bundle import MAX_BYTES, Bundle, GateStatistics, Origin, RawText, Score, check_name
 from service.model.decoding import decoder
 from service.model.engine import Engine
+from training.data.outputs import held
 from training.errors import TrainingError
 from training.export.bundle import export
 from training.export.card import labels_across, no_better_than_guessing
@@ -22,7 +23,7 @@ from training.loop import checkpoints, threads, truncated
 from training.loop.checkpoints import Checkpoints
 from training.loop.fit import Mark, Outcome, Progress, fit, refusal, seed_everything
 from training.loop.logs import Log, Write, tensorboard, together
-from training.loop.processes import Processes, ProcessesError, device_of, joined
+from training.loop.processes import Processes, ProcessesError, device_of, joined, started
 from training.material import Data, Material, gather
 from training.nets.networks import Network
 from training.options import FitOptions
@@ -42,9 +43,23 @@ def run(
     place of the files of the options. With several processes (`processes`) only the first makes the bundle.
 
     Raises `TrainingError` if the training is interrupted before there is a model, `CorpusError` for data that cannot be
-    used, `BundleError` for an invalid model name or graphs that do not agree with torch.
+    used, `BundleError` for an invalid model name or graphs that do not agree with torch, `BlockingIOError` if another
+    training writes the same folder or log.
     """
     check_name(options.out.name)
+    if options.out.exists() and not options.out.is_dir():
+        raise TrainingError(f"--out: {options.out} is a file; name a folder, such as models/my-{options.design.task}")
+    with ExitStack() as holding:
+        if started().first:
+            holding.enter_context(held(options.out, folder=True))
+            if options.log:
+                holding.enter_context(held(options.log))
+        return _run(options, tell, report, data)
+
+
+def _run(
+    options: FitOptions, tell: Callable[[str], None], report: Callable[[Progress], None], data: Data | None
+) -> tuple[Bundle | None, Outcome]:
     options = resolved(options)
     if options.recipe.bptt and (reason := truncated.refusal(options.design.directions, options.design.crf)):
         raise TrainingError(reason)
@@ -61,9 +76,6 @@ def run(
         return mark(trained, material.dev, device)
 
     before = _before(material, score, tell, device)
-    if options.out.exists() and not options.out.is_dir():
-        raise TrainingError(f"--out: {options.out} is a file; name a folder, such as models/my-{options.design.task}")
-    options.out.mkdir(parents=True, exist_ok=True)  # fail before the training, not after it
     with joined(device) as processes:
         outcome = _train(options, material, score, tell, report, device, processes)
     if outcome.diverged:

@@ -12,8 +12,9 @@ import click
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from training.data.outputs import Named, clash
-from training.export.restore import opened as opened
+from service.model.bundle import Bundle
+from training.data.outputs import Named, clash, held
+from training.export import restore
 from training.loop.fit import Progress
 from training.options import MAX_SEED
 from training.terminal import console as console_of
@@ -72,6 +73,18 @@ def bar() -> Bar:
     texts = [TextColumn(column) for column in columns]
     shown = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), *texts)
     return Bar(*shown, console=console, transient=True, disable=not console.is_terminal)
+
+
+def hold(out: Path, folder: bool = False) -> None:
+    """Hold an output to the end of the command: see `held`."""
+    click.get_current_context().with_resource(held(out, folder))
+
+
+def opened(model: Path, to_write: bool = False) -> Bundle:
+    """The bundle of ``models/NAME`` or ``models/NAME/VERSION``; one to be written is held to the end of the command."""
+    if to_write:
+        hold(restore.opened(model).path, folder=True)  # and read again: it may have changed before
+    return restore.opened(model)
 
 
 def check_apart(outputs: Named, inputs: Named) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import click
 import torch
 
-from training.commands.console import PATH, check_apart, console, note, opened, option, seed_option, tell
+from training.commands.console import PATH, check_apart, console, hold, note, opened, option, seed_option, tell
 from training.data.outputs import naming
 from training.distil import mixture as mixtures
 from training.distil import tagging, transfer
@@ -38,9 +38,10 @@ def _out(ending: str, about: str) -> Callable[[Callable[..., Any]], Callable[...
 
 
 def _apart(out: Path, mixture: Path) -> mixtures.Mixture:
-    """A mixture. Raises `click.UsageError` if --out is one of its files."""
+    """A mixture, with --out held for the command. Raises `click.UsageError` if --out is one of its files."""
     loaded = mixtures.load(mixture)
     check_apart({"--out": out}, {"--mixture": [mixture, *(each.file for each in loaded.source), *loaded.held_out]})
+    hold(out)
     return loaded
 
 
@@ -82,10 +83,10 @@ def teacher(
     torch.set_num_threads(threads)
     if out.is_dir() and out.samefile(base):
         raise click.UsageError(f"--out: {out} is the folder of --base, whose encoder would be written over")
+    hold(out, folder=True)
     tuning = teachers.Tuning(learning_rate=learning_rate, batch_rows=batch_rows, steps=steps, seed=seed)
     drawn, aside = mixtures.draw(mixtures.load(mixture), seed, note)
     rows = [row for row in drawn if row.label is not None]
-    out.mkdir(parents=True, exist_ok=True)
     tell(f"{len(rows):,} rows; {aside:,} rows of the files are held out, and left out")
     if without := len(drawn) - len(rows):
         note(f"note: {without:,} of {len(drawn):,} rows are set aside: they have no label")

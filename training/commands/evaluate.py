@@ -38,7 +38,7 @@ def evaluate(
     columns: Columns, model: Path, data: tuple[Path, ...], json: bool, raw: bool, types: str | None, record: bool
 ) -> None:
     """Score a bundle with the runtime that serves it."""
-    found = opened(model)
+    found = opened(model, to_write=record)
     subject = Subject(found)
     counted = _types(found.manifest, types)
     written = found.manifest

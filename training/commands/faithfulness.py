@@ -67,7 +67,7 @@ def faithfulness(
     """
     plots.check(plot)
     check_apart({"--plot": plot}, {"MODEL": model, "--data": data})
-    found = opened(model)
+    found = opened(model, to_write=record)
     manifest = found.manifest
     subject = Subject(found)
     used, left_out = chosen(manifest, names_of(methods))

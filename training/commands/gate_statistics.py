@@ -24,7 +24,7 @@ def gate_statistics(columns: Columns, model: Path, data: Path) -> None:
 
     The service compares its live traffic with these statistics.
     """
-    found = opened(model)
+    found = opened(model, to_write=True)
     subject = Subject(found)
     texts = subject.read(data, columns.layout, note)
     measured = measure(found, subject.engine, [source.rows for source in texts.encoded], texts.name)

@@ -47,7 +47,7 @@ def units(columns: Columns, model: Path, data: Path, places: int, most: int, see
     change. A card names lines and tokens, and the file by its SHA-256. It stores no text. The explorer shows the texts
     if the reader has the file.
     """
-    found = opened(model)
+    found = opened(model, to_write=True)
     subject = Subject(found)
     texts = Texts.read(subject, data, columns.layout, note)
     count = found.manifest.hidden * len(keys(found.manifest))

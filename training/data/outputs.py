@@ -1,10 +1,13 @@
-"""Files that a command writes: none may be one that it reads, or be written twice, and errors name them."""
+"""Files that a command writes: none may be one that it reads, or be written twice or by two processes at once, and
+errors name them."""
 
 from __future__ import annotations
 
 import errno
+import fcntl
+import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -14,6 +17,8 @@ from service.model.bundle import FILES, MANIFEST, UNITS
 Named = Mapping[str, Path | Iterable[Path] | None]
 """Files by the option or argument that names them."""
 _OF_A_BUNDLE = (MANIFEST, *FILES, UNITS)
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+"""Errors of a file system without locks: there a second process is not noticed."""
 
 
 def clash(outputs: Named, inputs: Named) -> str | None:
@@ -31,6 +36,59 @@ def clash(outputs: Named, inputs: Named) -> str | None:
                 return f"{option}: {path} would be written over; it is the file that {other} {what}"
         taken.append((option, path, "writes"))
     return None
+
+
+@contextmanager
+def held(out: Path, folder: bool = False) -> Iterator[None]:
+    """Within the block no other process holds this output: a file, or a `folder`, which is made.
+
+    The lock is the system's and ends with the process. It is on the folder itself; for a file it is on an empty file
+    beside it, ``.NAME.lock``, which is removed. Folders that were made here and are still empty are removed too. Raises
+    `BlockingIOError` at once if another process holds the output.
+    """
+    if out.exists() and not folder and not out.is_file():
+        yield  # a device
+        return
+    lock = out if folder else out.resolve().with_name(f".{out.resolve().name}.lock")
+    place = lock if folder else lock.parent
+    made = [each for each in (place, *place.parents) if not each.exists()]
+    try:
+        descriptor = _locked(lock, folder)
+    except OSError as error:
+        error.filename = str(out)
+        raise
+    if descriptor is None:
+        busy = "another process is writing it: wait until that ends, or stop it"
+        raise BlockingIOError(errno.EWOULDBLOCK, busy, str(out))
+    try:
+        yield
+    finally:
+        if not folder:
+            lock.unlink(missing_ok=True)
+        with suppress(OSError):  # one is no longer empty
+            for each in made:
+                each.rmdir()
+        os.close(descriptor)
+
+
+def _locked(path: Path, folder: bool) -> int | None:
+    """The descriptor of a lock on a file or a folder, which is made; None if another process has the lock."""
+    while True:
+        (path if folder else path.parent).mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDONLY if folder else os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                os.close(descriptor)
+                raise
+        with suppress(OSError):  # the process that had the lock has just removed it
+            if os.path.samestat(os.fstat(descriptor), path.stat()):
+                return descriptor
+        os.close(descriptor)
 
 
 @contextmanager

@@ -35,7 +35,6 @@ class Output:
         """
         ours = json.loads(json.dumps(self.settings))
         if not self.file.exists():
-            self.file.parent.mkdir(parents=True, exist_ok=True)
             with naming(self.beside):
                 self.beside.write_text(json.dumps(ours, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
             return []

@@ -26,9 +26,15 @@ def save(folder: Path, manifest: Manifest, files: Path) -> Bundle:
         for file in manifest.file_names:
             shutil.copyfile(files / file, draft / file)
         _write(draft, manifest, {file: digest(draft / file) for file in manifest.file_names})
-        final = folder / str(max(versions(folder), default=0) + 1)
-        draft.rename(final)
-    return load(final)
+        while True:
+            final = folder / str(max(versions(folder), default=0) + 1)
+            try:
+                draft.rename(final)
+            except OSError:  # another process may have written this version meanwhile
+                if not final.is_dir():
+                    raise
+            else:
+                return load(final)
 
 
 def replace_manifest(bundle: Bundle, manifest: Manifest, files: Mapping[str, bytes] = MappingProxyType({})) -> Bundle:

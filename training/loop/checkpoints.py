@@ -65,7 +65,7 @@ class Checkpoints:
 def write(file: Path, content: Mapping[str, Any]) -> None:
     """Write a temporary file, sync it to the disk, then rename it. A process killed in between leaves the old file
     unchanged. Raises `CheckpointError` if the disk does not take it."""
-    beside = file.with_name(f".{file.name}.{os.getpid()}")
+    beside = file.with_name(f".{file.name}.part")
     try:
         # By its path: an interrupt within the writing of a file object would become a RuntimeError of torch.
         try:

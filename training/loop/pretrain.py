@@ -28,7 +28,7 @@ from training.data import vectors, vocabulary
 from training.data.batches import plan
 from training.data.checks import with_tokens
 from training.data.corpora import read
-from training.data.outputs import naming
+from training.data.outputs import held, naming
 from training.data.sources import AS_FOUND, Layout, plain_texts
 from training.loop.fit import Progress, seed_everything
 from training.loop.threads import flush_denormals
@@ -118,8 +118,14 @@ class LanguageModel(nn.Module):
 def run(job: Pretraining, out: Path, tell: Callable[[str], None], report: Callable[[Progress], None]) -> float | None:
     """Train a language model and write its encoder to `out`. Returns the perplexity a word on `dev`, if there is one.
 
-    Raises `PretrainingError`, and `CorpusError` for files that cannot be read.
+    Raises `PretrainingError`, `CorpusError` for files that cannot be read, and `BlockingIOError` if another process
+    writes `out`.
     """
+    with held(out):
+        return _run(job, out, tell, report)
+
+
+def _run(job: Pretraining, out: Path, tell: Callable[[str], None], report: Callable[[Progress], None]) -> float | None:
     if len(job.design.directions) == 2 and job.design.layers > 1:
         raise PretrainingError(
             "a second layer over two directions would see the very words that it has to predict: pretrain one layer, "
@@ -141,7 +147,6 @@ def run(job: Pretraining, out: Path, tell: Callable[[str], None], report: Callab
         word_table = model.embeddings["word"]
         assert isinstance(word_table, nn.Embedding)
         word_table.weight.data = torch.from_numpy(table)
-    out.parent.mkdir(parents=True, exist_ok=True)  # fail before the training, not after it
     reached: float | None = None
     generator = np.random.default_rng(job.recipe.seed)
     optimizer = torch.optim.Adam(model.parameters(), lr=job.recipe.learning_rate)

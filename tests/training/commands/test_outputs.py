@@ -1,11 +1,13 @@
-"""No command writes over a file that it reads, or writes one file twice."""
+"""No command writes over a file that it reads, or writes one file twice, or what another process writes."""
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from safetensors import SafetensorError
 
 from tests.bundles import tiny_bundle
 from training.cli import app, main
-from training.data.outputs import naming
+from training.data.outputs import held, naming
 from training.loop import pretrain
 
 FIT = "fit --task sentiment --train t.tsv --dev d.tsv --out models/x"
@@ -51,6 +53,20 @@ CASES = (
     ("data sst2 --source set --out set", "--source"),
 )
 """Command lines, and the option of the file that would be lost."""
+HELD = (
+    (f"{FIT}", "models/x"),
+    (f"{FIT} --resume", "models/x"),
+    (f"{FIT} --log log.jsonl", "log.jsonl"),
+    ("pretrain --texts t.tsv --out encoder", "encoder"),
+    ("distil teacher --mixture m.toml --base set --out models/x", "models/x"),
+    ("distil label --teacher none --mixture mixture.toml --out new.jsonl.gz", "new.jsonl.gz"),
+    ("distil tag --model none --mixture mixture.toml --out new.jsonl.gz", "new.jsonl.gz"),
+    ("evaluate models/ours --data t.tsv --record", "models/ours/1"),
+    ("faithfulness models/ours --data t.tsv --record", "models/ours/1"),
+    ("gate-statistics models/ours --data t.tsv", "models/ours/1"),
+    ("units models/ours/1 --data t.tsv", "models/ours/1"),
+)
+"""Command lines, and the output that they write for long. Their inputs are missing: they come after the lock."""
 INTO_A_FOLDER = {("export", "out"), ("retokenize", "out")}
 """Outputs that are the next version in a folder, which is added to."""
 
@@ -94,6 +110,77 @@ def test_a_file_that_is_read_is_not_written_over(place: Path, line: str, option:
     assert file in done.output
     assert {option, line.split()[-2]} <= {word.strip(":,;.") for word in done.output.split()}
     assert contents(place) == before
+
+
+@pytest.mark.parametrize(("line", "name"), HELD)
+def test_what_another_process_writes_is_refused_before_any_work(place: Path, line: str, name: str) -> None:
+    folders = {each for each in place.rglob("*") if each.is_dir()}
+    with held(place / name, folder=name.startswith("models")):
+        before = contents(place)
+        done = called(line)
+        assert isinstance(done.exception, BlockingIOError)
+        assert (done.exception.filename, done.exception.strerror) == (
+            name,
+            "another process is writing it: wait until that ends, or stop it",
+        )
+        assert contents(place) == before
+    done = called(line)
+    assert done.exit_code
+    assert not isinstance(done.exception, BlockingIOError), "its end gives it free"
+    assert contents(place) == {each: content for each, content in before.items() if each.suffix != ".lock"}
+    assert {each for each in place.rglob("*") if each.is_dir()} == folders
+
+
+@pytest.mark.parametrize("folder", [True, False])
+def test_a_killed_process_holds_nothing(tmp_path: Path, folder: bool) -> None:
+    out = tmp_path / "out"
+    child = os.fork()
+    if not child:
+        with held(out, folder):
+            os.kill(os.getpid(), signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    assert os.WTERMSIG(status) == signal.SIGKILL
+    with held(out, folder), pytest.raises(BlockingIOError), held(out, folder):
+        pass
+    assert [each.name for each in tmp_path.iterdir()] == (["out"] if folder else [])
+
+
+@pytest.mark.parametrize("folder", [True, False])
+def test_a_lock_that_its_holder_removes_meanwhile_is_taken_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: bool
+) -> None:
+    flock, ends = fcntl.flock, [shutil.rmtree if folder else os.unlink]
+
+    def late(descriptor: int, how: int) -> None:
+        if ends:
+            ends.pop()(tmp_path / ("out" if folder else ".out.lock"))
+        flock(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with held(tmp_path / "out", folder), pytest.raises(BlockingIOError), held(tmp_path / "out", folder):
+        pass
+    assert not ends
+
+
+def test_a_folder_that_was_there_or_is_filled_stays(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    new = tmp_path / "models" / "new"
+    with held(tmp_path / "there", folder=True), held(new, folder=True), held(new / "deep" / "file"):
+        pass
+    assert [each.name for each in tmp_path.iterdir()] == ["there"]
+    with held(new, folder=True):
+        (new / "1").mkdir()
+    assert (new / "1").is_dir()
+
+
+def test_a_file_system_without_locks_is_written_as_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def flock(*_: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with held(tmp_path / "out"), held(tmp_path / "out"):
+        (tmp_path / "out").write_text("written")
+    assert [each.name for each in tmp_path.iterdir()] == ["out"]
 
 
 def commands(group: click.Group, above: str = "") -> Iterator[tuple[str, click.Command]]:
