@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from service.model.bundle import LIMITS, MANIFEST, MAX_LABELS, MAX_NAME, MAX_SCORES, LabelCounts, Task
@@ -55,15 +55,21 @@ def labels_fit(parts: Sequence[Part], task: Task) -> None:
 def files_fit(train: Sequence[Path], scored: Sequence[Path]) -> None:
     """Raises `CorpusError` for a file whose name no figure can have, and `TrainingError` for more files than a model
     keeps figures of."""
-    for path in (*train, *scored):
-        if len(name := corpus_name(path)) > MAX_NAME:
-            has = f"figures name it by its folder and file, which have {len(name):,} characters together"
-            raise CorpusError(path, f"{has}; {MAX_NAME} are the most: give one of them a shorter name")
+    names_fit((*train, *scored))
     if len(scored) > (most := MAX_SCORES // _SCORES):
         raise TrainingError(
             f"--dev, --test: {len(scored):,} files have {_SCORES * len(scored):,} scores, a model keeps {MAX_SCORES} "
             f"at most: give {most} files together, and score others with `training evaluate`"
         )
+
+
+def names_fit(paths: Iterable[Path], types: Sequence[str] = ()) -> None:
+    """Raises `CorpusError` for a file whose name no figure can have. `types` are the entities that count."""
+    for path in paths:
+        if len(name := corpus_name(path, types)) > MAX_NAME:
+            by = "by its folder and file" + (" and by the types that count" if types else "")
+            has = f"figures name it {by}, which have {len(name):,} characters together"
+            raise CorpusError(path, f"{has}; {MAX_NAME} are the most: give one of them a shorter name")
 
 
 def crf_bytes(crf: CRF) -> int:

@@ -10,11 +10,15 @@ from typing import Any
 
 import pytest
 import torch
+from click.testing import CliRunner
 
 from service.model.bundle import MAX_LABELS, MAX_NAME, Task
+from service.model.engine import Engine
+from tests.bundles import tiny_bundle
 from tests.training.test_run import options, quiet
 from training import limits
 from training import run as training
+from training.cli import app
 from training.data.corpora import CorpusError
 from training.errors import TrainingError
 from training.nets.crf import CRF
@@ -98,6 +102,40 @@ def test_a_file_whose_name_no_figure_can_have(tmp_path: Path, untrained: list[ob
     with pytest.raises(CorpusError, match=r"by its folder and file, which have 271 characters .*; 256 are the most"):
         run(options(tmp_path, **changed), quiet, quiet)
     assert untrained == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "evaluate MODEL --record --data SHORT --data DATA",
+        "evaluate MODEL --record --types TYPES --data SHORT",
+        "faithfulness MODEL --record --data SHORT --data DATA",
+        "units MODEL --data DATA",
+        "export MODEL --dev SHORT --test DATA",
+        "export MODEL --dev DATA --test SHORT",
+        "retokenize MODEL --tokenizer web --test SHORT --test DATA",
+    ],
+)
+def test_every_command_that_keeps_figures_refuses_such_a_name_before_its_work(
+    tmp_path: Path, line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def predict(*_: object) -> None:
+        pytest.fail("it has begun its work")
+
+    types = [f"{'x' * 90}{number}" for number in range(3)]
+    labels = ("O", *(f"{prefix}-{kind}" for kind in types for prefix in "BI"))
+    place = tmp_path / "ours"
+    model = (tiny_bundle(place, task="ner", labels=labels) if "TYPES" in line else tiny_bundle(place)).path
+    words: dict[str, object] = {"MODEL": model, "TYPES": ",".join(types)}
+    words["SHORT"] = table(tmp_path / "a" / "short.tsv", ["positive", "negative"])
+    words["DATA"] = table(tmp_path / ("f" * 200) / f"{'d' * 70}.tsv", ["positive", "negative"])
+    before = {each.name: each.read_bytes() for each in model.iterdir()}
+    monkeypatch.setattr(Engine, "predict", predict)
+    done = CliRunner().invoke(app, [str(words.get(word, word)) for word in line.split()])
+    assert isinstance(done.exception, CorpusError)
+    said = r"figures name it by its folder and file.*, which have 2\d\d characters together; 256 are the most"
+    assert re.search(said, str(done.exception))
+    assert {each.name: each.read_bytes() for each in model.iterdir()} == before
 
 
 def test_a_crf_that_no_manifest_has_room_for(tmp_path: Path, untrained: list[object]) -> None:

@@ -14,6 +14,7 @@ from training.commands.console import data_option, json_option, listed, model_ar
 from training.commands.options import takes
 from training.export import card
 from training.export.writing import replace_manifest
+from training.limits import names_fit
 from training.options import Columns
 from training.scoring.evaluate import Report, Subject, guess_score
 from training.scoring.raw import RawReport, of_bundle, texts_of_bundle
@@ -41,6 +42,8 @@ def evaluate(
     found = opened(model, to_write=record)
     subject = Subject(found)
     counted = _types(found.manifest, types)
+    if record:
+        names_fit(data, counted)
     written = found.manifest
     for path in data:
         report = subject.measure(subject.read(path, columns.layout, note, counted))

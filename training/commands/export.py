@@ -16,6 +16,7 @@ from training.export.bundle import export as export_network
 from training.export.portable import FloatKind
 from training.export.portable import write as write_portable
 from training.export.restore import network
+from training.limits import files_fit
 from training.options import Columns
 from training.scoring import raw
 from training.scoring.evaluate import Subject, best_temperature, guess_score
@@ -73,6 +74,7 @@ def export(
         return
     if int8 and not dev:
         raise click.BadParameter("int8 costs quality: name data to measure how much", param_hint="--dev")
+    files_fit((), (*dev, *test))
     _again(opened(model), out, dev, test, columns.layout, int8)
 
 

@@ -28,6 +28,7 @@ from training.commands.options import takes
 from training.data.corpora import CorpusError
 from training.export import card
 from training.export.writing import replace_manifest
+from training.limits import names_fit
 from training.options import Columns
 from training.studies import plots
 from training.studies.attributions import METHODS, Subject, chosen
@@ -67,6 +68,8 @@ def faithfulness(
     """
     plots.check(plot)
     check_apart({"--plot": plot}, {"MODEL": model, "--data": data})
+    if record:
+        names_fit(data)
     found = opened(model, to_write=record)
     manifest = found.manifest
     subject = Subject(found)

@@ -18,6 +18,7 @@ from training.commands.console import PATH, console, model_argument, note, opene
 from training.commands.options import takes
 from training.data.outputs import naming
 from training.export import card, restore, writing
+from training.limits import names_fit
 from training.options import Columns
 from training.scoring import raw
 from training.scoring.evaluate import corpus, measure
@@ -42,6 +43,7 @@ def retokenize(columns: Columns, model: Path, tokenizer: Style, test: tuple[Path
     The result is the next version. Bundles of earlier releases need it, because the service refuses other rules than
     its own. `training tokens` measures the style of a corpus.
     """
+    names_fit(test)
     found = opened(model)
     manifest, name = found.manifest, f"{found.name} version {found.version}"
     with tempfile.TemporaryDirectory(prefix="retokenize-") as scratch:

@@ -18,6 +18,7 @@ from service.model.unit_cards import MAX_PLACES, Cards, card, keys
 from training.commands.console import PATH, console, json_option, model_argument, note, opened, option, seed_option
 from training.commands.options import takes
 from training.export.writing import replace_manifest
+from training.limits import names_fit
 from training.options import Columns
 from training.scoring.evaluate import Subject
 from training.studies.units import Texts, activations, cards
@@ -47,6 +48,7 @@ def units(columns: Columns, model: Path, data: Path, places: int, most: int, see
     change. A card names lines and tokens, and the file by its SHA-256. It stores no text. The explorer shows the texts
     if the reader has the file.
     """
+    names_fit([data])
     found = opened(model, to_write=True)
     subject = Subject(found)
     texts = Texts.read(subject, data, columns.layout, note)

@@ -128,7 +128,7 @@ def corpus(
     if types:
         kept = [of_types(example, types) for example in kept]
     check_labels(labels, kept, path, owner)
-    name = corpus_name(path) + (f" ({' '.join(types)})" if types else "")
+    name = corpus_name(path, types)
     return replace(corpus_of(name, kept, task, tokenizer, limit, types), set_aside=len(examples) - len(kept))
 
 
@@ -151,10 +151,11 @@ def of_types(example: Example, types: Sequence[str]) -> Example:
     return replace(example, label=tuple(tag if tag[2:] in types else "O" for tag in example.label))
 
 
-def corpus_name(path: Path) -> str:
-    """`…/sst2/dev.tsv` → ``sst2 dev``: how figures name the data they were measured on."""
+def corpus_name(path: Path, types: Sequence[str] = ()) -> str:
+    """`…/sst2/dev.tsv` → ``sst2 dev``: how figures name the data they were measured on, and the entity types that
+    counted."""
     stem = path.name.split(".")[0]
-    return f"{path.resolve().parent.name} {stem}"
+    return f"{path.resolve().parent.name} {stem}" + (f" ({' '.join(types)})" if types else "")
 
 
 def answers(
