@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
@@ -13,7 +12,8 @@ import click
 import torch
 
 from training.commands.console import PATH, check_apart, console, hold, note, opened, option, seed_option, tell
-from training.data.outputs import naming
+from training.data import corpora
+from training.data.corpora import CorpusError, Example
 from training.distil import mixture as mixtures
 from training.distil import tagging, transfer
 from training.distil import teacher as teachers
@@ -35,6 +35,14 @@ def _out(ending: str, about: str) -> Callable[[Callable[..., Any]], Callable[...
         return value
 
     return option("--out", type=PATH, required=True, help=about, callback=checked)
+
+
+def _table(context: click.Context, parameter: click.Parameter, value: Path) -> Path:
+    try:
+        corpora.check_name(value, "sentiment")
+    except CorpusError as error:
+        raise click.BadParameter(str(error)) from error
+    return value
 
 
 def _apart(out: Path, mixture: Path) -> mixtures.Mixture:
@@ -199,20 +207,23 @@ def tag(
 
 @distil.command()
 @option("--mixture", type=PATH, required=True, help="A TOML file that names the data, as recipes/student.toml does.")
-@_out(".tsv.gz", "The table to write, a file that ends in .tsv.gz.")
+@option(
+    "--out",
+    type=PATH,
+    required=True,
+    callback=_table,
+    help="The table to write, in the format of its ending: .tsv, .csv or .jsonl; .gz may follow.",
+)
 @option("--neutral", is_flag=True, help="Keep rows labelled neutral. Without it they are left out.")
 @_seed
 def draw(mixture: Path, out: Path, neutral: bool, seed: int) -> None:
     """Write the labelled rows of a mixture as one table for `fit --train`."""
     drawn, aside = mixtures.draw(_apart(out, mixture), seed, note)
-    named = [(" ".join(row.text.split()), mixtures.LABELS[row.label]) for row in drawn if row.label is not None]
-    rows = [(text, name) for text, name in named if neutral or name != "neutral"]
+    named = [Example(row.text.strip(), mixtures.LABELS[row.label]) for row in drawn if row.label is not None]
+    rows = [each for each in named if neutral or each.label != "neutral"]
     if without := len(drawn) - len(named):
         note(f"note: {without:,} of {len(drawn):,} rows are set aside: they have no label")
     if dropped := len(named) - len(rows):
         note(f"note: {dropped:,} of {len(drawn):,} rows are set aside: they are neutral (--neutral keeps them)")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with naming(out), gzip.open(out, "wt", encoding="utf-8", newline="\n") as file:
-        file.write("text\tlabel\n")
-        file.writelines(f"{text}\t{name}\n" for text, name in rows)
+    corpora.write(rows, out, "sentiment")
     console.print(f"{out}: {len(rows):,} rows; {aside:,} rows of the files are held out, and left out")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import importlib.util
+import json
 from pathlib import Path
 
 import click
@@ -135,11 +136,24 @@ def test_a_file_begun_otherwise_is_not_continued(tmp_path: Path, names: Path) ->
     assert out.read_bytes() == before
 
 
+@pytest.mark.parametrize("ending", [".tsv", ".csv", ".jsonl", ".ndjson", ".csv.gz", ".jsonl.gz"])
+def test_a_mixture_is_drawn_in_the_format_of_the_ending(tmp_path: Path, ending: str) -> None:
+    text = 'fine, "so"\tit\nsaid  nothing'
+    (tmp_path / "train.jsonl").write_text(json.dumps({"text": f" {text} ", "label": "positive"}), "utf-8")
+    mixture = tmp_path / "mixture.toml"
+    mixture.write_text(f'[[source]]\nfile = "{tmp_path}/train.jsonl"\nrows = 1\n', "utf-8")
+    out = tmp_path / f"drawn{ending}"
+    distil.main(["draw", "--mixture", str(mixture), "--out", str(out)], standalone_mode=False)
+    assert out.read_bytes().startswith(b"\x1f\x8b") == ending.endswith(".gz")
+    (drawn,) = read(out, "sentiment")
+    assert drawn.value == (" ".join(text.split()) if ending == ".tsv" else text)
+
+
 @pytest.mark.parametrize("command", ["label", "tag", "draw"])
 def test_an_output_that_fit_would_not_read_is_refused(tmp_path: Path, mixture: Path, command: str) -> None:
     start = {"label": ["--teacher", "t"], "tag": ["--model", "m"], "draw": []}[command]
     arguments = [command, *start, "--mixture", str(mixture), "--out", str(tmp_path / "out.txt")]
-    with pytest.raises(click.BadParameter, match=r"does not end in \.(jsonl|tsv)\.gz"):
+    with pytest.raises(click.BadParameter, match=r"does not end in \.jsonl\.gz|a file for sentiment ends in \.tsv"):
         distil.main(arguments, standalone_mode=False)
 
 
