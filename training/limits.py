@@ -55,7 +55,9 @@ def labels_fit(parts: Sequence[Part], task: Task) -> None:
 def files_fit(train: Sequence[Path], scored: Sequence[Path]) -> None:
     """Raises `CorpusError` for a file whose name no figure can have, and `TrainingError` for more files than a model
     keeps figures of."""
-    names_fit((*train, *scored))
+    for path in train:
+        _named(path)
+    names_fit(scored)
     if len(scored) > (most := MAX_SCORES // _SCORES):
         raise TrainingError(
             f"--dev, --test: {len(scored):,} files have {_SCORES * len(scored):,} scores, a model keeps {MAX_SCORES} "
@@ -64,12 +66,26 @@ def files_fit(train: Sequence[Path], scored: Sequence[Path]) -> None:
 
 
 def names_fit(paths: Iterable[Path], types: Sequence[str] = ()) -> None:
-    """Raises `CorpusError` for a file whose name no figure can have. `types` are the entities that count."""
+    """Raises `CorpusError` for a file whose name no figure can have, or that figures could not tell from another.
+
+    `types` are the entities that count.
+    """
+    known: dict[str, Path] = {}
     for path in paths:
-        if len(name := corpus_name(path, types)) > MAX_NAME:
-            by = "by its folder and file" + (" and by the types that count" if types else "")
-            has = f"figures name it {by}, which have {len(name):,} characters together"
-            raise CorpusError(path, f"{has}; {MAX_NAME} are the most: give one of them a shorter name")
+        name = _named(path, types)
+        if known.setdefault(name, path).resolve() != path.resolve():
+            raise CorpusError(
+                path, f"figures name it {name!r}, as they do {known[name]}: give it, or its folder, another name"
+            )
+
+
+def _named(path: Path, types: Sequence[str] = ()) -> str:
+    """A file's name in figures. Raises `CorpusError` for one that is too long."""
+    if len(name := corpus_name(path, types)) > MAX_NAME:
+        by = "by its folder and file" + (" and by the types that count" if types else "")
+        has = f"figures name it {by}, which have {len(name):,} characters together"
+        raise CorpusError(path, f"{has}; {MAX_NAME} are the most: give one of them a shorter name")
+    return name
 
 
 def crf_bytes(crf: CRF) -> int:

@@ -23,6 +23,7 @@ from training.data.corpora import CorpusError
 from training.errors import TrainingError
 from training.nets.crf import CRF
 from training.run import run
+from training.scoring.evaluate import corpus_name
 
 
 @pytest.fixture(autouse=True)
@@ -136,6 +137,35 @@ def test_every_command_that_keeps_figures_refuses_such_a_name_before_its_work(
     said = r"figures name it by its folder and file.*, which have 2\d\d characters together; 256 are the most"
     assert re.search(said, str(done.exception))
     assert {each.name: each.read_bytes() for each in model.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "evaluate MODEL --record --data ONE --data OTHER",
+        "export MODEL --dev ONE --test OTHER",
+        "retokenize MODEL --tokenizer web --test ONE --test OTHER",
+    ],
+)
+def test_files_that_figures_cannot_tell_apart_are_refused(tmp_path: Path, line: str) -> None:
+    model = tiny_bundle(tmp_path / "ours").path
+    one = table(tmp_path / "a" / "set" / "dev.tsv", ["positive", "negative"])
+    other = table(tmp_path / "b" / "set" / "dev.csv", ["positive", "negative"])
+    words = {"MODEL": model, "ONE": one, "OTHER": other}
+    done = CliRunner().invoke(app, [str(words.get(word, word)) for word in line.split()])
+    assert isinstance(done.exception, CorpusError)
+    said = f"{other}: figures name it 'set dev', as they do {one}: give it, or its folder, another name"
+    assert str(done.exception) == said
+    assert [each.name for each in model.parent.iterdir()] == ["1"]
+
+
+def test_parts_of_one_file_and_one_file_twice_are_told_apart(tmp_path: Path, untrained: list[object]) -> None:
+    parts = tuple(table(tmp_path / "set" / f"dev.{part}.tsv", ["good", "bad"]) for part in (1, 2))
+    assert said("sentiment", tmp_path, parts[0], test=parts) == "far enough"
+    assert [corpus_name(each) for each in parts] == ["set dev.1", "set dev.2"]
+    same = table(tmp_path / "other" / "set" / "dev.1.tsv", ["good", "bad"])
+    assert "figures name it 'set dev.1', as they do" in said("sentiment", tmp_path, parts[0], test=(same,))
+    assert len(untrained) == 1
 
 
 def test_a_crf_that_no_manifest_has_room_for(tmp_path: Path, untrained: list[object]) -> None:

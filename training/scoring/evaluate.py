@@ -21,7 +21,7 @@ from service.model.tokenizer import Encoded, Tokenizer
 from training.data.batches import plan
 from training.data.checks import with_tokens
 from training.data.corpora import Example, check_labels, read
-from training.data.sources import AS_FOUND, Layout, Tell, silent
+from training.data.sources import AS_FOUND, Layout, Tell, is_gzip, silent
 from training.loop.fit import Mark
 from training.nets.networks import Network
 from training.scoring.calibration import calibration_error, error_by_chance, temperature
@@ -154,7 +154,7 @@ def of_types(example: Example, types: Sequence[str]) -> Example:
 def corpus_name(path: Path, types: Sequence[str] = ()) -> str:
     """`…/sst2/dev.tsv` → ``sst2 dev``: how figures name the data they were measured on, and the entity types that
     counted."""
-    stem = path.name.split(".")[0]
+    stem = (path.with_suffix("") if is_gzip(path) else path).stem
     return f"{path.resolve().parent.name} {stem}" + (f" ({' '.join(types)})" if types else "")
 
 
