@@ -12,13 +12,14 @@ from hashlib import sha256
 import numpy as np
 import torch
 
-from service.model.bundle import MAX_BYTES, Bundle, GateStatistics, Origin, RawText, Score, check_name
+from service.model.bundle import MAX_BYTES, Bundle, GateStatistics, Origin, RawText, Score
 from service.model.decoding import decoder
 from service.model.engine import Engine
 from training.data.outputs import held
 from training.errors import TrainingError
 from training.export.bundle import export
 from training.export.card import labels_across, no_better_than_guessing
+from training.export.writing import check_folder
 from training.loop import checkpoints, threads, truncated
 from training.loop.checkpoints import Checkpoints
 from training.loop.fit import Mark, Outcome, Progress, fit, refusal, seed_everything
@@ -46,9 +47,7 @@ def run(
     used, `BundleError` for an invalid model name or graphs that do not agree with torch, `BlockingIOError` if another
     training writes the same folder or log.
     """
-    check_name(options.out.name)
-    if options.out.exists() and not options.out.is_dir():
-        raise TrainingError(f"--out: {options.out} is a file; name a folder, such as models/my-{options.design.task}")
+    check_folder(options.out)
     with ExitStack() as holding:
         if started().first:
             holding.enter_context(held(options.out, folder=True))

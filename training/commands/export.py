@@ -16,6 +16,7 @@ from training.export.bundle import export as export_network
 from training.export.portable import FloatKind
 from training.export.portable import write as write_portable
 from training.export.restore import network
+from training.export.writing import check_folder
 from training.limits import files_fit
 from training.options import Columns
 from training.scoring import raw
@@ -83,6 +84,8 @@ def _again(
 ) -> None:
     """Write the next version."""
     manifest, own = found.manifest, found.path.parent
+    folder = out or (own.with_name(f"{own.name}-int8") if int8 else own)
+    check_folder(folder)
     subject = Subject(found)
     restored, by = network(found), 1.0
     corpora = [subject.read(path, layout, note) for path in (*dev, *test)]
@@ -113,7 +116,7 @@ def _again(
         subject.tokenizer,
         manifest.origin,
         manifest.licence,
-        out or (own.with_name(f"{own.name}-int8") if int8 else own),
+        folder,
         figures,
         gates if manifest.gate_statistics else None,
         temperature=by,

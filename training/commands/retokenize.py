@@ -45,6 +45,8 @@ def retokenize(columns: Columns, model: Path, tokenizer: Style, test: tuple[Path
     """
     names_fit(test)
     found = opened(model)
+    folder = out or found.path.parent
+    writing.check_folder(folder)
     manifest, name = found.manifest, f"{found.name} version {found.version}"
     with tempfile.TemporaryDirectory(prefix="retokenize-") as scratch:
         draft = Path(scratch)
@@ -67,7 +69,6 @@ def retokenize(columns: Columns, model: Path, tokenizer: Style, test: tuple[Path
         anew = {score.data for score in measured}
         quality = (*(score for score in manifest.quality if score.data not in anew), *measured)
         manifest = manifest.model_copy(update={"style": tokenizer, "quality": quality, "raw_text": tuple(on_raw)})
-        folder = out or found.path.parent
         with naming(draft / bundle.CARD):
             (draft / bundle.CARD).write_text(card.render(folder.name, manifest), encoding="utf-8")
         saved = writing.save(folder, manifest, draft)

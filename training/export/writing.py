@@ -8,10 +8,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
+from service.errors import BundleError
 from service.model import contents
-from service.model.bundle import LIMITS, MANIFEST, Bundle, Manifest, load, versions
+from service.model.bundle import LIMITS, MANIFEST, Bundle, Manifest, check_name, is_version, load, versions
 from service.model.json_parts import parsed
 from training.data.outputs import naming
+
+
+def check_folder(folder: Path) -> None:
+    """Raises `BundleError` unless the folder can be ``models/NAME``, below which versions are written."""
+    check_name(folder.name)
+    if is_version(folder.name):
+        raise BundleError(f"{folder} has the name of a version, which is added by itself: name models/NAME")
+    if folder.exists() and not folder.is_dir():
+        raise BundleError(f"{folder} is a file: name a folder, models/NAME")
 
 
 def save(folder: Path, manifest: Manifest, files: Path) -> Bundle:
