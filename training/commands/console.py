@@ -75,9 +75,10 @@ def bar() -> Bar:
     return Bar(*shown, console=console, transient=True, disable=not console.is_terminal)
 
 
-def hold(out: Path, folder: bool = False) -> None:
-    """Hold an output to the end of the command: see `held`."""
-    click.get_current_context().with_resource(held(out, folder))
+def hold(*outs: Path | None, folder: bool = False) -> None:
+    """Hold outputs to the end of the command: see `held`."""
+    for out in filter(None, outs):
+        click.get_current_context().with_resource(held(out, folder))
 
 
 def opened(model: Path, to_write: bool = False) -> Bundle:

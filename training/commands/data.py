@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import get_args
 
@@ -60,10 +61,12 @@ def data(
     .conll, .tsv, .csv and .jsonl; .gz may follow.
     """
     if name == FROM_LOG:
+        _refuse({"--source": source, "--text": text, "--label": label, "--dev": dev}, "a dataset")
         _from_log(log, out, task, model)
         return
     if log is not None:
         raise click.BadParameter(f"only {FROM_LOG} takes a log", param_hint="LOG")
+    _refuse({"--model": model}, FROM_LOG)
     known = KNOWN.get(name)
     if known is None and (task is None or text is None or label is None):
         raise click.BadParameter(f"{name!r} is none of {_NAMES}: give --task, --text and --label", param_hint="NAME")
@@ -73,6 +76,12 @@ def data(
     check_apart({"--out": written}, {"--source": Path(source).rglob("*") if source else None})
     for file, rows in write(wanted, out, note):
         console.print(f"{file}: {rows:,} rows")
+
+
+def _refuse(given: Mapping[str, str | None], owner: str) -> None:
+    """Raises `click.UsageError` for an option that would do nothing: it is that of an `owner`."""
+    if option := next((name for name, value in given.items() if value is not None), None):
+        raise click.UsageError(f"{option} is for {owner}")
 
 
 def _from_log(log: Path | None, out: Path, task: Task | None, model: str | None) -> None:

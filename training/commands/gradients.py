@@ -14,7 +14,7 @@ from rich.table import Table
 
 from service.model import bundle
 from service.model.tokenizer import Tokenizer
-from training.commands.console import PATH, check_apart, listed, opened, option, seed_option
+from training.commands.console import PATH, check_apart, hold, listed, opened, option, seed_option
 from training.data.outputs import naming
 from training.export import restore
 from training.nets.cells import NAMED, make, word_of
@@ -53,6 +53,7 @@ def gradients(
     """
     plots.check(plot)
     check_apart({"--json": json, "--plot": plot}, {"MODELS": models})
+    hold(json, plot)
     if not models and not cells:
         raise click.BadParameter("name models to look at, or fresh cells with --cells", param_hint="MODELS")
     if text and not models:

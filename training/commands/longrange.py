@@ -12,7 +12,7 @@ import click
 import torch
 from rich.table import Table
 
-from training.commands.console import PATH, check_apart, listed, option, seed_option, tell
+from training.commands.console import PATH, check_apart, hold, listed, option, seed_option, tell
 from training.data.outputs import naming
 from training.nets.cells import NAMED
 from training.options import Device, chosen_device
@@ -81,6 +81,7 @@ def longrange(
     """
     plots.check(plot)
     check_apart({"--json": json, "--plot": plot}, {})
+    hold(json, plot)
     names = listed(cells, NAMED, "cell", "--cells")
     try:
         where = torch.device(chosen_device(device))

@@ -29,22 +29,23 @@ _SHARES = 60
 def plot(logs: tuple[Path, ...], out: Path) -> None:
     """Draw logs of `training fit`: loss, dev score, gradient norm and the share of clipped steps, by step.
 
-    Each curve has the name of its log file.
+    Each curve has the name of its log file; logs in several folders that have one name have their paths.
     """
     plots.check(out)
     check_apart({"--out": out}, {"LOGS": logs})
-    draw([(path.stem, read(path)) for path in logs], out)
+    found = {path: read(path) for path in logs}
+    if empty := next((path for path, records in found.items() if not any(map(_is_step, records))), None):
+        raise LogError(f"{empty}: no step of a training is in this log")
+    alike = len({path.stem for path in found}) < len(found)
+    draw([(str(path.with_suffix("") if alike else path.stem), records) for path, records in found.items()], out)
     console.print(f"{out}: {len(logs)} {'log' if len(logs) == 1 else 'logs'}")
 
 
 def draw(logs: Sequence[tuple[str, Sequence[Record]]], path: Path) -> None:
-    """A panel for each of the four figures, a curve for each (name, records). Raises `LogError` for a log without a
-    step."""
+    """A panel for each of the four figures, a curve for each (name, records). Each has a step."""
     with plots.panels(path, 4, share_y=False) as (loss, score, gradient, clipped):
         for name, records in logs:
-            steps = [record for record in records if record.keys() >= _OF_A_STEP]
-            if not steps:
-                raise LogError(f"{name}: no step of a training is in this log")
+            steps = [record for record in records if _is_step(record)]
             _curve(loss, name, steps, "loss", fmean, _POINTS)
             _curve(score, name, [record for record in records if "score" in record], "score", fmean, _POINTS)
             _curve(gradient, name, steps, "gradient", median, _POINTS)
@@ -59,6 +60,10 @@ def draw(logs: Sequence[tuple[str, Sequence[Record]]], path: Path) -> None:
         gradient.set_yscale("log")
         clipped.set_ylim(-0.03, 1.03)
         loss.legend(fontsize=8)
+
+
+def _is_step(record: Record) -> bool:
+    return record.keys() >= _OF_A_STEP
 
 
 def _curve(

@@ -263,6 +263,19 @@ def test_tags_that_no_training_reads_are_not_written(tmp_path: Path, tags: list[
     assert not list((tmp_path / "out").iterdir())
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("from-log log.jsonl --out x.tsv --source set", "--source is for a dataset"),
+        ("from-log log.jsonl --out x.tsv --text review", "--text is for a dataset"),
+        ("sst2 --out x --model sentiment", "--model is for from-log"),
+    ],
+)
+def test_options_of_data_that_would_do_nothing_are_refused(arguments: str, said: str) -> None:
+    done = CliRunner().invoke(app, ["data", *arguments.split()])
+    assert (done.exit_code, said in done.output) == (2, True)
+
+
 def test_data_that_is_not_as_expected(tmp_path: Path) -> None:
     source = sentiment_set(tmp_path / "set", ["a", "b"])
     wanted = Wanted(str(source), "sentiment")

@@ -63,6 +63,9 @@ HELD = (
     ("distil tag --model none --mixture mixture.toml --out new.jsonl.gz", "new.jsonl.gz"),
     ("evaluate models/ours --data t.tsv --record", "models/ours/1"),
     ("faithfulness models/ours --data t.tsv --record", "models/ours/1"),
+    ("longrange --problem adding --cells none --json curves.json", "curves.json"),
+    ("longrange --problem adding --cells none --plot curves.svg", "curves.svg"),
+    ("gradients none --json reach.json", "reach.json"),
     ("gate-statistics models/ours --data t.tsv", "models/ours/1"),
     ("units models/ours/1 --data t.tsv", "models/ours/1"),
 )

@@ -72,10 +72,22 @@ def test_the_command_draws_several_logs_the_same_from_run_to_run(tmp_path: Path)
     assert text == pictures[1].read_text("utf-8")
 
 
+def test_logs_of_one_name_have_their_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: list[str] = []
+    monkeypatch.setattr(plotting, "draw", lambda logs, _: names.extend(name for name, _ in logs))
+    for name in ("a/log.jsonl", "b/log.jsonl", "b/other.jsonl"):
+        Path(name).parent.mkdir(exist_ok=True)
+        written(Path(name), records(4))
+    for logs in (["a/log.jsonl", "b/other.jsonl"], ["a/log.jsonl", "b/log.jsonl"]):
+        assert CliRunner().invoke(app, ["plot", *logs, "--out", "a.svg"]).exit_code == 0
+    assert names == ["log", "other", "a/log", "b/log"]
+
+
 def test_what_cannot_be_drawn_is_refused(tmp_path: Path) -> None:
     empty = written(tmp_path / "empty.jsonl", [])
     good = written(tmp_path / "good.jsonl", records(4))
-    with pytest.raises(LogError, match="empty: no step"):
+    with pytest.raises(LogError, match=r"empty\.jsonl: no step"):
         CliRunner().invoke(app, ["plot", str(empty), "--out", str(tmp_path / "a.svg")], catch_exceptions=False)
     with pytest.raises(plots.PlotError, match=r"ends in \.svg"):
         CliRunner().invoke(app, ["plot", str(good), "--out", str(tmp_path / "a.txt")], catch_exceptions=False)
