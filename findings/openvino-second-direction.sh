@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # OpenVINO 2026.4.1: a bidirectional LSTM or RNN uses the first direction's activations for both directions.
 # The ONNX operator takes one list with the activations of both. OpenVINO drops the second half without a warning.
-# It drops input_forget=1 (input and forget gate coupled) of an LSTM as well. clip is honoured.
-# onnxruntime 1.32.0 honours all three.
+# It drops input_forget=1 (input and forget gate coupled) and the peepholes (P) of an LSTM as well. clip is honoured as in
+# onnxruntime 1.32.0, which honours all of these.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -19,17 +19,17 @@ GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 HIDDEN, INPUT, STEPS, BATCH = 8, 8, 6, 3
 
 
-def layer(operator, direction="forward", lengths=False, **attributes):
+def layer(operator, direction="forward", peepholes=False, **attributes):
     """One recurrent layer with random weights: X (STEPS, BATCH, INPUT) in, Y out."""
     random = np.random.default_rng(0)
     sides, rows = 1 + (direction == "bidirectional"), GATES[operator] * HIDDEN
     shapes = {"W": (sides, rows, INPUT), "R": (sides, rows, HIDDEN), "B": (sides, 2 * rows)}
     weights = [numpy_helper.from_array((random.normal(size=s) / 2).astype(np.float32), n) for n, s in shapes.items()]
-    names = ["X", "W", "R", "B"] + (["lengths"] if lengths else [])
+    names = ["X", "W", "R", "B"] + (["", "", "", "P"] if peepholes else [])
+    if peepholes:
+        weights.append(numpy_helper.from_array(random.normal(size=(sides, 3 * HIDDEN)).astype(np.float32), "P"))
     node = helper.make_node(operator, names, ["Y"], hidden_size=HIDDEN, direction=direction, **attributes)
     inputs = [helper.make_tensor_value_info("X", TensorProto.FLOAT, [STEPS, BATCH, INPUT])]
-    if lengths:
-        inputs.append(helper.make_tensor_value_info("lengths", TensorProto.INT32, [BATCH]))
     outputs = [helper.make_tensor_value_info("Y", TensorProto.FLOAT, [STEPS, sides, BATCH, HIDDEN])]
     graph = helper.make_graph([node], "layer", inputs, outputs, weights)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
@@ -67,6 +67,7 @@ for name, model, plain in (
     ("LSTM, other activations backwards", mixed, same),
     ("RNN, other activation backwards", elman_mixed, elman_same),
     ("LSTM, input_forget=1", coupled, layer("LSTM")),
+    ("LSTM, peepholes", layer("LSTM", peepholes=True), layer("LSTM")),
 ):
     off = float(np.abs(other(model) - run(model, X=x)).max())
     ignored = bool(np.allclose(other(model), other(plain), atol=1e-6))
