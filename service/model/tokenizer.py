@@ -384,7 +384,7 @@ class Tokenizer:
                 raise InvalidField(
                     "",
                     f"At least {count} tokens; the model's limit is {limit}. Send less, or ask for the text's head "
-                    "with truncate (Hugging Face's clients: truncation).",
+                    "with truncate (Hugging Face's clients: truncation; commands: --truncate).",
                 )
             rows = rows[:limit].copy()  # a view would keep the rows of the tail in memory
         if isinstance(value, str):

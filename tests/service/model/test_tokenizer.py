@@ -487,7 +487,7 @@ def test_the_limit(value: str | list[str]) -> None:
     pointer, detail = problem(value, limit=2)
     assert pointer == ""
     assert "the model's limit is 2" in detail
-    assert detail.endswith("with truncate (Hugging Face's clients: truncation).")
+    assert detail.endswith("with truncate (Hugging Face's clients: truncation; commands: --truncate).")
     cut = TOKENIZER.encode(value, 2, truncate=True)
     assert cut.truncated
     assert [token["text"] for token in cut.tokens()] == ["a", "film"]
