@@ -369,7 +369,12 @@ ODD = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\xff" + b"\xff" * 20
     [
         ("a.jsonl", b"\xff\xfe", ["plot", "a.jsonl", "--out", "a.svg"], "a.jsonl: not a log of a training"),
         ("a.jsonl", b'{"step": "x"}\n', ["plot", "a.jsonl", "--out", "a.svg"], "a.jsonl:1: not a record"),
-        ("a.jsonl", b'{"step": 1, "loss": 2}\n', ["plot", "a.jsonl", "--out", "a.svg"], "a: no step of a training"),
+        (
+            "a.jsonl",
+            b'{"step": 1, "loss": 2}\n',
+            ["plot", "a.jsonl", "--out", "a.svg"],
+            "a.jsonl: no step of a training",
+        ),
         ("a.txt.gz", ODD, ["pretrain", "--texts", "a.txt.gz", "--out", "e"], "a.txt.gz: it is not a whole gzip file"),
         ("a.tsv.gz", ODD, ["pretrain", "--texts", "a.tsv.gz", "--out", "e"], "a.tsv.gz: it is not a whole gzip file"),
     ],
