@@ -18,7 +18,7 @@ setup: $(VENV)/complete  ## all that serving, training and testing need, in .ven
 serve: $(VENV)/serving  ## serve the models in models/ on http://127.0.0.1:8000 (HOST=, PORT=)
 	$(BIN)/python -m service serve $(if $(filter command,$(firstword $(origin HOST))),--host $(HOST)) $(if $(PORT),--port $(PORT))
 
-test: lint  ## lint, then every test that this machine can run, in a process for each CPU, at most four (JOBS=)
+test: lint  ## lint, then every test that this machine can run, in a process for each CPU and one more, at most four (JOBS=)
 	-@$(MAKE) --no-print-directory clients
 	$(BIN)/python -m pytest --numprocesses $(or $(JOBS),auto) --no-loadscope-reorder
 

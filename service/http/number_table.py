@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 LARGEST = 10
-"""Bound on the absolute value of numbers in the table. Cell states rarely reach it, and other gates never exceed 1."""
+"""Bound on the absolute value of numbers in the table. Some models' cell states exceed it and are printed without it;
+other gates never exceed 1."""
 MOST_DECIMALS = 4
 """With more decimals the table would not fit into a CPU's cache. -9.9999 and a comma just fit into an entry."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ __all__ = ["repository", "served", "service"]
 
 ARTIFACTS = "SCREENSHOTS"
 """Environment variable: the folder in which the tests leave their pictures."""
+RULES_ON_COLOURS = ["color-contrast", "link-in-text-block"]
 NETWORK_CHANGED = "ERR_NETWORK_CHANGED"
 """A container that comes or goes changes the machine's network, and Chromium drops what it is loading."""
 
@@ -157,3 +159,13 @@ def visit(visiting: Visiting, served: Process) -> Visit:
 def start(tmp_path: Path, repository: Path) -> Iterator[Any]:
     """Starts a service of the test's own."""
     yield from _starter(tmp_path, repository)
+
+
+def violations(page: Any, scheme: str) -> list[tuple[str, list[str]]]:
+    """What axe finds wrong: each rule and the first elements that break it. In the dark scheme the rules on colours
+    alone: the others would find what they find in the light one. Skips without axe."""
+    axe = pytest.importorskip("axe_playwright_python", reason="axe-playwright-python is not installed")
+    page.evaluate((files(axe) / "axe.min.js").read_text(encoding="utf-8"))
+    asked = {"resultTypes": ["violations"]} | ({"runOnly": RULES_ON_COLOURS} if scheme == "dark" else {})
+    found = page.evaluate("options => axe.run(document, options)", asked)["violations"]
+    return [(each["id"], [node["html"][:150] for node in each["nodes"]][:3]) for each in found]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from click.testing import CliRunner
 
 from service.model.bundle import load
 from tests import corpora
-from tests.browser.conftest import Visit, Visiting
+from tests.browser.conftest import Visit, Visiting, violations
 from tests.bundles import tiny_bundle
 from tests.integration.conftest import Process
 from training.cli import app
@@ -299,14 +298,11 @@ def test_a_search_waits_for_a_busy_service_and_can_be_stopped(
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_in_a_card(visiting: Visiting, carded: Process, place: Place, scheme: str) -> None:
-    axe = pytest.importorskip("axe_playwright_python", reason="axe-playwright-python is not installed")
     visit = visiting(carded, color_scheme=scheme, bypass_csp=True)
     page = visit.open(f"#model=sentiment-tiny&text=the+film+is+good{CHOSEN}")
     given(visit, place.texts)
     found(visit)
-    page.evaluate((files(axe) / "axe.min.js").read_text(encoding="utf-8"))
-    violations = page.evaluate("axe.run(document)")["violations"]
-    assert [(each["id"], [node["html"][:150] for node in each["nodes"]][:3]) for each in violations] == []
+    assert violations(page, scheme) == []
     visit.picture(f"card-{scheme}")
 
 
