@@ -43,6 +43,25 @@ def test_an_error_after_the_first_event_is_the_last_event(error: Exception, stat
     assert context.log["error"] == (error.slug if isinstance(error, RequestError) else "internal-error")
 
 
+LINE_ENDS = "a\x85b\u2028c\u2029d\ne\rf\x0bg\x0ch\x1ci\x1dj\x1ek"
+
+
+def test_an_event_is_one_line_wherever_a_client_cuts_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny_bundle(tmp_path / "ner-lstm", bidirectional=False, task="ner")
+
+    async def test(talk: Talk) -> None:
+        body = {"model": "ner-lstm", "tokens": [LINE_ENDS, "film"], "end": True}
+        protocol, line = talk.connect()
+        protocol.data_received(request("/stream", body, "Accept: text/event-stream"))
+        while not line.written.endswith(b"\r\n0\r\n\r\n"):  # noqa: ASYNC110  # nothing tells of it
+            await asyncio.sleep(0)
+        lines = [each for each in line.written.decode().splitlines() if each.startswith("data: ")]
+        events = [json.loads(each.removeprefix("data: ")) for each in lines]
+        assert [event["text"] for event in events if event["type"] == "token"] == [LINE_ENDS, "film"]
+
+    runner(tmp_path, monkeypatch)(test)
+
+
 @pytest.mark.parametrize("accept", ["application/json", "text/event-stream"])
 def test_a_stream_ends_at_the_deadline_of_its_request(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, accept: str
