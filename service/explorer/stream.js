@@ -98,6 +98,9 @@ export class Stream {
     if (status === IDLE && this._ready) {
       this._drop();
       this._asleep = true; // until there is more to send
+      if (this._ended || (this._last && units(this._text, this._last.read) < this._text.length)) {
+        this._push(); // what was sent while the service ended the stream, and was not read
+      }
     } else if (status === INVALID && !this._ready && this._last) {
       this._drop();
       this._again(); // the service that is there now cannot use the state

@@ -206,6 +206,66 @@ def test_a_silent_stream_goes_on_with_the_next_word(visiting: Visiting, start: A
     assert _finished(visit) == _predicted(visit, TEXT)
 
 
+class _Between:
+    """Stands between a page and the service. On the first connection the page learns that its stream has ended in
+    silence only after it has sent a piece more, which the service does not get."""
+
+    def __init__(self) -> None:
+        self.connections = 0
+        self._taken = 0
+        self._unread = False
+        self._last: list[str] = []
+
+    def __call__(self, socket: Any) -> None:
+        service = socket.connect_to_server()
+        self.connections += 1
+        if self.connections > 1:
+            return
+
+        def from_page(message: str) -> None:
+            self._taken += 1
+            if self._taken <= 2:  # the opening, and the piece that the link asks for
+                service.send(message)
+            else:
+                self._unread = True
+                self._tell(socket)
+
+        def from_service(message: str) -> None:
+            if json.loads(message)["type"] in ("state", "error"):
+                self._last.append(message)
+                self._tell(socket)
+            else:
+                socket.send(message)
+
+        socket.on_message(from_page)
+        service.on_message(from_service)
+        service.on_close(lambda code, reason: None)
+
+    def _tell(self, socket: Any) -> None:
+        if self._unread and len(self._last) == 2:
+            for message in self._last:
+                socket.send(message)
+            self._last.clear()
+
+
+@pytest.mark.parametrize("button", ["step", "finish"])
+def test_a_piece_that_meets_the_end_of_a_silent_stream_is_sent_again(
+    visiting: Visiting, start: Any, button: str
+) -> None:
+    visit = visiting(start("--stream-idle-seconds", "1", models=ROOT / "models").until_ready())
+    page, between = visit.page, _Between()
+    page.route_web_socket("**/stream", between)
+    visit.open(f"{LINK}&liveAt=7")
+    page.wait_for_selector("#live-answer:has-text('“slow”')")
+    page.click(f"#live-{button}")
+    visit.until(lambda: between.connections == 2)
+    if button == "step":
+        page.wait_for_selector("#live-answer:has-text('“,”')")
+        assert [row[1] for row in _rows(page)] == ["A", "slow", "start", ","]
+        page.click("#live-finish")
+    assert _finished(visit) == _predicted(visit, TEXT)
+
+
 def test_the_keyboard_and_a_narrow_screen(visiting: Visiting, served: Process) -> None:
     visit = visiting(served, viewport={"width": 360, "height": 740})
     page = visit.open(f"{LINK}&liveAt={len(TEXT)}")
