@@ -575,7 +575,8 @@ def logged(service: Process, folder: Path, ids: set[str]) -> dict[str, Any]:
 
 def test_a_sample_is_logged_and_files_are_rotated_by_both_workers(tmp_path: Path, models: Path) -> None:
     flags = ("--payload-log", str(tmp_path / "log.jsonl"), "--payload-sample", "0.5", "--payload-bytes", "65536")
-    service = Process(tmp_path, models, "--workers", "2", *flags, "--payload-files", "9").until_ready()
+    # A file holds one request, and a worker may take all but two of them: none is dropped before it is looked for.
+    service = Process(tmp_path, models, "--workers", "2", *flags, "--payload-files", "1000").until_ready()
     ids: set[str] = set()
 
     def rotated() -> bool:
