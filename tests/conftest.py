@@ -45,7 +45,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    return min(usable_cpus() + 1, MOST_RUNS)  # tests of services, browsers and containers wait a third of their time
+    return min(usable_cpus() + 1, MOST_RUNS)  # tests of services, browsers and containers wait half of their time
 
 
 def pytest_make_parametrize_id(val: object) -> str | None:
