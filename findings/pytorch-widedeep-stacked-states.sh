@@ -10,9 +10,9 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work"
 python3 -m venv venv
-venv/bin/pip install --quiet --no-deps pytorch-widedeep==1.7.0
-venv/bin/pip install --quiet torch==2.13.0 numpy==1.26.4 scipy==1.17.1 pandas==3.0.6 scikit-learn==1.9.1 gensim==4.4.0 spacy==3.8.18 \
-    opencv-python-headless==4.11.0.86 tqdm==4.70.1 einops==0.8.2 wrapt==2.5.2 torchmetrics==1.9.0 pyarrow==26.0.1 transformers==5.24.0
+PIP_NO_DEPS=1 venv/bin/pip install --quiet pytorch-widedeep==1.7.0
+venv/bin/pip install --quiet torch==2.13.0 numpy==1.26.4 scipy==1.17.1 pandas==3.0.6 scikit-learn==1.9.1 gensim==4.4.0 spacy==3.8.18 opencv-python-headless==4.11.0.86
+venv/bin/pip install --quiet tqdm==4.70.1 einops==0.8.2 wrapt==2.5.2 torchmetrics==1.9.0 pyarrow==26.0.1 transformers==5.24.0 numpy==1.26.4
 venv/bin/python -W ignore - <<'PY'
 import sys
 import warnings
