@@ -132,6 +132,16 @@ def test_a_number_that_is_open_is_not_begun_again(service: Process) -> None:
     outputs(infer(service, "5", "b", sequence_end=True))
 
 
+def test_a_piece_that_is_not_read_within_its_timeout_changes_nothing(service: Process) -> None:
+    late: dict[str, Any] = {"timeout": 1}  # microseconds
+    answer = infer(service, 31, "good " * 20_000, sequence_start=True, **late)
+    assert (answer.status_code, "deadline" in answer.json()["error"]) == (504, True)
+    assert infer(service, 31, "x").status_code == 422  # it was not begun
+    outputs(infer(service, 31, "the film ", sequence_start=True, timeout=0))
+    assert infer(service, 31, "good " * 20_000, **late).status_code == 504
+    assert outputs(infer(service, 31, "is", sequence_end=True))["lengths"] == [3]
+
+
 def test_a_first_request_that_fails_leaves_nothing(service: Process) -> None:
     answer = infer(service, 6, "x", "sentiment-bilstm", sequence_start=True)
     assert (answer.status_code, "These read forward" in answer.json()["error"]) == (422, True)

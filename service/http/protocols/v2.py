@@ -6,6 +6,7 @@ The answers are those of `/predict` and `/gates` as tensors (`service.http.proto
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Annotated, Any
@@ -64,9 +65,10 @@ class _InferRoute(ModelRoute):
         context.log.update(model=model.name, inputs=1)
         runtime.streams.check_room(model)
         named, paces = "version" in context.path, runtime.streams.admit(context.key)
-        model, tensors, parameters = await v2_sequences.infer(
-            runtime, model, asked, number, context.request_id, named=named, paces=paces
-        )
+        async with asyncio.timeout(asked.seconds):  # within the deadline, which the caller keeps
+            model, tensors, parameters = await v2_sequences.infer(
+                runtime, model, asked, number, context.request_id, named=named, paces=paces
+            )
         context.model = model.name, model.version
         return _written(model, asked, tensors, parameters)
 
