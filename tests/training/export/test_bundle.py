@@ -131,6 +131,8 @@ def test_taggers_with_characters_and_a_crf_are_exported(
     assert Engine(bundle).warm_up() > 0
     with safe_open(bundle.file(WEIGHTS), "numpy") as weights:
         assert weights.get_tensor("embedding.word").dtype == {4: np.uint8, 8: np.int8, 16: np.float16}[word_bits]
+        stored = weights.get_tensor("embedding.character").dtype
+        assert stored == (np.float16 if characters == "lstm" else np.float32), "the CNN's are no embeddings: products"
 
 
 def test_a_temperature_divides_the_logits_and_the_crf(tmp_path: Path) -> None:

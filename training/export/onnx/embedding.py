@@ -89,6 +89,9 @@ def round_to_storage(network: Network) -> None:
             table.weight.data.copy_(_quantised(network).rounded())
         else:
             table.weight.data.copy_(table.weight.data.half().float())
+    if isinstance(network.characters, CharacterLSTM):
+        letters = network.characters.table.weight
+        letters.data.copy_(letters.data.half().float())
     if network.architecture.word_bits < 16:
         for layer in network.recurrent():
             for cell in layer.directions():
@@ -118,7 +121,7 @@ def embeddings(network: Network) -> dict[str, NDArray[np.generic]]:
         assert characters.convolution.bias is not None
         arrays[CHARACTER_BIAS] = characters.convolution.bias.detach().cpu().numpy()
     elif isinstance(characters, CharacterLSTM):
-        arrays[table_name("character")] = characters.table.weight.detach().cpu().numpy()
+        arrays[table_name("character")] = characters.table.weight.detach().cpu().numpy().astype(np.float16)
         ways = [[cell.weights()[gate] for gate in STACKING["lstm"]] for cell in characters.directions()]
         arrays[f"{CHARACTERS}.W"] = np.stack([np.concatenate([gate.w for gate in way]) for way in ways])
         arrays[f"{CHARACTERS}.R"] = np.stack([np.concatenate([gate.r for gate in way]) for way in ways])
@@ -189,6 +192,12 @@ def read_characters(builder: Builder, feature: Feature, at: int) -> str:
     )
 
 
+def letter_vectors(builder: Builder, letters: str) -> str:
+    """The vectors of the LSTM over characters: letters [columns, tokens] → [columns, tokens, numbers], float32."""
+    stored = builder.node("Gather", builder.weight(table_name("character")), letters, axis=0)
+    return builder.node("Cast", stored, to=TensorProto.FLOAT)
+
+
 def _cnn(builder: Builder, feature: Feature, at: int) -> str:
     """Convolution and maximum without a product: the sum, for each place, of rows of `CharacterCNN.tables`."""
     width, reach = CharacterCNN.width, CharacterCNN.reach
@@ -221,7 +230,7 @@ def _lstm(builder: Builder, feature: Feature, at: int) -> str:
     there = builder.node("Cast", builder.node("Greater", flat, zero), to=TensorProto.INT32)
     lengths = builder.node("ReduceSum", there, builder.integers(1), keepdims=0)
     letters = builder.node("Transpose", flat, perm=[1, 0])
-    vectors = builder.node("Gather", builder.weight(table_name("character")), letters, axis=0)
+    vectors = letter_vectors(builder, letters)
     parts = [builder.weight(f"{CHARACTERS}.{part}") for part in "WRB"]
     name = builder.name("last")
     outputs = ["", name]

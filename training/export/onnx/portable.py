@@ -20,10 +20,10 @@ from onnx import TensorProto, helper
 
 from service.model.bundle import Feature
 from service.model.equations import CellName
-from service.model.weights_layout import CHARACTERS, is_recurrent, layer_name, table_name
+from service.model.weights_layout import CHARACTERS, is_recurrent, layer_name
 from training.export.onnx import graph
 from training.export.onnx.builder import Builder, Inline
-from training.export.onnx.embedding import embed, read_characters
+from training.export.onnx.embedding import embed, letter_vectors, read_characters
 from training.export.onnx.rewriting import close_bodies, fold, halve, prune
 from training.nets.characters import CharacterLSTM
 from training.nets.networks import Architecture
@@ -152,7 +152,7 @@ def _characters(builder: Builder, feature: Feature, at: int) -> str:
     counts = builder.node("Cast", there, to=TensorProto.INT64)
     lengths = builder.node("ReduceSum", counts, builder.integers(1), keepdims=0)  # [tokens]
     letters = builder.node("Transpose", flat, perm=[1, 0])
-    vectors = builder.node("Gather", builder.weight(table_name("character")), letters, axis=0)
+    vectors = letter_vectors(builder, letters)
     rows = _Rows(builder, vectors, lengths)
     size = {"hidden_size": CharacterLSTM.units}
     found = [
