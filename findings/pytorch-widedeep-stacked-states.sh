@@ -21,11 +21,11 @@ from unittest.mock import MagicMock
 
 import numpy as np
 import torch
-import torchmetrics  # noqa: F401
-import transformers  # noqa: F401
+import torchmetrics  # noqa: F401 - loaded before the stand-in, which it would take for torchvision
+import transformers  # noqa: F401 - likewise
 
 sys.modules |= {f"torchvision{part}": MagicMock() for part in ("", ".transforms", ".models", ".models._api")}
-from pytorch_widedeep.models import StackedAttentiveRNN  # noqa: E402
+from pytorch_widedeep.models import StackedAttentiveRNN  # noqa: E402 - needs the stand-in
 
 WORDS, WIDE, BATCH, STEPS = 20, 8, 3, 6
 
