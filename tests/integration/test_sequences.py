@@ -63,6 +63,21 @@ def test_the_last_answer_is_that_for_the_whole_text(service: Process, number: An
     assert last["score"] == pytest.approx([expected["score"]], abs=1e-5)
 
 
+def test_a_key_with_escaped_letters_names_a_sequence_too(service: Process) -> None:
+    body = (
+        '{"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": ["the film "]}],'
+        ' "parameters": {"%s": 22, "sequence_start": %s}}'
+    )
+    for key, start in (("sequence_id", "true"), (r"sequence\u005fid", "false"), (r"\u0073equence_id", "false")):
+        content, headers = body % (key, start), {"content-type": "application/json"}
+        answer = httpx.post(
+            f"{service.url}/v2/models/sentiment-lstm/infer", content=content, headers=headers, timeout=PATIENCE
+        )
+        assert answer.json()["parameters"]["sequence_id"] == 22, key
+    whole = read(service, 23, ["the film "] * 3 + [""])[-1]
+    assert outputs(infer(service, 22, "", sequence_end=True)) == whole
+
+
 def test_a_tagger_s_labels_come_as_they_are_settled(service: Process) -> None:
     answers = read(service, 1, cut(TEXT, 9), "ner-gru")
     whole = predicted(service, "ner-gru", TEXT, tokens=True)["tokens"]

@@ -53,7 +53,7 @@ class _InferRoute(ModelRoute):
         return v2_tensors.read(content, context.headers.get(v2_tensors.HEADER_LENGTH), most)
 
     async def run(self, context: RequestContext, content: bytes, deadline: float) -> ASGIApp:
-        if b"sequence_id" not in content:
+        if b"sequence_id" not in content and b"\\u00" not in content:  # JSON may write "s" as \u0073
             return await super().run(context, content, deadline)
         runtime, model = context.runtime, model_of(context)
         asked = self.parse(context, content)
