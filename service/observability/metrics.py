@@ -18,7 +18,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from service.errors import Refusal
 from service.model.gate_drift import BOUNDS, What
 from service.observability.comparison_metrics import COMPARISON_DERIVED, COMPARISON_FAMILIES
-from service.observability.shared_metrics import Board, Family, Key, Number, total
+from service.observability.shared_metrics import Board, Family, Key, total
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 PREFIX = "gatelight_"
@@ -193,8 +193,6 @@ class Metrics:
     def __init__(self, board: Board | None = None, boards: Sequence[Board] = ()) -> None:
         self.board = board or Board(ON_BOARD)
         self.boards = tuple(boards) or (self.board,)
-        self._models: dict[Of, _ModelNumbers] = {}
-        self._batches: _BatchNumbers | None = None
         self._soon: Callable[[Callable[[], None]], object] | None = None
         self._waiting: dict[tuple[Any, ...], list[tuple[Any, ...]]] = {}
         """Requests that were answered and not counted yet: seconds, inputs and the stages' seconds, by all else."""
@@ -256,42 +254,32 @@ class Metrics:
             for stage, each in zip(stages, taken, strict=True):
                 board.histogram("stage_seconds", stage).observe(*each)
             if of is not None:
-                numbers = self._of_model(of)
-                requests, total_seconds = numbers.succeeded if succeeded else numbers.failed
-                requests.add(len(answers))
-                total_seconds.add(sum(seconds))
-                numbers.inputs.add(sum(inputs))
-                numbers.last.set(time())
+                outcome = "success" if succeeded else "fail"
+                board.number("model_requests_total", *of, outcome).add(len(answers))
+                board.number("model_request_seconds_total", *of, outcome).add(sum(seconds))
+                board.number("model_inputs_total", *of).add(sum(inputs))
+                board.number("model_last_request_seconds", *of).set(time())
                 for stage, each in zip(stages, taken, strict=True):
-                    numbers.stage(stage).add(sum(each))
+                    board.number("model_stage_seconds_total", *of, stage).add(sum(each))
 
     def refused(self, reason: Refusal) -> None:
         self.board.number("refusals_total", str(reason)).add()
 
     def batch(self, rows: int, tokens: int, padded_tokens: int, waits: Sequence[float], seconds: float) -> None:
         """A batch has run; `waits` are the seconds that each of its rows waited for it."""
-        batches = self._batches
-        if batches is None:
-            batches = self._batches = _BatchNumbers(self.board)
-        batches.rows.observe(rows)
-        batches.tokens.add(tokens)
-        batches.padded_tokens.add(padded_tokens)
-        batches.run.observe(seconds)
-        batches.queue.observe(*waits)
+        board = self.board
+        board.histogram("batch_rows").observe(rows)
+        board.number("batch_tokens_total").add(tokens)
+        board.number("batch_padded_tokens_total").add(padded_tokens)
+        board.histogram("stage_seconds", "run").observe(seconds)
+        board.histogram("stage_seconds", "queue").observe(*waits)
 
     def model_batch(self, of: Of, rows: int, waited: float, seconds: float) -> None:
         """A batch of a model has run; `waited` is the sum of its rows' waits."""
-        numbers = self._of_model(of)
-        batches, taken = numbers.batches(rows)
-        batches.add()
-        taken.add(seconds)
-        numbers.stage("queue").add(waited)
-
-    def _of_model(self, of: Of) -> _ModelNumbers:
-        numbers = self._models.get(of)
-        if numbers is None:
-            numbers = self._models[of] = _ModelNumbers(self.board, of)
-        return numbers
+        board = self.board
+        board.number("model_batches_total", *of, str(rows)).add()
+        board.number("model_batch_seconds_total", *of, str(rows)).add(seconds)
+        board.number("model_stage_seconds_total", *of, "queue").add(waited)
 
     def judges(self, of: Of, digest: str) -> bool:
         """True if the figures of `OF_CONTENT` are about this content of a version; else they must not count it. They
@@ -330,51 +318,6 @@ class Metrics:
                 yield _metric(family, series.get(family.name, []))
         for figures in self.derived:
             yield from (_metric(family, found) for family, found in figures(totals))
-
-
-class _BatchNumbers:
-    """The numbers of all batches at hand."""
-
-    def __init__(self, board: Board) -> None:
-        self.rows = board.histogram("batch_rows")
-        self.tokens = board.number("batch_tokens_total")
-        self.padded_tokens = board.number("batch_padded_tokens_total")
-        self.run, self.queue = (board.histogram("stage_seconds", stage) for stage in ("run", "queue"))
-
-
-class _ModelNumbers:
-    """One model's numbers at hand: finding each by its labels takes longer than adding to it."""
-
-    def __init__(self, board: Board, of: Of) -> None:
-        self.succeeded, self.failed = (
-            (
-                board.number("model_requests_total", *of, outcome),
-                board.number("model_request_seconds_total", *of, outcome),
-            )
-            for outcome in ("success", "fail")
-        )
-        self.inputs = board.number("model_inputs_total", *of)
-        self.last = board.number("model_last_request_seconds", *of)
-        self._board = board
-        self._of = of
-        self._stages: dict[str, Number] = {}
-        self._batches: dict[int, tuple[Number, Number]] = {}
-
-    def stage(self, name: str) -> Number:
-        found = self._stages.get(name)
-        if found is None:
-            found = self._stages[name] = self._board.number("model_stage_seconds_total", *self._of, name)
-        return found
-
-    def batches(self, rows: int) -> tuple[Number, Number]:
-        """The number of batches with a number of rows, and their seconds."""
-        found = self._batches.get(rows)
-        if found is None:
-            labels = (*self._of, str(rows))
-            number = self._board.number
-            found = number("model_batches_total", *labels), number("model_batch_seconds_total", *labels)
-            self._batches[rows] = found
-        return found
 
 
 def _content(digest: str) -> float:

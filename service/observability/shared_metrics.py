@@ -14,6 +14,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 import orjson
@@ -122,24 +123,16 @@ class Board:
         for key in self._written():
             self._place(key)
         self._tracked: list[tuple[Number, float, Callable[[], float]]] = []
-        self._numbers: dict[Key, Number] = {}
-        self._histograms: dict[Key, Histogram] = {}
+        # Kept by their labels: cheap enough for every request.
+        self.number, self.histogram = cache(self._number), cache(self._histogram)
 
-    def number(self, name: str, *labels: str) -> Number:
-        """The counter or gauge of a family with these values of its labels. Cheap enough for every request."""
-        key = (name, *labels)
-        found = self._numbers.get(key)
-        if found is None:
-            found = self._numbers[key] = Number(*self._find(key))
-        return found
+    def _number(self, name: str, *labels: str) -> Number:
+        """The counter or gauge of a family with these values of its labels."""
+        return Number(*self._find((name, *labels)))
 
-    def histogram(self, name: str, *labels: str) -> Histogram:
+    def _histogram(self, name: str, *labels: str) -> Histogram:
         """The histogram of a family with these values of its labels."""
-        key = (name, *labels)
-        found = self._histograms.get(key)
-        if found is None:
-            found = self._histograms[key] = Histogram(*self._find(key), self.families[name].buckets)
-        return found
+        return Histogram(*self._find((name, *labels)), self.families[name].buckets)
 
     def track(self, name: str, *labels: str, read: Callable[[], float]) -> None:
         """Read a number from its existing counter at each call of `publish`. Counters continue from earlier values."""
