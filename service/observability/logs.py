@@ -17,7 +17,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from functools import lru_cache, partial
-from operator import itemgetter
 from threading import get_ident
 from time import time_ns
 from types import MappingProxyType
@@ -39,7 +38,7 @@ _WORD = re.compile(r"[^ \t=\r\n\"']*")
 
 _request: ContextVar[Mapping[str, object]] = ContextVar("request", default=MappingProxyType({}))
 
-Renderer = Callable[[Mapping[str, object]], str]
+Renderer = Callable[[Mapping[str, Any]], str]
 """Makes a line of a request's fields, among them timestamp (microseconds since 1970), level and event."""
 
 
@@ -209,33 +208,19 @@ def _ending(log_format: Format, *, colours: bool) -> Sequence[Processor]:
     return (structlog.dev.ConsoleRenderer(colors=colours, exception_formatter=structlog.dev.plain_traceback),)
 
 
-def _console(fields: Mapping[str, object]) -> str:
+def _console(fields: Mapping[str, Any]) -> str:
     """The line that structlog's console makes of a request, without colours."""
-    template, of, texts_of = _template(
-        tuple(fields), tuple(map(type, fields.values())), fields["level"], fields["event"]
-    )
-    if not _WORD.fullmatch("".join(texts_of(fields))):
-        fields = {name: _word(value) if type(value) is str else value for name, value in fields.items()}
-    return (template % (_stamp(fields), *of(fields))).rstrip(" ")
-
-
-def _getter(names: Sequence[str]) -> Callable[[Mapping[str, Any]], Sequence[Any]]:
-    """A function that returns some values of a mapping."""
-    return itemgetter(*names) if len(names) > 1 else lambda fields: [fields[name] for name in names]
+    facts = [
+        f"{name}={_word(value)}" if type(value := fields[name]) is str else f"{name}={value!r}"
+        for name in _in_order(*fields)
+    ]
+    return f"{_stamp(fields)} [{fields['level']:<9}] {fields['event']:<30} {' '.join(facts)}".rstrip(" ")
 
 
 @lru_cache(maxsize=64)
-def _template(
-    names: tuple[str, ...], kinds: tuple[type, ...], level: object, event: object
-) -> tuple[str, Callable[[Mapping[str, Any]], Sequence[Any]], Callable[[Mapping[str, Any]], Sequence[str]]]:
-    """A line's format; the fields that fill it behind its time; and those of them that are texts. Nearly all requests
-    have the same fields."""
-    known = sorted((name, kind) for name, kind in zip(names, kinds, strict=True) if name not in _FIRST)
-    words = [f"[{level:<9}] {event:<30}", *(f"{name}=" for name, _ in known)]
-    ends = ["", *("%s" if kind is str else "%r" for _, kind in known)]
-    template = " ".join(word.replace("%", "%%") + end for word, end in zip(words, ends, strict=True))
-    texts = [name for name, kind in known if kind is str]
-    return f"%s {template}", _getter([name for name, _ in known]), _getter(texts)
+def _in_order(*names: str) -> Sequence[str]:
+    """The names that stand behind the event. Nearly all requests have the same."""
+    return sorted({*names} - _FIRST)
 
 
 @lru_cache(maxsize=512)
