@@ -78,7 +78,7 @@ class Application(FastAPI):
             app = each.cls(app, *each.args, **each.kwargs)
         # The fast path stands for exactly these layers: with another one every request has to pass them.
         if isinstance(app, Edge) and app.plain and isinstance(app.app, Compression) and app.app.app is routes:
-            self.fast = FastPath(app, self.state.runtime, self.state.after)
+            self.fast = FastPath(app, self.state.runtime)
         return app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -150,10 +150,9 @@ def create_app(
 ) -> Application:
     """The ASGI application. Models load after its start, while it already answers `/health`.
 
-    `app.state.runtime` is the running service, `app.state.after` a list of functions called with each answered job.
-    `shared` is the data shared with other processes at the same port. `spans` makes OpenTelemetry spans; by default the
-    settings decide. `opening` is the loading of the models if it has begun. Raises `StartupError` if spans cannot be
-    made.
+    `app.state.runtime` is the running service. `shared` is the data shared with other processes at the same port.
+    `spans` makes OpenTelemetry spans; by default the settings decide. `opening` is the loading of the models if it has
+    begun. Raises `StartupError` if spans cannot be made.
     """
     runtime = Runtime(settings, shared, opening)
     if spans is None and settings.tracing:
@@ -179,7 +178,7 @@ def create_app(
         lifespan=lifespan,
         exception_handlers={HTTPException: _http_problem},
     )
-    app.state.runtime, app.state.after = runtime, [rollout.note_answer]
+    app.state.runtime = runtime
     routers = [
         *(native.router, streaming.router, operations.router, explorer.router),
         *(rollout.reports, rollout.feedback),
@@ -190,7 +189,7 @@ def create_app(
     for router in routers:  # not `include_router`, which analyses every route again in each process
         app.router.routes += router.routes
     hsts = ((b"strict-transport-security", b"max-age=%d" % settings.hsts_seconds),) if settings.hsts_seconds else ()
-    edge = partial(Edge, runtime=runtime, headers=hsts, spans=spans, after=app.state.after)
+    edge = partial(Edge, runtime=runtime, headers=hsts, spans=spans)
     app.add_middleware(Compression, runtime=runtime)
     app.add_middleware(
         edge,

@@ -60,9 +60,6 @@ class RequestContext:
     """The status in log and metrics if the connection has abandoned the request."""
     outcome: ASGIApp | Exception | None = None
     """The answer, or the error in its place, of a request that began on the fast path."""
-    after: Sequence[Callable[..., None]] = ()
-    """Functions called in the event loop with this, the `Job` and its `Outcome` after the answer is sent. They must not
-    block."""
     runtime: Runtime
     """The running service, set by the middleware."""
 

@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from time import perf_counter
+from time import perf_counter, time
 from typing import Annotated, Any, ClassVar, Generic, NamedTuple, TypeVar, get_args
 
 from fastapi import Depends
@@ -33,6 +33,7 @@ from service.http.schemas.requests import Input, parse
 from service.model.decoding import Prediction
 from service.model.joining import Logits, Traced
 from service.model.tokenizer import Encoded
+from service.serving.exchange import Exchange
 from service.serving.explaining import Explained, Measurements, TraceOptions, explain
 from service.serving.inference import decode, encode
 from service.serving.registry import Model
@@ -370,7 +371,7 @@ def answer_of(
 
 @dataclass(slots=True, eq=False)
 class Followed:
-    """Remembers an answer for feedback, sends it, then calls the functions of `RequestContext.after`."""
+    """Remembers an answer for feedback, sends it, then passes it to shadows and the payload log."""
 
     answer: ASGIApp
     _context: RequestContext
@@ -390,9 +391,26 @@ class Followed:
             context.runtime.after.feedback.remember(context.request_id, job.model, lengths, outcome.predictions)
 
     def tell(self) -> None:
-        """Call it after the answer is sent."""
-        for tell in self._context.after:
-            tell(self._context, self._job, self._outcome)
+        """Call it after the answer is sent. A job with interventions is left out, because its answer is not the
+        model's answer to the text."""
+        job, outcome, context = self._job, self._outcome, self._context
+        after, served = context.runtime.after, context.runtime.versions_of(job.model)
+        if job.intervened or not after.follows(served):
+            return
+        after.note(
+            Exchange(
+                context.request_id,
+                context.route,
+                job.model,
+                outcome.encoded,
+                outcome.predictions,
+                time(),
+                [not isinstance(each, str) for each in job.inputs],
+                job.truncate,
+                job.split,
+            ),
+            served,
+        )
 
 
 def cost_in(content: bytes) -> float:

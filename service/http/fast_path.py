@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any, NamedTuple, Protocol
@@ -64,15 +64,11 @@ class Connection(Protocol):
 
 
 class FastPath:
-    """Runs plain requests. They pass neither `edge` nor the layers within it, so that this class stands for them.
+    """Runs plain requests. They pass neither `edge` nor the layers within it, so that this class stands for them."""
 
-    `after` holds functions called after each answered job.
-    """
-
-    def __init__(self, edge: Edge, runtime: Runtime, after: Sequence[Callable[..., None]]) -> None:
+    def __init__(self, edge: Edge, runtime: Runtime) -> None:
         self.edge = edge
         self.runtime = runtime
-        self._after = after
         least = runtime.settings.compress_bytes
         self._below = least or float("inf")
         """An answer of so many bytes may have to be compressed."""
@@ -97,8 +93,7 @@ class FastPath:
         if runtime.leaving:
             return None
         context = RequestContext(request_id(None), known.headers, perf_counter())
-        context.runtime, context.after = runtime, self._after
-        context.path, context.route = known.parameters, route.path
+        context.runtime, context.path, context.route = runtime, known.parameters, route.path
         deadline = asyncio.get_running_loop().time() + self._timeout
         try:
             prepared = route.prepare(context, content)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable
 from functools import partial
 from http import HTTPStatus
 from time import perf_counter
@@ -55,8 +55,7 @@ class Edge:
     """The middleware. Everything that answers a request runs inside it.
 
     `headers` are added to every answer, beside the service's own. `route`, if given, names all requests in log and
-    metrics; otherwise the route's path template does, never a path as sent. `after` holds functions called after each
-    answered job.
+    metrics; otherwise the route's path template does, never a path as sent.
     """
 
     def __init__(
@@ -68,7 +67,6 @@ class Edge:
         headers: Headers = (),
         spans: Spans | None = None,
         route: str | None = None,
-        after: Sequence[Callable[..., None]] = (),
     ) -> None:
         self.app = self._app = app
         self._spans = spans
@@ -76,7 +74,6 @@ class Edge:
         self._access = access
         self._runtime = runtime
         self._route = route
-        self._after = after
         self._log = logs.RequestLog()
         self.lines = b"".join(name + b": " + value + b"\r\n" for name, value in self._headers)
         """The header lines of an answer that sets only type and length."""
@@ -93,7 +90,7 @@ class Edge:
         context: RequestContext | None = scope.get(KEY)
         if context is None:  # not from a connection of this service
             scope[KEY] = context = new_context(scope["headers"])
-        context.runtime, context.after = self._runtime, self._after
+        context.runtime = self._runtime
         logs.in_request({"request_id": context.request_id})
         method = scope["method"]
         if method == "HEAD":  # the server removes the body, so routes need not handle HEAD

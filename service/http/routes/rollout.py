@@ -5,23 +5,21 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 from functools import partial
-from time import time
 from types import MappingProxyType
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Body
 from starlette.responses import Response
 
 from service.errors import AnswerNotFound, BundleRefused, InvalidField, NoShadow
-from service.http.context import Here, RequestContext, Running
+from service.http.context import Here, Running
 from service.http.described import described
-from service.http.endpoint import BodyRoute, Job, Outcome
+from service.http.endpoint import BodyRoute
 from service.http.render import json_response
 from service.http.schemas import rollout as schemas
 from service.http.schemas.examples import bodies
 from service.http.schemas.rollout import FeedbackRequest, RolloutRequest
 from service.rollout import NEWEST, Plan, conflict, read_rule
-from service.serving.exchange import Exchange
 
 FEEDBACK_BYTES = 256 * 1024
 """Limit on the body of feedback."""
@@ -39,28 +37,6 @@ class _RolloutRoute(BodyRoute):
 reports = APIRouter()
 feedback = APIRouter(route_class=_FeedbackRoute)
 admin = APIRouter(route_class=_RolloutRoute)
-
-
-def note_answer(context: RequestContext, job: Job[Any], outcome: Outcome) -> None:
-    """Pass an answered job to shadows and the payload log. A job with interventions is left out, because its answer is
-    not the model's answer to the text."""
-    after, served = context.runtime.after, context.runtime.versions_of(job.model)
-    if job.intervened or not after.follows(served):
-        return
-    after.note(
-        Exchange(
-            context.request_id,
-            context.route,
-            job.model,
-            outcome.encoded,
-            outcome.predictions,
-            time(),
-            [not isinstance(each, str) for each in job.inputs],
-            job.truncate,
-            job.split,
-        ),
-        served,
-    )
 
 
 @reports.get(

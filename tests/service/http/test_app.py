@@ -20,7 +20,7 @@ from service import settings
 from service.errors import InvalidField
 from service.http.app import create_app
 from service.http.context import context_of
-from service.http.endpoint import Answer, Job, Outcome
+from service.http.endpoint import Answer, Followed
 from service.model.contributions import contributions
 from service.model.loading import Model
 from service.observability.metrics import Metrics
@@ -203,16 +203,16 @@ def test_a_list_of_models_is_of_one_moment(tmp_path: Path, monkeypatch: pytest.M
     assert response.json()["models"][1]["versions"][0]["state"] == "ready"
 
 
-def test_jobs_are_told_of_after_their_answers(models: Path) -> None:
+def test_jobs_are_told_of_after_their_answers(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[tuple[str, int, str, object]] = []
 
-    def note(context: Any, job: Job[Any], outcome: Outcome) -> None:
+    def note(answer: Followed) -> None:
+        context, job, outcome = answer._context, answer._job, answer._outcome
         told.append((context.request_id, context.status, job.model.name, outcome.predictions[0]["label"]))
 
+    monkeypatch.setattr(Followed, "tell", note)
     for method, path, body in [*ASKED[:5], ("POST", "/predict", {"inputs": []})]:
-        app = made(models)
-        app.state.after.append(note)
-        ask(app, method, path, body, **{"X-Request-ID": "one"})
+        ask(made(models), method, path, body, **{"X-Request-ID": "one"})
     assert [each[:3] for each in told] == [("one", 200, "sentiment-bilstm")] * 5
 
 

@@ -19,7 +19,7 @@ from starlette.responses import Response
 from structlog.testing import capture_logs
 
 from service.http.app import Application
-from service.http.endpoint import JobRoute
+from service.http.endpoint import Followed, JobRoute
 from service.process import fast_connection
 from service.serving import batching
 from tests.patience import PATIENCE
@@ -265,11 +265,13 @@ def test_metrics_and_log_are_those_of_the_ordinary_path(running: Run, monkeypatc
     running(test, gate_sample=0)
 
 
-def test_functions_after_an_answer_are_called(running: Run) -> None:
+def test_answers_are_told_of_after_they_are_sent(running: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     called: list[tuple[str, list[str]]] = []
 
-    def note(context: Any, job: Any, outcome: Any) -> None:
-        called.append((context.route, [each["label"] for each in outcome.predictions]))
+    def note(answer: Any) -> None:
+        called.append((answer._context.route, [each["label"] for each in answer._outcome.predictions]))
+
+    monkeypatch.setattr(Followed, "tell", note)
 
     async def test(talk: Talk) -> None:
         asked = request("/predict", {"inputs": TEXT})
@@ -279,17 +281,17 @@ def test_functions_after_an_answer_are_called(running: Run) -> None:
         assert len(talk.fast) == 2
         assert called == 3 * called[:1] != []
 
-    running(test, lambda app: app.state.after.append(note))
+    running(test)
 
 
-def test_a_function_after_an_answer_that_fails_keeps_nothing_from_the_log(running: Run) -> None:
+def test_a_failure_after_an_answer_keeps_nothing_from_the_log(running: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any) -> None:
         raise ValueError("after the answer")
 
     async def test(talk: Talk) -> None:
         asked = request("/predict", {"inputs": TEXT})
         await talk.learned(asked)
-        talk.app.state.after.append(fail)
+        monkeypatch.setattr(Followed, "tell", fail)
         connections = [talk.connect() for _ in range(3)]
         with capture_logs() as lines:
             for protocol, _ in connections:
