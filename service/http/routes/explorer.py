@@ -7,14 +7,13 @@ change on disk.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.resources import files
-from importlib.resources.abc import Traversable
-from pathlib import PurePath
+from pathlib import Path
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Path
+import fastapi_offline
+from fastapi import APIRouter
+from fastapi import Path as PathParameter
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
@@ -58,7 +57,7 @@ _HEADERS = {
 
 EXAMPLE = {"schema": {"type": "string", "description": "A web page."}, "example": "<!doctype html>…"}
 """A page in the API document."""
-_AssetPath = Annotated[str, Path(openapi_examples={"a script": {"value": "main.js"}})]
+_AssetPath = Annotated[str, PathParameter(openapi_examples={"a script": {"value": "main.js"}})]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,25 +102,14 @@ def file(path: str, request: Request, more: dict[str, str] | None = None) -> Res
     return Response(found.content, headers=headers, media_type=found.media_type)
 
 
-def _file(content: bytes, media_type: str) -> _File:
-    return _File(content, media_type, f'"{hashlib.sha256(content).hexdigest()[:32]}"')
+def _read(path: Path) -> _File:
+    content = path.read_bytes()
+    return _File(content, MEDIA_TYPES[path.suffix], f'"{hashlib.sha256(content).hexdigest()[:32]}"')
 
 
-def _found(folder: Traversable, below: str) -> list[tuple[str, _File]]:
-    found = []
-    for entry in folder.iterdir():
-        name = below + entry.name
-        if entry.is_dir():
-            found += _found(entry, name + "/")
-        elif media_type := MEDIA_TYPES.get(PurePath(entry.name).suffix):
-            found.append((name, _file(entry.read_bytes(), media_type)))
-    return found
-
-
-def _swagger_ui() -> Iterator[tuple[str, _File]]:
-    for name in SWAGGER_UI:
-        content = (files("fastapi_offline") / "static" / name).read_bytes()
-        yield f"vendor/swagger-ui/{name}", _file(content, MEDIA_TYPES[PurePath(name).suffix])
-
-
-_FILES: Final = dict([*_found(files("service") / "explorer", ""), *_swagger_ui()])
+_FOLDER = Path(__file__).parents[2] / "explorer"
+_STATIC = Path(fastapi_offline.__file__).parent / "static"
+_FILES: Final = {
+    **{path.relative_to(_FOLDER).as_posix(): _read(path) for path in _FOLDER.rglob("*") if path.suffix in MEDIA_TYPES},
+    **{f"vendor/swagger-ui/{name}": _read(_STATIC / name) for name in SWAGGER_UI},
+}
