@@ -42,18 +42,12 @@ async def read(
     announced = headers.get(b"content-length", b"")
     if announced.isdigit() and int(announced) > limit:
         raise TooLarge(WHAT, int(announced), limit)
-    message = await receive()
-    if message["type"] == "http.request" and not message.get("more_body", False):
-        whole: bytes = message.get("body", b"")
-        if len(whole) > limit:
-            raise TooLarge(WHAT, len(whole), limit)
-        return whole
     body = bytearray()
-    while message["type"] == "http.request":
+    while (message := await receive())["type"] == "http.request":
         body += message.get("body", b"")
+        more = message.get("more_body", False)
         if len(body) > limit:
-            raise TooLarge(WHAT, f"{len(body)} or more", limit)
-        if not message.get("more_body", False):
+            raise TooLarge(WHAT, f"{len(body)} or more" if more else len(body), limit)
+        if not more:
             return bytes(body)
-        message = await receive()
     raise ClientDisconnect

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Awaitable, Sequence
-from dataclasses import dataclass, field
 from functools import lru_cache, partial
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -105,64 +104,51 @@ class Compression:
         self._runtime = runtime
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        least = self._runtime.settings.compress_bytes
-        if scope["type"] != "http" or not least:
-            return self._app(scope, receive, send)
-        return self._app(scope, receive, _Packing(scope, send, self._runtime, least))
+        if scope["type"] == "http" and self._runtime.settings.compress_bytes:
+            send = _packing(scope, send, self._runtime)
+        return self._app(scope, receive, send)
 
 
-@dataclass(slots=True, eq=False)
-class _Packing:
+def _packing(scope: Scope, send: Send, runtime: Runtime) -> Send:
     """A `send` that collects an answer to compress, and passes on any other."""
+    collected: list[Message] = []
+    coding = b""
 
-    _scope: Scope
-    _send: Send
-    _runtime: Runtime
-    _least: int
-    _start: Message | None = None
-    _coding: bytes = b""
-    _pieces: list[bytes] = field(default_factory=list)
-
-    def __call__(self, message: Message) -> Awaitable[None]:
+    async def packing(message: Message) -> None:
+        nonlocal coding
         if message["type"] == "http.response.start":
-            if not self._is_to_be_packed(message):
-                return self._send(message)
-            self._start = message
-        elif self._start is None:
-            return self._send(message)
-        else:
-            self._pieces.append(message.get("body", b""))
-            if not message.get("more_body", False):
-                return self._finish(self._start)
-        return _done()
-
-    def _is_to_be_packed(self, start: Message) -> bool:
-        headers = dict(start["headers"])
-        if int(headers.get(b"content-length", b"0")) < self._least or b"content-encoding" in headers:
-            return False
-        kind = headers.get(b"content-type", b"")
-        if not kind.startswith(_TEXT) or kind.startswith(_STREAM):
-            return False
-        vary = headers.get(b"vary")
-        headers[b"vary"] = b"Accept-Encoding" if vary is None else vary + b", Accept-Encoding"
-        start["headers"] = list(headers.items())
-        lines = [value for name, value in self._scope["headers"] if name == b"accept-encoding"]
-        self._coding = accepted(b",".join(lines))
-        return bool(self._coding)
-
-    async def _finish(self, start: Message) -> None:
+            coding = _coding_for(message, scope, runtime.settings.compress_bytes)
+        if not coding:
+            await send(message)
+            return
+        collected.append(message)
+        if len(collected) == 1 or message.get("more_body", False):
+            return
+        start, *bodies = collected
         headers = dict(start["headers"])
         cost = A_BYTE_PACKED * int(headers[b"content-length"])
-        pieces = await self._runtime.offload(cost, partial(packed, self._pieces, self._coding))
-        headers[b"content-encoding"] = self._coding
+        pieces = await runtime.offload(cost, partial(packed, [each.get("body", b"") for each in bodies], coding))
+        headers[b"content-encoding"] = coding
         headers[b"content-length"] = str(sum(map(len, pieces))).encode()
         if b"etag" in headers:  # the same content in other bytes
             headers[b"etag"] = b"W/" + headers[b"etag"].removeprefix(b"W/")
-        await self._send({**start, "headers": list(headers.items())})
+        await send({**start, "headers": list(headers.items())})
         last = len(pieces) - 1
         for number, piece in enumerate(pieces):
-            await self._send({"type": "http.response.body", "body": piece, "more_body": number < last})
+            await send({"type": "http.response.body", "body": piece, "more_body": number < last})
+
+    return packing
 
 
-async def _done() -> None:
-    """Nothing is left to do."""
+def _coding_for(start: Message, scope: Scope, least: int) -> bytes:
+    """The coding for an answer of at least `least` bytes; empty for none. Adds `Vary` where the request decides."""
+    headers = dict(start["headers"])
+    if int(headers.get(b"content-length", b"0")) < least or b"content-encoding" in headers:
+        return b""
+    kind = headers.get(b"content-type", b"")
+    if not kind.startswith(_TEXT) or kind.startswith(_STREAM):
+        return b""
+    vary = headers.get(b"vary")
+    headers[b"vary"] = b"Accept-Encoding" if vary is None else vary + b", Accept-Encoding"
+    start["headers"] = list(headers.items())
+    return accepted(b",".join(value for name, value in scope["headers"] if name == b"accept-encoding"))
