@@ -189,7 +189,7 @@ def configure(log_format: Format, level: Level, stream: TextIO | None = None) ->
     handler = logging.StreamHandler(cast(TextIO, own))
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*shared, _name_logger],
+            foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *ending],
         )
     )
@@ -253,11 +253,3 @@ def _json(event: EventDict, **_: Any) -> str:
         return orjson.dumps(event, default=repr, option=orjson.OPT_NON_STR_KEYS).decode()
     except TypeError:  # a file's name that is not UTF-8, say: a line must never be lost for that
         return json.dumps(event, default=repr)
-
-
-def _name_logger(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
-    """Add the name of the library's logger to an event of `logging`."""
-    record = event.get("_record")
-    if record is not None:
-        event["logger"] = record.name
-    return event

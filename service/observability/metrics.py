@@ -38,6 +38,9 @@ GATE_FAMILIES: dict[What, tuple[str, str]] = {
 }
 """The name and the meaning of each distribution of a gate."""
 
+Soon = Callable[[Callable[[], None]], object]
+"""Calls a function soon, such as an event loop's ``call_soon``."""
+
 Of = tuple[str, str]
 """A model's name and version."""
 
@@ -193,16 +196,16 @@ class Metrics:
     def __init__(self, board: Board | None = None, boards: Sequence[Board] = ()) -> None:
         self.board = board or Board(ON_BOARD)
         self.boards = tuple(boards) or (self.board,)
-        self._soon: Callable[[Callable[[], None]], object] | None = None
+        self._soon: Soon = _at_once
         self._waiting: dict[tuple[Any, ...], list[tuple[Any, ...]]] = {}
         """Requests that were answered and not counted yet: seconds, inputs and the stages' seconds, by all else."""
         self._works: list[Callable[[], None]] = []
         self.derived: list[Callable[[Totals], Iterator[tuple[Family, Series]]]] = []
         """Functions that compute more of `/metrics` at each scrape, from the counts of all workers."""
 
-    def gather(self, soon: Callable[[Callable[[], None]], object] | None) -> None:
+    def gather(self, soon: Soon | None) -> None:
         """Count the requests of an event loop together, when the function given to `soon` is called. None ends this."""
-        self._soon = soon
+        self._soon = soon or _at_once
         self._settle()
 
     def answered(
@@ -218,25 +221,17 @@ class Metrics:
         """A request was answered, with seconds by stage. `of` is the requested model, `inputs` how many it answered: 0
         if the request failed."""
         key = (route, method, status, of, inputs > 0, *stages)
-        values = (seconds, inputs, *stages.values())
-        if key in self._waiting:
-            self._waiting[key].append(values)
-            return
-        self._settle_soon()
-        self._waiting[key] = [values]
-        if self._soon is None:
-            self._settle()
+        first = not (self._waiting or self._works)
+        self._waiting.setdefault(key, []).append((seconds, inputs, *stages.values()))
+        if first:
+            self._soon(self._settle)
 
     def later(self, work: Callable[[], None]) -> None:
         """Call a function that counts, together with the requests of this turn of the event loop: answers must not wait
         for it."""
-        self._settle_soon()
+        first = not (self._waiting or self._works)
         self._works.append(work)
-        if self._soon is None:
-            self._settle()
-
-    def _settle_soon(self) -> None:
-        if self._soon is not None and not self._waiting and not self._works:
+        if first:
             self._soon(self._settle)
 
     def _settle(self) -> None:
@@ -318,6 +313,10 @@ class Metrics:
                 yield _metric(family, series.get(family.name, []))
         for figures in self.derived:
             yield from (_metric(family, found) for family, found in figures(totals))
+
+
+def _at_once(work: Callable[[], None]) -> None:
+    work()
 
 
 def _content(digest: str) -> float:

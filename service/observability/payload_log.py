@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
@@ -98,13 +97,6 @@ def read_redact(name: str) -> Redact | None:
     return cast("Redact", hook)
 
 
-@dataclass(frozen=True, slots=True)
-class _Waiting:
-    kind: str
-    build: Callable[[], Event]
-    characters: int
-
-
 class PayloadLog:
     """Writes events from a thread of its own, which `start` starts.
 
@@ -116,7 +108,8 @@ class PayloadLog:
         files = {each: RotatedFile(each, most_bytes, kept) for each in (path, feedback_path(path))}  # one for a device
         self._files = {PREDICTION: files[path], FEEDBACK: files[feedback_path(path)]}
         self._redact = redact
-        self._queue: SimpleQueue[_Waiting | None] = SimpleQueue()
+        self._queue: SimpleQueue[tuple[str, Callable[[], Event], int] | None] = SimpleQueue()
+        """The type of each event, the function that makes it, and its characters. None ends the thread."""
         self._thread = Thread(target=self._work, name="payload-log", daemon=True)  # no end waits for a slow disk
         self._offered = self._done = 0  # characters: the one counts in the event loop, the other in the thread
         self.written: Counter[str] = Counter()
@@ -133,7 +126,7 @@ class PayloadLog:
             self.lost["full"] += 1
             return
         self._offered += characters
-        self._queue.put(_Waiting(kind, build, characters))
+        self._queue.put((kind, build, characters))
 
     def close(self, seconds: float = CLOSE_SECONDS) -> None:
         """Write the waiting events, for a limited time."""
@@ -142,16 +135,16 @@ class PayloadLog:
             self._thread.join(seconds)
 
     def _work(self) -> None:
-        for waiting in iter(self._queue.get, None):
-            self._write(waiting)
-            self._done += waiting.characters
+        for kind, build, characters in iter(self._queue.get, None):
+            self._write(kind, build)
+            self._done += characters
         for file in self._files.values():
             file.close()
 
-    def _write(self, waiting: _Waiting) -> None:
+    def _write(self, kind: str, build: Callable[[], Event]) -> None:
         why: Lost = "redact"
         try:
-            line = orjson.dumps(waiting.build(), option=_AS_A_LINE)
+            line = orjson.dumps(build(), option=_AS_A_LINE)
             if self._redact is not None:
                 # A copy in plain values: what the hook changes is nobody else's.
                 made = self._redact(orjson.loads(line))
@@ -161,10 +154,10 @@ class PayloadLog:
                     raise TypeError("the hook has to return an event, or None")
                 line = orjson.dumps(made, option=_AS_A_LINE)
             why = "disk"
-            self._files[waiting.kind].write(line)
+            self._files[kind].write(line)
         except Exception as error:  # the hook is the user's, the disk may be full: nobody's answer must suffer
             self.lost[why] += 1
             if self.lost[why] == 1:
                 _log.error("payload log lost an event", why=why, error=type(error).__name__)
             return
-        self.written[waiting.kind] += 1
+        self.written[kind] += 1

@@ -93,7 +93,7 @@ class Output:
     """The destination of records: a file, with another file for rows set aside; or standard output and standard
     error."""
 
-    def __init__(self, path: Path | None, lines: Lines, run: Mapping[str, object], *, resume: bool) -> None:
+    def __init__(self, path: Path | None, lines: Lines, run: Mapping[str, Any], *, resume: bool) -> None:
         self.last: Key | None = None
         """The last row that an earlier run wrote a record of; None for none."""
         self.rejected = 0
@@ -144,16 +144,14 @@ class Output:
                 raise OutputError(f"standard output: {error.strerror}") from error
             raise OutputError(f"{file.name}: {error.strerror}. Mend that and go on with --resume.") from error
 
-    def _begin(self, path: Path, beside: Path, run: Mapping[str, object]) -> None:
-        files = run["files"]
-        assert isinstance(files, list)
-        check_free(path, files)
+    def _begin(self, path: Path, beside: Path, run: Mapping[str, Any]) -> None:
+        check_free(path, run["files"])
         path.parent.mkdir(parents=True, exist_ok=True)
         self._rejected_path.unlink(missing_ok=True)
         beside.write_bytes(_json_line(dict(run)))
         path.write_bytes(self._lines.header)
 
-    def _go_on(self, path: Path, beside: Path, run: Mapping[str, object]) -> None:
+    def _go_on(self, path: Path, beside: Path, run: Mapping[str, Any]) -> None:
         """Cut the output behind its last whole line, and remove rows set aside past it."""
         _check_same(path, beside, orjson.loads(orjson.dumps(dict(run))))
         with path.open("r+b") as file:
@@ -165,13 +163,11 @@ class Output:
             else:
                 file.truncate(end)
                 self.last = self._lines.key(line) if end > len(self._lines.header) else None
-        self._take_back(run)
+        self._take_back(run["files"])
 
-    def _take_back(self, run: Mapping[str, object]) -> None:
+    def _take_back(self, files: Sequence[str]) -> None:
         if not self._rejected_path.exists():
             return
-        files = run["files"]
-        assert isinstance(files, list)
         kept = 0
         with self._rejected_path.open("r+b") as file:
             for line in file:
