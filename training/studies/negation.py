@@ -43,13 +43,21 @@ class Verdict:
     new: bool = False
 
 
-GOOD = (
-    *("good", "great", "wonderful", "funny", "moving", "charming", "brilliant", "excellent", "delightful", "clever"),
-    *("beautiful", "fresh", "enjoyable", "gripping", "superb", "touching", "amazing", "smart", "entertaining", "fine"),
+def _words(listed: str) -> tuple[str, ...]:
+    return tuple(listed.split())
+
+
+GOOD = _words(
+    """
+    good great wonderful funny moving charming brilliant excellent delightful clever beautiful fresh enjoyable
+    gripping superb touching amazing smart entertaining fine
+    """
 )
-BAD = (
-    *("bad", "awful", "boring", "dull", "stupid", "terrible", "tedious", "pointless", "lifeless", "horrible"),
-    *("weak", "disappointing", "clumsy", "bland", "annoying", "ugly", "silly", "poor", "worthless", "lame"),
+BAD = _words(
+    """
+    bad awful boring dull stupid terrible tedious pointless lifeless horrible weak disappointing clumsy bland
+    annoying ugly silly poor worthless lame
+    """
 )
 """The words of the check."""
 PATTERNS = (
@@ -160,72 +168,21 @@ PATTERNS = (
     Pattern("This {n} is {a} than the last one.", "intensity", words="comparison"),
     Pattern("The {n} was rather {a}, I must say.", "intensity", new=True),
 )
-PRAISE = (
-    *(
-        "nice",
-        "lovely",
-        "fantastic",
-        "terrific",
-        "fabulous",
-        "marvelous",
-        "pleasant",
-        "perfect",
-        "outstanding",
-        "solid",
-    ),
-    *("reliable", "comfortable", "useful", "helpful", "friendly", "tasty", "delicious", "fast", "elegant", "sturdy"),
-    *(
-        "impressive",
-        "engaging",
-        "hilarious",
-        "thoughtful",
-        "inventive",
-        "original",
-        "convincing",
-        "absorbing",
-        "stunning",
-    ),
-    *("satisfying", "refreshing", "memorable", "polished", "intelligent", "warm", "witty", "interesting", "exciting"),
-    *(
-        "magnificent",
-        "splendid",
-        "handy",
-        "efficient",
-        "durable",
-        "adorable",
-        "compelling",
-        "sweet",
-        "awesome",
-        "flawless",
-    ),
+PRAISE = _words(
+    """
+    nice lovely fantastic terrific fabulous marvelous pleasant perfect outstanding solid reliable comfortable useful
+    helpful friendly tasty delicious fast elegant sturdy impressive engaging hilarious thoughtful inventive original
+    convincing absorbing stunning satisfying refreshing memorable polished intelligent warm witty interesting
+    exciting magnificent splendid handy efficient durable adorable compelling sweet awesome flawless
+    """
 )
-BLAME = (
-    *("dreadful", "mediocre", "unpleasant", "lousy", "atrocious", "crappy", "useless", "unreliable", "flimsy", "noisy"),
-    *("rude", "slow", "dirty", "smelly", "overpriced", "broken", "faulty", "uncomfortable", "shoddy", "painful"),
-    *(
-        "predictable",
-        "shallow",
-        "confusing",
-        "forgettable",
-        "contrived",
-        "pretentious",
-        "tiresome",
-        "monotonous",
-        "dreary",
-    ),
-    *(
-        "unfunny",
-        "incoherent",
-        "irritating",
-        "frustrating",
-        "ridiculous",
-        "cheesy",
-        "messy",
-        "sloppy",
-        "hollow",
-        "stale",
-    ),
-    *("inferior", "unhelpful", "wretched", "greasy", "buggy", "defective", "pathetic", "nasty", "disgusting", "vile"),
+BLAME = _words(
+    """
+    dreadful mediocre unpleasant lousy atrocious crappy useless unreliable flimsy noisy rude slow dirty smelly
+    overpriced broken faulty uncomfortable shoddy painful predictable shallow confusing forgettable contrived
+    pretentious tiresome monotonous dreary unfunny incoherent irritating frustrating ridiculous cheesy messy sloppy
+    hollow stale inferior unhelpful wretched greasy buggy defective pathetic nasty disgusting vile
+    """
 )
 GLAD = ("pleased", "satisfied", "impressed", "delighted", "thrilled", "glad", "content", "charmed")
 SAD = ("annoyed", "frustrated", "upset", "irritated", "dissatisfied", "displeased", "disgusted", "bored")
