@@ -245,23 +245,16 @@ class JobRoute(BodyRoute):
         runtime = context.runtime
         offload, inference = runtime.offload, runtime.inference
         cost = cost_in(content)
-        short = cost < INLINE_SECONDS  # a call of `offload` takes some microseconds too
-        job: Job[Any] = (
-            self._job(context, content)
-            if short
-            else await offload(cost, partial(self._job, context, content), begins=True)
-        )
+        job = await offload(cost, partial(self._job, context, content), begins=True)
         model, trace = job.model, job.trace
         _open(context, job)
-        encoded = _encode(context, job) if short else await offload(cost, partial(_encode, context, job))
+        encoded = await offload(cost, partial(_encode, context, job))
         tokens = _note(context, job, encoded)
         if job.seconds is not None:
             deadline = min(deadline, asyncio.get_running_loop().time() + job.seconds)
         if trace is None:
             cost = _cost_out(job, encoded, tokens)
             logits = await inference.predict(model, encoded, deadline=deadline, times=context.times())
-            if cost < INLINE_SECONDS:
-                return answer_of(context, job, encoded, logits)
             return await offload(cost, partial(answer_of, context, job, encoded, logits))
         numbers = trace.selection.numbers(tokens, len(encoded))
         cost = len(encoded) * AN_INPUT_OUT + tokens * A_TOKEN_OUT + numbers * A_NUMBER_OUT
