@@ -97,17 +97,14 @@ def _pointed() -> Iterator[None]:
 
 def _wanted(manifest: Manifest, asked: InferRequest) -> dict[str, bool]:
     """The outputs of an answer, and whether each is binary. Raises `InvalidField`."""
-    usual = {name: asked.binary for name in v2_outputs.usual(manifest) if _can(manifest, name)}
-    wanted = usual if asked.wanted() is None else v2_outputs.resolve(manifest, asked.wanted(), asked.binary)
+    able = [name for name in v2_outputs.usual(manifest) if name != "logits" or manifest.head != "tagger"]
+    if (named := asked.wanted()) is None:
+        return dict.fromkeys(able, asked.binary)
+    wanted = v2_outputs.resolve(manifest, named, asked.binary)
     for position, name in enumerate(wanted):
-        if not _can(manifest, name):
-            raise InvalidField(f"/outputs/{position}/name", f"A sequence has no {name!r}. It has {', '.join(usual)}.")
+        if name not in able:
+            raise InvalidField(f"/outputs/{position}/name", f"A sequence has no {name!r}. It has {', '.join(able)}.")
     return wanted
-
-
-def _can(manifest: Manifest, name: str) -> bool:
-    """True if a sequence's answer may have this output."""
-    return name in v2_outputs.usual(manifest) and not (manifest.head == "tagger" and name == "logits")
 
 
 def _prediction(manifest: Manifest, events: list[Event], logits: list[float]) -> Prediction:
