@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import NoReturn, TypeVar
 
 import orjson
@@ -59,20 +58,6 @@ class _Closed(Exception):
         self.code, self.reason, self.dropped = code, reason, dropped
 
 
-@dataclass(slots=True)
-class _Inbox:
-    """Received messages that wait: text, or bytes, which streams reject."""
-
-    most: int
-    messages: list[str | bytes] = field(default_factory=list)  # an empty deque has 600 bytes
-    size: int = 0
-    gone: bool = False
-
-    @property
-    def is_full(self) -> bool:
-        return self.size >= self.most or len(self.messages) >= MOST_MESSAGES
-
-
 class Session:
     """A stream over an accepted WebSocket."""
 
@@ -80,7 +65,12 @@ class Session:
         self._context, self._runtime = context, context.runtime
         self._streams, self._settings = context.runtime.streams, context.runtime.settings
         self._line = line
-        self._inbox = _Inbox(self._settings.stream_bytes)
+        self._inbox: list[str | bytes] = []  # an empty deque has 600 bytes
+        """Received messages that wait: text, or bytes, which streams reject."""
+        self._size = 0
+        """Characters and bytes of the inbox."""
+        self._gone = False
+        """True once the client has gone."""
         self._opened: Opened | None = None
         self._errors = 0
         self._paused = False
@@ -106,12 +96,12 @@ class Session:
             await self._line.leave()
             if self._timer is not None:
                 self._timer.cancel()
-            self._streams.waiting -= self._inbox.size
+            self._streams.waiting -= self._size
 
     async def _close(self, closed: _Closed) -> None:
         if closed.dropped is not None:
             self._streams.drop(closed.dropped)
-        if closed.code is not None and not self._inbox.gone:
+        if closed.code is not None and not self._gone:
             self._context.log["code"] = closed.code
             await self._line.close(closed.code, closed.reason)
 
@@ -120,21 +110,24 @@ class Session:
     def _take(self, content: str | bytes | None) -> None:
         """A message has come; None: the client has gone."""
         if content is None:
-            self._inbox.gone = True
-        elif self._waits and not self._inbox.messages and self._read_now(content):
+            self._gone = True
+        elif self._waits and not self._inbox and self._read_now(content):
             return
         else:
             self._put(content)
         self._wake()
 
     def _put(self, content: str | bytes) -> None:
-        inbox = self._inbox
-        inbox.messages.append(content)
-        inbox.size += len(content)
+        self._inbox.append(content)
+        self._size += len(content)
         self._streams.waiting += len(content)
-        if inbox.is_full:
+        if self._is_full:
             self._paused = True
             self._line.pause()
+
+    @property
+    def _is_full(self) -> bool:
+        return self._size >= self._settings.stream_bytes or len(self._inbox) >= MOST_MESSAGES
 
     @property
     def _waits(self) -> bool:
@@ -175,10 +168,10 @@ class Session:
 
     def _stepped(self, outcome: StepOutcome) -> None:
         """The step of a piece that callbacks read has an outcome."""
-        opened, inbox = self._opened, self._inbox
+        opened = self._opened
         assert opened is not None
         self._reading = False
-        if inbox.gone:
+        if self._gone:
             outcome = _Closed(None, dropped="gone")
         elif isinstance(outcome, Stepped) and self._waits:
             try:
@@ -187,7 +180,7 @@ class Session:
                 outcome = error
         if isinstance(outcome, Exception):
             self._wake(outcome)
-        elif opened.stream.waiting or inbox.messages or self._streams.closing:
+        elif opened.stream.waiting or self._inbox or self._streams.closing:
             self._wake()
 
     async def _next(self) -> str | bytes:
@@ -196,13 +189,12 @@ class Session:
         Raises `_Closed` if the client has gone or is silent, or the service ends, and any error of a piece that
         callbacks read.
         """
-        inbox = self._inbox
-        if not inbox.messages:
+        if not self._inbox:
             self._since = self._loop.time()
             if self._timer is None:
                 self._timer = self._loop.call_later(self._settings.stream_idle_seconds, self._look_at_idle)
-        while not inbox.messages:
-            if inbox.gone:
+        while not self._inbox:
+            if self._gone:
                 raise _Closed(None)
             if self._streams.closing:
                 raise await self._ended()
@@ -210,12 +202,12 @@ class Session:
                 raise await self._silent()
             self._woken = self._loop.create_future()
             await self._woken
-            if self._opened is not None and self._opened.stream.waiting and not inbox.gone:
+            if self._opened is not None and self._opened.stream.waiting and not self._gone:
                 return "{}"
-        content = inbox.messages.pop(0)
-        inbox.size -= len(content)
+        content = self._inbox.pop(0)
+        self._size -= len(content)
         self._streams.waiting -= len(content)
-        if self._paused and not inbox.is_full:
+        if self._paused and not self._is_full:
             self._paused = False
             self._line.read_on()
         return content
@@ -311,7 +303,7 @@ class Session:
             raise _Closed(POLICY, f"over {MOST_ERRORS} messages were wrong")
 
     async def _tell(self, *events: Event) -> None:
-        if self._inbox.gone:
+        if self._gone:
             raise _Closed(None, dropped="gone")
         if events:
             await self._line.write([dumps(event) for event in events])

@@ -86,7 +86,7 @@ class Opened:
 
     def idle(self) -> bool:
         """True once every message is read, or the stream has ended."""
-        return self.task.done() or (bool(self.line.sent) and self.session._waits and not self.session._inbox.messages)
+        return self.task.done() or (bool(self.line.sent) and self.session._waits and not self.session._inbox)
 
 
 @pytest.fixture(scope="module")
