@@ -192,11 +192,5 @@ def open_stream(
 
 def error_event(error: Exception) -> Event:
     """An error as a message."""
-    problem = problems.of(error)
-    pointers = [{"pointer": each.pointer, "detail": each.detail} for each in problem.problems]
-    return {
-        "type": "error",
-        "status": problem.status,
-        "detail": problem.detail,
-        **({"errors": pointers} if pointers else {}),
-    }
+    problem = problems.body(problems.of(error), "")
+    return {"type": "error", **{name: problem[name] for name in ("status", "detail", "errors") if name in problem}}

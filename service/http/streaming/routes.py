@@ -149,19 +149,15 @@ async def _events(opened: Opened, asked: StreamRequest) -> AsyncIterator[list[Ev
 
 
 async def _whole(opened: Opened, events: AsyncIterator[list[Event]]) -> dict[str, Any]:
-    answer: dict[str, Any] = {"model": opened.model.name, "version": opened.model.version, "events": []}
-    state: str | None = None
-    prediction: object = None
-    async for some in events:
-        for event in some:
-            match event["type"]:
-                case "state":
-                    state = event["state"]
-                case "done":
-                    prediction = event["prediction"]
-                case _:
-                    answer["events"].append(event)
-    return {**answer, "state": state, "prediction": prediction}
+    """The answer in one piece. The last event is the state or, at the end, the prediction."""
+    *tokens, last = [event async for some in events for event in some]
+    return {
+        "model": opened.model.name,
+        "version": opened.model.version,
+        "events": tokens,
+        "state": last.get("state"),
+        "prediction": last.get("prediction"),
+    }
 
 
 async def _sent(
