@@ -73,7 +73,7 @@ class Job(NamedTuple, Generic[Asked]):
     request: Asked
     model: Model
     inputs: Sequence[Input]
-    answer: Callable[[Job[Any], Outcome], ASGIApp]
+    answer: Callable[[Job[Any], Outcome], Answer]
     """Makes the answer."""
     pointer: Callable[[int], str]
     """Maps an input's number to its JSON pointer in the request."""
@@ -104,12 +104,6 @@ class Answer:
     pieces: Sequence[bytes]
     media_type: str = JSON
     headers: Sequence[tuple[bytes, bytes]] = ()
-
-    def plain(self) -> tuple[bytes, str] | None:
-        """Body and media type, if the answer is one piece without further headers."""
-        if self.headers or len(self.pieces) != 1:
-            return None
-        return self.pieces[0], self.media_type
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         length = sum(map(len, self.pieces))
@@ -366,7 +360,7 @@ def answer_of(
 class Followed:
     """Remembers an answer for feedback, sends it, then passes it to shadows and the payload log."""
 
-    answer: ASGIApp
+    answer: Answer
     _context: RequestContext
     _job: Job[Any]
     _outcome: Outcome

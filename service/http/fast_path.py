@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, Protocol
 import structlog
 
 from service.http.context import REQUEST_ID, RequestContext, request_id
-from service.http.endpoint import Answer, Followed, Job, JobRoute, answer_of
+from service.http.endpoint import Followed, Job, JobRoute, answer_of
 from service.http.middleware import CLIENT_GONE, Edge
 from service.model.joining import Logits
 from service.model.tokenizer import Encoded
@@ -116,8 +116,9 @@ class FastPath:
         try:
             joined = self.runtime.inference.predicted(job.model, pending.encoded, rows, logits)
             followed = answer_of(context, job, pending.encoded, joined)
-            plain = followed.answer.plain() if isinstance(followed.answer, Answer) else None
-            if plain is None or len(plain[0]) >= self._below or self.runtime.leaving:
+            body, *others = followed.answer.pieces
+            special = others or followed.answer.headers or self.runtime.leaving
+            if special or len(body) >= self._below:
                 context.outcome = followed
                 pending.connection.resume()
                 return
@@ -127,7 +128,7 @@ class FastPath:
             pending.connection.resume()
             return
         context.status = OK
-        pending.connection.answer(context.request_id, *plain, self.edge.lines)
+        pending.connection.answer(context.request_id, body, followed.answer.media_type, self.edge.lines)
         self.finish(context, followed)
 
     def finish(self, context: RequestContext, followed: Followed | None) -> None:
