@@ -45,9 +45,6 @@ SAFE: Headers = (
 """Headers of every answer that does not set them itself, as a page does. With them a browser runs nothing in an answer,
 shows it in no frame, and keeps it in no cache."""
 
-_PLAIN = 2
-"""The number of headers of an answer that sets only type and length."""
-
 _log = structlog.get_logger()
 
 
@@ -102,7 +99,7 @@ class Edge:
         try:
             await self._answer(scope, receive, outgoing, context)
         finally:
-            route: str = self._route or _path(scope.get("route"))
+            route: Any = self._route or getattr(scope.get("route"), "path_format", NO_ROUTE)
             if context.span is not None:
                 context.span.end(None if route == NO_ROUTE else route, context.status, context.log)
             self.note(context, method, route, perf_counter() - context.begun)
@@ -212,11 +209,8 @@ def _outgoing(send: Send, context: RequestContext, more: Headers, runtime: Runti
             context.status = message["status"]
             own = message.get("headers", ())
             headers = [*own, (b"x-request-id", context.request_id.encode("ascii"))]
-            if len(own) <= _PLAIN:
-                headers += more
-            else:
-                names = {name for name, _ in own}
-                headers += [each for each in more if each[0] not in names]
+            names = {name for name, _ in own}
+            headers += [each for each in more if each[0] not in names]
             if runtime.leaving:
                 headers.append((b"connection", b"close"))
             message["headers"] = headers
@@ -235,10 +229,6 @@ async def _handled(scope: Scope, receive: Receive, error: Exception) -> ASGIApp 
     if inspect.iscoroutinefunction(handler):
         return cast(ASGIApp, await handler(request, error))
     return cast(ASGIApp, await run_in_threadpool(handler, request, error))
-
-
-def _path(route: Any) -> str:
-    return getattr(route, "path_format", NO_ROUTE)
 
 
 def _route(scope: Scope) -> object:
