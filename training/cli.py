@@ -37,13 +37,8 @@ from training.commands.robustness import robustness
 from training.commands.shortcut import shortcut
 from training.commands.tokens import tokens
 from training.commands.units import find, units
-from training.data.corpora import CorpusError
 from training.errors import TrainingError
-from training.loop.checkpoints import CheckpointError
-from training.loop.logs import LogError
-from training.loop.pretrain import PretrainingError
 from training.loop.processes import ProcessesError, started
-from training.studies.plots import PlotError
 
 PREFIX = "TRAINING"
 """Prefix of the environment variables."""
@@ -53,17 +48,7 @@ COMMANDS = (
     *(plot, longrange, gradients, distil, faithfulness, shortcut, units, find),
 )
 _INTERRUPTED = 130
-_FORESEEN = (
-    CorpusError,
-    BundleError,
-    TrainingError,
-    PretrainingError,
-    PlotError,
-    LogError,
-    CheckpointError,
-    ProcessesError,
-    OSError,
-)
+_FORESEEN = (TrainingError, BundleError, OSError)
 """Errors with a complete message: they are printed without the name of their class."""
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import re
 import tomllib
 from pathlib import Path
 
 import click
 
-_VARIABLE = re.compile(r"\$(\w+)|\$\{(\w+)\}")
+from training.data.sources import filled
+
 _PLAIN = (str, int, float, bool)
 
 
@@ -42,16 +41,7 @@ def _value(path: Path, key: str, value: object) -> object:
         return [_value(path, key, each) for each in value]
     if not isinstance(value, _PLAIN):
         raise click.BadParameter(f"{path}: {key} is a text, a number, true or false, or a list of these")
-    return _filled(path, key, value) if isinstance(value, str) else value
-
-
-def _filled(path: Path, key: str, text: str) -> str:
-    """A text with the values of its $VARIABLES."""
-
-    def variable(found: re.Match[str]) -> str:
-        name = found[1] or found[2]
-        if name not in os.environ:
-            raise click.BadParameter(f"{path}: {key} needs the environment variable {name}")
-        return os.environ[name]
-
-    return _VARIABLE.sub(variable, text)
+    try:
+        return filled(value) if isinstance(value, str) else value
+    except KeyError as error:
+        raise click.BadParameter(f"{path}: {key} needs the environment variable {error.args[0]}") from error

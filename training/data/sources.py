@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import gzip
+import os
 import re
 import unicodedata
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from training.errors import TrainingError
 
 _BOM = b"\xef\xbb\xbf"
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
@@ -23,6 +26,7 @@ _BINARY = {
 }
 """First bytes of files that are no text, and what to do."""
 _NUMBER = re.compile(r"-?[0-9]{1,4}")
+_VARIABLE = re.compile(r"\$(\w+)|\$\{(\w+)\}")
 
 Tell = Callable[[str], None]
 """Gets each note as one line."""
@@ -32,7 +36,7 @@ def silent(_: str) -> None:
     """Drop a note."""
 
 
-class CorpusError(Exception):
+class CorpusError(TrainingError):
     """A file of labelled data cannot be used: ``FILE:LINE: what is wrong, what would be right``."""
 
     def __init__(self, path: Path | str, detail: str, line: int | None = None) -> None:
@@ -133,6 +137,11 @@ def plain_texts(path: Path) -> list[Example]:
     if not examples:
         raise CorpusError(path, "it holds no text; a line is a text")
     return examples
+
+
+def filled(text: str) -> str:
+    """A text with the values of its variables, $NAME or ${NAME}. Raises `KeyError` for one that is not set."""
+    return _VARIABLE.sub(lambda found: os.environ[found[1] or found[2]], text)
 
 
 def is_number(wanted: str | None) -> bool:

@@ -20,7 +20,6 @@ sentences: ``.conll``, or another ending that `training.data.corpora` reads for 
 
 from __future__ import annotations
 
-import os
 import random
 import re
 import tomllib
@@ -33,7 +32,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from service.model.tokenizer import UNKNOWN, build
 from training.data.checks import with_tokens
 from training.data.corpora import CorpusError, Example, read, tagged
-from training.data.sources import Tell, plain_texts, silent
+from training.data.sources import Tell, filled, plain_texts, silent
 
 LABELS = ("negative", "neutral", "positive")
 """The teacher's labels. A file without neutral rows trains the two others against each other alone."""
@@ -45,7 +44,6 @@ _PLAIN = re.compile(r"[^a-z0-9]+")
 _BEFORE = re.compile(r" (n't|'s|'re|'ve|'ll|'d|'m)(?![\w])", re.IGNORECASE)
 _OPENING, _CLOSING = re.compile(r"([(\[$]) "), re.compile(r" ([.,;:!?%)\]])")
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]* +(?=[\"'(\[]?[A-Z0-9])")
-_VARIABLE = re.compile(r"\$(\w+)")
 
 
 class Source(BaseModel):
@@ -86,24 +84,15 @@ class Drawn:
 def load(path: Path) -> Mixture:
     """Read a mixture. Raises `CorpusError` for an invalid file, with the right form."""
     try:
-        return Mixture.model_validate(tomllib.loads(_filled(path.read_text(encoding="utf-8"))))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, KeyError) as error:
+        return Mixture.model_validate(tomllib.loads(filled(path.read_text(encoding="utf-8"))))
+    except KeyError as error:
+        raise CorpusError(path, f"it is no mixture: the environment variable {error.args[0]} is not set") from error
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise CorpusError(path, f"it is no mixture: {error}") from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise CorpusError(path, f"it is no mixture: {where}: {first['msg']}; see recipes/teacher.toml") from error
-
-
-def _filled(text: str) -> str:
-    """A text with the values of its $VARIABLES. Raises `KeyError` for one that is not set."""
-
-    def variable(found: re.Match[str]) -> str:
-        if found[1] not in os.environ:
-            raise KeyError(f"the environment variable {found[1]} is not set")
-        return os.environ[found[1]]
-
-    return _VARIABLE.sub(variable, text)
 
 
 NO_KEY = "no letter from a to z and no digit"

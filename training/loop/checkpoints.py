@@ -13,11 +13,13 @@ from typing import Any
 
 import torch
 
+from training.errors import TrainingError
+
 FILE = "checkpoint.pt"
 _FORMAT = 3
 
 
-class CheckpointError(Exception):
+class CheckpointError(TrainingError):
     """A checkpoint that cannot be written, or continued from."""
 
 

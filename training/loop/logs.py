@@ -8,13 +8,15 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from training.errors import TrainingError
+
 Record = dict[str, float | int]
 """A step's: step, epoch, loss, rate, gradient (its norm before clipping), clipped (0 or 1), tokens, seconds. An
 epoch's: step, epoch, score, best, clipped (the share of its steps)."""
 Write = Callable[[Record], None]
 
 
-class LogError(Exception):
+class LogError(TrainingError):
     """A log that cannot be written or read."""
 
 

@@ -30,6 +30,7 @@ from training.data.checks import with_tokens
 from training.data.corpora import read
 from training.data.outputs import held, naming
 from training.data.sources import AS_FOUND, Layout, plain_texts
+from training.errors import TrainingError
 from training.loop.fit import Progress, seed_everything
 from training.loop.threads import flush_denormals
 from training.nets.networks import EMBEDDING_SIZES, Architecture, Design, Layer, Network, reversal
@@ -40,7 +41,7 @@ _ENCODER = ("embeddings.", "layers.")
 """Beginnings of the names of those weights that a classifier takes over."""
 
 
-class PretrainingError(Exception):
+class PretrainingError(TrainingError):
     """An encoder that cannot be made, or that does not fit the network which should start from it."""
 
 

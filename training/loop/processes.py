@@ -18,12 +18,14 @@ from typing import TypeVar
 import torch
 from torch import Tensor, distributed
 
+from training.errors import TrainingError
+
 _T = TypeVar("_T")
 _PATIENCE = timedelta(hours=2)
 """How long the others wait for one: the first scores a whole dev set while they do."""
 
 
-class ProcessesError(Exception):
+class ProcessesError(TrainingError):
     """Several processes that cannot work together."""
 
 

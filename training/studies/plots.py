@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from training.data.outputs import naming
+from training.errors import TrainingError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,7 +28,7 @@ LINES = {
 ENDINGS = (".svg", ".png", ".pdf")
 
 
-class PlotError(Exception):
+class PlotError(TrainingError):
     """A plot cannot be drawn."""
 
 
