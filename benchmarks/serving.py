@@ -106,6 +106,20 @@ def workers_are_ready(workers: int) -> Ready:
 
 
 @contextmanager
+def pinned(place: int) -> Iterator[None]:
+    """Within the block, run on one CPU, with the processes that are started there: the first of ours, or the last.
+    Anywhere if there is only one."""
+    if not hasattr(os, "sched_setaffinity") or len(cpus := sorted(os.sched_getaffinity(0))) < 2:
+        yield
+        return
+    os.sched_setaffinity(0, {cpus[place]})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, cpus)
+
+
+@contextmanager
 def server(
     *program: str,
     ready: Ready = is_ready,

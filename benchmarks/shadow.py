@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import random
 import shutil
 import subprocess
@@ -34,7 +33,7 @@ import uvloop
 
 from benchmarks.load import HOST, TEXTS, answers, body, read_answer, request
 from benchmarks.measure import Row, row
-from benchmarks.serving import ServingError, server, shipped
+from benchmarks.serving import ServingError, pinned, server, shipped
 from service.model.bundle import MANIFEST, UNITS, WEIGHTS, Bundle
 
 SUBJECT, BASELINE = "with a full shadow", "without"
@@ -105,19 +104,6 @@ def interval(ratios: Sequence[float]) -> tuple[float, float]:
 
 
 @contextmanager
-def _pinned(place: int) -> Iterator[None]:
-    """Start processes within the block on one CPU: the first of ours, or the last. Anywhere if there is only one."""
-    if not hasattr(os, "sched_setaffinity") or len(cpus := sorted(os.sched_getaffinity(0))) < 2:
-        yield
-        return
-    os.sched_setaffinity(0, {cpus[place]})
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, cpus)
-
-
-@contextmanager
 def running(bundle: Bundle) -> Iterator[tuple[str, int, int]]:
     """The model's name and the ports of both services, ready. Raises `ServingError`."""
     with tempfile.TemporaryDirectory(prefix="benchmark-") as scratch:
@@ -128,10 +114,10 @@ def running(bundle: Bundle) -> Iterator[tuple[str, int, int]]:
         settings = ("--models", str(folder.parent), "--provider", "cpu", "--versions", f"{bundle.name}=1")
         serve = ("service", "serve", *settings, "--workers", "1", "--threads", "1")
         with ExitStack() as stack:
-            with _pinned(0):
+            with pinned(0):
                 shadowed = stack.enter_context(server(*serve, "--shadow", f"{bundle.name}=2"))
                 without = stack.enter_context(server(*serve))
-            with _pinned(-1):
+            with pinned(-1):
                 yield bundle.name, shadowed.port, without.port
 
 

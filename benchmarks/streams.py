@@ -26,7 +26,7 @@ from websockets.exceptions import InvalidHandshake
 from benchmarks import step_graph, stream_service
 from benchmarks.load import HOST, TEXTS
 from benchmarks.measure import Pair, Row, in_turns, row
-from benchmarks.serving import ROOT, server
+from benchmarks.serving import ROOT, pinned, server
 from benchmarks.stream_counts import counts, left, told
 from benchmarks.stream_scripts import play, service_url
 from benchmarks.stream_service import compared, memory
@@ -76,7 +76,7 @@ def measure(size: Size = FULL, bundle: Bundle | None = None) -> Iterator[Row]:
         f"{size.words} words as a stream; /predict of each growing text", "ms of CPU", naive(model, stepper, size)
     )
     case = f"{size.words} words over a WebSocket; over HTTP, /predict of each growing text"
-    yield row(case, "ms of CPU of the worker", list(compared(bundle, size.words, size.rounds)))
+    yield from over_sockets(case, lambda: list(compared(bundle, size.words, size.rounds)))
     for streams in (1, size.streams) if step_graph.fits(model.engine.network) else ():
         case = f"a step of {streams} {'stream' if streams == 1 else 'streams'} in NumPy; with a graph of ONNX"
         yield row(case, "ms of CPU", stepped(model, stepper, streams, size))
@@ -85,7 +85,7 @@ def measure(size: Size = FULL, bundle: Bundle | None = None) -> Iterator[Row]:
     yield row("one gate in each event; none", "ms of CPU", gates(model, stepper, every[:1], size))
     yield row(f"{of_layer}; none", "ms of CPU", gates(model, stepper, every, size))
     case = f"{of_layer}, over a WebSocket; none"
-    yield row(case, "ms of CPU of the worker", stream_service.gates(bundle, every, 3 * size.words, size.rounds))
+    yield from over_sockets(case, lambda: stream_service.gates(bundle, every, 3 * size.words, size.rounds))
     held = memory(bundle, size.idle)
     yield row(f"each of {size.idle:,} idle streams, beside its WebSocket; the target", "KiB", [(held.beside, MOST_KIB)])
     yield row(
@@ -96,6 +96,14 @@ def measure(size: Size = FULL, bundle: Bundle | None = None) -> Iterator[Row]:
     with server("service", "serve", "--models", str(bundle.path.parents[1]), "--workers", "1") as service:
         case = f"{size.streams} streams of {RATE:g} tokens/s, 99th percentile; one stream, median"
         yield row(case, "ms", list(latencies(service.port, bundle.name, size)))
+
+
+def over_sockets(case: str, pairs: Callable[[], list[Pair]]) -> Iterator[Row]:
+    """A worker's CPU, with its client on any CPU, and with both on one: there no message wakes a CPU, which can take as
+    long as the service itself."""
+    yield row(case, "ms of CPU of the worker", pairs())
+    with pinned(0):
+        yield row(f"{case}; both on one CPU", "ms of CPU of the worker", pairs())
 
 
 def seconds(act: Callable[[], object]) -> float:

@@ -201,7 +201,7 @@ def test_streams_are_measured_in_process_and_over_websockets(tmp_path: Path) -> 
     bundle = tiny_bundle(tmp_path / "models" / "a-model", bidirectional=False)
     rows = list(streams.measure(streams.QUICK, bundle))
     cpu, worker = "ms of CPU", "ms of CPU of the worker"
-    kinds = [cpu, "tokens/CPU-s", cpu, worker, cpu, cpu, cpu, cpu, worker, "KiB", "KiB", "ms"]
+    kinds = [cpu, "tokens/CPU-s", cpu, worker, worker, cpu, cpu, cpu, cpu, worker, worker, "KiB", "KiB", "ms"]
     assert [row.measure for row in rows] == kinds
     assert all(row.baseline > 0 for row in rows)
     assert all(row.subject > 0 for row in rows if row.measure != "KiB")  # five streams may fit into freed memory
