@@ -74,20 +74,36 @@ class Stepper:
 
     def run(self, jobs: Sequence[StepJob]) -> list[Stepped]:
         """Step many streams in lockstep: all first tokens, then all second ones, and so on."""
-        order = sorted(range(len(jobs)), key=lambda number: -len(jobs[number].rows))
-        stepping, size = [jobs[number] for number in order], len(self.start)  # the longest first
+        if len(jobs) == 1:
+            return self._run(jobs, [len(jobs[0].rows)])
+        lengths = [len(job.rows) for job in jobs]
+        if max(lengths) == 1:
+            return self._run(jobs, lengths)
+        order = sorted(range(len(jobs)), key=lambda number: -lengths[number])
+        found = self._run([jobs[number] for number in order], [lengths[number] for number in order])
+        places = {number: place for place, number in enumerate(order)}
+        return [found[places[number]] for number in range(len(jobs))]
+
+    def _run(self, jobs: Sequence[StepJob], lengths: Sequence[int]) -> list[Stepped]:
+        """Step streams whose jobs have these lengths, the longest first."""
+        count, size = len(jobs), len(self.start)
         places, vectors = self._known(jobs)
-        memory = bytearray().join([job.state for job in stepping])
+        memory = bytearray().join([job.state for job in jobs])
         # Views [streams, size], which each step changes.
-        pooled = np.ndarray((len(jobs), self._pooled), np.float64, memory, 0, (size, 8))
-        parts = [np.ndarray((len(jobs), width), np.float32, memory, first, (size, 4)) for width, first in self._parts]
+        pooled = np.ndarray((count, self._pooled), np.float64, memory, 0, (size, 8))
+        parts = [np.ndarray((count, width), np.float32, memory, first, (size, 4)) for width, first in self._parts]
         wanted = any(job.gates for job in jobs)
         logits: list[Logits] = []  # of each token
         traced: list[list[Gates]] = []  # of each token and layer
-        for token in range(len(stepping[0].rows)):
-            rows = [places[job.rows[token]] for job in stepping if len(job.rows) > token]
-            parts, pooled = [part[: len(rows)] for part in parts], pooled[: len(rows)]
-            inputs = vectors.take(rows, 0)
+        for token in range(lengths[0]):
+            if lengths[-1] <= token:
+                count = sum(length > token for length in lengths)
+                parts, pooled = [part[:count] for part in parts], pooled[:count]
+            if count == 1:
+                place = places[jobs[0].rows[token]]
+                inputs = vectors[place : place + 1]
+            else:
+                inputs = vectors.take([places[job.rows[token]] for job in jobs[:count]], 0)
             if self._window:
                 inputs = self._widened(inputs, parts[-1])
             gates: list[Gates] = []
@@ -98,13 +114,17 @@ class Stepper:
                 gates.append(each.step(each.arrive(inputs) if gates else inputs, own))
                 inputs = own[0][self._hidden]
             logits.append(self._head.add(inputs, pooled))
-            if wanted:  # the next step changes the states
-                traced.append([{name: found.copy() for name, found in each.items()} for each in gates])
-        content, found = bytes(memory), {}
-        for place, (number, job) in enumerate(zip(order, stepping, strict=True)):
-            after, state = [each[place] for each in logits[: len(job.rows)]], content[place * size : (place + 1) * size]
-            found[number] = Stepped(after, state, traced if job.gates else None, place)
-        return [found[number] for number in range(len(jobs))]
+            if len(jobs[0].rows) > 1 and wanted:  # the next step changes the states
+                gates = [{name: found.copy() for name, found in each.items()} for each in gates]
+            traced.append(gates)
+        content = bytes(memory)
+        states = [content[at : at + size] for at in range(0, len(content), size)]
+        if lengths[0] == 1 and not wanted:
+            return list(map(Stepped, [[row] for row in logits[0]], states))
+        return [
+            Stepped([each[place] for each in logits[: len(job.rows)]], state, traced if job.gates else None, place)
+            for place, (job, state) in enumerate(zip(jobs, states, strict=True))
+        ]
 
     def _known(self, jobs: Sequence[StepJob]) -> tuple[dict[bytes, int], Array]:
         """The part of each token's gates that depends on the token alone: the input's part of the first layer's gates,
