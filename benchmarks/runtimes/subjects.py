@@ -186,12 +186,12 @@ def _subject(name: str, bundle: Bundle, folder: Path, *, certified: bool = False
     batches = []
     for lengths in LENGTHS:
         rows = random_rows(bundle.manifest.features, lengths, generator)
-        batches.append((Batch(*pad(rows, rows[0].shape[1])), engine.predict(rows)))
+        batches.append((Batch(*pad(rows)), engine.predict(rows)))
     timed = {word: random_rows(bundle.manifest.features, lengths, generator) for word, lengths in TIMED.items()}
     return Subject(
         name,
         graphs,
         tuple(batches),
-        {word: Batch(*pad(rows, rows[0].shape[1])) for word, rows in timed.items()},
+        {word: Batch(*pad(rows)) for word, rows in timed.items()},
         Files.of(bundle) if certified else None,
     )

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import onnxruntime as ort
@@ -126,10 +126,6 @@ class Engine:
         manifest = bundle.manifest
         self._patience: ort.RunOptions | None = None
         self._manifest = manifest
-        self._features = sum(feature.columns for feature in manifest.features)
-        self._output_shape = (len(manifest.labels),)
-        self._tagger = manifest.head == "tagger"
-        self._directions = manifest.directions
         self._keys = [(layer, gate) for layer in range(manifest.layers) for gate in gate_names(manifest.cell)]
         self._lent: list[ort.OrtValue] = []
         """The weights. Sessions use them in place, so that they must live as long as the sessions."""
@@ -167,16 +163,17 @@ class Engine:
 
     def predict(self, rows: Sequence[NDArray[np.int32]]) -> NDArray[np.float32]:
         """Logits of a batch of inputs, each int32 [tokens, features]: [batch, labels], or [batch, time, labels]."""
-        logits: NDArray[np.float32] = self._model.run(["logits"], _feed(rows, self._features), self._patience)[0]
+        logits: NDArray[np.float32] = self._model.run(["logits"], _feed(rows), self._patience)[0]
         return logits
 
     def trace(self, rows: Sequence[NDArray[np.int32]]) -> Trace:
         """Logits and every gate of a batch of inputs."""
-        feed = _feed(rows, self._features)
+        feed = _feed(rows)
         logits, *gates = self._trace.run(None, feed, self._patience)
-        time, shape = len(gates[0]), (len(self._directions), len(rows), gates[0].shape[-1])
+        directions = self._manifest.directions
+        time, shape = len(gates[0]), (len(directions), len(rows), gates[0].shape[-1])
         emitted = {key: array.reshape(time, *shape) for key, array in zip(self._keys, gates, strict=True)}
-        return Trace(logits, feed["lengths"], self._directions, emitted)
+        return Trace(logits, feed["lengths"], directions, emitted)
 
     def warm_up(self) -> float:
         """Run both graphs on a few shapes. Returns the seconds that a padded token of a prediction took, at best.
@@ -192,8 +189,9 @@ class Engine:
 
     def _warm_up(self, rows: int, tokens: int) -> float:
         """The same, for one shape."""
-        batch = [np.zeros((tokens, self._features), np.int32)] * rows
-        expected = (rows, tokens, *self._output_shape) if self._tagger else (rows, *self._output_shape)
+        features, labels = self._manifest.features, len(self._manifest.labels)
+        batch = [np.zeros((tokens, sum(feature.columns for feature in features)), np.int32)] * rows
+        expected = (rows, tokens, labels) if self._manifest.head == "tagger" else (rows, labels)
         try:
             started = time.perf_counter()
             logits = self.predict(batch)
@@ -208,20 +206,25 @@ class Engine:
         return seconds / (rows * tokens)
 
 
-def pad(rows: Sequence[NDArray[np.int32]], features: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Rows of different lengths as one array [batch, longest, features], padded with 0, and their lengths [batch]."""
-    lengths = np.array([len(row) for row in rows], dtype=np.int32)
-    tokens = np.zeros((len(rows), int(lengths.max()), features), dtype=np.int32)
-    for position, row in enumerate(rows):
-        tokens[position, : len(row)] = row
-    return tokens, lengths
+def pad(rows: Sequence[NDArray[np.int32]]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Rows [tokens, features] of different lengths as one array [batch, longest, features], padded with 0, and their
+    lengths [batch]."""
+    return padded(rows), np.array([len(row) for row in rows], np.int32)
 
 
-def _feed(rows: Sequence[NDArray[np.int32]], features: int) -> dict[str, NDArray[np.int32]]:
+def padded(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Arrays [tokens, …] as one [inputs, longest, …], padded with 0."""
+    longest = max(map(len, arrays))
+    together = np.zeros((len(arrays), longest, *arrays[0].shape[1:]), arrays[0].dtype)
+    for number, rows in enumerate(arrays):
+        together[number, : len(rows)] = rows
+    return together
+
+
+def _feed(rows: Sequence[NDArray[np.int32]]) -> dict[str, NDArray[np.int32]]:
     if not rows:
         raise ValueError("a batch needs at least one row")
-    tokens, lengths = pad(rows, features)
-    return {"tokens": tokens, "lengths": lengths}
+    return dict(zip(("tokens", "lengths"), pad(rows), strict=True))
 
 
 @cache
@@ -283,12 +286,10 @@ def _head(
     """The head's weight [labels, units of all directions], bias [labels] and, of an attention head, query [units of all
     directions], when the weights fit the manifest's cell and head."""
     _expect_tensors(weights, manifest)
-    tables = [table_name(each.name) for each in manifest.features]
-    names = [HEAD_WEIGHT, HEAD_BIAS, *([HEAD_QUERY] if manifest.head == "attention" else [])]
-    weight, bias, *rest = (np.array(weights[name], np.float32) for name in names)
-    query = rest[0] if rest else None
-    for feature, table in zip(manifest.features, tables, strict=True):
-        rows = len(np.atleast_1d(weights[table]))
+    weight, bias = (np.array(weights[name], np.float32) for name in (HEAD_WEIGHT, HEAD_BIAS))
+    query = np.array(weights[HEAD_QUERY], np.float32) if manifest.head == "attention" else None
+    for feature in manifest.features:
+        rows = len(np.atleast_1d(weights[table_name(feature.name)]))
         if rows != feature.size:
             raise BundleError(f"{WEIGHTS} has {rows} rows for {feature.name}, not {feature.size}")
     expected = (len(manifest.labels), manifest.hidden * len(manifest.directions))

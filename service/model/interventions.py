@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from service.errors import FieldProblem, InvalidField
 from service.model.activations import sigmoid
 from service.model.bundle import Manifest
-from service.model.engine import GateKey, Trace, pad
+from service.model.engine import GateKey, Trace, pad, padded
 from service.model.equations import CellName, Direction, Form, Gate, gates
 from service.model.gates import number_problem, numbered
 from service.model.network import Array, Layer, Network
@@ -201,26 +201,18 @@ def values_set(manifest: Manifest, settings: Sequence[Setting], length: int) -> 
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
-    """The settings of one gate of a layer: `values` count if `mask` is true. Both are [time, directions, batch,
-    units]."""
-
-    mask: NDArray[np.bool_]
-    values: Array
-
-
-@dataclass(frozen=True, slots=True)
 class _Reading:
     """A layer while it is read: the sums of its input, the settings, and the gates so far.
 
-    `sums` are by part of the stack, `emitted` by gate, all [time, directions, batch, units] in reading order.
+    `sums` are by part of the stack, `held` and `emitted` by gate, all [time, directions, batch, units] in reading
+    order. `held` has NaN for a value that is not set.
     """
 
     layer: Layer
     recurrent: Array
     """R turned round: [directions, units, blocks * units]."""
     sums: Mapping[str, Array]
-    held: Mapping[str, Held]
+    held: Mapping[str, Array]
     emitted: Mapping[str, Array]
 
     def product(self, states: Array, *parts: str) -> dict[str, Array]:
@@ -235,7 +227,8 @@ class _Reading:
         kept: Array = self.emitted[gate][step]
         kept[:] = values
         if gate in self.held:
-            np.copyto(kept, self.held[gate].values[step], where=self.held[gate].mask[step])
+            values = self.held[gate][step]
+            np.copyto(kept, values, where=~np.isnan(values))
         return kept
 
 
@@ -316,7 +309,7 @@ def run(network: Network, rows: Sequence[Rows], settings: Sequence[Sequence[Sett
     The result is as the trace graph's, float32, with the values that were set in place.
     """
     manifest = network.manifest
-    tokens, lengths = pad(rows, rows[0].shape[1])
+    tokens, lengths = pad(rows)
     time = tokens.shape[1]
     states = _inputs(network, tokens.transpose(1, 0, 2), lengths)
     turn = _turn(lengths, time) if len(manifest.directions) == 2 else None
@@ -330,7 +323,8 @@ def run(network: Network, rows: Sequence[Rows], settings: Sequence[Sequence[Sett
             ways[1] = np.take_along_axis(ways[1], turn, axis=0)
         states = np.concatenate(ways, axis=2)
     logits = [network.logits(states[:length, row]) for row, length in enumerate(lengths)]
-    return Trace(_together(logits, time), lengths, manifest.directions, emitted)
+    together = padded(logits) if manifest.head == "tagger" else np.stack(logits)
+    return Trace(together, lengths, manifest.directions, emitted)
 
 
 def _inputs(network: Network, tokens: NDArray[np.int32], lengths: NDArray[np.int32]) -> Array:
@@ -344,7 +338,7 @@ def _inputs(network: Network, tokens: NDArray[np.int32], lengths: NDArray[np.int
 
 
 def _read(
-    manifest: Manifest, layer: Layer, inputs: Array, turn: NDArray[np.intp] | None, held: Mapping[str, Held]
+    manifest: Manifest, layer: Layer, inputs: Array, turn: NDArray[np.intp] | None, held: Mapping[str, Array]
 ) -> dict[str, Array]:
     """Every gate of a layer [time, directions, batch, units] from its inputs [time, batch, inputs]."""
     time, batch, units = *inputs.shape[:2], manifest.hidden
@@ -369,23 +363,22 @@ def _read(
 
 def _held(
     manifest: Manifest, layer: int, lengths: NDArray[np.int32], time: int, settings: Sequence[Sequence[Setting]]
-) -> dict[str, Held]:
-    """A layer's settings as masks and values, by gate. The later of two settings of one value counts."""
+) -> dict[str, Array]:
+    """A layer's settings by gate, NaN where none is. The later of two settings of one value counts."""
     shape = (time, len(manifest.directions), len(lengths), manifest.hidden)
-    found: dict[str, Held] = {}
+    found: dict[str, Array] = {}
     for row, (length, entries) in enumerate(zip(lengths.tolist(), settings, strict=True)):
         for entry in entries:
             if entry.layer != layer:
                 continue
             if entry.gate not in found:
-                found[entry.gate] = Held(np.zeros(shape, np.bool_), np.zeros(shape, np.float32))
+                found[entry.gate] = np.full(shape, np.nan, np.float32)
             places = np.arange(length) if entry.tokens is None else np.array(entry.tokens)
             if entry.direction == "backward":
                 places = length - 1 - places  # in the order in which it reads
             units = np.arange(manifest.hidden) if entry.units is None else np.array(entry.units)
             at = (places[:, None], manifest.directions.index(entry.direction), row, units)
-            found[entry.gate].mask[at] = True
-            found[entry.gate].values[at] = entry.value
+            found[entry.gate][at] = entry.value
     return found
 
 
@@ -394,13 +387,3 @@ def _turn(lengths: NDArray[np.int32], time: int) -> NDArray[np.intp]:
     steps = np.arange(time)[:, None]
     mirrored = lengths[None].astype(np.intp) - 1 - steps
     return np.where(mirrored >= 0, mirrored, steps)[..., None]
-
-
-def _together(logits: Sequence[Array], time: int) -> Array:
-    """Logits of inputs as one array: [batch, labels], or [batch, time, labels] with zeros in the padding."""
-    if logits[0].ndim == 1:
-        return np.stack(logits)
-    found = np.zeros((len(logits), time, logits[0].shape[1]), np.float32)
-    for row, values in enumerate(logits):
-        found[row, : len(values)] = values
-    return found

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -20,7 +20,7 @@ from service.model.bundle import Manifest
 from service.model.contributions import contributions
 from service.model.decoding import Prediction
 from service.model.deletion import closed_form
-from service.model.engine import Engine, Trace
+from service.model.engine import Engine, Trace, padded
 from service.model.gates import LayerGates, Selection, extract
 from service.model.interventions import Applied, Setting, run, values_set, within
 from service.model.joining import Logits, Traced, bounds, cut, logits_of, parts, predictions_of
@@ -272,12 +272,3 @@ def _own(layer: LayerGates) -> LayerGates:
     """Copies of the activations. A NumPy view would keep the whole batch in memory."""
     own = {gate: array.copy() for gate, array in layer.arrays().items()}
     return LayerGates(layer.layer, layer.direction, own, layer.statistics)
-
-
-def padded(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
-    """Arrays [tokens, …] as one [inputs, longest, …], padded with 0."""
-    longest = max(map(len, arrays))
-    together = np.zeros((len(arrays), longest, *arrays[0].shape[1:]), arrays[0].dtype)
-    for number, rows in enumerate(arrays):
-        together[number, : len(rows)] = rows
-    return together

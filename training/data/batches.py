@@ -98,7 +98,7 @@ def batched(
     """The samples as batches on a device, in the order of `plan`."""
     for positions in plan([len(sample.rows) for sample in samples], rows, tokens, generator):
         chosen = [samples[position] for position in positions]
-        padded, lengths = pad([sample.rows for sample in chosen], chosen[0].rows.shape[1])
+        padded, lengths = pad([sample.rows for sample in chosen])
         if task == "sentiment":
             targets = np.concatenate([sample.targets for sample in chosen])
         else:

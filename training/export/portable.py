@@ -133,7 +133,7 @@ def certify(
     largest = dict.fromkeys(("onnxruntime", "reference"), 0.0)
     count = 0
     for rows in batches(manifest.features, np.random.default_rng(0)):
-        tokens, lengths = pad(rows, rows[0].shape[1])
+        tokens, lengths = pad(rows)
         wanted, feed = expected(rows), {"tokens": tokens, "lengths": lengths}
         answers = {"onnxruntime": session.run(None, feed)[0]}
         if lengths.max() <= _REFERENCE_TOKENS:

@@ -296,5 +296,5 @@ def _batches(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """tokens [batch, time] and lengths [batch], rows of like length together."""
     for positions in plan([len(each) for each in runs], rows, rows * 4096, generator):
-        tokens, lengths = pad([runs[position][:, None].astype(np.int32) for position in positions], 1)
+        tokens, lengths = pad([runs[position][:, None].astype(np.int32) for position in positions])
         yield torch.from_numpy(tokens[:, :, 0].astype(np.int64)), torch.from_numpy(lengths.astype(np.int64))

@@ -248,7 +248,7 @@ def of_network(network: Network, device: torch.device) -> Predictor:
 
     def predict(rows: Sequence[NDArray[np.int32]]) -> NDArray[np.float32]:
         network.eval()
-        tokens, lengths = pad(rows, rows[0].shape[1])
+        tokens, lengths = pad(rows)
         with torch.inference_mode():
             logits = network(torch.from_numpy(tokens).to(device), torch.from_numpy(lengths.astype(np.int64)).to(device))
         answer: NDArray[np.float32] = logits.cpu().numpy()

@@ -20,12 +20,11 @@ from service.errors import InvalidField, TooLarge
 from service.http.protocols.v2_tensors import Datatype, Tensor
 from service.model.bundle import Manifest
 from service.model.decoding import Prediction
-from service.model.engine import GateKey
+from service.model.engine import GateKey, padded
 from service.model.equations import gate_names, tensor_key
 from service.model.gates import LayerGates, Selection, select
 from service.model.joining import Logits
 from service.model.tokenizer import Encoded
-from service.serving.inference import padded
 
 LENGTHS = "lengths"
 TRUNCATED = "truncated"

@@ -105,7 +105,7 @@ def test_several_threads_of_one_run_answer_the_same(bundle: Bundle, engine: Engi
 
 def test_padding() -> None:
     rows = [np.full((length, 2), length, np.int32) for length in (2, 4, 1)]
-    tokens, lengths = pad(rows, 2)
+    tokens, lengths = pad(rows)
     assert tokens.dtype == lengths.dtype == np.dtype(np.int32)
     assert tokens.shape == (3, 4, 2)
     assert lengths.tolist() == [2, 4, 1]

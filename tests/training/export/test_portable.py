@@ -40,7 +40,7 @@ def logits(file: Path, bundle: Bundle) -> tuple[NDArray[np.float32], list[int]]:
     """What the file answers for the texts, and how many tokens each has."""
     tokenizer = Tokenizer.load(bundle.file(TOKENIZER), bundle.manifest.features)
     rows = [tokenizer.encode(text, 4096, truncate=False).rows for text in TEXTS]
-    tokens, lengths = pad(rows, rows[0].shape[1])
+    tokens, lengths = pad(rows)
     session = ort.InferenceSession(file, providers=["CPUExecutionProvider"])
     return session.run(None, {"tokens": tokens, "lengths": lengths})[0], lengths.tolist()
 

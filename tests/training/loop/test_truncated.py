@@ -47,7 +47,7 @@ def samples_of(net: Network, lengths: tuple[int, ...]) -> list[Sample]:
 
 
 def batch_of(samples: list[Sample]) -> Batch:
-    padded, lengths = pad([sample.rows for sample in samples], samples[0].rows.shape[1])
+    padded, lengths = pad([sample.rows for sample in samples])
     targets = [torch.from_numpy(sample.targets) for sample in samples]
     together = nn.utils.rnn.pad_sequence(targets, batch_first=True, padding_value=IGNORED)
     wanted = together[:, 0] if len(targets[0]) == 1 else together

@@ -28,7 +28,7 @@ def shape_of(cell: Kind, head: Head, bidirectional: bool = True, layers: int = 1
 
 def logits(net: Network, rows: list[Rows], filler: int = 0) -> np.ndarray:
     """Logits of a padded batch whose padding holds `filler`."""
-    tokens, lengths = pad(rows, rows[0].shape[1])
+    tokens, lengths = pad(rows)
     for number, length in enumerate(lengths):
         tokens[number, length:] = filler
     with torch.inference_mode():
@@ -138,7 +138,7 @@ def test_dropout_drops_a_unit_for_a_whole_text_and_keeps_the_mean() -> None:
     seen: list[torch.Tensor] = []
     net.layers[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     rows = random_rows(shape, (20,) * 8)
-    tokens, lengths = pad(rows, len(shape.features))
+    tokens, lengths = pad(rows)
     net.train()
     with torch.inference_mode():
         net(torch.from_numpy(tokens), torch.from_numpy(lengths.astype(np.int64)))
@@ -154,7 +154,7 @@ def test_dropout_drops_a_unit_for_a_whole_text_and_keeps_the_mean() -> None:
 def test_each_kind_of_dropout_is_where_it_says() -> None:
     shape = shape_of("lstm", "tagger", bidirectional=False, layers=2, hidden=64)
     rows = random_rows(shape, (20, 20))
-    tokens, lengths = pad(rows, len(shape.features))
+    tokens, lengths = pad(rows)
 
     def seen(dropouts: Dropouts) -> list[torch.Tensor]:
         net, found = Network(shape, dropouts=dropouts), []

@@ -56,7 +56,7 @@ def graphs_of(cell: str) -> list[str]:
 
 
 def by_torch(net: Network, rows: list[Rows]) -> NDArray[np.float32]:
-    tokens, lengths = pad(rows, rows[0].shape[1])
+    tokens, lengths = pad(rows)
     with torch.inference_mode():
         logits: NDArray[np.float32] = net(torch.from_numpy(tokens), torch.from_numpy(lengths.astype(np.int64))).numpy()
     return logits
@@ -177,7 +177,7 @@ def session(path: Path) -> ort.InferenceSession:
 def test_what_stands_in_the_padding_does_not_matter(folder: Path, cell: Kind, head: Head) -> None:
     shape = shape_of(cell, head, layers=2)
     pair(folder, shape, seed=8)
-    tokens, lengths = pad(random_rows(shape, (3, 9, 1)), len(shape.features))
+    tokens, lengths = pad(random_rows(shape, (3, 9, 1)))
     other = tokens.copy()
     for number, length in enumerate(lengths):
         other[number, length:] = 6

@@ -76,7 +76,7 @@ def by_evaluator(data: bytes) -> Callable[[list[Rows]], Logits]:
 
 
 def feed(rows: list[Rows]) -> dict[str, NDArray[np.int32]]:
-    return dict(zip(("tokens", "lengths"), pad(rows, rows[0].shape[1]), strict=True))
+    return dict(zip(("tokens", "lengths"), pad(rows), strict=True))
 
 
 RUNTIMES = {"onnxruntime": by_onnxruntime, "evaluator": by_evaluator}
