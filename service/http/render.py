@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
@@ -112,7 +112,7 @@ def _answer(head: dict[str, object], traces: Iterable[TraceAnswer], decimals: in
             yield (
                 b"," * (position > 0) + dumps({"layer": layer.layer, "direction": layer.direction})[:-1] + b',"gates":'
             )
-            yield from _gates(layer, decimals)
+            yield from _gates(layer.gates, decimals)
             if layer.statistics is not None:
                 yield b',"statistics":' + _statistics(layer.statistics, decimals)
             yield b"}"
@@ -120,23 +120,20 @@ def _answer(head: dict[str, object], traces: Iterable[TraceAnswer], decimals: in
     yield b"]}"
 
 
-def _gates(layer: LayerGates, decimals: int | None) -> Iterator[bytes]:
-    """The gates as an object. Small arrays of one shape are printed together."""
-    arrays = [value for value in layer.gates.values() if not isinstance(value, dict) and value.ndim == 2]
-    alike = len(arrays) == len(layer.gates) and sum(array.size for array in arrays) <= NUMBERS_AT_ONCE
+def _gates(gates: Mapping[str, Any], decimals: int | None) -> Iterator[bytes]:
+    """Arrays by gate, or by gate and statistic, as an object. Small arrays of one shape are printed together."""
+    arrays = [value for value in gates.values() if not isinstance(value, dict) and value.ndim == 2]
+    alike = len(arrays) == len(gates) and sum(array.size for array in arrays) <= NUMBERS_AT_ONCE
     printed: dict[str, bytes | None] = {}
     if decimals is not None and alike:
-        printed = dict(zip(layer.gates, tables_as_json(arrays, decimals), strict=True))
-    begin = "{"
-    for gate, value in layer.gates.items():
-        yield f'{begin}"{gate}":'.encode()
-        if rows := printed.get(gate):
+        printed = dict(zip(gates, tables_as_json(arrays, decimals), strict=True))
+    yield b"{"
+    for number, (name, value) in enumerate(gates.items()):
+        yield b"," * (number > 0) + dumps(name) + b":"
+        if rows := printed.get(name):
             yield b"[%b]" % rows
-        elif isinstance(value, dict):
-            yield from _object((statistic, array_as_json(array, decimals)) for statistic, array in value.items())
         else:
-            yield from array_as_json(value, decimals)
-        begin = ","
+            yield from _gates(value, decimals) if isinstance(value, dict) else array_as_json(value, decimals)
     yield b"}"
 
 
@@ -148,14 +145,6 @@ def _statistics(statistics: dict[str, NDArray[np.float32]], decimals: int | None
         gate, _, statistic = name.rpartition(".")
         (gates.setdefault(gate, {}) if gate else others)[statistic] = rounded(array, decimals)
     return dumps({"gates": gates, **others})
-
-
-def _object(members: Iterable[tuple[str, Iterator[bytes]]]) -> Iterator[bytes]:
-    yield b"{"
-    for number, (name, pieces) in enumerate(members):
-        yield b"," * (number > 0) + dumps(name) + b":"
-        yield from pieces
-    yield b"}"
 
 
 def array_as_json(array: NDArray[np.float32], decimals: int | None) -> Iterator[bytes]:
