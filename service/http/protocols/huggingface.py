@@ -13,7 +13,7 @@ from statistics import fmean
 from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
-from fastapi import APIRouter, Body
+from fastapi import APIRouter
 from numpy.typing import NDArray
 from pydantic import Field
 
@@ -23,7 +23,7 @@ from service.http.described import of_a_model
 from service.http.endpoint import Answer, Job, ModelRoute, Outcome, PathModel
 from service.http.render import dumps
 from service.http.schemas.base import Lenient, Shape, one_of
-from service.http.schemas.examples import bodies
+from service.http.schemas.examples import json_body
 from service.http.schemas.requests import InputsRequest
 from service.http.schemas.responses import Probability
 from service.model.activations import sigmoid
@@ -138,7 +138,7 @@ _ANSWERS: dict[str, object] = {
 router = APIRouter(route_class=ModelRoute)
 
 _Group = HuggingFaceToken | HuggingFaceGroup
-_Asked = Annotated[HuggingFaceRequest, Body(openapi_examples=bodies(_REQUESTS))]
+_Asked = Annotated[HuggingFaceRequest, json_body(_REQUESTS)]
 _TRUNCATED = {
     "description": "`true` if an input was over the token limit and lost its tail, else `false`.",
     "required": True,

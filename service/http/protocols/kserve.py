@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar
 
-from fastapi import APIRouter, Body
+from fastapi import APIRouter
 from pydantic import Field, PlainValidator
 from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.responses import Response
@@ -20,7 +20,7 @@ from service.http.endpoint import Answer, Job, ModelRoute, Outcome, PathModel
 from service.http.protocols.v2_schemas import ModelReady
 from service.http.render import dumps, finite, json_response
 from service.http.schemas.base import Lenient, Shape
-from service.http.schemas.examples import SENTIMENT, bodies
+from service.http.schemas.examples import SENTIMENT, json_body
 from service.http.schemas.requests import Input
 from service.http.schemas.responses import Entities, Sentiment, Token
 from service.model.contributions import check_explain, note
@@ -170,7 +170,7 @@ router = APIRouter()
 instances = APIRouter(route_class=ModelRoute)
 
 _EXPLAIN = "/parameters/explain"
-_Asked = Annotated[V1Request, Body(openapi_examples=bodies(_REQUESTS))]
+_Asked = Annotated[V1Request, json_body(_REQUESTS)]
 
 
 @router.get(

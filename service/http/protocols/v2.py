@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body
+from fastapi import APIRouter
 from pydantic import BaseModel
 from starlette.responses import Response
 from starlette.types import ASGIApp
@@ -24,7 +24,7 @@ from service.http.endpoint import Answer, BodyRoute, Job, ModelRoute, Outcome, P
 from service.http.protocols import v2_metadata, v2_outputs, v2_schemas, v2_sequences, v2_tensors
 from service.http.protocols.v2_tensors import IndexRequest, InferRequest, LoadRequest, UnloadRequest
 from service.http.render import JSON, json_response
-from service.http.schemas.examples import bodies
+from service.http.schemas.examples import json_body
 from service.serving.explaining import TraceOptions
 from service.serving.registry import IndexEntry, Model
 from service.version import VERSION
@@ -73,7 +73,7 @@ class _InferRoute(ModelRoute):
         return _written(model, asked, tensors, parameters)
 
 
-_EMPTY = bodies({"nothing": {}})
+_EMPTY = json_body({"nothing": {}})
 
 router = APIRouter()
 inference = APIRouter(route_class=_InferRoute)
@@ -180,7 +180,7 @@ async def statistics(model: PathModel, context: Here) -> Response:
     return json_response(v2_metadata.statistics(runtime.metrics.totals(), found))
 
 
-_Infer = Annotated[InferRequest, Body(openapi_examples=bodies(v2_schemas.INFER_REQUESTS))]
+_Infer = Annotated[InferRequest, json_body(v2_schemas.INFER_REQUESTS)]
 _JSON_BYTES = {"description": "Of a binary answer: the bytes of its JSON.", "schema": {"type": "integer"}}
 
 
@@ -240,7 +240,7 @@ def _written(
     response_model=list[v2_schemas.IndexEntry],
     **described("v2Index", "The repository's versions", examples={"index": v2_schemas.INDEX}),
 )
-async def index(context: Here, asked: Annotated[IndexRequest | None, Body(openapi_examples=_EMPTY)] = None) -> Response:
+async def index(context: Here, asked: Annotated[IndexRequest | None, _EMPTY] = None) -> Response:
     """The versions in the repository; with ``{"ready": true}`` only the served ones."""
     only_ready = asked is not None and bool(asked.ready)
     entries = [entry for entry in await context.runtime.index() if entry.ready or not only_ready]
@@ -255,9 +255,7 @@ _CHANGING: dict[str, Any] = {"response_class": Response, "response_model": None}
     **_CHANGING,
     **described("v2Load", "Load a model", BundleRefused),
 )
-async def load(
-    name: str, context: Here, asked: Annotated[LoadRequest | None, Body(openapi_examples=_EMPTY)] = None
-) -> Response:
+async def load(name: str, context: Here, asked: Annotated[LoadRequest | None, _EMPTY] = None) -> Response:
     """Load the highest version of a model, or load it again."""
     await context.runtime.load(name)
     return Response(media_type=JSON)
@@ -268,9 +266,7 @@ async def load(
     **_CHANGING,
     **described("v2Unload", "Unload a model", BundleRefused),
 )
-async def unload(
-    name: str, context: Here, asked: Annotated[UnloadRequest | None, Body(openapi_examples=_EMPTY)] = None
-) -> Response:
+async def unload(name: str, context: Here, asked: Annotated[UnloadRequest | None, _EMPTY] = None) -> Response:
     """Stop serving a model."""
     await context.runtime.unload(name)
     return Response(media_type=JSON)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Body
+from fastapi import APIRouter
 from pydantic import Field
 from starlette.responses import Response
 
@@ -62,7 +62,7 @@ async def versions(runtime: Running) -> Response:
 async def load(
     name: str,
     context: Here,
-    asked: Annotated[VersionRequest | None, Body(openapi_examples=examples.bodies(examples.LOAD_REQUESTS))] = None,
+    asked: Annotated[VersionRequest | None, examples.json_body(examples.LOAD_REQUESTS)] = None,
 ) -> Response:
     model = await context.runtime.load(name, asked.version if asked is not None else None)
     context.log.update(model=model.name, version=model.version)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body
+from fastapi import APIRouter
 
 from service.errors import InvalidField, TooLarge
 from service.http.accept import prefers
@@ -50,7 +50,7 @@ _TENSORS = (
     ),
 )
 def predict(
-    asked: Annotated[PredictRequest, Body(openapi_examples=examples.bodies(examples.PREDICT_REQUESTS))], context: Here
+    asked: Annotated[PredictRequest, examples.json_body(examples.PREDICT_REQUESTS)], context: Here
 ) -> Job[PredictRequest]:
     return Job(
         asked,
@@ -75,7 +75,7 @@ def predict(
     ),
 )
 def gates(
-    asked: Annotated[GatesRequest, Body(openapi_examples=examples.bodies(examples.GATES_REQUESTS))], context: Here
+    asked: Annotated[GatesRequest, examples.json_body(examples.GATES_REQUESTS)], context: Here
 ) -> Job[GatesRequest]:
     model = context.runtime.model(asked.model, asked.task, asked.version, context.route_key)
     manifest = model.bundle.manifest

@@ -8,7 +8,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import Annotated
 
-from fastapi import APIRouter, Body
+from fastapi import APIRouter
 from starlette.responses import Response
 
 from service.errors import AnswerNotFound, BundleRefused, InvalidField, NoShadow
@@ -17,7 +17,7 @@ from service.http.described import described
 from service.http.endpoint import BodyRoute
 from service.http.render import json_response
 from service.http.schemas import rollout as schemas
-from service.http.schemas.examples import bodies
+from service.http.schemas.examples import json_body
 from service.http.schemas.rollout import FeedbackRequest, RolloutRequest
 from service.rollout import NEWEST, Plan, conflict, read_rule
 
@@ -65,9 +65,7 @@ async def shadow(name: str, runtime: Running) -> Response:
         status=202,
     ),
 )
-async def take(
-    asked: Annotated[FeedbackRequest, Body(openapi_examples=bodies(schemas.FEEDBACK_REQUESTS))], context: Here
-) -> Response:
+async def take(asked: Annotated[FeedbackRequest, json_body(schemas.FEEDBACK_REQUESTS)], context: Here) -> Response:
     after = context.runtime.after
     taken = after.take_feedback(context.request_id, asked.request_id, asked.input, asked.label, asked.spans())
     context.log.update(outcome=taken.outcome)
@@ -88,7 +86,7 @@ async def take(
 )
 async def roll_out(
     name: str,
-    asked: Annotated[RolloutRequest, Body(openapi_examples=bodies(schemas.ROLLOUT_REQUESTS))],
+    asked: Annotated[RolloutRequest, json_body(schemas.ROLLOUT_REQUESTS)],
     context: Here,
 ) -> Response:
     """If a version cannot be served, or does not fit the stable one, nothing changes. A canary with a share of 0 stays

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from fastapi import Body
+
 from service.model.equations import equations
 
 
-def bodies(requests: Mapping[str, object]) -> dict[str, Any]:
-    """Examples in the form of FastAPI's `Body`."""
-    return {name: {"value": value} for name, value in requests.items()}
+def json_body(requests: Mapping[str, object]) -> Any:
+    """FastAPI's `Body` with these examples."""
+    return Body(openapi_examples={name: {"value": value} for name, value in requests.items()})
 
 
 PREDICT_REQUESTS: dict[str, dict[str, object]] = {

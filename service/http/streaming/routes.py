@@ -11,7 +11,7 @@ from functools import partial
 from typing import Annotated, Any
 
 import structlog
-from fastapi import APIRouter, Body
+from fastapi import APIRouter
 from fastapi.routing import APIRoute
 from starlette.responses import StreamingResponse
 from starlette.routing import WebSocketRoute
@@ -69,7 +69,7 @@ router = APIRouter(route_class=_StreamRoute)
     ),
 )
 async def stream(
-    asked: Annotated[StreamRequest, Body(openapi_examples=examples.bodies(examples.STREAM_REQUESTS))], context: Here
+    asked: Annotated[StreamRequest, examples.json_body(examples.STREAM_REQUESTS)], context: Here
 ) -> ASGIApp:
     asked.check()
     runtime = context.runtime
