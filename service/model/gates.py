@@ -46,6 +46,11 @@ class Selection:
     reduce: Reduce
     statistics: bool = False
 
+    @property
+    def columns(self) -> slice | list[int]:
+        """The units as an index of an array's columns."""
+        return slice(self.units.start, self.units.stop) if isinstance(self.units, range) else list(self.units)
+
     def numbers(self, tokens: int, inputs: int = 1) -> int:
         """The number of numbers in a trace of `tokens` tokens in `inputs` inputs."""
         per_token = len(STATISTICS) if self.reduce == "summary" else len(self.units)
@@ -116,8 +121,7 @@ def select(
 
 def extract(manifest: Manifest, gates: Mapping[GateKey, NDArray[np.float32]], selection: Selection) -> list[LayerGates]:
     """The selected ones of all gates of one input, layer by layer, forward before backward."""
-    units = selection.units
-    columns = slice(units.start, units.stop) if isinstance(units, range) else list(units)
+    columns = selection.columns
     rule = keeper(manifest.cell)
     found = []
     for layer in selection.layers:

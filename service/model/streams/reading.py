@@ -95,7 +95,6 @@ class StreamTokenizer:
         self._held: _Held | None = None
         self._gap = ""  # the text between the last final token and the tail, or the held word
         self._waiting: list[_Waiting] = []
-        self._final: list[Token] = []  # without gaps no token waits for its sentence
         self._tried = 0  # code points of the tail at the last check
         self._count = 0  # tokens that were sent as tokens
 
@@ -290,16 +289,13 @@ class StreamTokenizer:
     # Tokens
 
     def _decide(self, text: str, start: int, row: bytes, gap: str, behind: str) -> None:
-        if not self._gaps:
-            self._final.append(Token(text, start, start + len(text), row))
-            return
-        gap = squeezed(self._gap + gap)
+        gap = squeezed(self._gap + gap) if self._gaps else ""
         self._waiting.append(_Waiting(text, start, row, gap, behind))
         self._gap = ""
 
     def _ready(self, ended: bool = False) -> list[Token]:
         """The final tokens for which the start of a sentence is decided, too."""
-        found, self._final = self._final, []
+        found = []
         while self._waiting:
             each, splitter, begins = self._waiting[0], self._splitter, False
             if splitter is not None:

@@ -94,8 +94,6 @@ class Stream:
         self._entities: list[Entity] = []
         self._truncated = False
         self._limit = model.token_limit
-        units = wanted.selection.units if wanted.selection is not None else range(0)
-        self._units = slice(units.start, units.stop) if isinstance(units, range) else list(units)
         self.logits: list[float] = []
         """A classifier's logits for the text so far; empty before its first token."""
         self.count = 0
@@ -215,7 +213,7 @@ class Stream:
 
         Raises `ValueError` for an activation that is not finite.
         """
-        selection, decimals, units, place = self.wanted.selection, self.wanted.decimals, self._units, stepped.place
+        selection, decimals, place = self.wanted.selection, self.wanted.decimals, stepped.place
         assert selection is not None
         assert stepped.gates is not None
         kind, shape = np.float32 if decimals is None else np.float64, (len(selection.gates), len(selection.units))
@@ -225,7 +223,7 @@ class Stream:
             numbers = np.empty(shape, kind)
             for at, name in enumerate(selection.gates):
                 shown[name] = own = numbers[at]
-                own[:] = gates[name][place, units]
+                own[:] = gates[name][place, selection.columns]
             if decimals is None:
                 check_finite(numbers)
             else:
