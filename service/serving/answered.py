@@ -7,7 +7,6 @@ answers as labels, scores and offsets.
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from dataclasses import dataclass
 from hashlib import blake2b
 from math import inf
@@ -15,6 +14,7 @@ from mmap import mmap
 from time import monotonic
 from typing import Any
 
+import numpy as np
 import orjson
 
 ENTRIES = 10_000
@@ -26,7 +26,8 @@ LARGEST_DETAIL = 64 * 1024
 
 _DIGEST = 16
 _HEAD = 16  # the number of answers, and the bytes of details, written so far
-BYTES = _HEAD + ENTRIES * (_DIGEST + 3 * 8) + DETAIL_BYTES
+_ENTRY = np.dtype([("digest", f"V{_DIGEST}"), ("time", "f8"), ("start", "u8"), ("size", "u8")])
+BYTES = _HEAD + ENTRIES * _ENTRY.itemsize + DETAIL_BYTES
 """Bytes of one ring. Its pages are not touched before they are needed."""
 
 
@@ -47,15 +48,9 @@ class Ring:
     """The answers of one process. Only that process writes; any process may read."""
 
     def __init__(self, memory: memoryview) -> None:
-        parts, start = [], 0
-        for size in (_HEAD, ENTRIES * _DIGEST, *(3 * [ENTRIES * 8]), DETAIL_BYTES):
-            parts.append(memory[start : start + size])
-            start += size
-        self._head: memoryview[int] = parts[0].cast("Q")
-        self._digests, self._details = parts[1], parts[5]
-        self._times: memoryview[float] = parts[2].cast("d")
-        self._starts: memoryview[int] = parts[3].cast("Q")
-        self._sizes: memoryview[int] = parts[4].cast("Q")
+        self._head: memoryview[int] = memory[:_HEAD].cast("Q")
+        self._entries = np.frombuffer(memory[_HEAD:-DETAIL_BYTES], _ENTRY)
+        self._details = memory[-DETAIL_BYTES:]
 
     def add(self, digest: bytes, detail: bytes, now: float) -> None:
         """Write an answer. `now` must not decrease."""
@@ -67,30 +62,22 @@ class Ring:
             start, place = start + DETAIL_BYTES - place, 0
         self._head[1] = start + size  # first: readers then see that older details are being overwritten
         self._details[place : place + size] = detail
-        slot = count % ENTRIES
-        self._digests[slot * _DIGEST : (slot + 1) * _DIGEST] = digest
-        self._times[slot], self._starts[slot], self._sizes[slot] = now, start, size
+        self._entries[count % ENTRIES] = digest, now, start, size
         self._head[0] = count + 1
 
     def find(self, digest: bytes) -> FoundAnswer | None:
         """The newest answer with an id."""
-        digests, found, at = bytes(self._digests), None, -1
-        while (at := digests.find(digest, at + 1)) >= 0:
-            slot, rest = divmod(at, _DIGEST)
-            if rest or slot >= self._head[0]:
-                continue
-            then, start, size = self._times[slot], self._starts[slot], self._sizes[slot]
-            if found is not None and found.then > then:
-                continue
-            detail = bytes(self._details[start % DETAIL_BYTES : start % DETAIL_BYTES + size])
-            found = FoundAnswer(then, detail if size and self._head[1] - start <= DETAIL_BYTES else None)
-        return found
+        written = self._entries[: self._head[0]]
+        found = written[written["digest"] == np.void(digest)]
+        if not len(found):
+            return None
+        _, then, start, size = found[found["time"].argmax()].tolist()
+        detail = bytes(self._details[start % DETAIL_BYTES : start % DETAIL_BYTES + size])
+        return FoundAnswer(then, detail if size and self._head[1] - start <= DETAIL_BYTES else None)
 
     def newer(self, then: float) -> int:
         """The number of answers written after a time."""
-        count = self._head[0]
-        kept = range(max(0, count - ENTRIES), count)
-        return len(kept) - bisect_right(kept, then, key=lambda number: self._times[number % ENTRIES])
+        return int(np.count_nonzero(self._entries["time"] > then))
 
 
 class Answered:
