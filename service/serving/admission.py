@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
 from typing import NoReturn, Protocol
 
 from service.errors import DeadlineExceeded, Refusal, Unavailable
@@ -29,41 +30,38 @@ class Waiting(Protocol):
     seconds_per_token: float
 
 
+@dataclass(slots=True, eq=False, kw_only=True)
 class Admission:
     """The bound on waiting tokens. `lanes` are those with waiting rows, as they are at each call.
 
     A submission is rejected if more than `max_queued_tokens` tokens would wait with it, unless nothing waits.
     Submissions of more than `large_tokens` tokens may fill `large_share` of that bound together; the first of them is
-    always accepted. The other submissions of a lane may fill `lane_share` of the room that the other lanes leave.
+    always accepted. The other submissions of a lane may fill `lane_share`, at most 1, of the room that the other lanes
+    leave.
 
     `threads` run the batches, `clock` tells the time in seconds, and `refused` counts rejected submissions by reason.
     """
 
-    def __init__(
-        self,
-        lanes: Collection[Waiting],
-        *,
-        threads: int,
-        max_queued_tokens: int,
-        large_tokens: int,
-        large_share: float,
-        lane_share: float,
-        clock: Callable[[], float],
-        refused: Counter[Refusal],
-    ) -> None:
-        self._lanes = lanes
-        self._threads = threads
-        self._most = max_queued_tokens
-        self._large_tokens = large_tokens
-        self._most_large = large_share * max_queued_tokens
-        self._lane_share = lane_share
-        self._surely = max_queued_tokens * lane_share / (1 + lane_share)
-        """Tokens that may wait, whichever lanes they are in, if no submission is large: then one lane has at most its
-        share of what they leave."""
-        self._clock = clock
-        self._refused = refused
-        self._promised = (0.0, clock())  # seconds of work that rejected callers will bring, as of the time
-        self._mean_tokens = 1.0  # running mean over submissions
+    lanes: Collection[Waiting]
+    threads: int
+    max_queued_tokens: int
+    large_tokens: int
+    large_share: float
+    lane_share: float
+    clock: Callable[[], float]
+    refused: Counter[Refusal]
+    _most_large: float = field(init=False)
+    _surely: float = field(init=False)
+    """Tokens that may wait, whichever lanes they are in, if no submission is large: then one lane has at most its share
+    of what they leave."""
+    _promised: tuple[float, float] = (0.0, 0.0)
+    """Seconds of work that rejected callers will bring, as of the time."""
+    _mean_tokens: float = 1.0
+    """Running mean over submissions."""
+
+    def __post_init__(self) -> None:
+        self._most_large = self.large_share * self.max_queued_tokens
+        self._surely = self.max_queued_tokens * self.lane_share / (1 + self.lane_share)
 
     @property
     def queued_tokens(self) -> int:
@@ -73,7 +71,7 @@ class Admission:
     def waiting(self) -> tuple[int, int]:
         """Waiting tokens, and those of them that belong to large submissions."""
         tokens = large = 0
-        for lane in self._lanes:
+        for lane in self.lanes:
             queue = lane.queue
             tokens += queue.tokens
             large += queue.large_tokens
@@ -82,12 +80,12 @@ class Admission:
     @property
     def queued_seconds(self) -> float:
         """Estimated seconds until the threads have run all waiting rows."""
-        return sum(lane.queue.tokens * lane.seconds_per_token for lane in self._lanes) / self._threads
+        return sum(lane.queue.tokens * lane.seconds_per_token for lane in self.lanes) / self.threads
 
     def check_room(self) -> None:
         """Raises `Unavailable` if no further token may wait."""
         waiting, large = self.waiting()
-        if waiting - large + min(large, self._most_large) >= self._most:
+        if waiting - large + min(large, self._most_large) >= self.max_queued_tokens:
             self.refuse_full(self._mean_tokens)
 
     def check_lane(self, lane: Waiting) -> None:
@@ -98,20 +96,20 @@ class Admission:
     def has_room(self, lane: Waiting, tokens: int) -> bool:
         """True if a submission of `tokens` tokens to the lane may wait."""
         waiting, large = self.waiting()
-        if waiting + tokens <= self._surely and tokens <= self._large_tokens:
+        if waiting + tokens <= self._surely and tokens <= self.large_tokens:
             return True
         if not waiting:
             return True
-        if tokens > self._large_tokens:
+        if tokens > self.large_tokens:
             return large + tokens <= self._most_large if large else waiting <= self._most_large
         counted = waiting - large + min(large, self._most_large)
         own = lane.queue.tokens - lane.queue.large_tokens
-        return counted + tokens <= self._most and own + tokens <= self._lane_share * (self._most - (counted - own))
+        return own + tokens <= self.lane_share * (self.max_queued_tokens - (counted - own))
 
     def admit(self, lane: Waiting, tokens: int, deadline: float) -> None:
         """Accept a submission of `tokens` tokens, or raise `Unavailable` or `DeadlineExceeded`."""
         if deadline <= asyncio.get_running_loop().time():
-            self._refused[Refusal.DEADLINE] += 1
+            self.refused[Refusal.DEADLINE] += 1
             raise DeadlineExceeded
         self._mean_tokens += _WEIGHT_OF_LAST * (tokens - self._mean_tokens)
         if not self.has_room(lane, tokens):
@@ -120,18 +118,18 @@ class Admission:
     def refuse_full(self, tokens: float) -> NoReturn:
         """Reject a submission of about `tokens` tokens. Each rejected caller gets a later Retry-After, so that they do
         not return together."""
-        self._refused[Refusal.FULL] += 1
-        now = self._clock()
+        self.refused[Refusal.FULL] += 1
+        now = self.clock()
         waiting, seconds = self.queued_tokens, self.queued_seconds
         promised, then = self._promised
         promised = max(0.0, promised - (now - then))
         self._promised = (promised + tokens * seconds / max(1, waiting), now)
         raise Unavailable(
-            f"The service is full: {waiting} tokens wait, of at most {self._most}.",
+            f"The service is full: {waiting} tokens wait, of at most {self.max_queued_tokens}.",
             retry_after=min(LONGEST_RETRY, seconds + promised),
         )
 
     def refuse_closed(self) -> NoReturn:
         """Reject a submission because the service is shutting down."""
-        self._refused[Refusal.CLOSED] += 1
+        self.refused[Refusal.CLOSED] += 1
         raise Unavailable("The service is shutting down.", retry_after=RETRY_WHEN_CLOSED)

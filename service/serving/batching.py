@@ -94,7 +94,7 @@ class Batcher:
         self._turns: OrderedDict[Lane[Any, Any], None] = OrderedDict()  # lanes with waiting rows, the next first
         self._given = 0.0  # `given` of the lane that ran last, in seconds
         self.admission = Admission(
-            self._turns,
+            lanes=self._turns,
             threads=threads,
             max_queued_tokens=max_queued_tokens,
             large_tokens=self.large_tokens,

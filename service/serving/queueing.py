@@ -13,7 +13,7 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass, field
 from itertools import count
 from operator import attrgetter
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
@@ -55,54 +55,37 @@ class Reply(Protocol):
         """Take the error that the submission ended with. Must not raise."""
 
 
+@dataclass(slots=True, eq=False)
 class Submission:
     """One submission: its rows, its results so far, and the receiver of them."""
 
-    __slots__ = (
-        "backlog",
-        "deadline",
-        "future",
-        "large",
-        "missing",
-        "queued",
-        "queued_tokens",
-        "results",
-        "rows",
-        "since",
-        "spread",
-        "times",
-        "tokens",
-    )
+    rows: Sequence[Any]
+    lengths: InitVar[Sequence[int]]
+    deadline: float
+    future: Reply
+    since: float
+    """Arrival, by the batcher's clock."""
+    times: Times | None = None
+    """None unless the caller wants them."""
+    results: list[Any] = field(init=False)
+    missing: int = field(init=False)
+    tokens: int = field(init=False)
+    """Tokens of the rows that have not begun."""
+    backlog: list[tuple[int, int]] = field(init=False)
+    """(length, position) of the rows outside the queue, longest last."""
+    queued: dict[int, Entry] = field(init=False, default_factory=dict)
+    """The rows in the queue, by order of joining."""
+    queued_tokens: int = field(init=False, default=0)
+    large: bool = field(init=False, default=False)
+    spread: bool = field(init=False, default=False)
+    """True if its rows do not fit into one batch."""
 
-    def __init__(
-        self,
-        rows: Sequence[Any],
-        lengths: Sequence[int],
-        deadline: float,
-        future: Reply,
-        since: float,
-        times: Times | None = None,
-    ) -> None:
-        self.rows = rows
-        self.times = times
-        """None unless the caller wants them."""
-        self.deadline = deadline
-        self.since = since
-        """Arrival, by the batcher's clock."""
-        self.future = future
-        self.results: list[Any] = [None] * len(rows)
-        self.missing = len(rows)
-        self.large = False
-        self.spread = False
-        """True if its rows do not fit into one batch."""
+    def __post_init__(self, lengths: Sequence[int]) -> None:
+        self.missing = len(self.rows)
+        self.results = [None] * self.missing
         one = self.missing == 1 == len(lengths)
         self.tokens = lengths[0] if one else sum(lengths)
-        """Tokens of the rows that have not begun."""
-        self.backlog = [(lengths[0], 0)] if one else sorted(zip(lengths, range(len(rows)), strict=True))
-        """(length, position) of the rows outside the queue, longest last."""
-        self.queued: dict[int, Entry] = {}
-        """The rows in the queue, by order of joining."""
-        self.queued_tokens = 0
+        self.backlog = [(lengths[0], 0)] if one else sorted(zip(lengths, range(self.missing), strict=True))
 
 
 class Entry(NamedTuple):
