@@ -38,6 +38,7 @@ from service.process.sockets import refuse, turn_away
 from service.process.supervisor import Loaded
 from service.process.websocket import WebSocket
 from service.process.wire import Wire, reset
+from service.process.worker import SIGNALS
 from service.serving.opening import Opening
 from service.serving.runtime import Phase, Runtime
 from service.serving.shared import Shared
@@ -61,7 +62,6 @@ SEND_SECONDS = 4.0
 """Seconds after the grace period in which clients may take answers that have begun. Less than the supervisor's
 `KILL_AFTER`."""
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
 _log = structlog.get_logger()
 
 
@@ -150,7 +150,7 @@ class Server(uvicorn.Server):
         decides on them.
         """
         loop = asyncio.get_running_loop()
-        numbers = _SIGNALS if self._parent is None else (signal.SIGTERM,)
+        numbers = SIGNALS if self._parent is None else (signal.SIGTERM,)
         for number in numbers:
             loop.add_signal_handler(number, self._on_signal, number)
         loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
@@ -165,7 +165,7 @@ class Server(uvicorn.Server):
             self.runtime.metrics.gather(None)
             # Every request has its answer. A signal must not change the exit status any more.
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})  # until the end
-            held = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+            held = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
             for number in (*numbers, signal.SIGHUP):
                 loop.remove_signal_handler(number)
                 signal.signal(number, lambda *_: None)
@@ -242,25 +242,20 @@ class Server(uvicorn.Server):
 
     async def _end_streams(self, limit: float) -> None:
         """Send every stream its state and wait for its end. uvicorn would close it at once."""
-        streams, loop = self.runtime.streams, asyncio.get_running_loop()
+        streams = self.runtime.streams
         streams.close()
-        limit = min(limit, loop.time() + self._settings.grace_seconds / 2)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout_at(limit):
-                await streams.emptied()
+        left = limit - asyncio.get_running_loop().time()
+        await until(lambda: not streams.open, min(left, self._settings.grace_seconds / 2))
 
     async def _send_rest(self, limit: float) -> None:
         """Wait until clients have taken the answers that have begun. At the loop time `limit`, reset the others."""
-        loop = asyncio.get_running_loop()
         if sending := self._sending():
             _log.warning("sending answers after the grace period", connections=len(sending))
-        while sending and loop.time() < limit:
-            await asyncio.sleep(0.05)
-            sending = self._sending()
+            await until(lambda: not self._sending(), limit - asyncio.get_running_loop().time())
+        if sending := self._sending():
+            _log.error("answers cut off: their clients did not take them in time", connections=len(sending))
         for connection in sending:
             reset(connection.transport)  # so that the client cannot mistake the part for the whole
-        if sending:
-            _log.error("answers cut off: their clients did not take them in time", connections=len(sending))
 
     def _sending(self) -> list[Protocol]:
         connections = cast(set[Protocol], self.server_state.connections)  # uvicorn's set, of the class in its config
@@ -286,11 +281,11 @@ class LoadingServer(Server):
     def capture_signals(self) -> Iterator[None]:
         """A signal to stop ends the process at once, because no work has begun. SIGHUP waits."""
         loop = asyncio.get_running_loop()
-        for number in _SIGNALS:  # the loop calls back between two log lines, not within one, which holds the log's lock
+        for number in SIGNALS:  # the loop calls back between two log lines, not within one, which holds the log's lock
             loop.add_signal_handler(number, self._on_signal, number)
         yield
-        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # until the supervisor has its own handlers
-        for number in _SIGNALS:
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # until the supervisor has its own handlers
+        for number in SIGNALS:
             loop.remove_signal_handler(number)
 
     def _on_signal(self, number: signal.Signals) -> None:

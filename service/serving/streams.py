@@ -89,8 +89,6 @@ class Streams:
         """Bytes received from streams and not read yet."""
         self.closing = False
         """True if the streams must end because the service does."""
-        self._emptied = asyncio.Event()
-        self._emptied.set()
         self._listeners: set[Callable[[], None]] = set()
         board = metrics.board
         self._tokens = board.number("stream_tokens_total")
@@ -109,17 +107,10 @@ class Streams:
                 reason=Refusal.STREAMS,
             )
         self.open += 1
-        self._emptied.clear()
         try:
             yield
         finally:
             self.open -= 1
-            if not self.open:
-                self._emptied.set()
-
-    async def emptied(self) -> None:
-        """Wait until no stream is open."""
-        await self._emptied.wait()
 
     @contextmanager
     def listening(self, tell: Callable[[], None]) -> Iterator[None]:
