@@ -216,7 +216,11 @@ class BodyRoute(APIRoute):
 
 
 class JobRoute(BodyRoute):
-    """A route whose function, not a coroutine, makes a `Job` from the checked body. This class runs the job."""
+    """A route whose function, not a coroutine, makes a `Job` from the checked body. This class runs the job.
+
+    If the model is in the path, the function gets it as `model`, in place of the path parameters. An unknown model is
+    reported before the body is checked.
+    """
 
     routed = True
 
@@ -259,17 +263,8 @@ class JobRoute(BodyRoute):
             return await offload(cost, partial(_explained, context, job, encoded, explained))
 
     def _job(self, context: RequestContext, content: bytes) -> Job[Any]:
-        job: Job[Any] = self.endpoint(asked=self.parse(context, content), context=context, **context.path)
-        return job
-
-
-class ModelRoute(JobRoute):
-    """A route with the model in its path. Its function gets it as `model`, in place of the path parameters. An unknown
-    model is reported before the body is checked."""
-
-    def _job(self, context: RequestContext, content: bytes) -> Job[Any]:
-        model = model_of(context)
-        job: Job[Any] = self.endpoint(model=model, asked=self.parse(context, content), context=context)
+        model = {"model": model_of(context)} if context.path else {}
+        job: Job[Any] = self.endpoint(asked=self.parse(context, content), context=context, **model)
         return job
 
 

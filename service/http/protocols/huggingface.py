@@ -20,7 +20,7 @@ from pydantic import Field
 from service.errors import FieldProblem, InvalidField
 from service.http.context import Here
 from service.http.described import of_a_model
-from service.http.endpoint import Answer, Job, ModelRoute, Outcome, PathModel
+from service.http.endpoint import Answer, Job, JobRoute, Outcome, PathModel
 from service.http.render import dumps
 from service.http.schemas.base import Lenient, Shape, one_of
 from service.http.schemas.examples import json_body
@@ -135,7 +135,7 @@ _ANSWERS: dict[str, object] = {
     "entities": [{"entity_group": "PER", "score": 0.98, "word": "Ada Lovelace", "start": 0, "end": 12}],
     "tokens": [{"entity": "B-PER", "score": 0.99, "word": "Ada", "start": 0, "end": 3}],
 }
-router = APIRouter(route_class=ModelRoute)
+router = APIRouter(route_class=JobRoute)
 
 _Group = HuggingFaceToken | HuggingFaceGroup
 _Asked = Annotated[HuggingFaceRequest, json_body(_REQUESTS)]

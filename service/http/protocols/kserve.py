@@ -16,7 +16,7 @@ from starlette.responses import Response
 from service.errors import InvalidField
 from service.http.context import Here, Running
 from service.http.described import described, of_a_model
-from service.http.endpoint import Answer, Job, ModelRoute, Outcome, PathModel
+from service.http.endpoint import Answer, Job, JobRoute, Outcome, PathModel
 from service.http.protocols.v2_schemas import ModelReady
 from service.http.render import dumps, finite, json_response
 from service.http.schemas.base import Lenient, Shape
@@ -167,7 +167,7 @@ class _Bare(StringConvertor):
 
 register_url_convertor("bare", _Bare())
 router = APIRouter()
-instances = APIRouter(route_class=ModelRoute)
+instances = APIRouter(route_class=JobRoute)
 
 _EXPLAIN = "/parameters/explain"
 _Asked = Annotated[V1Request, json_body(_REQUESTS)]

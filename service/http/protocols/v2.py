@@ -20,7 +20,7 @@ from service.errors import BundleRefused
 from service.http import body
 from service.http.context import Here, RequestContext, Running
 from service.http.described import described, of_a_model
-from service.http.endpoint import Answer, BodyRoute, Job, ModelRoute, Outcome, PathModel, model_of
+from service.http.endpoint import Answer, BodyRoute, Job, JobRoute, Outcome, PathModel, model_of
 from service.http.protocols import v2_metadata, v2_outputs, v2_schemas, v2_sequences, v2_tensors
 from service.http.protocols.v2_tensors import IndexRequest, InferRequest, LoadRequest, UnloadRequest
 from service.http.render import JSON, json_response
@@ -45,7 +45,7 @@ class _RepositoryRoute(BodyRoute):
             body.check_json(content_type)
 
 
-class _InferRoute(ModelRoute):
+class _InferRoute(JobRoute):
     check_type = staticmethod(_RepositoryRoute.check_type)
 
     def parse(self, context: RequestContext, content: bytes) -> BaseModel:
