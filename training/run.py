@@ -13,7 +13,6 @@ import numpy as np
 import torch
 
 from service.model.bundle import MAX_BYTES, Bundle, GateStatistics, Origin, RawText, Score
-from service.model.decoding import decoder
 from service.model.engine import Engine
 from training.data.outputs import held
 from training.errors import TrainingError
@@ -29,7 +28,7 @@ from training.material import Data, Material, gather
 from training.nets.networks import Network
 from training.options import FitOptions
 from training.scoring import raw
-from training.scoring.evaluate import best_temperature, corpus_name, guess, guess_score, mark, measure
+from training.scoring.evaluate import Subject, best_temperature, corpus_name, guess, guess_score, mark
 from training.scoring.gate_drift import measure as measure_gates
 from training.start import resolved
 
@@ -195,8 +194,8 @@ def _publish(options: FitOptions, material: Material, outcome: Outcome, tell: Ca
     warmth = best_temperature(material.network, dev) if dev else 1.0
 
     def figures(bundle: Bundle) -> list[Score]:
-        engine, decode = Engine(bundle), decoder(options.design.task, material.labels, bundle.manifest.crf)
-        reports = [measure(engine.predict, data, decode) for data in (*dev, *test)]
+        subject = Subject(bundle)
+        reports = [subject.measure(data) for data in (*dev, *test)]
         for report in reports:
             if report.remark:
                 tell(f"warning: {report.remark}")

@@ -307,7 +307,7 @@ class _Training:
         parameters = list(self.network.parameters())
         if self.recipe.clip_value:
             nn.utils.clip_grad_value_(parameters, self.recipe.clip_value)
-        norm = _clipped(parameters, self.recipe.clip)
+        norm = float(nn.utils.clip_grad_norm_(parameters, self.recipe.clip))
         self.optimizer.step()
         if self.average:
             self.average.update()
@@ -398,19 +398,6 @@ _STANDING = ("epoch", "done", "step", "since", "mean", "clipped", "best", "lowes
 def _count(batch: Batch) -> int:
     """The number of targets of a batch: its mean loss is a mean over these."""
     return int((batch.targets != IGNORED).sum())
-
-
-def _clipped(parameters: Sequence[Tensor], most: float) -> float:
-    """The global norm of the gradients, which are scaled down if it is larger than `most`."""
-    norm = nn.utils.get_total_norm([each.grad for each in parameters if each.grad is not None])
-    found = float(norm)
-    if not found < most - _NEARLY:  # most steps have less: the gradients are left as they are, not multiplied by 1
-        nn.utils.clip_grads_with_norm_(parameters, most, norm)
-    return found
-
-
-_NEARLY = 1e-5
-"""torch scales gradients whose norm is this close below the limit, too."""
 
 
 def _loss(network: Network, batch: Batch, logits: Tensor, recipe: Recipe) -> Tensor:
