@@ -8,7 +8,7 @@ token's effect on later gates is not part of its share. In a minimal cell no tok
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from types import MappingProxyType
 from typing import Literal, TypedDict, TypeVar
 
@@ -20,11 +20,9 @@ from service.model.activations import softmax
 from service.model.bundle import Head, Manifest
 from service.model.equations import CellName, Direction, equations
 from service.model.gates import numbered
-from service.model.window_shares import ALL_ORDERS
+from service.model.window_shares import ALL_ORDERS, Gates, Held
 
 Array = NDArray[np.float64]
-Gates = Mapping[tuple[int, Direction, str], NDArray[np.float32]]
-"""(layer, direction, gate name) to one input's activations [tokens, units]; the top layer's are read."""
 
 _LSTM_METHOD = (
     "cell-state decomposition (Murdoch and Szlam 2017): token k gives i_k * C~_k times the later forget gates to C_t; "
@@ -106,7 +104,7 @@ def contributions(
     gates: Gates,
     explain: int | None = None,
     query: NDArray[np.float32] | None = None,
-    held: Mapping[tuple[int, Direction, str], NDArray[np.bool_]] = MappingProxyType({}),
+    held: Held = MappingProxyType({}),
     words: Sequence[NDArray[np.float32]] | None = None,
 ) -> Contributions | None:
     """Split one input's logits, W pooled + b, over its tokens; None if it cannot be split; `note` then has the reason.
@@ -190,9 +188,7 @@ class _TopLayer:
         return found
 
 
-def _shares(
-    cell: CellName, top: _TopLayer, pooling: Array, held: Mapping[tuple[int, Direction, str], NDArray[np.bool_]]
-) -> tuple[Array, Array]:
+def _shares(cell: CellName, top: _TopLayer, pooling: Array, held: Held) -> tuple[Array, Array]:
     """The share of each step in the pooled states, and the factor to them from the value that it writes: both [tokens,
     directions, units], in reading order."""
     written, kept, counted = _terms(cell, top)

@@ -12,7 +12,6 @@ same way. The effects of two tokens do not add up: the first token's effect pass
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TypeVar
 
 import numpy as np
@@ -24,6 +23,7 @@ from service.model.faithfulness import DeletionEffects
 from service.model.network import Network, pooled
 from service.model.weights_layout import HEAD_QUERY, HEAD_WEIGHT
 from service.model.window_deletion import Moved, moved
+from service.model.window_shares import Gates
 
 METHOD = (
     "closed form: no gate sees the state, so without token k each later h_t changes by the shares kept from k+1 to t, "
@@ -39,7 +39,6 @@ second, with two directions half a second."""
 
 _Any = TypeVar("_Any", bound=np.generic)
 Array = NDArray[np.float64]
-Gates = Mapping[tuple[int, Direction, str], NDArray[np.float32]]
 
 
 def has_closed_form(manifest: Manifest) -> bool:

@@ -45,24 +45,8 @@ _LSTM_STATES = (
     Gate("cell", "C_t = f_t * C_{t-1} + i_t * C~_t", -_INF, _INF),
     Gate("hidden", "h_t = o_t * tanh(C_t)", -1.0),
 )
-_GRU_CANDIDATE: dict[Form, str] = {
-    "after": "h~_t = tanh(W_h x_t + b_h + r_t * (R_h h_{t-1} + c_h))",
-    "before": "h~_t = tanh(W_h [r_t * h_{t-1}, x_t] + b_h)",
-}
-
-
 _NORMALISED = "  (f_t = sigmoid(W_f x_t + b_f), i_t = sigmoid(W_i x_t + b_i))"
 _MINIMAL_CANDIDATE = Gate("candidate", "h~_t = tanh(W_h x_t + b_h)", -1.0)
-
-
-def _gru(reset: Form) -> tuple[Gate, ...]:
-    return (
-        Gate("update", "z_t = sigmoid(W_z [h_{t-1}, x_t] + b_z)  (torch and ONNX call 1 - z_t the update gate)"),
-        _logistic("reset", "r"),
-        Gate("candidate", _GRU_CANDIDATE[reset], -1.0),
-        Gate("hidden", "h_t = (1 - z_t) * h_{t-1} + z_t * h~_t", -1.0),
-    )
-
 
 _GATES: dict[CellName, tuple[Gate, ...]] = {
     "rnn": (Gate("hidden", "h_t = tanh(W [h_{t-1}, x_t] + b)", -1.0),),
@@ -72,6 +56,12 @@ _GATES: dict[CellName, tuple[Gate, ...]] = {
         _logistic("input", "i", peephole="p_i * C_{t-1} + "),
         _logistic("output", "o", peephole="p_o * C_t + "),
         *_LSTM_STATES,
+    ),
+    "gru": (
+        Gate("update", "z_t = sigmoid(W_z [h_{t-1}, x_t] + b_z)  (torch and ONNX call 1 - z_t the update gate)"),
+        _logistic("reset", "r"),
+        Gate("candidate", "h~_t = tanh(W_h x_t + b_h + r_t * (R_h h_{t-1} + c_h))", -1.0),
+        Gate("hidden", "h_t = (1 - z_t) * h_{t-1} + z_t * h~_t", -1.0),
     ),
     "mingru": (
         Gate("update", "z_t = sigmoid(W_z x_t + b_z)"),
@@ -85,13 +75,20 @@ _GATES: dict[CellName, tuple[Gate, ...]] = {
         Gate("hidden", "h_t = f'_t * h_{t-1} + i'_t * h~_t", -1.0),
     ),
 }
-_FULL_PEEPHOLE = (
-    _logistic("forget", "f", "h_{t-1}, x_t, C_{t-1}"),
-    _logistic("input", "i", "h_{t-1}, x_t, C_{t-1}"),
-    _logistic("output", "o", "h_{t-1}, x_t, C_t"),
-    Gate("candidate", "C~_t = tanh(W_C [h_{t-1}, x_t, C_{t-1}] + b_C)", -1.0),
-    *_LSTM_STATES[1:],
-)
+_OTHER_FORMS: dict[tuple[CellName, Form | None], tuple[Gate, ...]] = {
+    ("gru", "before"): (
+        *_GATES["gru"][:2],
+        Gate("candidate", "h~_t = tanh(W_h [r_t * h_{t-1}, x_t] + b_h)", -1.0),
+        *_GATES["gru"][3:],
+    ),
+    ("peephole", "full"): (
+        _logistic("forget", "f", "h_{t-1}, x_t, C_{t-1}"),
+        _logistic("input", "i", "h_{t-1}, x_t, C_{t-1}"),
+        _logistic("output", "o", "h_{t-1}, x_t, C_t"),
+        Gate("candidate", "C~_t = tanh(W_C [h_{t-1}, x_t, C_{t-1}] + b_C)", -1.0),
+        *_LSTM_STATES[1:],
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,9 +122,7 @@ def keeper(cell: CellName) -> Keeper | None:
 def gates(cell: CellName, form: Form | None = None) -> tuple[Gate, ...]:
     """The gates of a cell, in the order in which they are shown. `form` matters for the GRU (``after`` by default) and
     the peephole LSTM (``diagonal`` by default)."""
-    if cell == "gru":
-        return _gru("before" if form == "before" else "after")
-    return _FULL_PEEPHOLE if cell == "peephole" and form == "full" else _GATES[cell]
+    return _OTHER_FORMS.get((cell, form), _GATES[cell])
 
 
 def gate_names(cell: CellName) -> tuple[str, ...]:

@@ -13,10 +13,11 @@ from typing import Annotated, Final
 import numpy as np
 import orjson
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import Field, TypeAdapter
 
 from service.errors import BundleError
 from service.model.bundle import WEIGHTS
+from service.model.json_parts import Frozen
 
 _NUMBERS = {"F64": "<f8", "F32": "<f4", "F16": "<f2"}
 _KINDS: Final = {**_NUMBERS, "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1", "U8": "u1"}
@@ -29,9 +30,7 @@ _MOST: Final = 1 << 24
 _Count = Annotated[int, Field(ge=0, lt=1 << 40)]
 
 
-class _Tensor(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
+class _Tensor(Frozen):
     dtype: str
     shape: Annotated[list[_Count], Field(max_length=8)]
     data_offsets: Annotated[list[_Count], Field(min_length=2, max_length=2)]

@@ -27,7 +27,9 @@ STEPS = 256
 """Steps that are computed together: with 8 sets, 3 parts and 128 units 3 MB."""
 
 Gates = Mapping[tuple[int, Direction, str], NDArray[np.float32]]
+"""(layer, direction, gate name) to one input's activations [tokens, units]."""
 Held = Mapping[tuple[int, Direction, str], NDArray[np.bool_]]
+"""The same to the values that are set by hand, [tokens, units]."""
 
 
 def has_word_shares(manifest: Manifest) -> bool:
