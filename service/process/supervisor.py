@@ -34,8 +34,9 @@ from service.observability.metrics import Metrics
 from service.observability.shared_metrics import MEMORY_BYTES, total
 from service.process.handover import close_all
 from service.process.sockets import listen, refuse, steer, url, welcome
-from service.process.worker import SHOW_STACKS, SIGNALS, STARTUP_STATUS, DecisionMemory, Start, Work, boards, run
+from service.process.worker import SHOW_STACKS, SIGNALS, STARTUP_STATUS, Start, Work, boards, run
 from service.serving import decisions
+from service.serving.decisions import Decisions
 from service.serving.rates import Buckets
 from service.serving.registry import Changes, Registry
 from service.serving.shared import Remembered
@@ -110,12 +111,11 @@ class Supervisor:
         self._memory = RawArray(ctypes.c_char, MEMORY_BYTES * (count + 1))
         self._boards = boards(self._memory)
         self._turns = RawArray(ctypes.c_double, count)
-        self._decision_memory = DecisionMemory(
+        self._decisions = Decisions(
             RawArray(ctypes.c_char, decisions.BYTES),
             RawArray(ctypes.c_uint64, count * decisions.FOLLOWED),
             self._context.Lock(),
         )
-        self._decisions = self._decision_memory.open()
         self._remembered = Remembered.of(count) if self._forks else None
         self._rates = Buckets() if self._forks else None
         self._followed = 0
@@ -285,7 +285,7 @@ class Supervisor:
             len(self._workers),
             self._memory,
             self._turns,
-            self._decision_memory,
+            self._decisions,
             self._work,
             self._registry,
             worker.starts > 0,

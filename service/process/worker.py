@@ -10,7 +10,6 @@ import socket
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from multiprocessing.synchronize import Lock
 
 import structlog
 
@@ -44,18 +43,6 @@ def boards(memory: ctypes.Array[ctypes.c_char]) -> list[Board]:
 
 
 @dataclass(frozen=True, slots=True)
-class DecisionMemory:
-    """The memory of `Decisions`, in a form that can be passed to another process."""
-
-    memory: ctypes.Array[ctypes.c_char]
-    followed: ctypes.Array[ctypes.c_uint64]
-    lock: Lock
-
-    def open(self) -> Decisions:
-        return Decisions(memoryview(self.memory).cast("B"), memoryview(self.followed).cast("B").cast("Q"), self.lock)
-
-
-@dataclass(frozen=True, slots=True)
 class Start:
     """The arguments of a worker. `place` is the number of the worker and of its board."""
 
@@ -64,7 +51,7 @@ class Start:
     workers: int
     memory: ctypes.Array[ctypes.c_char]
     turns: ctypes.Array[ctypes.c_double]
-    decisions: DecisionMemory
+    decisions: Decisions
     work: Work
     registry: Registry | None
     replaces: bool
@@ -98,7 +85,7 @@ def run(start: Start, listener: socket.socket, others: Sequence[socket.socket]) 
         start.registry,
         start.replaces,
         worker=start.place,
-        decisions=start.decisions.open(),
+        decisions=start.decisions,
         remembered=start.remembered,
         rates=start.rates,
         accepted=start.accepted,

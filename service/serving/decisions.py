@@ -12,6 +12,7 @@ worker has followed only if it serves the same content.
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Iterable, Mapping, Sequence
 from multiprocessing.synchronize import Lock
 from typing import Any, NamedTuple
@@ -35,6 +36,8 @@ _HEAD = 16  # two numbers: twice the last decision (odd during a write), and the
 _TRIES = 100
 _GONE = NAMES  # the place of that 1
 
+Memory = ctypes.Array[Any] | memoryview
+
 
 class Decision(NamedTuple):
     """A decision on a name."""
@@ -51,11 +54,17 @@ class Decisions:
     prevents two workers from writing at once.
     """
 
-    def __init__(self, memory: memoryview, followed: memoryview[int], lock: Lock) -> None:
-        self._head: memoryview[int] = memory[:_HEAD].cast("Q")
-        self._body = memory[_HEAD:]
-        self._followed = [followed[start : start + FOLLOWED] for start in range(0, len(followed), FOLLOWED)]
+    def __init__(self, memory: Memory, followed: Memory, lock: Lock) -> None:
+        self._shared = memory, followed, lock
+        view, numbers = memoryview(memory).cast("B"), memoryview(followed).cast("B").cast("Q")
+        self._head: memoryview[int] = view[:_HEAD].cast("Q")
+        self._body = view[_HEAD:]
+        self._followed = [numbers[start : start + FOLLOWED] for start in range(0, len(numbers), FOLLOWED)]
         self._lock = lock
+
+    def __reduce__(self) -> tuple[type[Decisions], tuple[Memory, Memory, Lock]]:
+        """A spawned process opens the same memory."""
+        return Decisions, self._shared
 
     @property
     def number(self) -> int:
