@@ -123,9 +123,8 @@ class Inference:
         for each in applied:
             jobs += trace_jobs([each.encoded], selection, contributions, each.explain, each.settings, deletion)
         lengths = [len(job.rows) for job in jobs]
-        if any(job.settings for job in jobs):
-            return await lanes.intervened.submit(jobs, lengths, deadline=deadline, times=times)
-        return await lanes.trace.submit(jobs, lengths, deadline=deadline, times=times)
+        lane = lanes.intervened if any(job.settings for job in jobs) else lanes.trace
+        return await lane.submit(jobs, lengths, deadline=deadline, times=times)
 
     async def rerun(
         self, model: Model, jobs: Sequence[TraceJob], *, deadline: float, times: Times | None = None
@@ -214,14 +213,11 @@ def trace_jobs(
     jobs = []
     for source in encoded:
         for first, end in bounds(source):
-            rows = source.rows if end - first == len(source) else source.rows[first:end]
             here = within(settings, range(first, end)) if settings else ()
-            if explain is None:
-                jobs.append(TraceJob(rows, selection, contributions, None, here, deletion))
-            else:
-                inside = first <= explain < end
-                of_it = (contributions and inside, explain - first, here, deletion and inside)
-                jobs.append(TraceJob(rows, selection, *of_it))
+            inside = explain is None or first <= explain < end
+            at = None if explain is None else explain - first
+            rows = source.rows[first:end]
+            jobs.append(TraceJob(rows, selection, contributions and inside, at, here, deletion and inside))
     return jobs
 
 
@@ -232,16 +228,17 @@ def run_predictions(engine: Engine, manifest: Manifest, rows: Sequence[Rows]) ->
 
 def run_traces(engine: Engine, manifest: Manifest, jobs: Sequence[TraceJob]) -> list[Traced]:
     """Run a batch of jobs through the trace graph."""
-    trace = engine.trace([job.rows for job in jobs])
-    logits = _each(manifest, trace.logits, [job.rows for job in jobs])
-    return [_traced(engine, manifest, job, trace, number, logits[number]) for number, job in enumerate(jobs)]
+    return _each_traced(engine, manifest, jobs, engine.trace([job.rows for job in jobs]))
 
 
 def run_interventions(engine: Engine, manifest: Manifest, jobs: Sequence[TraceJob]) -> list[Traced]:
     """Run a batch of jobs with the values set in them."""
-    rows = [job.rows for job in jobs]
-    trace = run(engine.network, rows, [job.settings for job in jobs])
-    logits = _each(manifest, trace.logits, rows)
+    trace = run(engine.network, [job.rows for job in jobs], [job.settings for job in jobs])
+    return _each_traced(engine, manifest, jobs, trace)
+
+
+def _each_traced(engine: Engine, manifest: Manifest, jobs: Sequence[TraceJob], trace: Trace) -> list[Traced]:
+    logits = _each(manifest, trace.logits, [job.rows for job in jobs])
     return [_traced(engine, manifest, job, trace, number, logits[number]) for number, job in enumerate(jobs)]
 
 
