@@ -112,10 +112,10 @@ class RequestError(ServiceError):
     slug: ClassVar[str] = "internal-error"
     title: ClassVar[str] = "Internal error"
 
-    def __init__(self, detail: str, *, retry_after: float | None = None) -> None:
+    def __init__(self, detail: str, *, retry_after: float | None = None, reason: Refusal | None = None) -> None:
         super().__init__(detail)
-        self.detail = detail
-        self.retry_after = retry_after
+        self.detail, self.retry_after = detail, retry_after
+        self.reason = reason or self.reason
 
 
 class MalformedBody(RequestError):
@@ -146,8 +146,8 @@ class MethodNotAllowed(RequestError):
     status, slug, title = 405, "method-not-allowed", "Another method is needed"
 
     def __init__(self, detail: str, allow: str, reason: Refusal | None = None) -> None:
-        super().__init__(detail)
-        self.headers, self.reason = {"Allow": allow}, reason
+        super().__init__(detail, reason=reason)
+        self.headers = {"Allow": allow}
 
 
 class ModelNotFound(RequestError):
@@ -273,10 +273,6 @@ class RateLimited(RequestError):
 
 class Unavailable(RequestError):
     status, slug, title = 503, "unavailable", "Not available now"
-
-    def __init__(self, detail: str, *, retry_after: float | None = None, reason: Refusal | None = None) -> None:
-        super().__init__(detail, retry_after=retry_after)
-        self.reason = reason
 
 
 class DeadlineExceeded(RequestError):

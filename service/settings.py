@@ -385,11 +385,6 @@ class Settings(BaseSettings):
         return rollout.read(self.versions, self.canary, self.shadow)
 
     @model_validator(mode="after")
-    def _fit_the_versions(self) -> Settings:
-        _ = self.rollout
-        return self
-
-    @model_validator(mode="after")
     def _fit_the_log(self) -> Settings:
         if self.payload_log is None and (self.payload_text or self.payload_redact or self.payload_sample != 1):
             raise ValueError("payload_log: there is no log to sample, to redact or to put texts into; name its file")
@@ -397,6 +392,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _fit_together(self) -> Settings:
+        _ = self.rollout
         for name, keys in (("api_keys", self.keys), ("admin_keys", self.administrators)):
             if not all(key.isascii() and key.isprintable() and " " not in key for key in keys):
                 raise ValueError(f"{name}: a key holds printable ASCII characters without spaces")
