@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from service.model.engine import Trace
 from service.model.network import Network
 from service.model.reference import difference
-from service.model.streams.stepping import StepJob, Stepped, Stepper
+from service.model.streams.stepping import StepJob, Stepper
 
 
 def differences(
@@ -33,29 +33,19 @@ def differences(
     halves = [(len(row) + 1) // 2 for row in rows]  # the second piece begins from the state of the first
     firsts = stepper.run([StepJob(row[:half], stepper.start, True) for row, half in zip(tokens, halves, strict=True)])
     longer = [number for number, row in enumerate(tokens) if len(row) > 1]
-    later = stepper.run([StepJob(tokens[at][halves[at] :], firsts[at].state, True) for at in longer]) if longer else []
-    seconds = dict(zip(longer, later, strict=True))
-    for number, first in enumerate(firsts):
-        pieces = [(0, first)]
-        if number in seconds:
-            pieces.append((halves[number], seconds[number]))
-        found = np.array([each for _, piece in pieces for each in piece.logits], np.float32)  # [tokens, labels]
+    pieces = [[first] for first in firsts]
+    seconds = [StepJob(tokens[number][halves[number] :], firsts[number].state, True) for number in longer]
+    for number, second in zip(longer, stepper.run(seconds) if longer else (), strict=True):
+        pieces[number].append(second)
+    for number, parts in enumerate(pieces):
+        found = np.array([each for part in parts for each in part.logits], np.float32)  # [tokens, labels]
         expected = logits[number, : len(found)] if tagger else logits[number]
         of_logits = worse(of_logits, difference(expected, found if tagger else found[-1]))
-        for start, piece in pieces:
-            of_gates = worse(of_gates, _of_gates(piece, trace, number, start))
+        steps = [(each, part.place) for part in parts for each in (part.gates or ())[: len(part.logits)]]
+        for (layer, gate), emitted in trace.emitted.items():  # [time, directions, batch, units]
+            own = np.stack([layers[layer][gate][place] for layers, place in steps])
+            of_gates = worse(of_gates, difference(emitted[: len(own), 0, number], own))
     return of_logits, of_gates
-
-
-def _of_gates(piece: Stepped, trace: Trace, row: int, start: int) -> float:
-    """The same for the gates of one piece, whose first token has the number `start` in its text."""
-    assert piece.gates is not None
-    worst = 0.0
-    for (layer, gate), emitted in trace.emitted.items():  # [time, directions, batch, units]
-        stop = start + len(piece.logits)
-        found = np.stack([layers[layer][gate][piece.place] for layers in piece.gates[: len(piece.logits)]])
-        worst = worse(worst, difference(emitted[start:stop, 0, row], found))
-    return worst
 
 
 def worse(one: float, other: float) -> float:
