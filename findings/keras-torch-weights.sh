@@ -2,11 +2,12 @@
 # keras 3.15.1 with the backend torch: a loss changes the sample weights it is given, wherever the predictions carry a mask.
 # The mask of the padding, scaled by all steps over real steps, is multiplied into the caller's tensor in place. The same call
 # again has another loss, .87, 1.67, 3.18, 6.08, so in a training loop that keeps its weights in a tensor the loss grows with
-# each epoch; test_on_batch and train_on_batch do the same to the tensors they are given. In fit and evaluate, which compute
-# the loss first, weighted metrics are wrong in another way: each step counts as often as its batch has steps for a real one,
-# 233 false negatives in place of 75, and an accuracy of .49 in place of .60. Weights in arrays of NumPy are copied, so their
-# loss is right; without a mask, and with the backends jax, tensorflow and numpy, all is right. No error and no warning; the
-# documentation has sample_weight as an input alone. No issue of its tracker is known that names it.
+# each epoch; test_on_batch, train_on_batch and fit of a PyDataset do the same to the tensors they are given. In fit and
+# evaluate of arrays, whose loss is right, weighted metrics are computed after it and see the changed weights: each step
+# counts as often as its batch has steps for a real one, 233 false negatives in place of 75, an accuracy of .49 in place of
+# .60. Weights in arrays of NumPy are copied, so their loss is right; without a mask, and with the backends jax, tensorflow
+# and numpy, all is right. No error and no warning; the documentation has sample_weight as an input alone. No issue of its
+# tracker is known that names it.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -70,6 +71,25 @@ given = torch.tensor(weights)
 seen = [float(tagger.test_on_batch(words, labels, sample_weight=given)) for _ in range(3)]
 print(f"test_on_batch three times, the weights in a tensor: {[round(one, 2) for one in seen]}")
 assert np.allclose(seen, [wanted() * growth**time for time in range(3)], rtol=1e-4), seen
+
+
+
+class Batches(keras.utils.PyDataset):
+    """One batch, the same tensors each time it is asked for."""
+
+    kept = torch.tensor(weights)
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, number):
+        return words, labels, self.kept
+
+
+tagger.compile(keras.optimizers.SGD(0.0), loss="binary_crossentropy")
+epochs = tagger.fit(Batches(), epochs=3, verbose=0).history["loss"]
+print(f"fit of a PyDataset that keeps its tensors, three epochs without a step: {[round(one, 2) for one in epochs]}")
+assert np.allclose(epochs, seen, rtol=1e-4), epochs
 
 # 3. evaluate: the loss is right, what is computed after it is not.
 misses = keras.metrics.FalseNegatives(name="misses")
