@@ -270,21 +270,18 @@ class Tokenizer:
 
     def _keys(self, text: str) -> list[str]:
         """The keys of a text's words; nothing, too, between two spaces. Plain text needs no matcher."""
-        if "o. " in text and _NUMBER_SIGN.search(text):
+        end, breaks = text[-1:], "\n" in text or "\t" in text or "<" in text
+        unsure = (breaks and self._listed) or (end != "." and end not in _SURE_ENDS)
+        if unsure or ("o. " in text and _NUMBER_SIGN.search(text)):
             return [key for key, _, _ in self._each(text)]
-        if "\n" in text or "\t" in text or "<" in text:
-            if self._listed:
-                return [key for key, _, _ in self._each(text)]
+        if breaks:
             words = _WORD.findall(text)
         else:
             words = text.split(" ")
             if self._listed and len(words) > 1 and _LIST_NUMBER.fullmatch(words[0]):
                 words[0] = _EDGE + words[0]
-        end = text[-1:]
         if end == ".":
             words[-1] += _EDGE
-        elif end not in _SURE_ENDS:
-            return [key for key, _, _ in self._each(text)]
         return words
 
     def _each(self, text: str) -> Iterator[tuple[str, int, int]]:
@@ -371,14 +368,16 @@ class Tokenizer:
         Raises `InvalidField` (pointer relative to the input) for an input without a token, an empty token, and an
         input over the limit.
         """
+        spans: _Spans | Callable[[], _Spans]
         if isinstance(value, str):
             rows = self._read(value, limit)
             if not len(rows):
                 raise InvalidField("", "The text is empty: it holds no token.")
-            count = len(rows)
+            text, count = value, len(rows)
+            spans = partial(self._locate, value, min(count, limit))
         else:
-            text, spans = _join(value)
-            rows, count = self.rows(value[: limit + 1]), len(value)
+            text, places = _join(value)
+            rows, count, spans = self.rows(value[: limit + 1]), len(value), places[:limit]
         if truncated := count > limit:
             if not truncate:
                 raise InvalidField(
@@ -387,9 +386,7 @@ class Tokenizer:
                     "with truncate (Hugging Face's clients: truncation; commands: --truncate).",
                 )
             rows = rows[:limit].copy()  # a view would keep the rows of the tail in memory
-        if isinstance(value, str):
-            return Encoded(value, partial(self._locate, value, len(rows)), rows, truncated)
-        return Encoded(text, spans[:limit], rows, truncated)
+        return Encoded(text, spans, rows, truncated)
 
     def row(self, token: str) -> bytes:
         """The feature row of a token, as the bytes of an array int32 [columns of all features]."""
