@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NoReturn, Protocol
 
 from service.errors import DeadlineExceeded, Refusal, Unavailable
@@ -50,18 +50,14 @@ class Admission:
     lane_share: float
     clock: Callable[[], float]
     refused: Counter[Refusal]
-    _most_large: float = field(init=False)
-    _surely: float = field(init=False)
-    """Tokens that may wait, whichever lanes they are in, if no submission is large: then one lane has at most its share
-    of what they leave."""
     _promised: tuple[float, float] = (0.0, 0.0)
     """Seconds of work that rejected callers will bring, as of the time."""
     _mean_tokens: float = 1.0
     """Running mean over submissions."""
 
-    def __post_init__(self) -> None:
-        self._most_large = self.large_share * self.max_queued_tokens
-        self._surely = self.max_queued_tokens * self.lane_share / (1 + self.lane_share)
+    @property
+    def _most_large(self) -> float:
+        return self.large_share * self.max_queued_tokens
 
     @property
     def queued_tokens(self) -> int:
@@ -96,8 +92,6 @@ class Admission:
     def has_room(self, lane: Waiting, tokens: int) -> bool:
         """True if a submission of `tokens` tokens to the lane may wait."""
         waiting, large = self.waiting()
-        if waiting + tokens <= self._surely and tokens <= self.large_tokens:
-            return True
         if not waiting:
             return True
         if tokens > self.large_tokens:

@@ -150,25 +150,3 @@ def test_what_waits_is_bounded_whatever_comes(
         scenario, lanes=3, max_queued_tokens=500, large_tokens=200, large_share=large_share, lane_share=lane_share
     )
     assert world.batcher.admission.waiting() == (0, 0)
-
-
-@given(
-    st.lists(st.tuples(st.integers(0, 600), st.integers(0, 600)), min_size=1, max_size=3),
-    st.integers(1, 400),
-    st.floats(0.05, 1),
-    st.floats(0.05, 1),
-)
-def test_the_short_way_to_let_a_call_in_lets_in_none_that_the_rules_keep_out(
-    lanes: list[tuple[int, int]], tokens: int, lane_share: float, large_share: float
-) -> None:
-    async def scenario(world: World) -> None:
-        batcher = world.batcher
-        for lane, (small, large) in zip(world.lanes, lanes, strict=False):
-            lane.queue.tokens, lane.queue.large_tokens = small + large, large
-            batcher._turns[lane] = None
-        found = [batcher.admission.has_room(lane, tokens) for lane in world.lanes]
-        batcher.admission._surely = -1.0  # the long way, always
-        assert found == [batcher.admission.has_room(lane, tokens) for lane in world.lanes]
-        batcher._turns.clear()
-
-    in_world(scenario, lanes=3, **{**BOUNDS, "lane_share": lane_share, "large_share": large_share})
