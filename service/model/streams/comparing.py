@@ -24,7 +24,7 @@ def differences(
 
     They are relative to values over 1, and NaN if a number is NaN.
     `rows` are int32 [tokens, columns of all features]; `logits` [batch, labels], or [batch, time, labels] for a tagger;
-    `trace` has the batch's gates. Raises `InvalidField` for a network that also reads backward.
+    `trace` has the batch's gates. The network must read forward only.
     """
     stepper = Stepper(network)
     tagger = network.manifest.head == "tagger"
