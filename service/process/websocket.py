@@ -26,8 +26,17 @@ from service.http.streaming.line import LINE, Take
 from service.http.streaming.opened import error_event
 from service.process.wire import Reader, Wire
 
+try:
+    from websockets.speedups import apply_mask
+except ImportError:  # websockets without its compiled part
+    from websockets.utils import apply_mask
+
 _TEXT = 0x81
 """The first byte of a frame with a whole text message (RFC 6455, 5.2)."""
+_MASKED = 0x80
+"""Added to the length of a client's frame."""
+_LEAST = 6
+"""Bytes of a client's frame without content."""
 
 
 class WebSocket(WebSocketsSansIOProtocol):
@@ -140,6 +149,17 @@ class WebSocket(WebSocketsSansIOProtocol):
                 take(message["text"] if message.get("text") is not None else message["bytes"])
 
     def data_received(self, data: bytes) -> None:
+        if self._take is None or (content := self._whole(data)) is None:
+            self._parse(data)
+            return
+        try:
+            text = str(content, "utf-8")
+        except UnicodeDecodeError:
+            super().data_received(data)  # closes with 1007
+        else:
+            self._take(text)
+
+    def _parse(self, data: bytes) -> None:
         if self._rest > 0:
             self._rest -= len(data)
             if self._rest <= 0:
@@ -148,20 +168,46 @@ class WebSocket(WebSocketsSansIOProtocol):
         self._packet = len(data)
         super().data_received(data)
 
+    def _whole(self, data: bytes) -> bytes | None:
+        """The content of data that are exactly one frame with a whole text message; None for any other data.
+
+        Most messages come so. The parser, which reads anything, takes as long as the network for a token.
+        """
+        size = len(data)
+        if size < _LEAST or data[0] != _TEXT:
+            return None
+        length = data[1] - _MASKED
+        if length < 126:
+            start = 2
+        elif length == 126:
+            start, length = 4, data[2] << 8 | data[3]
+        else:
+            return None
+        conn = self.conn
+        idle = not conn.reader.buffer and conn.current_size is None and conn.state is OPEN
+        if size != start + 4 + length or not idle or length > (conn.max_message_size or length):
+            return None
+        return apply_mask(data[start + 4 :], data[start : start + 4])
+
     def send_receive_event_to_app(self) -> None:
         """A message is complete."""
         if self._take is None:
             super().send_receive_event_to_app()
             return
-        content = b"".join(self.frames)
-        try:
-            message = content if self.curr_msg_data_type == "bytes" else str(content, "utf-8")
-        except UnicodeDecodeError:
-            super().send_receive_event_to_app()  # closes with 1007
-            return
-        self.frames = []
-        if not self.close_sent:
-            self._take(message)
+        content = self.frames[0] if len(self.frames) == 1 else b"".join(self.frames)
+        if self.close_sent:
+            self.frames = []
+        elif self.curr_msg_data_type == "bytes":
+            self.frames = []
+            self._take(bytes(content))
+        else:
+            try:
+                text = str(content, "utf-8")
+            except UnicodeDecodeError:
+                super().send_receive_event_to_app()  # closes with 1007
+            else:
+                self.frames = []
+                self._take(text)
 
     def pause(self) -> None:
         """Read nothing more until `read_on`."""

@@ -129,6 +129,16 @@ def test_texts_of_any_size_leave_as_frames_that_a_client_reads(size: int) -> Non
     with_ends(act)
 
 
+def test_a_packet_with_one_message_does_not_go_through_the_parser(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def act(ends: Ends) -> None:
+        monkeypatch.setattr(ends.socket.conn, "receive_data", None)
+        ends.send(ends.frames('{"text": "a"}', 1))
+        ends.send(ends.frames("x" * 300, 1))
+        assert ends.taken == ['{"text": "a"}', "x" * 300]
+
+    with_ends(act)
+
+
 @pytest.mark.parametrize(
     ("data", "code"),
     [
