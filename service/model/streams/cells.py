@@ -45,6 +45,8 @@ class _Stacked:
     recurrent bias of a reset-after GRU."""
 
     states = 1
+    halved = 0
+    """The first so many gates are logistic and their sums are halved: logistic(x) = (1 + tanh(x / 2)) / 2."""
 
     def __init__(self, manifest: Manifest, weights: Weights, number: int) -> None:
         name = layer_name(number)
@@ -59,6 +61,10 @@ class _Stacked:
         self.after = manifest.gru_reset == "after"
         peepholes = weights.get(f"{name}.P")
         self.peepholes = None if peepholes is None else np.asarray(peepholes[0], np.float32)
+        if self.halved:
+            share = np.ones(self.w.shape[1], np.float32)
+            share[: self.halved * self.units] = _HALF
+            self.w, self.r, self.bias = self.w * share, self.r * share, self.bias * share
 
     def arrive(self, inputs: Array) -> Array:
         arrived: Array = inputs.dot(self.w)
@@ -74,28 +80,45 @@ class _Rnn(_Stacked):
 
 
 class _Lstm(_Stacked):
-    """Gates: input, output, forget, candidate."""
+    """An LSTM with diagonal peepholes [3 * units] (input, output, forget), or without. Gates: input, output, forget,
+    candidate."""
 
     states = 2
+    halved = 3
+
+    def __init__(self, manifest: Manifest, weights: Weights, number: int) -> None:
+        super().__init__(manifest, weights, number)
+        u = self.units
+        slices = (slice(u), slice(u, 2 * u), slice(2 * u, 3 * u), slice(3 * u, 4 * u), slice(3 * u))
+        self.parts = [(slice(None), each) for each in slices]
+        """The four gates and, for one call, all that are logistic."""
+        if self.peepholes is not None:
+            self.peepholes = self.peepholes * _HALF
 
     def step(self, arrived: Array, states: Sequence[Array]) -> Gates:
-        return _lstm(arrived + states[0].dot(self.r), states)
-
-
-class _Peephole(_Stacked):
-    """Peepholes are vectors [3 * units]: input, output, forget."""
-
-    states = 2
-
-    def step(self, arrived: Array, states: Sequence[Array]) -> Gates:
-        assert self.peepholes is not None
         hidden, cell = states
-        sums = arrived + hidden.dot(self.r)
-        of_input, of_output, of_forget = self.peepholes.reshape(3, -1)
-        i, _, f, _ = _parts(sums, 4)
-        i += of_input * cell
-        f += of_forget * cell
-        return _lstm(sums, states, lambda new: of_output * new)
+        sums = hidden.dot(self.r)
+        sums += arrived
+        i, o, f, candidate, squashed = (sums[part] for part in self.parts)
+        if self.peepholes is None:
+            np.tanh(sums, sums)
+            _end_squash(squashed)
+        else:
+            i += self.peepholes[: self.units] * cell
+            f += self.peepholes[2 * self.units :] * cell
+            for gate in (i, f):
+                np.tanh(gate, gate)
+                _end_squash(gate)
+            np.tanh(candidate, candidate)
+        cell *= f
+        cell += i * candidate
+        if self.peepholes is not None:
+            o += self.peepholes[self.units : 2 * self.units] * cell
+            np.tanh(o, o)
+            _end_squash(o)
+        np.tanh(cell, hidden)
+        hidden *= o
+        return {"forget": f, "input": i, "output": o, "candidate": candidate, "cell": cell, "hidden": hidden}
 
 
 class _FullPeephole(_Stacked):
@@ -106,7 +129,7 @@ class _FullPeephole(_Stacked):
     def __init__(self, manifest: Manifest, weights: Weights, number: int) -> None:
         super().__init__(manifest, weights, number)
         assert self.peepholes is not None
-        apart = [*_parts(self.peepholes.T, 4)]  # [units, units] each
+        apart = [*_parts(self.peepholes.T, self.units, 4)]  # [units, units] each
         self.output = np.ascontiguousarray(apart[1])
         apart[1] = np.zeros_like(self.output)  # the output gate sees the new cell
         self.early = np.ascontiguousarray(np.concatenate(apart, axis=1))
@@ -114,7 +137,16 @@ class _FullPeephole(_Stacked):
     def step(self, arrived: Array, states: Sequence[Array]) -> Gates:
         hidden, cell = states
         sums = arrived + hidden.dot(self.r) + cell.dot(self.early)
-        return _lstm(sums, states, lambda new: new.dot(self.output))
+        i, o, f, candidate = _parts(sums, self.units, 4)
+        _squash(i)
+        _squash(f)
+        np.tanh(candidate, candidate)
+        cell *= f
+        cell += i * candidate
+        o += cell.dot(self.output)
+        _squash(o)
+        np.multiply(o, np.tanh(cell), hidden)
+        return {"forget": f, "input": i, "output": o, "candidate": candidate, "cell": cell, "hidden": hidden}
 
 
 class _MinGru(_Stacked):
@@ -122,9 +154,10 @@ class _MinGru(_Stacked):
 
     def step(self, arrived: Array, states: Sequence[Array]) -> Gates:
         (hidden,) = states
-        update, candidate = _parts(arrived, 2)
-        update, candidate = update.copy(), np.tanh(candidate)
-        _squash(update)
+        update, candidate = _parts(arrived, self.units, 2)
+        update, candidate = update * _HALF, np.tanh(candidate)
+        np.tanh(update, update)
+        _end_squash(update)
         hidden += update * (candidate - hidden)
         return {"update": update, "candidate": candidate, "hidden": hidden}
 
@@ -134,7 +167,7 @@ class _MinLstm(_Stacked):
     are near 0."""
 
     def step(self, arrived: Array, states: Sequence[Array]) -> Gates:
-        f, i, candidate = _parts(arrived, 3)
+        f, i, candidate = _parts(arrived, self.units, 3)
         share: Array = np.logaddexp(np.float32(0), -i) - np.logaddexp(np.float32(0), -f)  # of the sigmoids
         forget, taken = share, -share
         _squash(forget)
@@ -149,6 +182,8 @@ class _MinLstm(_Stacked):
 class _Gru(_Stacked):
     """Gates: keep (1 - update), reset, candidate."""
 
+    halved = 2
+
     def step(self, arrived: Array, states: Sequence[Array]) -> Gates:
         (hidden,), two = states, 2 * self.units
         if self.after:
@@ -156,8 +191,9 @@ class _Gru(_Stacked):
             both = arrived[:, :two] + past[:, :two]
         else:
             both = arrived[:, :two] + hidden.dot(self.r[:, :two])
-        _squash(both)
-        keep, reset = _parts(both, 2)
+        np.tanh(both, both)
+        _end_squash(both)
+        keep, reset = _parts(both, self.units, 2)
         candidate = reset * (past[:, two:] + self.second[two:]) if self.after else (reset * hidden).dot(self.r[:, two:])
         candidate += arrived[:, two:]
         np.tanh(candidate, candidate)
@@ -178,7 +214,8 @@ class _Integers:
     def __init__(self, manifest: Manifest, weights: Weights, number: int) -> None:
         name = layer_name(number)
         self._units = manifest.hidden
-        self.sizes: tuple[int, ...] = (manifest.hidden + INT8_BOUNDS,) * 2
+        self._wide = manifest.hidden + INT8_BOUNDS
+        self.sizes: tuple[int, ...] = (self._wide, self._wide)
         # Integers in float32: sums of products stay under 2^24 and are exact.
         self._w, self._r = (np.asarray(weights[f"{name}.{part}"][0], np.float32) for part in "WR")
         self._w_scale, self._r_scale = (
@@ -193,8 +230,16 @@ class _Integers:
         return arrived
 
     def step(self, arrived: Array, states: Sequence[Array]) -> Gates:
-        whole, scale = _rounded(states[0])
-        gates = _lstm(arrived + (whole @ self._r) * (scale * self._r_scale), states)
+        hidden, cell = states
+        whole, scale = _rounded(hidden)
+        sums = arrived + (whole @ self._r) * (scale * self._r_scale)
+        i, o, f, candidate = _parts(sums, self._wide, 4)
+        _squash(sums[:, : 3 * self._wide])
+        np.tanh(candidate, candidate)
+        cell *= f
+        cell += i * candidate
+        np.multiply(o, np.tanh(cell), hidden)
+        gates = {"forget": f, "input": i, "output": o, "candidate": candidate, "cell": cell, "hidden": hidden}
         return {name: activations[:, : self._units] for name, activations in gates.items()}
 
 
@@ -217,7 +262,7 @@ def layer(manifest: Manifest, weights: Weights, number: int) -> Layer:
 _LAYERS: dict[tuple[CellName, Form | None], Callable[[Manifest, Weights, int], Layer]] = {
     ("rnn", None): _Rnn,
     ("lstm", None): _Lstm,
-    ("peephole", "diagonal"): _Peephole,
+    ("peephole", "diagonal"): _Lstm,
     ("peephole", "full"): _FullPeephole,
     ("gru", "after"): _Gru,
     ("gru", "before"): _Gru,
@@ -227,30 +272,8 @@ _LAYERS: dict[tuple[CellName, Form | None], Callable[[Manifest, Weights, int], L
 """By cell, and by its form if it has two."""
 
 
-def _lstm(sums: Array, states: Sequence[Array], late: Callable[[Array], Array] | None = None) -> Gates:
-    """One step of an LSTM from the sums [rows, 4 * units] of its gates: input, output, forget, candidate. `late` gives
-    the output gate's peephole from the new cell."""
-    hidden, cell = states
-    i, o, f, candidate = _parts(sums, 4)
-    if late is None:
-        _squash(sums[:, : 3 * cell.shape[1]])
-    else:
-        _squash(i)
-        _squash(f)
-    np.tanh(candidate, candidate)
-    cell *= f
-    cell += i * candidate
-    if late is not None:
-        o += late(cell)
-        _squash(o)
-    np.tanh(cell, hidden)
-    hidden *= o
-    return {"forget": f, "input": i, "output": o, "candidate": candidate, "cell": cell, "hidden": hidden}
-
-
-def _parts(stacked: Array, count: int) -> list[Array]:
+def _parts(stacked: Array, units: int, count: int) -> list[Array]:
     """Views of the gates stacked along the last axis."""
-    units = stacked.shape[1] // count
     return [stacked[:, number * units : (number + 1) * units] for number in range(count)]
 
 
@@ -258,5 +281,10 @@ def _squash(sums: Array) -> None:
     """The logistic function, in place. It never overflows."""
     sums *= _HALF
     np.tanh(sums, sums)
-    sums *= _HALF
-    sums += _HALF
+    _end_squash(sums)
+
+
+def _end_squash(halves: Array) -> None:
+    """The logistic function of x, in place, from tanh(x / 2)."""
+    halves *= _HALF
+    halves += _HALF
