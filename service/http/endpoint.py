@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from time import perf_counter, time
+from time import perf_counter
 from typing import Annotated, Any, ClassVar, Generic, NamedTuple, TypeVar, get_args
 
 from fastapi import Depends
@@ -386,7 +386,6 @@ class Followed:
                 job.model,
                 outcome.encoded,
                 outcome.predictions,
-                time(),
                 [not isinstance(each, str) for each in job.inputs],
                 job.truncate,
                 job.split,

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass, field
+from time import time
 
 from service.model.decoding import Prediction
 from service.model.loading import Model
 from service.model.tokenizer import Encoded
 
 
-class Exchange(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Exchange:
     """A request that was answered with predictions, in any protocol."""
 
     request_id: str
@@ -19,12 +21,12 @@ class Exchange(NamedTuple):
     model: Model
     encoded: Sequence[Encoded]
     predictions: Sequence[Prediction]
-    then: float
-    """Time of the answer, in seconds since 1970."""
     tokenised: Sequence[bool] = ()
     """True for each input that came as tokens. Empty if none did."""
     truncate: bool = False
     split: bool = True
+    then: float = field(default_factory=time)
+    """Time of the answer, in seconds since 1970."""
 
     @property
     def tokens(self) -> int:

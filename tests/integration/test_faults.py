@@ -142,8 +142,8 @@ def test_no_clock_that_can_jump_is_asked() -> None:
     dates = {
         "logs.py",  # of lines
         "metrics.py",  # at which a model last answered: `/v2` tells it in its statistics
-        "afterwards.py",  # of predictions in the payload log
-        "rollout.py",  # of feedback
+        "afterwards.py",  # of feedback
+        "exchange.py",  # of an answer
         "sealing.py",  # at which a stream's state expires: replicas read it
         "sequences.py",  # of a sequence's file
     }

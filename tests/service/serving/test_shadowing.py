@@ -10,7 +10,6 @@ import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from time import time
 from typing import Any
 
 import pytest
@@ -79,7 +78,7 @@ async def ask(runtime: Runtime, request_id: str, texts: list[Any], name: str = "
     logits = await runtime.inference.predict(model, encoded, deadline=asyncio.get_running_loop().time() + 60)
     predictions = decode(model, logits, encoded, tokens=False)
     runtime.after.feedback.remember(request_id, model, [len(each.text) for each in encoded], predictions)
-    exchange = Exchange(request_id, "/predict", model, encoded, predictions, time(), **more)
+    exchange = Exchange(request_id, "/predict", model, encoded, predictions, **more)
     runtime.after.note(exchange, runtime.versions_of(exchange.model))
     return exchange
 
@@ -595,7 +594,7 @@ def test_a_shadow_with_a_tokenizer_of_its_own_reads_the_text_anew(
             return encode_(model, value, **more)
 
         object.__setattr__(served, "tokenizer", type(served.tokenizer).read)  # any other object
-        exchange = Exchange("a", "/predict", served, *await given(runtime), time(), tokenised=[False, True])
+        exchange = Exchange("a", "/predict", served, *await given(runtime), tokenised=[False, True])
         monkeypatch.setattr(type(served), "encode", noting)
         runtime.after.note(exchange, runtime.versions_of(exchange.model))
         assert (await settled(runtime, "one", 1))["inputs"] == 2
